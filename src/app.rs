@@ -1,0 +1,98 @@
+//! Floor 6: the endpoint table, the only place that names them all.
+
+use crate::handlers::broadcast::Broadcast;
+use crate::handlers::channels_chat::ChatConsumer;
+use crate::handlers::connection_manager::Client;
+use crate::handlers::echo;
+use crate::handshake::Subprotocols;
+use crate::http::{Endpoint, Page, Router};
+use crate::rooms::Rooms;
+
+/// An endpoint as people are told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// A path to try.
+    pub example: &'static str,
+    /// What is there.
+    pub what: &'static str,
+    /// Whether it speaks WebSocket rather than plain HTTP.
+    pub is_websocket: bool,
+}
+
+/// Every endpoint, in the order in which people are told of them.
+pub const ENDPOINTS: [Description; 8] = [
+    websocket("/echo", "every message back unchanged (also at /)"),
+    websocket("/ws", "text back as 'Echo: TEXT' (FastAPI, aiohttp)"),
+    websocket("/ws/1", "chat as client 1 (FastAPI ConnectionManager)"),
+    websocket("/ws/chat/lobby/", "JSON chat room (Django Channels)"),
+    websocket("/broadcast", "every message to everybody here"),
+    websocket("/broadcast/news", "the same, by topic"),
+    page("/", "this list"),
+    page("/healthz", "200 'ok'"),
+];
+
+const fn websocket(example: &'static str, what: &'static str) -> Description {
+    Description {
+        example,
+        what,
+        is_websocket: true,
+    }
+}
+
+const fn page(example: &'static str, what: &'static str) -> Description {
+    Description {
+        example,
+        what,
+        is_websocket: false,
+    }
+}
+
+/// The router of the ready-made endpoints.
+pub fn router() -> Router {
+    let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
+    let topic_rooms = topics.clone();
+    Router::new()
+        .page("/", |_| Page::text(listing()))
+        .endpoint("/", any_subprotocol(Endpoint::new(|_| echo::echo)))
+        .endpoint("/echo", any_subprotocol(Endpoint::new(|_| echo::echo)))
+        .websocket("/ws", |_| echo::tutorial)
+        .endpoint(
+            "/ws/{client_id}",
+            Endpoint::refusing(move |request| Client::new(&clients, request.param("client_id"))),
+        )
+        .endpoint(
+            "/ws/chat/{room_name}/",
+            Endpoint::refusing(move |request| ChatConsumer::new(&chat, request.param("room_name"))),
+        )
+        .endpoint(
+            "/broadcast",
+            any_subprotocol(Endpoint::new(move |_| Broadcast::new(&topics, ""))),
+        )
+        .endpoint(
+            "/broadcast/{topic}",
+            any_subprotocol(Endpoint::new(move |request| {
+                Broadcast::new(&topic_rooms, request.param("topic"))
+            })),
+        )
+        .page("/healthz", |_| Page::text("ok"))
+}
+
+/// Browsers fail a connection whose offered subprotocols are all passed over.
+fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
+    endpoint.with_subprotocols(Subprotocols::FirstOffered)
+}
+
+fn listing() -> String {
+    let mut text =
+        String::from("frameloop: a WebSocket server to measure, test and fuzz against\n\n");
+    for Description {
+        example,
+        what,
+        is_websocket,
+    } in ENDPOINTS
+    {
+        let kind = if is_websocket { "websocket" } else { "http" };
+        text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));
+    }
+    text
+}

@@ -1,0 +1,312 @@
+//! Flags, their variables and their defaults.
+
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use super::values::{address, duration, size};
+use crate::engine::{Deadlines, Settings, SlowConsumer};
+use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy};
+use crate::http::HttpSettings;
+use crate::protocol::Limits;
+
+/// A WebSocket server to measure, test and fuzz against: echo and chat endpoints in one binary.
+///
+/// Without a flag it serves on 127.0.0.1:8000 and prints its endpoints. Every flag can be given
+/// as a variable, too: --max-message-size 1MiB is FRAMELOOP_MAX_MESSAGE_SIZE=1MiB.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    after_help = EXAMPLES
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) serve: Serve,
+}
+
+const EXAMPLES: &str = "\
+Try it:
+  frameloop                                       serve on 127.0.0.1:8000
+  frameloop --listen 0.0.0.0:80 --listen unix:/run/frameloop.sock
+  frameloop --allow-origin https://example.com    take browsers from one site only
+  frameloop --print-config                        show what holds, and stop
+  websocat ws://127.0.0.1:8000/echo               talk to it
+
+Durations are 10s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a deadline off.
+SIGTERM or SIGINT sends every client a Close 1001 and stops; a second one stops at once.
+
+Exit codes: 0 stopped as told, 1 failed while serving, 2 wrong flag or value,
+3 cannot listen on an address.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve (what happens without a command, too)
+    Serve(Serve),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. Port 0 takes a free one
+    #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = address,
+          value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    pub(super) listen: Vec<String>,
+
+    /// Threads that serve, each with its own share of the connections [default: one per core]
+    #[arg(long, env = "FRAMELOOP_WORKERS", value_name = "NUMBER",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) workers: Option<u16>,
+
+    /// Print every setting that holds, and stop
+    #[arg(long)]
+    pub(super) print_config: bool,
+
+    #[command(flatten)]
+    pub(super) access: Access,
+
+    #[command(flatten)]
+    pub(super) limits: LimitArguments,
+
+    #[command(flatten)]
+    pub(super) deadlines: DeadlineArguments,
+
+    #[command(flatten)]
+    pub(super) logs: LogArguments,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Who may connect")]
+pub(super) struct Access {
+    /// Origin that browsers may connect from, scheme://host[:port] or null; may be repeated
+    /// [default: any]
+    #[arg(
+        long,
+        env = "FRAMELOOP_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    allow_origin: Vec<Origin>,
+
+    /// Refuse clients that send no Origin, that is, all but browsers
+    #[arg(long, env = "FRAMELOOP_REQUIRE_ORIGIN")]
+    require_origin: bool,
+
+    /// Host name that requests may be for, host[:port]; may be repeated [default: any]
+    #[arg(
+        long,
+        env = "FRAMELOOP_ALLOW_HOST",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    allow_host: Vec<AllowedHost>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitArguments {
+    /// Largest message, fragments together; beyond it Close 1009
+    #[arg(long, env = "FRAMELOOP_MAX_MESSAGE_SIZE", value_name = "SIZE", value_parser = size,
+          default_value = "16MiB")]
+    max_message_size: usize,
+
+    /// Largest frame; beyond it Close 1009
+    #[arg(long, env = "FRAMELOOP_MAX_FRAME_SIZE", value_name = "SIZE", value_parser = size,
+          default_value = "16MiB")]
+    max_frame_size: usize,
+
+    /// Largest request head; beyond it 431
+    #[arg(long, env = "FRAMELOOP_MAX_HEAD_SIZE", value_name = "SIZE", value_parser = size,
+          default_value = "16KiB")]
+    max_head_size: usize,
+
+    /// Most header lines in a request; beyond them 431
+    #[arg(
+        long,
+        env = "FRAMELOOP_MAX_HEADERS",
+        value_name = "NUMBER",
+        default_value = "100"
+    )]
+    max_headers: usize,
+
+    /// Most connections; beyond them 503 [default: what the limit of open files allows, less 64]
+    #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
+    max_connections: Option<usize>,
+
+    /// Most octets of fan-out that wait for one client; beyond them Close 1008 'slow consumer'
+    #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
+          default_value = "1MiB")]
+    max_queue_size: usize,
+
+    /// Most messages of fan-out that wait for one client; beyond them Close 1008 'slow consumer'
+    #[arg(
+        long,
+        env = "FRAMELOOP_MAX_QUEUE_MESSAGES",
+        value_name = "NUMBER",
+        default_value = "1024"
+    )]
+    max_queue_messages: usize,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Deadlines")]
+pub(super) struct DeadlineArguments {
+    /// From the connection to a whole request head
+    #[arg(long, env = "FRAMELOOP_HANDSHAKE_TIMEOUT", value_name = "TIME",
+          value_parser = duration, default_value = "10s")]
+    handshake_timeout: Duration,
+
+    /// Silence after which a Ping is sent
+    #[arg(long, env = "FRAMELOOP_PING_INTERVAL", value_name = "TIME", value_parser = duration,
+          default_value = "20s")]
+    ping_interval: Duration,
+
+    /// Silence after a Ping until Close 1008 'ping timeout'
+    #[arg(long, env = "FRAMELOOP_PING_TIMEOUT", value_name = "TIME", value_parser = duration,
+          default_value = "20s")]
+    ping_timeout: Duration,
+
+    /// From a message's first octet to its last
+    #[arg(long, env = "FRAMELOOP_MESSAGE_TIMEOUT", value_name = "TIME", value_parser = duration,
+          default_value = "60s")]
+    message_timeout: Duration,
+
+    /// From one data message to the next
+    #[arg(long, env = "FRAMELOOP_IDLE_TIMEOUT", value_name = "TIME", value_parser = duration,
+          default_value = "0")]
+    idle_timeout: Duration,
+
+    /// How long a client may take nothing of what waits for it
+    #[arg(long, env = "FRAMELOOP_WRITE_TIMEOUT", value_name = "TIME", value_parser = duration,
+          default_value = "30s")]
+    write_timeout: Duration,
+
+    /// From our Close to the client's
+    #[arg(long, env = "FRAMELOOP_CLOSE_TIMEOUT", value_name = "TIME", value_parser = duration,
+          default_value = "10s")]
+    close_timeout: Duration,
+
+    /// How long to read on for the client's FIN after ours
+    #[arg(long, env = "FRAMELOOP_LINGER", value_name = "TIME", value_parser = duration,
+          default_value = "2s")]
+    linger: Duration,
+
+    /// How long clients have to answer the Close when the server stops
+    #[arg(long, env = "FRAMELOOP_DRAIN_TIMEOUT", value_name = "TIME", value_parser = duration,
+          default_value = "10s")]
+    pub(super) drain_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Logs")]
+pub(super) struct LogArguments {
+    /// Text for people, or one JSON object a line
+    #[arg(
+        long,
+        env = "FRAMELOOP_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(super) log_format: LogFormat,
+
+    /// Least severe level to log: error, warn, info, debug or trace
+    #[arg(
+        long,
+        env = "FRAMELOOP_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    pub(super) log_level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Serve {
+    pub(super) fn settings(&self) -> Settings {
+        let (limits, deadlines) = (&self.limits, &self.deadlines);
+        Settings {
+            limits: Limits {
+                max_message_size: limits.max_message_size,
+                max_frame_size: limits.max_frame_size,
+            },
+            deadlines: Deadlines {
+                ping_interval: deadlines.ping_interval,
+                ping_timeout: deadlines.ping_timeout,
+                message: deadlines.message_timeout,
+                idle: Some(deadlines.idle_timeout).filter(|idle| !idle.is_zero()),
+                write_stall: deadlines.write_timeout,
+                close: deadlines.close_timeout,
+                linger: deadlines.linger,
+            },
+            slow_consumer: SlowConsumer {
+                max_octets: limits.max_queue_size,
+                max_messages: limits.max_queue_messages,
+            },
+        }
+    }
+
+    pub(super) fn http(&self) -> HttpSettings {
+        HttpSettings {
+            head_timeout: self.deadlines.handshake_timeout,
+            max_head_size: self.limits.max_head_size,
+            max_headers: self.limits.max_headers,
+        }
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        let Access {
+            allow_origin,
+            require_origin,
+            allow_host,
+        } = &self.access;
+        Policy {
+            allowed_origins: match allow_origin.as_slice() {
+                [] => AllowOrigin::Any,
+                origins => AllowOrigin::Listed(origins.to_vec()),
+            },
+            require_origin: *require_origin,
+            allowed_hosts: allow_host.clone(),
+        }
+    }
+
+    pub(super) fn max_connections(&self, max_open_files: usize) -> usize {
+        self.limits
+            .max_connections
+            .unwrap_or(max_open_files.saturating_sub(64).max(1))
+    }
+}
+
+/// Every setting that holds, one `flag = value` a line.
+pub(super) fn effective(matches: &ArgMatches) -> String {
+    let mut text = String::new();
+    for argument in Cli::command().get_arguments() {
+        let Some(flag) = argument.get_long() else {
+            continue;
+        };
+        if matches!(flag, "help" | "version" | "print-config") {
+            continue;
+        }
+        let values: Vec<_> = matches
+            .get_raw(argument.get_id().as_str())
+            .map(|values| values.map(|value| value.to_string_lossy()).collect())
+            .unwrap_or_default();
+        text.push_str(&format!("{flag} = {}\n", values.join(",")));
+    }
+    text
+}

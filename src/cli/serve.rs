@@ -1,0 +1,156 @@
+//! `frameloop serve`: binds, tells where, serves, and drains on a signal.
+
+use std::io::{self, Write};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Exit;
+use super::arguments::Serve;
+use super::logs;
+use crate::app;
+use crate::server::{ListenAddress, Server, Shutdown};
+
+pub(super) fn serve(arguments: &Serve) -> Exit {
+    logs::start(&arguments.logs);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+async fn run(arguments: &Serve) -> Exit {
+    let server = match bind(&arguments.listen).await {
+        Ok(server) => server,
+        Err(Unbound { address, error }) => {
+            eprintln!("frameloop: cannot listen on {address}: {}", advice(&error));
+            return Exit::CannotListen;
+        }
+    };
+    let max_connections = arguments.max_connections(raise_open_files());
+    let server = server
+        .with_settings(arguments.settings())
+        .with_policy(arguments.policy())
+        .with_http(arguments.http())
+        .with_max_connections(max_connections)
+        .with_drain_timeout(arguments.deadlines.drain_timeout);
+    let server = match arguments.workers {
+        Some(workers) => server.with_workers(workers.into()),
+        None => server,
+    };
+    if let Ok(addresses) = server.local_addresses() {
+        // Whoever closed standard output does not want to know.
+        let _ = print_endpoints(&addresses);
+    }
+    let shutdown = server.shutdown();
+    let served = tokio::select! {
+        served = server.serve(app::router()) => served,
+        Err(error) = stop_on_signals(shutdown) => Err(error),
+    };
+    match served {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            tracing::error!("failed while serving: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+/// An address that could not be listened on.
+struct Unbound {
+    address: String,
+    error: io::Error,
+}
+
+async fn bind(addresses: &[String]) -> Result<Server, Unbound> {
+    let mut server = None;
+    for address in addresses {
+        let bound = match server {
+            None => Server::bind(address).await,
+            Some(server) => Server::and_bind(server, address).await,
+        };
+        server = Some(bound.map_err(|error| Unbound {
+            address: address.clone(),
+            error,
+        })?);
+    }
+    server.ok_or_else(|| Unbound {
+        address: String::from("nothing"),
+        error: io::ErrorKind::InvalidInput.into(),
+    })
+}
+
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            String::from("it is in use; stop the other server or choose another port with --listen")
+        }
+        io::ErrorKind::PermissionDenied => String::from(
+            "permission denied; take a port from 1024 up with --listen, or run with the right to",
+        ),
+        io::ErrorKind::AddrNotAvailable => String::from(
+            "this machine does not have that address; 127.0.0.1 is for itself, 0.0.0.0 for all",
+        ),
+        _ => format!("{error}; choose another address with --listen"),
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, and says what holds now.
+fn raise_open_files() -> usize {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+        Err(error) => {
+            tracing::warn!("cannot read the limit of open files: {error}");
+            1_024
+        }
+    }
+}
+
+fn print_endpoints(addresses: &[ListenAddress]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut base = String::from("127.0.0.1");
+    for (index, address) in addresses.iter().enumerate() {
+        match address {
+            ListenAddress::Tcp(address) => {
+                writeln!(out, "frameloop serves on http://{address}")?;
+                if index == 0 {
+                    base = address.to_string();
+                }
+            }
+            ListenAddress::Unix(path) => {
+                writeln!(out, "frameloop serves on unix:{}", path.display())?;
+            }
+        }
+    }
+    writeln!(out)?;
+    for endpoint in app::ENDPOINTS {
+        let scheme = if endpoint.is_websocket { "ws" } else { "http" };
+        let url = format!("{scheme}://{base}{}", endpoint.example);
+        writeln!(out, "  {url:<40} {}", endpoint.what)?;
+    }
+    writeln!(out, "\nCtrl-C stops it; frameloop --help tells the rest.")?;
+    out.flush()
+}
+
+/// Drains on the first SIGTERM or SIGINT, cuts on the second. Ends with an error only.
+async fn stop_on_signals(shutdown: Shutdown) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    stop().await;
+    tracing::info!("stopping: clients are sent a Close; once more stops at once");
+    shutdown.drain();
+    stop().await;
+    shutdown.cut();
+    std::future::pending().await
+}

@@ -1,0 +1,102 @@
+//! Durations and sizes as people write them.
+
+use std::time::Duration;
+
+/// `10`, `10s`, `500ms`, `2m`, `1h`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no duration; write 10s, 500ms, 2m or 1h, or 0 for off");
+    let (number, unit) = split(text);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    milliseconds.map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// `1048576`, `1024KiB`, `1MiB`, `1GiB`; a bare number is octets.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let wrong = || format!("'{text}' is no size; write 65536, 64KiB, 16MiB or 1GiB");
+    let (number, unit) = split(text);
+    let number: usize = number.parse().map_err(|_| wrong())?;
+    let octets = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(number),
+        "k" | "kib" => number.checked_mul(1 << 10),
+        "m" | "mib" => number.checked_mul(1 << 20),
+        "g" | "gib" => number.checked_mul(1 << 30),
+        _ => None,
+    };
+    octets.ok_or_else(wrong)
+}
+
+/// `HOST:PORT` or `unix:PATH`.
+pub(super) fn address(text: &str) -> Result<String, String> {
+    let is_tcp = || {
+        text.rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(text.to_owned()),
+        None if is_tcp() => Ok(text.to_owned()),
+        _ => Err(format!(
+            "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000 or unix:/run/frameloop.sock"
+        )),
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    text.split_at(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("10", 10_000),
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+        }
+        for text in ["", "s", "-1", "1.5s", "10 s", "1d", "99999999999999999999"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, octets) in [
+            ("0", 0),
+            ("65536", 65_536),
+            ("64KiB", 65_536),
+            ("64k", 65_536),
+            ("16MiB", 16 << 20),
+            ("1g", 1 << 30),
+        ] {
+            assert_eq!(size(text), Ok(octets));
+        }
+        for text in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_tcp_or_unix() {
+        for text in ["127.0.0.1:8000", "[::1]:0", "localhost:80", "unix:/tmp/x"] {
+            assert!(address(text).is_ok(), "{text}");
+        }
+        for text in ["", "8000", ":8000", "localhost", "localhost:99999", "unix:"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What the socket has not taken yet.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use bytes::{Buf, Bytes};
+
+/// Octets that wait for a socket to become writable, in the order in which they are to go.
+///
+/// An empty backlog owns nothing but a pointer. It knows replies, which stop the reading from
+/// their peer, from deliveries of fan-out, which are bounded and may be dropped.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    queue: Option<Box<Queue>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    chunks: VecDeque<Chunk>,
+    octets: usize,
+    messages: usize,
+    replies: usize,
+    /// The first chunk has gone in part: what is left of it must go, or a frame would break.
+    begun: bool,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    octets: Bytes,
+    /// How many messages of fan-out; 0 is a reply.
+    messages: usize,
+}
+
+impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    /// Octets of it.
+    pub(super) fn octets(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.octets)
+    }
+
+    /// Messages of fan-out in it.
+    pub(super) fn messages(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.messages)
+    }
+
+    /// Whether a reply waits: whoever does not take its replies gets no more of them.
+    pub(super) fn has_replies(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.replies > 0)
+    }
+
+    /// Queues a reply.
+    pub(super) fn push_reply(&mut self, octets: Bytes) {
+        self.push(Chunk {
+            octets,
+            messages: 0,
+        });
+    }
+
+    /// Queues `messages` messages of fan-out. `begun`: the first of these octets continue a frame
+    /// that the socket has taken in part, and the backlog was empty.
+    pub(super) fn push_delivery(&mut self, octets: Bytes, messages: usize, begun: bool) {
+        self.push(Chunk { octets, messages });
+        if let Some(queue) = &mut self.queue {
+            queue.begun |= begun;
+        }
+    }
+
+    /// Drops the deliveries that have not begun to go.
+    pub(super) fn drop_deliveries(&mut self) {
+        let Some(queue) = &mut self.queue else { return };
+        let mut keep = queue.begun;
+        queue
+            .chunks
+            .retain(|chunk| std::mem::take(&mut keep) || chunk.messages == 0);
+        queue.octets = queue.chunks.iter().map(|chunk| chunk.octets.len()).sum();
+        queue.messages = queue.chunks.iter().map(|chunk| chunk.messages).sum();
+        self.free_if_empty();
+    }
+
+    /// Writes as much as the socket takes, and says how many octets that was.
+    ///
+    /// # Errors
+    /// Of the socket, `WouldBlock` and `Interrupted` excepted.
+    pub(super) fn write_to(&mut self, stream: &mut (impl Write + ?Sized)) -> io::Result<usize> {
+        let mut total = 0;
+        while let Some(queue) = &mut self.queue {
+            const SLICES: usize = 64;
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut count = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&queue.chunks) {
+                *slice = IoSlice::new(&chunk.octets);
+                count += 1;
+            }
+            match stream.write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    queue.advance(written);
+                    total += written;
+                    self.free_if_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        if chunk.octets.is_empty() {
+            return;
+        }
+        let queue = self.queue.get_or_insert_default();
+        queue.octets += chunk.octets.len();
+        queue.messages += chunk.messages;
+        queue.replies += usize::from(chunk.messages == 0);
+        queue.chunks.push_back(chunk);
+    }
+
+    fn free_if_empty(&mut self) {
+        if let Some(queue) = &self.queue
+            && queue.chunks.is_empty()
+        {
+            self.queue = None;
+        }
+    }
+}
+
+impl Queue {
+    fn advance(&mut self, mut written: usize) {
+        self.octets -= written;
+        while let Some(first) = self.chunks.front_mut() {
+            if written < first.octets.len() {
+                self.begun |= written > 0;
+                first.octets.advance(written);
+                return;
+            }
+            written -= first.octets.len();
+            self.messages -= first.messages;
+            self.replies -= usize::from(first.messages == 0);
+            self.begun = false;
+            self.chunks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` octets, then blocks.
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let written = octets.len().min(self.room);
+            self.room -= written;
+            self.taken.extend_from_slice(&octets[..written]);
+            Ok(written)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn everything_goes_in_order_however_narrow_the_socket() {
+        for room in 1..12 {
+            let mut backlog = Backlog::default();
+            backlog.push_reply(Bytes::from_static(b"abc"));
+            backlog.push_delivery(Bytes::from_static(b"defg"), 2, false);
+            backlog.push_reply(Bytes::from_static(b"hij"));
+            let mut socket = Narrow {
+                taken: Vec::new(),
+                room: 0,
+            };
+            while !backlog.is_empty() {
+                socket.room = room;
+                backlog.write_to(&mut socket).unwrap();
+            }
+            assert_eq!(socket.taken, b"abcdefghij");
+        }
+    }
+
+    #[test]
+    fn deliveries_are_dropped_unless_they_have_begun_to_go() {
+        let mut backlog = Backlog::default();
+        backlog.push_delivery(Bytes::from_static(b"abc"), 1, false);
+        backlog.push_delivery(Bytes::from_static(b"def"), 1, false);
+        backlog.push_reply(Bytes::from_static(b"r"));
+        let mut socket = Narrow {
+            taken: Vec::new(),
+            room: 1,
+        };
+        backlog.write_to(&mut socket).unwrap();
+        backlog.drop_deliveries();
+        assert_eq!((backlog.octets(), backlog.messages()), (3, 1));
+        socket.room = 9;
+        backlog.write_to(&mut socket).unwrap();
+        assert_eq!(socket.taken, b"abcr");
+        assert!(backlog.is_empty());
+    }
+}

@@ -1,0 +1,577 @@
+//! One connection: what an event, a command or a deadline makes of it.
+//!
+//! ```text
+//!   Open ── Close answered, failed, or EOF ──▶ Draining ── all is written: FIN ──▶ Lingering
+//!                                                 │                                   │
+//!                                                 └── EOF was read ──▶ over ◀─────────┘
+//! ```
+//!
+//! Lingering reads on until the peer's FIN: closing at once with unread input would make the
+//! kernel send RST, and the peer would lose our Close (RFC 6455 §7.1.1).
+
+use std::io;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::backlog::Backlog;
+use super::deadlines::{DeadlineTicks, Tick};
+use super::disconnect::{Disconnect, Timeout};
+use super::handler::{Handler, WebSocket};
+use super::mailbox::Mailbox;
+use super::output::Output;
+use super::slots::Key;
+use super::socket::Stream;
+use super::{Settings, SlowConsumer};
+use crate::log;
+use crate::protocol::{
+    AssemblyPool, CloseCode, CloseFrame, Message, ProtocolError, Receiver, Role, Sender,
+};
+
+/// What a worker's connections share while one of them is driven.
+pub(crate) struct Context {
+    /// What a read goes into. Initialised once, never zeroed again.
+    pub(super) input: Vec<u8>,
+    /// What a turn's frames are gathered in. Empty between turns.
+    pub(super) output: Vec<u8>,
+    pub(super) pool: AssemblyPool,
+    pub(super) now: Tick,
+    pub(super) deadlines: DeadlineTicks,
+    pub(super) slow_consumer: SlowConsumer,
+    pub(super) mailbox: Arc<Mailbox>,
+}
+
+/// What the frame loop sees of a connection, whatever its handler. One call for each event.
+pub(crate) trait Drive {
+    /// The connection is the frame loop's from now on; `early` has been read of it already.
+    fn open(
+        &mut self,
+        key: Key,
+        early: &mut [u8],
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress;
+
+    /// Writes what waits, reads what is there, handles it and writes the answers.
+    fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+
+    /// Sends encoded fan-out. `shared` is the same octets, if they can be kept without a copy.
+    fn deliver(
+        &mut self,
+        frames: &[u8],
+        shared: Option<&Bytes>,
+        messages: usize,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress;
+
+    /// Begins the closing handshake.
+    fn close(
+        &mut self,
+        frame: Option<CloseFrame<'_>>,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress;
+
+    /// Looks at the deadlines; the peer was last heard `silence` ago.
+    fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+
+    /// Whether some deadline besides the keepalive's is running.
+    fn is_timed(&self) -> bool;
+
+    /// The connection is over.
+    fn closed(&mut self, why: &Disconnect);
+}
+
+/// What is to be done with a connection next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Progress {
+    /// Wait for the socket.
+    Waiting,
+    /// More may be there to read: come back when others have had their turn.
+    MoreToRead,
+    /// It is over: drop it.
+    Over(Disconnect),
+}
+
+/// A WebSocket connection and its handler.
+#[derive(Debug)]
+pub(crate) struct Connection<H> {
+    handler: H,
+    receiver: Receiver,
+    sender: Sender,
+    backlog: Backlog,
+    phase: Phase,
+    /// When what is waited for began: for the peer to take the next octet of the backlog, to
+    /// answer our Close, or to answer our FIN.
+    since: Tick,
+    /// When the message under way began.
+    message_since: Tick,
+    /// When the last data message ended.
+    idle_since: Tick,
+    /// When the Ping went out that nothing has been heard since.
+    pinged: Option<Tick>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Frames are read and handled.
+    Open,
+    /// Nothing is read; what waits is written, then comes FIN.
+    Draining { why: Disconnect, linger: bool },
+    /// FIN is out; input is read and thrown away until the peer's.
+    Lingering { why: Disconnect, discarded: usize },
+}
+
+/// What a read found.
+enum Reading {
+    /// The socket may have more.
+    Full,
+    /// The socket is empty: it will tell when it is not.
+    Drained,
+    EndOfStream,
+}
+
+/// How a panic of the handler is told to the peer.
+const INTERNAL_ERROR: (CloseCode, &str) = (CloseCode::Error, "internal error");
+/// Octets that a lingering connection reads at most.
+const LINGER_OCTETS: usize = 1 << 20;
+/// Unsent fan-out beyond which nothing more is read from its receiver.
+const HIGH_WATER: usize = 64 << 10;
+
+impl<H: Handler> Connection<H> {
+    pub(crate) fn new(handler: H, settings: &Settings) -> Connection<H> {
+        Connection {
+            handler,
+            receiver: Receiver::new(Role::Server, settings.limits),
+            sender: Sender::default(),
+            backlog: Backlog::default(),
+            phase: Phase::Open,
+            since: 0,
+            message_since: 0,
+            idle_since: 0,
+            pinged: None,
+        }
+    }
+
+    /// One read, and all that follows from it.
+    fn read(
+        &mut self,
+        key: Key,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> io::Result<Reading> {
+        if let Some(space) = self.receiver.payload_space(&mut context.pool) {
+            let wanted = space.len();
+            let reading = Reading::of(stream.read(space), wanted)?;
+            if let (Some(octets), reading) = reading {
+                let advanced = self.receiver.advance(octets);
+                self.handle(key, &mut [], advanced, stream, context)?;
+                return Ok(reading);
+            }
+            return Ok(reading.1);
+        }
+        // Taken out for a moment, because the rest of the context is lent to the handler.
+        let mut input = mem::take(&mut context.input);
+        let reading = Reading::of(stream.read(&mut input), input.len());
+        let handled = match reading {
+            Ok((Some(octets), _)) => {
+                let input = input.get_mut(..octets).unwrap_or_default();
+                self.handle(key, input, Ok(()), stream, context)
+            }
+            _ => Ok(()),
+        };
+        context.input = input;
+        handled?;
+        reading.map(|(_, reading)| reading)
+    }
+
+    /// Hands every message of the input to the handler and writes the answers; `so_far` is what
+    /// has come of earlier input that was not handled yet.
+    fn handle(
+        &mut self,
+        key: Key,
+        mut input: &mut [u8],
+        so_far: Result<(), ProtocolError>,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> io::Result<()> {
+        let before = (self.backlog.is_empty(), self.sender.is_open());
+        let inside = self.receiver.is_inside_message();
+        let mut messages = 0_usize;
+        let mut closed = None;
+
+        let mut socket = WebSocket {
+            sender: &mut self.sender,
+            output: Output::new(stream, &mut context.output, &mut self.backlog),
+            mailbox: &context.mailbox,
+            key,
+        };
+        let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+            so_far?;
+            while let Some(message) = self.receiver.receive(&mut input, &mut context.pool)? {
+                messages += usize::from(message.is_data());
+                closed = dispatch(&mut self.handler, &mut socket, message);
+            }
+            Ok(())
+        }));
+        let failed = match handled {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                socket.sender.fail(error, &mut socket.output);
+                Some(Disconnect::Failed(error))
+            }
+            Err(_) => {
+                self.receiver.discard();
+                let (code, reason) = INTERNAL_ERROR;
+                socket.sender.fail_with(code, reason, &mut socket.output);
+                Some(Disconnect::HandlerPanicked)
+            }
+        };
+        socket.output.finish()?;
+
+        if messages > 0 {
+            self.idle_since = context.now;
+        }
+        if self.receiver.is_inside_message() && (messages > 0 || !inside) {
+            self.message_since = context.now;
+        }
+        if before != (self.backlog.is_empty(), self.sender.is_open()) {
+            self.since = context.now;
+        }
+        if let Some(why) = failed {
+            log::failed(&why, &stream.peer_address());
+        }
+        if let Some(why) = failed.or(closed) {
+            self.phase = Phase::Draining { why, linger: true };
+        }
+        Ok(())
+    }
+
+    /// Ends the connection from our side, for a reason that the peer has no say in.
+    fn end(
+        &mut self,
+        why: Disconnect,
+        (code, reason): (CloseCode, &str),
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        log::failed(&why, &stream.peer_address());
+        self.receiver.discard();
+        self.backlog.drop_deliveries();
+        let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
+        self.sender.fail_with(code, reason, &mut output);
+        if output.finish().is_err() {
+            return Progress::Over(why);
+        }
+        self.phase = Phase::Draining { why, linger: true };
+        self.since = context.now;
+        self.settle(stream, context)
+    }
+
+    /// Goes as far as an ending connection can go for now.
+    fn settle(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+        loop {
+            match self.phase {
+                Phase::Draining { why, linger } => {
+                    if !self.backlog.is_empty() {
+                        return Progress::Waiting;
+                    }
+                    if stream.shutdown_write().is_err() || !linger {
+                        return Progress::Over(why);
+                    }
+                    self.phase = Phase::Lingering { why, discarded: 0 };
+                    self.since = context.now;
+                }
+                Phase::Lingering { why, discarded } => {
+                    let size = context.input.len();
+                    match Reading::of(stream.read(&mut context.input), size) {
+                        Ok((Some(octets), _)) if discarded + octets <= LINGER_OCTETS => {
+                            let discarded = discarded + octets;
+                            self.phase = Phase::Lingering { why, discarded };
+                        }
+                        Ok((None, Reading::Drained)) => return Progress::Waiting,
+                        _ => return Progress::Over(why),
+                    }
+                }
+                Phase::Open => return Progress::Waiting,
+            }
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> Progress {
+        Progress::Over(match self.phase {
+            Phase::Open => Disconnect::Broken(error.kind()),
+            Phase::Draining { why, .. } | Phase::Lingering { why, .. } => why,
+        })
+    }
+
+    fn try_drive(
+        &mut self,
+        key: Key,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> io::Result<Progress> {
+        if !self.backlog.is_empty() && self.backlog.write_to(stream)? > 0 {
+            self.since = context.now;
+        }
+        if let Phase::Open = self.phase {
+            if self.backlog.has_replies() || self.backlog.octets() > HIGH_WATER {
+                return Ok(Progress::Waiting);
+            }
+            match self.read(key, stream, context)? {
+                Reading::EndOfStream => {
+                    let why = Disconnect::EndOfStream;
+                    self.phase = Phase::Draining { why, linger: false };
+                }
+                Reading::Full if matches!(self.phase, Phase::Open) => {
+                    return Ok(Progress::MoreToRead);
+                }
+                Reading::Full | Reading::Drained => {}
+            }
+        }
+        Ok(self.settle(stream, context))
+    }
+}
+
+impl<H: Handler> Drive for Connection<H> {
+    fn open(
+        &mut self,
+        key: Key,
+        early: &mut [u8],
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        self.idle_since = context.now;
+        let mut socket = WebSocket {
+            sender: &mut self.sender,
+            output: Output::new(stream, &mut context.output, &mut self.backlog),
+            mailbox: &context.mailbox,
+            key,
+        };
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| self.handler.open(&mut socket)));
+        let so_far = socket.output.finish();
+        self.since = context.now;
+        if opened.is_err() {
+            let why = Disconnect::HandlerPanicked;
+            return self.end(why, INTERNAL_ERROR, stream, context);
+        }
+        match so_far.and_then(|()| self.handle(key, early, Ok(()), stream, context)) {
+            Ok(()) => self.settle(stream, context),
+            Err(error) => self.broken(&error),
+        }
+    }
+
+    fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+        self.try_drive(key, stream, context)
+            .unwrap_or_else(|error| self.broken(&error))
+    }
+
+    fn deliver(
+        &mut self,
+        frames: &[u8],
+        shared: Option<&Bytes>,
+        messages: usize,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        if !self.sender.is_open() || !matches!(self.phase, Phase::Open) {
+            return Progress::Waiting;
+        }
+        let rest = |written: usize| match shared {
+            Some(shared) => shared.slice(written..),
+            None => Bytes::copy_from_slice(frames.get(written..).unwrap_or_default()),
+        };
+        if self.backlog.is_empty() {
+            let written = match write_all(stream, frames) {
+                Ok(written) => written,
+                Err(error) => return self.broken(&error),
+            };
+            if written < frames.len() {
+                self.backlog
+                    .push_delivery(rest(written), messages, written > 0);
+                self.since = context.now;
+            }
+            return Progress::Waiting;
+        }
+        let SlowConsumer {
+            max_octets,
+            max_messages,
+        } = context.slow_consumer;
+        if self.backlog.octets() + frames.len() > max_octets
+            || self.backlog.messages() + messages > max_messages
+        {
+            let why = Disconnect::SlowConsumer;
+            let frame = (CloseCode::Policy, "slow consumer");
+            return self.end(why, frame, stream, context);
+        }
+        self.backlog.push_delivery(rest(0), messages, false);
+        Progress::Waiting
+    }
+
+    fn close(
+        &mut self,
+        frame: Option<CloseFrame<'_>>,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        if self.sender.is_open() {
+            let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
+            self.sender.close(frame, &mut output);
+            if let Err(error) = output.finish() {
+                return self.broken(&error);
+            }
+            self.since = context.now;
+        }
+        Progress::Waiting
+    }
+
+    fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+        let (now, deadlines) = (context.now, context.deadlines);
+        let waited = now.wrapping_sub(self.since);
+        match self.phase {
+            Phase::Lingering { why, .. } if waited >= deadlines.linger => {
+                return Progress::Over(why);
+            }
+            Phase::Draining { why, .. } if why.is_stalled() && waited >= deadlines.linger => {
+                return Progress::Over(why);
+            }
+            _ if !self.backlog.is_empty() && waited >= deadlines.write_stall => {
+                let why = Disconnect::TimedOut(Timeout::WriteStall);
+                log::failed(&why, &stream.peer_address());
+                return Progress::Over(why);
+            }
+            Phase::Draining { .. } | Phase::Lingering { .. } => return Progress::Waiting,
+            // Its own deadline is the stall's, and it cannot be heard while it is not read.
+            Phase::Open if !self.backlog.is_empty() => return Progress::Waiting,
+            Phase::Open => {}
+        }
+        let timeout = if self.sender.is_close_sent() && waited >= deadlines.close {
+            Some((Timeout::Close, ""))
+        } else if self.receiver.is_inside_message()
+            && now.wrapping_sub(self.message_since) >= deadlines.message
+        {
+            Some((Timeout::Message, "message not finished in time"))
+        } else if let Some(idle) = deadlines.idle
+            && now.wrapping_sub(self.idle_since) >= idle
+        {
+            Some((Timeout::Idle, "idle timeout"))
+        } else {
+            self.keep_alive(silence, stream, context)
+        };
+        match timeout {
+            Some((timeout, reason)) => {
+                let frame = (CloseCode::Policy, reason);
+                self.end(Disconnect::TimedOut(timeout), frame, stream, context)
+            }
+            None => Progress::Waiting,
+        }
+    }
+
+    fn is_timed(&self) -> bool {
+        !matches!(self.phase, Phase::Open)
+            || !self.sender.is_open()
+            || !self.backlog.is_empty()
+            || self.receiver.is_inside_message()
+            || self.pinged.is_some()
+    }
+
+    fn closed(&mut self, why: &Disconnect) {
+        let handler = &mut self.handler;
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| handler.closed(why)));
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    /// Sends a Ping after silence; says when one was not answered. Whatever is heard is an
+    /// answer: a slow upload is as alive as a Pong.
+    fn keep_alive(
+        &mut self,
+        silence: Tick,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Option<(Timeout, &'static str)> {
+        match self.pinged.map(|pinged| context.now.wrapping_sub(pinged)) {
+            Some(unanswered) if silence < unanswered => self.pinged = None,
+            Some(unanswered) if unanswered >= context.deadlines.ping_timeout => {
+                return Some((Timeout::Ping, "ping timeout"));
+            }
+            None if silence >= context.deadlines.ping_interval && self.sender.is_open() => {
+                self.pinged = Some(context.now);
+                let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
+                self.sender.send(Message::Ping(b""), &mut output);
+                // A socket that is broken says so at the next read, too.
+                let _ = output.finish();
+                self.since = context.now;
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+/// What a message does: control frames are answered, then the handler sees it. Says how the
+/// connection closes if that was a Close.
+#[inline]
+fn dispatch<H: Handler>(
+    handler: &mut H,
+    socket: &mut WebSocket<'_>,
+    message: Message<'_>,
+) -> Option<Disconnect> {
+    match message {
+        Message::Close(frame) => {
+            let code = frame.map(|frame| frame.code);
+            let why = if socket.sender.is_close_sent() {
+                Disconnect::ClosedByUs(socket.sender.close_code_sent(), code)
+            } else {
+                // Nobody who closes wants the rest of a room's messages first.
+                socket.output.backlog().drop_deliveries();
+                Disconnect::ClosedByPeer(code)
+            };
+            socket.sender.received_close(frame, &mut socket.output);
+            handler.message(socket, message);
+            return Some(why);
+        }
+        _ if !socket.sender.is_open() => {} // §7.1.2: only the Close is waited for
+        Message::Ping(payload) => {
+            socket.send(Message::Pong(payload)); // §5.5.2
+            handler.message(socket, message);
+        }
+        Message::Text(_) | Message::Binary(_) | Message::Pong(_) => {
+            handler.message(socket, message);
+        }
+    }
+    None
+}
+
+impl Reading {
+    /// How many octets a read brought, and what that says about the socket. An interrupted read
+    /// counts as a full one: it is to be tried again.
+    fn of(result: io::Result<usize>, wanted: usize) -> io::Result<(Option<usize>, Reading)> {
+        match result {
+            Ok(0) => Ok((None, Reading::EndOfStream)),
+            Ok(octets) if octets < wanted => Ok((Some(octets), Reading::Drained)),
+            Ok(octets) => Ok((Some(octets), Reading::Full)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((None, Reading::Drained)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok((None, Reading::Full)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Writes until all is written or the socket takes no more; says how much that was.
+fn write_all(stream: &mut dyn Stream, octets: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
+        match stream.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(octets) => written += octets,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}

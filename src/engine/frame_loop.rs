@@ -1,0 +1,384 @@
+//! The loop that polls a worker's sockets and drives whoever is ready.
+
+use std::cell::RefCell;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mio::{Events, Interest, Poll, Token, Waker};
+use tokio::io::unix::AsyncFd;
+
+use super::Settings;
+use super::connection::{Context, Drive, Progress};
+use super::deadlines::{Clock, Tick};
+use super::disconnect::Disconnect;
+use super::mailbox::{Command, Group, Letters, Mailbox};
+use super::slots::{Key, Slots};
+use super::socket::{Socket, Stream};
+use crate::log;
+use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
+
+/// A worker's connections and the poller that watches their sockets.
+///
+/// The worker's tokio runtime watches the poller's own descriptor, so HTTP, timers and signals
+/// live beside the frame loop on the same thread.
+pub(crate) struct FrameLoop {
+    poll: Poll,
+    events: Events,
+    entries: Slots<Entry>,
+    /// Connections that may have more to read than they were given a turn for.
+    ready: Vec<Key>,
+    /// Emptied, the buffer that `ready` had in the turn before.
+    spare: Vec<Key>,
+    clock: Clock,
+    context: Context,
+    /// The mailbox's buffers while they are being worked through.
+    letters: Letters,
+    count: Box<dyn Fn(isize)>,
+}
+
+struct Entry {
+    socket: Socket,
+    connection: Box<dyn Drive>,
+    /// When the socket last had something for us.
+    heard: Tick,
+    /// When the deadlines are to be looked at next.
+    due: Tick,
+}
+
+/// A frame loop, shared between the tasks of its thread.
+#[derive(Clone)]
+pub(crate) struct FrameLoopHandle(Rc<RefCell<FrameLoop>>);
+
+impl FrameLoopHandle {
+    /// A frame loop without connections; `count` is told of each that comes (1) and goes (-1).
+    pub(crate) fn new(
+        settings: &Settings,
+        count: Box<dyn Fn(isize)>,
+    ) -> io::Result<FrameLoopHandle> {
+        FrameLoop::new(settings, count)
+            .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
+    }
+
+    /// Takes a socket over, of which `early` has been read already.
+    pub(crate) fn adopt(&self, socket: Socket, connection: Box<dyn Drive>, early: Vec<u8>) {
+        self.0.borrow_mut().adopt(socket, connection, early);
+    }
+
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.0.borrow().context.mailbox)
+    }
+
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.0.borrow().entries.len()
+    }
+
+    /// Ends all connections now.
+    pub(crate) fn cut(&self) {
+        self.0.borrow_mut().cut();
+    }
+
+    /// Runs the loop. It ends only with an error of the poller.
+    pub(crate) async fn run(&self) -> io::Result<()> {
+        let (descriptor, tick) = {
+            let frame_loop = self.0.borrow();
+            (frame_loop.poll.as_raw_fd(), frame_loop.clock.tick())
+        };
+        #[expect(
+            deprecated,
+            reason = "its successor is an unsafe fn; the poller outlives this future, which holds it"
+        )]
+        let poller = AsyncFd::new(PollDescriptor(descriptor))?;
+        let mut sweep = tokio::time::interval(tick);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweep_due = false;
+        loop {
+            tokio::select! {
+                biased;
+                // Cleared first: what comes during a turn makes it readable again.
+                ready = poller.readable() => ready?.clear_ready(),
+                _ = sweep.tick() => sweep_due = true,
+            }
+            while self.0.borrow_mut().turn()? {
+                // The others of this thread have their turn, then it goes on.
+                tokio::task::yield_now().await;
+            }
+            // Only now, when what has come is read, can anybody be found silent.
+            if mem::take(&mut sweep_due) {
+                self.0.borrow_mut().sweep();
+            }
+        }
+    }
+}
+
+/// The poller's descriptor, which stays the poller's to close.
+struct PollDescriptor(RawFd);
+
+impl AsRawFd for PollDescriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl FrameLoop {
+    const MAILBOX: Token = Token(usize::MAX);
+    const EVENTS: usize = 1_024;
+    /// Octets of the buffer that every read goes into.
+    const INPUT: usize = 128 << 10;
+
+    fn new(settings: &Settings, count: Box<dyn Fn(isize)>) -> io::Result<FrameLoop> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
+        let (clock, deadlines) = Clock::new(&settings.deadlines);
+        Ok(FrameLoop {
+            poll,
+            events: Events::with_capacity(Self::EVENTS),
+            entries: Slots::new(),
+            ready: Vec::new(),
+            spare: Vec::new(),
+            context: Context {
+                input: vec![0; Self::INPUT],
+                output: Vec::with_capacity(Self::INPUT),
+                pool: AssemblyPool::default(),
+                now: clock.now(),
+                deadlines,
+                slow_consumer: settings.slow_consumer,
+                mailbox: Arc::new(Mailbox::new(waker)),
+            },
+            clock,
+            letters: Letters::default(),
+            count,
+        })
+    }
+
+    fn adopt(&mut self, mut socket: Socket, connection: Box<dyn Drive>, mut early: Vec<u8>) {
+        let registry = self.poll.registry();
+        let now = self.context.now;
+        let inserted = self.entries.insert_with(|key| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(&mut socket, Token(key.index as usize), interest)?;
+            Ok::<Entry, io::Error>(Entry {
+                socket,
+                connection,
+                heard: now,
+                due: now,
+            })
+        });
+        match inserted {
+            Ok(key) => {
+                (self.count)(1);
+                self.drive(key, |entry, context| {
+                    let Entry {
+                        socket, connection, ..
+                    } = entry;
+                    connection.open(key, &mut early, socket, context)
+                });
+            }
+            Err(error) => log::not_adopted(&error),
+        }
+        self.deliver();
+    }
+
+    /// Drives whoever is ready, once. Says whether there may be more to do at once.
+    fn turn(&mut self) -> io::Result<bool> {
+        self.context.mailbox.attend();
+        match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        let mut ready = mem::replace(&mut self.ready, mem::take(&mut self.spare));
+        for key in ready.drain(..) {
+            self.drive(key, |entry, context| {
+                entry.connection.drive(key, &mut entry.socket, context)
+            });
+        }
+        self.spare = ready;
+        let mut count = 0;
+        let events = mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            count += 1;
+            let index = event.token().0 as u32;
+            let Some((key, _)) = self.entries.at_mut(index) else {
+                continue;
+            };
+            let hung_up = event.is_read_closed() || event.is_error();
+            self.drive(key, |entry, context| {
+                let Entry {
+                    socket,
+                    connection,
+                    heard,
+                    ..
+                } = entry;
+                *heard = context.now;
+                match connection.drive(key, socket, context) {
+                    // The edge of the hang-up has been: nothing will tell of it again.
+                    Progress::Waiting if hung_up => connection.drive(key, socket, context),
+                    progress => progress,
+                }
+            });
+        }
+        self.events = events;
+        self.deliver();
+        Ok(count == Self::EVENTS || !self.ready.is_empty() || !self.context.mailbox.rest())
+    }
+
+    /// Does something with a connection, and then what its progress asks for.
+    fn drive(&mut self, key: Key, act: impl FnOnce(&mut Entry, &mut Context) -> Progress) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        match act(entry, &mut self.context) {
+            Progress::Over(why) => return self.end(key, &why),
+            Progress::MoreToRead => self.ready.push(key),
+            Progress::Waiting => {}
+        }
+        if entry.connection.is_timed() {
+            entry.due = self.context.now.wrapping_add(1);
+        }
+    }
+
+    /// Carries out the mailbox's commands, and those that follow from them.
+    fn deliver(&mut self) {
+        while self.context.mailbox.is_filled() {
+            let mut letters = mem::take(&mut self.letters);
+            self.context.mailbox.take(&mut letters);
+            let mut frames = letters.frames.as_slice();
+            let mut next = |length: usize| {
+                let (head, tail) = frames.split_at(length.min(frames.len()));
+                frames = tail;
+                head
+            };
+            for command in letters.commands.drain(..) {
+                match command {
+                    Command::Deliver {
+                        group,
+                        length,
+                        messages,
+                    } => self.deliver_to(&group, next(length), None, messages),
+                    Command::DeliverShared { group, frame } => {
+                        self.deliver_to(&group, &frame, Some(&frame), 1);
+                    }
+                    Command::Send { to, length } => {
+                        let frame = next(length);
+                        self.drive(to, |entry, context| {
+                            let Entry {
+                                socket, connection, ..
+                            } = entry;
+                            connection.deliver(frame, None, 1, socket, context)
+                        });
+                    }
+                    Command::Close { to, frame } => {
+                        let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
+                            code: *code,
+                            reason,
+                        });
+                        self.close(to, frame);
+                    }
+                    Command::CloseAll { code } => self.close_all(code),
+                }
+            }
+            self.letters = letters;
+        }
+    }
+
+    fn deliver_to(
+        &mut self,
+        group: &Group,
+        frames: &[u8],
+        shared: Option<&Bytes>,
+        messages: usize,
+    ) {
+        // Whoever is over leaves the group when dropped, for which the group must not be locked.
+        let mut over = Vec::new();
+        for member in group.members().iter() {
+            let Some(entry) = self.entries.get_mut(*member) else {
+                continue;
+            };
+            let Entry {
+                socket, connection, ..
+            } = entry;
+            let progress = connection.deliver(frames, shared, messages, socket, &mut self.context);
+            if let Progress::Over(why) = progress {
+                over.push((*member, why));
+            } else if connection.is_timed() {
+                entry.due = self.context.now.wrapping_add(1);
+            }
+        }
+        for (member, why) in over {
+            self.end(member, &why);
+        }
+    }
+
+    fn close(&mut self, key: Key, frame: Option<CloseFrame<'_>>) {
+        self.drive(key, |entry, context| {
+            let Entry {
+                socket, connection, ..
+            } = entry;
+            connection.close(frame, socket, context)
+        });
+    }
+
+    fn close_all(&mut self, code: CloseCode) {
+        for index in 0..self.entries.places() {
+            if let Some((key, _)) = self.entries.at_mut(index) {
+                self.close(key, Some(CloseFrame { code, reason: "" }));
+            }
+        }
+    }
+
+    /// Looks at the deadlines of those that are due.
+    fn sweep(&mut self) {
+        self.clock.advance();
+        let now = self.clock.now();
+        self.context.now = now;
+        self.context.pool.shrink();
+        let ping_interval = self.context.deadlines.ping_interval;
+        for index in 0..self.entries.places() {
+            let Some((key, entry)) = self.entries.at_mut(index) else {
+                continue;
+            };
+            if (now.wrapping_sub(entry.due) as i32) < 0 {
+                continue;
+            }
+            let silence = now.wrapping_sub(entry.heard);
+            let idle = self.context.deadlines.idle.unwrap_or(Tick::MAX);
+            let rest = ping_interval.saturating_sub(silence).min(idle / 10);
+            entry.due = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
+            self.drive(key, |entry, context| {
+                let Entry {
+                    socket, connection, ..
+                } = entry;
+                connection.tick(silence, socket, context)
+            });
+        }
+        self.deliver();
+    }
+
+    fn cut(&mut self) {
+        for index in 0..self.entries.places() {
+            if let Some((key, _)) = self.entries.at_mut(index) {
+                self.end(key, &Disconnect::CutAtShutdown);
+            }
+        }
+    }
+
+    fn end(&mut self, key: Key, why: &Disconnect) {
+        let Some(mut entry) = self.entries.remove(key) else {
+            return;
+        };
+        (self.count)(-1);
+        // The descriptor's closing takes it out of the poller, too.
+        let _ = self.poll.registry().deregister(&mut entry.socket);
+        log::disconnected(why, &entry.socket.peer_address());
+        entry.connection.closed(why);
+        if why.is_stalled() {
+            entry.socket.reset();
+        }
+    }
+}

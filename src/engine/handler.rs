@@ -1,0 +1,82 @@
+//! What an endpoint does with its connections' messages.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::disconnect::Disconnect;
+use super::mailbox::Mailbox;
+use super::output::Output;
+use super::peer::Peer;
+use super::slots::Key;
+use crate::protocol::{CloseCode, CloseFrame, Message, Sender};
+
+/// One connection's side of an endpoint: made for each connection, called by its worker only.
+///
+/// Calls are synchronous and borrow the message, which lives in a buffer that the worker's
+/// connections share; work that must wait takes [`WebSocket::peer`] along and spawns. A panic ends
+/// this connection, with 1011, and no other.
+///
+/// A function of `(&mut WebSocket<'_>, Message<'_>)` is a handler.
+pub trait Handler: 'static {
+    /// The opening handshake is done.
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        let _ = socket;
+    }
+
+    /// A message has arrived, or a control frame, which has been answered already.
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>);
+
+    /// The connection is over. Called once, after everything else.
+    fn closed(&mut self, why: &Disconnect) {
+        let _ = why;
+    }
+}
+
+impl<F> Handler for F
+where
+    F: FnMut(&mut WebSocket<'_>, Message<'_>) + 'static,
+{
+    #[inline]
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        self(socket, message);
+    }
+}
+
+/// A connection while one of its events is being handled.
+///
+/// Everything sent during one event leaves in one write.
+pub struct WebSocket<'a> {
+    pub(super) sender: &'a mut Sender,
+    pub(super) output: Output<'a>,
+    pub(super) mailbox: &'a Arc<Mailbox>,
+    pub(super) key: Key,
+}
+
+impl WebSocket<'_> {
+    /// Sends a message or control frame, in one frame. After a Close has gone either way this
+    /// does nothing.
+    #[inline]
+    pub fn send(&mut self, message: Message<'_>) {
+        self.sender.send(message, &mut self.output);
+    }
+
+    /// Begins the closing handshake. `reason` is cut to the 123 octets that a Close can carry.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        let frame = CloseFrame { code, reason };
+        self.sender.close(Some(frame), &mut self.output);
+    }
+
+    /// A handle to this connection, to keep or to send elsewhere.
+    pub fn peer(&self) -> Peer {
+        Peer::new(Arc::clone(self.mailbox), self.key)
+    }
+}
+
+impl fmt::Debug for WebSocket<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("WebSocket")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! What other threads, and handlers, want a worker to send: one command per worker, never one
+//! per member.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::peer::Peer;
+use super::slots::{Key, Slots};
+use crate::protocol::{CloseCode, CloseFrame, Message, Sender, sender};
+
+/// A worker's queue of commands, in the order in which they were given.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    letters: Mutex<Letters>,
+    /// Something is in `letters`.
+    filled: AtomicBool,
+    /// The worker is awake and will look before it sleeps.
+    attentive: AtomicBool,
+    waker: mio::Waker,
+}
+
+/// Commands, and the encoded frames that they are about, back to back.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    pub(super) commands: Vec<Command>,
+    pub(super) frames: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Send the next `length` octets of the frames to every member.
+    Deliver {
+        group: Arc<Group>,
+        length: usize,
+        messages: usize,
+    },
+    /// Send a large frame, which is shared, to every member.
+    DeliverShared { group: Arc<Group>, frame: Bytes },
+    /// Send the next `length` octets of the frames to one connection.
+    Send { to: Key, length: usize },
+    /// Begin the closing handshake with one connection.
+    Close {
+        to: Key,
+        frame: Option<(CloseCode, Box<str>)>,
+    },
+    /// Begin the closing handshake with all connections.
+    CloseAll { code: CloseCode },
+}
+
+/// The members of one room that live on one worker.
+#[derive(Debug)]
+pub(crate) struct Group {
+    mailbox: Arc<Mailbox>,
+    members: Mutex<Slots<Key>>,
+}
+
+impl Mailbox {
+    pub(super) fn new(waker: mio::Waker) -> Mailbox {
+        Mailbox {
+            letters: Mutex::default(),
+            filled: AtomicBool::new(false),
+            attentive: AtomicBool::new(true),
+            waker,
+        }
+    }
+
+    /// The worker is awake: until it has called [`Mailbox::rest`] it need not be woken.
+    pub(super) fn attend(&self) {
+        self.attentive.store(true, Ordering::SeqCst);
+    }
+
+    /// The worker is about to sleep. Says whether it may: nothing has come in the meantime.
+    pub(super) fn rest(&self) -> bool {
+        self.attentive.store(false, Ordering::SeqCst);
+        !self.filled.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_filled(&self) -> bool {
+        self.filled.load(Ordering::SeqCst)
+    }
+
+    /// Takes what is there, in exchange for the emptied buffers of the last time.
+    pub(super) fn take(&self, emptied: &mut Letters) {
+        emptied.commands.clear();
+        emptied.frames.clear();
+        let mut letters = lock(&self.letters);
+        self.filled.store(false, Ordering::SeqCst);
+        mem::swap(&mut *letters, emptied);
+    }
+
+    pub(super) fn send(&self, to: Key, message: Message<'_>) {
+        self.put(|letters| {
+            let length = letters.encode(message);
+            letters.commands.push(Command::Send { to, length });
+        });
+    }
+
+    pub(super) fn close(&self, to: Key, frame: Option<CloseFrame<'_>>) {
+        let frame = frame.map(|frame| (frame.code, frame.reason.into()));
+        self.put(|letters| letters.commands.push(Command::Close { to, frame }));
+    }
+
+    /// Begins the closing handshake with every connection of this worker.
+    pub(crate) fn close_all(&self, code: CloseCode) {
+        self.put(|letters| letters.commands.push(Command::CloseAll { code }));
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Letters)) {
+        write(&mut lock(&self.letters));
+        self.filled.store(true, Ordering::SeqCst);
+        if !self.attentive.swap(true, Ordering::SeqCst) {
+            // It cannot fail but for a poller that is gone, and then nobody is left to wake.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+impl Letters {
+    /// Appends the frame of a message and says how long it is.
+    fn encode(&mut self, message: Message<'_>) -> usize {
+        let before = self.frames.len();
+        Sender::default().send(message, &mut self.frames);
+        self.frames.len() - before
+    }
+}
+
+/// A message on its way to several groups: encoded once if it is large.
+#[derive(Debug)]
+pub(crate) struct Publication<'a> {
+    message: Message<'a>,
+    shared: Option<Bytes>,
+}
+
+impl<'a> Publication<'a> {
+    /// From this size on one shared frame is cheaper than a copy for each worker.
+    const SHARED: usize = 16 << 10;
+
+    pub(crate) fn new(message: Message<'a>) -> Publication<'a> {
+        let large = message
+            .frame()
+            .is_some_and(|(_, payload)| payload.len() >= Self::SHARED);
+        Publication {
+            message,
+            shared: large.then(|| {
+                let mut frame = Vec::new();
+                sender::encode_message(message, &mut frame);
+                Bytes::from(frame)
+            }),
+        }
+    }
+}
+
+/// A member's place in its group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupPlace(Key);
+
+impl Group {
+    /// An empty group on the worker of `peer`.
+    pub(crate) fn of(peer: &Peer) -> Group {
+        Group {
+            mailbox: Arc::clone(peer.mailbox()),
+            members: Mutex::default(),
+        }
+    }
+
+    /// Whether this is the group of that connection's worker.
+    pub(crate) fn is_of(&self, peer: &Peer) -> bool {
+        Arc::ptr_eq(&self.mailbox, peer.mailbox())
+    }
+
+    /// Adds a member of the same worker.
+    pub(crate) fn join(&self, peer: &Peer) -> GroupPlace {
+        GroupPlace(lock(&self.members).insert(peer.key()))
+    }
+
+    /// Takes a member out and says whether the group is empty now.
+    pub(crate) fn leave(&self, place: GroupPlace) -> bool {
+        let mut members = lock(&self.members);
+        members.remove(place.0);
+        members.len() == 0
+    }
+
+    /// How many members there are.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.members).len()
+    }
+
+    /// Hands a message to the worker for all members. Neighbouring messages for the same group
+    /// become one command, so that a burst leaves in one write per member.
+    pub(crate) fn deliver(self: &Arc<Group>, publication: &Publication<'_>) {
+        const COALESCED: usize = 64 << 10;
+        self.mailbox.put(|letters| {
+            if let Some(frame) = &publication.shared {
+                letters.commands.push(Command::DeliverShared {
+                    group: Arc::clone(self),
+                    frame: frame.clone(),
+                });
+                return;
+            }
+            let encoded = letters.encode(publication.message);
+            match letters.commands.last_mut() {
+                Some(Command::Deliver {
+                    group,
+                    length,
+                    messages,
+                }) if Arc::ptr_eq(group, self) && *length < COALESCED => {
+                    *length += encoded;
+                    *messages += 1;
+                }
+                _ => letters.commands.push(Command::Deliver {
+                    group: Arc::clone(self),
+                    length: encoded,
+                    messages: 1,
+                }),
+            }
+        });
+    }
+
+    pub(super) fn members(&self) -> MutexGuard<'_, Slots<Key>> {
+        lock(&self.members)
+    }
+}
+
+/// A poisoned lock is taken all the same: what it guards is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,61 @@
+//! Floor 2: the frame loop, which owns the sockets.
+//!
+//! A worker thread has one [`FrameLoop`]. Connections are entries in it, not tasks: a readable
+//! event costs one `read` into the thread's buffer, every frame in it is handled, and all answers
+//! leave in one `write`. What a [`Handler`] must do for that is be synchronous and quick; work
+//! that waits takes a [`Peer`] along and spawns.
+
+mod backlog;
+mod connection;
+mod deadlines;
+mod disconnect;
+mod frame_loop;
+mod handler;
+mod mailbox;
+mod output;
+mod peer;
+mod slots;
+mod socket;
+
+pub(crate) use connection::{Connection, Drive};
+pub use deadlines::Deadlines;
+pub use disconnect::{Disconnect, Timeout};
+pub(crate) use frame_loop::FrameLoopHandle;
+pub use handler::{Handler, WebSocket};
+pub(crate) use mailbox::{Group, GroupPlace, Publication};
+pub use peer::Peer;
+pub use socket::Socket;
+
+use crate::protocol::Limits;
+
+/// What holds for every connection of a server.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How large frames and messages may be.
+    pub limits: Limits,
+    /// How long anything may take.
+    pub deadlines: Deadlines,
+    /// When a receiver of fan-out is too slow.
+    pub slow_consumer: SlowConsumer,
+}
+
+/// The bound on what waits for one receiver of fan-out. Beyond it the queue is dropped and the
+/// receiver closed with 1008 `slow consumer`; the publisher and the other receivers notice
+/// nothing. A single message is let through whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct SlowConsumer {
+    /// Octets that may wait.
+    pub max_octets: usize,
+    /// Messages that may wait.
+    pub max_messages: usize,
+}
+
+impl Default for SlowConsumer {
+    /// 1 MiB or 1,024 messages.
+    fn default() -> SlowConsumer {
+        SlowConsumer {
+            max_octets: 1 << 20,
+            max_messages: 1_024,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Where the frames of one turn go: together into one `write`.
+
+use std::io::{self, IoSlice, Write};
+
+use bytes::Bytes;
+
+use super::backlog::Backlog;
+use crate::protocol;
+
+/// Gathers the frames that one event's messages are answered with. Small payloads are copied
+/// into the thread's buffer, large ones are written from where they are; what the socket does not
+/// take becomes the backlog.
+pub(super) struct Output<'a> {
+    stream: &'a mut dyn Write,
+    buffer: &'a mut Vec<u8>,
+    backlog: &'a mut Backlog,
+    error: Option<io::Error>,
+}
+
+impl<'a> Output<'a> {
+    /// A payload of this size is worth a system call of its own more than a copy.
+    const LARGE: usize = 16 << 10;
+    /// The buffer is written when it holds this much.
+    const FULL: usize = 128 << 10;
+
+    /// `buffer` is empty, and will be so again after [`Output::finish`].
+    pub(super) fn new(
+        stream: &'a mut dyn Write,
+        buffer: &'a mut Vec<u8>,
+        backlog: &'a mut Backlog,
+    ) -> Output<'a> {
+        Output {
+            stream,
+            buffer,
+            backlog,
+            error: None,
+        }
+    }
+
+    /// Writes what has been gathered.
+    ///
+    /// # Errors
+    /// Of the socket, now or earlier in this turn.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            self.write(&[]);
+        }
+        self.error.map_or(Ok(()), Err)
+    }
+
+    /// What waits already. What this turn has gathered is written, or waits, before it is shown.
+    pub(super) fn backlog(&mut self) -> &mut Backlog {
+        if !self.buffer.is_empty() {
+            self.write(&[]);
+        }
+        self.backlog
+    }
+
+    /// Writes the buffer and then `payload`; the rest goes to the backlog.
+    fn write(&mut self, payload: &[u8]) {
+        let mut written = 0;
+        let total = self.buffer.len() + payload.len();
+        while self.backlog.is_empty() && self.error.is_none() && written < total {
+            let head = self.buffer.get(written..).unwrap_or_default();
+            let tail = &payload[written.saturating_sub(self.buffer.len())..];
+            let result = if tail.is_empty() {
+                self.stream.write(head)
+            } else {
+                self.stream
+                    .write_vectored(&[IoSlice::new(head), IoSlice::new(tail)])
+            };
+            match result {
+                Ok(0) => self.error = Some(io::ErrorKind::WriteZero.into()),
+                Ok(octets) => written += octets,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.error = Some(error),
+            }
+        }
+        if written < total && self.error.is_none() {
+            let mut rest = Vec::with_capacity(total - written);
+            rest.extend_from_slice(self.buffer.get(written..).unwrap_or_default());
+            rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.len())..]);
+            self.backlog.push_reply(Bytes::from(rest));
+        }
+        self.buffer.clear();
+    }
+}
+
+impl protocol::Output for Output<'_> {
+    #[inline]
+    fn frame(&mut self, header: &[u8], payload: &[u8]) {
+        self.buffer.extend_from_slice(header);
+        if payload.len() >= Self::LARGE {
+            self.write(payload);
+        } else {
+            self.buffer.extend_from_slice(payload);
+            if self.buffer.len() >= Self::FULL {
+                self.write(&[]);
+            }
+        }
+    }
+}

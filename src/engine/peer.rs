@@ -1,0 +1,47 @@
+//! A handle to a connection that can be kept, cloned and sent to other threads.
+
+use std::sync::Arc;
+
+use super::mailbox::Mailbox;
+use super::slots::Key;
+use crate::protocol::{CloseFrame, Message};
+
+/// A connection, seen from anywhere: what is sent through it becomes a command to the connection's
+/// worker. Sending to a connection that is gone does nothing.
+///
+/// Order is kept among everything that goes through handles and
+/// [`Rooms`](crate::rooms::Rooms) on one worker; what a handler sends directly by
+/// [`WebSocket::send`](super::WebSocket::send) goes ahead of it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    mailbox: Arc<Mailbox>,
+    key: Key,
+}
+
+impl Peer {
+    pub(super) fn new(mailbox: Arc<Mailbox>, key: Key) -> Peer {
+        Peer { mailbox, key }
+    }
+
+    /// Sends a message, copying it. It waits under the bound of
+    /// [`SlowConsumer`](super::SlowConsumer).
+    pub fn send(&self, message: Message<'_>) {
+        match message {
+            Message::Close(frame) => self.mailbox.close(self.key, frame),
+            message => self.mailbox.send(self.key, message),
+        }
+    }
+
+    /// Begins the closing handshake.
+    pub fn close(&self, frame: CloseFrame<'_>) {
+        self.mailbox.close(self.key, Some(frame));
+    }
+
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+}

@@ -1,0 +1,143 @@
+//! The kinds of bare socket that the frame loop polls.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+/// A connected, non-blocking stream socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP over IPv4 or IPv6.
+    Tcp(mio::net::TcpStream),
+    /// A Unix domain socket.
+    Unix(mio::net::UnixStream),
+}
+
+impl Socket {
+    /// Drops the connection with RST instead of FIN, and what the peer has not taken with it.
+    pub(crate) fn reset(self) {
+        // Of the types at hand only tokio's can ask for it.
+        if let Socket::Tcp(stream) = self
+            && let Ok(stream) = tokio::net::TcpStream::from_std(stream.into())
+        {
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+/// What a [`Connection`](super::Connection) is driven with: non-blocking reads and writes, and an
+/// end to the writing.
+pub(crate) trait Stream: Read + Write {
+    /// Sends FIN: nothing more will be written.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Who is at the other end, as far as it has a name.
+    fn peer_address(&self) -> PeerAddress;
+}
+
+/// The address of a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PeerAddress {
+    /// IP address and port.
+    Ip(SocketAddr),
+    /// At the other end of a Unix domain socket.
+    Unix,
+    /// Gone before it could be asked.
+    Unknown,
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerAddress::Ip(address) => address.fmt(formatter),
+            PeerAddress::Unix => formatter.write_str("unix"),
+            PeerAddress::Unknown => formatter.write_str("unknown"),
+        }
+    }
+}
+
+impl Stream for Socket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn peer_address(&self) -> PeerAddress {
+        match self {
+            Socket::Tcp(stream) => stream
+                .peer_addr()
+                .map_or(PeerAddress::Unknown, PeerAddress::Ip),
+            Socket::Unix(_) => PeerAddress::Unix,
+        }
+    }
+}
+
+impl Read for Socket {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    #[inline]
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(octets),
+            Socket::Unix(stream) => stream.write(octets),
+        }
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write_vectored(slices),
+            Socket::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Source for Socket {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.register(registry, token, interests),
+            Socket::Unix(stream) => stream.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.reregister(registry, token, interests),
+            Socket::Unix(stream) => stream.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.deregister(registry),
+            Socket::Unix(stream) => stream.deregister(registry),
+        }
+    }
+}

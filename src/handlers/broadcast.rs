@@ -1,0 +1,34 @@
+//! Every data message to every member of the topic, its sender included.
+
+use crate::engine::{Handler, WebSocket};
+use crate::protocol::Message;
+use crate::rooms::{Membership, Rooms};
+
+/// A member of a topic.
+pub(crate) struct Broadcast {
+    rooms: Rooms,
+    topic: Box<str>,
+    membership: Option<Membership>,
+}
+
+impl Broadcast {
+    pub(crate) fn new(rooms: &Rooms, topic: &str) -> Broadcast {
+        Broadcast {
+            rooms: rooms.clone(),
+            topic: topic.into(),
+            membership: None,
+        }
+    }
+}
+
+impl Handler for Broadcast {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        self.membership = Some(self.rooms.join(&self.topic, &socket.peer()));
+    }
+
+    fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
+        if let Some(membership) = &self.membership {
+            membership.publish(message);
+        }
+    }
+}

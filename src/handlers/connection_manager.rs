@@ -1,0 +1,87 @@
+//! The ConnectionManager of the FastAPI tutorial: a personal answer, a broadcast to all, and a
+//! notice when somebody left.
+
+use crate::engine::{Disconnect, Handler, Peer, WebSocket};
+use crate::handshake::HandshakeError;
+use crate::protocol::Message;
+use crate::rooms::{Membership, Rooms};
+
+/// The one room of the tutorial.
+const EVERYBODY: &str = "everybody";
+
+/// One client, under a number that need not be its alone.
+pub(crate) struct Client {
+    id: i64,
+    rooms: Rooms,
+    joined: Option<(Peer, Membership)>,
+}
+
+impl Client {
+    /// Takes an optional minus and 1 to 18 digits; leading zeros are dropped, as by Python's
+    /// `int`. Anything else is forbidden, as there.
+    pub(crate) fn new(rooms: &Rooms, id: &str) -> Result<Client, HandshakeError> {
+        let digits = id.strip_prefix('-').unwrap_or(id);
+        let is_number =
+            (1..=18).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
+        if !is_number {
+            return Err(HandshakeError::Forbidden);
+        }
+        Ok(Client {
+            id: id.parse().map_err(|_| HandshakeError::Forbidden)?,
+            rooms: rooms.clone(),
+            joined: None,
+        })
+    }
+}
+
+impl Handler for Client {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        let peer = socket.peer();
+        let membership = self.rooms.join(EVERYBODY, &peer);
+        self.joined = Some((peer, membership));
+    }
+
+    fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
+        let (Message::Text(text), Some((peer, membership))) = (message, &self.joined) else {
+            return;
+        };
+        let id = self.id;
+        // Through the handle, so that it keeps its place before the broadcast.
+        peer.send(Message::Text(&format!("Client {id}: {text}")));
+        membership.publish(Message::Text(&format!("Client {id} says: {text}")));
+    }
+
+    fn closed(&mut self, _: &Disconnect) {
+        if self.joined.take().is_some() {
+            let notice = format!("Client {} left", self.id);
+            self.rooms.publish(EVERYBODY, Message::Text(&notice));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_numbers_as_the_table_says() {
+        for (id, expected) in [
+            ("1", Some(1)),
+            ("-1", Some(-1)),
+            ("007", Some(7)),
+            ("-0", Some(0)),
+            ("999999999999999999", Some(999_999_999_999_999_999)),
+            ("1999999999999999999", None),
+            ("", None),
+            ("-", None),
+            ("+7", None),
+            ("--1", None),
+            ("abc", None),
+            ("1.0", None),
+            ("%31", None),
+        ] {
+            let client = Client::new(&Rooms::default(), id);
+            assert_eq!(client.ok().map(|client| client.id), expected, "{id}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Why a request is refused, and what the refusal looks like: the one table.
+
+use std::fmt;
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+/// A rule of the opening handshake that the request broke, or a reason of ours to refuse it.
+///
+/// | variant | status | further headers |
+/// |---|---|---|
+/// | `Host`, `TargetForm`, `Body`, `Connection`, `RepeatedVersion`, `Key`, `RepeatedOrigin`, `Subprotocols`, `Extensions` | 400 | |
+/// | `Unauthorized` | 401 | `WWW-Authenticate` |
+/// | `Origin`, `Forbidden` | 403 | |
+/// | `NotFound` | 404 | |
+/// | `MethodNotAllowed` | 405 | `Allow` |
+/// | `MisdirectedRequest` | 421 | |
+/// | `Upgrade`, `Version` | 426 | `Upgrade`, `Sec-WebSocket-Version` |
+/// | `ShuttingDown`, `AtCapacity` | 503 | `Retry-After` |
+///
+/// Every refusal closes the connection, so that nothing after the request is taken for another.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum HandshakeError {
+    /// Host is missing, repeated or no host (RFC 9112 §3.2).
+    Host,
+    /// The request's target has a form that its method does not go with (RFC 9112 §3.2).
+    TargetForm,
+    /// The request is for a host that is not served here (RFC 9110 §15.5.20).
+    MisdirectedRequest,
+    /// There is nothing at this path.
+    NotFound,
+    /// The method is not GET (RFC 6455 §4.1).
+    MethodNotAllowed,
+    /// The request has a body, which would be read as frames.
+    Body,
+    /// Upgrade is missing or does not name websocket, or HTTP is older than 1.1 (RFC 6455 §4.2.1).
+    Upgrade,
+    /// Connection does not name Upgrade (RFC 6455 §4.2.1).
+    Connection,
+    /// Sec-WebSocket-Version is missing or not 13 (RFC 6455 §4.2.2).
+    Version,
+    /// Sec-WebSocket-Version appears twice (RFC 6455 §11.3.5).
+    RepeatedVersion,
+    /// Sec-WebSocket-Key is missing, repeated, or not the base64 of 16 octets (RFC 6455 §4.2.1).
+    Key,
+    /// Origin appears twice.
+    RepeatedOrigin,
+    /// Origin is not one that may connect (RFC 6455 §10.2).
+    Origin,
+    /// Sec-WebSocket-Protocol is no list of different tokens (RFC 6455 §4.1).
+    Subprotocols,
+    /// Sec-WebSocket-Extensions breaks its grammar (RFC 6455 §9.1).
+    Extensions,
+    /// Credentials are missing or wrong.
+    Unauthorized,
+    /// The endpoint refuses the request, whoever makes it.
+    Forbidden,
+    /// The server is stopping.
+    ShuttingDown,
+    /// The server has as many connections as it may.
+    AtCapacity,
+}
+
+impl HandshakeError {
+    /// All variants, for tests and tables.
+    pub const ALL: [HandshakeError; 19] = [
+        HandshakeError::Host,
+        HandshakeError::TargetForm,
+        HandshakeError::MisdirectedRequest,
+        HandshakeError::NotFound,
+        HandshakeError::MethodNotAllowed,
+        HandshakeError::Body,
+        HandshakeError::Upgrade,
+        HandshakeError::Connection,
+        HandshakeError::Version,
+        HandshakeError::RepeatedVersion,
+        HandshakeError::Key,
+        HandshakeError::RepeatedOrigin,
+        HandshakeError::Origin,
+        HandshakeError::Subprotocols,
+        HandshakeError::Extensions,
+        HandshakeError::Unauthorized,
+        HandshakeError::Forbidden,
+        HandshakeError::ShuttingDown,
+        HandshakeError::AtCapacity,
+    ];
+
+    /// The status of the refusal.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            HandshakeError::Host
+            | HandshakeError::TargetForm
+            | HandshakeError::Body
+            | HandshakeError::Connection
+            | HandshakeError::RepeatedVersion
+            | HandshakeError::Key
+            | HandshakeError::RepeatedOrigin
+            | HandshakeError::Subprotocols
+            | HandshakeError::Extensions => StatusCode::BAD_REQUEST,
+            HandshakeError::Unauthorized => StatusCode::UNAUTHORIZED,
+            HandshakeError::Origin | HandshakeError::Forbidden => StatusCode::FORBIDDEN,
+            HandshakeError::NotFound => StatusCode::NOT_FOUND,
+            HandshakeError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            HandshakeError::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
+            HandshakeError::Upgrade | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
+            HandshakeError::ShuttingDown | HandshakeError::AtCapacity => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// What the caller should do: one sentence, nothing of the request in it.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            HandshakeError::Host => "Send one Host header with a valid host.",
+            HandshakeError::TargetForm => "Send the path of an endpoint as the request target.",
+            HandshakeError::MisdirectedRequest => "Send a Host that this server is configured for.",
+            HandshakeError::NotFound => "Ask for one of the paths that GET / lists.",
+            HandshakeError::MethodNotAllowed => "Use the method GET.",
+            HandshakeError::Body => "Send the request without a body.",
+            HandshakeError::Upgrade => {
+                "This is a WebSocket endpoint: send HTTP/1.1 with Upgrade: websocket and Connection: Upgrade."
+            }
+            HandshakeError::Connection => "Send Connection: Upgrade.",
+            HandshakeError::Version => "Send Sec-WebSocket-Version: 13.",
+            HandshakeError::RepeatedVersion => "Send Sec-WebSocket-Version once.",
+            HandshakeError::Key => {
+                "Send Sec-WebSocket-Key once, with the base64 of 16 random octets."
+            }
+            HandshakeError::RepeatedOrigin => "Send Origin once.",
+            HandshakeError::Origin => "Connect from an Origin that this server is configured for.",
+            HandshakeError::Subprotocols => {
+                "Send Sec-WebSocket-Protocol as a list of different tokens, or not at all."
+            }
+            HandshakeError::Extensions => {
+                "Send Sec-WebSocket-Extensions as RFC 6455 section 9.1 writes it, or not at all."
+            }
+            HandshakeError::Unauthorized => "Send valid credentials.",
+            HandshakeError::Forbidden => "Ask for a path that this endpoint accepts.",
+            HandshakeError::ShuttingDown => "The server is stopping: try again in a moment.",
+            HandshakeError::AtCapacity => "The server is full: try again in a moment.",
+        }
+    }
+
+    /// The refusal, its body being the advice.
+    pub fn response(self) -> Response<&'static str> {
+        let mut response = Response::new(self.advice());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        let mut add = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        add(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+        add(header::CONNECTION, "close");
+        match self.status() {
+            StatusCode::UNAUTHORIZED => {
+                add(header::WWW_AUTHENTICATE, "Bearer");
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                add(header::ALLOW, "GET");
+            }
+            StatusCode::UPGRADE_REQUIRED => {
+                add(header::CONNECTION, "Upgrade, close"); // RFC 9110 §7.8
+                add(header::UPGRADE, "websocket"); // RFC 9110 §15.5.22
+                add(header::SEC_WEBSOCKET_VERSION, "13"); // RFC 6455 §4.4
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                add(header::RETRY_AFTER, "1");
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.advice())
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_closes_and_says_what_to_do() {
+        for error in HandshakeError::ALL {
+            let response = error.response();
+            assert!(response.status().as_u16() >= 400);
+            let connection = response.headers()[header::CONNECTION].to_str().unwrap();
+            assert!(connection.ends_with("close"), "{error:?}");
+            assert!(response.body().ends_with('.'), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Header fields as lists and tokens (RFC 9110 §5.6), read in one pass.
+
+use http::{HeaderMap, HeaderName};
+
+/// All elements of a list, over all lines of its field; empty ones are left out (§5.6.1).
+pub(super) fn elements<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|octet| *octet == b','))
+        .map(trim)
+        .filter(|element| !element.is_empty())
+}
+
+/// Whether a list has this token, upper and lower case being the same.
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    elements(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// How often a field may appear, and did.
+pub(super) enum Single<'a> {
+    Missing,
+    Once(&'a [u8]),
+    Repeated,
+}
+
+/// The value of a field that must not be repeated.
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Single::Missing,
+        (Some(line), None) => Single::Once(trim(line.as_bytes())),
+        (Some(_), Some(_)) => Single::Repeated,
+    }
+}
+
+/// A token (§5.6.2): at least one visible character that is no delimiter.
+pub(super) fn is_token(octets: &[u8]) -> bool {
+    !octets.is_empty() && octets.iter().all(|octet| is_token_octet(*octet))
+}
+
+pub(super) fn is_token_octet(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+}
+
+/// Without the white space around (§5.6.3).
+pub(super) fn trim(octets: &[u8]) -> &[u8] {
+    let is_space = |octet: &u8| matches!(octet, b' ' | b'\t');
+    let start = octets.iter().take_while(|octet| is_space(octet)).count();
+    let octets = octets.get(start..).unwrap_or_default();
+    let end = octets
+        .iter()
+        .rev()
+        .take_while(|octet| is_space(octet))
+        .count();
+    octets
+        .get(..octets.len().saturating_sub(end))
+        .unwrap_or_default()
+}

@@ -1,0 +1,23 @@
+//! Floor 1: the opening handshake (RFC 6455 §4), as pure functions: a request's head in, a
+//! decision out.
+//!
+//! The order of the checks is fixed, so that a request with several faults has one answer:
+//! Host, allowed host, path (the router's), method, body, HTTP version and Upgrade, Connection,
+//! version, key, Origin, subprotocols, extensions; then what the endpoint itself thinks of it.
+
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing
+)]
+
+pub mod accept_key;
+mod access;
+mod error;
+pub mod extensions;
+mod headers;
+mod server;
+
+pub use access::{AllowOrigin, AllowedHost, Origin, Policy};
+pub use error::HandshakeError;
+pub use server::{Accepted, Subprotocols, accept, check_host, wants_upgrade};

@@ -1,0 +1,201 @@
+//! A server's side of the opening handshake (RFC 6455 §4.2).
+
+use std::collections::HashSet;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+
+use super::HandshakeError;
+use super::accept_key::{accept_key, is_key};
+use super::access::{Authority, Policy};
+use super::extensions;
+use super::headers::{Single, elements, has_token, is_token, single};
+
+/// Which subprotocol of those that a client offers is chosen. The list's grammar is checked
+/// whichever it is.
+#[derive(Clone, Debug, Default)]
+pub enum Subprotocols {
+    /// None, whatever is offered.
+    #[default]
+    None,
+    /// The one that the client prefers: for endpoints that work with any.
+    FirstOffered,
+    /// Of these, the one that the client prefers; none if it offers none of them.
+    Supported(Vec<String>),
+}
+
+/// A handshake that is in order.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    accept_key: String,
+    subprotocol: Option<String>,
+}
+
+/// Checks whom the request is for, before its path means anything (RFC 9112 §3.2).
+///
+/// # Errors
+/// [`HandshakeError::Host`], [`HandshakeError::TargetForm`] or
+/// [`HandshakeError::MisdirectedRequest`].
+pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError> {
+    let host = match single(&request.headers, &header::HOST) {
+        Single::Once(host) => {
+            let host = std::str::from_utf8(host).map_err(|_| HandshakeError::Host)?;
+            Some(Authority::parse(host).ok_or(HandshakeError::Host)?)
+        }
+        // HTTP/1.0 does not know Host; what it asks for goes on to be refused for its version.
+        Single::Missing if request.version < Version::HTTP_11 => None,
+        Single::Missing | Single::Repeated => return Err(HandshakeError::Host),
+    };
+    let target = &request.uri;
+    let is_absolute = target.scheme().is_some();
+    let is_origin = target.path().starts_with('/') && target.authority().is_none();
+    let fits_method = match request.method {
+        Method::CONNECT => target.authority().is_some(),
+        Method::OPTIONS => is_origin || is_absolute || target.path() == "*",
+        _ => is_origin || is_absolute,
+    };
+    if !fits_method {
+        return Err(HandshakeError::TargetForm); // RFC 9112 §3.2
+    }
+    if policy.allowed_hosts.is_empty() {
+        return Ok(());
+    }
+    // An absolute target overrides Host (RFC 9112 §3.2.2).
+    let authority = match target.authority() {
+        Some(authority) => Authority::parse(authority.as_str()),
+        None => host,
+    };
+    let is_ours = authority.is_some_and(|authority| {
+        policy
+            .allowed_hosts
+            .iter()
+            .any(|allowed| allowed.admits(&authority))
+    });
+    is_ours
+        .then_some(())
+        .ok_or(HandshakeError::MisdirectedRequest)
+}
+
+/// Whether a request means to become a WebSocket, rightly or wrongly: a path that is both page and
+/// endpoint refuses a botched handshake instead of answering it with the page.
+pub fn wants_upgrade(request: &Parts) -> bool {
+    let headers = &request.headers;
+    headers.contains_key(header::UPGRADE)
+        || headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        || headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+}
+
+/// Checks the opening handshake (RFC 6455 §4.2.1) of a request whose host and path are in order.
+///
+/// # Errors
+/// The [`HandshakeError`] of the first rule broken, in the order of the module's documentation.
+pub fn accept(
+    request: &Parts,
+    policy: &Policy,
+    subprotocols: &Subprotocols,
+) -> Result<Accepted, HandshakeError> {
+    let headers = &request.headers;
+    if request.method != Method::GET {
+        return Err(HandshakeError::MethodNotAllowed); // §4.2.1, 1
+    }
+    if has_body(headers) {
+        return Err(HandshakeError::Body);
+    }
+    // HTTP/1.0 has no Upgrade, even if it says so (RFC 9110 §7.8).
+    if request.version < Version::HTTP_11 || !has_token(headers, &header::UPGRADE, "websocket") {
+        return Err(HandshakeError::Upgrade); // §4.2.1, 3
+    }
+    if !has_token(headers, &header::CONNECTION, "upgrade") {
+        return Err(HandshakeError::Connection); // §4.2.1, 4
+    }
+    match single(headers, &header::SEC_WEBSOCKET_VERSION) {
+        Single::Once(b"13") => {}
+        Single::Once(_) | Single::Missing => return Err(HandshakeError::Version), // §4.2.1, 6
+        Single::Repeated => return Err(HandshakeError::RepeatedVersion),          // §11.3.5
+    }
+    let key = match single(headers, &header::SEC_WEBSOCKET_KEY) {
+        Single::Once(key) if is_key(key) => key,
+        _ => return Err(HandshakeError::Key), // §4.2.1, 5
+    };
+    match single(headers, &header::ORIGIN) {
+        Single::Missing if policy.require_origin => return Err(HandshakeError::Origin),
+        Single::Missing => {}
+        Single::Once(origin) if policy.allowed_origins.admits(origin) => {}
+        Single::Once(_) => return Err(HandshakeError::Origin), // §10.2
+        Single::Repeated => return Err(HandshakeError::RepeatedOrigin),
+    }
+    let offered = offered_subprotocols(headers)?;
+    // Every extension is declined.
+    extensions::offers(headers).map_err(|_| HandshakeError::Extensions)?; // §9.1
+    Ok(Accepted {
+        accept_key: accept_key(key),
+        subprotocol: subprotocols.choose(&offered).map(str::to_owned),
+    })
+}
+
+impl Accepted {
+    /// The subprotocol that was chosen.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// The 101 (§4.2.2).
+    pub fn response(&self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        let mut add = |name, text: &str| {
+            // Base64 and tokens are always header values.
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
+        };
+        add(header::SEC_WEBSOCKET_ACCEPT, &self.accept_key);
+        if let Some(subprotocol) = &self.subprotocol {
+            add(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
+        response
+    }
+}
+
+impl Subprotocols {
+    fn choose<'a>(&self, offered: &[&'a str]) -> Option<&'a str> {
+        let mut offered = offered.iter().copied();
+        match self {
+            Subprotocols::None => None,
+            Subprotocols::FirstOffered => offered.next(),
+            Subprotocols::Supported(supported) => {
+                offered.find(|offer| supported.iter().any(|supported| supported == offer))
+            }
+        }
+    }
+}
+
+/// Whether octets follow the head that are not frames. hyper would upgrade all the same, and hand
+/// them over as if they were.
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length.as_bytes() != b"0")
+}
+
+/// The subprotocols that the client offers, the one that it prefers first (§4.1, 10).
+fn offered_subprotocols(headers: &HeaderMap) -> Result<Vec<&str>, HandshakeError> {
+    let name = header::SEC_WEBSOCKET_PROTOCOL;
+    let mut seen = HashSet::new();
+    let offered = elements(headers, &name)
+        .map(|offer| {
+            let is_new_token = is_token(offer) && seen.insert(offer);
+            std::str::from_utf8(offer).ok().filter(|_| is_new_token)
+        })
+        .collect::<Option<Vec<_>>>()
+        .ok_or(HandshakeError::Subprotocols)?;
+    if offered.is_empty() && headers.contains_key(&name) {
+        return Err(HandshakeError::Subprotocols);
+    }
+    Ok(offered)
+}

@@ -1,0 +1,41 @@
+//! Floor 5: hyper reads the request, [`handshake`](crate::handshake) decides, and the socket goes
+//! on to the frame loop.
+//!
+//! Nothing of hyper is kept for the life of a WebSocket: its connection is taken apart when the
+//! 101 is out, and what the client sent early becomes the frame loop's first input.
+
+mod connection;
+mod pages;
+mod router;
+mod service;
+mod stream;
+
+pub(crate) use connection::{Site, serve_connection};
+pub use pages::Page;
+pub use router::{Endpoint, Request, Router};
+pub(crate) use stream::Stream;
+
+use std::time::Duration;
+
+/// What the reading of requests is held to.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// From the accepted connection, or the last response, to a whole request head: then the
+    /// connection is closed without a word.
+    pub head_timeout: Duration,
+    /// Octets of a request's head; a larger one is refused with 431.
+    pub max_head_size: usize,
+    /// Header lines of a request; more are refused with 431.
+    pub max_headers: usize,
+}
+
+impl Default for HttpSettings {
+    /// 10 s, 16 KiB, 100 headers.
+    fn default() -> HttpSettings {
+        HttpSettings {
+            head_timeout: Duration::from_secs(10),
+            max_head_size: 16 << 10,
+            max_headers: 100,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Which path leads where.
+
+use std::fmt;
+
+use crate::engine::{Connection, Drive, Handler, Settings};
+use crate::handshake::{HandshakeError, Subprotocols};
+
+use super::Page;
+
+/// The table of endpoints and pages, by path. A path may have both: a request that asks for an
+/// upgrade meets the endpoint, any other the page.
+///
+/// A pattern is matched segment by segment, without normalising: `{name}` takes one segment that
+/// is not empty, anything else must be equal. Of several matches the one with the fewest
+/// parameters wins.
+///
+/// ```
+/// use frameloop::{Message, Router, WebSocket};
+///
+/// fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
+///     if message.is_data() {
+///         socket.send(message);
+///     }
+/// }
+///
+/// let router = Router::new()
+///     .websocket("/echo", |_| echo)
+///     .websocket("/echo/{name}", |request| {
+///         let name = request.param("name").to_owned();
+///         move |socket: &mut WebSocket<'_>, message: Message<'_>| {
+///             if let Message::Text(text) = message {
+///                 socket.send(Message::Text(&format!("{name}: {text}")));
+///             }
+///         }
+///     });
+/// ```
+#[derive(Debug, Default)]
+pub struct Router {
+    routes: Vec<Route>,
+}
+
+#[derive(Debug)]
+struct Route {
+    pattern: Box<str>,
+    endpoint: Option<Endpoint>,
+    page: Option<PageMaker>,
+}
+
+struct PageMaker(Box<dyn Fn(&Request<'_>) -> Page + Send + Sync>);
+
+/// What a route leads to, with the parameters of the path that led there.
+pub(super) struct Matched<'r> {
+    pub(super) endpoint: Option<&'r Endpoint>,
+    page: Option<&'r PageMaker>,
+    pattern: &'r str,
+}
+
+impl Router {
+    /// An empty table.
+    pub fn new() -> Router {
+        Router::default()
+    }
+
+    /// Adds an endpoint whose handlers `make` makes, one for each connection.
+    #[must_use]
+    pub fn websocket<H: Handler>(
+        self,
+        pattern: &str,
+        make: impl Fn(&Request<'_>) -> H + Send + Sync + 'static,
+    ) -> Router {
+        self.endpoint(pattern, Endpoint::new(make))
+    }
+
+    /// Adds an endpoint.
+    #[must_use]
+    pub fn endpoint(mut self, pattern: &str, endpoint: Endpoint) -> Router {
+        self.route(pattern).endpoint = Some(endpoint);
+        self
+    }
+
+    /// Adds a page for GET and HEAD.
+    #[must_use]
+    pub fn page(
+        mut self,
+        pattern: &str,
+        make: impl Fn(&Request<'_>) -> Page + Send + Sync + 'static,
+    ) -> Router {
+        self.route(pattern).page = Some(PageMaker(Box::new(make)));
+        self
+    }
+
+    fn route(&mut self, pattern: &str) -> &mut Route {
+        let index = self
+            .routes
+            .iter()
+            .position(|route| *route.pattern == *pattern)
+            .unwrap_or_else(|| {
+                self.routes.push(Route {
+                    pattern: pattern.into(),
+                    endpoint: None,
+                    page: None,
+                });
+                self.routes.len() - 1
+            });
+        &mut self.routes[index]
+    }
+
+    pub(super) fn find(&self, path: &str) -> Option<Matched<'_>> {
+        self.routes
+            .iter()
+            .filter(|route| matches(&route.pattern, path))
+            .min_by_key(|route| route.pattern.matches('{').count())
+            .map(|route| Matched {
+                endpoint: route.endpoint.as_ref(),
+                page: route.page.as_ref(),
+                pattern: &route.pattern,
+            })
+    }
+}
+
+impl<'r> Matched<'r> {
+    pub(super) fn request<'a>(&self, head: &'a http::request::Parts) -> Request<'a>
+    where
+        'r: 'a,
+    {
+        Request {
+            head,
+            pattern: self.pattern,
+            subprotocol: None,
+        }
+    }
+
+    /// The page, if this route has one.
+    pub(super) fn page(&self, request: &Request<'_>) -> Option<Page> {
+        self.page.map(|make| (make.0)(request))
+    }
+}
+
+/// A WebSocket endpoint: how its handlers are made and which subprotocols it speaks.
+pub struct Endpoint {
+    make: Box<MakeConnection>,
+    subprotocols: Subprotocols,
+}
+
+type MakeConnection =
+    dyn Fn(&Request<'_>, &Settings) -> Result<Box<dyn Drive>, HandshakeError> + Send + Sync;
+
+impl Endpoint {
+    /// An endpoint that takes every connection.
+    pub fn new<H: Handler>(make: impl Fn(&Request<'_>) -> H + Send + Sync + 'static) -> Endpoint {
+        Endpoint::refusing(move |request| Ok(make(request)))
+    }
+
+    /// An endpoint that may refuse a connection that is otherwise in order, before the 101: with
+    /// [`Unauthorized`](HandshakeError::Unauthorized), [`Forbidden`](HandshakeError::Forbidden)
+    /// or [`NotFound`](HandshakeError::NotFound), say.
+    pub fn refusing<H: Handler>(
+        make: impl Fn(&Request<'_>) -> Result<H, HandshakeError> + Send + Sync + 'static,
+    ) -> Endpoint {
+        Endpoint {
+            make: Box::new(move |request, settings| {
+                let handler = make(request)?;
+                Ok(Box::new(Connection::new(handler, settings)))
+            }),
+            subprotocols: Subprotocols::default(),
+        }
+    }
+
+    /// Changes which subprotocol is chosen of those that a client offers. By default none is.
+    #[must_use]
+    pub fn with_subprotocols(mut self, subprotocols: Subprotocols) -> Endpoint {
+        self.subprotocols = subprotocols;
+        self
+    }
+
+    pub(super) fn subprotocols(&self) -> &Subprotocols {
+        &self.subprotocols
+    }
+
+    pub(super) fn connection(
+        &self,
+        request: &Request<'_>,
+        settings: &Settings,
+    ) -> Result<Box<dyn Drive>, HandshakeError> {
+        (self.make)(request, settings)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Endpoint")
+            .field("subprotocols", &self.subprotocols)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PageMaker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Page")
+    }
+}
+
+/// A request as endpoints and pages see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    head: &'a http::request::Parts,
+    pattern: &'a str,
+    subprotocol: Option<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    /// The part of the path that stands for `{name}` in the route's pattern, as it was sent;
+    /// empty if the pattern has no such parameter.
+    pub fn param(&self, name: &str) -> &'a str {
+        segments(self.pattern)
+            .zip(segments(self.head.uri.path()))
+            .find(|(pattern, _)| parameter(pattern) == Some(name))
+            .map_or("", |(_, segment)| segment)
+    }
+
+    /// The request's path, as it was sent.
+    pub fn path(&self) -> &'a str {
+        self.head.uri.path()
+    }
+
+    /// What follows `?` in the request's target, as it was sent.
+    pub fn query(&self) -> Option<&'a str> {
+        self.head.uri.query()
+    }
+
+    /// The request's header fields.
+    pub fn headers(&self) -> &'a http::HeaderMap {
+        &self.head.headers
+    }
+
+    /// The subprotocol that was chosen.
+    pub fn subprotocol(&self) -> Option<&'a str> {
+        self.subprotocol
+    }
+
+    pub(super) fn with_subprotocol(self, subprotocol: Option<&'a str>) -> Request<'a> {
+        Request {
+            subprotocol,
+            ..self
+        }
+    }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+}
+
+fn parameter(pattern: &str) -> Option<&str> {
+    pattern.strip_prefix('{')?.strip_suffix('}')
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    let mut path = segments(path);
+    let all = segments(pattern).all(|pattern| {
+        path.next().is_some_and(|segment| match parameter(pattern) {
+            Some(_) => is_parameter_value(segment),
+            None => pattern == segment,
+        })
+    });
+    all && path.next().is_none()
+}
+
+/// A segment that may stand for a parameter: 1 to 255 octets of visible ASCII whose percent signs
+/// begin escapes (RFC 3986 §2.1).
+fn is_parameter_value(segment: &str) -> bool {
+    let is_hex = |octet: Option<u8>| octet.is_some_and(|octet| octet.is_ascii_hexdigit());
+    let mut octets = segment.bytes();
+    if !(1..=255).contains(&segment.len()) {
+        return false;
+    }
+    while let Some(octet) = octets.next() {
+        let fine = match octet {
+            b'%' => is_hex(octets.next()) && is_hex(octets.next()),
+            octet => octet.is_ascii_graphic(),
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_segment_by_segment_without_normalising() {
+        for (pattern, path, expected) in [
+            ("/ws", "/ws", true),
+            ("/ws", "/ws/", false),
+            ("/ws", "/WS", false),
+            ("/ws", "/%77s", false),
+            ("/ws", "/ws/../ws", false),
+            ("/ws/{id}", "/ws/7", true),
+            ("/ws/{id}", "/ws/", false),
+            ("/ws/{id}", "/ws/7/", false),
+            ("/ws/{id}", "/ws/%31", true),
+            ("/ws/{id}", "/ws/%3", false),
+            ("/ws/{id}", "/ws/%zz", false),
+            ("/ws/{id}", "/ws/中", false),
+            ("/ws/chat/{room}/", "/ws/chat/lobby/", true),
+            ("/ws/chat/{room}/", "/ws/chat/lobby", false),
+            ("/", "/", true),
+            ("/", "", false),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+        assert!(matches("/{name}", &format!("/{}", "a".repeat(255))));
+        assert!(!matches("/{name}", &format!("/{}", "a".repeat(256))));
+    }
+
+    #[test]
+    fn the_route_with_the_fewest_parameters_wins() {
+        let router = Router::new()
+            .page("/{any}", |_| Page::text("any"))
+            .page("/fixed", |_| Page::text("fixed"));
+        assert_eq!(router.find("/fixed").unwrap().pattern, "/fixed");
+        assert_eq!(router.find("/other").unwrap().pattern, "/{any}");
+        assert!(router.find("/a/b").is_none());
+    }
+}

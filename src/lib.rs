@@ -1,0 +1,96 @@
+//! A WebSocket server at the level of hyper.
+//!
+//! An opening handshake written by hand hands the raw stream to a frame loop, which matches
+//! [`Message::Text`], [`Message::Binary`], [`Message::Ping`], [`Message::Pong`] and
+//! [`Message::Close`], and routes each to a [`Handler`].
+//!
+//! ```no_run
+//! use frameloop::{CloseCode, Disconnect, Handler, Membership, Message};
+//! use frameloop::{Rooms, Router, Server, WebSocket};
+//!
+//! struct Chat {
+//!     rooms: Rooms,
+//!     room: String,
+//!     membership: Option<Membership>,
+//! }
+//!
+//! impl Handler for Chat {
+//!     fn open(&mut self, socket: &mut WebSocket<'_>) {
+//!         self.membership = Some(self.rooms.join(&self.room, &socket.peer()));
+//!     }
+//!
+//!     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+//!         match message {
+//!             Message::Text(text) => self.rooms.publish(&self.room, Message::Text(text)),
+//!             Message::Binary(_) => socket.close(CloseCode::Unsupported, "this room speaks text"),
+//!             Message::Ping(_) | Message::Pong(_) => {} // the Pong is already queued
+//!             Message::Close(frame) => println!("the peer leaves: {frame:?}"),
+//!         }
+//!     }
+//!
+//!     fn closed(&mut self, why: &Disconnect) {
+//!         println!("gone: {why}");
+//!     }
+//! }
+//!
+//! fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
+//!     if message.is_data() {
+//!         socket.send(message);
+//!     }
+//! }
+//!
+//! # async fn serve() -> std::io::Result<()> {
+//! let rooms = Rooms::default();
+//! let app = Router::new()
+//!     .websocket("/echo", |_| echo)
+//!     .websocket("/chat/{room}", move |request| Chat {
+//!         rooms: rooms.clone(),
+//!         room: request.param("room").to_owned(),
+//!         membership: None,
+//!     });
+//! Server::bind("127.0.0.1:8000").await?.serve(app).await
+//! # }
+//! ```
+//!
+//! # Floors
+//!
+//! Imports go down only; `tests/layers.rs` keeps it so.
+//!
+//! | floor | module | holds |
+//! |---|---|---|
+//! | 8 | `cli` | command line, logs, exit codes |
+//! | 6 | [`server`], `app` | sockets, workers, drain; the endpoint table |
+//! | 5 | [`http`] | hyper's service, router, pages |
+//! | 4 | `handlers` | what endpoints do |
+//! | 3 | [`rooms`] | fan-out |
+//! | 2 | [`engine`], `log` | frame loop, peers, deadlines |
+//! | 1 | [`handshake`] | request in, response and agreed extensions out |
+//! | 0 | [`protocol`] | octets in, messages out, and back |
+//!
+//! # Features
+//!
+//! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
+//! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
+//! base64, bytes and http.
+
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "cli")]
+pub mod app;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod engine;
+#[cfg(feature = "cli")]
+mod handlers;
+pub mod handshake;
+pub mod http;
+mod log;
+pub mod protocol;
+pub mod rooms;
+pub mod server;
+
+pub use engine::{Disconnect, Handler, Peer, Settings, WebSocket};
+pub use http::{Endpoint, Router};
+pub use protocol::{CloseCode, CloseFrame, Message};
+pub use rooms::{Membership, Rooms};
+pub use server::Server;

@@ -1,0 +1,140 @@
+//! Everything that the library logs, in one place, so that no peer can forge a line or flood the
+//! log: what a peer said is escaped and cut, and peers' faults are limited to a rate.
+//!
+//! Without the feature `cli` there is no logger and these do nothing.
+
+use std::fmt::Display;
+use std::io;
+
+use crate::engine::Disconnect;
+use crate::handshake::HandshakeError;
+
+/// A connection ended because of what its peer did or did not do.
+pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
+    #[cfg(feature = "cli")]
+    if limit::admits() {
+        tracing::info!(code = why.code(), %peer, "websocket failed: {why}");
+    }
+    let _ = (why, peer);
+}
+
+/// A connection is over.
+pub(crate) fn disconnected(why: &Disconnect, peer: &impl Display) {
+    #[cfg(feature = "cli")]
+    tracing::debug!(code = why.code(), %peer, "websocket over: {why}");
+    let _ = (why, peer);
+}
+
+/// A request was refused.
+pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
+    #[cfg(feature = "cli")]
+    if limit::admits() {
+        let status = error.status().as_u16();
+        let path = Escaped(head.uri.path());
+        tracing::info!(status, %path, "request refused: {error}");
+    }
+    let _ = (error, head);
+}
+
+/// hyper made nothing of what a client sent, or the client left.
+pub(crate) fn bad_request(error: &hyper::Error) {
+    #[cfg(feature = "cli")]
+    tracing::debug!("bad request: {error}");
+    let _ = error;
+}
+
+/// A connection broke before it was accepted.
+pub(crate) fn not_accepted(error: &io::Error) {
+    #[cfg(feature = "cli")]
+    tracing::debug!("not accepted: {error}");
+    let _ = error;
+}
+
+/// Something that accepting needs is exhausted.
+pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
+    #[cfg(feature = "cli")]
+    tracing::warn!(
+        turned_away,
+        "cannot accept: {error}; raise the limit (ulimit -n) or lower --max-connections"
+    );
+    let _ = (error, turned_away);
+}
+
+/// What a client said, escaped, and cut to a length that a line can hold.
+#[cfg(feature = "cli")]
+struct Escaped<'a>(&'a str);
+
+#[cfg(feature = "cli")]
+impl Display for Escaped<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MAX_OCTETS: usize = 256;
+        let end = self.0.floor_char_boundary(MAX_OCTETS);
+        let (shown, cut) = self.0.split_at(end);
+        write!(formatter, "{}", shown.escape_debug())?;
+        if cut.is_empty() {
+            Ok(())
+        } else {
+            formatter.write_str("...")
+        }
+    }
+}
+
+/// A socket could not be given to the poller.
+pub(crate) fn not_adopted(error: &io::Error) {
+    #[cfg(feature = "cli")]
+    tracing::warn!("a connection was dropped: {error}");
+    let _ = error;
+}
+
+/// At most so many lines a second about peers' faults; those left out are counted.
+#[cfg(feature = "cli")]
+mod limit {
+    use std::sync::{Mutex, PoisonError};
+    use std::time::{Duration, Instant};
+
+    const LINES_PER_SECOND: u32 = 100;
+
+    struct Second {
+        began: Option<Instant>,
+        lines: u32,
+        left_out: u32,
+    }
+
+    static SECOND: Mutex<Second> = Mutex::new(Second {
+        began: None,
+        lines: 0,
+        left_out: 0,
+    });
+
+    /// Whether one more line may be written.
+    pub(super) fn admits() -> bool {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut second = SECOND.lock().unwrap_or_else(PoisonError::into_inner);
+        if second
+            .began
+            .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1))
+        {
+            let left_out = second.left_out;
+            *second = Second {
+                began: Some(now),
+                lines: 0,
+                left_out: 0,
+            };
+            drop(second);
+            if left_out > 0 {
+                tracing::warn!(left_out, "lines about peers' faults were left out");
+            }
+            return admits();
+        }
+        if second.lines < LINES_PER_SECOND {
+            second.lines += 1;
+            true
+        } else {
+            second.left_out += 1;
+            false
+        }
+    }
+}

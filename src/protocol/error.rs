@@ -1,0 +1,149 @@
+//! Every rule of the wire that a peer can break, and the status code that answers it.
+
+use core::fmt;
+
+use super::CloseCode;
+
+/// A rule of RFC 6455 that the peer broke. After one, the connection has failed (§7.1.7): a Close
+/// frame with [`close_code`](ProtocolError::close_code) goes out and no further input is read as
+/// frames.
+///
+/// | variant | close code | section |
+/// |---|---|---|
+/// | `ReservedBit`, `ReservedOpCode` | 1002 | §5.2 |
+/// | `NonMinimalLength`, `LengthMsbSet` | 1002 | §5.2 |
+/// | `UnmaskedFrame`, `MaskedFrame` | 1002 | §5.1 |
+/// | `FragmentedControlFrame`, `OversizedControlFrame` | 1002 | §5.5 |
+/// | `UnexpectedContinuation`, `ExpectedContinuation` | 1002 | §5.4 |
+/// | `OneOctetClose`, `InvalidCloseCode` | 1002 | §5.5.1, §7.4 |
+/// | `InvalidCloseReason` | 1007 | §5.5.1 |
+/// | `InvalidUtf8` | 1007 | §8.1 |
+/// | `FrameTooBig`, `MessageTooBig` | 1009 | §7.4.1 |
+/// | `EmptyFragments` | 1008 | §10.4 |
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ProtocolError {
+    /// RSV1, RSV2 or RSV3 is set and no extension gives it a meaning.
+    ReservedBit,
+    /// Opcode 0x3-0x7 or 0xB-0xF.
+    ReservedOpCode,
+    /// A length that a shorter form could have carried.
+    NonMinimalLength,
+    /// A 64-bit length with its most significant bit set.
+    LengthMsbSet,
+    /// A frame from a client without a masking key.
+    UnmaskedFrame,
+    /// A frame from a server with a masking key.
+    MaskedFrame,
+    /// A control frame without FIN.
+    FragmentedControlFrame,
+    /// A control frame with more than 125 octets of payload.
+    OversizedControlFrame,
+    /// A continuation frame with no message to continue.
+    UnexpectedContinuation,
+    /// A new data frame inside a fragmented message.
+    ExpectedContinuation,
+    /// A Close frame whose payload is a single octet.
+    OneOctetClose,
+    /// A Close frame with a status code that may not travel.
+    InvalidCloseCode,
+    /// A Close frame whose reason is not UTF-8.
+    InvalidCloseReason,
+    /// A text message that is not UTF-8.
+    InvalidUtf8,
+    /// A frame larger than [`Limits::max_frame_size`](super::Limits::max_frame_size).
+    FrameTooBig,
+    /// A message larger than [`Limits::max_message_size`](super::Limits::max_message_size).
+    MessageTooBig,
+    /// More empty fragments in a row than
+    /// [`Limits::MAX_EMPTY_FRAGMENTS`](super::Limits::MAX_EMPTY_FRAGMENTS).
+    EmptyFragments,
+}
+
+impl ProtocolError {
+    /// All variants, for tests and tables.
+    pub const ALL: [ProtocolError; 17] = [
+        ProtocolError::ReservedBit,
+        ProtocolError::ReservedOpCode,
+        ProtocolError::NonMinimalLength,
+        ProtocolError::LengthMsbSet,
+        ProtocolError::UnmaskedFrame,
+        ProtocolError::MaskedFrame,
+        ProtocolError::FragmentedControlFrame,
+        ProtocolError::OversizedControlFrame,
+        ProtocolError::UnexpectedContinuation,
+        ProtocolError::ExpectedContinuation,
+        ProtocolError::OneOctetClose,
+        ProtocolError::InvalidCloseCode,
+        ProtocolError::InvalidCloseReason,
+        ProtocolError::InvalidUtf8,
+        ProtocolError::FrameTooBig,
+        ProtocolError::MessageTooBig,
+        ProtocolError::EmptyFragments,
+    ];
+
+    /// The status code of the Close frame that answers this error.
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            ProtocolError::ReservedBit
+            | ProtocolError::ReservedOpCode
+            | ProtocolError::NonMinimalLength
+            | ProtocolError::LengthMsbSet
+            | ProtocolError::UnmaskedFrame
+            | ProtocolError::MaskedFrame
+            | ProtocolError::FragmentedControlFrame
+            | ProtocolError::OversizedControlFrame
+            | ProtocolError::UnexpectedContinuation
+            | ProtocolError::ExpectedContinuation
+            | ProtocolError::OneOctetClose
+            | ProtocolError::InvalidCloseCode => CloseCode::Protocol,
+            ProtocolError::InvalidCloseReason | ProtocolError::InvalidUtf8 => CloseCode::Invalid,
+            ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
+            ProtocolError::EmptyFragments => CloseCode::Policy,
+        }
+    }
+
+    /// The reason that the Close frame gives: a few words, never the peer's octets.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            ProtocolError::ReservedBit => "reserved bit set",
+            ProtocolError::ReservedOpCode => "reserved opcode",
+            ProtocolError::NonMinimalLength => "length not in its shortest form",
+            ProtocolError::LengthMsbSet => "length with its top bit set",
+            ProtocolError::UnmaskedFrame => "client frame not masked",
+            ProtocolError::MaskedFrame => "server frame masked",
+            ProtocolError::FragmentedControlFrame => "fragmented control frame",
+            ProtocolError::OversizedControlFrame => "control frame over 125 octets",
+            ProtocolError::UnexpectedContinuation => "continuation of no message",
+            ProtocolError::ExpectedContinuation => "new message inside a fragmented one",
+            ProtocolError::OneOctetClose => "close payload of one octet",
+            ProtocolError::InvalidCloseCode => "invalid close code",
+            ProtocolError::InvalidCloseReason => "close reason is not UTF-8",
+            ProtocolError::InvalidUtf8 => "text is not UTF-8",
+            ProtocolError::FrameTooBig => "frame too big",
+            ProtocolError::MessageTooBig => "message too big",
+            ProtocolError::EmptyFragments => "too many empty fragments",
+        }
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.reason())
+    }
+}
+
+impl core::error::Error for ProtocolError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_answered_with_a_code_that_may_travel_and_a_reason_that_fits() {
+        for error in ProtocolError::ALL {
+            let code = u16::from(error.close_code());
+            assert!(matches!(code, 1002 | 1007 | 1008 | 1009), "{error:?}");
+            assert!(error.reason().len() <= 123, "{error:?}");
+        }
+    }
+}

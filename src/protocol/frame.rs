@@ -1,0 +1,323 @@
+//! The header of a frame (RFC 6455 §5.2): decoded octet by octet, encoded at once.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-------+-+-------------+-------------------------------+
+//! |F|R|R|R| opcode|M| payload len |  extended length: 0, 2 or 8   |
+//! |I|S|S|S|  (4)  |A|     (7)     |  octets; then, if MASK is set,|
+//! |N|V|V|V|       |S|             |  4 octets of masking key      |
+//! | |1|2|3|       |K|             |                               |
+//! +-+-+-+-+-------+-+-------------+-------------------------------+
+//! ```
+
+use super::{Limits, ProtocolError, Role};
+
+/// What a frame carries (§11.8).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum OpCode {
+    /// 0x0, a further fragment of the message that is under way.
+    Continuation = 0x0,
+    /// 0x1, a text message or its first fragment.
+    Text = 0x1,
+    /// 0x2, a binary message or its first fragment.
+    Binary = 0x2,
+    /// 0x8
+    Close = 0x8,
+    /// 0x9
+    Ping = 0x9,
+    /// 0xA
+    Pong = 0xA,
+}
+
+impl OpCode {
+    /// Control frames may stand between fragments and are never fragmented (§5.5).
+    pub const fn is_control(self) -> bool {
+        (self as u8) & 0x8 != 0
+    }
+
+    const fn decode(octet: u8) -> Option<OpCode> {
+        match octet & 0x0F {
+            0x0 => Some(OpCode::Continuation),
+            0x1 => Some(OpCode::Text),
+            0x2 => Some(OpCode::Binary),
+            0x8 => Some(OpCode::Close),
+            0x9 => Some(OpCode::Ping),
+            0xA => Some(OpCode::Pong),
+            _ => None,
+        }
+    }
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FrameHeader {
+    /// The last fragment of its message, or the only one.
+    pub fin: bool,
+    /// What the payload is.
+    pub opcode: OpCode,
+    /// XORed over the payload; present in frames from a client (§5.3).
+    pub masking_key: Option<[u8; 4]>,
+    /// Octets of payload, below 2^63.
+    pub payload_length: u64,
+}
+
+/// What the receiver's state lets the next header be.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation {
+    /// Who receives: decides whether frames must be masked.
+    pub role: Role,
+    /// A fragmented message is under way.
+    pub fragmented: bool,
+    /// Octets that the message under way holds already.
+    pub assembled: usize,
+    /// The sizes to keep to.
+    pub limits: Limits,
+}
+
+impl FrameHeader {
+    /// Octets of the longest header.
+    pub const MAX_LENGTH: usize = 14;
+
+    /// Reads the header that `octets` begin with, and says how many octets it took; `None` if it
+    /// is not all there yet.
+    ///
+    /// Rules are checked in the order of the octets that break them, each as soon as its octet is
+    /// there, so the error does not depend on how the input was cut.
+    ///
+    /// # Errors
+    /// The [`ProtocolError`] of the first rule broken; never one about the payload.
+    #[inline]
+    pub fn decode(
+        octets: &[u8],
+        expected: &Expectation,
+    ) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
+        let Some((&first, rest)) = octets.split_first() else {
+            return Ok(None);
+        };
+        let (fin, opcode) = decode_first(first, expected.fragmented)?;
+
+        let Some((&second, rest)) = rest.split_first() else {
+            return Ok(None);
+        };
+        match (expected.role, second & 0x80 != 0) {
+            (Role::Server, false) => return Err(ProtocolError::UnmaskedFrame), // §5.1
+            (Role::Client, true) => return Err(ProtocolError::MaskedFrame),    // §5.1
+            _ => {}
+        }
+        let short = second & 0x7F;
+        if opcode.is_control() && short > 125 {
+            return Err(ProtocolError::OversizedControlFrame); // §5.5
+        }
+        let Some((payload_length, rest)) = decode_length(short, rest)? else {
+            return Ok(None);
+        };
+        check_size(opcode, payload_length, expected)?;
+
+        let (masking_key, rest) = match (expected.role, rest.split_first_chunk::<4>()) {
+            (Role::Client, _) => (None, rest),
+            (Role::Server, Some((key, rest))) => (Some(*key), rest),
+            (Role::Server, None) => return Ok(None),
+        };
+        let header = FrameHeader {
+            fin,
+            opcode,
+            masking_key,
+            payload_length,
+        };
+        Ok(Some((header, octets.len().saturating_sub(rest.len()))))
+    }
+
+    /// The octets of this header, in its shortest form.
+    #[inline]
+    pub fn encode(&self) -> EncodedHeader {
+        let mut octets = [0; Self::MAX_LENGTH];
+        let mask = if self.masking_key.is_some() { 0x80 } else { 0 };
+        octets[0] = if self.fin { 0x80 } else { 0 } | self.opcode as u8;
+        let extended: u8 = match self.payload_length {
+            length @ 0..=125 => {
+                octets[1] = mask | length.to_be_bytes()[7];
+                0
+            }
+            length @ 126..=0xFFFF => {
+                octets[1] = mask | 126;
+                octets[2..4].copy_from_slice(&length.to_be_bytes()[6..]);
+                2
+            }
+            length => {
+                octets[1] = mask | 127;
+                octets[2..10].copy_from_slice(&length.to_be_bytes());
+                8
+            }
+        };
+        let mut length = extended.saturating_add(2);
+        if let Some(key) = self.masking_key {
+            for (place, octet) in octets.iter_mut().skip(usize::from(length)).zip(key) {
+                *place = octet;
+            }
+            length = length.saturating_add(4);
+        }
+        EncodedHeader { octets, length }
+    }
+}
+
+/// A header as it goes out: 2 to 14 octets.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodedHeader {
+    octets: [u8; FrameHeader::MAX_LENGTH],
+    length: u8,
+}
+
+impl AsRef<[u8]> for EncodedHeader {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self.octets
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
+    }
+}
+
+/// FIN, RSV1-3 and the opcode.
+#[inline]
+fn decode_first(octet: u8, fragmented: bool) -> Result<(bool, OpCode), ProtocolError> {
+    if octet & 0x70 != 0 {
+        return Err(ProtocolError::ReservedBit); // §5.2
+    }
+    let opcode = OpCode::decode(octet).ok_or(ProtocolError::ReservedOpCode)?; // §5.2
+    let fin = octet & 0x80 != 0;
+    match opcode {
+        OpCode::Close | OpCode::Ping | OpCode::Pong if !fin => {
+            Err(ProtocolError::FragmentedControlFrame) // §5.5
+        }
+        OpCode::Continuation if !fragmented => Err(ProtocolError::UnexpectedContinuation), // §5.4
+        OpCode::Text | OpCode::Binary if fragmented => Err(ProtocolError::ExpectedContinuation), // §5.4
+        _ => Ok((fin, opcode)),
+    }
+}
+
+/// The payload length, of which `short` is the 7-bit form.
+#[inline]
+fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, ProtocolError> {
+    let (length, minimum, rest) = match short {
+        126 => match rest.split_first_chunk::<2>() {
+            Some((octets, rest)) => (u64::from(u16::from_be_bytes(*octets)), 126, rest),
+            None => return Ok(None),
+        },
+        127 => match rest.split_first_chunk::<8>() {
+            Some((octets, rest)) => (u64::from_be_bytes(*octets), 0x1_0000, rest),
+            None => return Ok(None),
+        },
+        short => (u64::from(short), 0, rest),
+    };
+    if length >> 63 != 0 {
+        return Err(ProtocolError::LengthMsbSet); // §5.2
+    }
+    if length < minimum {
+        return Err(ProtocolError::NonMinimalLength); // §5.2
+    }
+    Ok(Some((length, rest)))
+}
+
+#[inline]
+fn check_size(
+    opcode: OpCode,
+    payload_length: u64,
+    expected: &Expectation,
+) -> Result<(), ProtocolError> {
+    if opcode.is_control() {
+        return Ok(());
+    }
+    let limits = &expected.limits;
+    if payload_length > limits.max_frame_size as u64 {
+        return Err(ProtocolError::FrameTooBig); // §7.4.1, 1009
+    }
+    if payload_length.saturating_add(expected.assembled as u64) > limits.max_message_size as u64 {
+        return Err(ProtocolError::MessageTooBig); // §7.4.1, 1009
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: Expectation = Expectation {
+        role: Role::Server,
+        fragmented: false,
+        assembled: 0,
+        limits: Limits {
+            max_message_size: usize::MAX,
+            max_frame_size: usize::MAX,
+        },
+    };
+
+    #[test]
+    fn a_header_reads_back_as_it_was_written() {
+        for payload_length in [0, 1, 125, 126, 127, 0xFFFF, 0x1_0000, (1 << 63) - 1] {
+            let header = FrameHeader {
+                fin: true,
+                opcode: OpCode::Binary,
+                masking_key: Some([1, 2, 3, 4]),
+                payload_length,
+            };
+            let octets = header.encode();
+            let octets = octets.as_ref();
+            let decoded = FrameHeader::decode(octets, &SERVER);
+            assert_eq!(decoded, Ok(Some((header, octets.len()))));
+            for cut in 0..octets.len() {
+                assert_eq!(FrameHeader::decode(&octets[..cut], &SERVER), Ok(None));
+            }
+        }
+    }
+
+    #[test]
+    fn each_rule_fails_at_the_octet_that_breaks_it() {
+        use ProtocolError::*;
+        let cases: [(&[u8], ProtocolError); 14] = [
+            (&[0xC1], ReservedBit),
+            (&[0xA1], ReservedBit),
+            (&[0x91], ReservedBit),
+            (&[0x83], ReservedOpCode),
+            (&[0x0B], ReservedOpCode),
+            (&[0x09], FragmentedControlFrame),
+            (&[0x80], UnexpectedContinuation),
+            (&[0x81, 0x01], UnmaskedFrame),
+            (&[0x89, 0xFE], OversizedControlFrame),
+            (&[0x88, 0xFF], OversizedControlFrame),
+            (&[0x82, 0xFE, 0, 125], NonMinimalLength),
+            (
+                &[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF],
+                NonMinimalLength,
+            ),
+            (&[0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0], LengthMsbSet),
+            (
+                &[0x82, 0xFF, 255, 255, 255, 255, 255, 255, 255, 255],
+                LengthMsbSet,
+            ),
+        ];
+        for (octets, error) in cases {
+            assert_eq!(
+                FrameHeader::decode(octets, &SERVER),
+                Err(error),
+                "{octets:02X?}"
+            );
+            let early = FrameHeader::decode(&octets[..octets.len() - 1], &SERVER);
+            assert_eq!(early, Ok(None), "{octets:02X?} without its last octet");
+        }
+    }
+
+    #[test]
+    fn a_data_frame_inside_a_fragmented_message_must_continue_it() {
+        let expected = Expectation {
+            fragmented: true,
+            ..SERVER
+        };
+        for first in [0x81, 0x01, 0x82] {
+            let error = FrameHeader::decode(&[first], &expected);
+            assert_eq!(error, Err(ProtocolError::ExpectedContinuation));
+        }
+        assert_eq!(FrameHeader::decode(&[0x80], &expected), Ok(None));
+        assert_eq!(FrameHeader::decode(&[0x89], &expected), Ok(None));
+    }
+}

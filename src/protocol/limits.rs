@@ -1,0 +1,29 @@
+//! How large a frame and a message may be.
+
+/// The sizes that a [`Receiver`](super::Receiver) accepts. Both bounds are inclusive.
+///
+/// They count payload octets as the application sees them: the sum over all fragments of a
+/// message, headers left out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Octets of one message, its fragments together. A larger one fails with 1009.
+    pub max_message_size: usize,
+    /// Octets of one frame's payload. A larger one fails with 1009.
+    pub max_frame_size: usize,
+}
+
+impl Limits {
+    /// How many empty fragments may follow one another inside a message. They carry nothing, so
+    /// without this bound a peer could keep a core busy for ever below every limit of size.
+    pub const MAX_EMPTY_FRAGMENTS: u16 = 1_024;
+}
+
+impl Default for Limits {
+    /// 16 MiB for each: what the Autobahn suite sends at most.
+    fn default() -> Limits {
+        Limits {
+            max_message_size: 16 << 20,
+            max_frame_size: 16 << 20,
+        }
+    }
+}

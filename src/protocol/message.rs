@@ -1,0 +1,57 @@
+//! What arrives, whole, and what is sent.
+
+use super::{CloseFrame, OpCode};
+
+/// One message or control frame, its payload borrowed from the buffer that it arrived in.
+///
+/// A fragmented message is put together first: a handler never sees fragments.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Message<'a> {
+    /// A text message, valid UTF-8.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// A Ping, at most 125 octets. Its Pong has been queued already.
+    Ping(&'a [u8]),
+    /// A Pong, at most 125 octets, asked for or not.
+    Pong(&'a [u8]),
+    /// A Close, with its status code and reason if it has any. It has been answered already.
+    Close(Option<CloseFrame<'a>>),
+}
+
+impl<'a> Message<'a> {
+    /// The payload as it travels, for all but a Close.
+    #[inline]
+    pub(crate) fn frame(&self) -> Option<(OpCode, &'a [u8])> {
+        match *self {
+            Message::Text(text) => Some((OpCode::Text, text.as_bytes())),
+            Message::Binary(payload) => Some((OpCode::Binary, payload)),
+            Message::Ping(payload) => Some((OpCode::Ping, payload)),
+            Message::Pong(payload) => Some((OpCode::Pong, payload)),
+            Message::Close(_) => None,
+        }
+    }
+
+    /// Whether this is an application's message rather than a control frame.
+    pub const fn is_data(&self) -> bool {
+        matches!(self, Message::Text(_) | Message::Binary(_))
+    }
+}
+
+impl From<Message<'_>> for tungstenite::Message {
+    /// An owned copy, for code that speaks tungstenite's types.
+    fn from(message: Message<'_>) -> tungstenite::Message {
+        match message {
+            Message::Text(text) => tungstenite::Message::text(text),
+            Message::Binary(payload) => tungstenite::Message::binary(payload.to_vec()),
+            Message::Ping(payload) => tungstenite::Message::Ping(payload.to_vec().into()),
+            Message::Pong(payload) => tungstenite::Message::Pong(payload.to_vec().into()),
+            Message::Close(frame) => {
+                tungstenite::Message::Close(frame.map(|frame| tungstenite::protocol::CloseFrame {
+                    code: frame.code,
+                    reason: frame.reason.into(),
+                }))
+            }
+        }
+    }
+}

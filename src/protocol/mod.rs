@@ -1,0 +1,33 @@
+//! Floor 0: RFC 6455 §5 to §7, octets in, messages out, and back.
+//!
+//! Nothing here does I/O, waits, or knows a clock. [`Receiver`] takes octets off the front of a
+//! mutable slice, unmasks them in place and hands out one borrowed [`Message`] at a time;
+//! [`Sender`] turns messages into frames and holds the states of the closing handshake. They are
+//! two halves, so that a message can borrow the one while its handler writes with the other.
+
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing
+)]
+
+pub mod close;
+pub mod error;
+pub mod frame;
+pub mod limits;
+pub mod mask;
+pub mod message;
+pub mod receiver;
+pub mod sender;
+pub mod utf8;
+
+mod assembly;
+
+pub use assembly::AssemblyPool;
+pub use close::{CloseCode, CloseFrame};
+pub use error::ProtocolError;
+pub use frame::{FrameHeader, OpCode};
+pub use limits::Limits;
+pub use message::Message;
+pub use receiver::{Receiver, Role};
+pub use sender::{Output, Sender};

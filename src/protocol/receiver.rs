@@ -1,0 +1,419 @@
+//! Octets in, messages out (RFC 6455 §5, §6.2).
+//!
+//! ```text
+//!           whole frame in the input: a message, nothing kept
+//!          ┌─────────┐
+//!          ▼         │   payload not all there          payload all there
+//!   ┌─▶ Header ──────┴──────────────────────▶ Payload ─────────────────────┐
+//!   │      │                                     │                         │
+//!   │      │ a rule is broken, or a Close        │ a rule is broken        │
+//!   │      ▼                                     ▼                         │
+//!   │   Discard ◀────────────────────────────────┘                         │
+//!   └──────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use super::assembly::{Assembly, AssemblyPool};
+use super::frame::Expectation;
+use super::mask::apply_masking_key;
+use super::{CloseFrame, FrameHeader, Limits, Message, OpCode, ProtocolError};
+
+/// Which end of the connection this is (§5.1): a server receives masked frames, a client
+/// unmasked ones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Receives from a client.
+    Server,
+    /// Receives from a server.
+    Client,
+}
+
+/// The receiving half of a connection.
+///
+/// It keeps only what is partial: at most 14 octets of a header, and the payload of a message
+/// that straddles inputs. Cutting the input differently never changes the messages or the error.
+#[derive(Debug)]
+pub struct Receiver {
+    role: Role,
+    limits: Limits,
+    reading: Reading,
+    /// The data message whose first fragment has arrived and whose last has not.
+    fragmented: Option<FragmentedMessage>,
+    /// The payload of the data message under way, once some of it had to be kept.
+    assembly: Option<Box<Assembly>>,
+    /// The payload of a control frame that straddles inputs.
+    control: Vec<u8>,
+    /// `assembly` or `control` was handed out as a message and is free again.
+    delivered: bool,
+}
+
+#[derive(Debug)]
+enum Reading {
+    /// The first `length` octets of a header.
+    Header {
+        octets: [u8; FrameHeader::MAX_LENGTH],
+        length: u8,
+    },
+    /// `remaining` octets of a frame's payload are still to come.
+    Payload { header: FrameHeader, remaining: u64 },
+    /// After a Close or a failure the rest of the input means nothing (§5.5.1, §7.1.7).
+    Discard,
+}
+
+impl Reading {
+    const NEXT_HEADER: Reading = Reading::Header {
+        octets: [0; FrameHeader::MAX_LENGTH],
+        length: 0,
+    };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FragmentedMessage {
+    opcode: OpCode,
+    empty_fragments: u16,
+}
+
+impl Receiver {
+    /// A receiver at the beginning of a connection.
+    pub fn new(role: Role, limits: Limits) -> Receiver {
+        Receiver {
+            role,
+            limits,
+            reading: Reading::NEXT_HEADER,
+            fragmented: None,
+            assembly: None,
+            control: Vec::new(),
+            delivered: false,
+        }
+    }
+
+    /// Takes octets off the front of `input` up to the end of the next message, unmasking them in
+    /// place, and returns that message; `None` when the input is used up.
+    ///
+    /// The message borrows from the input or, if it straddled, from the receiver. After a Close,
+    /// or an error, all further input is discarded.
+    ///
+    /// # Errors
+    /// The [`ProtocolError`] of the rule that the peer broke, once.
+    #[inline]
+    pub fn receive<'r, 'i: 'r>(
+        &'r mut self,
+        input: &mut &'i mut [u8],
+        pool: &mut AssemblyPool,
+    ) -> Result<Option<Message<'r>>, ProtocolError> {
+        if self.delivered {
+            self.release(pool);
+        }
+        loop {
+            match self.reading {
+                Reading::Header { .. } => {
+                    let Some(header) = self.receive_header(input)? else {
+                        return Ok(None);
+                    };
+                    let whole = usize::try_from(header.payload_length)
+                        .ok()
+                        .filter(|length| *length <= input.len());
+                    let single = header.fin && header.opcode != OpCode::Continuation;
+                    if let (Some(length), true) = (whole, single) {
+                        // The common case: nothing is kept and nothing is copied.
+                        let payload = take_unmasked(input, length, header.masking_key);
+                        return self.message(header.opcode, payload).map(Some);
+                    }
+                    self.begin_payload(&header)?;
+                }
+                Reading::Payload { header, remaining } => {
+                    if remaining > 0 {
+                        if input.is_empty() {
+                            return Ok(None);
+                        }
+                        self.receive_payload(input, header, remaining, pool)?;
+                    } else if self.end_payload(&header) {
+                        return self.straddling_message(&header).map(Some);
+                    }
+                }
+                Reading::Discard => {
+                    *input = &mut [];
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Space to read the payload under way straight into, at most as much as is still to come of
+    /// it; `None` when the input should come through [`Receiver::receive`]: there is no large
+    /// payload under way. Octets read into it are to be told with [`Receiver::advance`].
+    pub fn payload_space(&mut self, pool: &mut AssemblyPool) -> Option<&mut [u8]> {
+        const WORTH_IT: u64 = 16 << 10;
+        match self.reading {
+            Reading::Payload { header, remaining }
+                if remaining >= WORTH_IT && !header.opcode.is_control() =>
+            {
+                let assembly = self.assembly.get_or_insert_with(|| pool.take());
+                Some(assembly.space(usize::try_from(remaining).unwrap_or(usize::MAX)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes `octets` that were read into [`Receiver::payload_space`]: unmasks and checks them
+    /// where they are. A message that they complete comes from the next [`Receiver::receive`].
+    ///
+    /// # Errors
+    /// [`ProtocolError::InvalidUtf8`]
+    pub fn advance(&mut self, octets: usize) -> Result<(), ProtocolError> {
+        let Reading::Payload { header, remaining } = self.reading else {
+            return Ok(());
+        };
+        let text = self.is_text();
+        if let Some(assembly) = &mut self.assembly {
+            if let (Some(key), Some(piece)) =
+                (header.masking_key, assembly.space(octets).get_mut(..octets))
+            {
+                apply_masking_key(piece, key, offset(&header, remaining));
+            }
+            assembly.advance(octets);
+            if text && let Err(error) = assembly.validate_last(octets) {
+                return Err(self.fail(error));
+            }
+        }
+        self.reading = Reading::Payload {
+            header,
+            remaining: remaining.saturating_sub(octets as u64),
+        };
+        Ok(())
+    }
+
+    /// Whether a message has begun and not ended: some of its octets are still owed.
+    pub const fn is_inside_message(&self) -> bool {
+        matches!(self.reading, Reading::Payload { .. }) || self.fragmented.is_some()
+    }
+
+    /// Discards all further input.
+    pub fn discard(&mut self) {
+        self.reading = Reading::Discard;
+        self.fragmented = None;
+        self.assembly = None;
+    }
+
+    /// Completes the header that earlier inputs began, if they did, and takes it off the input.
+    #[inline]
+    fn receive_header(
+        &mut self,
+        input: &mut &mut [u8],
+    ) -> Result<Option<FrameHeader>, ProtocolError> {
+        let Reading::Header { octets, length } = &mut self.reading else {
+            return Ok(None);
+        };
+        let expected = Expectation {
+            role: self.role,
+            fragmented: self.fragmented.is_some(),
+            assembled: self.assembly.as_ref().map_or(0, |assembly| assembly.len()),
+            limits: self.limits,
+        };
+        let held = usize::from(*length);
+        if held == 0 {
+            match FrameHeader::decode(input, &expected) {
+                Ok(Some((header, taken))) => {
+                    take(input, taken);
+                    return Ok(Some(header));
+                }
+                Ok(None) => {}
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        let mut available = held;
+        for (place, octet) in octets.iter_mut().skip(held).zip(input.iter()) {
+            *place = *octet;
+            available = available.saturating_add(1);
+        }
+        match FrameHeader::decode(octets.get(..available).unwrap_or_default(), &expected) {
+            Ok(Some((header, taken))) => {
+                *length = 0;
+                take(input, taken.saturating_sub(held));
+                Ok(Some(header))
+            }
+            Ok(None) => {
+                *length = u8::try_from(available).unwrap_or_default();
+                *input = &mut [];
+                Ok(None)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// A frame begins whose payload is to be kept.
+    fn begin_payload(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
+        self.reading = Reading::Payload {
+            header: *header,
+            remaining: header.payload_length,
+        };
+        if !header.opcode.is_control() {
+            let message = self.fragmented.get_or_insert(FragmentedMessage {
+                opcode: header.opcode,
+                empty_fragments: 0,
+            });
+            if header.payload_length > 0 {
+                message.empty_fragments = 0;
+            } else {
+                message.empty_fragments = message.empty_fragments.saturating_add(1);
+                if message.empty_fragments > Limits::MAX_EMPTY_FRAGMENTS {
+                    return Err(self.fail(ProtocolError::EmptyFragments)); // §10.4
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what the input has of the payload under way.
+    fn receive_payload(
+        &mut self,
+        input: &mut &mut [u8],
+        header: FrameHeader,
+        remaining: u64,
+        pool: &mut AssemblyPool,
+    ) -> Result<(), ProtocolError> {
+        let length = usize::try_from(remaining)
+            .unwrap_or(usize::MAX)
+            .min(input.len());
+        let piece = take(input, length);
+        if let Some(key) = header.masking_key {
+            apply_masking_key(piece, key, offset(&header, remaining));
+        }
+        self.reading = Reading::Payload {
+            header,
+            remaining: remaining.saturating_sub(length as u64),
+        };
+        if header.opcode.is_control() {
+            self.control.extend_from_slice(piece);
+            return Ok(());
+        }
+        let text = self.is_text();
+        let assembly = self.assembly.get_or_insert_with(|| pool.take());
+        if text && let Err(error) = assembly.validate(piece) {
+            return Err(self.fail(error));
+        }
+        assembly.append(piece);
+        Ok(())
+    }
+
+    /// The frame's payload is all there; says whether a message is, too.
+    fn end_payload(&mut self, header: &FrameHeader) -> bool {
+        self.reading = Reading::NEXT_HEADER;
+        header.fin
+    }
+
+    /// The message that a frame completes whose payload was kept.
+    fn straddling_message(&mut self, header: &FrameHeader) -> Result<Message<'_>, ProtocolError> {
+        self.delivered = true;
+        if header.opcode.is_control() {
+            if header.opcode == OpCode::Close {
+                self.reading = Reading::Discard;
+            }
+            return match control_message(header.opcode, &self.control) {
+                Ok(message) => Ok(message),
+                Err(error) => {
+                    self.reading = Reading::Discard;
+                    Err(error)
+                }
+            };
+        }
+        let text = self.is_text();
+        self.fragmented = None;
+        let Some(assembly) = &self.assembly else {
+            return Ok(if text {
+                Message::Text("")
+            } else {
+                Message::Binary(&[])
+            });
+        };
+        if !text {
+            return Ok(Message::Binary(assembly.payload()));
+        }
+        if assembly.ends_inside_a_character() {
+            self.reading = Reading::Discard;
+            return Err(ProtocolError::InvalidUtf8); // §8.1
+        }
+        assembly.text().map(Message::Text)
+    }
+
+    /// The message of a single frame that the input holds whole.
+    #[inline]
+    fn message<'a>(
+        &mut self,
+        opcode: OpCode,
+        payload: &'a [u8],
+    ) -> Result<Message<'a>, ProtocolError> {
+        let message = match opcode {
+            OpCode::Text => match core::str::from_utf8(payload) {
+                Ok(text) => Ok(Message::Text(text)),
+                Err(_) => Err(ProtocolError::InvalidUtf8), // §8.1
+            },
+            OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
+            OpCode::Close | OpCode::Ping | OpCode::Pong => control_message(opcode, payload),
+        };
+        match message {
+            Ok(Message::Close(_)) => self.discard(),
+            Err(error) => return Err(self.fail(error)),
+            Ok(_) => {}
+        }
+        message
+    }
+
+    fn is_text(&self) -> bool {
+        self.fragmented
+            .is_some_and(|message| message.opcode == OpCode::Text)
+    }
+
+    /// The buffer of the message handed out last is free again.
+    #[cold]
+    fn release(&mut self, pool: &mut AssemblyPool) {
+        self.delivered = false;
+        self.control = Vec::new();
+        if self.fragmented.is_none()
+            && let Some(assembly) = self.assembly.take()
+        {
+            pool.put(assembly);
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, error: ProtocolError) -> ProtocolError {
+        self.discard();
+        error
+    }
+}
+
+fn control_message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
+    Ok(match opcode {
+        OpCode::Ping => Message::Ping(payload),
+        OpCode::Pong => Message::Pong(payload),
+        _ => Message::Close(CloseFrame::decode(payload)?),
+    })
+}
+
+/// How far into its frame's payload the next octet is.
+fn offset(header: &FrameHeader, remaining: u64) -> usize {
+    // Only its place within the key counts, so the narrowing loses nothing.
+    usize::try_from(header.payload_length.saturating_sub(remaining) % 4).unwrap_or_default()
+}
+
+#[inline]
+fn take<'i>(input: &mut &'i mut [u8], length: usize) -> &'i mut [u8] {
+    let whole = core::mem::take(input);
+    let length = length.min(whole.len());
+    let (head, tail) = whole.split_at_mut(length);
+    *input = tail;
+    head
+}
+
+#[inline]
+fn take_unmasked<'i>(
+    input: &mut &'i mut [u8],
+    length: usize,
+    masking_key: Option<[u8; 4]>,
+) -> &'i [u8] {
+    let payload = take(input, length);
+    if let Some(key) = masking_key {
+        apply_masking_key(payload, key, 0);
+    }
+    payload
+}

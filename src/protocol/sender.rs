@@ -1,0 +1,206 @@
+//! Messages in, octets out, and the closing handshake (RFC 6455 §6.1, §7).
+//!
+//! ```text
+//!          close()                       received_close()
+//!   Open ───────────▶ CloseSent ───────────────────────────────▶ Closed
+//!    │                   │                                         ▲
+//!    │                   └──────────── fail(): nothing is sent ────┤
+//!    └── received_close(): the Close is answered ──────────────────┤
+//!    └── fail(): a Close with the error's code is sent ────────────┘
+//! ```
+//!
+//! At most one Close is ever sent, and nothing after it (§5.5.1).
+
+use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
+
+/// Where encoded frames go.
+pub trait Output {
+    /// Takes one frame: its header and its payload, to be sent in this order.
+    fn frame(&mut self, header: &[u8], payload: &[u8]);
+}
+
+impl Output for Vec<u8> {
+    #[inline]
+    fn frame(&mut self, header: &[u8], payload: &[u8]) {
+        self.reserve(header.len().saturating_add(payload.len()));
+        self.extend_from_slice(header);
+        self.extend_from_slice(payload);
+    }
+}
+
+/// The sending half of a server's connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sender {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum State {
+    #[default]
+    Open,
+    /// Our Close is out, with this code if any; the peer's has not come.
+    CloseSent(Option<CloseCode>),
+    /// Nothing more is owed or may be sent.
+    Closed,
+}
+
+impl Sender {
+    /// Whether messages may still be sent: no Close has gone either way.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether the closing handshake is over, done or failed: what has been queued is the last.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Whether we began the closing handshake and the peer has not answered.
+    pub fn is_close_sent(&self) -> bool {
+        matches!(self.state, State::CloseSent(_))
+    }
+
+    /// The code of the Close by which we began the closing handshake.
+    pub fn close_code_sent(&self) -> Option<CloseCode> {
+        match self.state {
+            State::CloseSent(code) => code,
+            State::Open | State::Closed => None,
+        }
+    }
+
+    /// Sends a message or control frame, unmasked, in one frame. Once a Close has gone either
+    /// way there is nobody to send to, and this does nothing (§5.5.1).
+    ///
+    /// A Ping's or Pong's payload beyond 125 octets is cut off (§5.5).
+    #[inline]
+    pub fn send(&mut self, message: Message<'_>, output: &mut impl Output) {
+        if self.state != State::Open {
+            return;
+        }
+        match message.frame() {
+            Some((opcode, payload)) => {
+                let payload = match opcode.is_control() {
+                    true => payload.get(..125).unwrap_or(payload),
+                    false => payload,
+                };
+                output.frame(encode(opcode, payload.len()).as_ref(), payload);
+            }
+            None => {
+                if let Message::Close(frame) = message {
+                    self.close(frame, output);
+                }
+            }
+        }
+    }
+
+    /// Begins the closing handshake (§7.1.2), if nobody has.
+    pub fn close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
+        if self.state == State::Open {
+            put_close(frame, output);
+            self.state = State::CloseSent(frame.map(|frame| frame.code));
+        }
+    }
+
+    /// The peer's Close has come: answered with the same code and reason (§5.5.1), unless it is
+    /// itself the answer to ours.
+    pub fn received_close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
+        if self.state == State::Open {
+            put_close(frame, output);
+        }
+        self.state = State::Closed;
+    }
+
+    /// The peer broke a rule: fail the connection (§7.1.7).
+    pub fn fail(&mut self, error: ProtocolError, output: &mut impl Output) {
+        self.fail_with(error.close_code(), error.reason(), output);
+    }
+
+    /// Fails the connection for a reason that is no error of framing: nothing the peer says any
+    /// more is waited for.
+    pub fn fail_with(&mut self, code: CloseCode, reason: &str, output: &mut impl Output) {
+        if self.state == State::Open {
+            put_close(Some(CloseFrame { code, reason }), output);
+        }
+        self.state = State::Closed;
+    }
+}
+
+/// One unmasked frame, as [`Sender::send`] would send it: for fan-out, which encodes a message
+/// once for all its receivers.
+pub fn encode_message(message: Message<'_>, output: &mut impl Output) {
+    Sender::default().send(message, output);
+}
+
+#[inline]
+fn encode(opcode: OpCode, payload_length: usize) -> super::frame::EncodedHeader {
+    FrameHeader {
+        fin: true,
+        opcode,
+        masking_key: None,
+        payload_length: payload_length as u64,
+    }
+    .encode()
+}
+
+fn put_close(frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
+    let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
+    output.frame(encode(OpCode::Close, payload.len()).as_ref(), &payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYE: CloseFrame<'_> = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "bye",
+    };
+
+    #[test]
+    fn frames_have_the_shortest_length_and_no_mask() {
+        for (length, header) in [
+            (0, &[0x82, 0][..]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (0xFFFF, &[0x82, 126, 0xFF, 0xFF]),
+            (0x1_0000, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let payload = vec![7; length];
+            let mut output = Vec::new();
+            Sender::default().send(Message::Binary(&payload), &mut output);
+            assert_eq!(output, [header, &payload].concat());
+        }
+    }
+
+    #[test]
+    fn one_close_at_most_is_sent_and_nothing_after_it() {
+        let ends: [fn(&mut Sender, &mut Vec<u8>); 4] = [
+            |sender, output| sender.close(Some(BYE), output),
+            |sender, output| sender.received_close(Some(BYE), output),
+            |sender, output| sender.fail(ProtocolError::ReservedBit, output),
+            |sender, output| sender.send(Message::Text("more"), output),
+        ];
+        for first in &ends[..3] {
+            for second in ends {
+                let (mut sender, mut output) = (Sender::default(), Vec::new());
+                first(&mut sender, &mut output);
+                let once = output.clone();
+                second(&mut sender, &mut output);
+                assert_eq!(output, once);
+                assert_eq!(output[0], 0x88);
+            }
+        }
+    }
+
+    #[test]
+    fn a_close_is_answered_with_its_own_code_and_reason() {
+        let mut output = Vec::new();
+        Sender::default().received_close(Some(BYE), &mut output);
+        assert_eq!(output, b"\x88\x05\x03\xE8bye");
+        output.clear();
+        Sender::default().received_close(None, &mut output);
+        assert_eq!(output, b"\x88\x00");
+    }
+}

@@ -1,0 +1,121 @@
+//! UTF-8 checked as the octets arrive (RFC 6455 §8.1): it fails at the first octet that cannot be
+//! right, also in the middle of an unfinished frame.
+
+/// Validates a text that comes in pieces cut anywhere.
+///
+/// Invariant: `carried[..length]` is the beginning of one character, at most 3 octets, that the
+/// pieces so far ended with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Utf8Validator {
+    carried: [u8; 3],
+    length: u8,
+}
+
+/// The text is not UTF-8, whatever may follow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InvalidUtf8;
+
+impl Utf8Validator {
+    /// Takes the next piece of the text.
+    ///
+    /// # Errors
+    /// [`InvalidUtf8`] if no continuation could make the text valid.
+    pub fn validate(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
+        // Finish the character that the last piece broke off, octet by octet.
+        while self.length > 0 {
+            let Some((&octet, rest)) = piece.split_first() else {
+                return Ok(());
+            };
+            piece = rest;
+            let carried = self.carried;
+            let mut character = [carried[0], carried[1], carried[2], 0];
+            let length = usize::from(self.length);
+            if let Some(place) = character.get_mut(length) {
+                *place = octet;
+            }
+            self.length = 0;
+            self.check(character.get(..=length).unwrap_or_default())?;
+        }
+        self.check(piece)
+    }
+
+    /// Whether the text may end here: no character is broken off.
+    pub const fn is_complete(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Checks a piece that begins at a character's border and carries what it breaks off.
+    fn check(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
+        let Err(error) = core::str::from_utf8(piece) else {
+            return Ok(());
+        };
+        if error.error_len().is_some() {
+            return Err(InvalidUtf8);
+        }
+        let broken_off = piece.get(error.valid_up_to()..).unwrap_or_default();
+        for (place, octet) in self.carried.iter_mut().zip(broken_off) {
+            *place = *octet;
+            self.length = self.length.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn validate(pieces: &[&[u8]]) -> Result<bool, InvalidUtf8> {
+        let mut validator = Utf8Validator::default();
+        for piece in pieces {
+            validator.validate(piece)?;
+        }
+        Ok(validator.is_complete())
+    }
+
+    #[test]
+    fn valid_text_passes_however_it_is_cut() {
+        let text = "κόσμε, ça va? 你好 😀 \u{10FFFF}\u{7FF}\u{800}".as_bytes();
+        for first in 0..=text.len() {
+            for second in first..=text.len() {
+                let pieces = [&text[..first], &text[first..second], &text[second..]];
+                assert_eq!(validate(&pieces), Ok(true), "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn invalid_text_fails_at_its_first_bad_octet_however_it_is_cut() {
+        let cases: [(&[u8], usize); 9] = [
+            (b"a\xFF", 2),
+            (b"\xC0\x80", 1),
+            (b"\xE0\x80\x80", 2),
+            (b"\xED\xA0\x80", 2),
+            (b"\xF0\x80\x80\x80", 2),
+            (b"\xF4\x90\x80\x80", 2),
+            (b"\xF5", 1),
+            (b"\x80", 1),
+            (b"\xE2\x82a", 3),
+        ];
+        for (text, bad) in cases {
+            let octets: Vec<&[u8]> = text.chunks(1).collect();
+            assert_eq!(validate(&octets[..bad]), Err(InvalidUtf8), "{text:02X?}");
+            assert!(validate(&octets[..bad - 1]).is_ok(), "{text:02X?}");
+            for cut in 0..=text.len() {
+                let pieces = [&text[..cut], &text[cut..]];
+                assert_eq!(
+                    validate(&pieces),
+                    Err(InvalidUtf8),
+                    "{text:02X?} cut at {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_off_character_is_not_complete() {
+        for text in [&b"\xC3"[..], b"\xE2\x82", b"\xF0\x9F\x98"] {
+            assert_eq!(validate(&[text]), Ok(false));
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Floor 6: listening sockets, workers, and the drain at the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicIsize};
+use std::thread;
+use std::time::Duration;
+use std::{fmt, net};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::Settings;
+use crate::handshake::Policy;
+use crate::http::{HttpSettings, Router};
+
+mod accept;
+mod worker;
+
+use worker::Worker;
+
+/// A server: listening sockets and what holds for their connections.
+///
+/// ```no_run
+/// use frameloop::{Message, Router, Server, WebSocket};
+///
+/// fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
+///     if message.is_data() {
+///         socket.send(message);
+///     }
+/// }
+///
+/// # async fn serve() -> std::io::Result<()> {
+/// let app = Router::new().websocket("/echo", |_| echo);
+/// Server::bind("127.0.0.1:8000").await?.serve(app).await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+    settings: Settings,
+    policy: Policy,
+    http: HttpSettings,
+    workers: usize,
+    max_connections: usize,
+    drain_timeout: Duration,
+    shutdown: Shutdown,
+}
+
+/// A socket that listens; the worker that accepts makes it tokio's.
+#[derive(Debug)]
+enum Listener {
+    Tcp(net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ListenAddress {
+    /// An IP address and port.
+    Tcp(net::SocketAddr),
+    /// The path of a Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => write!(formatter, "{address}"),
+            ListenAddress::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Server {
+    /// Listens on `HOST:PORT` or `unix:PATH`. Port 0 takes any that is free; see
+    /// [`Server::local_addresses`].
+    ///
+    /// # Errors
+    /// When the address cannot be resolved or bound, or is in use.
+    pub async fn bind(address: &str) -> io::Result<Server> {
+        let server = Server {
+            listeners: Vec::new(),
+            settings: Settings::default(),
+            policy: Policy::default(),
+            http: HttpSettings::default(),
+            workers: thread::available_parallelism().map_or(1, usize::from),
+            max_connections: usize::MAX,
+            drain_timeout: Duration::from_secs(10),
+            shutdown: Shutdown::new(),
+        };
+        server.and_bind(address).await
+    }
+
+    /// Listens on one more address.
+    ///
+    /// # Errors
+    /// As of [`Server::bind`].
+    pub async fn and_bind(mut self, address: &str) -> io::Result<Server> {
+        let listener = match address.strip_prefix("unix:") {
+            Some(path) => listen_unix(Path::new(path))?,
+            None => listen_tcp(address).await?,
+        };
+        self.listeners.push(listener);
+        Ok(self)
+    }
+
+    /// Where this server listens.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn local_addresses(&self) -> io::Result<Vec<ListenAddress>> {
+        self.listeners
+            .iter()
+            .map(|listener| match listener {
+                Listener::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
+                Listener::Unix(_, path) => Ok(ListenAddress::Unix(path.clone())),
+            })
+            .collect()
+    }
+
+    /// Changes what holds for every WebSocket.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> Server {
+        Server { settings, ..self }
+    }
+
+    /// Changes who may open a WebSocket.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Server {
+        Server { policy, ..self }
+    }
+
+    /// Changes what the reading of requests is held to.
+    #[must_use]
+    pub fn with_http(self, http: HttpSettings) -> Server {
+        Server { http, ..self }
+    }
+
+    /// Changes the number of workers, threads that each own a share of the connections. The
+    /// default is one for each core.
+    #[must_use]
+    pub fn with_workers(self, workers: usize) -> Server {
+        Server {
+            workers: workers.max(1),
+            ..self
+        }
+    }
+
+    /// Changes how many connections there may be; a handshake beyond is answered with 503. There
+    /// is no bound by default.
+    #[must_use]
+    pub fn with_max_connections(self, max_connections: usize) -> Server {
+        Server {
+            max_connections,
+            ..self
+        }
+    }
+
+    /// Changes how long a drain waits for clients to answer the Close, 10 s by default.
+    #[must_use]
+    pub fn with_drain_timeout(self, drain_timeout: Duration) -> Server {
+        Server {
+            drain_timeout,
+            ..self
+        }
+    }
+
+    /// A handle that ends [`Server::serve`].
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Serves until it is [shut down](Server::shutdown).
+    ///
+    /// # Errors
+    /// When a worker cannot start, or its poller fails.
+    pub async fn serve(self, router: Router) -> io::Result<()> {
+        let shared = Arc::new(Shared {
+            router: Arc::new(router),
+            policy: Arc::new(self.policy),
+            settings: self.settings,
+            http: self.http,
+            max_connections: self.max_connections,
+            drain_timeout: self.drain_timeout,
+            loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
+            draining: AtomicBool::new(false),
+            shutdown: self.shutdown.clone(),
+        });
+        let paths: Vec<PathBuf> = self
+            .listeners
+            .iter()
+            .filter_map(|listener| match listener {
+                Listener::Tcp(_) => None,
+                Listener::Unix(_, path) => Some(path.clone()),
+            })
+            .collect();
+
+        let (inboxes, outboxes): (Vec<_>, Vec<_>) =
+            (0..self.workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut acceptor = Some((self.listeners, inboxes));
+        let mut ends = Vec::with_capacity(self.workers);
+        for (index, inbox) in outboxes.into_iter().enumerate() {
+            let (end, ended) = oneshot::channel();
+            let worker = Worker {
+                index,
+                shared: Arc::clone(&shared),
+                inbox,
+                acceptor: acceptor.take(),
+            };
+            thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || {
+                    // The receiver is gone only if nobody serves any more.
+                    let _ = end.send(worker.run());
+                })?;
+            ends.push(ended);
+        }
+        let mut result = Ok(());
+        for ended in ends {
+            let worker = ended
+                .await
+                .unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")));
+            if worker.is_err() {
+                self.shutdown.cut();
+                result = result.and(worker);
+            }
+        }
+        for path in paths {
+            // It may have been removed or replaced already.
+            let _ = std::fs::remove_file(path);
+        }
+        result
+    }
+}
+
+/// What all workers share.
+struct Shared {
+    router: Arc<Router>,
+    policy: Arc<Policy>,
+    settings: Settings,
+    http: HttpSettings,
+    max_connections: usize,
+    drain_timeout: Duration,
+    /// How many connections each worker has.
+    loads: Vec<AtomicIsize>,
+    draining: AtomicBool,
+    shutdown: Shutdown,
+}
+
+/// Ends a server, from any thread.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    stage: Arc<watch::Sender<Stage>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Stage {
+    Serving,
+    Draining,
+    Cut,
+}
+
+impl Shutdown {
+    fn new() -> Shutdown {
+        Shutdown {
+            stage: Arc::new(watch::Sender::new(Stage::Serving)),
+        }
+    }
+
+    /// Stops accepting, sends every client a Close 1001, waits for their answers for the drain
+    /// timeout at most, then cuts who is left.
+    pub fn drain(&self) {
+        self.reach(Stage::Draining);
+    }
+
+    /// Ends every connection now.
+    pub fn cut(&self) {
+        self.reach(Stage::Cut);
+    }
+
+    fn reach(&self, stage: Stage) {
+        self.stage.send_if_modified(|current| {
+            let later = stage > *current;
+            *current = stage.max(*current);
+            later
+        });
+    }
+
+    async fn reached(&self, stage: Stage) {
+        // The sender is alive: it is `self`.
+        let _ = self
+            .stage
+            .subscribe()
+            .wait_for(|current| *current >= stage)
+            .await;
+    }
+}
+
+async fn listen_tcp(address: &str) -> io::Result<Listener> {
+    let mut last = io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("'{address}' is no HOST:PORT"),
+    );
+    for address in tokio::net::lookup_host(address).await? {
+        match bind_tcp(address) {
+            Ok(listener) => return Ok(Listener::Tcp(listener)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
+    // Room for everybody who comes back at once after a restart.
+    const BACKLOG: u32 = 4_096;
+    let socket = match address {
+        net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+fn listen_unix(path: &Path) -> io::Result<Listener> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let listener = match UnixListener::bind(path) {
+        // A file that a dead server left is in the way; one that answers is a live server's.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        result => result?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Unix(listener, path.to_owned()))
+}

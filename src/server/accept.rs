@@ -1,0 +1,180 @@
+//! Accepting: every connection goes to the worker that has the fewest.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Listener, Shared};
+use crate::http::Stream;
+use crate::log;
+
+/// A connected socket on its way from the worker that accepted it to the one that serves it.
+pub(super) enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Accepts on one listener for ever, and gives each connection to a worker: `serve` takes those
+/// that stay on this one, `inboxes` the others'.
+pub(super) async fn accept(
+    listener: Listener,
+    here: usize,
+    inboxes: Vec<UnboundedSender<Accepted>>,
+    shared: Arc<Shared>,
+    serve: impl Fn(Stream),
+) -> io::Result<()> {
+    let listener = AsyncListener::new(listener)?;
+    let mut pressure = Pressure::new();
+    let mut turn = 0_usize;
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                pressure.relieved();
+                turn = turn.wrapping_add(1);
+                let worker = least_loaded(&shared, turn);
+                shared.loads[worker].fetch_add(1, Ordering::Relaxed);
+                if worker == here {
+                    serve(stream);
+                } else if let Ok(accepted) = Accepted::try_from(stream) {
+                    // A worker that is gone takes the server down with it.
+                    let _ = inboxes[worker].send(accepted);
+                }
+            }
+            Err(error) if is_exhaustion(&error) => pressure.wait(&listener, &error).await,
+            // The connection is gone before it was accepted; the listener is as good as before.
+            Err(error) => log::not_accepted(&error),
+        }
+    }
+}
+
+/// The worker with the fewest connections; of equals another one each turn.
+fn least_loaded(shared: &Shared, turn: usize) -> usize {
+    let workers = shared.loads.len();
+    (0..workers)
+        .map(|offset| turn.wrapping_add(offset) % workers)
+        .min_by_key(|worker| shared.loads[*worker].load(Ordering::Relaxed))
+        .unwrap_or_default()
+}
+
+enum AsyncListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl AsyncListener {
+    fn new(listener: Listener) -> io::Result<AsyncListener> {
+        Ok(match listener {
+            Listener::Tcp(listener) => AsyncListener::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener, _) => AsyncListener::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            AsyncListener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Replies leave at once: the frame loop does its own batching.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            AsyncListener::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+impl TryFrom<Stream> for Accepted {
+    type Error = io::Error;
+
+    fn try_from(stream: Stream) -> io::Result<Accepted> {
+        Ok(match stream {
+            Stream::Tcp(stream) => Accepted::Tcp(stream.into_std()?),
+            Stream::Unix(stream) => Accepted::Unix(stream.into_std()?),
+        })
+    }
+}
+
+impl TryFrom<Accepted> for Stream {
+    type Error = io::Error;
+
+    fn try_from(accepted: Accepted) -> io::Result<Stream> {
+        Ok(match accepted {
+            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+/// Whether this process, or the machine, is out of something that accepting needs.
+fn is_exhaustion(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(
+        error.raw_os_error(),
+        Some(ENOMEM | ENFILE | EMFILE | ENOBUFS)
+    )
+}
+
+/// How accepting goes on while descriptors are exhausted: a descriptor held in reserve lets each
+/// waiting client be accepted and closed, so that it sees an end instead of a hang, and growing
+/// pauses keep that from spinning.
+struct Pressure {
+    reserve: Option<File>,
+    pause: Duration,
+    turned_away: u64,
+    warned: Option<Instant>,
+}
+
+impl Pressure {
+    const FIRST_PAUSE: Duration = Duration::from_millis(5);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+    const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
+
+    fn new() -> Pressure {
+        Pressure {
+            reserve: reserve(),
+            pause: Self::FIRST_PAUSE,
+            turned_away: 0,
+            warned: None,
+        }
+    }
+
+    fn relieved(&mut self) {
+        self.pause = Self::FIRST_PAUSE;
+        if self.reserve.is_none() {
+            self.reserve = reserve();
+        }
+    }
+
+    async fn wait(&mut self, listener: &AsyncListener, error: &io::Error) {
+        if self.reserve.take().is_some() {
+            let turned_away = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+            self.turned_away += u64::from(matches!(turned_away, Ok(Ok(_))));
+            drop(turned_away);
+            self.reserve = reserve();
+        }
+        if self
+            .warned
+            .is_none_or(|warned| warned.elapsed() >= Self::BETWEEN_WARNINGS)
+        {
+            log::exhausted(error, self.turned_away);
+            self.warned = Some(Instant::now());
+            self.turned_away = 0;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+    }
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}

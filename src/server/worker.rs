@@ -1,0 +1,151 @@
+//! A worker: a thread with a runtime and a frame loop of its own.
+
+use std::future::pending;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::LocalSet;
+
+use super::accept::{self, Accepted};
+use super::{Listener, Shared, Stage};
+use crate::engine::FrameLoopHandle;
+use crate::handshake::HandshakeError;
+use crate::http::{Site, Stream, serve_connection};
+use crate::log;
+use crate::protocol::CloseCode;
+
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    /// Connections that another worker accepted for this one.
+    pub(super) inbox: UnboundedReceiver<Accepted>,
+    /// For the one worker that accepts: the listeners, and the way to all workers.
+    pub(super) acceptor: Option<(Vec<Listener>, Vec<UnboundedSender<Accepted>>)>,
+}
+
+impl Worker {
+    /// Works until the server is shut down.
+    pub(super) fn run(self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let local = LocalSet::new();
+        let result = local.block_on(&runtime, self.serve());
+        drop(local);
+        // Whatever still waits, waits for nobody.
+        runtime.shutdown_timeout(Duration::ZERO);
+        result
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let Worker {
+            index,
+            shared,
+            mut inbox,
+            acceptor,
+        } = self;
+        let frame_loop = FrameLoopHandle::new(&shared.settings, {
+            let shared = Arc::clone(&shared);
+            Box::new(move |difference| {
+                shared.loads[index].fetch_add(difference, Ordering::Relaxed);
+            })
+        })?;
+        let site = Rc::new(site(&shared, &frame_loop));
+        let serve = {
+            let shared = Arc::clone(&shared);
+            move |stream: Stream| {
+                let (site, shared) = (Rc::clone(&site), Arc::clone(&shared));
+                tokio::task::spawn_local(async move {
+                    serve_connection(stream, site).await;
+                    shared.loads[index].fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        };
+        let mut accepting = Vec::new();
+        if let Some((listeners, inboxes)) = acceptor {
+            for listener in listeners {
+                let accept = accept::accept(
+                    listener,
+                    index,
+                    inboxes.clone(),
+                    Arc::clone(&shared),
+                    serve.clone(),
+                );
+                accepting.push(tokio::task::spawn_local(accept));
+            }
+        }
+        let receive = async {
+            while let Some(accepted) = inbox.recv().await {
+                match Stream::try_from(accepted) {
+                    Ok(stream) => serve(stream),
+                    Err(error) => {
+                        shared.loads[index].fetch_sub(1, Ordering::Relaxed);
+                        log::not_adopted(&error);
+                    }
+                }
+            }
+            // No other worker is left; the end comes by the shutdown.
+            pending::<()>().await;
+        };
+        tokio::select! {
+            result = frame_loop.run() => return result,
+            () = receive => {}
+            () = shared.shutdown.reached(Stage::Draining) => {}
+        }
+        accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        shared.draining.store(true, Ordering::Relaxed);
+        tokio::select! {
+            result = frame_loop.run() => result?,
+            () = drain(&frame_loop, shared.drain_timeout) => {}
+            () = shared.shutdown.reached(Stage::Cut) => {}
+        }
+        frame_loop.cut();
+        Ok(())
+    }
+}
+
+/// Sends every client a Close, and waits until all are gone or time is up.
+async fn drain(frame_loop: &FrameLoopHandle, deadline: Duration) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(5);
+    frame_loop.mailbox().close_all(CloseCode::Away);
+    let emptied = async {
+        while frame_loop.connections() > 0 {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    // Who is left after the deadline is cut.
+    let _ = tokio::time::timeout(deadline, emptied).await;
+}
+
+fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle) -> Site {
+    Site {
+        router: Arc::clone(&shared.router),
+        policy: Arc::clone(&shared.policy),
+        settings: shared.settings.clone(),
+        http: shared.http.clone(),
+        frame_loop: frame_loop.clone(),
+        admission: {
+            let shared = Arc::clone(shared);
+            Box::new(move || {
+                let connections: isize = shared
+                    .loads
+                    .iter()
+                    .map(|load| load.load(Ordering::Relaxed))
+                    .sum();
+                if shared.draining.load(Ordering::Relaxed) {
+                    Err(HandshakeError::ShuttingDown)
+                } else if usize::try_from(connections)
+                    .is_ok_and(|connections| connections > shared.max_connections)
+                {
+                    Err(HandshakeError::AtCapacity)
+                } else {
+                    Ok(())
+                }
+            })
+        },
+    }
+}

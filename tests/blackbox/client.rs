@@ -1,0 +1,198 @@
+//! A client that sends what it is told to, right or wrong, and says what comes back.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use crate::server::TestServer;
+
+/// How long a reply may take before its test fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The request of RFC 6455 §1.3.
+pub fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+/// A frame from a client: its first octet, and its payload masked with the key 01 02 03 04.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(0x80 | length as u8),
+        length @ 126..=0xFFFF => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend([1, 2, 3, 4]);
+    frame.extend(
+        payload
+            .iter()
+            .enumerate()
+            .map(|(index, octet)| octet ^ (index % 4 + 1) as u8),
+    );
+    frame
+}
+
+/// A Close frame from a client.
+pub fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
+    frame(0x88, &[&code.to_be_bytes(), reason].concat())
+}
+
+/// A frame from a server: its first octet and its payload.
+pub fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(length as u8),
+        length @ 126..=0xFFFF => {
+            frame.push(126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+}
+
+impl Client {
+    /// Connects and says nothing.
+    pub fn connect(server: &TestServer) -> Client {
+        let stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream }
+    }
+
+    /// Connects and opens a WebSocket.
+    pub fn open(server: &TestServer, path: &str) -> Client {
+        let mut client = Client::connect(server);
+        client.send(request(path).as_bytes());
+        let head = client.receive_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
+        client
+    }
+
+    pub fn send(&mut self, octets: &[u8]) {
+        self.stream.write_all(octets).unwrap();
+    }
+
+    /// Sends a text message.
+    pub fn send_text(&mut self, text: &str) {
+        self.send(&frame(0x81, text.as_bytes()));
+    }
+
+    /// Sends FIN.
+    pub fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// The head of a response, to its empty line, and nothing of what follows.
+    pub fn receive_head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            self.stream.read_exact(&mut octet).unwrap_or_else(|error| {
+                panic!("{error} after {:?}", String::from_utf8_lossy(&head))
+            });
+            head.push(octet[0]);
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// The next frame: its first octet and its payload.
+    pub fn receive(&mut self) -> (u8, Vec<u8>) {
+        let mut header = [0; 2];
+        self.stream.read_exact(&mut header).unwrap();
+        assert!(header[1] < 0x80, "the server masked a frame");
+        let length = match header[1] {
+            126 => {
+                let mut length = [0; 2];
+                self.stream.read_exact(&mut length).unwrap();
+                u64::from(u16::from_be_bytes(length))
+            }
+            127 => {
+                let mut length = [0; 8];
+                self.stream.read_exact(&mut length).unwrap();
+                u64::from_be_bytes(length)
+            }
+            length => u64::from(length),
+        };
+        let mut payload = vec![0; length as usize];
+        self.stream.read_exact(&mut payload).unwrap();
+        (header[0], payload)
+    }
+
+    /// The next message must be this text.
+    #[track_caller]
+    pub fn receives_text(&mut self, text: &str) {
+        let (first, payload) = self.receive();
+        assert_eq!(
+            (first, String::from_utf8_lossy(&payload).as_ref()),
+            (0x81, text)
+        );
+    }
+
+    /// The next octets must be these.
+    #[track_caller]
+    pub fn receives(&mut self, expected: &[u8]) {
+        let mut octets = vec![0; expected.len()];
+        let mut length = 0;
+        while length < octets.len() {
+            match self.stream.read(&mut octets[length..]) {
+                Ok(0) => break,
+                Ok(more) => length += more,
+                Err(error) => panic!("{error} after {:02X?}", &octets[..length]),
+            }
+        }
+        assert_eq!(&octets[..length], expected, "{:02X?}", &octets[..length]);
+    }
+
+    /// Next must come a Close with this code, then FIN.
+    #[track_caller]
+    pub fn closes_with(&mut self, code: u16) {
+        let (first, payload) = self.receive();
+        assert_eq!(first, 0x88, "{payload:02X?}");
+        assert_eq!(
+            payload.get(..2),
+            Some(&code.to_be_bytes()[..]),
+            "{payload:02X?}"
+        );
+        self.ends();
+    }
+
+    /// Next must come FIN, not RST and no octet more.
+    #[track_caller]
+    pub fn ends(&mut self) {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => assert!(rest.is_empty(), "{rest:02X?} before FIN"),
+            Err(error) => panic!("{error} instead of FIN, after {rest:02X?}"),
+        }
+    }
+
+    /// Whether nothing comes for this long.
+    pub fn is_silent_for(&mut self, duration: Duration) -> bool {
+        self.stream.set_read_timeout(Some(duration)).unwrap();
+        let result = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        matches!(
+            result.map_err(|error: io::Error| error.kind()),
+            Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)
+        )
+    }
+}

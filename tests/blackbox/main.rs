@@ -1,0 +1,16 @@
+//! Black-box tests: literal octets through a socket, to a server on the loopback interface.
+//!
+//! One binary, one module a topic. The numbers in the names of cases are those of the rows of the
+//! project's tables of wire behaviour.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod client;
+mod server;
+
+mod endpoints;
+mod frames;

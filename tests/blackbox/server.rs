@@ -1,0 +1,64 @@
+//! A server in this process, on a free port.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::thread::{self, JoinHandle};
+
+use frameloop::server::{ListenAddress, Server, Shutdown};
+use frameloop::{Router, app};
+
+/// A running server, which stops when dropped.
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub shutdown: Shutdown,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl TestServer {
+    /// The server that all tests share that need nothing special: the ready-made endpoints, all
+    /// settings as they are by default, two workers.
+    pub fn shared() -> &'static TestServer {
+        static SHARED: OnceLock<TestServer> = OnceLock::new();
+        SHARED.get_or_init(|| TestServer::with(|server| server))
+    }
+
+    /// The ready-made endpoints on a server changed by `configure`.
+    pub fn with(configure: impl FnOnce(Server) -> Server) -> TestServer {
+        TestServer::serving(app::router(), configure)
+    }
+
+    /// Other endpoints.
+    pub fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let server = runtime.block_on(Server::bind("127.0.0.1:0")).unwrap();
+        let server = configure(server.with_workers(2));
+        let address = match server.local_addresses().unwrap()[0] {
+            ListenAddress::Tcp(address) => address,
+            ListenAddress::Unix(_) => unreachable!(),
+        };
+        let shutdown = server.shutdown();
+        let thread = thread::spawn(move || runtime.block_on(server.serve(router)));
+        TestServer {
+            address,
+            shutdown,
+            thread: Some(thread),
+        }
+    }
+
+    /// Waits until the server has stopped by itself.
+    pub fn stopped(mut self) -> std::io::Result<()> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.shutdown.cut();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Imports go down the floors of DESIGN, and the protocol core does no I/O.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floor of each module of the crate. A module may import what is on its own floor's modules
+/// below, and itself.
+const FLOORS: [(&str, u8); 14] = [
+    ("protocol", 0),
+    ("handshake", 1),
+    ("engine", 2),
+    ("log", 2),
+    ("metrics", 2),
+    ("rooms", 3),
+    ("handlers", 4),
+    ("http", 5),
+    ("server", 6),
+    ("tls", 6),
+    ("app", 6),
+    ("load", 7),
+    ("cli", 8),
+    ("main", 9),
+];
+
+/// Neighbours on one floor that may know each other, one way: who, whom.
+const NEIGHBOURS: [(&str, &str); 1] = [("engine", "log")];
+
+/// The types that the log prints come from above it.
+const EXCEPTIONS: [(&str, &str); 1] = [("log", "engine")];
+
+/// What may not be imported although it is below: `http` joins these two.
+const STRANGERS: [(&str, &str); 1] = [("engine", "handshake")];
+
+fn floor(module: &str) -> u8 {
+    FLOORS
+        .iter()
+        .find(|(name, _)| *name == module)
+        .unwrap_or_else(|| panic!("module '{module}' has no floor: add it to FLOORS"))
+        .1
+}
+
+/// Whether a module may import another.
+fn may_import(importer: &str, imported: &str) -> bool {
+    importer == imported
+        || (floor(importer) > floor(imported) && !STRANGERS.contains(&(importer, imported)))
+        || NEIGHBOURS.contains(&(importer, imported))
+        || EXCEPTIONS.contains(&(importer, imported))
+}
+
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The module that a file belongs to: the first component below `src`.
+fn module(path: &Path, root: &Path) -> String {
+    let first = path
+        .strip_prefix(root)
+        .unwrap()
+        .components()
+        .next()
+        .unwrap();
+    let first = Path::new(first.as_os_str()).with_extension("");
+    first.to_string_lossy().into_owned()
+}
+
+/// The crate's own modules that a source text names: after `crate::`, also inside braces.
+fn imports(text: &str) -> Vec<String> {
+    let mut modules = Vec::new();
+    for (start, _) in text.match_indices("crate::") {
+        let rest = &text[start + "crate::".len()..];
+        let names = match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap_or_default(),
+            None => rest,
+        };
+        let parts: Vec<&str> = match rest.starts_with('{') {
+            true => names.split(',').collect(),
+            false => vec![names],
+        };
+        for part in parts {
+            let name: String = part
+                .trim()
+                .chars()
+                .take_while(|character| character.is_ascii_lowercase() || *character == '_')
+                .collect();
+            if !name.is_empty() {
+                modules.push(name);
+            }
+        }
+    }
+    modules
+}
+
+/// A file's text without comments and without its unit tests.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn imports_go_down() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 30, "the sources were not found");
+    let mut wrong = Vec::new();
+    for path in files {
+        let importer = module(&path, &root);
+        if importer == "lib" {
+            continue;
+        }
+        for imported in imports(&code(&path)) {
+            if !may_import(&importer, &imported) {
+                wrong.push(format!("{} imports {imported}", path.display()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "imports that go up:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_protocol_core_does_no_io_and_knows_no_clock() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/protocol");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    for path in files {
+        let code = code(&path);
+        for word in [
+            "tokio", "std::net", "std::io", "Instant", "rand", "async", "mio", "hyper",
+        ] {
+            let names_it = code
+                .split(|character: char| {
+                    !(character.is_ascii_alphanumeric() || character == '_' || character == ':')
+                })
+                .any(|token| token == word || token.starts_with(&format!("{word}::")));
+            assert!(!names_it, "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_rules_catch_what_they_are_for() {
+    assert_eq!(imports("use crate::{http, log::refused};"), ["http", "log"]);
+    assert!(!may_import("protocol", "engine"));
+    assert!(!may_import("handshake", "engine"));
+    assert!(!may_import("engine", "handshake"));
+    assert!(!may_import("handlers", "http"));
+    assert!(may_import("http", "handlers"));
+}
