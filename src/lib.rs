@@ -73,6 +73,7 @@
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
 //! base64, bytes and http.
 
+
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]
@@ -94,3 +95,8 @@ pub use http::{Endpoint, Router};
 pub use protocol::{CloseCode, CloseFrame, Message};
 pub use rooms::{Membership, Rooms};
 pub use server::Server;
+
+/// The README's example compiles, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -58,7 +58,7 @@ pub(super) struct Serve {
     /// Threads that serve, each with its own share of the connections [default: one per core]
     #[arg(long, env = "FRAMELOOP_WORKERS", value_name = "NUMBER",
           value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) workers: Option<u16>,
+    workers: Option<u16>,
 
     /// Print every setting that holds, and stop
     #[arg(long)]
@@ -91,7 +91,8 @@ pub(super) struct Access {
     allow_origin: Vec<Origin>,
 
     /// Refuse clients that send no Origin, that is, all but browsers
-    #[arg(long, env = "FRAMELOOP_REQUIRE_ORIGIN")]
+    #[arg(long, env = "FRAMELOOP_REQUIRE_ORIGIN",
+          value_parser = clap::builder::BoolishValueParser::new())]
     require_origin: bool,
 
     /// Host name that requests may be for, host[:port]; may be repeated [default: any]
@@ -285,6 +286,13 @@ impl Serve {
         }
     }
 
+    pub(super) fn workers(&self) -> usize {
+        match self.workers {
+            Some(workers) => workers.into(),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
     pub(super) fn max_connections(&self, max_open_files: usize) -> usize {
         self.limits
             .max_connections
@@ -292,8 +300,9 @@ impl Serve {
     }
 }
 
-/// Every setting that holds, one `flag = value` a line.
-pub(super) fn effective(matches: &ArgMatches) -> String {
+/// Every setting that holds, one `flag = value` a line; `max_open_files` is what the operating
+/// system allows.
+pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usize) -> String {
     let mut text = String::new();
     for argument in Cli::command().get_arguments() {
         let Some(flag) = argument.get_long() else {
@@ -306,7 +315,13 @@ pub(super) fn effective(matches: &ArgMatches) -> String {
             .get_raw(argument.get_id().as_str())
             .map(|values| values.map(|value| value.to_string_lossy()).collect())
             .unwrap_or_default();
-        text.push_str(&format!("{flag} = {}\n", values.join(",")));
+        let value = match (values.join(","), flag) {
+            (value, _) if !value.is_empty() => value,
+            (_, "workers") => serve.workers().to_string(),
+            (_, "max-connections") => serve.max_connections(max_open_files).to_string(),
+            _ => String::from("any"),
+        };
+        text.push_str(&format!("{flag} = {value}\n"));
     }
     text
 }

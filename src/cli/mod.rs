@@ -53,7 +53,11 @@ pub fn run() -> ExitCode {
     };
     if arguments.print_config {
         if let Some(matches) = matches {
-            print!("{}", arguments::effective(matches));
+            let max_open_files = serve::raise_open_files();
+            print!(
+                "{}",
+                arguments::effective(&arguments, matches, max_open_files)
+            );
         }
         return Exit::Done.into();
     }

@@ -37,12 +37,9 @@ async fn run(arguments: &Serve) -> Exit {
         .with_settings(arguments.settings())
         .with_policy(arguments.policy())
         .with_http(arguments.http())
+        .with_workers(arguments.workers())
         .with_max_connections(max_connections)
         .with_drain_timeout(arguments.deadlines.drain_timeout);
-    let server = match arguments.workers {
-        Some(workers) => server.with_workers(workers.into()),
-        None => server,
-    };
     if let Ok(addresses) = server.local_addresses() {
         // Whoever closed standard output does not want to know.
         let _ = print_endpoints(&addresses);
@@ -101,7 +98,7 @@ fn advice(error: &io::Error) -> String {
 }
 
 /// Raises the soft limit of open files to the hard one, and says what holds now.
-fn raise_open_files() -> usize {
+pub(super) fn raise_open_files() -> usize {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
         Err(error) => {

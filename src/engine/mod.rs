@@ -1,6 +1,6 @@
 //! Floor 2: the frame loop, which owns the sockets.
 //!
-//! A worker thread has one [`FrameLoop`]. Connections are entries in it, not tasks: a readable
+//! A worker thread has one frame loop. Connections are entries in it, not tasks: a readable
 //! event costs one `read` into the thread's buffer, every frame in it is handled, and all answers
 //! leave in one `write`. What a [`Handler`] must do for that is be synchronous and quick; work
 //! that waits takes a [`Peer`] along and spawns.
