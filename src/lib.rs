@@ -73,7 +73,6 @@
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
 //! base64, bytes and http.
 
-
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]

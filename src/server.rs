@@ -10,7 +10,7 @@ use std::{fmt, net};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::engine::Settings;
+use crate::engine::{Congestion, Settings};
 use crate::handshake::Policy;
 use crate::http::{HttpSettings, Router};
 
@@ -184,6 +184,7 @@ impl Server {
             max_connections: self.max_connections,
             drain_timeout: self.drain_timeout,
             loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
+            congestion: Congestion::default(),
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
         });
@@ -244,6 +245,7 @@ struct Shared {
     drain_timeout: Duration,
     /// How many connections each worker has.
     loads: Vec<AtomicIsize>,
+    congestion: Congestion,
     draining: AtomicBool,
     shutdown: Shutdown,
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use mio::{Events, Interest, Poll, Token, Waker};
 use tokio::io::unix::AsyncFd;
+use tokio::time::MissedTickBehavior;
 
 use super::Settings;
 use super::connection::{Context, Drive, Progress};
 use super::deadlines::{Clock, Tick};
 use super::disconnect::Disconnect;
-use super::mailbox::{Command, Group, Letters, Mailbox};
+use super::mailbox::{Command, Congestion, Group, Letters, Mailbox};
 use super::slots::{Key, Slots};
 use super::socket::{Socket, Stream};
 use crate::log;
@@ -58,9 +59,10 @@ impl FrameLoopHandle {
     /// A frame loop without connections; `count` is told of each that comes (1) and goes (-1).
     pub(crate) fn new(
         settings: &Settings,
+        congestion: Congestion,
         count: Box<dyn Fn(isize)>,
     ) -> io::Result<FrameLoopHandle> {
-        FrameLoop::new(settings, count)
+        FrameLoop::new(settings, congestion, count)
             .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
     }
 
@@ -84,34 +86,46 @@ impl FrameLoopHandle {
     }
 
     /// Runs the loop. It ends only with an error of the poller.
-    pub(crate) async fn run(&self) -> io::Result<()> {
-        let (descriptor, tick) = {
-            let frame_loop = self.0.borrow();
-            (frame_loop.poll.as_raw_fd(), frame_loop.clock.tick())
-        };
+    pub(crate) async fn run(self) -> io::Result<()> {
+        tokio::try_join!(self.serve(), self.keep_time()).map(|((), ())| ())
+    }
+
+    async fn serve(&self) -> io::Result<()> {
+        /// Turns after which the others of this thread have theirs.
+        const TURNS: u32 = 16;
+        const WHILE_CONGESTED: Duration = Duration::from_millis(1);
+        let descriptor = PollDescriptor(self.0.borrow().poll.as_raw_fd());
         #[expect(
             deprecated,
             reason = "its successor is an unsafe fn; the poller outlives this future, which holds it"
         )]
-        let poller = AsyncFd::new(PollDescriptor(descriptor))?;
-        let mut sweep = tokio::time::interval(tick);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut sweep_due = false;
+        let poller = AsyncFd::new(descriptor)?;
         loop {
-            tokio::select! {
-                biased;
-                // Cleared first: what comes during a turn makes it readable again.
-                ready = poller.readable() => ready?.clear_ready(),
-                _ = sweep.tick() => sweep_due = true,
-            }
+            // Cleared first: what comes during a turn makes it readable again.
+            poller.readable().await?.clear_ready();
+            let mut turns = 0;
             while self.0.borrow_mut().turn()? {
-                // The others of this thread have their turn, then it goes on.
-                tokio::task::yield_now().await;
+                turns += 1;
+                if self.0.borrow().context.mailbox.is_congested() {
+                    tokio::time::sleep(WHILE_CONGESTED).await;
+                } else if turns % TURNS == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
-            // Only now, when what has come is read, can anybody be found silent.
-            if mem::take(&mut sweep_due) {
-                self.0.borrow_mut().sweep();
+        }
+    }
+
+    async fn keep_time(&self) -> io::Result<()> {
+        let mut ticks = tokio::time::interval(self.0.borrow().clock.tick());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut frame_loop = self.0.borrow_mut();
+            // What has come is read before anybody is found silent.
+            if frame_loop.turn()? {
+                frame_loop.context.mailbox.wake();
             }
+            frame_loop.sweep();
         }
     }
 }
@@ -131,7 +145,11 @@ impl FrameLoop {
     /// Octets of the buffer that every read goes into.
     const INPUT: usize = 128 << 10;
 
-    fn new(settings: &Settings, count: Box<dyn Fn(isize)>) -> io::Result<FrameLoop> {
+    fn new(
+        settings: &Settings,
+        congestion: Congestion,
+        count: Box<dyn Fn(isize)>,
+    ) -> io::Result<FrameLoop> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
         let (clock, deadlines) = Clock::new(&settings.deadlines);
@@ -148,7 +166,7 @@ impl FrameLoop {
                 now: clock.now(),
                 deadlines,
                 slow_consumer: settings.slow_consumer,
-                mailbox: Arc::new(Mailbox::new(waker)),
+                mailbox: Arc::new(Mailbox::new(waker, congestion)),
             },
             clock,
             letters: Letters::default(),
@@ -187,6 +205,10 @@ impl FrameLoop {
     /// Drives whoever is ready, once. Says whether there may be more to do at once.
     fn turn(&mut self) -> io::Result<bool> {
         self.context.mailbox.attend();
+        if self.context.mailbox.is_congested() {
+            self.deliver();
+            return Ok(!self.context.mailbox.rest() || self.context.mailbox.is_congested());
+        }
         match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -222,10 +244,15 @@ impl FrameLoop {
                     progress => progress,
                 }
             });
+            if self.context.mailbox.is_full() {
+                self.deliver();
+            }
         }
         self.events = events;
         self.deliver();
-        Ok(count == Self::EVENTS || !self.ready.is_empty() || !self.context.mailbox.rest())
+        // Where several were ready at once, more have come in the meantime.
+        let rests = self.context.mailbox.rest();
+        Ok(count > 1 || !self.ready.is_empty() || !rests)
     }
 
     /// Does something with a connection, and then what its progress asks for.

@@ -2,7 +2,7 @@
 //! per member.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -20,6 +20,24 @@ pub(crate) struct Mailbox {
     /// The worker is awake and will look before it sleeps.
     attentive: AtomicBool,
     waker: mio::Waker,
+    /// Octets of frames in `letters`.
+    octets: AtomicUsize,
+    congestion: Congestion,
+}
+
+/// How much waits in all mailboxes of a server. Beyond a bound nobody reads from clients until it
+/// is delivered: the bound is on the workers, which share the machine, so none can outrun another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Congestion {
+    octets: Arc<AtomicUsize>,
+}
+
+impl Congestion {
+    const MAX_OCTETS: usize = 64 << 20;
+
+    fn is_reached(&self) -> bool {
+        self.octets.load(Ordering::Relaxed) > Self::MAX_OCTETS
+    }
 }
 
 /// Commands, and the encoded frames that they are about, back to back.
@@ -58,12 +76,17 @@ pub(crate) struct Group {
 }
 
 impl Mailbox {
-    pub(super) fn new(waker: mio::Waker) -> Mailbox {
+    /// From this many octets on a worker delivers before it reads on.
+    const FULL: usize = 1 << 20;
+
+    pub(super) fn new(waker: mio::Waker, congestion: Congestion) -> Mailbox {
         Mailbox {
             letters: Mutex::default(),
             filled: AtomicBool::new(false),
             attentive: AtomicBool::new(true),
             waker,
+            octets: AtomicUsize::new(0),
+            congestion,
         }
     }
 
@@ -82,12 +105,24 @@ impl Mailbox {
         self.filled.load(Ordering::SeqCst)
     }
 
+    /// Whether it is worth delivering before anything more is read.
+    pub(super) fn is_full(&self) -> bool {
+        self.octets.load(Ordering::Relaxed) >= Self::FULL
+    }
+
+    /// Whether so much waits for all workers that none should read on.
+    pub(super) fn is_congested(&self) -> bool {
+        self.congestion.is_reached()
+    }
+
     /// Takes what is there, in exchange for the emptied buffers of the last time.
     pub(super) fn take(&self, emptied: &mut Letters) {
         emptied.commands.clear();
         emptied.frames.clear();
         let mut letters = lock(&self.letters);
         self.filled.store(false, Ordering::SeqCst);
+        let octets = self.octets.swap(0, Ordering::Relaxed);
+        self.congestion.octets.fetch_sub(octets, Ordering::Relaxed);
         mem::swap(&mut *letters, emptied);
     }
 
@@ -95,26 +130,43 @@ impl Mailbox {
         self.put(|letters| {
             let length = letters.encode(message);
             letters.commands.push(Command::Send { to, length });
+            length
         });
     }
 
     pub(super) fn close(&self, to: Key, frame: Option<CloseFrame<'_>>) {
         let frame = frame.map(|frame| (frame.code, frame.reason.into()));
-        self.put(|letters| letters.commands.push(Command::Close { to, frame }));
+        self.put(|letters| {
+            letters.commands.push(Command::Close { to, frame });
+            0
+        });
     }
 
     /// Begins the closing handshake with every connection of this worker.
     pub(crate) fn close_all(&self, code: CloseCode) {
-        self.put(|letters| letters.commands.push(Command::CloseAll { code }));
+        self.put(|letters| {
+            letters.commands.push(Command::CloseAll { code });
+            0
+        });
     }
 
-    fn put(&self, write: impl FnOnce(&mut Letters)) {
-        write(&mut lock(&self.letters));
+    /// Puts in what `write` writes, which says how many octets that was.
+    fn put(&self, write: impl FnOnce(&mut Letters) -> usize) {
+        let mut letters = lock(&self.letters);
+        let octets = write(&mut letters);
+        self.octets.fetch_add(octets, Ordering::Relaxed);
+        self.congestion.octets.fetch_add(octets, Ordering::Relaxed);
+        drop(letters);
         self.filled.store(true, Ordering::SeqCst);
         if !self.attentive.swap(true, Ordering::SeqCst) {
-            // It cannot fail but for a poller that is gone, and then nobody is left to wake.
-            let _ = self.waker.wake();
+            self.wake();
         }
+    }
+
+    /// Makes the worker look at its sockets and commands.
+    pub(super) fn wake(&self) {
+        // It cannot fail but for a poller that is gone, and then nobody is left to wake.
+        let _ = self.waker.wake();
     }
 }
 
@@ -198,7 +250,7 @@ impl Group {
                     group: Arc::clone(self),
                     frame: frame.clone(),
                 });
-                return;
+                return frame.len();
             }
             let encoded = letters.encode(publication.message);
             match letters.commands.last_mut() {
@@ -216,6 +268,7 @@ impl Group {
                     messages: 1,
                 }),
             }
+            encoded
         });
     }
 

@@ -22,7 +22,7 @@ pub use deadlines::Deadlines;
 pub use disconnect::{Disconnect, Timeout};
 pub(crate) use frame_loop::FrameLoopHandle;
 pub use handler::{Handler, WebSocket};
-pub(crate) use mailbox::{Group, GroupPlace, Publication};
+pub(crate) use mailbox::{Congestion, Group, GroupPlace, Publication};
 pub use peer::Peer;
 pub use socket::Socket;
 

@@ -1,7 +1,7 @@
 //! Who may connect: allowed origins and allowed hosts.
 
+use core::net::Ipv6Addr;
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// Who may open a WebSocket. By default anybody may.

@@ -114,7 +114,7 @@ impl HandshakeError {
             HandshakeError::Host => "Send one Host header with a valid host.",
             HandshakeError::TargetForm => "Send the path of an endpoint as the request target.",
             HandshakeError::MisdirectedRequest => "Send a Host that this server is configured for.",
-            HandshakeError::NotFound => "Ask for one of the paths that GET / lists.",
+            HandshakeError::NotFound => "There is nothing at this path: check the address.",
             HandshakeError::MethodNotAllowed => "Use the method GET.",
             HandshakeError::Body => "Send the request without a body.",
             HandshakeError::Upgrade => {
@@ -141,7 +141,7 @@ impl HandshakeError {
         }
     }
 
-    /// The refusal, its body being the advice.
+    /// The refusal, its body being the advice. It closes the connection (RFC 9112 §9.6).
     pub fn response(self) -> Response<&'static str> {
         let mut response = Response::new(self.advice());
         *response.status_mut() = self.status();
@@ -151,10 +151,10 @@ impl HandshakeError {
         add(header::CONNECTION, "close");
         match self.status() {
             StatusCode::UNAUTHORIZED => {
-                add(header::WWW_AUTHENTICATE, "Bearer");
+                add(header::WWW_AUTHENTICATE, "Bearer"); // RFC 9110 §15.5.2
             }
             StatusCode::METHOD_NOT_ALLOWED => {
-                add(header::ALLOW, "GET");
+                add(header::ALLOW, "GET"); // RFC 9110 §15.5.6
             }
             StatusCode::UPGRADE_REQUIRED => {
                 add(header::CONNECTION, "Upgrade, close"); // RFC 9110 §7.8
@@ -162,10 +162,12 @@ impl HandshakeError {
                 add(header::SEC_WEBSOCKET_VERSION, "13"); // RFC 6455 §4.4
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                add(header::RETRY_AFTER, "1");
+                add(header::RETRY_AFTER, "1"); // RFC 9110 §10.2.3
             }
             _ => {}
         }
+        let length = HeaderValue::from(self.advice().len());
+        headers.insert(header::CONTENT_LENGTH, length);
         response
     }
 }
@@ -186,9 +188,32 @@ mod tests {
     fn every_refusal_closes_and_says_what_to_do() {
         for error in HandshakeError::ALL {
             let response = error.response();
-            assert!(response.status().as_u16() >= 400);
-            let connection = response.headers()[header::CONNECTION].to_str().unwrap();
-            assert!(connection.ends_with("close"), "{error:?}");
+            let further: &[(&str, &str)] = match response.status().as_u16() {
+                400 | 403 | 404 | 421 => &[("connection", "close")],
+                401 => &[("connection", "close"), ("www-authenticate", "Bearer")],
+                405 => &[("connection", "close"), ("allow", "GET")],
+                426 => &[
+                    ("connection", "Upgrade, close"),
+                    ("upgrade", "websocket"),
+                    ("sec-websocket-version", "13"),
+                ],
+                503 => &[("connection", "close"), ("retry-after", "1")],
+                status => panic!("{error:?} has the status {status}"),
+            };
+            let length = response.body().len().to_string();
+            let mut expected = vec![
+                ("content-length", length.as_str()),
+                ("content-type", "text/plain; charset=utf-8"),
+            ];
+            expected.extend(further);
+            expected.sort_unstable();
+            let mut sent: Vec<_> = response
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+                .collect();
+            sent.sort_unstable();
+            assert_eq!(sent, expected, "{error:?}");
             assert!(response.body().ends_with('.'), "{error:?}");
         }
     }

@@ -60,3 +60,31 @@ pub(super) fn trim(octets: &[u8]) -> &[u8] {
         .get(..octets.len().saturating_sub(end))
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_visible_characters_but_delimiters() {
+        let tokens =
+            b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~";
+        for octet in 0..=u8::MAX {
+            assert_eq!(is_token(&[octet]), tokens.contains(&octet), "{octet:#04x}");
+        }
+        assert!(!is_token(b""));
+    }
+
+    #[test]
+    fn white_space_is_space_and_tab_only() {
+        for (octets, expected) in [
+            (&b" \t a b\t "[..], &b"a b"[..]),
+            (b"a", b"a"),
+            (b" \t", b""),
+            (b"", b""),
+            (b"\x0Ba\xA0", b"\x0Ba\xA0"),
+        ] {
+            assert_eq!(trim(octets), expected);
+        }
+    }
+}

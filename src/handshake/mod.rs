@@ -17,6 +17,8 @@ mod error;
 pub mod extensions;
 mod headers;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use access::{AllowOrigin, AllowedHost, Origin, Policy};
 pub use error::HandshakeError;

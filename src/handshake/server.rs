@@ -44,7 +44,7 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
         }
         // HTTP/1.0 does not know Host; what it asks for goes on to be refused for its version.
         Single::Missing if request.version < Version::HTTP_11 => None,
-        Single::Missing | Single::Repeated => return Err(HandshakeError::Host),
+        Single::Missing | Single::Repeated => return Err(HandshakeError::Host), // RFC 9112 §3.2
     };
     let target = &request.uri;
     let is_absolute = target.scheme().is_some();
@@ -57,14 +57,17 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
     if !fits_method {
         return Err(HandshakeError::TargetForm); // RFC 9112 §3.2
     }
+    // An absolute target overrides Host (RFC 9112 §3.2.2), and must be as sound: http::Uri lets a
+    // user name and any port pass (RFC 9110 §4.2.4).
+    let authority = match target.authority() {
+        Some(authority) => {
+            Some(Authority::parse(authority.as_str()).ok_or(HandshakeError::TargetForm)?)
+        }
+        None => host,
+    };
     if policy.allowed_hosts.is_empty() {
         return Ok(());
     }
-    // An absolute target overrides Host (RFC 9112 §3.2.2).
-    let authority = match target.authority() {
-        Some(authority) => Authority::parse(authority.as_str()),
-        None => host,
-    };
     let is_ours = authority.is_some_and(|authority| {
         policy
             .allowed_hosts
@@ -73,16 +76,21 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
     });
     is_ours
         .then_some(())
-        .ok_or(HandshakeError::MisdirectedRequest)
+        .ok_or(HandshakeError::MisdirectedRequest) // RFC 9110 §15.5.20
 }
 
 /// Whether a request means to become a WebSocket, rightly or wrongly: a path that is both page and
 /// endpoint refuses a botched handshake instead of answering it with the page.
+///
+/// Any Upgrade counts, whatever it names: one that is empty or misspelt is told so by a 426, where
+/// 200 and a page would leave its sender to wonder. So does any Sec-WebSocket field alone: that is
+/// what is left when a proxy takes Upgrade and Connection away (RFC 9110 §7.6.1). Without either it
+/// is a visitor.
 pub fn wants_upgrade(request: &Parts) -> bool {
-    let headers = &request.headers;
-    headers.contains_key(header::UPGRADE)
-        || headers.contains_key(header::SEC_WEBSOCKET_KEY)
-        || headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+    request
+        .headers
+        .keys()
+        .any(|name| *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-"))
 }
 
 /// Checks the opening handshake (RFC 6455 §4.2.1) of a request whose host and path are in order.
@@ -99,7 +107,7 @@ pub fn accept(
         return Err(HandshakeError::MethodNotAllowed); // §4.2.1, 1
     }
     if has_body(headers) {
-        return Err(HandshakeError::Body);
+        return Err(HandshakeError::Body); // RFC 9112 §6.3
     }
     // HTTP/1.0 has no Upgrade, even if it says so (RFC 9110 §7.8).
     if request.version < Version::HTTP_11 || !has_token(headers, &header::UPGRADE, "websocket") {
@@ -193,9 +201,9 @@ fn offered_subprotocols(headers: &HeaderMap) -> Result<Vec<&str>, HandshakeError
             std::str::from_utf8(offer).ok().filter(|_| is_new_token)
         })
         .collect::<Option<Vec<_>>>()
-        .ok_or(HandshakeError::Subprotocols)?;
+        .ok_or(HandshakeError::Subprotocols)?; // §4.1, 10: tokens, all different
     if offered.is_empty() && headers.contains_key(&name) {
-        return Err(HandshakeError::Subprotocols);
+        return Err(HandshakeError::Subprotocols); // §11.3.4: at least one element
     }
     Ok(offered)
 }

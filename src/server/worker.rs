@@ -48,7 +48,7 @@ impl Worker {
             mut inbox,
             acceptor,
         } = self;
-        let frame_loop = FrameLoopHandle::new(&shared.settings, {
+        let frame_loop = FrameLoopHandle::new(&shared.settings, shared.congestion.clone(), {
             let shared = Arc::clone(&shared);
             Box::new(move |difference| {
                 shared.loads[index].fetch_add(difference, Ordering::Relaxed);
@@ -91,15 +91,16 @@ impl Worker {
             // No other worker is left; the end comes by the shutdown.
             pending::<()>().await;
         };
+        let mut looping = tokio::task::spawn_local(frame_loop.clone().run());
         tokio::select! {
-            result = frame_loop.run() => return result,
+            result = &mut looping => return result?,
             () = receive => {}
             () = shared.shutdown.reached(Stage::Draining) => {}
         }
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
         shared.draining.store(true, Ordering::Relaxed);
         tokio::select! {
-            result = frame_loop.run() => result?,
+            result = &mut looping => result??,
             () = drain(&frame_loop, shared.drain_timeout) => {}
             () = shared.shutdown.reached(Stage::Cut) => {}
         }

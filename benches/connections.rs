@@ -1,0 +1,205 @@
+//! Connections: what an idle one holds in memory, and what it costs to open one.
+//!
+//! `cargo bench --bench connections` first opens 15,000 connections, has each echo one
+//! message, and divides what the server's resident memory grew by; then it opens and
+//! closes connections as fast as it can. The limit for opening is a raw TCP echo of the
+//! request; hyper answers the same request with `200` and `Connection: close`.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+mod support;
+
+use std::{
+    io,
+    io::{Error, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use clap::{Parser, ValueEnum};
+use serde_json::json;
+
+use support::{
+    contestants::{Contestant, Duty, build_peers},
+    handshake_load::{Answer, HandshakeLoad, Sources},
+    measurement::{Round, Summary, Window},
+    options::{Options, is_test_run},
+    raw_tcp,
+    report::{Comparison, Report, Table, WARM_UP_SECONDS},
+    statistics::{figure, median},
+    turns::take_turns,
+    wire::{Batch, Kind, Protocol},
+};
+
+const IDLE_SERVERS: [Contestant; 5] = [
+    Contestant::RawTcp,
+    Contestant::Frameloop,
+    Contestant::TokioTungstenite,
+    Contestant::Fastwebsockets,
+    Contestant::SockudoWs,
+];
+
+const OPENING_SERVERS: [Contestant; 6] = [
+    Contestant::Hyper,
+    Contestant::RawTcp,
+    Contestant::Frameloop,
+    Contestant::Fastwebsockets,
+    Contestant::SockudoWs,
+    Contestant::TokioTungstenite,
+];
+
+/// Size of the one message that each idle connection has echoed.
+const MESSAGE_SIZE: usize = 20;
+
+/// Connections: memory of an idle one, CPU to open one
+#[derive(Debug, Parser)]
+#[command(name = "connections")]
+struct ConnectionsOptions {
+    /// Measure one of the two only
+    #[arg(long)]
+    only: Option<Part>,
+
+    /// Idle connections
+    #[arg(long, default_value_t = 15_000)]
+    idle: usize,
+
+    /// Handshakes in flight
+    #[arg(long, default_value_t = 64)]
+    in_flight: usize,
+
+    #[command(flatten)]
+    common: Options,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Part {
+    Memory,
+    Handshakes,
+}
+
+fn main() -> io::Result<()> {
+    raw_tcp::serve_if_asked();
+    if is_test_run() {
+        return Ok(());
+    }
+    let options = ConnectionsOptions::parse();
+    let files = rlimit::increase_nofile_limit(u64::MAX)?;
+    if options.only != Some(Part::Handshakes) && files < options.idle as u64 + 64 {
+        return Err(Error::other(format!(
+            "only {files} file descriptors are allowed"
+        )));
+    }
+    build_peers()?;
+    let mut report = Report::new("connections", &options.common);
+    if options.only != Some(Part::Handshakes) {
+        compare_memory(&options, &mut report);
+    }
+    if options.only != Some(Part::Memory) {
+        compare_handshakes(&options, &mut report);
+    }
+    report.finish(options.common.json.as_deref())
+}
+
+fn compare_memory(options: &ConnectionsOptions, report: &mut Report) {
+    let servers = options.common.contestants(&IDLE_SERVERS);
+    let all_rounds = take_turns(servers, options.common.rounds, report, |server, _| {
+        idle_memory(server, options.idle, &options.common)
+    });
+    println!(
+        "\nresident octets per idle connection, {} of them",
+        options.idle
+    );
+    let mut table = Table::new(&["server", "octets", "least", "most"]);
+    let mut figures = serde_json::Map::new();
+    for (server, rounds) in all_rounds {
+        let middle = median(rounds.iter().copied());
+        let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut row = vec![server.name().to_owned()];
+        row.extend([middle, least, most].map(|octets| format!("{octets:.0}")));
+        table.row(row);
+        let figure = json!({ "resident_octets": figure(middle), "rounds": rounds });
+        figures.insert(server.name().to_owned(), figure);
+    }
+    table.print();
+    report.add(json!({ "part": "memory", "idle": options.idle, "servers": figures }));
+}
+
+/// What each of `count` connections adds to the resident memory of a server, after one echo.
+///
+/// Counted from the first connection on, which brings in what all share.
+fn idle_memory(server: Contestant, count: usize, options: &Options) -> io::Result<f64> {
+    let process = server.start(Duty::Echo, options)?;
+    let protocol = server.protocol(Duty::Echo);
+    let mut random = fastrand::Rng::with_seed(1);
+    let batch = Batch::echoed(protocol, Kind::Binary, MESSAGE_SIZE, 1, &mut random);
+    let mut sources = Sources::default();
+    let mut open = || open_and_echo(&mut sources, process.address(), protocol, &batch);
+    let mut connections = vec![open()?];
+    let before = process.settled_resident()?;
+    for _ in 0..count {
+        connections.push(open()?);
+    }
+    let after = process.settled_resident()?;
+    Ok((after as f64 - before as f64) / count as f64)
+}
+
+fn open_and_echo(
+    sources: &mut Sources,
+    address: SocketAddr,
+    protocol: Protocol,
+    batch: &Batch,
+) -> io::Result<TcpStream> {
+    let mut stream = sources.connect(address)?;
+    protocol.open(&mut stream)?;
+    stream.write_all(&batch.request)?;
+    let mut reply = vec![0; batch.reply.len()];
+    stream.read_exact(&mut reply)?;
+    if reply == batch.reply {
+        Ok(stream)
+    } else {
+        Err(Error::other("wrong reply"))
+    }
+}
+
+fn compare_handshakes(options: &ConnectionsOptions, report: &mut Report) {
+    let servers = options.common.contestants(&OPENING_SERVERS);
+    let rounds = take_turns(servers, options.common.rounds, report, |server, _| {
+        handshakes(server, options.in_flight, &options.common)
+    });
+    let summaries = rounds
+        .into_iter()
+        .map(|(server, rounds)| (server, Summary::of(rounds)));
+    let comparison = Comparison {
+        title: format!("opening handshakes, {} in flight", options.in_flight),
+        operation: "handshake",
+        servers: &summaries.collect::<Vec<_>>(),
+        server_cores: options.common.server_cores.len(),
+    };
+    comparison.print();
+    report.add(json!({
+        "part": "handshakes",
+        "in_flight": options.in_flight,
+        "servers": comparison.json(),
+    }));
+}
+
+/// One server, started for this. Its CPU time covers accepting, answering and closing.
+fn handshakes(server: Contestant, in_flight: usize, options: &Options) -> io::Result<Round> {
+    let (duty, answer) = match server {
+        Contestant::Hyper => (Duty::Close, Answer::OkAndClosed),
+        Contestant::RawTcp => (Duty::Echo, Answer::Echoed),
+        _ => (Duty::Echo, Answer::Upgraded),
+    };
+    let process = server.start(duty, options)?;
+    let mut load = HandshakeLoad::start(process.address(), answer, in_flight)?;
+    load.run(Duration::from_secs_f64(WARM_UP_SECONDS))?;
+    let window = Window::open(&process)?;
+    let tally = load.run(Duration::from_secs_f64(options.seconds))?;
+    window.close(tally.handshakes as f64, &tally.latency)
+}

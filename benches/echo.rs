@@ -1,0 +1,229 @@
+//! Echo: what a message costs the server, as a multiple of what TCP alone costs.
+//!
+//! `cargo bench --bench echo -- --quick` compares a raw TCP echo, frameloop as built and
+//! the Rust peers. In each cell (size, connections, depth, kind) the servers take turns,
+//! round after round, each alone on its core, under a generator on the other that checks
+//! every octet. The figure to read is **server CPU per message** relative to raw TCP:
+//! messages per second also tell about the generator, and both move with the machine.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+mod support;
+
+use std::{io, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use serde_json::{Value, json};
+
+use support::{
+    contestants::{Contestant, Duty, build_peers},
+    echo_load::{Cell, EchoLoad},
+    measurement::{Round, Summary, Window},
+    options::{Options, is_test_run},
+    raw_tcp,
+    report::{Comparison, Report, WARM_UP_SECONDS},
+    statistics::figure,
+    turns::take_turns,
+    wire::Kind,
+};
+
+const SERVERS: [Contestant; 5] = [
+    Contestant::RawTcp,
+    Contestant::Frameloop,
+    Contestant::TokioTungstenite,
+    Contestant::Fastwebsockets,
+    Contestant::SockudoWs,
+];
+
+const KIB: usize = 1_024;
+const MIB: usize = 1_024 * KIB;
+/// More than this in flight would measure the kernel's memory limits.
+const MAX_IN_FLIGHT: usize = 1_024 * MIB;
+
+/// Echo: CPU per message against raw TCP and the Rust peers
+#[derive(Debug, Parser)]
+#[command(name = "echo")]
+struct EchoOptions {
+    /// Six cells in place of all
+    #[arg(long, conflicts_with = "cells")]
+    quick: bool,
+
+    /// One cell, as `size=20,connections=50,depth=16,kind=binary`; may be given several times
+    #[arg(long = "cell", value_name = "CELL", value_parser = parse_cell)]
+    cells: Vec<Cell>,
+
+    #[command(flatten)]
+    common: Options,
+}
+
+fn main() -> io::Result<()> {
+    raw_tcp::serve_if_asked();
+    if is_test_run() {
+        return Ok(());
+    }
+    let options = EchoOptions::parse();
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let servers = options.common.contestants(&SERVERS);
+    build_peers()?;
+    let mut report = Report::new("echo", &options.common);
+    for group in groups(&options) {
+        compare(&group, &servers, &options.common, &mut report);
+    }
+    report.finish(options.common.json.as_deref())
+}
+
+/// Measures cells that differ in kind only, in turn, so that kinds compare as servers do.
+fn compare(group: &[Cell], servers: &[Contestant], options: &Options, report: &mut Report) {
+    let entrants = group
+        .iter()
+        .flat_map(|&cell| servers.iter().map(move |&server| (server, cell)));
+    let rounds = take_turns(entrants, options.rounds, report, |(server, cell), round| {
+        measure(server, cell, round as u64, options)
+    });
+    let mut binary = Vec::new();
+    for &cell in group {
+        let of_cell = rounds.iter().filter(|((_, measured), _)| *measured == cell);
+        let summaries: Vec<_> = of_cell
+            .map(|((server, _), rounds)| (*server, Summary::of(rounds.clone())))
+            .collect();
+        let comparison = Comparison {
+            title: title(cell),
+            operation: "msg",
+            servers: &summaries,
+            server_cores: options.server_cores.len(),
+        };
+        comparison.print();
+        report.add(json!({
+            "size": cell.size,
+            "connections": cell.connections,
+            "depth": cell.depth,
+            "kind": cell.kind.name(),
+            "servers": comparison.json(),
+            "cpu_ratio_to_binary": cpu_to_binary(&summaries, &binary),
+        }));
+        if cell.kind == Kind::Binary {
+            binary = summaries;
+        }
+    }
+}
+
+/// What text costs each server more than binary messages of that size: printed, and as JSON.
+fn cpu_to_binary(text: &[(Contestant, Summary)], binary: &[(Contestant, Summary)]) -> Value {
+    let mut ratios = serde_json::Map::new();
+    let mut line = String::new();
+    for (server, text) in text {
+        if let Some((_, binary)) = binary.iter().find(|(other, _)| other == server) {
+            let ratio = text.cpu_ratio(binary);
+            line += &format!("  {} {ratio:.2}", server.name());
+            ratios.insert(server.name().to_owned(), figure(ratio));
+        }
+    }
+    if !line.is_empty() {
+        println!("CPU as a multiple of binary:{line}");
+    }
+    ratios.into()
+}
+
+/// One server, started for this, in one cell.
+fn measure(server: Contestant, cell: Cell, seed: u64, options: &Options) -> io::Result<Round> {
+    let process = server.start(Duty::Echo, options)?;
+    let protocol = server.protocol(Duty::Echo);
+    let mut load = EchoLoad::connect(process.address(), protocol, cell, seed)?;
+    load.run(Duration::from_secs_f64(WARM_UP_SECONDS))?;
+    let reply_size = load.reply_size(cell);
+    let window = Window::open(&process)?;
+    let tally = load.run(Duration::from_secs_f64(options.seconds))?;
+    window.close(tally.octets as f64 / reply_size, &tally.latency)
+}
+
+fn groups(options: &EchoOptions) -> Vec<Vec<Cell>> {
+    let cell = |size, connections, depth, kind| Cell {
+        size,
+        connections,
+        depth,
+        kind,
+    };
+    if !options.cells.is_empty() {
+        return options.cells.iter().map(|&cell| vec![cell]).collect();
+    }
+    if options.quick {
+        let quick = [
+            (20, 50, 1),
+            (20, 50, 16),
+            (KIB, 50, 16),
+            (20, 500, 1),
+            (16 * KIB, 50, 1),
+            (MIB, 50, 1),
+        ];
+        let binary =
+            |(size, connections, depth)| vec![cell(size, connections, depth, Kind::Binary)];
+        return quick.map(binary).to_vec();
+    }
+    let mut groups = Vec::new();
+    for size in [20, 125, KIB, 16 * KIB, 64 * KIB, MIB] {
+        for connections in [1, 50, 500] {
+            for depth in [1, 16] {
+                if size * connections * depth <= MAX_IN_FLIGHT {
+                    // Texts at 50 connections only: their number has no part in UTF-8.
+                    let kinds = if connections == 50 {
+                        Kind::value_variants()
+                    } else {
+                        &[Kind::Binary]
+                    };
+                    let cells = kinds
+                        .iter()
+                        .map(|&kind| cell(size, connections, depth, kind));
+                    groups.push(cells.collect());
+                }
+            }
+        }
+    }
+    groups
+}
+
+fn title(cell: Cell) -> String {
+    let size = match cell.size {
+        mebibytes if mebibytes % MIB == 0 => format!("{} MiB", mebibytes / MIB),
+        kibibytes if kibibytes % KIB == 0 => format!("{} KiB", kibibytes / KIB),
+        octets => format!("{octets} B"),
+    };
+    let Cell {
+        connections,
+        depth,
+        kind,
+        ..
+    } = cell;
+    format!(
+        "{size} {}, {connections} connections, depth {depth}",
+        kind.name()
+    )
+}
+
+fn parse_cell(text: &str) -> Result<Cell, String> {
+    let mut cell = Cell {
+        size: 20,
+        connections: 50,
+        depth: 1,
+        kind: Kind::Binary,
+    };
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or(format!("{part}: no `=`"))?;
+        let number = || match value.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!("{part}: no number above 0")),
+        };
+        match key {
+            "size" => cell.size = number()?,
+            "connections" => cell.connections = number()?,
+            "depth" => cell.depth = number()?,
+            "kind" => cell.kind = Kind::from_str(value, true)?,
+            _ => return Err(format!("{key}: not size, connections, depth or kind")),
+        }
+    }
+    Ok(cell)
+}

@@ -1,0 +1,123 @@
+//! Fan-out: what it costs the server to deliver one message to one member of a topic.
+//!
+//! `cargo bench --bench fanout` has one publisher send 100 B, alone or in bursts of 16, to
+//! 100, 1,000 and 5,000 members, itself one of them. The limit is a bare loop with one
+//! `write` per member and message, of the same frames; frameloop may go below it in bursts.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+mod support;
+
+use std::{io, time::Duration};
+
+use clap::Parser;
+use serde_json::json;
+
+use support::{
+    contestants::{Contestant, Duty, build_peers},
+    fanout_load::FanoutLoad,
+    measurement::{Round, Summary, Window},
+    options::{Options, is_test_run},
+    raw_tcp,
+    report::{Comparison, Report, WARM_UP_SECONDS},
+    turns::take_turns,
+    wire::PUBLISHED_SIZE,
+};
+
+const SERVERS: [Contestant; 3] = [
+    Contestant::RawTcp,
+    Contestant::Frameloop,
+    Contestant::TokioTungstenite,
+];
+
+/// Fan-out: CPU per delivery against a bare loop of writes and a broadcast channel
+#[derive(Debug, Parser)]
+#[command(name = "fanout")]
+struct FanoutOptions {
+    /// Members of the topic
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    members: Vec<u16>,
+
+    /// Messages that are published at once
+    #[arg(long, value_delimiter = ',', default_value = "1,16",
+        value_parser = clap::value_parser!(u8).range(1..=32))]
+    bursts: Vec<u8>,
+
+    #[command(flatten)]
+    common: Options,
+}
+
+/// How many are told how much at once.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    members: usize,
+    burst: usize,
+}
+
+fn main() -> io::Result<()> {
+    raw_tcp::serve_if_asked();
+    if is_test_run() {
+        return Ok(());
+    }
+    let FanoutOptions {
+        members,
+        bursts,
+        common: options,
+    } = FanoutOptions::parse();
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let servers = options.contestants(&SERVERS);
+    build_peers()?;
+    let mut report = Report::new("fanout", &options);
+    for &members in &members {
+        for &burst in &bursts {
+            let cell = Cell {
+                members: members.into(),
+                burst: burst.into(),
+            };
+            compare(cell, &servers, &options, &mut report);
+        }
+    }
+    report.finish(options.json.as_deref())
+}
+
+fn compare(cell: Cell, servers: &[Contestant], options: &Options, report: &mut Report) {
+    let entrants = servers.iter().map(|&server| (server, cell));
+    let rounds = take_turns(entrants, options.rounds, report, |(server, cell), _| {
+        measure(server, cell, options)
+    });
+    let summaries = rounds
+        .into_iter()
+        .map(|((server, _), rounds)| (server, Summary::of(rounds)));
+    let Cell { members, burst } = cell;
+    let comparison = Comparison {
+        title: format!("{PUBLISHED_SIZE} B to {members} members, bursts of {burst}"),
+        operation: "delivery",
+        servers: &summaries.collect::<Vec<_>>(),
+        server_cores: options.server_cores.len(),
+    };
+    comparison.print();
+    report.add(json!({
+        "size": PUBLISHED_SIZE,
+        "members": members,
+        "burst": burst,
+        "servers": comparison.json(),
+    }));
+}
+
+/// One server, started for this. Latency is until the last member has the whole burst.
+fn measure(server: Contestant, cell: Cell, options: &Options) -> io::Result<Round> {
+    let process = server.start(Duty::Fanout, options)?;
+    let protocol = server.protocol(Duty::Fanout);
+    let mut load = FanoutLoad::connect(process.address(), protocol, cell.members, cell.burst)?;
+    load.run(Duration::from_secs_f64(WARM_UP_SECONDS))?;
+    let window = Window::open(&process)?;
+    let tally = load.run(Duration::from_secs_f64(options.seconds))?;
+    let deliveries = tally.bursts * (cell.members * cell.burst) as u64;
+    window.close(deliveries as f64, &tally.latency)
+}

@@ -1,0 +1,61 @@
+//! The servers that frameloop is measured against, one program for all: `peers NAME DUTY`.
+//!
+//! Each is written the way its own documentation shows, with `TCP_NODELAY`, on a
+//! current-thread runtime, so that a server is one thread on one core. The first line on
+//! stdout names the address.
+
+mod fastwebsockets;
+mod hyper;
+mod sockudo_ws;
+mod tokio_tungstenite;
+
+use std::{env, error::Error, future::Future, process::ExitCode};
+
+use tokio::net::{TcpListener, TcpStream};
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["tokio-tungstenite", "echo"] => serve(tokio_tungstenite::echo).await,
+        ["tokio-tungstenite", "fanout"] => {
+            let topic = tokio_tungstenite::topic();
+            serve(move |stream| tokio_tungstenite::member(stream, topic.clone())).await
+        }
+        ["fastwebsockets", "echo"] => serve(fastwebsockets::echo).await,
+        ["sockudo-ws", "echo"] => serve(sockudo_ws::echo).await,
+        ["hyper", "close"] => serve(hyper::answer_and_close).await,
+        _ => {
+            eprintln!(
+                "usage: peers tokio-tungstenite echo|fanout, fastwebsockets echo, \
+                 sockudo-ws echo, hyper close"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Accepts for ever, and gives each connection a task of its own.
+async fn serve<F>(connection: impl Fn(TcpStream) -> F) -> Outcome
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        // How a connection ends is no news here: the load generator checks what it got.
+        tokio::spawn(connection(stream));
+    }
+}

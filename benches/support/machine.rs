@@ -1,0 +1,79 @@
+//! Where and when the figures were made.
+
+use std::{fs, process::Command};
+
+use serde_json::{Value, json};
+
+use super::contestants::peers_folder;
+
+/// Crates whose versions the figures depend on, besides the peers themselves.
+const OF_INTEREST: [&str; 7] = [
+    "tokio-tungstenite",
+    "tungstenite",
+    "fastwebsockets",
+    "sockudo-ws",
+    "hyper",
+    "tokio",
+    "mio",
+];
+
+pub(crate) fn json() -> Value {
+    let cpuinfo = read("/proc/cpuinfo");
+    let meminfo = read("/proc/meminfo");
+    json!({
+        "cpu": entry(&cpuinfo, "model name"),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "hypervisor": cpuinfo.contains(" hypervisor "),
+        "memory": entry(&meminfo, "MemTotal"),
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control"),
+        "load_average_before": read("/proc/loadavg"),
+    })
+}
+
+pub(crate) fn versions() -> Value {
+    let lock = fs::read_to_string(peers_folder().join("Cargo.lock")).unwrap_or_default();
+    let peers: serde_json::Map<_, _> = OF_INTEREST
+        .iter()
+        .map(|name| ((*name).to_owned(), locked_version(&lock, name).into()))
+        .collect();
+    json!({
+        "frameloop": env!("CARGO_PKG_VERSION"),
+        "commit": output("git", &["describe", "--always", "--dirty"]),
+        "rustc": output("rustc", &["--version"]),
+        "peers": peers,
+    })
+}
+
+/// The date and time, in UTC.
+pub(crate) fn date() -> Option<String> {
+    output("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"])
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// The value of `key: value` in a file of such lines.
+fn entry(text: &str, key: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn locked_version(lock: &str, name: &str) -> Option<String> {
+    let package = format!("name = \"{name}\"\nversion = \"");
+    Some(lock.split_once(&package)?.1.split_once('"')?.0.to_owned())
+}
+
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}

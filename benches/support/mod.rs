@@ -1,0 +1,21 @@
+//! What the benches share: the servers under test, the load generators, and the report.
+//!
+//! A run puts one server process on the server's core and the generator, one thread, on
+//! the other. Servers take turns within one run (A B C A B C), each started afresh, so
+//! that a noisy minute falls on all of them; ratios are taken within a round.
+#![allow(dead_code, reason = "each bench uses its part")]
+
+pub(crate) mod contestants;
+pub(crate) mod cores;
+pub(crate) mod echo_load;
+pub(crate) mod fanout_load;
+pub(crate) mod handshake_load;
+pub(crate) mod machine;
+pub(crate) mod measurement;
+pub(crate) mod options;
+pub(crate) mod process;
+pub(crate) mod raw_tcp;
+pub(crate) mod report;
+pub(crate) mod statistics;
+pub(crate) mod turns;
+pub(crate) mod wire;

@@ -1,0 +1,187 @@
+//! The limit: servers with no WebSocket in them, over the same sockets and octets.
+//!
+//! One thread, one edge-triggered epoll, one buffer for all connections. An echo is one
+//! `read` and one `write` of the same octets; a fan-out is one `write` per member. The
+//! bench's own binary runs them as a process of their own, as [`SUBCOMMAND`].
+
+use std::{
+    env, io,
+    io::{ErrorKind, Read, Write},
+    process::exit,
+};
+
+use mio::{
+    Events, Interest, Poll, Token,
+    event::Event,
+    net::{TcpListener, TcpStream},
+};
+
+use super::wire::published_frame;
+
+pub(crate) const SUBCOMMAND: &str = "raw-tcp";
+
+const LISTENER: Token = Token(usize::MAX);
+const BUFFER_SIZE: usize = 256 * 1_024;
+
+/// Becomes the server, and never returns, if that is what this process was started for.
+pub(crate) fn serve_if_asked() {
+    let arguments: Vec<String> = env::args().skip(1).take(2).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [SUBCOMMAND, "echo"] => Server::bind().and_then(|mut server| server.run(Server::echo)),
+        [SUBCOMMAND, "fanout"] => {
+            let frames: Vec<_> = (0..=u8::MAX).map(published_frame).collect();
+            Server::bind()
+                .and_then(|mut server| server.run(|server, event| server.publish(event, &frames)))
+        }
+        _ => return,
+    };
+    if let Err(error) = outcome {
+        eprintln!("{SUBCOMMAND}: {error}");
+    }
+    exit(1);
+}
+
+struct Server {
+    poll: Poll,
+    listener: TcpListener,
+    connections: Vec<Option<Connection>>,
+    /// Places in `connections` that are empty.
+    vacant: Vec<usize>,
+    buffer: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// What the socket refused. Until it is gone, nothing more is read.
+    unsent: Vec<u8>,
+}
+
+impl Server {
+    fn bind() -> io::Result<Self> {
+        let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+        let poll = Poll::new()?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        println!("listening on http://{}", listener.local_addr()?);
+        Ok(Self {
+            poll,
+            listener,
+            connections: Vec::new(),
+            vacant: Vec::new(),
+            buffer: vec![0; BUFFER_SIZE],
+        })
+    }
+
+    /// Calls `serve` for each event of a connection, and drops those where it fails.
+    fn run(&mut self, serve: impl Fn(&mut Self, &Event) -> io::Result<()>) -> io::Result<()> {
+        let mut events = Events::with_capacity(1_024);
+        loop {
+            self.poll.poll(&mut events, None)?;
+            for event in &events {
+                if event.token() == LISTENER {
+                    self.accept()?;
+                } else if serve(self, event).is_err() {
+                    self.connections[event.token().0] = None;
+                    self.vacant.push(event.token().0);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            stream.set_nodelay(true)?;
+            let place = self.vacant.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            let both = Interest::READABLE | Interest::WRITABLE;
+            self.poll
+                .registry()
+                .register(&mut stream, Token(place), both)?;
+            self.connections[place] = Some(Connection {
+                stream,
+                unsent: Vec::new(),
+            });
+        }
+    }
+
+    /// Sends back what there is to read.
+    ///
+    /// A read that does not fill the buffer has emptied the socket: the next octet is a new
+    /// event, so no second `read` has to find out. Only the end of the stream makes none.
+    fn echo(&mut self, event: &Event) -> io::Result<()> {
+        let Some(connection) = &mut self.connections[event.token().0] else {
+            return Ok(());
+        };
+        if !connection.flush()? {
+            return Ok(());
+        }
+        loop {
+            let length = match connection.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let emptied = length < self.buffer.len() && !event.is_read_closed();
+            if !connection.send(&self.buffer[..length])? || emptied {
+                return Ok(());
+            }
+        }
+    }
+
+    /// For each octet read, writes the frame that it stands for to every connection.
+    fn publish(&mut self, event: &Event, frames: &[Vec<u8>]) -> io::Result<()> {
+        let Some(publisher) = &mut self.connections[event.token().0] else {
+            return Ok(());
+        };
+        let mut commands = [0; 64];
+        let length = match publisher.stream.read(&mut commands) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for command in &commands[..length] {
+            let frame = &frames[usize::from(*command)];
+            for member in self.connections.iter_mut().flatten() {
+                // Publishers wait for all members, so there is room; an error shows by
+                // itself, as its member's own event.
+                let _ = member.stream.write(frame);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// True if all of `octets` went out; else the rest waits in `unsent`.
+    fn send(&mut self, octets: &[u8]) -> io::Result<bool> {
+        let sent = accepted(self.stream.write(octets))?;
+        self.unsent.extend_from_slice(&octets[sent..]);
+        Ok(sent == octets.len())
+    }
+
+    /// True if nothing waits any more.
+    fn flush(&mut self) -> io::Result<bool> {
+        if !self.unsent.is_empty() {
+            let sent = accepted(self.stream.write(&self.unsent))?;
+            self.unsent.drain(..sent);
+        }
+        Ok(self.unsent.is_empty())
+    }
+}
+
+/// A full socket accepts nothing.
+fn accepted(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
+}

@@ -1,0 +1,62 @@
+//! Medians over rounds, and histograms of latency.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// Up to a minute in nanoseconds, to three digits; what is longer counts as a minute.
+pub(crate) fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are right")
+}
+
+/// Percentiles in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+}
+
+impl Latency {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+        }
+    }
+
+    /// The median of each percentile.
+    pub(crate) fn median(rounds: impl Iterator<Item = Self> + Clone) -> Self {
+        Self {
+            p50: median(rounds.clone().map(|round| round.p50)),
+            p99: median(rounds.clone().map(|round| round.p99)),
+            p999: median(rounds.map(|round| round.p999)),
+        }
+    }
+
+    pub(crate) fn json(self) -> Value {
+        json!({ "p50": figure(self.p50), "p99": figure(self.p99), "p99.9": figure(self.p999) })
+    }
+}
+
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => values[odd / 2],
+        even => f64::midpoint(values[even / 2 - 1], values[even / 2]),
+    }
+}
+
+/// A figure for a file: four significant digits, which is more than any is good for.
+pub(crate) fn figure(value: f64) -> Value {
+    format!("{value:.3e}").parse::<f64>().ok().into()
+}
+
+pub(crate) fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
