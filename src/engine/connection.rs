@@ -78,9 +78,6 @@ pub(crate) trait Drive {
     /// Looks at the deadlines; the peer was last heard `silence` ago.
     fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress;
 
-    /// Whether some deadline besides the keepalive's is running.
-    fn is_timed(&self) -> bool;
-
     /// The connection is over.
     fn closed(&mut self, why: &Disconnect);
 }
@@ -88,7 +85,9 @@ pub(crate) trait Drive {
 /// What is to be done with a connection next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
-    /// Wait for the socket.
+    /// Wait for the socket; no deadline is running but the keepalive's.
+    Idle,
+    /// Wait for the socket, for so long.
     Waiting,
     /// More may be there to read: come back when others have had their turn.
     MoreToRead,
@@ -296,8 +295,22 @@ impl<H: Handler> Connection<H> {
                         _ => return Progress::Over(why),
                     }
                 }
-                Phase::Open => return Progress::Waiting,
+                Phase::Open => return self.wait(),
             }
+        }
+    }
+
+    /// Nothing can be done until the socket has something, or a deadline passes.
+    fn wait(&self) -> Progress {
+        let is_timed = !matches!(self.phase, Phase::Open)
+            || !self.sender.is_open()
+            || !self.backlog.is_empty()
+            || self.receiver.is_inside_message()
+            || self.pinged.is_some();
+        if is_timed {
+            Progress::Waiting
+        } else {
+            Progress::Idle
         }
     }
 
@@ -394,7 +407,7 @@ impl<H: Handler> Drive for Connection<H> {
                     .push_delivery(rest(written), messages, written > 0);
                 self.since = context.now;
             }
-            return Progress::Waiting;
+            return self.wait();
         }
         let SlowConsumer {
             max_octets,
@@ -466,16 +479,8 @@ impl<H: Handler> Drive for Connection<H> {
                 let frame = (CloseCode::Policy, reason);
                 self.end(Disconnect::TimedOut(timeout), frame, stream, context)
             }
-            None => Progress::Waiting,
+            None => self.wait(),
         }
-    }
-
-    fn is_timed(&self) -> bool {
-        !matches!(self.phase, Phase::Open)
-            || !self.sender.is_open()
-            || !self.backlog.is_empty()
-            || self.receiver.is_inside_message()
-            || self.pinged.is_some()
     }
 
     fn closed(&mut self, why: &Disconnect) {

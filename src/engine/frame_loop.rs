@@ -240,7 +240,9 @@ impl FrameLoop {
                 *heard = context.now;
                 match connection.drive(key, socket, context) {
                     // The edge of the hang-up has been: nothing will tell of it again.
-                    Progress::Waiting if hung_up => connection.drive(key, socket, context),
+                    Progress::Waiting | Progress::Idle if hung_up => {
+                        connection.drive(key, socket, context)
+                    }
                     progress => progress,
                 }
             });
@@ -261,12 +263,10 @@ impl FrameLoop {
             return;
         };
         match act(entry, &mut self.context) {
-            Progress::Over(why) => return self.end(key, &why),
+            Progress::Over(why) => self.end(key, &why),
             Progress::MoreToRead => self.ready.push(key),
-            Progress::Waiting => {}
-        }
-        if entry.connection.is_timed() {
-            entry.due = self.context.now.wrapping_add(1);
+            Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
+            Progress::Idle => {}
         }
     }
 
@@ -331,10 +331,10 @@ impl FrameLoop {
                 socket, connection, ..
             } = entry;
             let progress = connection.deliver(frames, shared, messages, socket, &mut self.context);
-            if let Progress::Over(why) = progress {
-                over.push((*member, why));
-            } else if connection.is_timed() {
-                entry.due = self.context.now.wrapping_add(1);
+            match progress {
+                Progress::Over(why) => over.push((*member, why)),
+                Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
+                Progress::MoreToRead | Progress::Idle => {}
             }
         }
         for (member, why) in over {

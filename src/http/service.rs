@@ -76,7 +76,10 @@ impl Service<http::Request<Incoming>> for HttpService {
         let (head, _body) = request.into_parts();
         let response = self.respond(&head).unwrap_or_else(|error| {
             log::refused(error, &head);
-            error.response().map(Full::from)
+            let mut refusal = error.response().map(Full::from);
+            // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
+            *refusal.version_mut() = head.version;
+            refusal
         });
         ready(Ok(response))
     }
