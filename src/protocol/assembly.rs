@@ -1,7 +1,7 @@
 //! Where the payload of a message that straddles reads, or comes in fragments, is put together.
 
 use super::ProtocolError;
-use super::utf8::Utf8Validator;
+use super::utf8::{self, Utf8Validator};
 
 /// The payload so far, in one contiguous buffer that grows by what arrived, never by what a
 /// header claimed.
@@ -73,7 +73,7 @@ impl Assembly {
     /// The whole message as text.
     pub(super) fn text(&self) -> Result<&str, ProtocolError> {
         // The pieces have been checked; only this check makes them a `&str`.
-        core::str::from_utf8(self.payload()).map_err(|_| ProtocolError::InvalidUtf8) // §8.1
+        utf8::validate(self.payload()).map_err(|_| ProtocolError::InvalidUtf8) // §8.1
     }
 
     pub(super) fn ends_inside_a_character(&self) -> bool {

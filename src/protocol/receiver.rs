@@ -15,7 +15,7 @@
 use super::assembly::{Assembly, AssemblyPool};
 use super::frame::Expectation;
 use super::mask::apply_masking_key;
-use super::{CloseFrame, FrameHeader, Limits, Message, OpCode, ProtocolError};
+use super::{CloseFrame, FrameHeader, Limits, Message, OpCode, ProtocolError, utf8};
 
 /// Which end of the connection this is (§5.1): a server receives masked frames, a client
 /// unmasked ones.
@@ -343,10 +343,9 @@ impl Receiver {
         payload: &'a [u8],
     ) -> Result<Message<'a>, ProtocolError> {
         let message = match opcode {
-            OpCode::Text => match core::str::from_utf8(payload) {
-                Ok(text) => Ok(Message::Text(text)),
-                Err(_) => Err(ProtocolError::InvalidUtf8), // §8.1
-            },
+            OpCode::Text => utf8::validate(payload)
+                .map(Message::Text)
+                .map_err(|_| ProtocolError::InvalidUtf8), // §8.1
             OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
             OpCode::Close | OpCode::Ping | OpCode::Pong => control_message(opcode, payload),
         };
