@@ -120,8 +120,8 @@ enum Phase {
     Open,
     /// Nothing is read; what waits is written, then comes FIN.
     Draining { why: Disconnect, linger: bool },
-    /// FIN is out; input is read and thrown away until the peer's.
-    Lingering { why: Disconnect, discarded: usize },
+    /// FIN is out; input is read and thrown away until the peer's, `allowance` octets at most.
+    Lingering { why: Disconnect, allowance: usize },
 }
 
 /// What a read found.
@@ -281,15 +281,16 @@ impl<H: Handler> Connection<H> {
                     if stream.shutdown_write().is_err() || !linger {
                         return Progress::Over(why);
                     }
-                    self.phase = Phase::Lingering { why, discarded: 0 };
+                    let allowance = self.linger_allowance(why);
+                    self.phase = Phase::Lingering { why, allowance };
                     self.since = context.now;
                 }
-                Phase::Lingering { why, discarded } => {
+                Phase::Lingering { why, allowance } => {
                     let size = context.input.len();
                     match Reading::of(stream.read(&mut context.input), size) {
-                        Ok((Some(octets), _)) if discarded + octets <= LINGER_OCTETS => {
-                            let discarded = discarded + octets;
-                            self.phase = Phase::Lingering { why, discarded };
+                        Ok((Some(octets), _)) if octets <= allowance => {
+                            let allowance = allowance - octets;
+                            self.phase = Phase::Lingering { why, allowance };
                         }
                         Ok((None, Reading::Drained)) => return Progress::Waiting,
                         _ => return Progress::Over(why),
@@ -297,6 +298,17 @@ impl<H: Handler> Connection<H> {
                 }
                 Phase::Open => return self.wait(),
             }
+        }
+    }
+
+    /// Octets to read after our FIN. Whoever sends a message that is too big is most often still
+    /// sending it, and would lose our Close to a reset.
+    fn linger_allowance(&self, why: Disconnect) -> usize {
+        match why {
+            Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig) => {
+                LINGER_OCTETS.saturating_add(self.receiver.limits().max_message_size)
+            }
+            _ => LINGER_OCTETS,
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
         // hyper takes no smaller buffer than this.
         .max_buf_size(site.http.max_head_size.max(8 << 10))
         .title_case_headers(true)
+        // Else hyper drops the response to a client that has sent FIN, if it reads that first.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), HttpService::new(Rc::clone(&site)));
     let served = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     if let Err(error) = &served {

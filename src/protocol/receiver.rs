@@ -182,6 +182,11 @@ impl Receiver {
         Ok(())
     }
 
+    /// The sizes that this receiver keeps to.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether a message has begun and not ended: some of its octets are still owed.
     pub const fn is_inside_message(&self) -> bool {
         matches!(self.reading, Reading::Payload { .. }) || self.fragmented.is_some()

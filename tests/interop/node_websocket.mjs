@@ -1,0 +1,19 @@
+// Node's own global WebSocket; Node 20 and 21 have it behind --experimental-websocket.
+
+import test from "node:test";
+
+import { websocketUrl } from "./environment.mjs";
+import { cases } from "./web_cases.mjs";
+
+/** Why this Node cannot run the case, if so. */
+function reasonToSkip(name) {
+  if (typeof WebSocket === "undefined") return `Node ${process.version} has no global WebSocket`;
+  if (name.startsWith("J3:") && parseInt(process.versions.undici) < 7) {
+    return "undici before 7 fires no close event when the opening handshake fails (nodejs/undici#3546)";
+  }
+  return false;
+}
+
+for (const [name, body] of Object.entries(cases)) {
+  test(name, { skip: reasonToSkip(name), timeout: 60_000 }, () => body(websocketUrl));
+}
