@@ -45,10 +45,12 @@ pub(crate) struct Context {
 
 /// What the frame loop sees of a connection, whatever its handler. One call for each event.
 pub(crate) trait Drive {
-    /// The connection is the frame loop's from now on; `early` has been read of it already.
+    /// The connection is the frame loop's from now on. `head` is written before what the handler
+    /// sends, but not before it has seen the connection; `early` has been read already.
     fn open(
         &mut self,
         key: Key,
+        head: &[u8],
         early: &mut [u8],
         stream: &mut dyn Stream,
         context: &mut Context,
@@ -365,11 +367,13 @@ impl<H: Handler> Drive for Connection<H> {
     fn open(
         &mut self,
         key: Key,
+        head: &[u8],
         early: &mut [u8],
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
         self.idle_since = context.now;
+        context.output.extend_from_slice(head);
         let mut socket = WebSocket {
             sender: &mut self.sender,
             output: Output::new(stream, &mut context.output, &mut self.backlog),

@@ -66,9 +66,16 @@ impl FrameLoopHandle {
             .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
     }
 
-    /// Takes a socket over, of which `early` has been read already.
-    pub(crate) fn adopt(&self, socket: Socket, connection: Box<dyn Drive>, early: Vec<u8>) {
-        self.0.borrow_mut().adopt(socket, connection, early);
+    /// Takes a socket over: `head` is to be written to it before anything else, once the
+    /// connection is open; `early` has been read of it already.
+    pub(crate) fn adopt(
+        &self,
+        socket: Socket,
+        connection: Box<dyn Drive>,
+        head: Vec<u8>,
+        early: Vec<u8>,
+    ) {
+        self.0.borrow_mut().adopt(socket, connection, head, early);
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
@@ -174,7 +181,13 @@ impl FrameLoop {
         })
     }
 
-    fn adopt(&mut self, mut socket: Socket, connection: Box<dyn Drive>, mut early: Vec<u8>) {
+    fn adopt(
+        &mut self,
+        mut socket: Socket,
+        connection: Box<dyn Drive>,
+        head: Vec<u8>,
+        mut early: Vec<u8>,
+    ) {
         let registry = self.poll.registry();
         let now = self.context.now;
         let inserted = self.entries.insert_with(|key| {
@@ -194,7 +207,7 @@ impl FrameLoop {
                     let Entry {
                         socket, connection, ..
                     } = entry;
-                    connection.open(key, &mut early, socket, context)
+                    connection.open(key, &head, &mut early, socket, context)
                 });
             }
             Err(error) => log::not_adopted(&error),

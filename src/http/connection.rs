@@ -3,13 +3,15 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::service::HttpService;
+use super::service::{Acceptance, HttpService};
 use super::{HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, Settings};
 use crate::handshake::{HandshakeError, Policy};
@@ -28,6 +30,8 @@ pub(crate) struct Site {
 
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
 pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
+    let acceptance = Acceptance::default();
+    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(site.http.head_timeout)
@@ -38,22 +42,58 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
         .title_case_headers(true)
         // Else hyper drops the response to a client that has sent FIN, if it reads that first.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), HttpService::new(Rc::clone(&site)));
-    let served = poll_fn(|context| connection.poll_without_shutdown(context)).await;
-    if let Err(error) = &served {
-        log::bad_request(error);
-    }
+        .serve_connection(TokioIo::new(stream), service);
+    let served = poll_fn(|context| {
+        let served = connection.poll_without_shutdown(context);
+        match acceptance.take() {
+            Some(accepted) => Poll::Ready(Ok(Some(accepted))),
+            None => served.map_ok(|()| None),
+        }
+    })
+    .await;
     let parts = connection.into_parts();
     let stream = parts.io.into_inner();
-    match (served, parts.service.into_accepted()) {
-        (Ok(()), Some(connection)) => match stream.into_socket() {
-            Ok(socket) => site
-                .frame_loop
-                .adopt(socket, connection, parts.read_buf.into()),
+    match served {
+        Ok(Some(accepted)) if !stream.is_blocked() => match stream.into_socket() {
+            Ok(socket) => site.frame_loop.adopt(
+                socket,
+                accepted.connection,
+                encode(&accepted.response),
+                parts.read_buf.into(),
+            ),
             Err(error) => log::not_adopted(&error),
         },
-        _ => linger(stream, site.settings.deadlines.linger).await,
+        // It pipelined requests and took none of the responses, which hyper still holds.
+        Ok(Some(_)) => {}
+        Ok(None) => linger(stream, site.settings.deadlines.linger).await,
+        Err(error) => {
+            log::bad_request(&error);
+            linger(stream, site.settings.deadlines.linger).await;
+        }
     }
+}
+
+/// The octets of a response's head, header names written as `Sec-Websocket-Accept`.
+fn encode(response: &Response<()>) -> Vec<u8> {
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut octets = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in response.headers() {
+        let mut begins = true;
+        octets.extend(name.as_str().bytes().map(|octet| {
+            let begun = std::mem::replace(&mut begins, octet == b'-');
+            if begun {
+                octet.to_ascii_uppercase()
+            } else {
+                octet
+            }
+        }));
+        octets.extend_from_slice(b": ");
+        octets.extend_from_slice(value.as_bytes());
+        octets.extend_from_slice(b"\r\n");
+    }
+    octets.extend_from_slice(b"\r\n");
+    octets
 }
 
 /// Sends FIN and reads on until the client's, for a while: closing with unread input would reset

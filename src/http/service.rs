@@ -3,8 +3,9 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -19,27 +20,30 @@ use crate::engine::Drive;
 use crate::handshake::{self, HandshakeError};
 use crate::log;
 
-/// hyper's view of one client: answers requests until one of them becomes a WebSocket, which it
-/// then holds until hyper has let go of the stream.
+/// hyper's view of one client: answers requests until one of them is to become a WebSocket. That
+/// one hyper never gets an answer to: what it needs is left where [`Acceptance`] says.
 pub(super) struct HttpService {
     site: Rc<Site>,
-    accepted: Cell<Option<Box<dyn Drive>>>,
+    acceptance: Acceptance,
+}
+
+/// Where a request that is to become a WebSocket is left.
+pub(super) type Acceptance = Rc<Cell<Option<Accepted>>>;
+
+/// A WebSocket that waits for its stream.
+pub(super) struct Accepted {
+    pub(super) connection: Box<dyn Drive>,
+    /// The 101, which must not go out before the connection is open: who has it may rely on
+    /// being a member of whatever the endpoint joins.
+    pub(super) response: Response<()>,
 }
 
 impl HttpService {
-    pub(super) fn new(site: Rc<Site>) -> HttpService {
-        HttpService {
-            site,
-            accepted: Cell::new(None),
-        }
+    pub(super) fn new(site: Rc<Site>, acceptance: Acceptance) -> HttpService {
+        HttpService { site, acceptance }
     }
 
-    /// The connection of the request that was answered with 101.
-    pub(super) fn into_accepted(self) -> Option<Box<dyn Drive>> {
-        self.accepted.into_inner()
-    }
-
-    fn respond(&self, head: &Parts) -> Result<Response<Full<Bytes>>, HandshakeError> {
+    fn respond(&self, head: &Parts) -> Result<Answer, HandshakeError> {
         let site = &self.site;
         handshake::check_host(head, &site.policy)?;
         let is_connect = head.method == Method::CONNECT;
@@ -61,34 +65,58 @@ impl HttpService {
         let request = request.with_subprotocol(accepted.subprotocol());
         let connection = endpoint.connection(&request, &site.settings)?;
         (site.admission)()?;
-        self.accepted.set(Some(connection));
-        Ok(accepted.response().map(|()| Full::default()))
+        let response = accepted.response();
+        self.acceptance.set(Some(Accepted {
+            connection,
+            response,
+        }));
+        Ok(Answer::Never)
     }
 }
 
 impl Service<http::Request<Incoming>> for HttpService {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = Answer;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         // The body goes unread: no page wants one, and a handshake with one is refused.
         let (head, _body) = request.into_parts();
-        let response = self.respond(&head).unwrap_or_else(|error| {
+        self.respond(&head).unwrap_or_else(|error| {
             log::refused(error, &head);
             let mut refusal = error.response().map(Full::from);
             // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
             *refusal.version_mut() = head.version;
-            refusal
-        });
-        ready(Ok(response))
+            Answer::Now(Some(refusal))
+        })
     }
 }
 
-fn page_response(page: Page, method: &Method) -> Result<Response<Full<Bytes>>, HandshakeError> {
+/// What hyper is answered.
+pub(super) enum Answer {
+    /// This, once.
+    Now(Option<Response<Full<Bytes>>>),
+    /// Nothing: the stream is about to be taken from it.
+    Never,
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Answer::Now(response) => response
+                .take()
+                .map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
+            Answer::Never => Poll::Pending,
+        }
+    }
+}
+
+fn page_response(page: Page, method: &Method) -> Result<Answer, HandshakeError> {
     // hyper leaves the body out of the answer to a HEAD.
     match *method {
-        Method::GET | Method::HEAD => Ok(page.into_response()),
+        Method::GET | Method::HEAD => Ok(Answer::Now(Some(page.into_response()))),
         _ => Err(HandshakeError::MethodNotAllowed),
     }
 }

@@ -11,7 +11,13 @@ use crate::engine::Socket;
 
 /// A connected stream that is tokio's.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub(crate) struct Stream {
+    socket: TokioSocket,
+    is_blocked: bool,
+}
+
+#[derive(Debug)]
+enum TokioSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -19,12 +25,37 @@ pub(crate) enum Stream {
 impl Stream {
     /// Takes the socket from tokio, for the frame loop's own poller.
     pub(super) fn into_socket(self) -> io::Result<Socket> {
-        Ok(match self {
-            Stream::Tcp(stream) => Socket::Tcp(mio::net::TcpStream::from_std(stream.into_std()?)),
-            Stream::Unix(stream) => {
+        Ok(match self.socket {
+            TokioSocket::Tcp(stream) => {
+                Socket::Tcp(mio::net::TcpStream::from_std(stream.into_std()?))
+            }
+            TokioSocket::Unix(stream) => {
                 Socket::Unix(mio::net::UnixStream::from_std(stream.into_std()?))
             }
         })
+    }
+
+    /// Whether the last that was to be written was not taken.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Stream {
+        Stream {
+            socket: TokioSocket::Tcp(stream),
+            is_blocked: false,
+        }
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Stream {
+        Stream {
+            socket: TokioSocket::Unix(stream),
+            is_blocked: false,
+        }
     }
 }
 
@@ -34,9 +65,9 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        match &mut self.get_mut().socket {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -47,23 +78,26 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(context, octets),
-        }
+        let this = self.get_mut();
+        let result = match &mut this.socket {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, octets),
+        };
+        this.is_blocked = result.is_pending();
+        result
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().socket {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().socket {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

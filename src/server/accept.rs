@@ -39,10 +39,12 @@ pub(super) async fn accept(
                 let worker = least_loaded(&shared, turn);
                 shared.loads[worker].fetch_add(1, Ordering::Relaxed);
                 if worker == here {
-                    serve(stream);
-                } else if let Ok(accepted) = Accepted::try_from(stream) {
+                    serve(stream.into());
+                } else if let Ok(accepted) = stream.into_accepted() {
                     // A worker that is gone takes the server down with it.
                     let _ = inboxes[worker].send(accepted);
+                } else {
+                    shared.loads[worker].fetch_sub(1, Ordering::Relaxed);
                 }
             }
             Err(error) if is_exhaustion(&error) => pressure.wait(&listener, &error).await,
@@ -74,40 +76,52 @@ impl AsyncListener {
         })
     }
 
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<AsyncStream> {
         match self {
             AsyncListener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Replies leave at once: the frame loop does its own batching.
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(AsyncStream::Tcp(stream))
             }
             AsyncListener::Unix(listener) => listener
                 .accept()
                 .await
-                .map(|(stream, _)| Stream::Unix(stream)),
+                .map(|(stream, _)| AsyncStream::Unix(stream)),
         }
     }
 }
 
-impl TryFrom<Stream> for Accepted {
-    type Error = io::Error;
+/// A connected socket that is tokio's, on the worker that accepted it.
+enum AsyncStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
-    fn try_from(stream: Stream) -> io::Result<Accepted> {
-        Ok(match stream {
-            Stream::Tcp(stream) => Accepted::Tcp(stream.into_std()?),
-            Stream::Unix(stream) => Accepted::Unix(stream.into_std()?),
+impl AsyncStream {
+    fn into_accepted(self) -> io::Result<Accepted> {
+        Ok(match self {
+            AsyncStream::Tcp(stream) => Accepted::Tcp(stream.into_std()?),
+            AsyncStream::Unix(stream) => Accepted::Unix(stream.into_std()?),
         })
     }
 }
 
-impl TryFrom<Accepted> for Stream {
-    type Error = io::Error;
+impl From<AsyncStream> for Stream {
+    fn from(stream: AsyncStream) -> Stream {
+        match stream {
+            AsyncStream::Tcp(stream) => stream.into(),
+            AsyncStream::Unix(stream) => stream.into(),
+        }
+    }
+}
 
-    fn try_from(accepted: Accepted) -> io::Result<Stream> {
-        Ok(match accepted {
-            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
-            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+impl Accepted {
+    /// Makes the socket the tokio's of the worker that serves it.
+    pub(super) fn into_stream(self) -> io::Result<Stream> {
+        Ok(match self {
+            Accepted::Tcp(stream) => TcpStream::from_std(stream)?.into(),
+            Accepted::Unix(stream) => UnixStream::from_std(stream)?.into(),
         })
     }
 }

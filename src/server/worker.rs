@@ -80,7 +80,7 @@ impl Worker {
         }
         let receive = async {
             while let Some(accepted) = inbox.recv().await {
-                match Stream::try_from(accepted) {
+                match accepted.into_stream() {
                     Ok(stream) => serve(stream),
                     Err(error) => {
                         shared.loads[index].fetch_sub(1, Ordering::Relaxed);

@@ -1,8 +1,13 @@
 //! The ready-made endpoints, as their users know them.
 
+use std::io::Write;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use frameloop::{Handler, Message, Router, WebSocket};
+
 use crate::client::{Client, close_frame, frame, reply, request};
 use crate::server::TestServer;
-use std::io::Write;
 
 fn open(path: &str) -> Client {
     Client::open(TestServer::shared(), path)
@@ -202,6 +207,29 @@ fn broadcast_reaches_every_member_of_the_topic_unchanged() {
     }
     other.send_text("mine");
     other.receives_text("mine");
+}
+
+#[test]
+fn whoever_has_the_101_is_a_member_already() {
+    struct Blocked(mpsc::Receiver<()>);
+    impl Handler for Blocked {
+        fn open(&mut self, _: &mut WebSocket<'_>) {
+            self.0.recv().unwrap();
+        }
+
+        fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
+    }
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(Some(released));
+    let router = Router::new().websocket("/blocked", move |_| {
+        Blocked(released.lock().unwrap().take().unwrap())
+    });
+    let server = TestServer::serving(router, |server| server);
+    let mut client = Client::connect(&server);
+    client.send(request("/blocked").as_bytes());
+    assert!(client.is_silent_for(Duration::from_millis(200)));
+    release.send(()).unwrap();
+    assert!(client.receive_head().starts_with("HTTP/1.1 101 "));
 }
 
 #[test]

@@ -14,3 +14,9 @@ mod server;
 
 mod endpoints;
 mod frames;
+mod handshake;
+mod handshake_extensions;
+mod handshake_fields;
+mod handshake_requests;
+mod handshake_streams;
+mod handshake_syntax;

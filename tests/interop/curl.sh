@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Plain pages and refused opening handshakes, by curl: status, headers and body. The numbers are those of the
-# handshake tests in tests/blackbox.
+# Plain pages and refused opening handshakes, by curl: status, headers and body.
 set -uo pipefail
 
 export LC_ALL=C # lengths count octets

@@ -1,0 +1,396 @@
+//! Request lines, Host, Upgrade and Connection.
+
+use frameloop::handshake::{HandshakeError, Policy};
+
+use crate::handshake::{ACCEPTED, Expected, check, row, valid};
+use crate::server::TestServer;
+
+use Expected::{Accepted, Nothing, Refused, Unread};
+use HandshakeError::{
+    Connection, Forbidden, Host, MethodNotAllowed, MisdirectedRequest, NotFound, TargetForm,
+    Upgrade,
+};
+
+#[test]
+fn upgrade_and_connection_are_lists_of_tokens() {
+    check(
+        TestServer::shared(),
+        [
+            row("1 the request of the RFC", ACCEPTED, [valid()]),
+            row(
+                "8 names of fields in any case",
+                ACCEPTED,
+                [str::to_ascii_uppercase, str::to_ascii_lowercase, mixed_case].map(|change| {
+                    let plain = valid().without("Sec-WebSocket-Key");
+                    ["Host", "Upgrade", "Connection", "Sec-WebSocket-Version"]
+                        .iter()
+                        .zip(["localhost", "websocket", "Upgrade", "13"])
+                        .fold(plain, |head, (name, value)| {
+                            head.with(format!("{}: {value}", change(name)))
+                        })
+                        .with(format!(
+                            "{}: dGhlIHNhbXBsZSBub25jZQ==",
+                            change("Sec-WebSocket-Key")
+                        ))
+                }),
+            ),
+            row(
+                "9 tokens in any case",
+                ACCEPTED,
+                [
+                    valid().with("Upgrade: WebSocket"),
+                    valid().with("Upgrade: WEBSOCKET"),
+                    valid().with("Connection: UPGRADE"),
+                    valid().with("Connection: upgrade"),
+                ],
+            ),
+            row(
+                "10 white space around values",
+                ACCEPTED,
+                [
+                    valid().with("Upgrade: \t websocket \t"),
+                    valid().with("Upgrade:websocket"),
+                    valid().with("Connection:\tUpgrade\t"),
+                    valid().with("Sec-WebSocket-Version:  13 "),
+                    valid().with("Host: \tlocalhost "),
+                ],
+            ),
+            row(
+                "11 Firefox",
+                ACCEPTED,
+                [valid().with("Connection: keep-alive, Upgrade")],
+            ),
+            row(
+                "12 two Connection lines",
+                ACCEPTED,
+                [
+                    valid()
+                        .with("Connection: keep-alive")
+                        .and("Connection: Upgrade"),
+                    valid()
+                        .with("Connection: Upgrade")
+                        .and("Connection: keep-alive"),
+                ],
+            ),
+            row(
+                "13 Connection names close, too",
+                ACCEPTED,
+                [
+                    valid().with("Connection: close, Upgrade"),
+                    valid().with("Connection: close").and("Connection: Upgrade"),
+                ],
+            ),
+            row(
+                "14 empty elements",
+                ACCEPTED,
+                [
+                    valid().with("Connection: , ,Upgrade,"),
+                    valid().with("Upgrade: ,\t,websocket ,"),
+                ],
+            ),
+            row(
+                "15 16 Connection does not name Upgrade",
+                Refused(400, Connection),
+                [
+                    valid().with("Connection: Upgraded"),
+                    valid().with("Connection: xUpgrade"),
+                    valid().with("Connection: up grade"),
+                    valid().with("Connection: \"Upgrade\""),
+                    valid().with("Connection: close"),
+                    valid().with("Connection: keep-alive"),
+                    valid().with("Connection:"),
+                    valid().with(b"Connection: Upgrade\xA0"),
+                    valid().without("Connection"),
+                ],
+            ),
+            row(
+                "17 a plain GET",
+                Refused(426, Upgrade),
+                [
+                    valid().without("Upgrade").without("Connection"),
+                    valid()
+                        .without("Upgrade")
+                        .without("Connection")
+                        .without("Sec-WebSocket-Key")
+                        .without("Sec-WebSocket-Version"),
+                ],
+            ),
+            row(
+                "18 19 21 Upgrade does not name websocket",
+                Refused(426, Upgrade),
+                [
+                    valid().with("Upgrade:"),
+                    valid().with("Upgrade: ,"),
+                    valid().with("Upgrade: h2c"),
+                    valid().with("Upgrade: websocket/13"),
+                    valid().with("Upgrade: websockets"),
+                    valid().with("Upgrade: web socket"),
+                    valid().without("Upgrade"),
+                ],
+            ),
+            row(
+                "17 a page that is an endpoint, too, is none for a botched handshake",
+                Refused(426, Upgrade),
+                [
+                    valid().target("/").with("Upgrade: h2c"),
+                    valid().target("/").without("Upgrade"),
+                ],
+            ),
+            row(
+                "20 Upgrade names others, too",
+                ACCEPTED,
+                [
+                    valid().with("Upgrade: websocket, h2c"),
+                    valid().with("Upgrade: h2c, websocket"),
+                    valid().with("Upgrade: h2c").and("Upgrade: websocket"),
+                    valid().with("Upgrade: websocket").and("Upgrade: h2c"),
+                ],
+            ),
+        ],
+    );
+}
+
+fn mixed_case(name: &str) -> String {
+    let odd = |index: usize| index % 2 == 1;
+    name.char_indices()
+        .map(|(index, character)| match odd(index) {
+            true => character.to_ascii_uppercase(),
+            false => character.to_ascii_lowercase(),
+        })
+        .collect()
+}
+
+#[test]
+fn versions_and_methods() {
+    check(
+        TestServer::shared(),
+        [
+            row(
+                "22 23 HTTP/1.0 has no Upgrade",
+                Refused(426, Upgrade),
+                [
+                    valid().version("HTTP/1.0"),
+                    valid().version("HTTP/1.0").without("Host"),
+                    valid()
+                        .version("HTTP/1.0")
+                        .with("Connection: keep-alive, Upgrade"),
+                ],
+            ),
+            row(
+                "24 other versions",
+                Unread(400),
+                [
+                    valid().version("HTTP/1.2"),
+                    valid().version("HTTP/2.0"),
+                    valid().version("http/1.1"),
+                    valid().version("HTTP/1.1 "),
+                    valid().version("HTTP/1.10"),
+                    valid().version(""),
+                ],
+            ),
+            row(
+                "25 HTTP/0.9",
+                Unread(400),
+                ["GET /ws\r\n", "GET /ws\r\n\r\n"],
+            )
+            .only_whole(),
+            row(
+                "26 HTTP/2 on a port that does not speak it",
+                Nothing,
+                ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+            )
+            // hyper knows it only if it has read all of it before its first empty line.
+            .only_whole(),
+            row(
+                "27 other methods",
+                Refused(405, MethodNotAllowed),
+                ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD"]
+                    .map(|method| valid().method(method)),
+            ),
+            row(
+                "27 pages are for GET and HEAD",
+                Refused(405, MethodNotAllowed),
+                ["POST", "OPTIONS", "get"].map(|method| {
+                    valid()
+                        .method(method)
+                        .target("/healthz")
+                        .without("Connection")
+                }),
+            ),
+            row(
+                "28 29 methods are compared exactly, and unknown ones are methods",
+                Refused(405, MethodNotAllowed),
+                ["get", "Get", "FOO", "GETGET"].map(|method| valid().method(method)),
+            ),
+            row(
+                "30 no method",
+                Unread(400),
+                [valid().method("G@T"), valid().method("")],
+            ),
+            row(
+                "31 CONNECT is no tunnel",
+                Refused(405, MethodNotAllowed),
+                [
+                    valid().method("CONNECT").target("x:80"),
+                    valid()
+                        .method("CONNECT")
+                        .target("x:80")
+                        .without("Upgrade")
+                        .without("Connection"),
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn targets_are_taken_as_they_are() {
+    check(
+        TestServer::shared(),
+        [
+            row(
+                "32 33 no endpoint is here, and paths are not normalised",
+                Refused(404, NotFound),
+                [
+                    "/nowhere",
+                    "/ws/",
+                    "/WS",
+                    "/ws/../ws",
+                    "/ws/./",
+                    "//ws",
+                    "/%77s",
+                    "/ws%2F1",
+                    "/ws;a=b",
+                ]
+                .map(|target| valid().target(target)),
+            ),
+            row(
+                "33 two dots are a client id that is no number",
+                Refused(403, Forbidden),
+                [valid().target("/ws/..")],
+            ),
+            row(
+                "34 queries",
+                ACCEPTED,
+                ["/ws?x=1&y", "/ws?", "/ws??/../", "/ws?%zz"].map(|target| valid().target(target)),
+            ),
+            row(
+                "35 a target with a host of its own",
+                ACCEPTED,
+                [
+                    valid().target("http://other/ws"),
+                    valid().target("http://other:8000/ws?x"),
+                    valid().target("HTTP://localhost/ws"),
+                ],
+            ),
+            row(
+                "36 targets of other methods",
+                Refused(400, TargetForm),
+                [valid().target("x:80"), valid().target("*")],
+            ),
+            row("37 a fragment", ACCEPTED, [valid().target("/ws#f")]),
+            row(
+                "38 paths that are no URI's",
+                Refused(404, NotFound),
+                ["/ws\u{4E2D}", "/ws/\u{4E2D}", "/%zz", "/ws/%zz", "/ws/%"]
+                    .map(|target| valid().target(target)),
+            ),
+            row(
+                "39 targets that break the request line",
+                Unread(400),
+                ["/w s", "/ws\0", " /ws", "/ws ", "/ws\t", "/ws\x7F"]
+                    .map(|target| valid().target(target)),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn host_comes_once_and_is_a_host() {
+    check(
+        TestServer::shared(),
+        [
+            row(
+                "42 43 44 45 no Host, two, none in it, or no host in it",
+                Refused(400, Host),
+                [
+                    valid().without("Host"),
+                    valid().and("Host: localhost"),
+                    valid().and("Host: other"),
+                    valid().with("Host:"),
+                    valid().with("Host:  \t"),
+                    valid().with("Host: a b/c"),
+                    valid().with("Host: a,b"),
+                    valid().with("Host: [::1"),
+                    valid().with("Host: a:99999"),
+                    valid().with("Host: a:b"),
+                    valid().with("Host: user@a"),
+                    valid().with(b"Host: \xE4"),
+                    // A target with a host of its own overrides Host, but does not excuse it.
+                    valid().target("http://other/ws").without("Host"),
+                ],
+            ),
+            row(
+                "45 hosts",
+                ACCEPTED,
+                [
+                    "a",
+                    "a:80",
+                    "127.0.0.1:8000",
+                    "[::1]",
+                    "[::1]:8000",
+                    "a_b.test",
+                ]
+                .map(|host| valid().with(format!("Host: {host}"))),
+            ),
+        ],
+    );
+    let server = TestServer::with(|server| {
+        server.with_policy(Policy {
+            allowed_hosts: vec![
+                "good.example".parse().unwrap(),
+                "[::1]:8000".parse().unwrap(),
+            ],
+            ..Policy::default()
+        })
+    });
+    check(
+        &server,
+        [
+            row(
+                "46 hosts that are served",
+                ACCEPTED,
+                [
+                    valid().with("Host: good.example"),
+                    valid().with("Host: GOOD.example:1234"),
+                    valid().with("Host: [::1]:8000"),
+                ],
+            ),
+            row(
+                "46 hosts that are not",
+                Refused(421, MisdirectedRequest),
+                [
+                    valid(),
+                    valid().with("Host: good.example.evil.test"),
+                    valid().with("Host: evilgood.example"),
+                    valid().with("Host: [::1]"),
+                    valid().with("Host: [::1]:8001"),
+                    // Pages, too.
+                    valid().target("/").without("Upgrade").without("Connection"),
+                ],
+            ),
+            row(
+                "35 the target's host is the one that counts",
+                ACCEPTED,
+                [valid().target("http://good.example/ws")],
+            ),
+            row(
+                "35 the target's host is the one that counts",
+                Refused(421, MisdirectedRequest),
+                [valid()
+                    .target("http://evil.example/ws")
+                    .with("Host: good.example")],
+            ),
+        ],
+    );
+}

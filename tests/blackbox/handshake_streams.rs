@@ -1,0 +1,292 @@
+//! The octets around a handshake: early, late, in pieces, or not at all; and servers that are
+//! full or stopping.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use frameloop::handshake::HandshakeError;
+use frameloop::http::HttpSettings;
+use tokio::net::TcpSocket;
+
+use crate::client::{Client, PATIENCE, close_frame, frame, reply, request};
+use crate::handshake::{ACCEPTED, Answer, Expected, receive_answer, valid};
+use crate::server::TestServer;
+
+use Expected::Refused;
+
+const HELLO: &[u8] = b"\x81\x85\x00\x00\x00\x00HELLO";
+const PLAIN_GET: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// What follows the request to `/echo`, and what follows the 101.
+struct Stream {
+    name: &'static str,
+    /// Sent in one write with the request.
+    early: Vec<u8>,
+    /// Whether FIN follows at once.
+    finishes: bool,
+    /// Sent after the 101 has come.
+    late: Vec<u8>,
+    received: Vec<u8>,
+}
+
+#[test]
+fn early_octets_are_frames() {
+    let close = close_frame(1000, b"");
+    let (sent, echoed): (Vec<_>, Vec<_>) = (0..64)
+        .map(|number| [number; 1_018])
+        .map(|payload| (frame(0x82, &payload), reply(0x82, &payload)))
+        .unzip();
+    let (sent, echoed) = (sent.concat(), echoed.concat());
+    assert_eq!(sent.len(), (64 << 10) + 64 * 2);
+    let streams = [
+        Stream {
+            name: "2 a whole frame",
+            early: HELLO.to_vec(),
+            finishes: false,
+            late: close.clone(),
+            received: b"\x81\x05HELLO\x88\x02\x03\xE8".to_vec(),
+        },
+        Stream {
+            name: "3 half of a frame",
+            early: HELLO[..8].to_vec(),
+            finishes: false,
+            late: [&HELLO[8..], &close].concat(),
+            received: b"\x81\x05HELLO\x88\x02\x03\xE8".to_vec(),
+        },
+        Stream {
+            name: "4 64 KiB of frames",
+            early: sent.clone(),
+            finishes: false,
+            late: close.clone(),
+            received: [&echoed[..], b"\x88\x02\x03\xE8"].concat(),
+        },
+        Stream {
+            name: "4 64 KiB of frames, and the Close",
+            early: [sent, close].concat(),
+            finishes: false,
+            late: vec![],
+            received: [&echoed[..], b"\x88\x02\x03\xE8"].concat(),
+        },
+        Stream {
+            name: "5 a whole frame, and FIN",
+            early: HELLO.to_vec(),
+            finishes: true,
+            late: vec![],
+            received: b"\x81\x05HELLO".to_vec(),
+        },
+        Stream {
+            name: "5 nothing but FIN",
+            early: vec![],
+            finishes: true,
+            late: vec![],
+            received: vec![],
+        },
+        Stream {
+            // G is FIN=0, RSV1, opcode 7.
+            name: "6 a second request",
+            early: PLAIN_GET.into(),
+            finishes: false,
+            late: vec![],
+            received: b"\x88\x12\x03\xEAreserved bit set".to_vec(),
+        },
+    ];
+    // The longest head fills hyper's buffer, and leaves the rest to the socket.
+    let longest: Vec<u8> = valid().target("/echo").padded_to(16 << 10).into();
+    let heads = [request("/echo").into_bytes(), longest];
+    for (head, stream) in heads
+        .iter()
+        .flat_map(|head| streams.iter().map(move |stream| (head, stream)))
+    {
+        let mut client = Client::connect(TestServer::shared());
+        client.send(&[&head[..], &stream.early].concat());
+        if stream.finishes {
+            client.finish();
+        }
+        let head = client.receive_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{}: {head}", stream.name);
+        client.send(&stream.late);
+        let mut received = Vec::new();
+        let end = client.stream.read_to_end(&mut received);
+        assert!(end.is_ok(), "{}: {end:?} instead of FIN", stream.name);
+        assert_eq!(
+            received.escape_ascii().to_string(),
+            stream.received.escape_ascii().to_string(),
+            "{}",
+            stream.name
+        );
+    }
+}
+
+/// All first parts are sent before any second one, so that the server has read most of them.
+fn split_everywhere(octets: &[u8]) -> impl Iterator<Item = (usize, Client)> {
+    let clients: Vec<Client> = (0..=octets.len())
+        .map(|offset| {
+            let mut client = Client::connect(TestServer::shared());
+            client.send(&octets[..offset]);
+            client
+        })
+        .collect();
+    clients.into_iter().enumerate()
+}
+
+#[test]
+fn r7_a_request_may_be_split_anywhere() {
+    let octets = [request("/echo").as_bytes(), HELLO].concat();
+    let Answer::Response {
+        status,
+        fields,
+        rest,
+    } = ACCEPTED.answer(b"")
+    else {
+        unreachable!();
+    };
+    let expected = Answer::Response {
+        status,
+        fields,
+        rest: [b"\x81\x05HELLO", &rest[..]].concat(),
+    };
+    for (offset, mut client) in split_everywhere(&octets) {
+        client.send(&octets[offset..]);
+        let answer = receive_answer(&mut client);
+        assert_eq!(answer.as_ref(), Ok(&expected), "split at {offset}");
+    }
+}
+
+#[test]
+fn r90_a_request_may_end_anywhere() {
+    let octets = request("/ws").into_bytes();
+    for (offset, mut client) in split_everywhere(&octets[..octets.len() - 1]) {
+        client.finish();
+        let answer = receive_answer(&mut client);
+        assert_eq!(answer, Ok(Answer::Silence), "cut at {offset}");
+    }
+}
+
+#[test]
+fn r91_a_request_has_a_deadline() {
+    const DEADLINE: Duration = Duration::from_millis(300);
+    let server = TestServer::with(|server| {
+        server.with_http(HttpSettings {
+            head_timeout: DEADLINE,
+            ..HttpSettings::default()
+        })
+    });
+    let began = Instant::now();
+    let head = request("/ws");
+    let mut clients = ["", "G", "GET /ws HTTP/1.1\r\n", &head[..head.len() - 1]].map(|part| {
+        let mut client = Client::connect(&server);
+        client.send(part.as_bytes());
+        client
+    });
+    for client in &mut clients {
+        assert_eq!(receive_answer(client), Ok(Answer::Silence));
+        assert!(began.elapsed() >= DEADLINE, "{:?}", began.elapsed());
+    }
+    // A page gives the next request as much time again, a WebSocket all the time it wants.
+    let began = Instant::now();
+    let mut open = Client::open(&server, "/echo");
+    let mut client = Client::connect(&server);
+    receives_page(&mut client, PLAIN_GET);
+    client.ends();
+    assert!(began.elapsed() >= DEADLINE, "{:?}", began.elapsed());
+    open.send(HELLO);
+    open.receives(b"\x81\x05HELLO");
+}
+
+fn receives_page(client: &mut Client, request: &str) {
+    client.send(request.as_bytes());
+    let head = client.receive_head();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    client.receives(b"ok");
+}
+
+#[test]
+fn r95_pages_leave_the_connection_for_the_handshake() {
+    let mut one_by_one = Client::connect(TestServer::shared());
+    let mut at_once = Client::connect(TestServer::shared());
+    at_once.send(&[PLAIN_GET.repeat(10), request("/ws")].concat().into_bytes());
+    for _ in 0..10 {
+        receives_page(&mut one_by_one, PLAIN_GET);
+        receives_page(&mut at_once, "");
+    }
+    one_by_one.send(request("/ws").as_bytes());
+    for client in [&mut one_by_one, &mut at_once] {
+        let expected = ACCEPTED.answer(b"");
+        assert_eq!(receive_answer(client), Ok(expected));
+    }
+}
+
+/// One worker: with several, those that have no WebSocket stop at once.
+#[test]
+fn r96_a_server_that_is_stopping_refuses() {
+    let server = TestServer::with(|server| server.with_workers(1));
+    let mut open = Client::open(&server, "/echo");
+    let mut late = Client::connect(&server);
+    receives_page(&mut late, PLAIN_GET);
+    server.shutdown.drain();
+    open.receives(b"\x88\x02\x03\xE9");
+    late.send(request("/echo").as_bytes());
+    let expected = Refused(503, HandshakeError::ShuttingDown).answer(b"");
+    assert_eq!(receive_answer(&mut late), Ok(expected));
+}
+
+#[test]
+fn r97_a_full_server_refuses_until_somebody_leaves() {
+    let server = TestServer::with(|server| server.with_max_connections(1));
+    let mut open = Client::open(&server, "/echo");
+    let refusal = Refused(503, HandshakeError::AtCapacity).answer(b"");
+    let attempt = || {
+        let mut client = Client::connect(&server);
+        client.send(request("/echo").as_bytes());
+        receive_answer(&mut client)
+    };
+    assert_eq!(attempt(), Ok(refusal));
+    open.send(&close_frame(1000, b""));
+    open.receives(b"\x88\x02\x03\xE8");
+    drop(open);
+    let began = Instant::now();
+    let accepted = Ok(ACCEPTED.answer(b""));
+    while attempt() != accepted {
+        assert!(began.elapsed() < PATIENCE, "nobody left");
+    }
+}
+
+/// The binary, because its log is what counts.
+#[test]
+fn r98_who_resets_at_once_is_not_worth_a_line() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_frameloop"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "info"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line.trim().rsplit("http://").next().unwrap();
+    for _ in 0..100 {
+        let mut client = Client {
+            stream: std::net::TcpStream::connect(address).unwrap(),
+        };
+        // This makes closing a reset.
+        TcpSocket::from_std_stream(client.stream.try_clone().unwrap())
+            .set_zero_linger()
+            .unwrap();
+        client.send(request("/echo").as_bytes());
+    }
+    let stopped = Command::new("kill")
+        .arg(server.id().to_string())
+        .status()
+        .unwrap();
+    assert!(stopped.success());
+    let output = server.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.contains("stopping: "))
+        .collect();
+    assert!(lines.is_empty(), "{log}");
+}
