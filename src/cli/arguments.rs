@@ -132,7 +132,8 @@ pub(super) struct LimitArguments {
     )]
     max_headers: usize,
 
-    /// Most connections; beyond them 503 [default: what the limit of open files allows, less 64]
+    /// Most connections; beyond them 503 [default: the limit of open files less a
+    /// reserve of 64]
     #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<usize>,
 
@@ -294,9 +295,11 @@ impl Serve {
     }
 
     pub(super) fn max_connections(&self, max_open_files: usize) -> usize {
+        // Listeners, pollers, logs, and room to tell those beyond the bound so.
+        let reserve = (max_open_files / 4).min(64);
         self.limits
             .max_connections
-            .unwrap_or(max_open_files.saturating_sub(64).max(1))
+            .unwrap_or(max_open_files - reserve)
     }
 }
 

@@ -27,7 +27,11 @@ pub fn apply_masking_key(payload: &mut [u8], key: [u8; 4], offset: usize) {
     for lane in lanes {
         *lane = (u64::from_ne_bytes(*lane) ^ wide).to_ne_bytes();
     }
-    for (octet, key) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+    let (halves, rest) = rest.as_chunks_mut::<4>();
+    for half in halves {
+        *half = (u32::from_ne_bytes(*half) ^ key).to_ne_bytes();
+    }
+    for (octet, key) in rest.iter_mut().zip(key.to_ne_bytes()) {
         *octet ^= key;
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::server::TestServer;
 
 /// How long a reply may take before its test fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The request of RFC 6455 §1.3.
-pub fn request(path: &str) -> String {
+pub(crate) fn request(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -18,7 +18,7 @@ pub fn request(path: &str) -> String {
 }
 
 /// A frame from a client: its first octet, and its payload masked with the key 01 02 03 04.
-pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
         length @ 0..=125 => frame.push(0x80 | length as u8),
@@ -42,12 +42,12 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A Close frame from a client.
-pub fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
+pub(crate) fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes(), reason].concat())
 }
 
 /// A frame from a server: its first octet and its payload.
-pub fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
         length @ 0..=125 => frame.push(length as u8),
@@ -64,13 +64,13 @@ pub fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
 }
 
 impl Client {
     /// Connects and says nothing.
-    pub fn connect(server: &TestServer) -> Client {
+    pub(crate) fn connect(server: &TestServer) -> Client {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -79,7 +79,7 @@ impl Client {
     }
 
     /// Connects and opens a WebSocket.
-    pub fn open(server: &TestServer, path: &str) -> Client {
+    pub(crate) fn open(server: &TestServer, path: &str) -> Client {
         let mut client = Client::connect(server);
         client.send(request(path).as_bytes());
         let head = client.receive_head();
@@ -87,22 +87,22 @@ impl Client {
         client
     }
 
-    pub fn send(&mut self, octets: &[u8]) {
+    pub(crate) fn send(&mut self, octets: &[u8]) {
         self.stream.write_all(octets).unwrap();
     }
 
     /// Sends a text message.
-    pub fn send_text(&mut self, text: &str) {
+    pub(crate) fn send_text(&mut self, text: &str) {
         self.send(&frame(0x81, text.as_bytes()));
     }
 
     /// Sends FIN.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// The head of a response, to its empty line, and nothing of what follows.
-    pub fn receive_head(&mut self) -> String {
+    pub(crate) fn receive_head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut octet = [0];
@@ -115,7 +115,7 @@ impl Client {
     }
 
     /// The next frame: its first octet and its payload.
-    pub fn receive(&mut self) -> (u8, Vec<u8>) {
+    pub(crate) fn receive(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 2];
         self.stream.read_exact(&mut header).unwrap();
         assert!(header[1] < 0x80, "the server masked a frame");
@@ -139,7 +139,7 @@ impl Client {
 
     /// The next message must be this text.
     #[track_caller]
-    pub fn receives_text(&mut self, text: &str) {
+    pub(crate) fn receives_text(&mut self, text: &str) {
         let (first, payload) = self.receive();
         assert_eq!(
             (first, String::from_utf8_lossy(&payload).as_ref()),
@@ -149,7 +149,7 @@ impl Client {
 
     /// The next octets must be these.
     #[track_caller]
-    pub fn receives(&mut self, expected: &[u8]) {
+    pub(crate) fn receives(&mut self, expected: &[u8]) {
         let mut octets = vec![0; expected.len()];
         let mut length = 0;
         while length < octets.len() {
@@ -164,7 +164,7 @@ impl Client {
 
     /// Next must come a Close with this code, then FIN.
     #[track_caller]
-    pub fn closes_with(&mut self, code: u16) {
+    pub(crate) fn closes_with(&mut self, code: u16) {
         let (first, payload) = self.receive();
         assert_eq!(first, 0x88, "{payload:02X?}");
         assert_eq!(
@@ -175,18 +175,20 @@ impl Client {
         self.ends();
     }
 
-    /// Next must come FIN, not RST and no octet more.
+    /// Next must come FIN, not RST and no octet more; it is answered with FIN.
     #[track_caller]
-    pub fn ends(&mut self) {
+    pub(crate) fn ends(&mut self) {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => assert!(rest.is_empty(), "{rest:02X?} before FIN"),
             Err(error) => panic!("{error} instead of FIN, after {rest:02X?}"),
         }
+        // The server may be done with the connection already.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Whether nothing comes for this long.
-    pub fn is_silent_for(&mut self, duration: Duration) -> bool {
+    pub(crate) fn is_silent_for(&mut self, duration: Duration) -> bool {
         self.stream.set_read_timeout(Some(duration)).unwrap();
         let result = self.stream.peek(&mut [0]);
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -5,7 +5,7 @@ use frameloop::handshake::{HandshakeError, Policy};
 use crate::handshake::{ACCEPTED, Expected, check, row, valid};
 use crate::server::TestServer;
 
-use Expected::{Accepted, Nothing, Refused, Unread};
+use Expected::{Nothing, Refused, Unread};
 use HandshakeError::{
     Connection, Forbidden, Host, MethodNotAllowed, MisdirectedRequest, NotFound, TargetForm,
     Upgrade,
@@ -134,6 +134,12 @@ fn upgrade_and_connection_are_lists_of_tokens() {
                 [
                     valid().target("/").with("Upgrade: h2c"),
                     valid().target("/").without("Upgrade"),
+                    // All that a proxy may leave of one.
+                    valid()
+                        .target("/")
+                        .without("Upgrade")
+                        .without("Connection")
+                        .without("Sec-WebSocket-Version"),
                 ],
             ),
             row(
@@ -287,6 +293,14 @@ fn targets_are_taken_as_they_are() {
                 "36 targets of other methods",
                 Refused(400, TargetForm),
                 [valid().target("x:80"), valid().target("*")],
+            ),
+            row(
+                "35 36 targets with no host of their own that is one",
+                Refused(400, TargetForm),
+                [
+                    valid().target("http://user@other/ws"),
+                    valid().target("http://other:99999/ws"),
+                ],
             ),
             row("37 a fragment", ACCEPTED, [valid().target("/ws#f")]),
             row(

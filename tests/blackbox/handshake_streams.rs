@@ -2,6 +2,7 @@
 //! full or stopping.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -266,16 +267,19 @@ fn r98_who_resets_at_once_is_not_worth_a_line() {
         .read_line(&mut line)
         .unwrap();
     let address = line.trim().rsplit("http://").next().unwrap();
+    let connect = || Client {
+        stream: TcpStream::connect(address).unwrap(),
+    };
     for _ in 0..100 {
-        let mut client = Client {
-            stream: std::net::TcpStream::connect(address).unwrap(),
-        };
+        let mut client = connect();
         // This makes closing a reset.
         TcpSocket::from_std_stream(client.stream.try_clone().unwrap())
             .set_zero_linger()
             .unwrap();
         client.send(request("/echo").as_bytes());
     }
+    // Until the server answers, it may not yet have asked to be told of signals.
+    receives_page(&mut connect(), PLAIN_GET);
     let stopped = Command::new("kill")
         .arg(server.id().to_string())
         .status()

@@ -12,6 +12,7 @@
 mod client;
 mod server;
 
+mod embedding;
 mod endpoints;
 mod frames;
 mod handshake;
@@ -20,3 +21,5 @@ mod handshake_fields;
 mod handshake_requests;
 mod handshake_streams;
 mod handshake_syntax;
+mod shutdown;
+mod workers;

@@ -8,27 +8,27 @@ use frameloop::server::{ListenAddress, Server, Shutdown};
 use frameloop::{Router, app};
 
 /// A running server, which stops when dropped.
-pub struct TestServer {
-    pub address: SocketAddr,
-    pub shutdown: Shutdown,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: Shutdown,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl TestServer {
     /// The server that all tests share that need nothing special: the ready-made endpoints, all
     /// settings as they are by default, two workers.
-    pub fn shared() -> &'static TestServer {
+    pub(crate) fn shared() -> &'static TestServer {
         static SHARED: OnceLock<TestServer> = OnceLock::new();
         SHARED.get_or_init(|| TestServer::with(|server| server))
     }
 
     /// The ready-made endpoints on a server changed by `configure`.
-    pub fn with(configure: impl FnOnce(Server) -> Server) -> TestServer {
+    pub(crate) fn with(configure: impl FnOnce(Server) -> Server) -> TestServer {
         TestServer::serving(app::router(), configure)
     }
 
     /// Other endpoints.
-    pub fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
+    pub(crate) fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -49,7 +49,7 @@ impl TestServer {
     }
 
     /// Waits until the server has stopped by itself.
-    pub fn stopped(mut self) -> std::io::Result<()> {
+    pub(crate) fn stopped(mut self) -> std::io::Result<()> {
         self.thread.take().unwrap().join().unwrap()
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// A message that outlives its buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Received {
+pub(crate) enum Received {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -32,7 +32,7 @@ impl From<Message<'_>> for Received {
 
 /// What a receiver makes of octets that arrive in these pieces. Pieces of large payloads go
 /// straight into its space if `direct`.
-pub fn receive(
+pub(crate) fn receive(
     pieces: &[&[u8]],
     limits: Limits,
     direct: bool,
@@ -69,15 +69,15 @@ pub fn receive(
 
 /// The octets of a frame that a client may or may not send.
 #[derive(Clone, Debug)]
-pub struct Frame {
-    pub first: u8,
-    pub payload: Vec<u8>,
-    pub masked: bool,
-    pub key: [u8; 4],
+pub(crate) struct Frame {
+    pub(crate) first: u8,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) masked: bool,
+    pub(crate) key: [u8; 4],
 }
 
 impl Frame {
-    pub fn octets(&self) -> Vec<u8> {
+    pub(crate) fn octets(&self) -> Vec<u8> {
         let mut octets = FrameHeader {
             fin: true,
             opcode: OpCode::Binary,
@@ -108,7 +108,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Mostly well-formed frames, in mostly sensible order.
-pub fn frames() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn frames() -> impl Strategy<Value = Vec<u8>> {
     let first = prop_oneof![
         8 => prop::sample::select(vec![0x81_u8, 0x82, 0x01, 0x02, 0x00, 0x80]),
         3 => prop::sample::select(vec![0x89_u8, 0x8A]),

@@ -1,0 +1,386 @@
+//! The binary: flags and variables, messages, exit codes, signals, logs.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+fn frameloop(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// A serving process, killed when dropped.
+struct Served {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Served {
+    fn start(command: &mut Command) -> Served {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        stdout.read_line(&mut first).unwrap();
+        let address = first
+            .trim()
+            .rsplit_once("http://")
+            .map(|(_, address)| address.to_owned())
+            .unwrap_or_default();
+        Served {
+            child,
+            stdout,
+            address,
+        }
+    }
+
+    fn open(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        upgrade(&mut stream);
+        stream
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end: the exit code and what was logged.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        (status.code(), log)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Opens a WebSocket on `/echo` of whatever the stream leads to.
+fn upgrade(stream: &mut (impl Read + Write)) {
+    let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                   Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Version: 13\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).unwrap();
+        head.push(octet[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+}
+
+/// Sends a text message and reads it back.
+fn echo(stream: &mut (impl Read + Write)) {
+    stream.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
+    let mut reply = [0; 4];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"\x81\x02hi");
+}
+
+#[test]
+fn help_teaches_every_flag_its_variable_and_the_exit_codes() {
+    let (code, help, _) = run(&mut frameloop(&["--help"]));
+    assert_eq!(code, Some(0));
+    let (_, settings, _) = run(&mut frameloop(&["--print-config"]));
+    let mut flags = 0;
+    for line in settings.lines() {
+        let (flag, _) = line.split_once(" = ").unwrap();
+        let variable = format!("FRAMELOOP_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(
+            help.contains(&format!("--{flag}")),
+            "--help is silent on --{flag}"
+        );
+        assert!(help.contains(&variable), "--help is silent on {variable}");
+        flags += 1;
+    }
+    assert!(flags >= 20, "{settings}");
+    assert!(help.contains("Exit codes: 0 "));
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let expected = format!("frameloop {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        run(&mut frameloop(&["--version"])),
+        (Some(0), expected, String::new())
+    );
+}
+
+#[test]
+fn wrong_values_exit_with_2_and_say_what_to_write() {
+    let cases: [(&[&str], &str); 9] = [
+        (&["--listen", "8000"], "write 127.0.0.1:8000"),
+        (&["--listen", "localhost:99999"], "write 127.0.0.1:8000"),
+        (&["--workers", "0"], "1..=65535"),
+        (
+            &["--max-message-size", "1TB"],
+            "write 65536, 64KiB, 16MiB or 1GiB",
+        ),
+        (&["--ping-interval", "1d"], "write 10s, 500ms, 2m or 1h"),
+        (
+            &["--allow-origin", "example.com"],
+            "write https://example.com",
+        ),
+        (&["--allow-host", "a b"], "write example.com"),
+        (&["--log-format", "xml"], "text, json"),
+        (&["--no-such-flag"], "--help"),
+    ];
+    for (arguments, advice) in cases {
+        let (code, _, message) = run(&mut frameloop(arguments));
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(message.contains(advice), "{arguments:?}: {message}");
+    }
+    let (code, _, message) = run(frameloop(&[]).env("FRAMELOOP_WORKERS", "many"));
+    assert_eq!(code, Some(2), "{message}");
+}
+
+#[test]
+fn a_port_in_use_exits_with_3_and_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, message) = run(&mut frameloop(&["--listen", &address]));
+    assert_eq!(code, Some(3));
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(
+        message.contains(&address) && message.contains("--listen"),
+        "{message}"
+    );
+}
+
+#[test]
+fn flags_and_variables_are_both_heard_and_flags_win() {
+    let (_, settings, _) = run(
+        frameloop(&["serve", "--max-queue-size", "2MiB", "--print-config"])
+            .env("FRAMELOOP_MAX_QUEUE_SIZE", "3MiB")
+            .env("FRAMELOOP_PING_INTERVAL", "7s")
+            .env(
+                "FRAMELOOP_ALLOW_ORIGIN",
+                "https://a.example,https://b.example",
+            )
+            .env("FRAMELOOP_REQUIRE_ORIGIN", "1"),
+    );
+    for line in [
+        "max-queue-size = 2MiB",
+        "ping-interval = 7s",
+        "allow-origin = https://a.example,https://b.example",
+        "listen = 127.0.0.1:8000",
+    ] {
+        assert!(
+            settings.lines().any(|found| found == line),
+            "{line} in:\n{settings}"
+        );
+    }
+}
+
+#[test]
+fn the_first_line_tells_where_and_the_rest_lists_endpoints() {
+    let mut served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
+    echo(&mut served.open());
+    let mut line = String::new();
+    let mut listed = Vec::new();
+    while !line.starts_with("Ctrl-C") {
+        line.clear();
+        assert_ne!(served.stdout.read_line(&mut line).unwrap(), 0);
+        listed.extend(line.split_whitespace().next().map(str::to_owned));
+    }
+    for endpoint in ["echo", "ws", "ws/1", "ws/chat/lobby/", "broadcast"] {
+        let url = format!("ws://{}/{endpoint}", served.address);
+        assert!(listed.contains(&url), "{url} in {listed:?}");
+    }
+}
+
+#[test]
+fn it_listens_on_several_addresses_and_on_unix_sockets() {
+    let path = std::env::temp_dir().join(format!("frameloop-{}.sock", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    let arguments = ["--listen", "127.0.0.1:0", "--listen", &unix];
+    for _ in 0..2 {
+        let served = Served::start(&mut frameloop(&arguments));
+        echo(&mut served.open());
+        let mut stream = UnixStream::connect(&path).unwrap();
+        upgrade(&mut stream);
+        echo(&mut stream);
+        // Killed, it leaves its socket's file behind, which the next one replaces.
+    }
+    let served = Served::start(&mut frameloop(&arguments));
+    served.signal("TERM");
+    assert_eq!(served.ended().0, Some(0));
+    assert!(!path.exists(), "the file is removed at the end");
+}
+
+#[test]
+fn a_signal_sends_1001_and_ends_with_0() {
+    for name in ["TERM", "INT"] {
+        let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
+        let mut client = served.open();
+        served.signal(name);
+        let mut close = [0; 4];
+        client.read_exact(&mut close).unwrap();
+        assert_eq!(&close, b"\x88\x02\x03\xE9");
+        client.write_all(b"\x88\x82\0\0\0\0\x03\xE9").unwrap();
+        drop(client);
+        assert_eq!(served.ended().0, Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let arguments = ["--listen", "127.0.0.1:0", "--drain-timeout", "1h"];
+    let served = Served::start(&mut frameloop(&arguments));
+    let mut silent = served.open();
+    served.signal("TERM");
+    let mut close = [0; 4];
+    silent.read_exact(&mut close).unwrap();
+    served.signal("TERM");
+    assert_eq!(served.ended().0, Some(0));
+}
+
+#[test]
+fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
+    let arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--log-level",
+        "debug",
+    ];
+    let served = Served::start(&mut frameloop(&arguments));
+    for hostile in ["/%0a{\"level\":\"error\"}", "/\u{1F600}"] {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        write!(stream, "GET {hostile} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
+    let mut client = served.open();
+    let reason = b"\x1B]0;x\x07\n{\"level\":\"error\"}";
+    let header = [
+        0x88,
+        0x80 | (reason.len() + 2) as u8,
+        0,
+        0,
+        0,
+        0,
+        0x03,
+        0xE8,
+    ];
+    client.write_all(&[&header[..], reason].concat()).unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
+    drop(client);
+    served.signal("TERM");
+    let (_, log) = served.ended();
+    assert!(log.lines().count() >= 3, "{log}");
+    for line in log.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_ne!(event["level"], "error", "{line}");
+    }
+    assert!(
+        log.bytes().all(|octet| octet >= 0x20 || octet == b'\n'),
+        "{log:?}"
+    );
+}
+
+#[test]
+fn a_closed_standard_output_or_error_stops_nothing() {
+    let mut served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
+    drop(served.child.stderr.take());
+    // A refused request is worth a line, which now has nowhere to go.
+    let mut stream = TcpStream::connect(&served.address).unwrap();
+    stream
+        .write_all(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    echo(&mut served.open());
+}
+
+/// Attack 35: without a descriptor left nobody is served worse who is served already, nothing
+/// spins, and accepting goes on as soon as one is free.
+#[test]
+fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            "ulimit -n 40; exec \"$0\" --listen 127.0.0.1:0 --workers 1",
+        ])
+        .arg(env!("CARGO_BIN_EXE_frameloop"))
+        .stdin(Stdio::null());
+    let served = Served::start(&mut shell);
+    let mut first = served.open();
+    let mut others = Vec::new();
+    // More than there are descriptors: the rest are closed or wait, but none hangs for ever.
+    for _ in 0..100 {
+        others.push(TcpStream::connect(&served.address).unwrap());
+        echo(&mut first);
+    }
+    let ticks = cpu_ticks(served.child.id());
+    let before = ticks;
+    for _ in 0..20 {
+        echo(&mut first);
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    // A tick is 10 ms: a second of spinning would be 100 of them.
+    let spent = cpu_ticks(served.child.id()) - before;
+    println!("descriptors exhausted: {spent} ticks of CPU in 1 s");
+    assert!(spent < 30, "{spent} ticks");
+    drop(others);
+    // The others may take a moment to be gone.
+    let is_served = (0..1_000).any(|_| {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).is_ok() && response.ends_with("ok")
+    });
+    assert!(is_served);
+    echo(&mut first);
+}
+
+/// CPU time of a process in ticks, from its user and system time.
+fn cpu_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
