@@ -83,7 +83,7 @@ fn receive(bencher: Bencher<'_, '_>, size: usize) {
 fn receive_by_tungstenite(bencher: Bencher<'_, '_>, size: usize) {
     let batch = frames(size);
     let stream = Repeated {
-        batch: batch.clone(),
+        batch,
         position: 0,
     };
     let mut socket = WebSocket::from_raw_socket(stream, PeerRole::Server, None);

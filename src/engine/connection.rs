@@ -515,7 +515,8 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> Option<(Timeout, &'static str)> {
         match self.pinged.map(|pinged| context.now.wrapping_sub(pinged)) {
-            Some(unanswered) if silence < unanswered => self.pinged = None,
+            // A Ping follows silence, so what was heard in its own tick came after it.
+            Some(unanswered) if silence <= unanswered => self.pinged = None,
             Some(unanswered) if unanswered >= context.deadlines.ping_timeout => {
                 return Some((Timeout::Ping, "ping timeout"));
             }

@@ -81,7 +81,16 @@ fn a_handler_is_opened_called_and_closed_once() {
 #[test]
 fn each_end_of_a_connection_is_told_apart() {
     type Act = fn(&mut Client);
-    let cases: [(&str, Act); 4] = [
+    let cases: [(&str, Act); 6] = [
+        // What was not read makes the kernel reset the connection.
+        ("closed 1006 connection broke: connection reset", |client| {
+            client.send(&frame(0x89, b"answered, but not read"));
+            assert_ne!(client.stream.peek(&mut [0]).unwrap(), 0);
+        }),
+        ("closed 1000 closed by peer", |client| {
+            client.send(&close_frame(1000, b"C26: and then a reset"));
+            assert_ne!(client.stream.peek(&mut [0]).unwrap(), 0);
+        }),
         ("closed 1006 peer went without a Close", |client| {
             client.finish()
         }),

@@ -1,4 +1,4 @@
-//! Framing, fragmentation, UTF-8: RFC 6455 §5 and §8.1, through `/echo`.
+//! Framing and fragmentation: RFC 6455 §5.
 
 use crate::client::{Client, frame, reply};
 use crate::server::TestServer;
@@ -17,4 +17,200 @@ fn every_length_form_comes_back_in_its_shortest() {
         client.send(&frame(0x82, &payload));
         client.receives(&reply(0x82, &payload));
     }
+}
+
+/// The header alone is sent: a rule is broken at its own octet, and no more is waited for.
+#[test]
+fn each_rule_of_framing_fails_at_the_octet_that_breaks_it() {
+    let cases: [(&str, &[u8], u16); 20] = [
+        ("RSV1", b"\xC1", 1002),
+        ("RSV2", b"\xA1", 1002),
+        ("RSV3", b"\x91", 1002),
+        ("opcode 3", b"\x83", 1002),
+        ("opcode 7", b"\x87", 1002),
+        ("opcode B", b"\x8B", 1002),
+        ("opcode F", b"\x8F", 1002),
+        ("attack 51: not masked", b"\x81\x01", 1002),
+        ("fragmented Ping", b"\x09", 1002),
+        ("fragmented Pong", b"\x0A", 1002),
+        ("attack 11: oversized Ping", b"\x89\xFE", 1002),
+        ("attack 11: oversized Pong", b"\x8A\xFF", 1002),
+        ("continuation of nothing", b"\x80", 1002),
+        ("continuation of nothing, not the last", b"\x00", 1002),
+        ("16-bit length of 125", b"\x82\xFE\x00\x7D", 1002),
+        (
+            "64-bit length of 65535",
+            b"\x82\xFF\0\0\0\0\0\0\xFF\xFF",
+            1002,
+        ),
+        (
+            "attack 1: length with its top bit set",
+            b"\x82\xFF\x80\0\0\0\0\0\0\0",
+            1002,
+        ),
+        (
+            "attack 1: length of all ones",
+            b"\x82\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+            1002,
+        ),
+        (
+            "attack 1: length of 2^63-1",
+            b"\x82\xFF\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+            1009,
+        ),
+        (
+            "attack 1: reserved opcode and length",
+            b"\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+            1002,
+        ),
+    ];
+    for (name, sent, code) in cases {
+        println!("{name}");
+        let mut client = echo();
+        client.send(sent);
+        client.closes_with(code);
+    }
+    for first in [0x81, 0x82, 0x01, 0x02] {
+        let mut client = echo();
+        client.send(&frame(0x01, b"a"));
+        client.send(&[first]);
+        client.closes_with(1002);
+    }
+}
+
+#[test]
+fn a_ping_is_answered_and_a_pong_is_not() {
+    let mut client = echo();
+    client.send(&frame(0x8A, b"unsolicited"));
+    client.send(&frame(0x89, b""));
+    client.send(&frame(0x89, &[b'p'; 125]));
+    client.receives(b"\x8A\x00");
+    client.receives(&reply(0x8A, &[b'p'; 125]));
+    // Autobahn 2.10: one Pong for each Ping, in order.
+    let pings: Vec<u8> = (0..10).flat_map(|number| frame(0x89, &[number])).collect();
+    client.send(&pings);
+    for number in 0..10 {
+        client.receives(&[0x8A, 1, number]);
+    }
+}
+
+#[test]
+fn fragments_are_put_together_around_control_frames() {
+    let mut client = echo();
+    client.send(&frame(0x01, "κό".as_bytes()));
+    client.send(&frame(0x89, b"1"));
+    client.receives(b"\x8A\x011");
+    client.send(&frame(0x00, b""));
+    client.send(&frame(0x8A, b"2"));
+    client.send(&frame(0x00, "σμ".as_bytes()));
+    client.send(&frame(0x89, b"3"));
+    client.send(&frame(0x80, "ε".as_bytes()));
+    client.receives(b"\x8A\x013");
+    client.receives_text("κόσμε");
+    for (first, expected) in [(0x01, 0x81), (0x02, 0x82)] {
+        client.send(&[frame(first, b""), frame(0x00, b""), frame(0x80, b"")].concat());
+        client.receives(&[expected, 0]);
+    }
+}
+
+/// Autobahn 9.3.1 sends as many; they are counted by octets, not one by one.
+#[test]
+fn attack_5_65536_small_fragments_are_a_message_like_any_other() {
+    let mut sent = frame(0x02, &[7; 64]);
+    for _ in 1..65_535 {
+        sent.extend(frame(0x00, &[7; 64]));
+    }
+    sent.extend(frame(0x80, &[7; 64]));
+    let mut client = echo();
+    client.send(&sent);
+    client.receives(&reply(0x82, &vec![7; 64 * 65_536]));
+}
+
+#[test]
+fn attack_6_empty_fragments_in_a_row_are_bounded() {
+    let mut client = echo();
+    let mut sent = frame(0x01, b"");
+    for _ in 0..1_023 {
+        sent.extend(frame(0x00, b""));
+    }
+    // As many as may be, and then one that carries something.
+    sent.extend(frame(0x00, b"a"));
+    for _ in 0..1_024 {
+        sent.extend(frame(0x00, b""));
+    }
+    client.send(&sent);
+    assert!(client.is_silent_for(std::time::Duration::from_millis(50)));
+    client.send(&frame(0x00, b""));
+    client.closes_with(1008);
+}
+
+#[test]
+fn attack_9_control_frames_between_fragments_do_not_disturb_the_message() {
+    const PINGS: usize = 20_000;
+    let mut client = echo();
+    let mut writer = client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let sent = [
+            frame(0x01, b"a"),
+            frame(0x89, b"").repeat(PINGS),
+            frame(0x80, b"b"),
+        ]
+        .concat();
+        std::io::Write::write_all(&mut writer, &sent).unwrap();
+    });
+    client.receives(&b"\x8A\x00".repeat(PINGS));
+    client.receives(b"\x81\x02ab");
+    sender.join().unwrap();
+}
+
+#[test]
+fn however_a_session_is_cut_the_replies_are_the_same() {
+    let session = [
+        frame(0x81, "ça".as_bytes()),
+        frame(0x01, b"fr"),
+        frame(0x89, b"p"),
+        frame(0x80, b"ag"),
+        frame(0x82, &[9; 130]),
+        frame(0x88, b"\x03\xE8bye"),
+    ]
+    .concat();
+    let replies = [
+        reply(0x81, "ça".as_bytes()),
+        reply(0x8A, b"p"),
+        reply(0x81, b"frag"),
+        reply(0x82, &[9; 130]),
+        reply(0x88, b"\x03\xE8bye"),
+    ]
+    .concat();
+    for cut in 0..=session.len() {
+        let mut client = echo();
+        client.send(&session[..cut]);
+        client.send(&session[cut..]);
+        client.receives(&replies);
+        client.ends();
+    }
+    let mut client = echo();
+    for octet in session.chunks(1) {
+        client.send(octet);
+    }
+    client.receives(&replies);
+    client.ends();
+}
+
+#[test]
+fn a_burst_is_answered_in_order_and_whole() {
+    const MESSAGES: usize = 10_000;
+    let mut client = echo();
+    let mut writer = client.stream.try_clone().unwrap();
+    let text = |number: usize| format!("{number}:{}", "x".repeat(number % 300));
+    let sender = std::thread::spawn(move || {
+        let sent: Vec<u8> = (0..MESSAGES)
+            .flat_map(|number| frame(0x81, text(number).as_bytes()))
+            .collect();
+        std::io::Write::write_all(&mut writer, &sent).unwrap();
+    });
+    for number in 0..MESSAGES {
+        client.receives_text(&text(number));
+    }
+    sender.join().unwrap();
 }

@@ -12,6 +12,8 @@
 mod client;
 mod server;
 
+mod closing;
+mod deadlines;
 mod embedding;
 mod endpoints;
 mod frames;
@@ -21,5 +23,7 @@ mod handshake_fields;
 mod handshake_requests;
 mod handshake_streams;
 mod handshake_syntax;
+mod limits;
 mod shutdown;
+mod utf8;
 mod workers;

@@ -1,0 +1,334 @@
+//! The closing handshake, RFC 6455 §5.5.1 and §7: every way in which it can begin and end.
+
+use std::thread;
+use std::time::Duration;
+
+use frameloop::Settings;
+use frameloop::engine::Deadlines;
+
+use crate::client::{Client, close_frame, frame, reply};
+use crate::server::TestServer;
+
+fn echo() -> Client {
+    Client::open(TestServer::shared(), "/echo")
+}
+
+/// What a client sends, and what must come back before FIN.
+struct Case {
+    name: &'static str,
+    sent: Vec<u8>,
+    received: Vec<u8>,
+}
+
+fn case(name: &'static str, sent: &[&[u8]], received: &[&[u8]]) -> Case {
+    Case {
+        name,
+        sent: sent.concat(),
+        received: received.concat(),
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let bye = close_frame(1000, b"bye");
+    let bye_reply = reply(0x88, b"\x03\xE8bye");
+    let longest = [b'r'; 123];
+    let hostile = "\0\x1B]0;x\x07\n\u{202E}".as_bytes();
+    vec![
+        case("C1 empty", &[&frame(0x88, b"")], &[b"\x88\x00"]),
+        case(
+            "C2 a code",
+            &[&close_frame(1000, b"")],
+            &[b"\x88\x02\x03\xE8"],
+        ),
+        case("C3 a code and a reason", &[&bye], &[&bye_reply]),
+        case(
+            "C5 the longest reason",
+            &[&close_frame(1000, &longest)],
+            &[&reply(0x88, &[&b"\x03\xE8"[..], &longest].concat())],
+        ),
+        case(
+            "C9 a hostile reason",
+            &[&close_frame(4000, hostile)],
+            &[&reply(0x88, &[&b"\x0F\xA0"[..], hostile].concat())],
+        ),
+        case(
+            "C13 two Closes",
+            &[&bye, &close_frame(1001, b"")],
+            &[&bye_reply],
+        ),
+        case(
+            "C14 then a Ping",
+            &[&bye, &frame(0x89, b"p")],
+            &[&bye_reply],
+        ),
+        case(
+            "C14 then a text",
+            &[&bye, &frame(0x81, b"t")],
+            &[&bye_reply],
+        ),
+        case("C14 then garbage", &[&bye, &[0xFF; 1_000]], &[&bye_reply]),
+        case(
+            "C15 after two texts",
+            &[&frame(0x81, b"a"), &frame(0x81, b"b"), &bye],
+            &[b"\x81\x01a\x81\x01b", &bye_reply],
+        ),
+        case(
+            "C17 after a first fragment",
+            &[&frame(0x01, b"a"), &bye],
+            &[&bye_reply],
+        ),
+        case(
+            "C18 between fragments",
+            &[&frame(0x01, b"a"), &bye, &frame(0x80, b"b")],
+            &[&bye_reply],
+        ),
+        case(
+            "C19 inside another frame's payload",
+            &[&frame(0x82, b"\x88\x82\0\0\0\0\x03\xE8"), &bye],
+            &[&reply(0x82, b"\x88\x82\0\0\0\0\x03\xE8"), &bye_reply],
+        ),
+        case(
+            "C41 after a Ping",
+            &[&frame(0x89, b"p"), &bye],
+            &[b"\x8A\x01p", &bye_reply],
+        ),
+    ]
+}
+
+#[test]
+fn a_close_is_answered_with_itself_after_what_came_before_it() {
+    for Case {
+        name,
+        sent,
+        received,
+    } in cases()
+    {
+        println!("{name}");
+        let mut client = echo();
+        client.send(&sent);
+        client.receives(&received);
+        client.ends();
+    }
+}
+
+#[test]
+fn c20_cut_at_every_octet_the_answers_are_the_same() {
+    for Case {
+        name,
+        sent,
+        received,
+    } in cases().into_iter().filter(|case| case.sent.len() < 100)
+    {
+        for cut in 1..sent.len() {
+            println!("{name}, cut at {cut}");
+            let mut client = echo();
+            client.send(&sent[..cut]);
+            // After a Close the server may have ended already; it reads on, so this arrives.
+            client.send(&sent[cut..]);
+            client.receives(&received);
+            client.ends();
+        }
+    }
+}
+
+#[test]
+fn broken_closes_fail_the_connection() {
+    for (name, sent, code) in [
+        ("C4 one octet", frame(0x88, b"\x03"), 1002),
+        ("C6 126 octets", frame(0x88, &[b'\x03'; 126]), 1002),
+        ("C8 not UTF-8", close_frame(1000, b"\xFF"), 1007),
+        ("C8 truncated", close_frame(1000, b"\xE2\x82"), 1007),
+        ("C8 a surrogate", close_frame(1000, b"\xED\xA0\x80"), 1007),
+        ("C8 overlong", close_frame(1000, b"\xC0\x80"), 1007),
+        ("C10 without FIN", frame(0x08, b"\x03\xE8"), 1002),
+        ("C11 not masked", b"\x88\x02\x03\xE8".to_vec(), 1002),
+        ("C12 RSV1", frame(0xC8, b"\x03\xE8"), 1002),
+        ("C12 RSV2", frame(0xA8, b"\x03\xE8"), 1002),
+        ("C12 RSV3", frame(0x98, b"\x03\xE8"), 1002),
+        (
+            "C39 inside a message",
+            [frame(0x01, b"a"), frame(0x81, b"b")].concat(),
+            1002,
+        ),
+    ] {
+        println!("{name}");
+        let mut client = echo();
+        client.send(&sent);
+        client.closes_with(code);
+    }
+}
+
+/// C7: every code there is, on a hundred connections at a time.
+#[test]
+fn c7_each_code_is_echoed_or_refused_as_the_table_says() {
+    const THREADS: u32 = 4;
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            thread::spawn(move || {
+                let codes: Vec<u16> = (0..=u16::MAX)
+                    .filter(|code| u32::from(*code) % THREADS == thread)
+                    // Beyond the borders one code in 13 stands for the others.
+                    .filter(|code| (990..=5_010).contains(code) || code % 13 == 0)
+                    .collect();
+                for codes in codes.chunks(100) {
+                    let mut clients: Vec<_> = codes.iter().map(|_| echo()).collect();
+                    for (client, code) in clients.iter_mut().zip(codes) {
+                        client.send(&close_frame(*code, b""));
+                    }
+                    for (client, code) in clients.iter_mut().zip(codes) {
+                        let travels = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+                        match travels {
+                            true => client.receives(&reply(0x88, &code.to_be_bytes())),
+                            false => {
+                                let (first, payload) = client.receive();
+                                assert_eq!(
+                                    (first, &payload[..2]),
+                                    (0x88, &b"\x03\xEA"[..]),
+                                    "{code}"
+                                );
+                            }
+                        }
+                        client.ends();
+                    }
+                }
+            })
+        })
+        .collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn c16_a_large_echo_is_whole_before_the_close_though_the_client_reads_late() {
+    let payload = vec![b'x'; 16 << 20];
+    let mut client = echo();
+    let mut writer = client.stream.try_clone().unwrap();
+    let sent = [frame(0x81, &payload), close_frame(1000, b"bye")].concat();
+    let writer = thread::spawn(move || std::io::Write::write_all(&mut writer, &sent).unwrap());
+    // Nothing is read until all is sent: the server holds the echo, and not more.
+    writer.join().unwrap();
+    client.receives(&reply(0x81, &payload));
+    client.receives(b"\x88\x05\x03\xE8bye");
+    client.ends();
+}
+
+#[test]
+fn without_a_close_there_is_fin_and_nothing_else() {
+    let whole = [frame(0x81, b"a"), frame(0x82, b"b")].concat();
+    for (name, sent, received) in [
+        (
+            "C21 half a Close",
+            close_frame(1000, b"bye")[..7].to_vec(),
+            vec![],
+        ),
+        ("C22 idle", vec![], vec![]),
+        (
+            "C23 after whole messages",
+            whole.clone(),
+            b"\x81\x01a\x82\x01b".to_vec(),
+        ),
+        (
+            "C24 after part of a message",
+            [whole, frame(0x81, b"cut off")[..8].to_vec()].concat(),
+            b"\x81\x01a\x82\x01b".to_vec(),
+        ),
+        ("C24 after a fragment", frame(0x01, b"a"), vec![]),
+        (
+            "C25 after a Close",
+            close_frame(1000, b""),
+            b"\x88\x02\x03\xE8".to_vec(),
+        ),
+    ] {
+        println!("{name}");
+        let mut client = echo();
+        client.send(&sent);
+        client.finish();
+        client.receives(&received);
+        client.ends();
+    }
+}
+
+#[test]
+fn c28_whoever_never_finishes_is_let_go_after_the_linger() {
+    let server = TestServer::with(|server| {
+        server.with_settings(Settings {
+            deadlines: Deadlines {
+                linger: Duration::from_millis(200),
+                ..Deadlines::default()
+            },
+            ..Settings::default()
+        })
+    });
+    let mut client = Client::open(&server, "/echo");
+    client.send(&close_frame(1000, b""));
+    client.receives(b"\x88\x02\x03\xE8");
+    // FIN has come, and ours does not go out; what is sent into the closed connection is
+    // answered with RST in the end.
+    assert_eq!(
+        std::io::Read::read(&mut client.stream, &mut [0]).unwrap(),
+        0
+    );
+    let broke =
+        (0..1_000_000).any(|_| std::io::Write::write_all(&mut client.stream, &[0; 64]).is_err());
+    assert!(broke, "the connection was kept");
+}
+
+/// C29: what comes after a Close is thrown away, but not without end.
+#[test]
+fn c29_whoever_goes_on_sending_after_its_close_is_cut_off() {
+    let mut client = echo();
+    client.send(&close_frame(1000, b""));
+    client.receives(b"\x88\x02\x03\xE8");
+    let chunk = vec![0; 64 << 10];
+    let taken = (0..1_600)
+        .take_while(|_| std::io::Write::write_all(&mut client.stream, &chunk).is_ok())
+        .count()
+        * chunk.len();
+    println!("C29: {taken} octets were taken after the Close, sockets' buffers included");
+    assert!(taken < 64 << 20, "{taken} octets were taken");
+}
+
+/// C38: the Close arrives, though the client is sending a megabyte more.
+#[test]
+fn c38_a_close_reaches_a_client_that_is_still_sending() {
+    let more = vec![0x5A; 1_000_000];
+    for attempt in 0..100 {
+        let mut client = echo();
+        client.send(&[&b"\x81\x00"[..], &more].concat());
+        let (first, payload) = client.receive();
+        assert_eq!(
+            (first, &payload[..2]),
+            (0x88, &b"\x03\xEA"[..]),
+            "attempt {attempt}"
+        );
+        client.ends();
+    }
+}
+
+#[test]
+fn a_message_before_the_fault_is_answered_before_the_close() {
+    let mut client = echo();
+    client.send(
+        &[
+            frame(0x81, b"good"),
+            frame(0x83, b"bad"),
+            frame(0x81, b"late"),
+        ]
+        .concat(),
+    );
+    client.receives(b"\x81\x04good");
+    client.closes_with(1002);
+}
+
+/// C50: the server closes first, so the ports that wait out TIME_WAIT are its, and a client can
+/// connect as often as it likes.
+#[test]
+fn c50_thousands_of_clean_closes_in_a_row_leave_no_port_behind() {
+    for _ in 0..3_000 {
+        let mut client = echo();
+        client.send(&close_frame(1000, b""));
+        client.receives(b"\x88\x02\x03\xE8");
+        client.ends();
+    }
+}

@@ -1,0 +1,174 @@
+//! How long anything may take. Each test shortens the deadline that it is about.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frameloop::Settings;
+use frameloop::engine::Deadlines;
+
+use crate::client::{Client, close_frame, frame};
+use crate::server::TestServer;
+
+fn server(change: impl FnOnce(&mut Deadlines)) -> TestServer {
+    let mut settings = Settings::default();
+    change(&mut settings.deadlines);
+    TestServer::with(|server| server.with_settings(settings))
+}
+
+#[track_caller]
+fn took(began: Instant, at_least: Duration) {
+    let took = began.elapsed();
+    assert!(
+        took >= at_least.mul_f64(0.8),
+        "after {took:?}, not {at_least:?}"
+    );
+    assert!(
+        took < at_least * 2 + Duration::from_secs(1),
+        "after {took:?}, not {at_least:?}"
+    );
+}
+
+#[test]
+fn a4_c43_silence_is_pinged_and_an_unanswered_ping_closes_with_1008() {
+    let interval = Duration::from_millis(400);
+    let server = server(|deadlines| {
+        deadlines.ping_interval = interval;
+        deadlines.ping_timeout = interval;
+    });
+    let mut client = Client::open(&server, "/echo");
+    let began = Instant::now();
+    client.receives(b"\x89\x00");
+    took(began, interval);
+    client.receives(b"\x88\x0E\x03\xF0ping timeout");
+    took(began, interval * 2);
+    client.ends();
+}
+
+#[test]
+fn a4_whoever_answers_pings_stays_and_so_does_whoever_sends_anything() {
+    let interval = Duration::from_millis(100);
+    let server = server(|deadlines| {
+        deadlines.ping_interval = interval;
+        deadlines.ping_timeout = interval;
+    });
+    let mut client = Client::open(&server, "/echo");
+    for _ in 0..6 {
+        client.receives(b"\x89\x00");
+        client.send(&frame(0x8A, b""));
+    }
+    // One octet of a message now and then is as good as a Pong.
+    let message = frame(0x81, b"slow but alive");
+    for octet in message.chunks(1) {
+        client.send(octet);
+        thread::park_timeout(interval / 3);
+    }
+    let mut received = client.receive();
+    while received.0 == 0x89 {
+        received = client.receive();
+    }
+    assert_eq!(received, (0x81, b"slow but alive".to_vec()));
+}
+
+#[test]
+fn attack_7_a_message_must_end_in_time() {
+    let limit = Duration::from_millis(400);
+    for start in [frame(0x01, b"a"), frame(0x81, b"cut off")[..9].to_vec()] {
+        let server = server(|deadlines| deadlines.message = limit);
+        let mut client = Client::open(&server, "/echo");
+        let began = Instant::now();
+        client.send(&start);
+        client.closes_with(1008);
+        took(began, limit);
+    }
+}
+
+#[test]
+fn attack_7_fragments_do_not_extend_the_deadline_and_whole_messages_have_their_own() {
+    let limit = Duration::from_millis(500);
+    let server = server(|deadlines| deadlines.message = limit);
+    let mut client = Client::open(&server, "/echo");
+    let mut writer = client.stream.try_clone().unwrap();
+    let began = Instant::now();
+    client.send(&frame(0x01, b"a"));
+    let trickle = thread::spawn(move || {
+        while std::io::Write::write_all(&mut writer, &frame(0x00, b"b")).is_ok()
+            && began.elapsed() < limit * 4
+        {
+            thread::park_timeout(limit / 10);
+        }
+    });
+    let (first, payload) = client.receive();
+    assert_eq!((first, &payload[..2]), (0x88, &b"\x03\xF0"[..]));
+    took(began, limit);
+    drop(client);
+    trickle.join().unwrap();
+
+    let mut client = Client::open(&server, "/echo");
+    for _ in 0..10 {
+        client.send(&frame(0x01, b"a"));
+        thread::park_timeout(limit / 5);
+        client.send(&frame(0x80, b"b"));
+        client.receives_text("ab");
+    }
+}
+
+#[test]
+fn a5_the_idle_timeout_counts_data_messages_and_not_pings() {
+    let limit = Duration::from_millis(400);
+    let server = server(|deadlines| deadlines.idle = Some(limit));
+    let mut client = Client::open(&server, "/echo");
+    for _ in 0..4 {
+        thread::park_timeout(limit / 2);
+        client.send_text("x");
+        client.receives_text("x");
+    }
+    let mut writer = client.stream.try_clone().unwrap();
+    let began = Instant::now();
+    let pings = thread::spawn(move || {
+        while std::io::Write::write_all(&mut writer, &frame(0x89, b"")).is_ok()
+            && began.elapsed() < limit * 4
+        {
+            thread::park_timeout(limit / 10);
+        }
+    });
+    loop {
+        let (first, payload) = client.receive();
+        if first == 0x88 {
+            assert_eq!(payload[..2], 1008_u16.to_be_bytes());
+            break;
+        }
+        assert_eq!(first, 0x8A);
+    }
+    took(began, limit);
+    drop(client);
+    pings.join().unwrap();
+}
+
+#[test]
+fn c32_an_unanswered_close_ends_with_fin() {
+    let limit = Duration::from_millis(400);
+    let server = server(|deadlines| deadlines.close = limit);
+    let mut client = Client::open(&server, "/ws/chat/lobby/");
+    client.send_text("not JSON");
+    client.receives(b"\x88\x02\x03\xF3");
+    let began = Instant::now();
+    client.ends();
+    took(began, limit);
+}
+
+#[test]
+fn a_deadline_of_zero_is_off() {
+    let server = server(|deadlines| {
+        deadlines.ping_interval = Duration::ZERO;
+        deadlines.message = Duration::ZERO;
+        deadlines.linger = Duration::from_millis(50);
+    });
+    let mut client = Client::open(&server, "/echo");
+    client.send(&frame(0x01, b"a"));
+    assert!(client.is_silent_for(Duration::from_millis(400)));
+    client.send(&frame(0x80, b"b"));
+    client.receives_text("ab");
+    client.send(&close_frame(1000, b""));
+    client.receives(b"\x88\x02\x03\xE8");
+    client.ends();
+}
