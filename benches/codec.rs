@@ -82,10 +82,7 @@ fn receive(bencher: Bencher<'_, '_>, size: usize) {
 #[divan::bench(args = SIZES)]
 fn receive_by_tungstenite(bencher: Bencher<'_, '_>, size: usize) {
     let batch = frames(size);
-    let stream = Repeated {
-        batch,
-        position: 0,
-    };
+    let stream = Repeated { batch, position: 0 };
     let mut socket = WebSocket::from_raw_socket(stream, PeerRole::Server, None);
     bencher.counter(BytesCount::new(16 * size)).bench_local(|| {
         for _ in 0..16 {

@@ -184,6 +184,7 @@ impl Server {
             max_connections: self.max_connections,
             drain_timeout: self.drain_timeout,
             loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
+            websockets: AtomicIsize::new(0),
             congestion: Congestion::default(),
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
@@ -245,6 +246,8 @@ struct Shared {
     drain_timeout: Duration,
     /// How many connections each worker has.
     loads: Vec<AtomicIsize>,
+    /// How many of those are WebSockets, of all workers together.
+    websockets: AtomicIsize,
     congestion: Congestion,
     draining: AtomicBool,
     shutdown: Shutdown,

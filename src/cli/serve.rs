@@ -1,8 +1,9 @@
 //! `frameloop serve`: binds, tells where, serves, and drains on a signal.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
 use super::arguments::Serve;
@@ -40,6 +41,14 @@ async fn run(arguments: &Serve) -> Exit {
         .with_workers(arguments.workers())
         .with_max_connections(max_connections)
         .with_drain_timeout(arguments.deadlines.drain_timeout);
+    // Before anybody is told where: from then on a signal means a drain.
+    let signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!("cannot listen for signals: {error}");
+            return Exit::Failed;
+        }
+    };
     if let Ok(addresses) = server.local_addresses() {
         // Whoever closed standard output does not want to know.
         let _ = print_endpoints(&addresses);
@@ -47,7 +56,7 @@ async fn run(arguments: &Serve) -> Exit {
     let shutdown = server.shutdown();
     let served = tokio::select! {
         served = server.serve(app::router()) => served,
-        Err(error) = stop_on_signals(shutdown) => Err(error),
+        never = signals.stop(shutdown) => match never {},
     };
     match served {
         Ok(()) => Exit::Done,
@@ -134,20 +143,34 @@ fn print_endpoints(addresses: &[ListenAddress]) -> io::Result<()> {
     out.flush()
 }
 
-/// Drains on the first SIGTERM or SIGINT, cuts on the second. Ends with an error only.
-async fn stop_on_signals(shutdown: Shutdown) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut stop = async || {
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Drains on the first, cuts on the second.
+    async fn stop(mut self, shutdown: Shutdown) -> Infallible {
+        self.next().await;
+        tracing::info!("stopping: clients are sent a Close; once more stops at once");
+        shutdown.drain();
+        self.next().await;
+        shutdown.cut();
+        std::future::pending().await
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    stop().await;
-    tracing::info!("stopping: clients are sent a Close; once more stops at once");
-    shutdown.drain();
-    stop().await;
-    shutdown.cut();
-    std::future::pending().await
+    }
 }

@@ -82,11 +82,6 @@ impl FrameLoopHandle {
         Arc::clone(&self.0.borrow().context.mailbox)
     }
 
-    /// How many connections there are.
-    pub(crate) fn connections(&self) -> usize {
-        self.0.borrow().entries.len()
-    }
-
     /// Ends all connections now.
     pub(crate) fn cut(&self) {
         self.0.borrow_mut().cut();

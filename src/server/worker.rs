@@ -52,6 +52,7 @@ impl Worker {
             let shared = Arc::clone(&shared);
             Box::new(move |difference| {
                 shared.loads[index].fetch_add(difference, Ordering::Relaxed);
+                shared.websockets.fetch_add(difference, Ordering::Relaxed);
             })
         })?;
         let site = Rc::new(site(&shared, &frame_loop));
@@ -101,7 +102,7 @@ impl Worker {
         shared.draining.store(true, Ordering::Relaxed);
         tokio::select! {
             result = &mut looping => result??,
-            () = drain(&frame_loop, shared.drain_timeout) => {}
+            () = drain(&frame_loop, &shared) => {}
             () = shared.shutdown.reached(Stage::Cut) => {}
         }
         frame_loop.cut();
@@ -109,17 +110,18 @@ impl Worker {
     }
 }
 
-/// Sends every client a Close, and waits until all are gone or time is up.
-async fn drain(frame_loop: &FrameLoopHandle, deadline: Duration) {
+/// Sends this worker's clients a Close, and waits until those of all workers are gone, or time is
+/// up: as long as any worker serves, all answer requests, with 503.
+async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared) {
     const LOOK_AGAIN: Duration = Duration::from_millis(5);
     frame_loop.mailbox().close_all(CloseCode::Away);
     let emptied = async {
-        while frame_loop.connections() > 0 {
+        while shared.websockets.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
     // Who is left after the deadline is cut.
-    let _ = tokio::time::timeout(deadline, emptied).await;
+    let _ = tokio::time::timeout(shared.drain_timeout, emptied).await;
 }
 
 fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle) -> Site {
