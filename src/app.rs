@@ -3,7 +3,8 @@
 use crate::handlers::broadcast::Broadcast;
 use crate::handlers::channels_chat::ChatConsumer;
 use crate::handlers::connection_manager::Client;
-use crate::handlers::echo;
+use crate::handlers::echo::echo;
+use crate::handlers::tutorial_echo::tutorial_echo;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
 use crate::rooms::Rooms;
@@ -53,9 +54,9 @@ pub fn router() -> Router {
     let topic_rooms = topics.clone();
     Router::new()
         .page("/", |_| Page::text(listing()))
-        .endpoint("/", any_subprotocol(Endpoint::new(|_| echo::echo)))
-        .endpoint("/echo", any_subprotocol(Endpoint::new(|_| echo::echo)))
-        .websocket("/ws", |_| echo::tutorial)
+        .endpoint("/", any_subprotocol(Endpoint::new(|_| echo)))
+        .endpoint("/echo", any_subprotocol(Endpoint::new(|_| echo)))
+        .websocket("/ws", |_| tutorial_echo)
         .endpoint(
             "/ws/{client_id}",
             Endpoint::refusing(move |request| Client::new(&clients, request.param("client_id"))),

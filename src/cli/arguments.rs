@@ -150,6 +150,16 @@ pub(super) struct LimitArguments {
         default_value = "1024"
     )]
     max_queue_messages: usize,
+
+    /// Octets of fan-out that may wait for a client before nothing more is read from it
+    #[arg(long, env = "FRAMELOOP_HIGH_WATER_MARK", value_name = "SIZE", value_parser = size,
+          default_value = "64KiB")]
+    high_water_mark: usize,
+
+    /// Octets to read on for the client's FIN after ours
+    #[arg(long, env = "FRAMELOOP_LINGER_SIZE", value_name = "SIZE", value_parser = size,
+          default_value = "1MiB")]
+    linger_size: usize,
 }
 
 #[derive(Args, Debug)]
@@ -260,6 +270,8 @@ impl Serve {
                 max_octets: limits.max_queue_size,
                 max_messages: limits.max_queue_messages,
             },
+            high_water_mark: limits.high_water_mark,
+            linger_size: limits.linger_size,
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(super) now: Tick,
     pub(super) deadlines: DeadlineTicks,
     pub(super) slow_consumer: SlowConsumer,
+    pub(super) high_water_mark: usize,
+    pub(super) linger_size: usize,
     pub(super) mailbox: Arc<Mailbox>,
 }
 
@@ -137,10 +139,6 @@ enum Reading {
 
 /// How a panic of the handler is told to the peer.
 const INTERNAL_ERROR: (CloseCode, &str) = (CloseCode::Error, "internal error");
-/// Octets that a lingering connection reads at most.
-const LINGER_OCTETS: usize = 1 << 20;
-/// Unsent fan-out beyond which nothing more is read from its receiver.
-const HIGH_WATER: usize = 64 << 10;
 
 impl<H: Handler> Connection<H> {
     pub(crate) fn new(handler: H, settings: &Settings) -> Connection<H> {
@@ -283,7 +281,7 @@ impl<H: Handler> Connection<H> {
                     if stream.shutdown_write().is_err() || !linger {
                         return Progress::Over(why);
                     }
-                    let allowance = self.linger_allowance(why);
+                    let allowance = self.linger_allowance(why, context.linger_size);
                     self.phase = Phase::Lingering { why, allowance };
                     self.since = context.now;
                 }
@@ -305,12 +303,12 @@ impl<H: Handler> Connection<H> {
 
     /// Octets to read after our FIN. Whoever sends a message that is too big is most often still
     /// sending it, and would lose our Close to a reset.
-    fn linger_allowance(&self, why: Disconnect) -> usize {
+    fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> usize {
         match why {
             Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig) => {
-                LINGER_OCTETS.saturating_add(self.receiver.limits().max_message_size)
+                linger_size.saturating_add(self.receiver.limits().max_message_size)
             }
-            _ => LINGER_OCTETS,
+            _ => linger_size,
         }
     }
 
@@ -345,7 +343,7 @@ impl<H: Handler> Connection<H> {
             self.since = context.now;
         }
         if let Phase::Open = self.phase {
-            if self.backlog.has_replies() || self.backlog.octets() > HIGH_WATER {
+            if self.backlog.has_replies() || self.backlog.octets() > context.high_water_mark {
                 return Ok(Progress::Waiting);
             }
             match self.read(key, stream, context)? {

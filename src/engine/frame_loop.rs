@@ -168,6 +168,8 @@ impl FrameLoop {
                 now: clock.now(),
                 deadlines,
                 slow_consumer: settings.slow_consumer,
+                high_water_mark: settings.high_water_mark,
+                linger_size: settings.linger_size,
                 mailbox: Arc::new(Mailbox::new(waker, congestion)),
             },
             clock,

@@ -29,7 +29,7 @@ pub use socket::Socket;
 use crate::protocol::Limits;
 
 /// What holds for every connection of a server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How large frames and messages may be.
     pub limits: Limits,
@@ -37,6 +37,25 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// When a receiver of fan-out is too slow.
     pub slow_consumer: SlowConsumer,
+    /// Octets of fan-out that may wait for a client before nothing more is read from it. While a
+    /// reply waits, nothing is read at all.
+    pub high_water_mark: usize,
+    /// Octets that are read on after our FIN, at most; to a client that was sending a message too
+    /// big, that message's limit is added.
+    pub linger_size: usize,
+}
+
+impl Default for Settings {
+    /// Limits, deadlines and bounds of their own; 64 KiB; 1 MiB.
+    fn default() -> Settings {
+        Settings {
+            limits: Limits::default(),
+            deadlines: Deadlines::default(),
+            slow_consumer: SlowConsumer::default(),
+            high_water_mark: 64 << 10,
+            linger_size: 1 << 20,
+        }
+    }
 }
 
 /// The bound on what waits for one receiver of fan-out. Beyond it the queue is dropped and the

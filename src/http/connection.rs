@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::Response;
 use hyper::server::conn::http1;
@@ -65,10 +64,10 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
         },
         // It pipelined requests and took none of the responses, which hyper still holds.
         Ok(Some(_)) => {}
-        Ok(None) => linger(stream, site.settings.deadlines.linger).await,
+        Ok(None) => linger(stream, &site.settings).await,
         Err(error) => {
             log::bad_request(&error);
-            linger(stream, site.settings.deadlines.linger).await;
+            linger(stream, &site.settings).await;
         }
     }
 }
@@ -98,13 +97,12 @@ fn encode(response: &Response<()>) -> Vec<u8> {
 
 /// Sends FIN and reads on until the client's, for a while: closing with unread input would reset
 /// the connection, and the client would lose the response.
-async fn linger(mut stream: Stream, deadline: Duration) {
-    const MAX_OCTETS: usize = 1 << 20;
+async fn linger(mut stream: Stream, settings: &Settings) {
     let discard = async {
         stream.shutdown().await?;
         let mut scratch = [0; 4 << 10];
         let mut discarded = 0;
-        while discarded < MAX_OCTETS {
+        while discarded < settings.linger_size {
             match stream.read(&mut scratch).await? {
                 0 => break,
                 octets => discarded += octets,
@@ -113,5 +111,5 @@ async fn linger(mut stream: Stream, deadline: Duration) {
         Ok::<(), std::io::Error>(())
     };
     // Whether it ended well makes no difference: the stream is dropped.
-    let _ = tokio::time::timeout(deadline, discard).await;
+    let _ = tokio::time::timeout(settings.deadlines.linger, discard).await;
 }

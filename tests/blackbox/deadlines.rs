@@ -145,7 +145,7 @@ fn a5_the_idle_timeout_counts_data_messages_and_not_pings() {
 }
 
 #[test]
-fn c32_an_unanswered_close_ends_with_fin() {
+fn c32_c37_an_unanswered_close_ends_with_fin() {
     let limit = Duration::from_millis(400);
     let server = server(|deadlines| deadlines.close = limit);
     let mut client = Client::open(&server, "/ws/chat/lobby/");

@@ -1,0 +1,12 @@
+//! The echo of the FastAPI and aiohttp tutorials.
+
+use crate::engine::WebSocket;
+use crate::protocol::Message;
+
+/// Sends `Echo: ` and the text. Binary messages are passed over, as aiohttp's tutorial does;
+/// FastAPI's would crash.
+pub(crate) fn tutorial_echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
+    if let Message::Text(text) = message {
+        socket.send(Message::Text(&format!("Echo: {text}")));
+    }
+}
