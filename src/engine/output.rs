@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::backlog::Backlog;
 use crate::protocol;
+use crate::protocol::frame::EncodedHeader;
 
 /// Gathers the frames that one event's messages are answered with. Small payloads are copied
 /// into the thread's buffer, large ones are written from where they are; what the socket does not
@@ -89,8 +90,8 @@ impl<'a> Output<'a> {
 
 impl protocol::Output for Output<'_> {
     #[inline]
-    fn frame(&mut self, header: &[u8], payload: &[u8]) {
-        self.buffer.extend_from_slice(header);
+    fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
+        header.append_to(self.buffer);
         if payload.len() >= Self::LARGE {
             self.write(payload);
         } else {

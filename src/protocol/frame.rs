@@ -169,6 +169,18 @@ pub struct EncodedHeader {
     length: u8,
 }
 
+impl EncodedHeader {
+    /// Appends the header to a buffer.
+    #[inline]
+    pub fn append_to(&self, buffer: &mut Vec<u8>) {
+        // All 14 octets, and then without those too many: a copy of a fixed size is two
+        // instructions, one of a varying size a call.
+        let end = buffer.len().saturating_add(usize::from(self.length));
+        buffer.extend_from_slice(&self.octets);
+        buffer.truncate(end);
+    }
+}
+
 impl AsRef<[u8]> for EncodedHeader {
     #[inline]
     fn as_ref(&self) -> &[u8] {

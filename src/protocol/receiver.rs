@@ -208,36 +208,27 @@ impl Receiver {
         let Reading::Header { octets, length } = &mut self.reading else {
             return Ok(None);
         };
+        let held = usize::from(*length);
+        let begun = match held {
+            0 => &**input,
+            _ => keep_header(octets, length, input),
+        };
         let expected = Expectation {
             role: self.role,
             fragmented: self.fragmented.is_some(),
             assembled: self.assembly.as_ref().map_or(0, |assembly| assembly.len()),
             limits: self.limits,
         };
-        let held = usize::from(*length);
-        if held == 0 {
-            match FrameHeader::decode(input, &expected) {
-                Ok(Some((header, taken))) => {
-                    take(input, taken);
-                    return Ok(Some(header));
-                }
-                Ok(None) => {}
-                Err(error) => return Err(self.fail(error)),
-            }
-        }
-        let mut available = held;
-        for (place, octet) in octets.iter_mut().skip(held).zip(input.iter()) {
-            *place = *octet;
-            available = available.saturating_add(1);
-        }
-        match FrameHeader::decode(octets.get(..available).unwrap_or_default(), &expected) {
+        match FrameHeader::decode(begun, &expected) {
             Ok(Some((header, taken))) => {
                 *length = 0;
                 take(input, taken.saturating_sub(held));
                 Ok(Some(header))
             }
             Ok(None) => {
-                *length = u8::try_from(available).unwrap_or_default();
+                if held == 0 {
+                    keep_header(octets, length, input);
+                }
                 *input = &mut [];
                 Ok(None)
             }
@@ -392,6 +383,20 @@ fn control_message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, Protoc
         OpCode::Pong => Message::Pong(payload),
         _ => Message::Close(CloseFrame::decode(payload)?),
     })
+}
+
+/// Appends what the input has of a header to the first `length` octets of it, and gives all.
+#[cold]
+fn keep_header<'a>(
+    octets: &'a mut [u8; FrameHeader::MAX_LENGTH],
+    length: &mut u8,
+    input: &[u8],
+) -> &'a [u8] {
+    for (place, octet) in octets.iter_mut().skip(usize::from(*length)).zip(input) {
+        *place = *octet;
+        *length = length.saturating_add(1);
+    }
+    octets.get(..usize::from(*length)).unwrap_or_default()
 }
 
 /// How far into its frame's payload the next octet is.

@@ -11,19 +11,19 @@
 //!
 //! At most one Close is ever sent, and nothing after it (§5.5.1).
 
+use super::frame::EncodedHeader;
 use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
 
 /// Where encoded frames go.
 pub trait Output {
     /// Takes one frame: its header and its payload, to be sent in this order.
-    fn frame(&mut self, header: &[u8], payload: &[u8]);
+    fn frame(&mut self, header: EncodedHeader, payload: &[u8]);
 }
 
 impl Output for Vec<u8> {
     #[inline]
-    fn frame(&mut self, header: &[u8], payload: &[u8]) {
-        self.reserve(header.len().saturating_add(payload.len()));
-        self.extend_from_slice(header);
+    fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
+        header.append_to(self);
         self.extend_from_slice(payload);
     }
 }
@@ -85,7 +85,7 @@ impl Sender {
                     true => payload.get(..125).unwrap_or(payload),
                     false => payload,
                 };
-                output.frame(encode(opcode, payload.len()).as_ref(), payload);
+                output.frame(encode(opcode, payload.len()), payload);
             }
             None => {
                 if let Message::Close(frame) = message {
@@ -134,7 +134,7 @@ pub fn encode_message(message: Message<'_>, output: &mut impl Output) {
 }
 
 #[inline]
-fn encode(opcode: OpCode, payload_length: usize) -> super::frame::EncodedHeader {
+fn encode(opcode: OpCode, payload_length: usize) -> EncodedHeader {
     FrameHeader {
         fin: true,
         opcode,
@@ -146,7 +146,7 @@ fn encode(opcode: OpCode, payload_length: usize) -> super::frame::EncodedHeader 
 
 fn put_close(frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
     let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
-    output.frame(encode(OpCode::Close, payload.len()).as_ref(), &payload);
+    output.frame(encode(OpCode::Close, payload.len()), &payload);
 }
 
 #[cfg(test)]
