@@ -271,6 +271,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Goes as far as an ending connection can go for now.
+    #[cold]
     fn settle(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
         loop {
             match self.phase {
@@ -346,15 +347,14 @@ impl<H: Handler> Connection<H> {
             if self.backlog.has_replies() || self.backlog.octets() > context.high_water_mark {
                 return Ok(Progress::Waiting);
             }
-            match self.read(key, stream, context)? {
-                Reading::EndOfStream => {
+            match (self.read(key, stream, context)?, self.phase) {
+                (Reading::Drained, Phase::Open) => return Ok(self.wait()),
+                (Reading::Full, Phase::Open) => return Ok(Progress::MoreToRead),
+                (Reading::EndOfStream, _) => {
                     let why = Disconnect::EndOfStream;
                     self.phase = Phase::Draining { why, linger: false };
                 }
-                Reading::Full if matches!(self.phase, Phase::Open) => {
-                    return Ok(Progress::MoreToRead);
-                }
-                Reading::Full | Reading::Drained => {}
+                (Reading::Drained | Reading::Full, _) => {}
             }
         }
         Ok(self.settle(stream, context))

@@ -106,6 +106,9 @@ impl Receiver {
         loop {
             match self.reading {
                 Reading::Header { .. } => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
                     let Some(header) = self.receive_header(input)? else {
                         return Ok(None);
                     };
