@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn frameloop(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
@@ -263,13 +263,55 @@ fn a_signal_sends_1001_and_ends_with_0() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let arguments = ["--listen", "127.0.0.1:0", "--drain-timeout", "1h"];
-    let served = Served::start(&mut frameloop(&arguments));
-    let mut silent = served.open();
-    served.signal("TERM");
-    let mut close = [0; 4];
-    silent.read_exact(&mut close).unwrap();
-    served.signal("TERM");
-    assert_eq!(served.ended().0, Some(0));
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        let served = Served::start(&mut frameloop(&arguments));
+        let mut silent = served.open();
+        served.signal(first);
+        let mut close = [0; 4];
+        silent.read_exact(&mut close).unwrap();
+        served.signal(second);
+        assert_eq!(served.ended().0, Some(0), "{first}, {second}");
+    }
+}
+
+#[test]
+fn a_unix_socket_in_use_exits_with_3() {
+    let path = std::env::temp_dir().join(format!("frameloop-{}-live.sock", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    let first = Served::start(&mut frameloop(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        &unix,
+    ]));
+    let (code, _, message) = run(&mut frameloop(&["--listen", &unix]));
+    assert_eq!(code, Some(3), "{message}");
+    assert!(message.contains("in use"), "{message}");
+    // The first one serves there as before.
+    let mut stream = UnixStream::connect(&path).unwrap();
+    upgrade(&mut stream);
+    echo(&mut stream);
+    drop(stream);
+    first.signal("TERM");
+    assert_eq!(first.ended().0, Some(0));
+}
+
+#[test]
+fn settings_are_printed_whole_or_it_says_why_not() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut child = frameloop(&["--print-config"])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut message = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    stderr.read_to_string(&mut message).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(message.starts_with("frameloop: cannot print"), "{message}");
 }
 
 #[test]
@@ -371,6 +413,62 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     });
     assert!(is_served);
     echo(&mut first);
+}
+
+/// Attack 34, C26, C27 and fault 1: whoever resets its connection, at whichever octet, leaves
+/// nothing behind and is not worth a line.
+#[test]
+fn attack_34_resets_at_every_octet_leave_no_descriptor_and_no_line() {
+    let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
+    let mut bystander = served.open();
+    let request = b"GET /broadcast HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                    Sec-WebSocket-Version: 13\r\n\r\n";
+    let session = [
+        &request[..],
+        b"\x81\x82\0\0\0\0hi",
+        b"\x01\x81\0\0\0\0a",
+        b"\x89\x80\0\0\0\0",
+        b"\x80\x81\0\0\0\0b",
+        b"\x88\x82\0\0\0\0\x03\xE8",
+    ]
+    .concat();
+    let before = descriptors(served.child.id());
+    for length in 0..=session.len() {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        stream.write_all(&session[..length]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        if length % 50 == 0 {
+            echo(&mut bystander);
+        }
+    }
+    // They are accepted in order: all of them before this one.
+    echo(&mut served.open());
+    let began = Instant::now();
+    while descriptors(served.child.id()) > before {
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{} descriptors, {before} before",
+            descriptors(served.child.id())
+        );
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    println!("attack 34: all freed after {:?}", began.elapsed());
+    echo(&mut bystander);
+    drop(bystander);
+    served.signal("TERM");
+    let (code, log) = served.ended();
+    assert_eq!(code, Some(0));
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(log.contains("stopping"), "{log}");
+}
+
+/// How many descriptors a process has open.
+fn descriptors(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .count()
 }
 
 /// CPU time of a process in ticks, from its user and system time.

@@ -5,6 +5,7 @@ mod logs;
 mod serve;
 mod values;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use arguments::{Cli, Command};
@@ -52,14 +53,18 @@ pub fn run() -> ExitCode {
         None => (cli.serve, Some(&matches)),
     };
     if arguments.print_config {
-        if let Some(matches) = matches {
-            let max_open_files = serve::raise_open_files();
-            print!(
-                "{}",
-                arguments::effective(&arguments, matches, max_open_files)
-            );
-        }
-        return Exit::Done.into();
+        let max_open_files = serve::raise_open_files();
+        let settings = matches
+            .map(|matches| arguments::effective(&arguments, matches, max_open_files))
+            .unwrap_or_default();
+        // `print!` would panic where standard output is closed or full.
+        return match io::stdout().write_all(settings.as_bytes()) {
+            Ok(()) => Exit::Done.into(),
+            Err(error) => {
+                eprintln!("frameloop: cannot print the settings: {error}");
+                Exit::Failed.into()
+            }
+        };
     }
     serve::serve(&arguments).into()
 }

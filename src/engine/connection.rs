@@ -82,8 +82,8 @@ pub(crate) trait Drive {
     /// Looks at the deadlines; the peer was last heard `silence` ago.
     fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress;
 
-    /// The connection is over.
-    fn closed(&mut self, why: &Disconnect);
+    /// The connection is over, and its handler goes with it.
+    fn closed(self: Box<Self>, why: &Disconnect);
 }
 
 /// What is to be done with a connection next.
@@ -466,6 +466,12 @@ impl<H: Handler> Drive for Connection<H> {
                 return Progress::Over(why);
             }
             _ if !self.backlog.is_empty() && waited >= deadlines.write_stall => {
+                // A socket tells of room when a third of its buffer is free, which a slow reader
+                // may take longer for: whoever takes something is not stalled.
+                if matches!(self.backlog.write_to(stream), Ok(1..)) {
+                    self.since = now;
+                    return Progress::MoreToRead;
+                }
                 let why = Disconnect::TimedOut(Timeout::WriteStall);
                 log::failed(&why, &stream.peer_address());
                 return Progress::Over(why);
@@ -497,9 +503,11 @@ impl<H: Handler> Drive for Connection<H> {
         }
     }
 
-    fn closed(&mut self, why: &Disconnect) {
-        let handler = &mut self.handler;
+    fn closed(self: Box<Self>, why: &Disconnect) {
+        let mut handler = self.handler;
         let _ = panic::catch_unwind(AssertUnwindSafe(|| handler.closed(why)));
+        // One by one: a panic while another unwinds would abort the process.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(handler)));
     }
 }
 

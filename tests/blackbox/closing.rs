@@ -1,12 +1,13 @@
 //! The closing handshake, RFC 6455 §5.5.1 and §7: every way in which it can begin and end.
 
+use std::io::{Read, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frameloop::Settings;
 use frameloop::engine::Deadlines;
 
-use crate::client::{Client, close_frame, frame, reply};
+use crate::client::{Client, PATIENCE, close_frame, frame, reply};
 use crate::server::TestServer;
 
 fn echo() -> Client {
@@ -122,9 +123,8 @@ fn c20_cut_at_every_octet_the_answers_are_the_same() {
         for cut in 1..sent.len() {
             println!("{name}, cut at {cut}");
             let mut client = echo();
-            client.send(&sent[..cut]);
-            // After a Close the server may have ended already; it reads on, so this arrives.
-            client.send(&sent[cut..]);
+            // After a Close the server may have ended already; it reads on, so the rest arrives.
+            client.send_cut(&sent, cut);
             client.receives(&received);
             client.ends();
         }
@@ -203,7 +203,7 @@ fn c16_a_large_echo_is_whole_before_the_close_though_the_client_reads_late() {
     let mut client = echo();
     let mut writer = client.stream.try_clone().unwrap();
     let sent = [frame(0x81, &payload), close_frame(1000, b"bye")].concat();
-    let writer = thread::spawn(move || std::io::Write::write_all(&mut writer, &sent).unwrap());
+    let writer = thread::spawn(move || writer.write_all(&sent).unwrap());
     // Nothing is read until all is sent: the server holds the echo, and not more.
     writer.join().unwrap();
     client.receives(&reply(0x81, &payload));
@@ -262,14 +262,15 @@ fn c28_whoever_never_finishes_is_let_go_after_the_linger() {
     client.send(&close_frame(1000, b""));
     client.receives(b"\x88\x02\x03\xE8");
     // FIN has come, and ours does not go out; what is sent into the closed connection is
-    // answered with RST in the end.
-    assert_eq!(
-        std::io::Read::read(&mut client.stream, &mut [0]).unwrap(),
-        0
-    );
-    let broke =
-        (0..1_000_000).any(|_| std::io::Write::write_all(&mut client.stream, &[0; 64]).is_err());
-    assert!(broke, "the connection was kept");
+    // answered with RST in the end. It is far less than what may come after a Close.
+    assert_eq!(client.stream.read(&mut [0]).unwrap(), 0);
+    let began = Instant::now();
+    while client.stream.write_all(&[0]).is_ok() {
+        assert!(began.elapsed() < PATIENCE, "the connection was kept");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(100), "cut after {took:?}");
 }
 
 /// C29: what comes after a Close is thrown away, but not without end.
@@ -280,11 +281,51 @@ fn c29_whoever_goes_on_sending_after_its_close_is_cut_off() {
     client.receives(b"\x88\x02\x03\xE8");
     let chunk = vec![0; 64 << 10];
     let taken = (0..1_600)
-        .take_while(|_| std::io::Write::write_all(&mut client.stream, &chunk).is_ok())
+        .take_while(|_| client.stream.write_all(&chunk).is_ok())
         .count()
         * chunk.len();
     println!("C29: {taken} octets were taken after the Close, sockets' buffers included");
     assert!(taken < 64 << 20, "{taken} octets were taken");
+}
+
+/// C30: a Close behind echoes that the client does not take waits for them.
+#[test]
+fn c30_what_was_owed_comes_before_the_answer_however_late_it_is_taken() {
+    const MESSAGES: usize = 400;
+    let payload = vec![b'x'; 60_000];
+    let sent = [
+        frame(0x82, &payload).repeat(MESSAGES),
+        close_frame(1000, b"bye"),
+    ]
+    .concat();
+    let mut client = echo();
+    let mut writer = client.stream.try_clone().unwrap();
+    let patience = Duration::from_millis(200);
+    writer.set_write_timeout(Some(patience)).unwrap();
+    let mut taken = 0;
+    while let Ok(octets) = writer.write(&sent[taken..]) {
+        taken += octets;
+        assert_ne!(taken, sent.len(), "the server reads without end");
+    }
+    writer.set_write_timeout(Some(PATIENCE)).unwrap();
+    let writer = thread::spawn(move || writer.write_all(&sent[taken..]).unwrap());
+    for _ in 0..MESSAGES {
+        client.receives(&reply(0x82, &payload));
+    }
+    client.receives(b"\x88\x05\x03\xE8bye");
+    client.ends();
+    writer.join().unwrap();
+}
+
+/// C23: FIN, too, waits for what was owed.
+#[test]
+fn c23_a_large_echo_is_whole_before_fin() {
+    let payload = vec![b'x'; 16 << 20];
+    let mut client = echo();
+    client.send(&frame(0x81, &payload));
+    client.finish();
+    client.receives(&reply(0x81, &payload));
+    client.ends();
 }
 
 /// C38: the Close arrives, though the client is sending a megabyte more.
@@ -302,6 +343,14 @@ fn c38_a_close_reaches_a_client_that_is_still_sending() {
         );
         client.ends();
     }
+}
+
+/// C38: whoever sends a message too big sends all of it before it looks for an answer.
+#[test]
+fn c38_a_close_reaches_a_client_that_sends_a_message_too_big() {
+    let mut client = echo();
+    client.send(&frame(0x82, &vec![0x5A; (16 << 20) + 1]));
+    client.closes_with(1009);
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
+use frameloop::engine::Deadlines;
 use frameloop::handshake::{HandshakeError, Subprotocols};
 use frameloop::{
-    CloseCode, CloseFrame, Disconnect, Endpoint, Handler, Message, Peer, Router, WebSocket,
+    CloseCode, CloseFrame, Disconnect, Endpoint, Handler, Message, Peer, Router, Settings,
+    WebSocket,
 };
 
 use crate::client::{Client, PATIENCE, close_frame, frame, request};
@@ -26,6 +29,7 @@ impl Handler for Reporter {
         match message {
             Message::Text("panic") => panic!("as the test asked for"),
             Message::Text("close") => socket.close(CloseCode::Library(3001), "enough"),
+            Message::Text("flood") => socket.send(Message::Binary(&vec![0; 64 << 20])),
             _ => {}
         }
     }
@@ -36,10 +40,23 @@ impl Handler for Reporter {
 }
 
 fn reporting() -> (TestServer, Receiver<String>) {
+    reporting_with(Settings::default())
+}
+
+fn reporting_with(settings: Settings) -> (TestServer, Receiver<String>) {
     let (sender, reports) = mpsc::channel();
     let sender = Mutex::new(sender);
     let router = Router::new().websocket("/", move |_| Reporter(sender.lock().unwrap().clone()));
-    (TestServer::serving(router, |server| server), reports)
+    let server = TestServer::serving(router, |server| server.with_settings(settings));
+    (server, reports)
+}
+
+/// The one report of the end.
+#[track_caller]
+fn end(reports: &Receiver<String>) -> String {
+    std::iter::from_fn(|| reports.recv_timeout(PATIENCE).ok())
+        .find(|report| report.starts_with("closed"))
+        .unwrap()
 }
 
 #[track_caller]
@@ -81,7 +98,7 @@ fn a_handler_is_opened_called_and_closed_once() {
 #[test]
 fn each_end_of_a_connection_is_told_apart() {
     type Act = fn(&mut Client);
-    let cases: [(&str, Act); 6] = [
+    let cases: [(&str, Act); 8] = [
         // What was not read makes the kernel reset the connection.
         ("closed 1006 connection broke: connection reset", |client| {
             client.send(&frame(0x89, b"answered, but not read"));
@@ -93,6 +110,14 @@ fn each_end_of_a_connection_is_told_apart() {
         }),
         ("closed 1006 peer went without a Close", |client| {
             client.finish()
+        }),
+        ("closed 1006 peer went without a Close", |client| {
+            client.send(&close_frame(1000, b"C21: half a Close")[..9]);
+            client.finish();
+        }),
+        ("closed 1006 peer went without a Close", |client| {
+            client.send(&frame(0x01, b"C24: half a message"));
+            client.finish();
         }),
         ("closed 1005 closed by peer", |client| {
             client.send(&frame(0x88, b""))
@@ -114,11 +139,59 @@ fn each_end_of_a_connection_is_told_apart() {
         reports(&log, &["open"]);
         act(&mut client);
         drop(client);
-        let last = std::iter::from_fn(|| log.recv_timeout(PATIENCE).ok())
-            .find(|report| report.starts_with("closed"));
-        assert_eq!(last.as_deref(), Some(expected));
+        assert_eq!(end(&log), expected);
         drop(server);
+        assert!(log.recv().is_err(), "{expected}: nothing more is reported");
     }
+}
+
+#[test]
+fn each_deadline_that_ends_a_connection_is_told_apart() {
+    const SHORT: Duration = Duration::from_millis(100);
+    type Change = fn(&mut Deadlines);
+    type Act = fn(&mut Client);
+    let cases: [(&str, Change, Act); 5] = [
+        (
+            "closed 1006 ping timeout",
+            |deadlines| (deadlines.ping_interval, deadlines.ping_timeout) = (SHORT, SHORT),
+            |_| {},
+        ),
+        (
+            "closed 1006 message not finished",
+            |deadlines| deadlines.message = SHORT,
+            |client| client.send(&frame(0x01, b"and then")),
+        ),
+        (
+            "closed 1006 idle timeout",
+            |deadlines| deadlines.idle = Some(SHORT),
+            |_| {},
+        ),
+        (
+            "closed 1006 close timeout",
+            |deadlines| deadlines.close = SHORT,
+            |client| client.send_text("close"),
+        ),
+        (
+            "closed 1006 write stall",
+            |deadlines| deadlines.write_stall = SHORT,
+            |client| client.send_text("flood"),
+        ),
+    ];
+    for (expected, change, act) in cases {
+        let mut settings = Settings::default();
+        settings.deadlines.linger = SHORT;
+        change(&mut settings.deadlines);
+        let (server, log) = reporting_with(settings);
+        let mut client = Client::open(&server, "/");
+        act(&mut client);
+        assert_eq!(end(&log), expected);
+    }
+    let (server, log) = reporting();
+    let client = Client::open(&server, "/");
+    reports(&log, &["open"]);
+    server.shutdown.cut();
+    assert_eq!(end(&log), "closed 1006 cut at shutdown");
+    drop(client);
 }
 
 #[test]
@@ -158,6 +231,82 @@ fn c31_a_handler_may_close_and_hears_the_answer() {
             "closed 3001 closed by server",
         ],
     );
+}
+
+#[test]
+fn c34_both_codes_of_a_close_that_is_answered_with_another_are_reported() {
+    struct Closes(Sender<Disconnect>);
+    impl Handler for Closes {
+        fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
+            socket.close(CloseCode::Restart, "");
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            self.0.send(*why).unwrap();
+        }
+    }
+    let (sender, ends) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let router = Router::new().websocket("/", move |_| Closes(sender.lock().unwrap().clone()));
+    let server = TestServer::serving(router, |server| server);
+    for (answer, code) in [
+        (close_frame(1001, b"ok"), Some(CloseCode::Away)),
+        (frame(0x88, b""), None),
+    ] {
+        let mut client = Client::open(&server, "/");
+        client.send_text("?");
+        client.receives(b"\x88\x02\x03\xF4");
+        client.send(&answer);
+        client.ends();
+        let expected = Disconnect::ClosedByUs(Some(CloseCode::Restart), code);
+        assert_eq!(ends.recv_timeout(PATIENCE), Ok(expected));
+    }
+}
+
+/// Fault 16: wherever a handler panics, the worker goes on.
+#[test]
+fn c48_a_panic_in_open_closed_or_drop_harms_nobody_else() {
+    struct Panics(Sender<String>, bool);
+    impl Handler for Panics {
+        fn open(&mut self, _: &mut WebSocket<'_>) {
+            assert!(!self.1, "as the test asked for");
+        }
+
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            socket.send(message);
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            self.0.send(format!("closed {} {why}", why.code())).unwrap();
+            panic!("as the test asked for");
+        }
+    }
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("as the test asked for");
+        }
+    }
+    let (sender, log) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let router = Router::new().websocket("/{when}", move |request| {
+        let sender = sender.lock().unwrap().clone();
+        Panics(sender, request.param("when") == "open")
+    });
+    let server = TestServer::serving(router, |server| server.with_workers(1));
+    let mut bystander = Client::open(&server, "/closed");
+    for _ in 0..3 {
+        // The 101 goes out, and then the Close.
+        let mut client = Client::open(&server, "/open");
+        client.closes_with(1011);
+        reports(&log, &["closed 1011 handler panicked"]);
+        let mut client = Client::open(&server, "/closed");
+        client.send(&close_frame(1000, b""));
+        client.receives(b"\x88\x02\x03\xE8");
+        client.ends();
+        reports(&log, &["closed 1000 closed by peer"]);
+    }
+    bystander.send_text("still here");
+    bystander.receives_text("still here");
 }
 
 #[test]

@@ -19,25 +19,29 @@ fn every_length_form_comes_back_in_its_shortest() {
     }
 }
 
-/// The header alone is sent: a rule is broken at its own octet, and no more is waited for.
+/// What is sent ends with the octet that breaks the rule: no more of the frame is waited for.
 #[test]
 fn each_rule_of_framing_fails_at_the_octet_that_breaks_it() {
-    let cases: [(&str, &[u8], u16); 20] = [
-        ("RSV1", b"\xC1", 1002),
+    const CASES: [(&str, &[u8], u16); 26] = [
+        ("attack 12: RSV1", b"\xC1", 1002),
         ("RSV2", b"\xA1", 1002),
         ("RSV3", b"\x91", 1002),
-        ("opcode 3", b"\x83", 1002),
-        ("opcode 7", b"\x87", 1002),
-        ("opcode B", b"\x8B", 1002),
-        ("opcode F", b"\x8F", 1002),
         ("attack 51: not masked", b"\x81\x01", 1002),
-        ("fragmented Ping", b"\x09", 1002),
+        ("not masked, empty", b"\x82\x00", 1002),
+        ("not masked, long", b"\x82\x7F", 1002),
+        ("Ping not masked", b"\x89\x00", 1002),
+        ("attack 11: fragmented Ping", b"\x09", 1002),
         ("fragmented Pong", b"\x0A", 1002),
+        ("fragmented Close", b"\x08", 1002),
         ("attack 11: oversized Ping", b"\x89\xFE", 1002),
-        ("attack 11: oversized Pong", b"\x8A\xFF", 1002),
+        ("oversized Pong", b"\x8A\xFF", 1002),
+        ("attack 11, C6: oversized Close", b"\x88\xFE", 1002),
         ("continuation of nothing", b"\x80", 1002),
         ("continuation of nothing, not the last", b"\x00", 1002),
-        ("16-bit length of 125", b"\x82\xFE\x00\x7D", 1002),
+        ("16-bit length of 0", b"\x81\xFE\0\0", 1002),
+        ("16-bit length of 125", b"\x82\xFE\0\x7D", 1002),
+        ("64-bit length of 0", b"\x81\xFF\0\0\0\0\0\0\0\0", 1002),
+        ("64-bit length of 126", b"\x82\xFF\0\0\0\0\0\0\0\x7E", 1002),
         (
             "64-bit length of 65535",
             b"\x82\xFF\0\0\0\0\0\0\xFF\xFF",
@@ -59,21 +63,74 @@ fn each_rule_of_framing_fails_at_the_octet_that_breaks_it() {
             1009,
         ),
         (
-            "attack 1: reserved opcode and length",
+            "attack 1: length of 2^32 and a bit",
+            b"\x82\xFF\0\0\0\x01\0\0\0\x01",
+            1009,
+        ),
+        (
+            "attack 1: fragmented Pong with a length",
             b"\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
             1002,
         ),
+        (
+            "attack 2: reserved opcode with a length",
+            b"\x8B\xFF\0\0\0\0\x01\0\0\0",
+            1002,
+        ),
     ];
-    for (name, sent, code) in cases {
+    let reserved_opcodes = (0x03..=0x07).chain(0x0B..=0x0F);
+    let reserved_opcodes = reserved_opcodes.flat_map(|opcode| [opcode, 0x80 | opcode]);
+    let reserved_bits = (1..=7).flat_map(|bits| [0x81, 0x02, 0x80, 0x89].map(|it| it | bits << 4));
+    let reserved = reserved_opcodes
+        .chain(reserved_bits)
+        .map(|first| (format!("first octet {first:02X}"), vec![first], 1002));
+    let cases = CASES.map(|(name, broken, code)| (name.to_owned(), broken.to_vec(), code));
+    for (name, broken, code) in cases.into_iter().chain(reserved) {
         println!("{name}");
         let mut client = echo();
-        client.send(sent);
+        client.send(&broken);
+        client.closes_with(code);
+        // What came whole before it, in the same segment, is answered before the Close.
+        let mut client = echo();
+        client.send(&[&frame(0x81, b"ok"), &frame(0x89, b"p"), &*broken].concat());
+        client.receives(b"\x81\x02ok\x8A\x01p");
         client.closes_with(code);
     }
-    for first in [0x81, 0x82, 0x01, 0x02] {
+}
+
+#[test]
+fn only_continuations_may_follow_a_first_fragment() {
+    let begun = frame(0x01, b"a");
+    let ended = frame(0x80, b"b");
+    for (name, before, answers, broken) in [
+        ("a text", begun.clone(), &b""[..], &b"\x81"[..]),
+        ("a binary", begun.clone(), b"", b"\x82"),
+        ("a fragmented text", begun.clone(), b"", b"\x01"),
+        ("a fragmented binary", begun.clone(), b"", b"\x02"),
+        (
+            "a text after a continuation",
+            [&*begun, &frame(0x00, b"b")].concat(),
+            b"",
+            b"\x81",
+        ),
+        (
+            "a text after a Ping",
+            [&*begun, &frame(0x89, b"p")].concat(),
+            b"\x8A\x01p",
+            b"\x81",
+        ),
+        (
+            "a continuation of what has ended",
+            [&*begun, &*ended].concat(),
+            b"\x81\x02ab",
+            b"\x80",
+        ),
+        ("a continuation not masked", begun.clone(), b"", b"\x80\x01"),
+    ] {
+        println!("{name}");
         let mut client = echo();
-        client.send(&frame(0x01, b"a"));
-        client.send(&[first]);
+        client.send(&[&*before, broken].concat());
+        client.receives(answers);
         client.closes_with(1002);
     }
 }
@@ -184,8 +241,7 @@ fn however_a_session_is_cut_the_replies_are_the_same() {
     .concat();
     for cut in 0..=session.len() {
         let mut client = echo();
-        client.send(&session[..cut]);
-        client.send(&session[cut..]);
+        client.send_cut(&session, cut);
         client.receives(&replies);
         client.ends();
     }

@@ -94,6 +94,37 @@ fn a6_limits_are_inclusive_and_count_all_fragments() {
     }
 }
 
+/// Attack 3: there is a limit though nobody set one, and it holds for fragments together.
+#[test]
+fn attack_3_16_mib_in_fragments_pass_and_an_octet_more_does_not() {
+    const FRAGMENT: usize = 1 << 20;
+    let mut client = Client::open(TestServer::shared(), "/echo");
+    let fragment = vec![0xA5; FRAGMENT];
+    let mut begun = frame(0x02, &fragment);
+    begun.extend(frame(0x00, &fragment).repeat(15));
+    client.send(&begun);
+    client.send(&frame(0x80, b""));
+    client.receives(&reply(0x82, &vec![0xA5; 16 * FRAGMENT]));
+    client.send(&begun);
+    // A header for one octet more is enough.
+    client.send(b"\x00\x81");
+    client.closes_with(1009);
+}
+
+/// Attack 10: Pongs that nobody asked for cost nothing and change nothing.
+#[test]
+fn attack_10_a_flood_of_pongs_is_passed_over() {
+    const PONGS: usize = 100_000;
+    let mut client = Client::open(TestServer::shared(), "/echo");
+    let pongs = frame(0x8A, &[b'p'; 125]).repeat(PONGS / 100);
+    client.send(&frame(0x01, b"be"));
+    for _ in 0..100 {
+        client.send(&pongs);
+    }
+    client.send(&frame(0x80, b"fore"));
+    client.receives_text("before");
+}
+
 /// Attack 2: what a header claims is not believed.
 #[test]
 fn attack_2_declared_lengths_reserve_nothing() {

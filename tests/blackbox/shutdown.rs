@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, close_frame};
+use crate::client::{Client, close_frame, frame, reply};
 use crate::server::TestServer;
 
 #[test]
@@ -65,6 +65,7 @@ fn what_was_read_before_the_drain_is_answered_before_the_1001() {
     client.receives(b"\x88\x02\x03\xE9");
     // C33, C34: what comes after our Close is dropped, and any code answers it.
     client.send_text("late");
+    client.send(&frame(0x89, b"late, too"));
     client.send(&close_frame(4000, b"ok"));
     client.ends();
     server.stopped().unwrap();
@@ -97,4 +98,66 @@ fn c36_an_invalid_answer_is_no_second_close() {
     client.send(&close_frame(1005, b""));
     client.ends();
     server.stopped().unwrap();
+}
+
+#[test]
+fn a_large_echo_is_whole_before_the_1001() {
+    let payload = vec![b'x'; 16 << 20];
+    let echo = reply(0x82, &payload);
+    let server = TestServer::with(|server| server);
+    let mut client = Client::open(&server, "/echo");
+    client.send(&frame(0x82, &payload));
+    // The echo begins when the message has been read whole.
+    let (begun, rest) = echo.split_at(10);
+    client.receives(begun);
+    server.shutdown.drain();
+    client.receives(rest);
+    client.receives(b"\x88\x02\x03\xE9");
+    client.send(&close_frame(1001, b""));
+    client.ends();
+    server.stopped().unwrap();
+}
+
+#[test]
+fn what_was_published_before_the_drain_is_delivered_before_the_1001() {
+    const MESSAGES: usize = 500;
+    let server = TestServer::with(|server| server);
+    let mut members: Vec<_> = (0..4)
+        .map(|_| Client::open(&server, "/broadcast/drain"))
+        .collect();
+    let sent: Vec<u8> = (0..MESSAGES)
+        .flat_map(|number| frame(0x81, number.to_string().as_bytes()))
+        .collect();
+    members[0].send(&sent);
+    // Its own copy of the last one shows the publisher that all were read.
+    for number in 0..MESSAGES {
+        members[0].receives_text(&number.to_string());
+    }
+    server.shutdown.drain();
+    for (index, member) in members.iter_mut().enumerate() {
+        for number in (0..MESSAGES).filter(|_| index != 0) {
+            member.receives_text(&number.to_string());
+        }
+        member.receives(b"\x88\x02\x03\xE9");
+        member.send(&close_frame(1001, b""));
+        member.ends();
+    }
+    server.stopped().unwrap();
+}
+
+/// C33: whoever keeps on talking after our Close is not waited for any longer than the silent.
+#[test]
+fn a_client_that_talks_on_instead_of_answering_is_cut_all_the_same() {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    let server = TestServer::with(|server| server.with_drain_timeout(TIMEOUT));
+    let mut client = Client::open(&server, "/echo");
+    let mut writer = client.stream.try_clone().unwrap();
+    server.shutdown.drain();
+    client.receives(b"\x88\x02\x03\xE9");
+    let talk = std::thread::spawn(move || {
+        let words = [frame(0x81, b"and another thing"), frame(0x89, b"p")].concat();
+        while std::io::Write::write_all(&mut writer, &words).is_ok() {}
+    });
+    server.stopped().unwrap();
+    talk.join().unwrap();
 }

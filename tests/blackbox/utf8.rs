@@ -28,8 +28,30 @@ fn attack_52_the_first_bad_octet_fails_an_unfinished_frame() {
         let whole = frame(0x81, &[text, &vec![b' '; 4_096 - text.len()]].concat());
         let header = 8;
         let mut client = echo();
-        client.send(&whole[..header + text.len() - 1]);
-        client.send(&whole[header + text.len() - 1..header + text.len()]);
+        client.send_cut(&whole[..header + text.len()], header + text.len() - 1);
+        client.closes_with(1007);
+        // The same in a fragment that is not the first.
+        let mut later = whole;
+        later[0] = 0x80;
+        let mut client = echo();
+        client.send(&frame(0x01, "fine é".as_bytes()));
+        client.send_cut(&later[..header + text.len()], header + text.len() - 1);
+        client.closes_with(1007);
+    }
+}
+
+/// Large payloads are read another way, straight to where they are put together.
+#[test]
+fn attack_52_the_first_bad_octet_fails_an_unfinished_frame_of_a_megabyte() {
+    for text in BROKEN {
+        let fine = "é".repeat(150_000);
+        let whole = frame(0x81, &[fine.as_bytes(), text, &[b' '; 1 << 20]].concat());
+        let bad = 14 + fine.len() + text.len();
+        let mut client = echo();
+        client.send(&whole[..100_001]);
+        client.send(&whole[100_001..bad - 1]);
+        assert!(client.is_silent_for(std::time::Duration::from_millis(10)));
+        client.send(&whole[bad - 1..bad]);
         client.closes_with(1007);
     }
 }

@@ -1,0 +1,232 @@
+//! Clients that take less than they are sent: bounded, told so, and nobody else's trouble.
+
+use std::io::{ErrorKind, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frameloop::engine::{Deadlines, SlowConsumer};
+use frameloop::{Disconnect, Handler, Message, Router, Settings, WebSocket};
+
+use crate::client::{Client, PATIENCE, close_frame, frame, reply};
+use crate::server::TestServer;
+
+/// Sends until the server takes no more, and says how many octets it took.
+fn send_until_blocked(client: &Client, octets: &[u8]) -> usize {
+    const MOST: usize = 256 << 20;
+    let mut stream = &client.stream;
+    stream
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let mut taken = 0;
+    loop {
+        match stream.write(&octets[taken % octets.len()..]) {
+            Ok(more) => taken += more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error} after {taken}"),
+        }
+        assert!(taken < MOST, "{taken} octets were taken");
+    }
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    taken
+}
+
+/// Attack 8: while its Pongs are not taken, nothing more is read from a client; then it goes on,
+/// and not one Pong is missing.
+#[test]
+fn attack_8_whoever_does_not_take_its_pongs_is_not_read_from() {
+    let server = TestServer::with(|server| server.with_workers(1));
+    let mut client = Client::open(&server, "/echo");
+    let ping = frame(0x89, &[b'p'; 125]);
+    let taken = send_until_blocked(&client, &ping);
+    println!("attack 8: {taken} octets were taken, sockets' buffers included");
+    assert!(taken < 64 << 20);
+    let mut other = Client::open(&server, "/echo");
+    other.send_text("hi");
+    other.receives_text("hi");
+
+    let mut writer = client.stream.try_clone().unwrap();
+    let rest = ping[taken % ping.len()..].to_vec();
+    let writer = thread::spawn(move || writer.write_all(&rest).unwrap());
+    for _ in 0..taken.div_ceil(ping.len()) {
+        client.receives(&reply(0x8A, &[b'p'; 125]));
+    }
+    writer.join().unwrap();
+}
+
+/// Attack 32: a client that takes little is no client that takes nothing.
+#[test]
+fn attack_32_whoever_takes_something_now_and_then_is_not_cut() {
+    const PARTS: usize = 40;
+    let stall = Duration::from_millis(400);
+    let server = TestServer::with(|server| {
+        server.with_settings(Settings {
+            deadlines: Deadlines {
+                write_stall: stall,
+                ..Deadlines::default()
+            },
+            ..Settings::default()
+        })
+    });
+    let mut client = Client::open(&server, "/echo");
+    // More than all sockets' buffers hold.
+    client.send(&frame(0x82, &vec![9; 16 << 20]));
+    client.receives(b"\x82\x7F\0\0\0\0\x01\0\0\0");
+    let mut octets = vec![0; 50_000];
+    let began = Instant::now();
+    for part in 0..PARTS {
+        thread::park_timeout(stall / 8);
+        client
+            .stream
+            .read_exact(&mut octets)
+            .unwrap_or_else(|error| panic!("{error} after {part} parts"));
+    }
+    assert!(began.elapsed() > stall * 3);
+    let mut rest = vec![0; (16 << 20) - PARTS * octets.len()];
+    client.stream.read_exact(&mut rest).unwrap();
+    assert!(rest.iter().all(|octet| *octet == 9));
+}
+
+/// Attack 30: several who do not read, and many who do.
+#[test]
+fn attack_30_those_who_do_not_read_cost_the_others_nothing() {
+    const MESSAGES: usize = 400;
+    let server = TestServer::with(|server| server);
+    let slow: Vec<_> = (0..5)
+        .map(|_| Client::open(&server, "/broadcast/many"))
+        .collect();
+    let readers: Vec<_> = (0..10)
+        .map(|_| Client::open(&server, "/broadcast/many"))
+        .collect();
+    let mut publisher = Client::open(&server, "/broadcast/many");
+    let message = |number: usize| {
+        let mut payload = vec![b'.'; 32 << 10];
+        payload[..8].copy_from_slice(format!("{number:08}").as_bytes());
+        payload
+    };
+    let reading: Vec<_> = readers
+        .into_iter()
+        .map(|mut reader| {
+            thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    assert_eq!(reader.receive(), (0x82, message(number)), "{number}");
+                }
+            })
+        })
+        .collect();
+    for number in 0..MESSAGES {
+        publisher.send(&frame(0x82, &message(number)));
+        assert_eq!(publisher.receive(), (0x82, message(number)));
+    }
+    reading
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    for mut client in slow {
+        // What they did not take in time was dropped: a run without a gap, then the end.
+        let mut number = 0;
+        let mut header = [0; 4];
+        while client.stream.read_exact(&mut header).is_ok() && header[0] == 0x82 {
+            let mut payload = vec![0; 32 << 10];
+            if client.stream.read_exact(&mut payload).is_err() {
+                break;
+            }
+            assert_eq!(payload, message(number));
+            number += 1;
+        }
+        assert!(number < MESSAGES, "nothing was ever too slow");
+    }
+}
+
+/// The bound is on messages, too: many small ones cost more than their octets.
+#[test]
+fn c42_the_number_of_messages_that_wait_is_bounded() {
+    struct Floods(std::sync::mpsc::Sender<Disconnect>);
+    impl Handler for Floods {
+        fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
+            let peer = socket.peer();
+            // The first fills the socket; what follows waits.
+            peer.send(Message::Binary(&vec![0; 16 << 20]));
+            for _ in 0..1_024 {
+                peer.send(Message::Binary(b"x"));
+            }
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            self.0.send(*why).unwrap();
+        }
+    }
+    for (max_messages, expected) in [(1_024, "slow consumer"), (1_025, "")] {
+        let (sender, ends) = std::sync::mpsc::channel();
+        let sender = std::sync::Mutex::new(sender);
+        let router = Router::new().websocket("/", move |_| Floods(sender.lock().unwrap().clone()));
+        let server = TestServer::serving(router, |server| {
+            server.with_settings(Settings {
+                slow_consumer: SlowConsumer {
+                    max_octets: usize::MAX,
+                    max_messages,
+                },
+                ..Settings::default()
+            })
+        });
+        let mut client = Client::open(&server, "/");
+        client.send_text("go");
+        let (_, first) = client.receive();
+        assert_eq!(first.len(), 16 << 20);
+        if expected.is_empty() {
+            for _ in 0..1_024 {
+                client.receives(b"\x82\x01x");
+            }
+            client.send(&close_frame(1000, b""));
+            client.receives(b"\x88\x02\x03\xE8");
+            client.ends();
+            let why = ends.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(why.to_string(), "closed by peer");
+        } else {
+            client.receives(&reply(0x88, &[b"\x03\xF0", expected.as_bytes()].concat()));
+            client.ends();
+            let why = ends.recv_timeout(PATIENCE).unwrap();
+            assert_eq!((why.to_string().as_str(), why.code()), (expected, 1008));
+        }
+    }
+}
+
+/// C40: what waits for a member that closes is dropped, and its Close answered.
+#[test]
+fn c40_what_waits_for_a_member_that_closes_is_dropped() {
+    const MESSAGES: usize = 300;
+    let server = TestServer::with(|server| {
+        server.with_settings(Settings {
+            slow_consumer: SlowConsumer {
+                max_octets: usize::MAX,
+                max_messages: usize::MAX,
+            },
+            // A member that is this far behind is still read from.
+            high_water_mark: usize::MAX,
+            ..Settings::default()
+        })
+    });
+    let mut leaver = Client::open(&server, "/broadcast");
+    let mut publisher = Client::open(&server, "/broadcast");
+    let message = frame(0x82, &[7; 60_000]);
+    for _ in 0..MESSAGES {
+        publisher.send(&message);
+        publisher.receives(&reply(0x82, &[7; 60_000]));
+    }
+    leaver.send(&close_frame(1000, b"bye"));
+    // The publisher and the leaver may be on different workers: when it has left, all know.
+    let mut received = 0;
+    loop {
+        // The first to be read makes room; without the drop all 300 would come.
+        let (first, payload) = leaver.receive();
+        if first == 0x88 {
+            assert_eq!(payload, b"\x03\xE8bye");
+            break;
+        }
+        assert_eq!((first, payload.len()), (0x82, 60_000));
+        received += 1;
+    }
+    leaver.ends();
+    println!("C40: {received} of {MESSAGES} messages came before the answer");
+    assert!(received < MESSAGES, "nothing was dropped");
+    publisher.send_text("still here");
+    publisher.receives_text("still here");
+}
