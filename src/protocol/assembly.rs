@@ -94,7 +94,7 @@ pub struct AssemblyPool {
 
 impl AssemblyPool {
     /// Octets that a pool keeps at most.
-    const MAX_OCTETS: usize = 32 << 20;
+    const MAX_OCTETS: usize = 64 << 20;
 
     pub(super) fn take(&mut self) -> Box<Assembly> {
         let assembly = self.spare.pop().unwrap_or_default();
