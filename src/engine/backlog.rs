@@ -135,7 +135,11 @@ impl Queue {
         while let Some(first) = self.chunks.front_mut() {
             if written < first.octets.len() {
                 self.begun |= written > 0;
+                let before = first.octets.len();
                 first.octets.advance(written);
+                let messages = messages_left(first.messages, first.octets.len(), before);
+                self.messages -= first.messages - messages;
+                first.messages = messages;
                 return;
             }
             written -= first.octets.len();
@@ -145,6 +149,12 @@ impl Queue {
             self.chunks.pop_front();
         }
     }
+}
+
+/// How many of `messages`, which were `total` octets, are in the last `rest` of them: their share,
+/// rounded up.
+pub(super) fn messages_left(messages: usize, rest: usize, total: usize) -> usize {
+    (messages * rest).div_ceil(total.max(1))
 }
 
 #[cfg(test)]
@@ -190,6 +200,18 @@ mod tests {
             }
             assert_eq!(socket.taken, b"abcdefghij");
         }
+    }
+
+    #[test]
+    fn messages_that_have_gone_do_not_count() {
+        let mut backlog = Backlog::default();
+        backlog.push_delivery(Bytes::from(vec![0; 1_000]), 100, false);
+        let mut socket = Narrow {
+            taken: Vec::new(),
+            room: 985,
+        };
+        backlog.write_to(&mut socket).unwrap();
+        assert_eq!((backlog.octets(), backlog.messages()), (15, 2));
     }
 
     #[test]

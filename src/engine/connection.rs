@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, messages_left};
 use super::deadlines::{DeadlineTicks, Tick};
 use super::disconnect::{Disconnect, Timeout};
 use super::handler::{Handler, WebSocket};
@@ -417,6 +417,7 @@ impl<H: Handler> Drive for Connection<H> {
                 Err(error) => return self.broken(&error),
             };
             if written < frames.len() {
+                let messages = messages_left(messages, frames.len() - written, frames.len());
                 self.backlog
                     .push_delivery(rest(written), messages, written > 0);
                 self.since = context.now;

@@ -49,6 +49,10 @@ struct Entry {
     heard: Tick,
     /// When the deadlines are to be looked at next.
     due: Tick,
+    /// The peer sent FIN, or the connection broke: the poller does not tell a second time.
+    hung_up: bool,
+    /// It is among the `ready`.
+    is_ready: bool,
 }
 
 /// A frame loop, shared between the tasks of its thread.
@@ -195,6 +199,8 @@ impl FrameLoop {
                 connection,
                 heard: now,
                 due: now,
+                hung_up: false,
+                is_ready: false,
             })
         });
         match inserted {
@@ -217,7 +223,9 @@ impl FrameLoop {
         self.context.mailbox.attend();
         if self.context.mailbox.is_congested() {
             self.deliver();
-            return Ok(!self.context.mailbox.rest() || self.context.mailbox.is_congested());
+            self.context.mailbox.rest();
+            // The sockets have not been looked at.
+            return Ok(true);
         }
         match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
             Ok(()) => {}
@@ -226,9 +234,7 @@ impl FrameLoop {
         }
         let mut ready = mem::replace(&mut self.ready, mem::take(&mut self.spare));
         for key in ready.drain(..) {
-            self.drive(key, |entry, context| {
-                entry.connection.drive(key, &mut entry.socket, context)
-            });
+            self.drive_socket(key);
         }
         self.spare = ready;
         let mut count = 0;
@@ -236,26 +242,12 @@ impl FrameLoop {
         for event in &events {
             count += 1;
             let index = event.token().0 as u32;
-            let Some((key, _)) = self.entries.at_mut(index) else {
+            let Some((key, entry)) = self.entries.at_mut(index) else {
                 continue;
             };
-            let hung_up = event.is_read_closed() || event.is_error();
-            self.drive(key, |entry, context| {
-                let Entry {
-                    socket,
-                    connection,
-                    heard,
-                    ..
-                } = entry;
-                *heard = context.now;
-                match connection.drive(key, socket, context) {
-                    // The edge of the hang-up has been: nothing will tell of it again.
-                    Progress::Waiting | Progress::Idle if hung_up => {
-                        connection.drive(key, socket, context)
-                    }
-                    progress => progress,
-                }
-            });
+            entry.heard = self.context.now;
+            entry.hung_up |= event.is_read_closed() || event.is_error();
+            self.drive_socket(key);
             if self.context.mailbox.is_full() {
                 self.deliver();
             }
@@ -267,6 +259,21 @@ impl FrameLoop {
         Ok(count > 1 || !self.ready.is_empty() || !rests)
     }
 
+    /// Reads what is there and writes what waits.
+    fn drive_socket(&mut self, key: Key) {
+        let drive = |entry: &mut Entry, context: &mut Context| {
+            entry.is_ready = false;
+            entry.connection.drive(key, &mut entry.socket, context)
+        };
+        self.drive(key, drive);
+        let entry = self.entries.get_mut(key);
+        if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
+            // What it said last may have been for itself, too: that goes out before its end.
+            self.deliver();
+            self.drive(key, drive);
+        }
+    }
+
     /// Does something with a connection, and then what its progress asks for.
     fn drive(&mut self, key: Key, act: impl FnOnce(&mut Entry, &mut Context) -> Progress) {
         let Some(entry) = self.entries.get_mut(key) else {
@@ -274,7 +281,11 @@ impl FrameLoop {
         };
         match act(entry, &mut self.context) {
             Progress::Over(why) => self.end(key, &why),
-            Progress::MoreToRead => self.ready.push(key),
+            Progress::MoreToRead if entry.is_ready => {}
+            Progress::MoreToRead => {
+                entry.is_ready = true;
+                self.ready.push(key);
+            }
             Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
             Progress::Idle => {}
         }

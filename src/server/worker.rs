@@ -61,8 +61,8 @@ impl Worker {
             move |stream: Stream| {
                 let (site, shared) = (Rc::clone(&site), Arc::clone(&shared));
                 tokio::task::spawn_local(async move {
+                    let _place = Place { shared, index };
                     serve_connection(stream, site).await;
-                    shared.loads[index].fetch_sub(1, Ordering::Relaxed);
                 });
             }
         };
@@ -107,6 +107,19 @@ impl Worker {
         }
         frame_loop.cut();
         Ok(())
+    }
+}
+
+/// A connection's place in its worker's load while hyper has it; given back when dropped, also by
+/// a panic.
+struct Place {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -207,6 +207,19 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Next must come FIN, and the server must still be reading. A RST right after FIN cannot be
+    /// told by reading, but what is sent then fails.
+    #[track_caller]
+    pub(crate) fn ends_while_being_read(&mut self) {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty(), "{rest:02X?} before FIN");
+        self.send(&[0]);
+        let error = self.stream.take_error().unwrap();
+        assert!(error.is_none(), "{error:?} after FIN");
+        self.finish();
+    }
+
     /// Whether nothing comes for this long.
     pub(crate) fn is_silent_for(&mut self, duration: Duration) -> bool {
         self.stream.set_read_timeout(Some(duration)).unwrap();

@@ -341,7 +341,7 @@ fn c38_a_close_reaches_a_client_that_is_still_sending() {
             (0x88, &b"\x03\xEA"[..]),
             "attempt {attempt}"
         );
-        client.ends();
+        client.ends_while_being_read();
     }
 }
 

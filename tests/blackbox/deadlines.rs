@@ -110,6 +110,13 @@ fn attack_7_fragments_do_not_extend_the_deadline_and_whole_messages_have_their_o
         client.send(&frame(0x80, b"b"));
         client.receives_text("ab");
     }
+    // The same where each segment ends one message and begins the next.
+    client.send(&frame(0x01, b"a"));
+    for _ in 0..10 {
+        thread::park_timeout(limit / 5);
+        client.send(&[frame(0x80, b"b"), frame(0x01, b"a")].concat());
+        client.receives_text("ab");
+    }
 }
 
 #[test]

@@ -419,3 +419,56 @@ fn a_handler_knows_its_path_query_headers_and_subprotocol() {
     client.send_text("?");
     client.receives_text("/rooms/lobby lobby Some(\"x=1\") \"localhost\" Some(\"a\")");
 }
+
+/// The FIN comes with data that fills exactly what the server reads into, which takes it for a
+/// sign that more is there; nothing tells of the FIN a second time.
+#[test]
+fn c23_fin_is_seen_behind_a_read_that_came_back_full() {
+    struct Blocks(Arc<Mutex<mpsc::Receiver<()>>>);
+    impl Handler for Blocks {
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            if message.is_data() {
+                socket.send(message);
+            }
+            if message == Message::Text("block") {
+                self.0.lock().unwrap().recv().unwrap();
+            }
+        }
+    }
+    let (release, released) = mpsc::channel();
+    let released = Arc::new(Mutex::new(released));
+    let router = Router::new().websocket("/", move |_| Blocks(Arc::clone(&released)));
+    let server = TestServer::serving(router, |server| server.with_workers(1));
+    let mut client = Client::open(&server, "/");
+    let mut blocker = Client::open(&server, "/");
+    let large = frame(0x82, &[7; 20_000]);
+    client.send(&[&frame(0x89, b"p")[..], &large[..200]].concat());
+    client.receives(b"\x8A\x01p");
+    // While the worker is busy, all the rest arrives, FIN included.
+    blocker.send_text("block");
+    assert!(blocker.is_silent_for(std::time::Duration::from_millis(100)));
+    client.send(&[&large[200..], &frame(0x81, b"x")[..]].concat());
+    client.finish();
+    release.send(()).unwrap();
+    client.receives(&crate::client::reply(0x82, &[7; 20_000]));
+    client.receives_text("x");
+    client.ends();
+}
+
+#[test]
+fn a_panic_while_a_handler_is_made_gives_its_place_back() {
+    let router = Router::new()
+        .websocket("/panic", |_| -> fn(&mut WebSocket<'_>, Message<'_>) {
+            panic!("as the test asked for")
+        })
+        .websocket("/", |_| |_: &mut WebSocket<'_>, _: Message<'_>| {});
+    let server = TestServer::serving(router, |server| {
+        server.with_workers(1).with_max_connections(2)
+    });
+    for _ in 0..5 {
+        let mut client = Client::connect(&server);
+        client.send(request("/panic").as_bytes());
+        let _ = client.stream.peek(&mut [0]);
+    }
+    Client::open(&server, "/");
+}

@@ -1,6 +1,8 @@
 //! Clients that take less than they are sent: bounded, told so, and nobody else's trouble.
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,6 +70,8 @@ fn attack_32_whoever_takes_something_now_and_then_is_not_cut() {
         })
     });
     let mut client = Client::open(&server, "/echo");
+    // Else the client's kernel, too, would wait for a good part of a large buffer to be free.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 64 << 10).unwrap();
     // More than all sockets' buffers hold.
     client.send(&frame(0x82, &vec![9; 16 << 20]));
     client.receives(b"\x82\x7F\0\0\0\0\x01\0\0\0");
@@ -139,7 +143,7 @@ fn attack_30_those_who_do_not_read_cost_the_others_nothing() {
 /// The bound is on messages, too: many small ones cost more than their octets.
 #[test]
 fn c42_the_number_of_messages_that_wait_is_bounded() {
-    struct Floods(std::sync::mpsc::Sender<Disconnect>);
+    struct Floods(Sender<Disconnect>);
     impl Handler for Floods {
         fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
             let peer = socket.peer();
@@ -155,8 +159,8 @@ fn c42_the_number_of_messages_that_wait_is_bounded() {
         }
     }
     for (max_messages, expected) in [(1_024, "slow consumer"), (1_025, "")] {
-        let (sender, ends) = std::sync::mpsc::channel();
-        let sender = std::sync::Mutex::new(sender);
+        let (sender, ends) = mpsc::channel();
+        let sender = Mutex::new(sender);
         let router = Router::new().websocket("/", move |_| Floods(sender.lock().unwrap().clone()));
         let server = TestServer::serving(router, |server| {
             server.with_settings(Settings {
@@ -189,6 +193,40 @@ fn c42_the_number_of_messages_that_wait_is_bounded() {
     }
 }
 
+/// C42: whoever cannot be told is reset, so that the kernel keeps nothing for it either.
+#[test]
+fn c42_whoever_still_takes_nothing_after_the_linger_is_reset() {
+    struct Floods(Sender<Disconnect>);
+    impl Handler for Floods {
+        fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
+            for _ in 0..1_000 {
+                socket.peer().send(Message::Binary(&[0; 60_000]));
+            }
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            self.0.send(*why).unwrap();
+        }
+    }
+    let (sender, ends) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let router = Router::new().websocket("/", move |_| Floods(sender.lock().unwrap().clone()));
+    let server = TestServer::serving(router, |server| {
+        server.with_settings(Settings {
+            deadlines: Deadlines {
+                linger: Duration::from_millis(100),
+                ..Deadlines::default()
+            },
+            ..Settings::default()
+        })
+    });
+    let mut client = Client::open(&server, "/");
+    client.send_text("go");
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok(Disconnect::SlowConsumer));
+    let error = client.stream.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
 /// C40: what waits for a member that closes is dropped, and its Close answered.
 #[test]
 fn c40_what_waits_for_a_member_that_closes_is_dropped() {
@@ -212,10 +250,9 @@ fn c40_what_waits_for_a_member_that_closes_is_dropped() {
         publisher.receives(&reply(0x82, &[7; 60_000]));
     }
     leaver.send(&close_frame(1000, b"bye"));
-    // The publisher and the leaver may be on different workers: when it has left, all know.
     let mut received = 0;
     loop {
-        // The first to be read makes room; without the drop all 300 would come.
+        // What the kernel has comes; without the drop all 300 would.
         let (first, payload) = leaver.receive();
         if first == 0x88 {
             assert_eq!(payload, b"\x03\xE8bye");
