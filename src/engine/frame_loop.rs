@@ -215,7 +215,7 @@ impl FrameLoop {
             }
             Err(error) => log::not_adopted(&error),
         }
-        self.deliver();
+        self.deliver_and_wake();
     }
 
     /// Drives whoever is ready, once. Says whether there may be more to do at once.
@@ -256,7 +256,7 @@ impl FrameLoop {
         self.deliver();
         // Where several were ready at once, more have come in the meantime.
         let rests = self.context.mailbox.rest();
-        Ok(count > 1 || !self.ready.is_empty() || !rests)
+        Ok(count > 1 || !self.ready.is_empty() || !self.letters.commands.is_empty() || !rests)
     }
 
     /// Reads what is there and writes what waits.
@@ -291,47 +291,62 @@ impl FrameLoop {
         }
     }
 
-    /// Carries out the mailbox's commands, and those that follow from them.
+    /// Carries out the mailbox's commands, and those that follow from them, up to a number of
+    /// octets: what is left waits for the next turn. In between the sockets are looked at, or a
+    /// member that takes all it is given would seem slow because this worker is.
     fn deliver(&mut self) {
-        while self.context.mailbox.is_filled() {
-            let mut letters = mem::take(&mut self.letters);
-            self.context.mailbox.take(&mut letters);
-            let mut frames = letters.frames.as_slice();
-            let mut next = |length: usize| {
-                let (head, tail) = frames.split_at(length.min(frames.len()));
-                frames = tail;
-                head
-            };
-            for command in letters.commands.drain(..) {
-                match command {
-                    Command::Deliver {
-                        group,
-                        length,
-                        messages,
-                    } => self.deliver_to(&group, next(length), None, messages),
-                    Command::DeliverShared { group, frame } => {
-                        self.deliver_to(&group, &frame, Some(&frame), 1);
-                    }
-                    Command::Send { to, length } => {
-                        let frame = next(length);
-                        self.drive(to, |entry, context| {
-                            let Entry {
-                                socket, connection, ..
-                            } = entry;
-                            connection.deliver(frame, None, 1, socket, context)
-                        });
-                    }
-                    Command::Close { to, frame } => {
-                        let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
-                            code: *code,
-                            reason,
-                        });
-                        self.close(to, frame);
-                    }
-                    Command::CloseAll { code } => self.close_all(code),
+        const OCTETS: usize = 256 << 10;
+        let mut letters = mem::take(&mut self.letters);
+        let mut delivered = 0;
+        while delivered < OCTETS {
+            let Some(command) = letters.commands.pop_front() else {
+                if !self.context.mailbox.is_filled() {
+                    break;
                 }
+                self.context.mailbox.take(&mut letters);
+                continue;
+            };
+            match command {
+                Command::Deliver {
+                    group,
+                    length,
+                    messages,
+                } => {
+                    delivered += length;
+                    self.deliver_to(&group, letters.take_frames(length), None, messages);
+                }
+                Command::DeliverShared { group, frame } => {
+                    delivered += frame.len();
+                    self.deliver_to(&group, &frame, Some(&frame), 1);
+                }
+                Command::Send { to, length } => {
+                    delivered += length;
+                    let frame = letters.take_frames(length);
+                    self.drive(to, |entry, context| {
+                        let Entry {
+                            socket, connection, ..
+                        } = entry;
+                        connection.deliver(frame, None, 1, socket, context)
+                    });
+                }
+                Command::Close { to, frame } => {
+                    let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
+                        code: *code,
+                        reason,
+                    });
+                    self.close(to, frame);
+                }
+                Command::CloseAll { code } => self.close_all(code),
             }
-            self.letters = letters;
+        }
+        self.letters = letters;
+    }
+
+    /// [`FrameLoop::deliver`], outside a turn: what is left makes for one.
+    fn deliver_and_wake(&mut self) {
+        self.deliver();
+        if !self.letters.commands.is_empty() {
+            self.context.mailbox.wake();
         }
     }
 
@@ -405,7 +420,7 @@ impl FrameLoop {
                 connection.tick(silence, socket, context)
             });
         }
-        self.deliver();
+        self.deliver_and_wake();
     }
 
     fn cut(&mut self) {

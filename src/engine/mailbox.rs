@@ -1,6 +1,7 @@
 //! What other threads, and handlers, want a worker to send: one command per worker, never one
 //! per member.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,8 +44,10 @@ impl Congestion {
 /// Commands, and the encoded frames that they are about, back to back.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    pub(super) commands: Vec<Command>,
-    pub(super) frames: Vec<u8>,
+    pub(super) commands: VecDeque<Command>,
+    frames: Vec<u8>,
+    /// Octets of the frames that the commands taken so far were about.
+    taken: usize,
 }
 
 #[derive(Debug)]
@@ -119,6 +122,7 @@ impl Mailbox {
     pub(super) fn take(&self, emptied: &mut Letters) {
         emptied.commands.clear();
         emptied.frames.clear();
+        emptied.taken = 0;
         let mut letters = lock(&self.letters);
         self.filled.store(false, Ordering::SeqCst);
         let octets = self.octets.swap(0, Ordering::Relaxed);
@@ -129,7 +133,7 @@ impl Mailbox {
     pub(super) fn send(&self, to: Key, message: Message<'_>) {
         self.put(|letters| {
             let length = letters.encode(message);
-            letters.commands.push(Command::Send { to, length });
+            letters.commands.push_back(Command::Send { to, length });
             length
         });
     }
@@ -137,7 +141,7 @@ impl Mailbox {
     pub(super) fn close(&self, to: Key, frame: Option<CloseFrame<'_>>) {
         let frame = frame.map(|frame| (frame.code, frame.reason.into()));
         self.put(|letters| {
-            letters.commands.push(Command::Close { to, frame });
+            letters.commands.push_back(Command::Close { to, frame });
             0
         });
     }
@@ -145,7 +149,7 @@ impl Mailbox {
     /// Begins the closing handshake with every connection of this worker.
     pub(crate) fn close_all(&self, code: CloseCode) {
         self.put(|letters| {
-            letters.commands.push(Command::CloseAll { code });
+            letters.commands.push_back(Command::CloseAll { code });
             0
         });
     }
@@ -171,6 +175,13 @@ impl Mailbox {
 }
 
 impl Letters {
+    /// The next `length` octets of the frames.
+    pub(super) fn take_frames(&mut self, length: usize) -> &[u8] {
+        let start = self.taken;
+        self.taken += length;
+        self.frames.get(start..self.taken).unwrap_or_default()
+    }
+
     /// Appends the frame of a message and says how long it is.
     fn encode(&mut self, message: Message<'_>) -> usize {
         let before = self.frames.len();
@@ -246,14 +257,14 @@ impl Group {
         const COALESCED: usize = 64 << 10;
         self.mailbox.put(|letters| {
             if let Some(frame) = &publication.shared {
-                letters.commands.push(Command::DeliverShared {
+                letters.commands.push_back(Command::DeliverShared {
                     group: Arc::clone(self),
                     frame: frame.clone(),
                 });
                 return frame.len();
             }
             let encoded = letters.encode(publication.message);
-            match letters.commands.last_mut() {
+            match letters.commands.back_mut() {
                 Some(Command::Deliver {
                     group,
                     length,
@@ -262,7 +273,7 @@ impl Group {
                     *length += encoded;
                     *messages += 1;
                 }
-                _ => letters.commands.push(Command::Deliver {
+                _ => letters.commands.push_back(Command::Deliver {
                     group: Arc::clone(self),
                     length: encoded,
                     messages: 1,
