@@ -211,8 +211,14 @@ impl<H: Handler> Connection<H> {
         let handled = panic::catch_unwind(AssertUnwindSafe(|| {
             so_far?;
             while let Some(message) = self.receiver.receive(&mut input, &mut context.pool)? {
-                messages += usize::from(message.is_data());
-                closed = dispatch(&mut self.handler, &mut socket, message);
+                if !message.is_data() {
+                    closed = dispatch_control(&mut self.handler, &mut socket, message);
+                    continue;
+                }
+                messages += 1;
+                if socket.sender.is_open() {
+                    self.handler.message(&mut socket, message);
+                } // else only the Close is waited for (§7.1.2)
             }
             Ok(())
         }));
@@ -541,38 +547,33 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// What a message does: control frames are answered, then the handler sees it. Says how the
-/// connection closes if that was a Close.
-#[inline]
-fn dispatch<H: Handler>(
+/// Answers a control frame, and then the handler sees it. Says how the connection closes if that
+/// was a Close.
+fn dispatch_control<H: Handler>(
     handler: &mut H,
     socket: &mut WebSocket<'_>,
     message: Message<'_>,
 ) -> Option<Disconnect> {
-    match message {
-        Message::Close(frame) => {
-            let code = frame.map(|frame| frame.code);
-            let why = if socket.sender.is_close_sent() {
-                Disconnect::ClosedByUs(socket.sender.close_code_sent(), code)
-            } else {
-                // Nobody who closes wants the rest of a room's messages first.
-                socket.output.backlog().drop_deliveries();
-                Disconnect::ClosedByPeer(code)
-            };
-            socket.sender.received_close(frame, &mut socket.output);
-            handler.message(socket, message);
-            return Some(why);
-        }
-        _ if !socket.sender.is_open() => {} // §7.1.2: only the Close is waited for
-        Message::Ping(payload) => {
-            socket.send(Message::Pong(payload)); // §5.5.2
+    let Message::Close(frame) = message else {
+        if socket.sender.is_open() {
+            if let Message::Ping(payload) = message {
+                socket.send(Message::Pong(payload)); // §5.5.2
+            }
             handler.message(socket, message);
         }
-        Message::Text(_) | Message::Binary(_) | Message::Pong(_) => {
-            handler.message(socket, message);
-        }
-    }
-    None
+        return None;
+    };
+    let code = frame.map(|frame| frame.code);
+    let why = if socket.sender.is_close_sent() {
+        Disconnect::ClosedByUs(socket.sender.close_code_sent(), code)
+    } else {
+        // Nobody who closes wants the rest of a room's messages first.
+        socket.output.backlog().drop_deliveries();
+        Disconnect::ClosedByPeer(code)
+    };
+    socket.sender.received_close(frame, &mut socket.output);
+    handler.message(socket, message);
+    Some(why)
 }
 
 impl Reading {

@@ -88,7 +88,7 @@ impl FrameHeader {
     ///
     /// # Errors
     /// The [`ProtocolError`] of the first rule broken; never one about the payload.
-    #[inline]
+    #[inline(always)]
     pub fn decode(
         octets: &[u8],
         expected: &Expectation,

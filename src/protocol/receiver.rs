@@ -1,15 +1,15 @@
 //! Octets in, messages out (RFC 6455 §5, §6.2).
 //!
 //! ```text
-//!           whole frame in the input: a message, nothing kept
-//!          ┌─────────┐
-//!          ▼         │   payload not all there          payload all there
-//!   ┌─▶ Header ──────┴──────────────────────▶ Payload ─────────────────────┐
-//!   │      │                                     │                         │
-//!   │      │ a rule is broken, or a Close        │ a rule is broken        │
-//!   │      ▼                                     ▼                         │
-//!   │   Discard ◀────────────────────────────────┘                         │
-//!   └──────────────────────────────────────────────────────────────────────┘
+//!    whole messages: nothing is kept
+//!         ┌───────┐
+//!         ▼       │   in pieces, or fragments             payload all there
+//!   ┌─▶ Start ────┴───▶ Header ─────────────────▶ Payload ──────────────────▶ Delivered ─┐
+//!   │     │               │  ▲                       │                            │      │
+//!   │     │               │  └───────────────────────┼── the message goes on ─────┘      │
+//!   │     ▼               ▼                          ▼                                   │
+//!   │   Discard ◀── a rule is broken, or a Close ────┘                                   │
+//!   └────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
 use super::assembly::{Assembly, AssemblyPool};
@@ -42,12 +42,12 @@ pub struct Receiver {
     assembly: Option<Box<Assembly>>,
     /// The payload of a control frame that straddles inputs.
     control: Vec<u8>,
-    /// `assembly` or `control` was handed out as a message and is free again.
-    delivered: bool,
 }
 
 #[derive(Debug)]
 enum Reading {
+    /// Between messages: nothing is kept.
+    Start,
     /// The first `length` octets of a header.
     Header {
         octets: [u8; FrameHeader::MAX_LENGTH],
@@ -55,6 +55,8 @@ enum Reading {
     },
     /// `remaining` octets of a frame's payload are still to come.
     Payload { header: FrameHeader, remaining: u64 },
+    /// `assembly` or `control` was handed out as a message and is free again.
+    Delivered,
     /// After a Close or a failure the rest of the input means nothing (§5.5.1, §7.1.7).
     Discard,
 }
@@ -78,11 +80,10 @@ impl Receiver {
         Receiver {
             role,
             limits,
-            reading: Reading::NEXT_HEADER,
+            reading: Reading::Start,
             fragmented: None,
             assembly: None,
             control: Vec::new(),
-            delivered: false,
         }
     }
 
@@ -94,51 +95,24 @@ impl Receiver {
     ///
     /// # Errors
     /// The [`ProtocolError`] of the rule that the peer broke, once.
-    #[inline]
+    #[inline(always)]
     pub fn receive<'r, 'i: 'r>(
         &'r mut self,
         input: &mut &'i mut [u8],
         pool: &mut AssemblyPool,
     ) -> Result<Option<Message<'r>>, ProtocolError> {
-        if self.delivered {
-            self.release(pool);
-        }
-        loop {
-            match self.reading {
-                Reading::Header { .. } => {
-                    if input.is_empty() {
-                        return Ok(None);
-                    }
-                    let Some(header) = self.receive_header(input)? else {
-                        return Ok(None);
-                    };
-                    let whole = usize::try_from(header.payload_length)
-                        .ok()
-                        .filter(|length| *length <= input.len());
-                    let single = header.fin && header.opcode != OpCode::Continuation;
-                    if let (Some(length), true) = (whole, single) {
-                        // The common case: nothing is kept and nothing is copied.
-                        let payload = take_unmasked(input, length, header.masking_key);
-                        return self.message(header.opcode, payload).map(Some);
-                    }
-                    self.begin_payload(&header)?;
-                }
-                Reading::Payload { header, remaining } => {
-                    if remaining > 0 {
-                        if input.is_empty() {
-                            return Ok(None);
-                        }
-                        self.receive_payload(input, header, remaining, pool)?;
-                    } else if self.end_payload(&header) {
-                        return self.straddling_message(&header).map(Some);
-                    }
-                }
-                Reading::Discard => {
-                    *input = &mut [];
-                    return Ok(None);
-                }
+        if let Reading::Start = self.reading {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if let Some((opcode, payload)) = self.whole_message(input) {
+                return match opcode {
+                    OpCode::Text => self.text(payload).map(Some),
+                    _ => Ok(Some(Message::Binary(payload))),
+                };
             }
         }
+        self.receive_piecewise(input, pool)
     }
 
     /// Space to read the payload under way straight into, at most as much as is still to come of
@@ -200,6 +174,83 @@ impl Receiver {
         self.reading = Reading::Discard;
         self.fragmented = None;
         self.assembly = None;
+    }
+
+    /// The common case, a data message in one frame that the input holds whole: nothing is kept
+    /// and nothing is copied. Whatever else the input begins with is left where it is.
+    #[inline(always)]
+    fn whole_message<'i>(&self, input: &mut &'i mut [u8]) -> Option<(OpCode, &'i [u8])> {
+        let expected = Expectation {
+            role: self.role,
+            fragmented: false,
+            assembled: 0,
+            limits: self.limits,
+        };
+        let (header, taken) = FrameHeader::decode(input, &expected).ok()??;
+        let (_, rest) = input.split_at_checked(taken)?;
+        let length = usize::try_from(header.payload_length).ok()?;
+        if !header.fin || header.opcode.is_control() || rest.len() < length {
+            return None;
+        }
+        take(input, taken);
+        let payload = take_unmasked(input, length, header.masking_key);
+        Some((header.opcode, payload))
+    }
+
+    /// All other cases: control frames, fragments, frames that straddle inputs, and errors.
+    fn receive_piecewise<'r, 'i: 'r>(
+        &'r mut self,
+        input: &mut &'i mut [u8],
+        pool: &mut AssemblyPool,
+    ) -> Result<Option<Message<'r>>, ProtocolError> {
+        loop {
+            match self.reading {
+                Reading::Start => self.reading = Reading::NEXT_HEADER,
+                Reading::Header { .. } => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    let Some(header) = self.receive_header(input)? else {
+                        return Ok(None);
+                    };
+                    let whole = usize::try_from(header.payload_length)
+                        .ok()
+                        .filter(|length| *length <= input.len());
+                    let single = header.fin && header.opcode != OpCode::Continuation;
+                    if let (Some(length), true) = (whole, single) {
+                        self.reading = self.next();
+                        let payload = take_unmasked(input, length, header.masking_key);
+                        return self.message(header.opcode, payload).map(Some);
+                    }
+                    self.begin_payload(&header)?;
+                }
+                Reading::Payload { header, remaining } => {
+                    if remaining > 0 {
+                        if input.is_empty() {
+                            return Ok(None);
+                        }
+                        self.receive_payload(input, header, remaining, pool)?;
+                    } else if header.fin {
+                        return self.straddling_message(&header).map(Some);
+                    } else {
+                        self.reading = Reading::NEXT_HEADER;
+                    }
+                }
+                Reading::Delivered => self.release(pool),
+                Reading::Discard => {
+                    *input = &mut [];
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// What is read after a message or control frame.
+    fn next(&self) -> Reading {
+        match self.fragmented {
+            None => Reading::Start,
+            Some(_) => Reading::NEXT_HEADER,
+        }
     }
 
     /// Completes the header that earlier inputs began, if they did, and takes it off the input.
@@ -294,15 +345,9 @@ impl Receiver {
         Ok(())
     }
 
-    /// The frame's payload is all there; says whether a message is, too.
-    fn end_payload(&mut self, header: &FrameHeader) -> bool {
-        self.reading = Reading::NEXT_HEADER;
-        header.fin
-    }
-
     /// The message that a frame completes whose payload was kept.
     fn straddling_message(&mut self, header: &FrameHeader) -> Result<Message<'_>, ProtocolError> {
-        self.delivered = true;
+        self.reading = Reading::Delivered;
         if header.opcode.is_control() {
             if header.opcode == OpCode::Close {
                 self.reading = Reading::Discard;
@@ -317,35 +362,27 @@ impl Receiver {
         }
         let text = self.is_text();
         self.fragmented = None;
-        let Some(assembly) = &self.assembly else {
-            return Ok(if text {
-                Message::Text("")
-            } else {
-                Message::Binary(&[])
-            });
-        };
-        if !text {
-            return Ok(Message::Binary(assembly.payload()));
+        let assembly = self.assembly.as_deref();
+        if text && assembly.is_some_and(Assembly::ends_inside_a_character) {
+            return Err(self.fail(ProtocolError::InvalidUtf8)); // §8.1
         }
-        if assembly.ends_inside_a_character() {
-            self.reading = Reading::Discard;
-            return Err(ProtocolError::InvalidUtf8); // §8.1
+        match &self.assembly {
+            Some(assembly) if text => assembly.text().map(Message::Text),
+            Some(assembly) => Ok(Message::Binary(assembly.payload())),
+            None if text => Ok(Message::Text("")),
+            None => Ok(Message::Binary(&[])),
         }
-        assembly.text().map(Message::Text)
     }
 
     /// The message of a single frame that the input holds whole.
-    #[inline]
     fn message<'a>(
         &mut self,
         opcode: OpCode,
         payload: &'a [u8],
     ) -> Result<Message<'a>, ProtocolError> {
         let message = match opcode {
-            OpCode::Text => utf8::validate(payload)
-                .map(Message::Text)
-                .map_err(|_| ProtocolError::InvalidUtf8), // §8.1
-            OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
+            OpCode::Text => return self.text(payload),
+            OpCode::Binary | OpCode::Continuation => return Ok(Message::Binary(payload)),
             OpCode::Close | OpCode::Ping | OpCode::Pong => control_message(opcode, payload),
         };
         match message {
@@ -356,6 +393,14 @@ impl Receiver {
         message
     }
 
+    #[inline]
+    fn text<'a>(&mut self, payload: &'a [u8]) -> Result<Message<'a>, ProtocolError> {
+        match utf8::validate(payload) {
+            Ok(text) => Ok(Message::Text(text)),
+            Err(_) => Err(self.fail(ProtocolError::InvalidUtf8)), // §8.1
+        }
+    }
+
     fn is_text(&self) -> bool {
         self.fragmented
             .is_some_and(|message| message.opcode == OpCode::Text)
@@ -364,7 +409,7 @@ impl Receiver {
     /// The buffer of the message handed out last is free again.
     #[cold]
     fn release(&mut self, pool: &mut AssemblyPool) {
-        self.delivered = false;
+        self.reading = self.next();
         self.control = Vec::new();
         if self.fragmented.is_none()
             && let Some(assembly) = self.assembly.take()
@@ -417,7 +462,7 @@ fn take<'i>(input: &mut &'i mut [u8], length: usize) -> &'i mut [u8] {
     head
 }
 
-#[inline]
+#[inline(always)]
 fn take_unmasked<'i>(
     input: &mut &'i mut [u8],
     length: usize,

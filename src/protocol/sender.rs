@@ -74,24 +74,25 @@ impl Sender {
     /// way there is nobody to send to, and this does nothing (§5.5.1).
     ///
     /// A Ping's or Pong's payload beyond 125 octets is cut off (§5.5).
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, message: Message<'_>, output: &mut impl Output) {
-        if self.state != State::Open {
-            return;
+        match message {
+            _ if self.state != State::Open => {}
+            Message::Text(text) => put(OpCode::Text, text.as_bytes(), output),
+            Message::Binary(payload) => put(OpCode::Binary, payload, output),
+            _ => self.send_control(message, output),
         }
-        match message.frame() {
-            Some((opcode, payload)) => {
-                let payload = match opcode.is_control() {
-                    true => payload.get(..125).unwrap_or(payload),
-                    false => payload,
-                };
-                output.frame(encode(opcode, payload.len()), payload);
-            }
-            None => {
-                if let Message::Close(frame) = message {
-                    self.close(frame, output);
-                }
-            }
+    }
+
+    fn send_control(&mut self, message: Message<'_>, output: &mut impl Output) {
+        fn cut(payload: &[u8]) -> &[u8] {
+            payload.get(..125).unwrap_or(payload) // §5.5
+        }
+        match message {
+            Message::Ping(payload) => put(OpCode::Ping, cut(payload), output),
+            Message::Pong(payload) => put(OpCode::Pong, cut(payload), output),
+            Message::Close(frame) => self.close(frame, output),
+            Message::Text(_) | Message::Binary(_) => {}
         }
     }
 
@@ -133,20 +134,21 @@ pub fn encode_message(message: Message<'_>, output: &mut impl Output) {
     Sender::default().send(message, output);
 }
 
+/// One unmasked frame.
 #[inline]
-fn encode(opcode: OpCode, payload_length: usize) -> EncodedHeader {
-    FrameHeader {
+fn put(opcode: OpCode, payload: &[u8], output: &mut impl Output) {
+    let header = FrameHeader {
         fin: true,
         opcode,
         masking_key: None,
-        payload_length: payload_length as u64,
-    }
-    .encode()
+        payload_length: payload.len() as u64,
+    };
+    output.frame(header.encode(), payload);
 }
 
 fn put_close(frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
     let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
-    output.frame(encode(OpCode::Close, payload.len()), &payload);
+    put(OpCode::Close, &payload, output);
 }
 
 #[cfg(test)]
