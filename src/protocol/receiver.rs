@@ -205,6 +205,7 @@ impl Receiver {
     ) -> Result<Option<Message<'r>>, ProtocolError> {
         loop {
             match self.reading {
+                Reading::Start if input.is_empty() => return Ok(None),
                 Reading::Start => self.reading = Reading::NEXT_HEADER,
                 Reading::Header { .. } => {
                     if input.is_empty() {
