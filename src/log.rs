@@ -18,10 +18,11 @@ pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
     let _ = (why, peer);
 }
 
-/// A connection is over.
-pub(crate) fn disconnected(why: &Disconnect, peer: &impl Display) {
+/// A connection is over. `peer` is asked only if somebody reads this: it is a system call.
+pub(crate) fn disconnected<P: Display>(why: &Disconnect, peer: impl FnOnce() -> P) {
     #[cfg(feature = "cli")]
-    tracing::debug!(code = why.code(), %peer, "websocket over: {why}");
+    tracing::debug!(code = why.code(), peer = %peer(), "websocket over: {why}");
+    #[cfg(not(feature = "cli"))]
     let _ = (why, peer);
 }
 

@@ -61,6 +61,9 @@ pub(crate) trait Drive {
     /// Writes what waits, reads what is there, handles it and writes the answers.
     fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress;
 
+    /// Whether something waits for the socket to take it.
+    fn is_blocked(&self) -> bool;
+
     /// Sends encoded fan-out. `shared` is the same octets, if they can be kept without a copy.
     fn deliver(
         &mut self,
@@ -285,7 +288,7 @@ impl<H: Handler> Connection<H> {
                     if !self.backlog.is_empty() {
                         return Progress::Waiting;
                     }
-                    if stream.shutdown_write().is_err() || !linger {
+                    if !linger || stream.shutdown_write().is_err() {
                         return Progress::Over(why);
                     }
                     let allowance = self.linger_allowance(why, context.linger_size);
@@ -400,6 +403,10 @@ impl<H: Handler> Drive for Connection<H> {
     fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {
         self.try_drive(key, stream, context)
             .unwrap_or_else(|error| self.broken(&error))
+    }
+
+    fn is_blocked(&self) -> bool {
+        !self.backlog.is_empty()
     }
 
     fn deliver(

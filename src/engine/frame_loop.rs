@@ -245,8 +245,11 @@ impl FrameLoop {
             let Some((key, entry)) = self.entries.at_mut(index) else {
                 continue;
             };
-            entry.heard = self.context.now;
             entry.hung_up |= event.is_read_closed() || event.is_error();
+            if !event.is_readable() && !entry.hung_up && !entry.connection.is_blocked() {
+                continue; // it may be written to, and nobody wants to
+            }
+            entry.heard = self.context.now;
             self.drive_socket(key);
             if self.context.mailbox.is_full() {
                 self.deliver();
@@ -432,13 +435,12 @@ impl FrameLoop {
     }
 
     fn end(&mut self, key: Key, why: &Disconnect) {
-        let Some(mut entry) = self.entries.remove(key) else {
+        // The descriptor's closing takes it out of the poller, too.
+        let Some(entry) = self.entries.remove(key) else {
             return;
         };
         (self.count)(-1);
-        // The descriptor's closing takes it out of the poller, too.
-        let _ = self.poll.registry().deregister(&mut entry.socket);
-        log::disconnected(why, &entry.socket.peer_address());
+        log::disconnected(why, || entry.socket.peer_address());
         entry.connection.closed(why);
         if why.is_stalled() {
             entry.socket.reset();

@@ -108,13 +108,21 @@ impl Router {
     pub(super) fn find(&self, path: &str) -> Option<Matched<'_>> {
         self.routes
             .iter()
-            .filter(|route| matches(&route.pattern, path))
-            .min_by_key(|route| route.pattern.matches('{').count())
+            .find(|route| *route.pattern == *path)
+            .or_else(|| self.find_with_parameters(path))
             .map(|route| Matched {
                 endpoint: route.endpoint.as_ref(),
                 page: route.page.as_ref(),
                 pattern: &route.pattern,
             })
+    }
+
+    /// The route with the fewest parameters, of those that lead there.
+    fn find_with_parameters(&self, path: &str) -> Option<&Route> {
+        self.routes
+            .iter()
+            .filter(|route| matches(&route.pattern, path))
+            .min_by_key(|route| route.pattern.matches('{').count())
     }
 }
 

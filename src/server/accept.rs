@@ -78,12 +78,10 @@ impl AsyncListener {
 
     async fn accept(&self) -> io::Result<AsyncStream> {
         match self {
-            AsyncListener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // Replies leave at once: the frame loop does its own batching.
-                stream.set_nodelay(true)?;
-                Ok(AsyncStream::Tcp(stream))
-            }
+            AsyncListener::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| AsyncStream::Tcp(stream)),
             AsyncListener::Unix(listener) => listener
                 .accept()
                 .await
