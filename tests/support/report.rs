@@ -1,0 +1,69 @@
+//! Figures for `tests/RELIABILITY.md`: a test prints each as one line, `tests/run --report` collects
+//! them. A test binary takes this file with
+//! `#[path = "../support/report.rs"] mod report;`.
+
+#![allow(dead_code, reason = "not every test binary has rows of every table")]
+
+use std::fmt::{self, Display};
+
+/// Which table a row number belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Attack,
+    Fault,
+    Soak,
+}
+
+impl Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Kind::Attack => "attack",
+            Kind::Fault => "fault",
+            Kind::Soak => "soak",
+        })
+    }
+}
+
+/// Tells what a test measured: `what` was done, the `bound` that holds, what was `measured`, with
+/// units. `what` names the figure among those of its row, so that a longer run replaces a shorter.
+pub(crate) fn figure(
+    kind: Kind,
+    row: u32,
+    what: impl Display,
+    bound: impl Display,
+    measured: impl Display,
+) {
+    println!("{}", line(kind, row, &what, &bound, &measured));
+}
+
+/// Tells that a row was not tested, and why: what is missing.
+pub(crate) fn skip(kind: Kind, row: u32, what: impl Display, why: impl Display) {
+    println!(
+        "{}",
+        line(kind, row, &what, &"-", &format_args!("skipped: {why}"))
+    );
+}
+
+fn line(
+    kind: Kind,
+    row: u32,
+    what: &dyn Display,
+    bound: &dyn Display,
+    measured: &dyn Display,
+) -> String {
+    let cell = |text: &dyn Display| text.to_string().replace(['|', '\n'], "/");
+    format!(
+        "reliability: {kind} {row} | {} | {} | {}",
+        cell(what),
+        cell(bound),
+        cell(measured)
+    )
+}
+
+#[test]
+fn a_figure_is_one_line_of_four_cells() {
+    assert_eq!(
+        line(Kind::Attack, 7, &"a|b", &"< 1\n s", &0.5),
+        "reliability: attack 7 | a/b | < 1/ s | 0.5"
+    );
+}
