@@ -1,9 +1,9 @@
 //! One connection: what an event, a command or a deadline makes of it.
 //!
 //! ```text
-//!   Open ── Close answered, failed, or EOF ──▶ Draining ── all is written: FIN ──▶ Lingering
-//!                                                 │                                   │
-//!                                                 └── EOF was read ──▶ over ◀─────────┘
+//!   Open ── failed, or our Close answered ──▶ Draining ── all is written: FIN ──▶ Lingering
+//!    │                                         ▲    │                                │
+//!    └── Close or EOF ──▶ Leaving ─────────────┘    └── EOF was read ──▶ over ◀──────┘
 //! ```
 //!
 //! Lingering reads on until the peer's FIN: closing at once with unread input would make the
@@ -125,6 +125,9 @@ pub(crate) struct Connection<H> {
 enum Phase {
     /// Frames are read and handled.
     Open,
+    /// The peer's Close or FIN has come. It is answered by a command that goes through the
+    /// mailbox, behind what the peer's own messages put there: those answers come first.
+    Leaving { why: Disconnect },
     /// Nothing is read; what waits is written, then comes FIN.
     Draining { why: Disconnect, linger: bool },
     /// FIN is out; input is read and thrown away until the peer's, `allowance` octets at most.
@@ -252,9 +255,11 @@ impl<H: Handler> Connection<H> {
         if let Some(why) = failed {
             log::failed(&why, &stream.peer_address());
         }
-        if let Some(why) = failed.or(closed) {
-            self.phase = Phase::Draining { why, linger: true };
-        }
+        self.phase = match (failed.or(closed), self.sender.is_closed()) {
+            (None, _) => self.phase,
+            (Some(why), true) => Phase::Draining { why, linger: true },
+            (Some(why), false) => Phase::Leaving { why },
+        };
         Ok(())
     }
 
@@ -306,7 +311,7 @@ impl<H: Handler> Connection<H> {
                         _ => return Progress::Over(why),
                     }
                 }
-                Phase::Open => return self.wait(),
+                Phase::Open | Phase::Leaving { .. } => return self.wait(),
             }
         }
     }
@@ -339,7 +344,9 @@ impl<H: Handler> Connection<H> {
     fn broken(&self, error: &io::Error) -> Progress {
         Progress::Over(match self.phase {
             Phase::Open => Disconnect::Broken(error.kind()),
-            Phase::Draining { why, .. } | Phase::Lingering { why, .. } => why,
+            Phase::Leaving { why } | Phase::Draining { why, .. } | Phase::Lingering { why, .. } => {
+                why
+            }
         })
     }
 
@@ -361,7 +368,8 @@ impl<H: Handler> Connection<H> {
                 (Reading::Full, Phase::Open) => return Ok(Progress::MoreToRead),
                 (Reading::EndOfStream, _) => {
                     let why = Disconnect::EndOfStream;
-                    self.phase = Phase::Draining { why, linger: false };
+                    self.phase = Phase::Leaving { why };
+                    context.mailbox.close(key, None);
                 }
                 (Reading::Drained | Reading::Full, _) => {}
             }
@@ -417,8 +425,10 @@ impl<H: Handler> Drive for Connection<H> {
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
-        if !self.sender.is_open() || !matches!(self.phase, Phase::Open) {
-            return Progress::Waiting;
+        match self.phase {
+            Phase::Open if self.sender.is_open() => {}
+            Phase::Leaving { .. } => {}
+            _ => return Progress::Waiting,
         }
         let rest = |written: usize| match shared {
             Some(shared) => shared.slice(written..),
@@ -458,15 +468,23 @@ impl<H: Handler> Drive for Connection<H> {
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
-        if self.sender.is_open() {
-            let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
-            self.sender.close(frame, &mut output);
-            if let Err(error) = output.finish() {
-                return self.broken(&error);
+        let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
+        match self.phase {
+            Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut output),
+            Phase::Leaving { why } => {
+                let linger = why != Disconnect::EndOfStream;
+                if linger {
+                    self.sender.received_close(frame, &mut output);
+                }
+                self.phase = Phase::Draining { why, linger };
             }
-            self.since = context.now;
+            _ => return Progress::Waiting,
         }
-        Progress::Waiting
+        if let Err(error) = output.finish() {
+            return self.broken(&error);
+        }
+        self.since = context.now;
+        self.settle(stream, context)
     }
 
     fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress {
@@ -490,7 +508,9 @@ impl<H: Handler> Drive for Connection<H> {
                 log::failed(&why, &stream.peer_address());
                 return Progress::Over(why);
             }
-            Phase::Draining { .. } | Phase::Lingering { .. } => return Progress::Waiting,
+            Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Lingering { .. } => {
+                return Progress::Waiting;
+            }
             // Its own deadline is the stall's, and it cannot be heard while it is not read.
             Phase::Open if !self.backlog.is_empty() => return Progress::Waiting,
             Phase::Open => {}
@@ -572,13 +592,16 @@ fn dispatch_control<H: Handler>(
     };
     let code = frame.map(|frame| frame.code);
     let why = if socket.sender.is_close_sent() {
-        Disconnect::ClosedByUs(socket.sender.close_code_sent(), code)
+        let why = Disconnect::ClosedByUs(socket.sender.close_code_sent(), code);
+        socket.sender.received_close(frame, &mut socket.output);
+        why
     } else {
         // Nobody who closes wants the rest of a room's messages first.
         socket.output.backlog().drop_deliveries();
+        socket.sender.owe_close();
+        socket.mailbox.close(socket.key, frame);
         Disconnect::ClosedByPeer(code)
     };
-    socket.sender.received_close(frame, &mut socket.output);
     handler.message(socket, message);
     Some(why)
 }

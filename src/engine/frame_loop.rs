@@ -271,8 +271,6 @@ impl FrameLoop {
         self.drive(key, drive);
         let entry = self.entries.get_mut(key);
         if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
-            // What it said last may have been for itself, too: that goes out before its end.
-            self.deliver();
             self.drive(key, drive);
         }
     }

@@ -5,7 +5,8 @@
 //!   Open ───────────▶ CloseSent ───────────────────────────────▶ Closed
 //!    │                   │                                         ▲
 //!    │                   └──────────── fail(): nothing is sent ────┤
-//!    └── received_close(): the Close is answered ──────────────────┤
+//!    ├── owe_close() ──▶ CloseOwed ── received_close() ────────────┤
+//!    ├── received_close(): the Close is answered ──────────────────┤
 //!    └── fail(): a Close with the error's code is sent ────────────┘
 //! ```
 //!
@@ -38,6 +39,8 @@ pub struct Sender {
 enum State {
     #[default]
     Open,
+    /// The peer's Close has come and is to be answered.
+    CloseOwed,
     /// Our Close is out, with this code if any; the peer's has not come.
     CloseSent(Option<CloseCode>),
     /// Nothing more is owed or may be sent.
@@ -66,7 +69,7 @@ impl Sender {
     pub fn close_code_sent(&self) -> Option<CloseCode> {
         match self.state {
             State::CloseSent(code) => code,
-            State::Open | State::Closed => None,
+            State::Open | State::CloseOwed | State::Closed => None,
         }
     }
 
@@ -104,10 +107,17 @@ impl Sender {
         }
     }
 
+    /// The peer's Close has come, and is answered later: until then nothing more is sent.
+    pub fn owe_close(&mut self) {
+        if self.state == State::Open {
+            self.state = State::CloseOwed;
+        }
+    }
+
     /// The peer's Close has come: answered with the same code and reason (§5.5.1), unless it is
     /// itself the answer to ours.
     pub fn received_close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
-        if self.state == State::Open {
+        if matches!(self.state, State::Open | State::CloseOwed) {
             put_close(frame, output);
         }
         self.state = State::Closed;
@@ -121,7 +131,7 @@ impl Sender {
     /// Fails the connection for a reason that is no error of framing: nothing the peer says any
     /// more is waited for.
     pub fn fail_with(&mut self, code: CloseCode, reason: &str, output: &mut impl Output) {
-        if self.state == State::Open {
+        if matches!(self.state, State::Open | State::CloseOwed) {
             put_close(Some(CloseFrame { code, reason }), output);
         }
         self.state = State::Closed;

@@ -305,3 +305,46 @@ fn pages_are_plain_and_the_root_is_both_page_and_echo() {
     client.send_text("hi");
     client.receives(b"\x81\x02hi");
 }
+
+/// Whoever says something and goes in the same breath still gets its answer first, also where the
+/// answer comes from a room: in one segment, with a Close or with FIN, alone or behind a burst.
+#[test]
+fn answers_of_rooms_come_before_the_end() {
+    let server = TestServer::with(|server| server);
+    let cases: [(&str, &str, &[&str]); 4] = [
+        ("/broadcast", "hi", &["hi"]),
+        ("/broadcast/topic", "hi", &["hi"]),
+        ("/ws/1", "hi", &["Client 1: hi", "Client 1 says: hi"]),
+        (
+            "/ws/chat/lobby/",
+            r#"{"message":"hi"}"#,
+            &[r#"{"message": "hi"}"#],
+        ),
+    ];
+    for (path, text, answers) in cases {
+        for (times, closes) in [(1, true), (1, false), (20_000, true), (20_000, false)] {
+            let mut sent = frame(0x81, text.as_bytes()).repeat(times);
+            if closes {
+                sent.extend(close_frame(1000, b"bye"));
+            }
+            let mut client = Client::open(&server, path);
+            let mut writer = client.stream.try_clone().unwrap();
+            let writer = std::thread::spawn(move || {
+                std::io::Write::write_all(&mut writer, &sent).unwrap();
+                if !closes {
+                    writer.shutdown(std::net::Shutdown::Write).unwrap();
+                }
+            });
+            for _ in 0..times {
+                for answer in answers {
+                    client.receives_text(answer);
+                }
+            }
+            if closes {
+                client.receives(b"\x88\x05\x03\xE8bye");
+            }
+            client.ends();
+            writer.join().unwrap();
+        }
+    }
+}
