@@ -36,7 +36,8 @@ Try it:
   frameloop --print-config                        show what holds, and stop
   websocat ws://127.0.0.1:8000/echo               talk to it
 
-Durations are 10s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a deadline off.
+Durations are 10s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a deadline off,
+but --linger 0 does not linger and --drain-timeout 0 does not wait.
 SIGTERM or SIGINT sends every client a Close 1001 and stops; a second one stops at once.
 
 Exit codes: 0 stopped as told, 1 failed while serving, 2 wrong flag or value,
@@ -190,7 +191,7 @@ pub(super) struct DeadlineArguments {
           default_value = "0")]
     idle_timeout: Duration,
 
-    /// How long a client may take nothing of what waits for it
+    /// How long a client may take nothing, or next to nothing, of what waits for it
     #[arg(long, env = "FRAMELOOP_WRITE_TIMEOUT", value_name = "TIME", value_parser = duration,
           default_value = "30s")]
     write_timeout: Duration,

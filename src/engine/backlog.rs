@@ -22,6 +22,8 @@ struct Queue {
     replies: usize,
     /// The first chunk has gone in part: what is left of it must go, or a frame would break.
     begun: bool,
+    /// Octets that have gone since [`Backlog::takes_progress`] last said so.
+    progress: usize,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,21 @@ impl Backlog {
     /// Whether a reply waits: whoever does not take its replies gets no more of them.
     pub(super) fn has_replies(&self) -> bool {
         self.queue.as_ref().is_some_and(|queue| queue.replies > 0)
+    }
+
+    /// Whether the socket has taken all, or enough since this last said so to count as taking
+    /// anything: a peer that takes an octet now and then must not hold a backlog for ever.
+    pub(super) fn takes_progress(&mut self) -> bool {
+        /// Less than the slowest link that is in use carries in any deadline worth setting.
+        const ENOUGH: usize = 16 << 10;
+        let Some(queue) = &mut self.queue else {
+            return true;
+        };
+        let is_enough = queue.progress >= ENOUGH;
+        if is_enough {
+            queue.progress = 0;
+        }
+        is_enough
     }
 
     /// Queues a reply.
@@ -132,6 +149,7 @@ impl Backlog {
 impl Queue {
     fn advance(&mut self, mut written: usize) {
         self.octets -= written;
+        self.progress += written;
         while let Some(first) = self.chunks.front_mut() {
             if written < first.octets.len() {
                 self.begun |= written > 0;
@@ -200,6 +218,26 @@ mod tests {
             }
             assert_eq!(socket.taken, b"abcdefghij");
         }
+    }
+
+    #[test]
+    fn an_octet_now_and_then_is_no_progress() {
+        let mut backlog = Backlog::default();
+        backlog.push_reply(Bytes::from(vec![0; 20_000]));
+        let mut socket = Narrow {
+            taken: Vec::new(),
+            room: 0,
+        };
+        let mut take = |room| {
+            socket.room = room;
+            backlog.write_to(&mut socket).unwrap();
+            backlog.takes_progress()
+        };
+        assert_eq!(
+            [1, 16_382, 1, 3_615].map(&mut take),
+            [false, false, true, false]
+        );
+        assert!(take(1), "all is taken");
     }
 
     #[test]

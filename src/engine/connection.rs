@@ -110,9 +110,11 @@ pub(crate) struct Connection<H> {
     sender: Sender,
     backlog: Backlog,
     phase: Phase,
-    /// When what is waited for began: for the peer to take the next octet of the backlog, to
-    /// answer our Close, or to answer our FIN.
+    /// When what is waited for began: for the peer to take more of the backlog, to answer our
+    /// FIN, or to be told that it was too slow.
     since: Tick,
+    /// When our Close went out.
+    close_since: Tick,
     /// When the message under way began.
     message_since: Tick,
     /// When the last data message ended.
@@ -155,6 +157,7 @@ impl<H: Handler> Connection<H> {
             backlog: Backlog::default(),
             phase: Phase::Open,
             since: 0,
+            close_since: 0,
             message_since: 0,
             idle_since: 0,
             pinged: None,
@@ -251,6 +254,7 @@ impl<H: Handler> Connection<H> {
         }
         if before != (self.backlog.is_empty(), self.sender.is_open()) {
             self.since = context.now;
+            self.close_since = context.now;
         }
         if let Some(why) = failed {
             log::failed(&why, &stream.peer_address());
@@ -302,14 +306,16 @@ impl<H: Handler> Connection<H> {
                 }
                 Phase::Lingering { why, allowance } => {
                     let size = context.input.len();
-                    match Reading::of(stream.read(&mut context.input), size) {
+                    return match Reading::of(stream.read(&mut context.input), size) {
                         Ok((Some(octets), _)) if octets <= allowance => {
                             let allowance = allowance - octets;
                             self.phase = Phase::Lingering { why, allowance };
+                            Progress::MoreToRead
                         }
-                        Ok((None, Reading::Drained)) => return Progress::Waiting,
-                        _ => return Progress::Over(why),
-                    }
+                        Ok((None, Reading::Drained)) => Progress::Waiting,
+                        Ok((None, Reading::Full)) => Progress::MoreToRead,
+                        _ => Progress::Over(why),
+                    };
                 }
                 Phase::Open | Phase::Leaving { .. } => return self.wait(),
             }
@@ -341,6 +347,21 @@ impl<H: Handler> Connection<H> {
         }
     }
 
+    /// Whether the peer is read from: not while it leaves lying what it was answered.
+    fn is_read(&self, high_water_mark: usize) -> bool {
+        !self.backlog.has_replies() && self.backlog.octets() <= high_water_mark
+    }
+
+    /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.
+    fn write_backlog(&mut self, stream: &mut dyn Stream, now: Tick) -> io::Result<bool> {
+        let is_late = matches!(self.phase, Phase::Draining { why, .. } if why.is_stalled());
+        let takes = self.backlog.write_to(stream)? > 0 && self.backlog.takes_progress();
+        if takes && !is_late {
+            self.since = now;
+        }
+        Ok(takes)
+    }
+
     fn broken(&self, error: &io::Error) -> Progress {
         Progress::Over(match self.phase {
             Phase::Open => Disconnect::Broken(error.kind()),
@@ -356,11 +377,11 @@ impl<H: Handler> Connection<H> {
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> io::Result<Progress> {
-        if !self.backlog.is_empty() && self.backlog.write_to(stream)? > 0 {
-            self.since = context.now;
+        if !self.backlog.is_empty() {
+            self.write_backlog(stream, context.now)?;
         }
         if let Phase::Open = self.phase {
-            if self.backlog.has_replies() || self.backlog.octets() > context.high_water_mark {
+            if !self.is_read(context.high_water_mark) {
                 return Ok(Progress::Waiting);
             }
             match (self.read(key, stream, context)?, self.phase) {
@@ -484,6 +505,7 @@ impl<H: Handler> Drive for Connection<H> {
             return self.broken(&error);
         }
         self.since = context.now;
+        self.close_since = context.now;
         self.settle(stream, context)
     }
 
@@ -500,8 +522,7 @@ impl<H: Handler> Drive for Connection<H> {
             _ if !self.backlog.is_empty() && waited >= deadlines.write_stall => {
                 // A socket tells of room when a third of its buffer is free, which a slow reader
                 // may take longer for: whoever takes something is not stalled.
-                if matches!(self.backlog.write_to(stream), Ok(1..)) {
-                    self.since = now;
+                if matches!(self.write_backlog(stream, now), Ok(true)) {
                     return Progress::MoreToRead;
                 }
                 let why = Disconnect::TimedOut(Timeout::WriteStall);
@@ -511,11 +532,17 @@ impl<H: Handler> Drive for Connection<H> {
             Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Lingering { .. } => {
                 return Progress::Waiting;
             }
-            // Its own deadline is the stall's, and it cannot be heard while it is not read.
-            Phase::Open if !self.backlog.is_empty() => return Progress::Waiting,
             Phase::Open => {}
         }
-        let timeout = if self.sender.is_close_sent() && waited >= deadlines.close {
+        let is_read = self.is_read(context.high_water_mark);
+        if !is_read {
+            // It cannot be heard: what it would say has all its time when it can.
+            self.message_since = now;
+            self.pinged = None;
+        }
+        let timeout = if self.sender.is_close_sent()
+            && now.wrapping_sub(self.close_since) >= deadlines.close
+        {
             Some((Timeout::Close, ""))
         } else if self.receiver.is_inside_message()
             && now.wrapping_sub(self.message_since) >= deadlines.message
@@ -525,8 +552,10 @@ impl<H: Handler> Drive for Connection<H> {
             && now.wrapping_sub(self.idle_since) >= idle
         {
             Some((Timeout::Idle, "idle timeout"))
-        } else {
+        } else if is_read {
             self.keep_alive(silence, stream, context)
+        } else {
+            None
         };
         match timeout {
             Some((timeout, reason)) => {
@@ -560,7 +589,11 @@ impl<H: Handler> Connection<H> {
             Some(unanswered) if unanswered >= context.deadlines.ping_timeout => {
                 return Some((Timeout::Ping, "ping timeout"));
             }
-            None if silence >= context.deadlines.ping_interval && self.sender.is_open() => {
+            // What waits already is as good a question.
+            None if silence >= context.deadlines.ping_interval
+                && self.sender.is_open()
+                && self.backlog.is_empty() =>
+            {
                 self.pinged = Some(context.now);
                 let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
                 self.sender.send(Message::Ping(b""), &mut output);

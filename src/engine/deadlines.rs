@@ -18,7 +18,8 @@ pub struct Deadlines {
     pub write_stall: Duration,
     /// From our Close to the peer's: then the connection is ended without it.
     pub close: Duration,
-    /// How long to read on after our FIN for the peer's, so that our last frames arrive.
+    /// How long to read on after our FIN for the peer's, so that our last frames arrive. Zero is
+    /// not at all, where any other deadline of zero is none.
     pub linger: Duration,
 }
 
@@ -96,7 +97,10 @@ impl Clock {
             idle: deadlines.idle.map(ticks),
             write_stall: ticks(deadlines.write_stall),
             close: ticks(deadlines.close),
-            linger: ticks(deadlines.linger),
+            linger: match deadlines.linger {
+                Duration::ZERO => 0,
+                linger => ticks(linger),
+            },
         };
         (clock, deadlines)
     }
@@ -107,6 +111,11 @@ impl Clock {
 
     pub(crate) fn tick(&self) -> Duration {
         self.tick
+    }
+
+    /// Lets the time that passed go by.
+    pub(crate) fn stand_still(&mut self) {
+        self.last = Instant::now();
     }
 
     /// Goes on by the time that passed, but by two ticks at most: more means that this process
@@ -151,11 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_of_zero_is_off() {
+    fn a_deadline_of_zero_is_off_and_a_linger_of_zero_is_none() {
         let (_, deadlines) = Clock::new(&Deadlines {
             ping_interval: Duration::ZERO,
+            linger: Duration::ZERO,
             ..Deadlines::default()
         });
-        assert_eq!(deadlines.ping_interval, Tick::MAX);
+        assert_eq!((deadlines.ping_interval, deadlines.linger), (Tick::MAX, 0));
     }
 }

@@ -235,6 +235,9 @@ impl FrameLoop {
         let mut ready = mem::replace(&mut self.ready, mem::take(&mut self.spare));
         for key in ready.drain(..) {
             self.drive_socket(key);
+            if self.context.mailbox.is_full() {
+                self.deliver();
+            }
         }
         self.spare = ready;
         let mut count = 0;
@@ -346,7 +349,7 @@ impl FrameLoop {
     /// [`FrameLoop::deliver`], outside a turn: what is left makes for one.
     fn deliver_and_wake(&mut self) {
         self.deliver();
-        if !self.letters.commands.is_empty() {
+        if !self.letters.commands.is_empty() || !self.ready.is_empty() {
             self.context.mailbox.wake();
         }
     }
@@ -371,6 +374,10 @@ impl FrameLoop {
             match progress {
                 Progress::Over(why) => over.push((*member, why)),
                 Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
+                Progress::MoreToRead if !entry.is_ready => {
+                    entry.is_ready = true;
+                    self.ready.push(*member);
+                }
                 Progress::MoreToRead | Progress::Idle => {}
             }
         }
@@ -398,6 +405,11 @@ impl FrameLoop {
 
     /// Looks at the deadlines of those that are due.
     fn sweep(&mut self) {
+        if self.context.mailbox.is_congested() {
+            // The sockets are not looked at: nobody ages for not being heard.
+            self.clock.stand_still();
+            return;
+        }
         self.clock.advance();
         let now = self.clock.now();
         self.context.now = now;

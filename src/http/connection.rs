@@ -33,7 +33,7 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
     let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(site.http.head_timeout)
+        .header_read_timeout(Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero()))
         .max_headers(site.http.max_headers)
         .max_header_size(site.http.max_head_size)
         // hyper takes no smaller buffer than this.

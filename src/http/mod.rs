@@ -21,7 +21,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// From the accepted connection, or the last response, to a whole request head: then the
-    /// connection is closed without a word.
+    /// connection is closed without a word. Zero is no deadline.
     pub head_timeout: Duration,
     /// Octets of a request's head; a larger one is refused with 431.
     pub max_head_size: usize,

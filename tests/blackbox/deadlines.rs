@@ -1,12 +1,14 @@
 //! How long anything may take. Each test shortens the deadline that it is about.
 
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use frameloop::Settings;
 use frameloop::engine::Deadlines;
+use frameloop::{Disconnect, Handler, Message, Router, Settings, WebSocket};
 
-use crate::client::{Client, close_frame, frame};
+use crate::client::{Client, PATIENCE, close_frame, frame};
 use crate::server::TestServer;
 
 fn server(change: impl FnOnce(&mut Deadlines)) -> TestServer {
@@ -178,4 +180,29 @@ fn a_deadline_of_zero_is_off() {
     client.send(&close_frame(1000, b""));
     client.receives(b"\x88\x02\x03\xE8");
     client.ends();
+}
+
+/// Zero switches other deadlines off; here it must not mean to read on for ever.
+#[test]
+fn a_linger_of_zero_is_none() {
+    struct Tells(Sender<Disconnect>);
+    impl Handler for Tells {
+        fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
+
+        fn closed(&mut self, why: &Disconnect) {
+            self.0.send(*why).unwrap();
+        }
+    }
+    let (sender, ends) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let router = Router::new().websocket("/", move |_| Tells(sender.lock().unwrap().clone()));
+    let mut settings = Settings::default();
+    settings.deadlines.linger = Duration::ZERO;
+    let server = TestServer::serving(router, |server| server.with_settings(settings));
+    let mut client = Client::open(&server, "/");
+    client.send(&close_frame(1000, b""));
+    client.receives(b"\x88\x02\x03\xE8");
+    // No FIN from here, and yet it is over.
+    let why = ends.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(why.to_string(), "closed by peer");
 }

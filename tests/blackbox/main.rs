@@ -10,6 +10,8 @@
 )]
 
 mod client;
+#[path = "../support/report.rs"]
+mod report;
 mod server;
 
 mod closing;

@@ -1,13 +1,14 @@
 //! Clients that take less than they are sent: bounded, told so, and nobody else's trouble.
 
 use std::io::{ErrorKind, Read, Write};
-use std::sync::Mutex;
+use std::net::TcpStream;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use frameloop::engine::{Deadlines, SlowConsumer};
-use frameloop::{Disconnect, Handler, Message, Router, Settings, WebSocket};
+use frameloop::engine::{Deadlines, SlowConsumer, Timeout};
+use frameloop::{CloseCode, Disconnect, Handler, Message, Peer, Router, Settings, WebSocket};
 
 use crate::client::{Client, PATIENCE, close_frame, frame, reply};
 use crate::server::TestServer;
@@ -232,7 +233,8 @@ fn c42_whoever_still_takes_nothing_after_the_linger_is_reset() {
 fn c40_what_waits_for_a_member_that_closes_is_dropped() {
     const MESSAGES: usize = 300;
     let server = TestServer::with(|server| {
-        server.with_settings(Settings {
+        // One worker: whoever has its own copy knows that the other's waits, too.
+        server.with_workers(1).with_settings(Settings {
             slow_consumer: SlowConsumer {
                 max_octets: usize::MAX,
                 max_messages: usize::MAX,
@@ -250,6 +252,9 @@ fn c40_what_waits_for_a_member_that_closes_is_dropped() {
         publisher.receives(&reply(0x82, &[7; 60_000]));
     }
     leaver.send(&close_frame(1000, b"bye"));
+    // The Close has been read when the publisher's Ping has: only now does it take anything.
+    publisher.send(&frame(0x89, b""));
+    publisher.receives(b"\x8A\0");
     let mut received = 0;
     loop {
         // What the kernel has comes; without the drop all 300 would.
@@ -266,4 +271,134 @@ fn c40_what_waits_for_a_member_that_closes_is_dropped() {
     assert!(received < MESSAGES, "nothing was dropped");
     publisher.send_text("still here");
     publisher.receives_text("still here");
+}
+
+/// Takes `octets` of the stream every `pause`, until it ends or `patience` is over: says how long
+/// it went on.
+fn drip(mut stream: &TcpStream, octets: usize, pause: Duration, patience: Duration) -> Duration {
+    let mut scratch = vec![0; octets];
+    let began = Instant::now();
+    while began.elapsed() < patience && stream.read_exact(&mut scratch).is_ok() {
+        thread::park_timeout(pause);
+    }
+    began.elapsed()
+}
+
+/// A connection whose buffer is so small that its server notices each octet that it takes.
+fn open_narrow(server: &TestServer, path: &str) -> Client {
+    let client = Client::open(server, path);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 8 << 10).unwrap();
+    client
+}
+
+/// What ends a connection has its time, whether or not the client goes on taking what waits.
+#[test]
+fn whoever_takes_little_outlives_neither_the_close_timeout_nor_the_linger() {
+    struct Ends(Sender<Disconnect>);
+    impl Handler for Ends {
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            match message {
+                Message::Text("close") => {
+                    socket.send(Message::Binary(&vec![0; 16 << 20]));
+                    socket.close(CloseCode::Normal, "");
+                }
+                Message::Text(_) => (0..3).for_each(|_| {
+                    socket.peer().send(Message::Binary(&vec![0; 16 << 20]));
+                }),
+                _ => {}
+            }
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            self.0.send(*why).unwrap();
+        }
+    }
+    let limit = Duration::from_millis(200);
+    for (message, expected) in [
+        ("close", Disconnect::TimedOut(Timeout::Close)),
+        ("flood", Disconnect::SlowConsumer),
+    ] {
+        let (sender, ends) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let router = Router::new().websocket("/", move |_| Ends(sender.lock().unwrap().clone()));
+        let server = TestServer::serving(router, |server| {
+            server.with_settings(Settings {
+                deadlines: Deadlines {
+                    close: limit,
+                    linger: limit,
+                    ..Deadlines::default()
+                },
+                ..Settings::default()
+            })
+        });
+        let mut client = open_narrow(&server, "/");
+        client.send_text(message);
+        let took = drip(&client.stream, 32 << 10, limit / 10, limit * 20);
+        assert!(took < limit * 10, "{message}: still there after {took:?}");
+        assert_eq!(ends.recv_timeout(PATIENCE), Ok(expected), "{message}");
+    }
+}
+
+/// While more waits for the workers than they may take in, sockets are not read; nobody is found
+/// silent for that.
+#[test]
+fn nobody_is_cut_for_a_silence_while_the_server_does_not_listen() {
+    struct Blocks(Arc<Mutex<mpsc::Receiver<()>>>, Sender<Peer>);
+    impl Handler for Blocks {
+        fn open(&mut self, socket: &mut WebSocket<'_>) {
+            self.1.send(socket.peer()).unwrap();
+        }
+
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            match message {
+                Message::Text("block") => self.0.lock().unwrap().recv().unwrap(),
+                message if message.is_data() => socket.send(message),
+                _ => {}
+            }
+        }
+    }
+    let interval = Duration::from_millis(100);
+    let (release, released) = mpsc::channel();
+    let released = Arc::new(Mutex::new(released));
+    let (sender, peers) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let router = Router::new().websocket("/", move |_| {
+        Blocks(Arc::clone(&released), sender.lock().unwrap().clone())
+    });
+    let server = TestServer::serving(router, |server| {
+        server.with_workers(2).with_settings(Settings {
+            deadlines: Deadlines {
+                ping_interval: interval,
+                ping_timeout: interval,
+                ..Deadlines::default()
+            },
+            ..Settings::default()
+        })
+    });
+    // The second connection is on the other worker.
+    let mut blocker = Client::open(&server, "/");
+    let blocked = peers.recv().unwrap();
+    let mut client = Client::open(&server, "/");
+    blocker.send_text("block");
+    for _ in 0..65 {
+        blocked.send(Message::Binary(&[0; 1 << 20]));
+    }
+    let writer = client.stream.try_clone().unwrap();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let talk = thread::spawn(move || {
+        while stopped.recv_timeout(interval / 4) == Err(mpsc::RecvTimeoutError::Timeout) {
+            (&writer).write_all(&frame(0x8A, b"")).unwrap();
+        }
+    });
+    thread::park_timeout(interval * 8);
+    release.send(()).unwrap();
+    thread::park_timeout(interval);
+    stop.send(()).unwrap();
+    talk.join().unwrap();
+    client.send_text("still here");
+    let mut received = client.receive();
+    while received.0 == 0x89 {
+        received = client.receive();
+    }
+    assert_eq!(received, (0x81, b"still here".to_vec()));
 }
