@@ -29,6 +29,7 @@ pub(crate) struct Site {
 
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
 pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
+    let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
     let acceptance = Acceptance::default();
     let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance));
     let mut connection = http1::Builder::new()

@@ -3,9 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Sleep, sleep};
 
 use crate::engine::Socket;
 
@@ -13,7 +15,10 @@ use crate::engine::Socket;
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TokioSocket,
-    is_blocked: bool,
+    /// The deadline of what the client does not take, while there is such.
+    blocked: Option<Pin<Box<Sleep>>>,
+    /// How long the client may take nothing; zero is for ever.
+    write_stall: Duration,
 }
 
 #[derive(Debug)]
@@ -37,7 +42,38 @@ impl Stream {
 
     /// Whether the last that was to be written was not taken.
     pub(super) fn is_blocked(&self) -> bool {
-        self.is_blocked
+        self.blocked.is_some()
+    }
+
+    /// Sets how long the client may take nothing of what waits for it: then writing fails.
+    pub(super) fn with_write_stall(self, write_stall: Duration) -> Stream {
+        Stream {
+            write_stall,
+            ..self
+        }
+    }
+
+    /// What writing to the socket came to, unless it has come to nothing for too long.
+    fn in_time(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.blocked = None;
+            return written;
+        }
+        let write_stall = match self.write_stall {
+            Duration::ZERO => Duration::MAX,
+            write_stall => write_stall,
+        };
+        let deadline = self
+            .blocked
+            .get_or_insert_with(|| Box::pin(sleep(write_stall)));
+        deadline
+            .as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -45,7 +81,8 @@ impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Stream {
         Stream {
             socket: TokioSocket::Tcp(stream),
-            is_blocked: false,
+            blocked: None,
+            write_stall: Duration::ZERO,
         }
     }
 }
@@ -54,7 +91,8 @@ impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Stream {
         Stream {
             socket: TokioSocket::Unix(stream),
-            is_blocked: false,
+            blocked: None,
+            write_stall: Duration::ZERO,
         }
     }
 }
@@ -79,12 +117,11 @@ impl AsyncWrite for Stream {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = match &mut this.socket {
+        let written = match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, octets),
         };
-        this.is_blocked = result.is_pending();
-        result
+        this.in_time(written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,5 +1,6 @@
 //! How long anything may take. Each test shortens the deadline that it is about.
 
+use std::io::{ErrorKind, Write};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -9,6 +10,7 @@ use frameloop::engine::Deadlines;
 use frameloop::{Disconnect, Handler, Message, Router, Settings, WebSocket};
 
 use crate::client::{Client, PATIENCE, close_frame, frame};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 fn server(change: impl FnOnce(&mut Deadlines)) -> TestServer {
@@ -205,4 +207,39 @@ fn a_linger_of_zero_is_none() {
     // No FIN from here, and yet it is over.
     let why = ends.recv_timeout(PATIENCE).unwrap();
     assert_eq!(why.to_string(), "closed by peer");
+}
+
+/// Whoever asks for pages and takes none is no better than a WebSocket that does so.
+#[test]
+fn attack_32_whoever_takes_no_page_is_let_go_after_the_write_stall() {
+    let limit = Duration::from_millis(300);
+    let server = server(|deadlines| {
+        deadlines.write_stall = limit;
+        deadlines.linger = limit / 10;
+    });
+    let mut client = Client::connect(&server);
+    let requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    let began = Instant::now();
+    let error = loop {
+        // It takes requests until its own answers are not taken; then it takes nothing, and then
+        // it is gone.
+        if let Err(error) = client.stream.write_all(&requests) {
+            break error;
+        }
+    };
+    let took = began.elapsed();
+    figure(
+        Kind::Attack,
+        32,
+        "HTTP pages asked for and not taken, write stall 300 ms",
+        "reset",
+        format_args!("{:?} after {took:.1?}", error.kind()),
+    );
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        ),
+        "{error}"
+    );
 }
