@@ -125,7 +125,7 @@ impl Receiver {
                 if remaining >= WORTH_IT && !header.opcode.is_control() =>
             {
                 let assembly = self.assembly.get_or_insert_with(|| pool.take());
-                Some(assembly.space(usize::try_from(remaining).unwrap_or(usize::MAX)))
+                Some(assembly.space(usize::try_from(remaining).unwrap_or(usize::MAX), pool))
             }
             _ => None,
         }
@@ -142,10 +142,8 @@ impl Receiver {
         };
         let text = self.is_text();
         if let Some(assembly) = &mut self.assembly {
-            if let (Some(key), Some(piece)) =
-                (header.masking_key, assembly.space(octets).get_mut(..octets))
-            {
-                apply_masking_key(piece, key, offset(&header, remaining));
+            if let Some(key) = header.masking_key {
+                apply_masking_key(assembly.arrived(octets), key, offset(&header, remaining));
             }
             assembly.advance(octets);
             if text && let Err(error) = assembly.validate_last(octets) {
@@ -342,7 +340,7 @@ impl Receiver {
         if text && let Err(error) = assembly.validate(piece) {
             return Err(self.fail(error));
         }
-        assembly.append(piece);
+        assembly.append(piece, pool);
         Ok(())
     }
 
