@@ -74,6 +74,9 @@ pub(crate) trait Drive {
         context: &mut Context,
     ) -> Progress;
 
+    /// Ends a connection that more was sent to than can be kept for it.
+    fn overrun(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+
     /// Begins the closing handshake.
     fn close(
         &mut self,
@@ -475,12 +478,20 @@ impl<H: Handler> Drive for Connection<H> {
         if self.backlog.octets() + frames.len() > max_octets
             || self.backlog.messages() + messages > max_messages
         {
-            let why = Disconnect::SlowConsumer;
-            let frame = (CloseCode::Policy, "slow consumer");
-            return self.end(why, frame, stream, context);
+            return self.overrun(stream, context);
         }
         self.backlog.push_delivery(rest(0), messages, false);
         Progress::Waiting
+    }
+
+    fn overrun(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+        match self.phase {
+            Phase::Open | Phase::Leaving { .. } => {
+                let frame = (CloseCode::Policy, "slow consumer");
+                self.end(Disconnect::SlowConsumer, frame, stream, context)
+            }
+            Phase::Draining { .. } | Phase::Lingering { .. } => Progress::Waiting,
+        }
     }
 
     fn close(

@@ -333,6 +333,12 @@ impl FrameLoop {
                         connection.deliver(frame, None, 1, socket, context)
                     });
                 }
+                Command::Overrun { to } => self.drive(to, |entry, context| {
+                    let Entry {
+                        socket, connection, ..
+                    } = entry;
+                    connection.overrun(socket, context)
+                }),
                 Command::Close { to, frame } => {
                     let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
                         code: *code,
@@ -414,6 +420,7 @@ impl FrameLoop {
         let now = self.clock.now();
         self.context.now = now;
         self.context.pool.shrink();
+        self.context.mailbox.shrink(&mut self.letters);
         let ping_interval = self.context.deadlines.ping_interval;
         for index in 0..self.entries.places() {
             let Some((key, entry)) = self.entries.at_mut(index) else {
@@ -455,5 +462,11 @@ impl FrameLoop {
         if why.is_stalled() {
             entry.socket.reset();
         }
+    }
+}
+
+impl Drop for FrameLoop {
+    fn drop(&mut self) {
+        self.context.mailbox.bury();
     }
 }

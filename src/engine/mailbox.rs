@@ -1,7 +1,7 @@
 //! What other threads, and handlers, want a worker to send: one command per worker, never one
 //! per member.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ pub(crate) struct Mailbox {
     /// The worker is awake and will look before it sleeps.
     attentive: AtomicBool,
     waker: mio::Waker,
-    /// Octets of frames in `letters`.
+    /// What is in `letters`: octets of frames, and of the commands themselves.
     octets: AtomicUsize,
     congestion: Congestion,
 }
@@ -39,6 +39,12 @@ impl Congestion {
     fn is_reached(&self) -> bool {
         self.octets.load(Ordering::Relaxed) > Self::MAX_OCTETS
     }
+
+    /// Whether there is twice as much as the reading from clients stops at: nobody but a task
+    /// that sends faster than the workers deliver comes to that.
+    fn is_exceeded(&self) -> bool {
+        self.octets.load(Ordering::Relaxed) > 2 * Self::MAX_OCTETS
+    }
 }
 
 /// Commands, and the encoded frames that they are about, back to back.
@@ -48,6 +54,10 @@ pub(super) struct Letters {
     frames: Vec<u8>,
     /// Octets of the frames that the commands taken so far were about.
     taken: usize,
+    /// Connections that have been sent too much to keep, and nothing more since.
+    overrun: HashSet<Key>,
+    /// The worker is gone: nobody will take what is put in.
+    is_dead: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +72,8 @@ pub(super) enum Command {
     DeliverShared { group: Arc<Group>, frame: Bytes },
     /// Send the next `length` octets of the frames to one connection.
     Send { to: Key, length: usize },
+    /// Close a connection that has been sent more than can be kept.
+    Overrun { to: Key },
     /// Begin the closing handshake with one connection.
     Close {
         to: Key,
@@ -120,9 +132,7 @@ impl Mailbox {
 
     /// Takes what is there, in exchange for the emptied buffers of the last time.
     pub(super) fn take(&self, emptied: &mut Letters) {
-        emptied.commands.clear();
-        emptied.frames.clear();
-        emptied.taken = 0;
+        emptied.clear();
         let mut letters = lock(&self.letters);
         self.filled.store(false, Ordering::SeqCst);
         let octets = self.octets.swap(0, Ordering::Relaxed);
@@ -131,7 +141,16 @@ impl Mailbox {
     }
 
     pub(super) fn send(&self, to: Key, message: Message<'_>) {
+        let is_exceeded = self.congestion.is_exceeded();
         self.put(|letters| {
+            if letters.overrun.contains(&to) {
+                return 0;
+            }
+            if is_exceeded {
+                letters.overrun.insert(to);
+                letters.commands.push_back(Command::Overrun { to });
+                return 0;
+            }
             let length = letters.encode(message);
             letters.commands.push_back(Command::Send { to, length });
             length
@@ -157,7 +176,13 @@ impl Mailbox {
     /// Puts in what `write` writes, which says how many octets that was.
     fn put(&self, write: impl FnOnce(&mut Letters) -> usize) {
         let mut letters = lock(&self.letters);
-        let octets = write(&mut letters);
+        if letters.is_dead {
+            return;
+        }
+        let commands = letters.commands.len();
+        let frames = write(&mut letters);
+        let commands = letters.commands.len() - commands;
+        let octets = frames + commands * size_of::<Command>();
         self.octets.fetch_add(octets, Ordering::Relaxed);
         self.congestion.octets.fetch_add(octets, Ordering::Relaxed);
         drop(letters);
@@ -165,6 +190,20 @@ impl Mailbox {
         if !self.attentive.swap(true, Ordering::SeqCst) {
             self.wake();
         }
+    }
+
+    /// Gives the memory of a burst back, now and then. `emptied` are the buffers that the worker
+    /// has at hand.
+    pub(super) fn shrink(&self, emptied: &mut Letters) {
+        emptied.shrink();
+        lock(&self.letters).shrink();
+    }
+
+    /// The worker is gone: drops what waits for it and all that is sent to it from now on.
+    pub(super) fn bury(&self) {
+        let mut letters = Letters::default();
+        self.take(&mut letters);
+        lock(&self.letters).is_dead = true;
     }
 
     /// Makes the worker look at its sockets and commands.
@@ -175,6 +214,20 @@ impl Mailbox {
 }
 
 impl Letters {
+    fn clear(&mut self) {
+        self.commands.clear();
+        self.frames.clear();
+        self.overrun.clear();
+        self.taken = 0;
+    }
+
+    fn shrink(&mut self) {
+        const KEPT: usize = 256 << 10;
+        self.frames.shrink_to(KEPT);
+        self.commands.shrink_to(KEPT / size_of::<Command>());
+        self.overrun.shrink_to(0);
+    }
+
     /// The next `length` octets of the frames.
     pub(super) fn take_frames(&mut self, length: usize) -> &[u8] {
         let start = self.taken;

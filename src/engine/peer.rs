@@ -24,7 +24,10 @@ impl Peer {
     }
 
     /// Sends a message, copying it. It waits under the bound of
-    /// [`SlowConsumer`](super::SlowConsumer).
+    /// [`SlowConsumer`](super::SlowConsumer), and while more than 128 MiB wait for all workers
+    /// together nothing is kept: a connection that is sent to then is closed as a slow consumer,
+    /// which it seems from here. Handlers never come to that, because clients are not read from
+    /// beyond 64 MiB; a task that produces without end must keep to a pace of its own.
     pub fn send(&self, message: Message<'_>) {
         match message {
             Message::Close(frame) => self.mailbox.close(self.key, frame),
