@@ -1,0 +1,405 @@
+//! What clients can make the server keep: octets of heap, counted in a process of its own. The
+//! clients are in that process, too, but keep next to nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "the black-box tests use the rest")]
+#[path = "blackbox/client.rs"]
+mod client;
+#[path = "support/report.rs"]
+mod report;
+#[allow(dead_code, reason = "the black-box tests use the rest")]
+#[path = "blackbox/server.rs"]
+mod server;
+
+use std::alloc::System;
+use std::io::{ErrorKind, Write};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frameloop::{Handler, Message, Peer, Router, WebSocket};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+use client::{Client, PATIENCE, frame, reply};
+use report::{Kind, figure};
+use server::TestServer;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Octets of heap in use.
+fn heap() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats
+        .bytes_allocated
+        .saturating_sub(stats.bytes_deallocated)
+}
+
+/// The count is the process's: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until the server has read what was sent to it before, on whichever worker.
+fn settle(server: &TestServer) {
+    for _ in 0..4 {
+        let mut client = Client::open(server, "/echo");
+        client.send_text("read?");
+        client.receives_text("read?");
+    }
+}
+
+/// Sends until the server takes no more, or has taken `most`: how many octets it took.
+fn send_until_blocked(client: &Client, octets: &[u8], most: usize) -> usize {
+    let mut stream = &client.stream;
+    let patience = Duration::from_millis(300);
+    stream.set_write_timeout(Some(patience)).unwrap();
+    let mut taken = 0;
+    while taken < most {
+        match stream.write(&octets[taken % octets.len()..]) {
+            Ok(more) => taken += more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error} after {taken}"),
+        }
+    }
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    taken
+}
+
+#[test]
+fn attack_2_declared_lengths_reserve_nothing() {
+    const CLIENTS: usize = 1_000;
+    let _alone = alone();
+    let server = TestServer::with(|server| server);
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| Client::open(&server, "/echo"))
+        .collect();
+    settle(&server);
+    let before = heap();
+    for client in &mut clients {
+        client.send(b"\x82\xFF\0\0\0\0\x01\0\0\0\0\0\0\0");
+    }
+    settle(&server);
+    let grown = heap().saturating_sub(before);
+    figure(
+        Kind::Attack,
+        2,
+        "1,000 clients claim 16 MiB each and stop: heap",
+        "< 16 MiB",
+        format_args!("{} KiB", grown >> 10),
+    );
+    assert!(grown < 16 << 20, "{grown} octets");
+}
+
+#[test]
+fn attack_3_fragments_cost_at_most_twice_the_limit() {
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    let mut client = Client::open(&server, "/echo");
+    settle(&server);
+    let before = heap();
+    let fragment = frame(0x00, &vec![7; 1 << 20]);
+    let before_fragment = heap() - before;
+    client.send(&frame(0x02, b""));
+    for _ in 0..16 {
+        client.send(&fragment);
+    }
+    settle(&server);
+    let held = heap() - before - before_fragment;
+    client.send(&frame(0x00, b"x"));
+    client.closes_with(1009);
+    figure(
+        Kind::Attack,
+        3,
+        "fragments of 1 MiB up to the limit of 16 MiB, then 1 octet: heap; Close",
+        "<= 32 MiB; 1009",
+        format_args!("{:.1} MiB; 1009", held as f64 / f64::from(1 << 20)),
+    );
+    assert!(held <= 32 << 20, "{held} octets");
+}
+
+/// Large buffers of earlier messages lie ready: small fragments must not be lent them.
+#[test]
+fn attack_5_tiny_fragments_cost_twice_their_payload() {
+    const CLIENTS: usize = 20;
+    const FRAGMENTS: usize = 131_000;
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    let large = frame(0x82, &vec![7; 1 << 20]);
+    let mut earlier: Vec<Client> = (0..CLIENTS)
+        .map(|_| Client::open(&server, "/echo"))
+        .collect();
+    let (all_but_last, last) = large.split_at(large.len() - 1);
+    for client in &mut earlier {
+        client.send(all_but_last);
+    }
+    for client in &mut earlier {
+        client.send(last);
+        client.receives(&reply(0x82, &vec![7; 1 << 20]));
+    }
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| Client::open(&server, "/echo"))
+        .collect();
+    let fragments = frame(0x00, b"a").repeat(FRAGMENTS);
+    settle(&server);
+    let before = heap();
+    for client in &mut clients {
+        client.send(&frame(0x01, b"a"));
+    }
+    settle(&server);
+    let small = heap().saturating_sub(before);
+    for client in &mut clients {
+        client.send(&fragments);
+    }
+    settle(&server);
+    let grown = heap().saturating_sub(before) as f64 / (CLIENTS * FRAGMENTS) as f64;
+    figure(
+        Kind::Attack,
+        5,
+        "131,000 fragments of 1 octet, 20 clients: heap per octet of payload, beyond the pool's",
+        "<= 2.0",
+        format_args!("{grown:.2}"),
+    );
+    figure(
+        Kind::Attack,
+        5,
+        "1 fragment of 1 octet where large buffers lie ready, 20 clients: heap",
+        "< 64 KiB each",
+        format_args!("{} octets each", small / CLIENTS),
+    );
+    assert!(grown <= 2.0, "{grown} octets per octet");
+    assert!(small < CLIENTS * (64 << 10), "{small} octets");
+}
+
+#[test]
+fn attacks_8_and_31_whoever_reads_nothing_costs_next_to_nothing() {
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    for (row, what, sent, bound) in [
+        (
+            8,
+            "pings without reading",
+            frame(0x89, &[b'p'; 125]),
+            1 << 20,
+        ),
+        (
+            31,
+            "messages of 60,000 octets without reading",
+            frame(0x82, &[7; 60_000]),
+            188 << 10,
+        ),
+    ] {
+        let client = Client::open(&server, "/echo");
+        settle(&server);
+        let before = heap();
+        let taken = send_until_blocked(&client, &sent, 256 << 20);
+        settle(&server);
+        let grown = heap().saturating_sub(before);
+        figure(
+            Kind::Attack,
+            row,
+            format_args!("{what}: heap"),
+            format_args!("< {} KiB", bound >> 10),
+            format_args!(
+                "{} KiB, {} MiB taken, sockets' buffers included",
+                grown >> 10,
+                taken >> 20
+            ),
+        );
+        assert!(grown < bound, "{what}: {grown} octets");
+        assert!(taken < 64 << 20, "{what}: {taken} octets were taken");
+    }
+}
+
+#[test]
+fn attack_10_pongs_leave_nothing() {
+    const PONGS: usize = 200_000;
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    let mut client = Client::open(&server, "/echo");
+    let pongs = frame(0x8A, &[b'p'; 125]).repeat(1_000);
+    settle(&server);
+    let before = heap();
+    for _ in 0..PONGS / 1_000 {
+        client.send(&pongs);
+    }
+    client.send_text("read?");
+    client.receives_text("read?");
+    let grown = heap().saturating_sub(before);
+    figure(
+        Kind::Attack,
+        10,
+        "200,000 pongs that nobody asked for: heap",
+        "< 1 KiB",
+        format_args!("{grown} octets"),
+    );
+    assert!(grown < 1 << 10, "{grown} octets");
+}
+
+#[test]
+fn attacks_22_and_26_requests_leave_nothing() {
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    settle(&server);
+    let before = heap();
+    let mut client = Client::connect(&server);
+    client.send(
+        client::request("/echo")
+            .replace("\r\n\r\n", "\r\nContent-Length: 1000000000\r\n\r\n")
+            .as_bytes(),
+    );
+    let head = client.receive_head();
+    let grown = heap().saturating_sub(before);
+    figure(
+        Kind::Attack,
+        22,
+        "a handshake that announces a body of 1 GB: answer; heap",
+        "400; < 64 KiB",
+        format_args!("{}; {} KiB", &head[9..12], grown >> 10),
+    );
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert!(grown < 64 << 10, "{grown} octets");
+
+    const REQUESTS: usize = 10_000;
+    let page = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let sent = page.repeat(100);
+    let mut client = Client::connect(&server);
+    client.send(page.as_bytes());
+    let answer = client.receive_head();
+    client.receives(b"ok");
+    let writer = client.stream.try_clone().unwrap();
+    let before = heap();
+    let writer = thread::spawn(move || {
+        let mut writer = &writer;
+        for _ in 0..REQUESTS / 100 {
+            writer.write_all(sent.as_bytes()).unwrap();
+        }
+        writer
+            .write_all(client::request("/echo").as_bytes())
+            .unwrap();
+    });
+    let mut most = 0;
+    for _ in 0..REQUESTS {
+        let head = client.receive_head();
+        assert_eq!(head.lines().next(), answer.lines().next());
+        client.receives(b"ok");
+        most = most.max(heap().saturating_sub(before));
+    }
+    assert!(client.receive_head().starts_with("HTTP/1.1 101 "));
+    writer.join().unwrap();
+    figure(
+        Kind::Attack,
+        26,
+        "10,000 requests before the handshake, answered in order: heap at most",
+        "< 128 KiB",
+        format_args!("{} KiB", most >> 10),
+    );
+    assert!(most < 128 << 10, "{most} octets");
+}
+
+#[test]
+fn attack_55_rooms_go_with_their_members() {
+    const ROOMS: usize = 3_000;
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    let join =
+        |number: usize| Client::open(&server, &format!("/broadcast/{number}{}", "x".repeat(240)));
+    drop((0..ROOMS).map(join).collect::<Vec<_>>());
+    settle(&server);
+    thread::park_timeout(Duration::from_millis(100));
+    let before = heap();
+    let members: Vec<_> = (0..ROOMS).map(join).collect();
+    let during = heap().saturating_sub(before);
+    drop(members);
+    let began = Instant::now();
+    while heap().saturating_sub(before) > 64 << 10 && began.elapsed() < PATIENCE {
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    let after = heap().saturating_sub(before);
+    figure(
+        Kind::Attack,
+        55,
+        "3,000 rooms with names of 244 octets, then left: heap during; after",
+        "after < 64 KiB",
+        format_args!("{} KiB; {} KiB", during >> 10, after >> 10),
+    );
+    assert!(after < 64 << 10, "{after} octets");
+    let mut client = Client::connect(&server);
+    client.send(client::request(&format!("/broadcast/{}", "x".repeat(256))).as_bytes());
+    assert!(client.receive_head().starts_with("HTTP/1.1 404 "));
+}
+
+/// Messages and commands that a task sends while the worker is busy are bounded, and their memory
+/// comes back; what is sent to a server that has stopped is not kept.
+#[test]
+fn what_tasks_send_is_bounded_however_busy_the_worker() {
+    let _alone = alone();
+    struct Blocks(Arc<Mutex<mpsc::Receiver<()>>>, Sender<Peer>);
+    impl Handler for Blocks {
+        fn open(&mut self, socket: &mut WebSocket<'_>) {
+            self.1.send(socket.peer()).unwrap();
+        }
+
+        fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
+            if message == Message::Text("block") {
+                self.0.lock().unwrap().recv().unwrap();
+            }
+        }
+    }
+    let (release, released) = mpsc::channel();
+    let released = Arc::new(Mutex::new(released));
+    let (sender, peers) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let router = Router::new().websocket("/", move |_| {
+        Blocks(Arc::clone(&released), sender.lock().unwrap().clone())
+    });
+    let server = TestServer::serving(router, |server| server.with_workers(1));
+    let mut flooded = Client::open(&server, "/");
+    let peer = peers.recv().unwrap();
+    let mut blocker = Client::open(&server, "/");
+    let other = peers.recv().unwrap();
+    blocker.send_text("block");
+    let before = heap();
+    // 1 GiB, and then as many commands as would take more without it.
+    for _ in 0..1_024 {
+        peer.send(Message::Binary(&[0; 1 << 20]));
+    }
+    for _ in 0..1_000_000 {
+        peer.send(Message::Text(""));
+    }
+    let kept = heap().saturating_sub(before) >> 20;
+    figure(
+        Kind::Attack,
+        30,
+        "1 GiB and 1,000,000 empty messages sent by a task to a busy worker",
+        "< 300 MiB kept",
+        format_args!("{kept} MiB"),
+    );
+    assert!(kept < 300, "{kept} MiB");
+    release.send(()).unwrap();
+    let last = loop {
+        match flooded.receive() {
+            (0x88, payload) => break payload,
+            (first, payload) => assert_eq!((first, payload.len()), (0x82, 1 << 20)),
+        }
+    };
+    assert_eq!(last, b"\x03\xF0slow consumer");
+    other.send(Message::Text("still here"));
+    blocker.receives_text("still here");
+    // The memory of the burst is given back by and by.
+    let began = Instant::now();
+    while heap().saturating_sub(before) > 64 << 20 {
+        assert!(began.elapsed() < PATIENCE, "{} octets", heap() - before);
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    server.shutdown.cut();
+    server.stopped().unwrap();
+    for _ in 0..1_024 {
+        other.send(Message::Binary(&[0; 1 << 20]));
+    }
+    let kept = heap().saturating_sub(before) >> 20;
+    assert!(kept < 64, "{kept} MiB are kept for a server that is gone");
+}
