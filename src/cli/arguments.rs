@@ -133,8 +133,9 @@ pub(super) struct LimitArguments {
     )]
     max_headers: usize,
 
-    /// Most connections; beyond them 503 [default: the limit of open files less a
-    /// reserve of 64]
+    /// Most connections, those that are no WebSockets yet included; beyond them 503. Of the latter
+    /// a quarter are kept, at least 1024, then the oldest are let go [default: the limit of open
+    /// files less a reserve of 64]
     #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<usize>,
 

@@ -1,5 +1,7 @@
 //! A worker: a thread with a runtime and a frame loop of its own.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::rc::Rc;
@@ -8,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, LocalSet};
 
 use super::accept::{self, Accepted};
 use super::{Listener, Shared, Stage};
@@ -58,12 +60,21 @@ impl Worker {
         let site = Rc::new(site(&shared, &frame_loop));
         let serve = {
             let shared = Arc::clone(&shared);
+            let handshakes = Handshakes::new(shared.max_handshakes());
             move |stream: Stream| {
                 let (site, shared) = (Rc::clone(&site), Arc::clone(&shared));
-                tokio::task::spawn_local(async move {
-                    let _place = Place { shared, index };
+                let number = handshakes.borrow_mut().next();
+                let place = Place {
+                    shared,
+                    index,
+                    number,
+                    handshakes: Rc::clone(&handshakes),
+                };
+                let task = tokio::task::spawn_local(async move {
+                    let _place = place;
                     serve_connection(stream, site).await;
                 });
+                handshakes.borrow_mut().add(number, task.abort_handle());
             }
         };
         let mut accepting = Vec::new();
@@ -92,16 +103,19 @@ impl Worker {
             // No other worker is left; the end comes by the shutdown.
             pending::<()>().await;
         };
+        tokio::pin!(receive);
         let mut looping = tokio::task::spawn_local(frame_loop.clone().run());
         tokio::select! {
             result = &mut looping => return result?,
-            () = receive => {}
+            () = &mut receive => {}
             () = shared.shutdown.reached(Stage::Draining) => {}
         }
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
         shared.draining.store(true, Ordering::Relaxed);
         tokio::select! {
             result = &mut looping => result??,
+            // Those that are on their way here have been accepted: they get their 503.
+            () = &mut receive => {}
             () = drain(&frame_loop, &shared) => {}
             () = shared.shutdown.reached(Stage::Cut) => {}
         }
@@ -110,15 +124,51 @@ impl Worker {
     }
 }
 
-/// A connection's place in its worker's load while hyper has it; given back when dropped, also by
-/// a panic.
+/// This worker's connections that are no WebSockets, or not yet, in the order in which they came.
+struct Handshakes {
+    max: usize,
+    next: u64,
+    tasks: BTreeMap<u64, AbortHandle>,
+}
+
+impl Handshakes {
+    fn new(max: usize) -> Rc<RefCell<Handshakes>> {
+        Rc::new(RefCell::new(Handshakes {
+            max,
+            next: 0,
+            tasks: BTreeMap::new(),
+        }))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Adds one, and ends the oldest if there are too many: it has had the most time to say what
+    /// it wants.
+    fn add(&mut self, number: u64, task: AbortHandle) {
+        self.tasks.insert(number, task);
+        if self.tasks.len() > self.max
+            && let Some((_, oldest)) = self.tasks.pop_first()
+        {
+            oldest.abort();
+        }
+    }
+}
+
+/// A connection's place in its worker's load, and among its handshakes, while hyper has it; given
+/// back when dropped, also by a panic.
 struct Place {
     shared: Arc<Shared>,
     index: usize,
+    number: u64,
+    handshakes: Rc<RefCell<Handshakes>>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.handshakes.borrow_mut().tasks.remove(&self.number);
         self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,14 +4,17 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use frameloop::handshake::HandshakeError;
 use frameloop::http::HttpSettings;
+use frameloop::{Message, Router, WebSocket};
 use tokio::net::TcpSocket;
 
 use crate::client::{Client, PATIENCE, close_frame, frame, reply, request};
 use crate::handshake::{ACCEPTED, Answer, Expected, receive_answer, valid};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 use Expected::Refused;
@@ -293,4 +296,90 @@ fn r98_who_resets_at_once_is_not_worth_a_line() {
         .filter(|line| !line.contains("stopping: "))
         .collect();
     assert!(lines.is_empty(), "{log}");
+}
+
+/// Attack 21: silent connections have the handshake's deadline, and beyond their number the oldest
+/// go first; whoever says what it wants is served meanwhile.
+#[test]
+fn attack_21_silent_connections_are_bounded_and_the_oldest_go_first() {
+    const MAX: usize = 1_024;
+    let server = TestServer::with(|server| server.with_workers(1).with_max_connections(2_048));
+    let mut silent: Vec<Client> = (0..MAX).map(|_| Client::connect(&server)).collect();
+    // One byte is as silent as none.
+    silent[1].send(b"G");
+    let began = Instant::now();
+    let mut open = Client::open(&server, "/echo");
+    let took = began.elapsed();
+    silent[0].ends();
+    Client::open(&server, "/echo");
+    open.send_text("hi");
+    open.receives_text("hi");
+    assert!(silent[2].is_silent_for(Duration::from_millis(100)));
+    figure(
+        Kind::Attack,
+        21,
+        "1,024 silent connections of as many as there may be: a handshake takes",
+        "the oldest goes, < 50 ms",
+        format_args!("the oldest goes, {took:.1?}"),
+    );
+}
+
+/// A socket that another worker accepted, and that is not yet served when the drain begins.
+#[test]
+fn r96_whoever_is_on_its_way_to_another_worker_is_refused_too() {
+    const WAITING: usize = 4;
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let router = Router::new().websocket("/", move |_| {
+        let released = Arc::clone(&released);
+        move |_: &mut WebSocket<'_>, message: Message<'_>| {
+            if message == Message::Text("block") {
+                let _ = released.lock().unwrap().recv();
+            }
+        }
+    });
+    let server = TestServer::serving(router, |server| server.with_workers(2));
+    // One on each worker; either may be the one that accepts, which must not be the blocked one.
+    let mut open: Vec<Client> = (0..2).map(|_| Client::open(&server, "/")).collect();
+    let accepts = |server: &TestServer| {
+        let mut client = Client::connect(server);
+        client.send(PLAIN_GET.as_bytes());
+        let mut other = Client::connect(server);
+        other.send(PLAIN_GET.as_bytes());
+        [client, other]
+    };
+    for blocked in 0..2 {
+        open[blocked].send_text("block");
+        let mut clients = accepts(&server);
+        let served = clients
+            .iter_mut()
+            .any(|client| !client.is_silent_for(Duration::from_millis(200)));
+        if !served {
+            // Nobody accepts: this is the wrong one.
+            release.send(()).unwrap();
+            continue;
+        }
+        let mut waiting: Vec<Client> = (0..2 * WAITING).map(|_| Client::connect(&server)).collect();
+        for client in &mut waiting {
+            client.send(request("/").as_bytes());
+        }
+        let mut answered: Vec<String> = Vec::new();
+        let mut silent = Vec::new();
+        for mut client in waiting {
+            match client.is_silent_for(Duration::from_millis(100)) {
+                true => silent.push(client),
+                false => answered.push(client.receive_head()),
+            }
+        }
+        assert!(!silent.is_empty(), "{answered:?}");
+        server.shutdown.drain();
+        assert!(open[1 - blocked].receive().0 == 0x88);
+        release.send(()).unwrap();
+        for client in &mut silent {
+            let expected = Refused(503, HandshakeError::ShuttingDown).answer(b"");
+            assert_eq!(receive_answer(client), Ok(expected));
+        }
+        return;
+    }
+    panic!("no worker accepts");
 }
