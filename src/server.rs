@@ -337,6 +337,8 @@ fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
         net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
+    // Replies leave at once: the frame loop does its own batching. Whoever is accepted inherits it.
+    socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
 }
@@ -356,4 +358,27 @@ fn listen_unix(path: &Path) -> io::Result<Listener> {
     };
     listener.set_nonblocking(true)?;
     Ok(Listener::Unix(listener, path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_send_small_replies_at_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _guard = runtime.enter();
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = bind_tcp(host.parse().unwrap()) else {
+                continue; // a machine without IPv6
+            };
+            listener.set_nonblocking(false).unwrap();
+            let _client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert!(accepted.nodelay().unwrap(), "{host}");
+        }
+    }
 }

@@ -262,11 +262,12 @@ impl<H: Handler> Connection<H> {
         if let Some(why) = failed {
             log::failed(&why, &stream.peer_address());
         }
-        self.phase = match (failed.or(closed), self.sender.is_closed()) {
-            (None, _) => self.phase,
-            (Some(why), true) => Phase::Draining { why, linger: true },
-            (Some(why), false) => Phase::Leaving { why },
-        };
+        if let Some(why) = failed.or(closed) {
+            self.phase = match self.sender.is_closed() {
+                true => Phase::Draining { why, linger: true },
+                false => Phase::Leaving { why },
+            };
+        }
         Ok(())
     }
 

@@ -211,7 +211,7 @@ mod tests {
     fn message(length: usize, pool: &mut AssemblyPool) -> Box<Assembly> {
         let mut assembly = pool.take();
         while assembly.len() < length {
-            let piece = vec![7; (length - assembly.len()).min(100_000)];
+            let piece = vec![7; length.saturating_sub(assembly.len()).min(100_000)];
             assembly.append(&piece, pool);
         }
         assembly

@@ -72,7 +72,7 @@ impl AsyncListener {
     fn new(listener: Listener, write_stall: Duration) -> io::Result<AsyncListener> {
         Ok(match listener {
             Listener::Tcp(listener) => {
-                set_options(&listener, write_stall)?;
+                set_user_timeout(&listener, write_stall)?;
                 AsyncListener::Tcp(TcpListener::from_std(listener)?)
             }
             Listener::Unix(listener, _) => AsyncListener::Unix(UnixListener::from_std(listener)?),
@@ -93,20 +93,16 @@ impl AsyncListener {
     }
 }
 
-/// What all connections inherit from their listener, so that it costs none of them a system call.
-///
-/// Replies leave at once, for the frame loop does its own batching; and the kernel gives up a peer
-/// that acknowledges nothing, one that has vanished or whose window stays shut, a little after the
-/// write stall, which tells a peer that is there by a reset.
-fn set_options(listener: &std::net::TcpListener, write_stall: Duration) -> io::Result<()> {
+/// Has the kernel give up a peer that acknowledges nothing: one that has vanished, or whose window
+/// stays shut. A little after the write stall, which tells a peer that is there by a reset. All
+/// connections inherit it from their listener, so it costs none of them a system call.
+fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> io::Result<()> {
     const AFTER: Duration = Duration::from_secs(1);
-    let socket = socket2::SockRef::from(listener);
-    socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !write_stall.is_zero() {
-        socket.set_tcp_user_timeout(Some(write_stall + AFTER))?;
+        socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_stall + AFTER))?;
     }
-    let _ = (write_stall, AFTER);
+    let _ = (listener, write_stall, AFTER);
     Ok(())
 }
 
@@ -211,26 +207,23 @@ fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
+    /// Attack 33: beyond the keepalive, the kernel gives up what nobody acknowledges.
     #[tokio::test]
-    async fn connections_inherit_the_options_of_their_listener() {
+    async fn accepted_sockets_have_a_user_timeout() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
         let write_stall = Duration::from_secs(30);
         let listener = AsyncListener::new(Listener::Tcp(listener), write_stall).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
         let AsyncStream::Tcp(stream) = listener.accept().await.unwrap() else {
             unreachable!()
         };
-        assert!(stream.nodelay().unwrap());
-        // Attack 33: beyond the keepalive, the kernel gives up what nobody acknowledges.
-        #[cfg(target_os = "linux")]
-        assert_eq!(
-            socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(),
-            Some(Duration::from_secs(31))
-        );
+        let timeout = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(Duration::from_secs(31)));
     }
 }
