@@ -170,8 +170,9 @@ proptest! {
 
     #[test]
     fn octet_by_octet_gives_the_same_too(octets in frames()) {
-        prop_assume!(octets.len() < 2_000);
-        let whole = receive(&[&octets], LIMITS, false);
+        // The first octets will do, also of what is cut off in the middle.
+        let octets = &octets[..octets.len().min(2_000)];
+        let whole = receive(&[octets], LIMITS, false);
         let pieces: Vec<&[u8]> = octets.chunks(1).collect();
         prop_assert_eq!(&receive(&pieces, LIMITS, false), &whole);
     }
