@@ -16,6 +16,8 @@ mod output;
 mod peer;
 mod slots;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use connection::{Connection, Drive};
 pub use deadlines::Deadlines;

@@ -1,0 +1,186 @@
+//! What a connection costs in system calls: each call of its stream is one.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+
+use super::connection::{Connection, Context, Drive, Progress};
+use super::deadlines::Clock;
+use super::mailbox::{Congestion, Mailbox};
+use super::slots::{Key, Slots};
+use super::socket::{PeerAddress, Stream};
+use super::{Settings, WebSocket};
+use crate::protocol::mask::apply_masking_key;
+use crate::protocol::{AssemblyPool, FrameHeader, Message, OpCode};
+
+/// A socket that holds what a client sent and takes whatever is written to it.
+#[derive(Default)]
+struct Counted {
+    held: VecDeque<u8>,
+    taken: Vec<u8>,
+    reads: usize,
+    writes: usize,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads += 1;
+        match self.held.is_empty() {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => self.held.read(buffer),
+        }
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(octets)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.writes += 1;
+        slices.iter().for_each(|slice| self.taken.extend(&**slice));
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Counted {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn peer_address(&self) -> PeerAddress {
+        PeerAddress::Unknown
+    }
+}
+
+/// A connection to an echo, and the socket under it.
+struct Driven {
+    key: Key,
+    connection: Box<dyn Drive>,
+    socket: Counted,
+    context: Context,
+    _poll: mio::Poll,
+}
+
+impl Driven {
+    fn open() -> Driven {
+        let settings = Settings::default();
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        let (clock, deadlines) = Clock::new(&settings.deadlines);
+        let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
+        let mut driven = Driven {
+            key: Slots::new().insert(()),
+            connection: Box::new(Connection::new(echo, &settings)),
+            socket: Counted::default(),
+            context: Context {
+                input: vec![0; 128 << 10],
+                output: Vec::new(),
+                pool: AssemblyPool::default(),
+                now: clock.now(),
+                deadlines,
+                slow_consumer: settings.slow_consumer,
+                high_water_mark: settings.high_water_mark,
+                linger_size: settings.linger_size,
+                mailbox: Arc::new(Mailbox::new(waker, Congestion::default())),
+            },
+            _poll: poll,
+        };
+        let Driven {
+            key,
+            connection,
+            socket,
+            context,
+            ..
+        } = &mut driven;
+        let progress = connection.open(*key, b"101", &mut [], socket, context);
+        assert_eq!(progress, Progress::Idle);
+        assert_eq!(driven.calls(), (0, 1));
+        driven
+    }
+
+    /// Drives the connection, once for the event and on while it asks for it.
+    fn drive(&mut self) {
+        while self
+            .connection
+            .drive(self.key, &mut self.socket, &mut self.context)
+            == Progress::MoreToRead
+        {}
+    }
+
+    /// Reads and writes since this was last asked.
+    fn calls(&mut self) -> (usize, usize) {
+        self.socket.taken.clear();
+        (
+            std::mem::take(&mut self.socket.reads),
+            std::mem::take(&mut self.socket.writes),
+        )
+    }
+}
+
+/// `count` masked binary messages of `size` octets.
+fn frames(count: usize, size: usize) -> Vec<u8> {
+    const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+    let header = FrameHeader {
+        fin: true,
+        opcode: OpCode::Binary,
+        masking_key: Some(KEY),
+        payload_length: size as u64,
+    };
+    let mut payload = vec![7; size];
+    apply_masking_key(&mut payload, KEY, 0);
+    [header.encode().as_ref(), &payload].concat().repeat(count)
+}
+
+#[test]
+fn an_event_costs_one_read_and_one_write() {
+    for (count, size) in [
+        (1, 0),
+        (1, 20),
+        (16, 20),
+        (16, 1 << 10),
+        (1, 16 << 10),
+        (1, 100_000),
+        (1_000, 100),
+    ] {
+        let mut driven = Driven::open();
+        for _ in 0..3 {
+            driven.socket.held.extend(frames(count, size));
+            driven.drive();
+            let echoed = driven.socket.taken.len();
+            assert!(echoed > count * size, "{count} of {size}: {echoed}");
+            assert_eq!(driven.calls(), (1, 1), "{count} messages of {size} octets");
+        }
+    }
+}
+
+#[test]
+fn a_large_message_is_read_into_its_place_and_written_at_once() {
+    let mut driven = Driven::open();
+    // Its place at most doubles with each read; the second message finds it as large as it needs:
+    // one read begins it, one ends it, and one finds the socket empty.
+    for reads in [5, 3, 3] {
+        driven.socket.held.extend(frames(1, 1 << 20));
+        driven.drive();
+        assert_eq!(driven.socket.taken.len(), 10 + (1 << 20));
+        assert_eq!(driven.calls(), (reads, 1));
+    }
+}
+
+#[test]
+fn fan_out_costs_a_member_one_write() {
+    let mut driven = Driven::open();
+    let burst = frames(16, 100);
+    let progress =
+        driven
+            .connection
+            .deliver(&burst, None, 16, &mut driven.socket, &mut driven.context);
+    assert_eq!(progress, Progress::Idle);
+    assert_eq!(driven.socket.taken, burst);
+    assert_eq!(driven.calls(), (0, 1));
+}
