@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::cores;
 
 #[derive(Debug)]
@@ -75,6 +77,14 @@ impl Process {
             user_ticks: field(after_name, 11)?,
             system_ticks: field(after_name, 12)?,
         })
+    }
+
+    /// Ends the process by SIGTERM and waits until it has cleaned up.
+    pub(crate) fn terminate(mut self) -> io::Result<()> {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            kill_process(pid, Signal::TERM)?;
+        }
+        self.child.wait().map(drop)
     }
 
     /// Octets of memory that the process holds, as its page tables say.

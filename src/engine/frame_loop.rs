@@ -300,6 +300,9 @@ impl FrameLoop {
     /// member that takes all it is given would seem slow because this worker is.
     fn deliver(&mut self) {
         const OCTETS: usize = 256 << 10;
+        if self.letters.commands.is_empty() && !self.context.mailbox.is_filled() {
+            return;
+        }
         let mut letters = mem::take(&mut self.letters);
         let mut delivered = 0;
         while delivered < OCTETS {

@@ -118,6 +118,7 @@ impl Receiver {
     /// Space to read the payload under way straight into, at most as much as is still to come of
     /// it; `None` when the input should come through [`Receiver::receive`]: there is no large
     /// payload under way. Octets read into it are to be told with [`Receiver::advance`].
+    #[inline]
     pub fn payload_space(&mut self, pool: &mut AssemblyPool) -> Option<&mut [u8]> {
         const WORTH_IT: u64 = 16 << 10;
         match self.reading {
