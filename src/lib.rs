@@ -71,7 +71,7 @@
 //!
 //! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
-//! base64, bytes, http and socket2.
+//! base64, bytes, http, socket2 and subtle.
 
 #![forbid(unsafe_code)]
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Congestion, Settings};
 use crate::handshake::Policy;
-use crate::http::{HttpSettings, Router};
+use crate::http::{Addresses, HttpSettings, Router};
 
 mod accept;
 mod worker;
@@ -43,6 +43,7 @@ pub struct Server {
     http: HttpSettings,
     workers: usize,
     max_connections: usize,
+    max_connections_per_address: Option<usize>,
     drain_timeout: Duration,
     shutdown: Shutdown,
 }
@@ -86,6 +87,7 @@ impl Server {
             http: HttpSettings::default(),
             workers: thread::available_parallelism().map_or(1, usize::from),
             max_connections: usize::MAX,
+            max_connections_per_address: None,
             drain_timeout: Duration::from_secs(10),
             shutdown: Shutdown::new(),
         };
@@ -160,6 +162,16 @@ impl Server {
         }
     }
 
+    /// Changes how many WebSockets an IPv4 address, or a network of 64 bits of IPv6, may have; a
+    /// handshake beyond is answered with 503. There is no bound by default.
+    #[must_use]
+    pub fn with_max_connections_per_address(self, max: Option<usize>) -> Server {
+        Server {
+            max_connections_per_address: max,
+            ..self
+        }
+    }
+
     /// Changes how long a drain waits for clients to answer the Close, 10 s by default.
     #[must_use]
     pub fn with_drain_timeout(self, drain_timeout: Duration) -> Server {
@@ -185,6 +197,7 @@ impl Server {
             settings: self.settings,
             http: self.http,
             max_connections: self.max_connections,
+            addresses: self.max_connections_per_address.map(Addresses::new),
             drain_timeout: self.drain_timeout,
             loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
             websockets: AtomicIsize::new(0),
@@ -246,6 +259,7 @@ struct Shared {
     settings: Settings,
     http: HttpSettings,
     max_connections: usize,
+    addresses: Option<Addresses>,
     drain_timeout: Duration,
     /// How many connections each worker has.
     loads: Vec<AtomicIsize>,

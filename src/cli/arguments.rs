@@ -6,7 +6,7 @@ use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::values::{address, duration, size};
 use crate::engine::{Deadlines, Settings, SlowConsumer};
-use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy};
+use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 use crate::http::HttpSettings;
 use crate::protocol::Limits;
 
@@ -104,6 +104,17 @@ pub(super) struct Access {
         value_delimiter = ','
     )]
     allow_host: Vec<AllowedHost>,
+
+    /// Secret that every WebSocket must show, as 'Authorization: Bearer TOKEN' or ?token=TOKEN;
+    /// pages need none [default: none]. Better given as a variable, which no list of processes
+    /// shows
+    #[arg(
+        long,
+        env = "FRAMELOOP_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<Token>,
 }
 
 #[derive(Args, Debug)]
@@ -138,6 +149,25 @@ pub(super) struct LimitArguments {
     /// files less a reserve of 64]
     #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<usize>,
+
+    /// Most WebSockets from one IPv4 address or one /64 of IPv6; beyond them 503; 0 is no limit
+    #[arg(
+        long,
+        env = "FRAMELOOP_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "NUMBER",
+        default_value = "0"
+    )]
+    max_connections_per_address: usize,
+
+    /// Most messages and control frames a second from one client; beyond them Close 1008; 0 is no
+    /// limit
+    #[arg(
+        long,
+        env = "FRAMELOOP_MAX_MESSAGE_RATE",
+        value_name = "NUMBER",
+        default_value = "0"
+    )]
+    max_message_rate: u32,
 
     /// Most octets of fan-out that wait for one client; beyond them Close 1008 'slow consumer'
     #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
@@ -274,6 +304,7 @@ impl Serve {
             },
             high_water_mark: limits.high_water_mark,
             linger_size: limits.linger_size,
+            max_message_rate: Some(limits.max_message_rate).filter(|rate| *rate > 0),
         }
     }
 
@@ -290,6 +321,7 @@ impl Serve {
             allow_origin,
             require_origin,
             allow_host,
+            token,
         } = &self.access;
         Policy {
             allowed_origins: match allow_origin.as_slice() {
@@ -298,6 +330,7 @@ impl Serve {
             },
             require_origin: *require_origin,
             allowed_hosts: allow_host.clone(),
+            token: token.clone(),
         }
     }
 
@@ -317,6 +350,12 @@ impl Serve {
     }
 }
 
+impl LimitArguments {
+    pub(super) fn max_connections_per_address(&self) -> Option<usize> {
+        Some(self.max_connections_per_address).filter(|max| *max > 0)
+    }
+}
+
 /// Every setting that holds, one `flag = value` a line; `max_open_files` is what the operating
 /// system allows.
 pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usize) -> String {
@@ -333,6 +372,8 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             .map(|values| values.map(|value| value.to_string_lossy()).collect())
             .unwrap_or_default();
         let value = match (values.join(","), flag) {
+            (value, "token") if !value.is_empty() => String::from("set"),
+            (_, "token") => String::from("none"),
             (value, _) if !value.is_empty() => value,
             (_, "workers") => serve.workers().to_string(),
             (_, "max-connections") => serve.max_connections(max_open_files).to_string(),

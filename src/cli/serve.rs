@@ -40,6 +40,7 @@ async fn run(arguments: &Serve) -> Exit {
         .with_http(arguments.http())
         .with_workers(arguments.workers())
         .with_max_connections(max_connections)
+        .with_max_connections_per_address(arguments.limits.max_connections_per_address())
         .with_drain_timeout(arguments.deadlines.drain_timeout);
     // Before anybody is told where: from then on a signal means a drain.
     let signals = match Signals::new() {

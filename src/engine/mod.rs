@@ -45,10 +45,13 @@ pub struct Settings {
     /// Octets that are read on after our FIN, at most; to a client that was sending a message too
     /// big, that message's limit is added.
     pub linger_size: usize,
+    /// Messages and control frames a second that a client may send, and at once after a second of
+    /// silence; beyond them it is closed with 1008. `None` is no limit.
+    pub max_message_rate: Option<u32>,
 }
 
 impl Default for Settings {
-    /// Limits, deadlines and bounds of their own; 64 KiB; 1 MiB.
+    /// Limits, deadlines and bounds of their own; 64 KiB; 1 MiB; no limit of rate.
     fn default() -> Settings {
         Settings {
             limits: Limits::default(),
@@ -56,6 +59,7 @@ impl Default for Settings {
             slow_consumer: SlowConsumer::default(),
             high_water_mark: 64 << 10,
             linger_size: 1 << 20,
+            max_message_rate: None,
         }
     }
 }

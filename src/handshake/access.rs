@@ -4,6 +4,10 @@ use core::net::Ipv6Addr;
 use std::fmt;
 use std::str::FromStr;
 
+use http::header;
+use http::request::Parts;
+use subtle::ConstantTimeEq;
+
 /// Who may open a WebSocket. By default anybody may.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
@@ -13,7 +17,65 @@ pub struct Policy {
     pub require_origin: bool,
     /// The hosts that requests may be for; empty means any. A defence against DNS rebinding.
     pub allowed_hosts: Vec<AllowedHost>,
+    /// What every WebSocket must bring, as `Authorization: Bearer TOKEN` or, from a browser, as
+    /// `?token=TOKEN`.
+    pub token: Option<Token>,
 }
+
+/// A secret that clients show. It is compared in a time that does not depend on what they sent,
+/// and not shown by `Debug`.
+#[derive(Clone)]
+pub struct Token(String);
+
+/// This is no token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InvalidToken;
+
+impl Token {
+    /// Whether a request shows this token.
+    pub(super) fn admits(&self, request: &Parts) -> bool {
+        let header = request
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().split_at_checked(7))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map(|(_, token)| token);
+        let query = request.uri.query().unwrap_or_default();
+        let parameter = query
+            .split('&')
+            .find_map(|parameter| parameter.strip_prefix("token="))
+            .map(str::as_bytes);
+        header
+            .or(parameter)
+            .is_some_and(|shown| self.0.as_bytes().ct_eq(shown).into())
+    }
+}
+
+impl FromStr for Token {
+    type Err = InvalidToken;
+
+    /// Takes what a query carries without escapes (RFC 3986 §2.3).
+    fn from_str(text: &str) -> Result<Token, InvalidToken> {
+        let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
+        let is_token = !text.is_empty() && text.bytes().all(is_plain);
+        is_token.then(|| Token(text.to_owned())).ok_or(InvalidToken)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token")
+    }
+}
+
+impl fmt::Display for InvalidToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .write_str("a token is letters, digits and -._~; make one with: openssl rand -hex 16")
+    }
+}
+
+impl std::error::Error for InvalidToken {}
 
 /// The origins that browsers may connect from.
 #[derive(Clone, Debug, Default)]

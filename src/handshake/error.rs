@@ -15,7 +15,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 /// | `MethodNotAllowed` | 405 | `Allow` |
 /// | `MisdirectedRequest` | 421 | |
 /// | `Upgrade`, `Version` | 426 | `Upgrade`, `Sec-WebSocket-Version` |
-/// | `ShuttingDown`, `AtCapacity` | 503 | `Retry-After` |
+/// | `ShuttingDown`, `AtCapacity`, `AddressAtCapacity` | 503 | `Retry-After` |
 ///
 /// Every refusal closes the connection, so that nothing after the request is taken for another.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -58,11 +58,13 @@ pub enum HandshakeError {
     ShuttingDown,
     /// The server has as many connections as it may.
     AtCapacity,
+    /// The client's address has as many connections as it may.
+    AddressAtCapacity,
 }
 
 impl HandshakeError {
     /// All variants, for tests and tables.
-    pub const ALL: [HandshakeError; 19] = [
+    pub const ALL: [HandshakeError; 20] = [
         HandshakeError::Host,
         HandshakeError::TargetForm,
         HandshakeError::MisdirectedRequest,
@@ -82,6 +84,7 @@ impl HandshakeError {
         HandshakeError::Forbidden,
         HandshakeError::ShuttingDown,
         HandshakeError::AtCapacity,
+        HandshakeError::AddressAtCapacity,
     ];
 
     /// The status of the refusal.
@@ -102,9 +105,9 @@ impl HandshakeError {
             HandshakeError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             HandshakeError::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             HandshakeError::Upgrade | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
-            HandshakeError::ShuttingDown | HandshakeError::AtCapacity => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            HandshakeError::ShuttingDown
+            | HandshakeError::AtCapacity
+            | HandshakeError::AddressAtCapacity => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -134,10 +137,15 @@ impl HandshakeError {
             HandshakeError::Extensions => {
                 "Send Sec-WebSocket-Extensions as RFC 6455 section 9.1 writes it, or not at all."
             }
-            HandshakeError::Unauthorized => "Send valid credentials.",
+            HandshakeError::Unauthorized => {
+                "Send valid credentials: Authorization: Bearer TOKEN, or ?token=TOKEN."
+            }
             HandshakeError::Forbidden => "Ask for a path that this endpoint accepts.",
             HandshakeError::ShuttingDown => "The server is stopping: try again in a moment.",
             HandshakeError::AtCapacity => "The server is full: try again in a moment.",
+            HandshakeError::AddressAtCapacity => {
+                "Your address has as many connections as it may: close one first."
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The order of the checks is fixed, so that a request with several faults has one answer:
 //! Host, allowed host, path (the router's), method, body, HTTP version and Upgrade, Connection,
-//! version, key, Origin, subprotocols, extensions; then what the endpoint itself thinks of it.
+//! version, key, Origin, subprotocols, extensions, token; then what the endpoint itself thinks of it.
 
 #![warn(
     clippy::arithmetic_side_effects,
@@ -20,6 +20,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use access::{AllowOrigin, AllowedHost, Origin, Policy};
+pub use access::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 pub use error::HandshakeError;
 pub use server::{Accepted, Subprotocols, accept, check_host, wants_upgrade};

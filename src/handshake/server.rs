@@ -135,6 +135,11 @@ pub fn accept(
     let offered = offered_subprotocols(headers)?;
     // Every extension is declined.
     extensions::offers(headers).map_err(|_| HandshakeError::Extensions)?; // §9.1
+    if let Some(token) = &policy.token
+        && !token.admits(request)
+    {
+        return Err(HandshakeError::Unauthorized);
+    }
     Ok(Accepted {
         accept_key: accept_key(key),
         subprotocol: subprotocols.choose(&offered).map(str::to_owned),

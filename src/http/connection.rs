@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::service::{Acceptance, HttpService};
-use super::{HttpSettings, Router, Stream};
+use super::{Addresses, HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, Settings};
 use crate::handshake::{HandshakeError, Policy};
 use crate::log;
@@ -23,6 +23,8 @@ pub(crate) struct Site {
     pub(crate) settings: Settings,
     pub(crate) http: HttpSettings,
     pub(crate) frame_loop: FrameLoopHandle,
+    /// The WebSockets of each address, if they are limited.
+    pub(crate) addresses: Option<Addresses>,
     /// Whether one more WebSocket may be opened.
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
 }
@@ -31,7 +33,11 @@ pub(crate) struct Site {
 pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
     let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
     let acceptance = Acceptance::default();
-    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance));
+    let address = match site.addresses {
+        Some(_) => stream.peer_address(),
+        None => None,
+    };
+    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), address);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero()))

@@ -5,12 +5,14 @@
 //! 101 is out, and what the client sent early becomes the frame loop's first input.
 
 mod connection;
+mod limited;
 mod pages;
 mod router;
 mod service;
 mod stream;
 
 pub(crate) use connection::{Site, serve_connection};
+pub(crate) use limited::Addresses;
 pub use pages::Page;
 pub use router::{Endpoint, Request, Router};
 pub(crate) use stream::Stream;

@@ -6,6 +6,7 @@ use crate::engine::{Connection, Drive, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
 
 use super::Page;
+use super::limited::{Limited, Place};
 
 /// The table of endpoints and pages, by path. A path may have both: a request that asks for an
 /// upgrade meets the endpoint, any other the page.
@@ -150,8 +151,9 @@ pub struct Endpoint {
     subprotocols: Subprotocols,
 }
 
-type MakeConnection =
-    dyn Fn(&Request<'_>, &Settings) -> Result<Box<dyn Drive>, HandshakeError> + Send + Sync;
+type MakeConnection = dyn Fn(&Request<'_>, &Settings, Option<Place>) -> Result<Box<dyn Drive>, HandshakeError>
+    + Send
+    + Sync;
 
 impl Endpoint {
     /// An endpoint that takes every connection.
@@ -166,9 +168,15 @@ impl Endpoint {
         make: impl Fn(&Request<'_>) -> Result<H, HandshakeError> + Send + Sync + 'static,
     ) -> Endpoint {
         Endpoint {
-            make: Box::new(move |request, settings| {
+            make: Box::new(move |request, settings, place| {
                 let handler = make(request)?;
-                Ok(Box::new(Connection::new(handler, settings)))
+                Ok(match (settings.max_message_rate, place) {
+                    (None, None) => Box::new(Connection::new(handler, settings)),
+                    (rate, place) => {
+                        let handler = Limited::new(handler, rate, place);
+                        Box::new(Connection::new(handler, settings))
+                    }
+                })
             }),
             subprotocols: Subprotocols::default(),
         }
@@ -189,8 +197,9 @@ impl Endpoint {
         &self,
         request: &Request<'_>,
         settings: &Settings,
+        place: Option<Place>,
     ) -> Result<Box<dyn Drive>, HandshakeError> {
-        (self.make)(request, settings)
+        (self.make)(request, settings, place)
     }
 }
 

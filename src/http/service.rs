@@ -3,13 +3,14 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Response};
+use http::{HeaderValue, Method, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -25,6 +26,8 @@ use crate::log;
 pub(super) struct HttpService {
     site: Rc<Site>,
     acceptance: Acceptance,
+    /// Where the client is, if its address matters.
+    address: Option<IpAddr>,
 }
 
 /// Where a request that is to become a WebSocket is left.
@@ -39,8 +42,16 @@ pub(super) struct Accepted {
 }
 
 impl HttpService {
-    pub(super) fn new(site: Rc<Site>, acceptance: Acceptance) -> HttpService {
-        HttpService { site, acceptance }
+    pub(super) fn new(
+        site: Rc<Site>,
+        acceptance: Acceptance,
+        address: Option<IpAddr>,
+    ) -> HttpService {
+        HttpService {
+            site,
+            acceptance,
+            address,
+        }
     }
 
     fn respond(&self, head: &Parts) -> Result<Answer, HandshakeError> {
@@ -63,7 +74,15 @@ impl HttpService {
         };
         let accepted = handshake::accept(head, &site.policy, endpoint.subprotocols())?;
         let request = request.with_subprotocol(accepted.subprotocol());
-        let connection = endpoint.connection(&request, &site.settings)?;
+        let place = match (&site.addresses, self.address) {
+            (Some(addresses), Some(address)) => Some(
+                addresses
+                    .place(address)
+                    .ok_or(HandshakeError::AddressAtCapacity)?,
+            ),
+            _ => None,
+        };
+        let connection = endpoint.connection(&request, &site.settings, place)?;
         (site.admission)()?;
         let response = accepted.response();
         self.acceptance.set(Some(Accepted {
@@ -117,6 +136,12 @@ fn page_response(page: Page, method: &Method) -> Result<Answer, HandshakeError> 
     // hyper leaves the body out of the answer to a HEAD.
     match *method {
         Method::GET | Method::HEAD => Ok(Answer::Now(Some(page.into_response()))),
-        _ => Err(HandshakeError::MethodNotAllowed),
+        _ => {
+            let mut refusal = HandshakeError::MethodNotAllowed.response().map(Full::from);
+            refusal
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            Ok(Answer::Now(Some(refusal)))
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The accepted stream while hyper reads its requests.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,6 +39,14 @@ impl Stream {
                 Socket::Unix(mio::net::UnixStream::from_std(stream.into_std()?))
             }
         })
+    }
+
+    /// The client's address, if it has one.
+    pub(super) fn peer_address(&self) -> Option<IpAddr> {
+        match &self.socket {
+            TokioSocket::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            TokioSocket::Unix(_) => None,
+        }
     }
 
     /// Whether the last that was to be written was not taken.

@@ -194,6 +194,7 @@ fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle) -> Site {
         settings: shared.settings.clone(),
         http: shared.http.clone(),
         frame_loop: frame_loop.clone(),
+        addresses: shared.addresses.clone(),
         admission: {
             let shared = Arc::clone(shared);
             Box::new(move || {

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use frameloop::{Handler, Message, Router, WebSocket};
+use frameloop::engine::SlowConsumer;
+use frameloop::{Handler, Message, Router, Settings, WebSocket};
 
 use crate::client::{Client, close_frame, frame, reply, request};
 use crate::server::TestServer;
@@ -299,6 +300,12 @@ fn pages_are_plain_and_the_root_is_both_page_and_echo() {
             "{path}"
         );
     }
+    // What a page takes, it says.
+    let mut other = Client::connect(TestServer::shared());
+    other.send(b"DELETE /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = other.receive_head();
+    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+    assert!(head.contains("\r\nAllow: GET, HEAD\r\n"), "{head}");
     // The same connection becomes a WebSocket.
     client.send(request("/").as_bytes());
     assert!(client.receive_head().starts_with("HTTP/1.1 101 "));
@@ -310,7 +317,16 @@ fn pages_are_plain_and_the_root_is_both_page_and_echo() {
 /// answer comes from a room: in one segment, with a Close or with FIN, alone or behind a burst.
 #[test]
 fn answers_of_rooms_come_before_the_end() {
-    let server = TestServer::with(|server| server);
+    let server = TestServer::with(|server| {
+        server.with_settings(Settings {
+            // Else whoever is slow to take a burst's answers is told so.
+            slow_consumer: SlowConsumer {
+                max_octets: usize::MAX,
+                max_messages: usize::MAX,
+            },
+            ..Settings::default()
+        })
+    });
     let cases: [(&str, &str, &[&str]); 4] = [
         ("/broadcast", "hi", &["hi"]),
         ("/broadcast/topic", "hi", &["hi"]),

@@ -269,6 +269,10 @@ impl Expected {
                 ];
                 fields.extend(match status {
                     401 => vec![closed(), ("www-authenticate", "Bearer".to_owned())],
+                    // A page is not for WebSockets, and takes HEAD as well.
+                    405 if line.windows(10).any(|part| part == b" /healthz ") => {
+                        vec![closed(), ("allow", "GET, HEAD".to_owned())]
+                    }
                     405 => vec![closed(), ("allow", "GET".to_owned())],
                     426 => vec![
                         ("connection", "upgrade, close".to_owned()),

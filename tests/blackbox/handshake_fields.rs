@@ -339,6 +339,7 @@ fn of_several_faults_the_first_in_order_counts() {
     );
     let policy = Policy {
         allowed_origins: AllowOrigin::Listed(vec!["null".parse().unwrap()]),
+        token: None,
         allowed_hosts: vec!["localhost".parse().unwrap()],
         ..Policy::default()
     };

@@ -361,6 +361,7 @@ fn host_comes_once_and_is_a_host() {
     );
     let server = TestServer::with(|server| {
         server.with_policy(Policy {
+            token: None,
             allowed_hosts: vec![
                 "good.example".parse().unwrap(),
                 "[::1]:8000".parse().unwrap(),

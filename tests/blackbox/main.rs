@@ -14,6 +14,7 @@ mod client;
 mod report;
 mod server;
 
+mod access;
 mod closing;
 mod deadlines;
 mod embedding;

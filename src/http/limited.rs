@@ -1,0 +1,176 @@
+//! What one client may do at most: messages a second, and connections from its address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::engine::{Disconnect, Handler, WebSocket};
+use crate::protocol::{CloseCode, Message};
+
+/// A handler under limits. Where no limit is set there is none of these, so that limits which are
+/// off cost nothing.
+pub(super) struct Limited<H> {
+    handler: H,
+    rate: Option<Rate>,
+    /// Given back when the connection is over.
+    _place: Option<Place>,
+}
+
+impl<H> Limited<H> {
+    /// `max_message_rate` is in messages a second.
+    pub(super) fn new(
+        handler: H,
+        max_message_rate: Option<u32>,
+        place: Option<Place>,
+    ) -> Limited<H> {
+        Limited {
+            handler,
+            rate: max_message_rate.map(Rate::new),
+            _place: place,
+        }
+    }
+}
+
+impl<H: Handler> Handler for Limited<H> {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        self.handler.open(socket);
+    }
+
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        let is_close = matches!(message, Message::Close(_));
+        if is_close || self.rate.as_mut().is_none_or(Rate::admits) {
+            self.handler.message(socket, message);
+        } else {
+            socket.close(CloseCode::Policy, "too many messages");
+        }
+    }
+
+    fn closed(&mut self, why: &Disconnect) {
+        self.handler.closed(why);
+    }
+}
+
+/// So many a second, and as many at once after a second of silence: a token bucket. Control
+/// frames count, too.
+struct Rate {
+    a_second: f64,
+    left: f64,
+    refilled: Instant,
+}
+
+impl Rate {
+    fn new(a_second: u32) -> Rate {
+        Rate {
+            a_second: a_second.into(),
+            left: a_second.into(),
+            refilled: Instant::now(),
+        }
+    }
+
+    fn admits(&mut self) -> bool {
+        let now = Instant::now();
+        let earned = now.duration_since(self.refilled).as_secs_f64() * self.a_second;
+        self.refilled = now;
+        self.left = (self.left + earned).min(self.a_second);
+        let admits = self.left >= 1.0;
+        if admits {
+            self.left -= 1.0;
+        }
+        admits
+    }
+}
+
+/// The WebSockets of each address, of all workers together.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    max: usize,
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One WebSocket's place among those of its address, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    addresses: Addresses,
+    network: IpAddr,
+}
+
+impl Addresses {
+    pub(crate) fn new(max: usize) -> Addresses {
+        Addresses {
+            max,
+            counts: Arc::default(),
+        }
+    }
+
+    /// A place for one more, if there is one.
+    pub(super) fn place(&self, address: IpAddr) -> Option<Place> {
+        let network = network(address);
+        let mut counts = self.counts();
+        let count = counts.entry(network).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Place {
+            addresses: self.clone(),
+            network,
+        })
+    }
+
+    /// A poisoned lock is taken all the same: the counts are whole between any two statements.
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.counts();
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
+}
+
+/// What one client can be taken to have: an IPv4 address, or a network of 64 bits of IPv6, in
+/// which it may choose its address freely.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_by_address_and_given_back() {
+        let addresses = Addresses::new(1);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = addresses.place(address("192.0.2.1"));
+        assert!(first.is_some());
+        for (text, is_free) in [
+            ("192.0.2.1", false),
+            ("::ffff:192.0.2.1", false),
+            ("192.0.2.2", true),
+            ("2001:db8::1", true),
+        ] {
+            assert_eq!(addresses.place(address(text)).is_some(), is_free, "{text}");
+        }
+        let _second = addresses.place(address("2001:db8::1"));
+        assert!(addresses.place(address("2001:db8::2")).is_none());
+        assert!(addresses.place(address("2001:db8:0:1::1")).is_some());
+        drop(first);
+        assert!(addresses.place(address("192.0.2.1")).is_some());
+        assert_eq!(addresses.counts().len(), 1, "who is gone is forgotten");
+    }
+}
