@@ -15,6 +15,7 @@ mod report;
 mod server;
 
 mod access;
+mod attacks;
 mod closing;
 mod deadlines;
 mod embedding;
