@@ -3,11 +3,16 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/report.rs"]
+mod report;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use report::{Kind, figure};
 
 fn frameloop(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
@@ -356,6 +361,97 @@ fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
         log.bytes().all(|octet| octet >= 0x20 || octet == b'\n'),
         "{log:?}"
     );
+    figure(
+        Kind::Attack,
+        39,
+        "escapes, line ends and JSON in paths and Close reasons: lines that are no object",
+        0,
+        0,
+    );
+}
+
+/// Attack 40: refusals are logged up to a rate, and those left out are counted.
+#[test]
+fn attack_40_a_flood_of_bad_handshakes_is_no_flood_of_lines() {
+    const REQUESTS: usize = 3_000;
+    let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
+    let refused = || {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        stream
+            .write_all(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    };
+    let began = Instant::now();
+    (0..REQUESTS).for_each(|_| refused());
+    let seconds = began.elapsed().as_secs();
+    // In another second the next line tells how many there were not.
+    std::thread::park_timeout(Duration::from_millis(1_050));
+    refused();
+    served.signal("TERM");
+    let (_, log) = served.ended();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("request refused"))
+        .count();
+    let left_out: usize = log
+        .lines()
+        .filter_map(|line| {
+            line.split("left_out=")
+                .nth(1)?
+                .split(' ')
+                .next()?
+                .parse::<usize>()
+                .ok()
+        })
+        .sum();
+    figure(
+        Kind::Attack,
+        40,
+        format_args!(
+            "{} refusals in {seconds} s: lines; counted as left out",
+            REQUESTS + 1
+        ),
+        "<= 100 a second; the rest",
+        format_args!("{lines}; {left_out}"),
+    );
+    assert!(lines <= 100 * (seconds as usize + 3), "{lines} lines");
+    assert_eq!(lines + left_out, REQUESTS + 1);
+}
+
+/// Attack 38: neither a client that goes during its echo nor a reader of the log that goes is the
+/// end of anything.
+#[test]
+fn attack_38_broken_pipes_end_nothing() {
+    let mut served = Served::start(&mut frameloop(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--log-level",
+        "debug",
+    ]));
+    drop(served.child.stderr.take());
+    let mut bystander = served.open();
+    for _ in 0..20 {
+        let mut stream = served.open();
+        let mut message = b"\x82\xFF\0\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
+        message.resize(message.len() + (16 << 20), 7);
+        stream.write_all(&message).unwrap();
+        // Its echo has begun, and most of it has nowhere to go.
+        stream.read_exact(&mut [0; 10]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        echo(&mut bystander);
+    }
+    served.signal("TERM");
+    let status = served.child.wait().unwrap();
+    figure(
+        Kind::Attack,
+        38,
+        "20 resets during an echo of 16 MiB, log pipe closed: exit code",
+        0,
+        status.code().unwrap_or(-1),
+    );
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]
@@ -399,7 +495,13 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     }
     // A tick is 10 ms: a second of spinning would be 100 of them.
     let spent = cpu_ticks(served.child.id()) - before;
-    println!("descriptors exhausted: {spent} ticks of CPU in 1 s");
+    figure(
+        Kind::Attack,
+        35,
+        "100 connections for 40 descriptors: CPU in 1 s with 20 echoes",
+        "< 5 % of a core",
+        format_args!("{} ms", spent * 10),
+    );
     assert!(spent < 30, "{spent} ticks");
     drop(others);
     // The others may take a moment to be gone.
@@ -454,7 +556,16 @@ fn attack_34_resets_at_every_octet_leave_no_descriptor_and_no_line() {
         );
         std::thread::park_timeout(Duration::from_millis(5));
     }
-    println!("attack 34: all freed after {:?}", began.elapsed());
+    figure(
+        Kind::Attack,
+        34,
+        format_args!(
+            "RST at each of {} octets: descriptors left; lines",
+            session.len() + 1
+        ),
+        "0; 0",
+        format_args!("0 after {:.1?}; 0", began.elapsed()),
+    );
     echo(&mut bystander);
     drop(bystander);
     served.signal("TERM");

@@ -45,6 +45,13 @@ fn a4_c43_silence_is_pinged_and_an_unanswered_ping_closes_with_1008() {
     took(began, interval);
     client.receives(b"\x88\x0E\x03\xF0ping timeout");
     took(began, interval * 2);
+    figure(
+        Kind::Attack,
+        33,
+        "a client that says nothing, ping interval and timeout 400 ms: Close",
+        "1008 at 0.8 s",
+        format_args!("1008 at {:.2?}", began.elapsed()),
+    );
     client.ends();
 }
 
@@ -103,6 +110,13 @@ fn attack_7_fragments_do_not_extend_the_deadline_and_whole_messages_have_their_o
     });
     let (first, payload) = client.receive();
     assert_eq!((first, &payload[..2]), (0x88, &b"\x03\xF0"[..]));
+    figure(
+        Kind::Attack,
+        7,
+        "a message that is never finished, timeout 500 ms: Close",
+        "1008 at 0.5 s",
+        format_args!("1008 at {:.2?}", began.elapsed()),
+    );
     took(began, limit);
     drop(client);
     trickle.join().unwrap();

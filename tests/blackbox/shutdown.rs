@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, close_frame, frame, reply};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 #[test]
@@ -169,4 +170,34 @@ fn a_client_that_talks_on_instead_of_answering_is_cut_all_the_same() {
         "cut after {took:?}"
     );
     talk.join().unwrap();
+}
+
+/// Attack 56 in short: many clients, some of them silent.
+#[test]
+fn attack_56_the_silent_keep_nobody_from_their_1001() {
+    const CLIENTS: usize = 1_000;
+    const SILENT: usize = 100;
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let server = TestServer::with(|server| server.with_drain_timeout(TIMEOUT));
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| Client::open(&server, "/echo"))
+        .collect();
+    let silent = clients.split_off(CLIENTS - SILENT);
+    let began = Instant::now();
+    server.shutdown.drain();
+    for client in &mut clients {
+        client.receives(b"\x88\x02\x03\xE9");
+        client.send(&close_frame(1001, b""));
+    }
+    server.stopped().unwrap();
+    let took = began.elapsed();
+    drop(silent);
+    figure(
+        Kind::Attack,
+        56,
+        "drain of 1,000 clients, 100 of them silent, drain timeout 1 s: told 1001; stopped after",
+        "900; ~ 1 s",
+        format_args!("{}; {took:.1?}", clients.len()),
+    );
+    assert!(took >= TIMEOUT && took < TIMEOUT * 10, "{took:?}");
 }

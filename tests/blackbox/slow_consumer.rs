@@ -11,6 +11,7 @@ use frameloop::engine::{Deadlines, SlowConsumer, Timeout};
 use frameloop::{CloseCode, Disconnect, Handler, Message, Peer, Router, Settings, WebSocket};
 
 use crate::client::{Client, PATIENCE, close_frame, frame, reply};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 /// Sends until the server takes no more, and says how many octets it took.
@@ -139,6 +140,13 @@ fn attack_30_those_who_do_not_read_cost_the_others_nothing() {
         }
         assert!(number < MESSAGES, "nothing was ever too slow");
     }
+    figure(
+        Kind::Attack,
+        30,
+        "400 messages of 32 KiB to 10 readers and 5 who do not read: lost by the readers; closed",
+        "0; 5",
+        "0; 5",
+    );
 }
 
 /// The bound is on messages, too: many small ones cost more than their octets.

@@ -1,0 +1,121 @@
+//! What the server is built of: no version with a known hole, no dependency without a reason, no
+//! map whose order a client can foresee.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/report.rs"]
+mod report;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use report::{Kind, figure};
+
+/// The first versions without the advisories that concern a server on a public address. A crate
+/// that is not in the tree has none.
+const FLOOR: [(&str, &str); 10] = [
+    ("bytes", "1.11.1"),
+    ("h2", "0.4.16"),
+    ("hyper", "1.12.0"),
+    ("rustls", "0.23.18"),
+    ("rustls-webpki", "0.103.13"),
+    ("slab", "0.4.11"),
+    ("smallvec", "1.6.1"),
+    ("tokio", "1.44.2"),
+    ("tracing-subscriber", "0.3.20"),
+    ("tungstenite", "0.30.0"),
+];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// Major, minor and patch.
+fn version(text: &str) -> Vec<u32> {
+    text.split(['.', '-', '+'])
+        .map_while(|part| part.parse().ok())
+        .collect()
+}
+
+#[test]
+fn attack_46_no_dependency_is_older_than_its_last_hole() {
+    let lock = read("Cargo.lock");
+    let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let field = |name: &str| {
+            let line = package.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split('"').nth(1).unwrap()
+        };
+        let (name, version) = (field("name = "), field("version = "));
+        versions.entry(name).or_default().push(version);
+    }
+    let mut checked = 0;
+    for (name, floor) in FLOOR {
+        for found in versions.get(name).into_iter().flatten() {
+            assert!(version(found) >= version(floor), "{name} {found} < {floor}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 5, "the lock file was not understood");
+    figure(
+        Kind::Attack,
+        46,
+        "crates below the first version without a known hole",
+        0,
+        format_args!("0 of {checked}"),
+    );
+}
+
+#[test]
+fn every_direct_dependency_says_why_it_is_there() {
+    let manifest = read("Cargo.toml");
+    for section in ["[dependencies]", "[dev-dependencies]"] {
+        let lines = manifest.split(section).nth(1).unwrap();
+        let lines = lines.split("\n[").next().unwrap().lines();
+        let mut dependencies = 0;
+        for line in lines.filter(|line| line.contains(" = ")) {
+            let why = line.rsplit_once("# ").map_or("", |(_, why)| why);
+            assert!(why.len() >= 10, "why is this here? {line}");
+            dependencies += 1;
+        }
+        assert!(dependencies > 3, "{section} was not understood");
+    }
+}
+
+/// Attack 20: the standard library's maps are keyed anew in every process; those of other hashers
+/// are faster and can be filled with names that collide.
+#[test]
+fn attack_20_every_map_has_the_keyed_hasher() {
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut maps = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = fs::read_to_string(&path).unwrap();
+            maps += source.matches("HashMap<").count() + source.matches("HashSet<").count();
+            for other in [
+                "BuildHasher",
+                "with_hasher",
+                "hashbrown",
+                "FxHash",
+                "ahash",
+                "foldhash",
+            ] {
+                assert!(!source.contains(other), "{}: {other}", path.display());
+            }
+        }
+    }
+    assert!(maps > 2, "the sources were not understood");
+    figure(
+        Kind::Attack,
+        20,
+        "maps in the server whose hasher is not keyed anew in every process",
+        0,
+        format_args!("0 of {maps}"),
+    );
+}
