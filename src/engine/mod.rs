@@ -67,6 +67,8 @@ impl Default for Settings {
 /// The bound on what waits for one receiver of fan-out. Beyond it the queue is dropped and the
 /// receiver closed with 1008 `slow consumer`; the publisher and the other receivers notice
 /// nothing. A single message is let through whatever its size.
+///
+/// There is no policy that drops messages instead: nothing in them would show a member the gap.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowConsumer {
     /// Octets that may wait.

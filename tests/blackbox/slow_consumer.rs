@@ -365,7 +365,7 @@ fn nobody_is_cut_for_a_silence_while_the_server_does_not_listen() {
             }
         }
     }
-    let interval = Duration::from_millis(100);
+    let interval = Duration::from_millis(400);
     let (release, released) = mpsc::channel();
     let released = Arc::new(Mutex::new(released));
     let (sender, peers) = mpsc::channel();
@@ -394,13 +394,13 @@ fn nobody_is_cut_for_a_silence_while_the_server_does_not_listen() {
     let writer = client.stream.try_clone().unwrap();
     let (stop, stopped) = mpsc::channel::<()>();
     let talk = thread::spawn(move || {
-        while stopped.recv_timeout(interval / 4) == Err(mpsc::RecvTimeoutError::Timeout) {
+        while stopped.recv_timeout(interval / 16) == Err(mpsc::RecvTimeoutError::Timeout) {
             (&writer).write_all(&frame(0x8A, b"")).unwrap();
         }
     });
-    thread::park_timeout(interval * 8);
+    thread::park_timeout(interval * 3);
     release.send(()).unwrap();
-    thread::park_timeout(interval);
+    thread::park_timeout(interval / 4);
     stop.send(()).unwrap();
     talk.join().unwrap();
     client.send_text("still here");
