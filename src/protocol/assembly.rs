@@ -29,9 +29,14 @@ impl Assembly {
         self.filled
     }
 
-    /// Copies a piece in, unmasked already.
-    pub(super) fn append(&mut self, piece: &[u8], pool: &mut AssemblyPool) {
-        self.reserve(piece.len(), pool);
+    /// Copies a piece in, unmasked already. The message has `expected` octets still to come at
+    /// most, this piece included.
+    pub(super) fn append(&mut self, piece: &[u8], expected: u64, pool: &mut AssemblyPool) {
+        if self.octets.capacity().saturating_sub(self.filled) < piece.len() {
+            // Doubled, or many small pieces would each cost a copy of all before them.
+            let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+            self.reserve(piece.len().max(self.filled.min(expected)), pool);
+        }
         let space = self.octets.get_mut(self.filled..).unwrap_or_default();
         let fits = space.len().min(piece.len());
         let (head, tail) = piece.split_at(fits);
@@ -56,8 +61,8 @@ impl Assembly {
         self.octets.get_mut(self.filled..end).unwrap_or_default()
     }
 
-    /// Makes room for `more` octets. A message that has outgrown the small buffers goes on in a
-    /// large one of the pool's; a buffer never grows to more than twice what it holds.
+    /// Makes room for `more` octets and no more. A message that has outgrown the small buffers goes
+    /// on in a large one of the pool's.
     fn reserve(&mut self, more: usize, pool: &mut AssemblyPool) {
         let needed = self.filled.saturating_add(more);
         if needed <= self.octets.capacity() {
@@ -77,10 +82,8 @@ impl Assembly {
             self.loan = Some(loan);
         }
         let length = self.octets.len();
-        let doubled = self.filled.saturating_mul(2);
-        // Exactly so much: a `Vec` by itself would double what is doubled already.
-        self.octets
-            .reserve_exact(needed.max(doubled).saturating_sub(length));
+        // A `Vec` by itself would double what is doubled already.
+        self.octets.reserve_exact(needed.saturating_sub(length));
     }
 
     /// The next `octets`, which were read into [`Assembly::space`].
@@ -212,7 +215,7 @@ mod tests {
         let mut assembly = pool.take();
         while assembly.len() < length {
             let piece = vec![7; length.saturating_sub(assembly.len()).min(100_000)];
-            assembly.append(&piece, pool);
+            assembly.append(&piece, u64::MAX, pool);
         }
         assembly
     }
@@ -260,7 +263,7 @@ mod tests {
             let mut assembly = pool.take();
             let mut length = 0;
             while length < 300_000 {
-                assembly.append(&vec![7; piece], &mut pool);
+                assembly.append(&vec![7; piece], u64::MAX, &mut pool);
                 length += piece;
                 let capacity = assembly.octets.capacity();
                 assert!(capacity <= length * 2 + 16, "{capacity} for {length}");

@@ -341,7 +341,8 @@ impl Receiver {
         if text && let Err(error) = assembly.validate(piece) {
             return Err(self.fail(error));
         }
-        assembly.append(piece, pool);
+        let expected = if header.fin { remaining } else { u64::MAX };
+        assembly.append(piece, expected, pool);
         Ok(())
     }
 
