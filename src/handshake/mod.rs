@@ -13,6 +13,7 @@
 
 pub mod accept_key;
 mod access;
+mod deflate;
 mod error;
 pub mod extensions;
 mod headers;

@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use super::HandshakeError;
 use super::accept_key::{accept_key, is_key};
 use super::access::{Authority, Policy};
-use super::extensions;
 use super::headers::{Single, elements, has_token, is_token, single};
+use super::{deflate, extensions};
+use crate::protocol::{Deflate, DeflateParameters};
 
 /// Which subprotocol of those that a client offers is chosen. The list's grammar is checked
 /// whichever it is.
@@ -29,6 +30,7 @@ pub enum Subprotocols {
 pub struct Accepted {
     accept_key: String,
     subprotocol: Option<String>,
+    deflate: Option<deflate::Answer>,
 }
 
 /// Checks whom the request is for, before its path means anything (RFC 9112 §3.2).
@@ -94,6 +96,7 @@ pub fn wants_upgrade(request: &Parts) -> bool {
 }
 
 /// Checks the opening handshake (RFC 6455 §4.2.1) of a request whose host and path are in order.
+/// Without `deflate` every extension is declined.
 ///
 /// # Errors
 /// The [`HandshakeError`] of the first rule broken, in the order of the module's documentation.
@@ -101,6 +104,7 @@ pub fn accept(
     request: &Parts,
     policy: &Policy,
     subprotocols: &Subprotocols,
+    deflate: Option<&Deflate>,
 ) -> Result<Accepted, HandshakeError> {
     let headers = &request.headers;
     if request.method != Method::GET {
@@ -133,8 +137,7 @@ pub fn accept(
         Single::Repeated => return Err(HandshakeError::RepeatedOrigin),
     }
     let offered = offered_subprotocols(headers)?;
-    // Every extension is declined.
-    extensions::offers(headers).map_err(|_| HandshakeError::Extensions)?; // §9.1
+    let extensions = extensions::offers(headers).map_err(|_| HandshakeError::Extensions)?; // §9.1
     if let Some(token) = &policy.token
         && !token.admits(request)
     {
@@ -143,6 +146,7 @@ pub fn accept(
     Ok(Accepted {
         accept_key: accept_key(key),
         subprotocol: subprotocols.choose(&offered).map(str::to_owned),
+        deflate: deflate.and_then(|deflate| deflate::accept(&extensions, deflate)),
     })
 }
 
@@ -150,6 +154,11 @@ impl Accepted {
     /// The subprotocol that was chosen.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
+    }
+
+    /// The parameters of permessage-deflate, if it is in use (RFC 7692 §5).
+    pub fn deflate(&self) -> Option<DeflateParameters> {
+        self.deflate.map(|answer| answer.parameters)
     }
 
     /// The 101 (§4.2.2).
@@ -168,6 +177,9 @@ impl Accepted {
         add(header::SEC_WEBSOCKET_ACCEPT, &self.accept_key);
         if let Some(subprotocol) = &self.subprotocol {
             add(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
+        if let Some(deflate) = &self.deflate {
+            add(header::SEC_WEBSOCKET_EXTENSIONS, &deflate.header());
         }
         response
     }

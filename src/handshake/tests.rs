@@ -63,7 +63,7 @@ fn answer(
 ) -> Result<Option<String>, Error> {
     let request = request(line, changes);
     check_host(&request, policy)?;
-    let accepted = accept(&request, policy, subprotocols)?;
+    let accepted = accept(&request, policy, subprotocols, None)?;
     Ok(accepted.subprotocol().map(str::to_owned))
 }
 
@@ -88,7 +88,7 @@ fn row_1_the_rfcs_request_is_answered_with_exactly_these_headers() {
         (Subprotocols::None, None),
         (Subprotocols::FirstOffered, Some("chat")),
     ] {
-        let accepted = accept(&request, &Policy::default(), &subprotocols).unwrap();
+        let accepted = accept(&request, &Policy::default(), &subprotocols, None).unwrap();
         let response = accepted.response();
         assert_eq!(response.status(), 101);
         let mut sent: Vec<_> = response
@@ -248,7 +248,7 @@ fn rows_56_to_65_version_and_key() {
         "GET /ws",
         &["Sec-WebSocket-Key: \t dGhlIHNhbXBsZSBub25jZQ== \t"],
     );
-    let accepted = accept(&request, &Policy::default(), &Subprotocols::None).unwrap();
+    let accepted = accept(&request, &Policy::default(), &Subprotocols::None, None).unwrap();
     let response = accepted.response();
     let proof = &response.headers()[header::SEC_WEBSOCKET_ACCEPT];
     assert_eq!(proof, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "65");

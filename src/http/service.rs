@@ -72,7 +72,7 @@ impl HttpService {
                 (None, None) => return Err(HandshakeError::NotFound),
             },
         };
-        let accepted = handshake::accept(head, &site.policy, endpoint.subprotocols())?;
+        let accepted = handshake::accept(head, &site.policy, endpoint.subprotocols(), None)?;
         let request = request.with_subprotocol(accepted.subprotocol());
         let place = match (&site.addresses, self.address) {
             (Some(addresses), Some(address)) => Some(

@@ -12,6 +12,7 @@
 )]
 
 pub mod close;
+pub mod deflate;
 pub mod error;
 pub mod frame;
 pub mod limits;
@@ -25,6 +26,7 @@ mod assembly;
 
 pub use assembly::AssemblyPool;
 pub use close::{CloseCode, CloseFrame};
+pub use deflate::{Deflate, DeflateParameters};
 pub use error::ProtocolError;
 pub use frame::{FrameHeader, OpCode};
 pub use limits::Limits;

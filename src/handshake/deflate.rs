@@ -1,0 +1,244 @@
+//! The negotiation of permessage-deflate (RFC 7692 §5 and §7.1): offers in, an answer out.
+
+use super::extensions::Offer;
+use crate::protocol::{Deflate, DeflateParameters};
+
+/// The answer to an offer of permessage-deflate that was accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Answer {
+    pub(super) parameters: DeflateParameters,
+    /// Whether the server's window is to be named: it was asked for, or is smaller than the rule.
+    names_server_window: bool,
+    /// Whether the client's window is to be named: it is smaller than what the client offered.
+    names_client_window: bool,
+}
+
+const NAME: &str = "permessage-deflate";
+const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
+const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
+const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
+const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
+
+/// Accepts the first offer that can be done. An offer that cannot is declined, which never fails
+/// the handshake: the client may have a next one, or go on without (§5).
+pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<Answer> {
+    offers
+        .iter()
+        .filter(|offer| offer.name == NAME)
+        .filter_map(Terms::read)
+        .find_map(|terms| terms.accept(deflate))
+}
+
+impl Answer {
+    /// The element of Sec-WebSocket-Extensions that says so (§7.1).
+    pub(super) fn header(&self) -> String {
+        let parameters = &self.parameters;
+        let mut header = String::from(NAME);
+        for (name, is_named, bits) in [
+            (
+                SERVER_NO_CONTEXT_TAKEOVER,
+                parameters.server_no_context_takeover,
+                None,
+            ),
+            (
+                CLIENT_NO_CONTEXT_TAKEOVER,
+                parameters.client_no_context_takeover,
+                None,
+            ),
+            (
+                SERVER_MAX_WINDOW_BITS,
+                self.names_server_window,
+                Some(parameters.server_max_window_bits),
+            ),
+            (
+                CLIENT_MAX_WINDOW_BITS,
+                self.names_client_window,
+                Some(parameters.client_max_window_bits),
+            ),
+        ] {
+            match (is_named, bits) {
+                (false, _) => {}
+                (true, None) => header.push_str(&format!("; {name}")),
+                (true, Some(bits)) => header.push_str(&format!("; {name}={bits}")),
+            }
+        }
+        header
+    }
+}
+
+/// What one offer asks for.
+#[derive(Default)]
+struct Terms {
+    server_no_context_takeover: bool,
+    client_no_context_takeover: bool,
+    server_max_window_bits: Option<u8>,
+    client_max_window_bits: Option<u8>,
+}
+
+impl Terms {
+    /// `None` for an offer with a parameter that is unknown, repeated, or has a wrong value (§7).
+    fn read(offer: &Offer<'_>) -> Option<Terms> {
+        const MAX: u8 = DeflateParameters::MAX_WINDOW_BITS;
+        let mut terms = Terms::default();
+        for (name, value) in &offer.parameters {
+            let value = value.as_deref();
+            let is_first = match (*name, value) {
+                (SERVER_NO_CONTEXT_TAKEOVER, None) => set(&mut terms.server_no_context_takeover),
+                (CLIENT_NO_CONTEXT_TAKEOVER, None) => set(&mut terms.client_no_context_takeover),
+                (SERVER_MAX_WINDOW_BITS, Some(bits)) => {
+                    let bits = window_bits(bits)?;
+                    terms.server_max_window_bits.replace(bits).is_none()
+                }
+                (CLIENT_MAX_WINDOW_BITS, bits) => {
+                    let bits = bits.map_or(Some(MAX), window_bits)?;
+                    terms.client_max_window_bits.replace(bits).is_none()
+                }
+                _ => return None,
+            };
+            if !is_first {
+                return None;
+            }
+        }
+        Some(terms)
+    }
+
+    /// `None` for what no deflater can do.
+    fn accept(self, deflate: &Deflate) -> Option<Answer> {
+        const MIN: u8 = DeflateParameters::MIN_WINDOW_BITS;
+        const MAX: u8 = DeflateParameters::MAX_WINDOW_BITS;
+        let ours = deflate.window_bits.clamp(MIN, MAX);
+        let server_max_window_bits = self.server_max_window_bits.unwrap_or(MAX).min(ours);
+        if server_max_window_bits < MIN {
+            return None;
+        }
+        // Without an offer of it the client cannot be asked for less (§7.1.2.2).
+        let offered = self.client_max_window_bits;
+        let names_client_window = offered.is_some_and(|offered| offered > ours);
+        Some(Answer {
+            parameters: DeflateParameters {
+                server_no_context_takeover: self.server_no_context_takeover
+                    || !deflate.context_takeover,
+                client_no_context_takeover: self.client_no_context_takeover
+                    || !deflate.context_takeover,
+                server_max_window_bits,
+                client_max_window_bits: offered.map_or(MAX, |offered| offered.min(ours)),
+            },
+            names_server_window: self.server_max_window_bits.is_some()
+                || server_max_window_bits < MAX,
+            names_client_window,
+        })
+    }
+}
+
+/// Sets a flag and says whether it was not set before.
+fn set(flag: &mut bool) -> bool {
+    !core::mem::replace(flag, true)
+}
+
+/// 8 to 15, without a leading zero (§7.1.2.1).
+fn window_bits(text: &str) -> Option<u8> {
+    let is_short_number = text.bytes().all(|octet| octet.is_ascii_digit())
+        && !text.starts_with('0')
+        && text.len() <= 2;
+    let bits = text.parse().ok().filter(|_| is_short_number)?;
+    (8..=DeflateParameters::MAX_WINDOW_BITS)
+        .contains(&bits)
+        .then_some(bits)
+}
+
+#[cfg(all(test, feature = "deflate"))]
+mod tests {
+    use http::{HeaderMap, HeaderValue, header};
+
+    use super::*;
+    use crate::handshake::extensions::{MalformedExtensions, offers};
+
+    /// What a server answers; `D` stands for the extension's name.
+    fn answer(field: &str, deflate: &Deflate) -> Result<Option<String>, MalformedExtensions> {
+        let mut headers = HeaderMap::new();
+        for line in field.split('\n') {
+            let line = line.replace('D', NAME);
+            let line = HeaderValue::from_str(&line).unwrap();
+            headers.append(header::SEC_WEBSOCKET_EXTENSIONS, line);
+        }
+        let offers = offers(&headers)?;
+        let answer = accept(&offers, deflate);
+        Ok(answer.map(|answer| answer.header().replace(NAME, "D")))
+    }
+
+    #[rustfmt::skip] // one row, one line
+    #[test]
+    fn rows_d1_to_d20_offers_and_their_answers() {
+        const PLAIN: &str = "D; server_no_context_takeover; client_no_context_takeover";
+        let default = Deflate::default();
+        let takeover = Deflate { context_takeover: true, ..default };
+        let narrow = Deflate { context_takeover: true, window_bits: 10, ..default };
+        let with = |more: &str| Some(format!("{PLAIN}{more}"));
+        let only = |text: &str| Some(String::from(text));
+        let mut rows = vec![
+            ("D1", "D", default, with("")),
+            ("D1", "D", takeover, only("D")),
+            ("D2", "D; client_max_window_bits", default, with("")),
+            ("D2", "D; client_max_window_bits", takeover, only("D")),
+            ("D2", "D; client_max_window_bits", narrow, only("D; server_max_window_bits=10; client_max_window_bits=10")),
+            ("D3", "D; client_max_window_bits=10", default, with("")),
+            ("D3", "D; client_max_window_bits=10", narrow, only("D; server_max_window_bits=10")),
+            ("D3", "D; client_max_window_bits=11", narrow, only("D; server_max_window_bits=10; client_max_window_bits=10")),
+            ("D4", "D; client_max_window_bits=8", default, with("")),
+            ("D6", "D; server_max_window_bits=\"10\"", default, with("; server_max_window_bits=10")),
+            ("D6", "D; server_max_window_bits=9", narrow, only("D; server_max_window_bits=9")),
+            ("D6", "D; server_max_window_bits=12", narrow, only("D; server_max_window_bits=10")),
+            ("D7", "D; server_max_window_bits=8", default, None),
+            ("D8", "D; server_max_window_bits", default, None),
+            ("D8", "D; server_max_window_bits=7", default, None),
+            ("D8", "D; server_max_window_bits=16", default, None),
+            ("D8", "D; server_max_window_bits=010", default, None),
+            ("D9", "D; server_no_context_takeover", default, with("")),
+            ("D9", "D; server_no_context_takeover", takeover, only("D; server_no_context_takeover")),
+            ("D10", "D; client_no_context_takeover", default, with("")),
+            ("D10", "D; client_no_context_takeover", takeover, only("D; client_no_context_takeover")),
+            ("D11", "D; server_no_context_takeover=1", default, None),
+            ("D11", "D; client_no_context_takeover=true", default, None),
+            ("D12", "D; server_no_context_takeover; server_no_context_takeover", default, None),
+            ("D12", "D; client_no_context_takeover; client_no_context_takeover", default, None),
+            ("D12", "D; server_max_window_bits=10; server_max_window_bits=10", default, None),
+            ("D13", "D; client_max_window_bits; client_max_window_bits=10", default, None),
+            ("D14", "D; foo", default, None),
+            ("D14", "D; foo=bar", default, None),
+            ("D15", "D; server_max_window_bits=8, D", default, with("")),
+            ("D16", "D; foo, D; client_max_window_bits=10", default, with("")),
+            ("D16", "D; foo\nbar\nD; client_max_window_bits=10", takeover, only("D")),
+            ("D17", "D, D", default, with("")),
+            ("D18", "D; client_max_window_bits=12; server_max_window_bits=11; client_no_context_takeover; server_no_context_takeover", takeover, with("; server_max_window_bits=11")),
+            ("D18", "D; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=11; client_max_window_bits=12", narrow, with("; server_max_window_bits=10; client_max_window_bits=10")),
+            ("D20", "D", narrow, only("D; server_max_window_bits=10")),
+            ("E6", "PERMESSAGE-DEFLATE", default, None),
+        ];
+        let texts = ["7", "16", "08", "+9", "0x9", "9.0", "99999999999999999999", "-9", "1", "150"];
+        let fields: Vec<_> = ["client", "server"]
+            .iter()
+            .flat_map(|side| texts.map(|text| format!("D; {side}_max_window_bits={text}")))
+            .collect();
+        rows.extend(fields.iter().map(|field| ("D5", field.as_str(), default, None)));
+        for (row, field, deflate, expected) in rows {
+            assert_eq!(answer(field, &deflate), Ok(expected), "{row}: {field}");
+        }
+        assert_eq!(answer("D; client_max_window_bits=", &default), Err(MalformedExtensions), "D5");
+        for bits in 9..=15 {
+            let answered = answer(&format!("D; server_max_window_bits={bits}"), &default);
+            assert_eq!(answered, Ok(with(&format!("; server_max_window_bits={bits}"))), "D6");
+        }
+    }
+
+    #[test]
+    fn a_policy_out_of_range_counts_as_the_nearest_in_it() {
+        for (window_bits, expected) in [(0, 9), (8, 9), (16, 15), (u8::MAX, 15)] {
+            let deflate = Deflate {
+                window_bits,
+                ..Deflate::default()
+            };
+            let terms = Terms::default().accept(&deflate).unwrap();
+            assert_eq!(terms.parameters.server_max_window_bits, expected);
+        }
+    }
+}
