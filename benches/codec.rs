@@ -120,6 +120,7 @@ fn send_by_tungstenite(bencher: Bencher<'_, '_>, size: usize) {
 
 fn frames(size: usize) -> Vec<u8> {
     let header = FrameHeader {
+        rsv1: false,
         fin: true,
         opcode: OpCode::Binary,
         masking_key: Some(KEY),

@@ -69,6 +69,7 @@
 //!
 //! # Features
 //!
+//! `deflate`, on by default, is permessage-deflate.
 //! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
 //! base64, bytes, http, socket2 and subtle.
@@ -91,7 +92,7 @@ pub mod server;
 
 pub use engine::{Disconnect, Handler, Peer, Settings, WebSocket};
 pub use http::{Endpoint, Router};
-pub use protocol::{CloseCode, CloseFrame, Message};
+pub use protocol::{CloseCode, CloseFrame, Deflate, Message};
 pub use rooms::{Membership, Rooms};
 pub use server::Server;
 

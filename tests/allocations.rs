@@ -38,14 +38,14 @@ fn serve() -> (SocketAddr, Shutdown) {
     (address, shutdown)
 }
 
-fn open(address: SocketAddr, path: &str) -> TcpStream {
+fn open(address: SocketAddr, path: &str, extensions: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .write_all(
             format!(
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
                  Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                 Sec-WebSocket-Version: 13\r\n\r\n"
+                 Sec-WebSocket-Version: 13\r\n{extensions}\r\n"
             )
             .as_bytes(),
         )
@@ -59,6 +59,15 @@ fn open(address: SocketAddr, path: &str) -> TcpStream {
     stream
 }
 
+/// Octets of the frame that comes first, which is short.
+fn first_frame(stream: &mut TcpStream) -> usize {
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).unwrap();
+    let mut payload = vec![0; header[1].into()];
+    stream.read_exact(&mut payload).unwrap();
+    2 + payload.len()
+}
+
 /// Sends batches from the first client until each of them has received so many messages.
 fn exchange(clients: &mut [TcpStream], messages: usize, batch: &[u8], replies: &mut [u8]) {
     for _ in 0..messages / BATCH {
@@ -69,14 +78,31 @@ fn exchange(clients: &mut [TcpStream], messages: usize, batch: &[u8], replies: &
     }
 }
 
+/// 1,024 times "x", compressed: a text message from a client, with masking key 0.
+fn compressed_message() -> Vec<u8> {
+    let payload = b"\xAA\xA8\x18\x05\xA3\x60\x14\x8C\x54\x00\x00";
+    [&[0xC1, 0x80 | 11, 0, 0, 0, 0][..], payload].concat()
+}
+
 /// One test, because the count is the process's.
 #[test]
 fn echo_and_fan_out_allocate_nothing_per_message() {
     let (address, shutdown) = serve();
-    let batch = message().repeat(BATCH);
-    let mut replies = vec![0; BATCH * 102];
-    for (path, members) in [("/echo", 1), ("/broadcast", 4)] {
-        let mut clients: Vec<_> = (0..members).map(|_| open(address, path)).collect();
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    for (path, members, offer, message) in [
+        ("/echo", 1, "", message()),
+        ("/broadcast", 4, "", message()),
+        ("/echo", 1, offer, compressed_message()),
+    ] {
+        let batch = message.repeat(BATCH);
+        let mut clients: Vec<_> = (0..members).map(|_| open(address, path, offer)).collect();
+        clients[0].write_all(&message).unwrap();
+        let reply = clients
+            .iter_mut()
+            .map(first_frame)
+            .max()
+            .unwrap_or_default();
+        let mut replies = vec![0; BATCH * reply];
         exchange(&mut clients, 10_000, &batch, &mut replies);
         let before = ALLOCATOR.stats();
         exchange(&mut clients, MESSAGES, &batch, &mut replies);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "deflate")]
+use super::deflate::DeflateArguments;
 use super::values::{address, duration, size};
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
@@ -70,6 +72,10 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     pub(super) limits: LimitArguments,
+
+    #[cfg(feature = "deflate")]
+    #[command(flatten)]
+    deflate: DeflateArguments,
 
     #[command(flatten)]
     pub(super) deadlines: DeadlineArguments,
@@ -289,6 +295,10 @@ impl Serve {
                 max_message_size: limits.max_message_size,
                 max_frame_size: limits.max_frame_size,
             },
+            #[cfg(feature = "deflate")]
+            deflate: self.deflate.deflate(),
+            #[cfg(not(feature = "deflate"))]
+            deflate: None,
             deadlines: Deadlines {
                 ping_interval: deadlines.ping_interval,
                 ping_timeout: deadlines.ping_timeout,

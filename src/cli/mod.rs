@@ -1,6 +1,8 @@
 //! Floor 8: the command line.
 
 mod arguments;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod logs;
 mod serve;
 mod values;

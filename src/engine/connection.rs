@@ -27,7 +27,8 @@ use super::socket::Stream;
 use super::{Settings, SlowConsumer};
 use crate::log;
 use crate::protocol::{
-    AssemblyPool, CloseCode, CloseFrame, Message, ProtocolError, Receiver, Role, Sender,
+    AssemblyPool, CloseCode, CloseFrame, DeflateParameters, Message, ProtocolError, Receiver, Role,
+    Sender,
 };
 
 /// What a worker's connections share while one of them is driven.
@@ -64,12 +65,10 @@ pub(crate) trait Drive {
     /// Whether something waits for the socket to take it.
     fn is_blocked(&self) -> bool;
 
-    /// Sends encoded fan-out. `shared` is the same octets, if they can be kept without a copy.
+    /// Sends encoded fan-out.
     fn deliver(
         &mut self,
-        frames: &[u8],
-        shared: Option<&Bytes>,
-        messages: usize,
+        delivery: &Delivery<'_>,
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress;
@@ -90,6 +89,44 @@ pub(crate) trait Drive {
 
     /// The connection is over, and its handler goes with it.
     fn closed(self: Box<Self>, why: &Disconnect);
+}
+
+/// Fan-out in the forms that a connection chooses from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery<'a> {
+    pub(super) plain: Encoded<'a>,
+    /// Compressed without context, in a window as the server's settings say.
+    pub(super) compressed: Option<Encoded<'a>>,
+    /// How many there are.
+    pub(super) messages: usize,
+}
+
+/// Encoded frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Encoded<'a> {
+    /// To be copied if they are to be kept.
+    Lent(&'a [u8]),
+    /// To be kept without a copy.
+    Shared(&'a Bytes),
+}
+
+impl<'a> Encoded<'a> {
+    fn octets(self) -> &'a [u8] {
+        match self {
+            Encoded::Lent(octets) => octets,
+            Encoded::Shared(octets) => octets,
+        }
+    }
+
+    /// What is left once `written` octets have gone.
+    fn rest(self, written: usize) -> Bytes {
+        match self {
+            Encoded::Lent(octets) => {
+                Bytes::copy_from_slice(octets.get(written..).unwrap_or_default())
+            }
+            Encoded::Shared(octets) => octets.slice(written..),
+        }
+    }
 }
 
 /// What is to be done with a connection next.
@@ -152,11 +189,20 @@ enum Reading {
 const INTERNAL_ERROR: (CloseCode, &str) = (CloseCode::Error, "internal error");
 
 impl<H: Handler> Connection<H> {
-    pub(crate) fn new(handler: H, settings: &Settings) -> Connection<H> {
+    /// A connection whose messages may be compressed if `deflate` says how.
+    pub(crate) fn new(
+        handler: H,
+        settings: &Settings,
+        deflate: Option<&DeflateParameters>,
+    ) -> Connection<H> {
+        let receiver = Receiver::new(Role::Server, settings.limits);
         Connection {
             handler,
-            receiver: Receiver::new(Role::Server, settings.limits),
-            sender: Sender::default(),
+            receiver: match deflate {
+                Some(parameters) => receiver.with_deflate(parameters),
+                None => receiver,
+            },
+            sender: deflate.map(Sender::with_deflate).unwrap_or_default(),
             backlog: Backlog::default(),
             phase: Phase::Open,
             since: 0,
@@ -269,6 +315,19 @@ impl<H: Handler> Connection<H> {
             };
         }
         Ok(())
+    }
+
+    /// The form of a delivery that goes to this peer.
+    fn choose<'a>(&mut self, delivery: &Delivery<'a>, context: &Context) -> Encoded<'a> {
+        if let (Some(compressed), Some(deflate)) = (delivery.compressed, context.mailbox.deflate())
+        {
+            let length = delivery.plain.octets().len();
+            if self.sender.accepts_compressed(deflate.window_bits, length) {
+                self.sender.sent_compressed();
+                return compressed;
+            }
+        }
+        delivery.plain
     }
 
     /// Ends the connection from our side, for a reason that the peer has no say in.
@@ -444,9 +503,7 @@ impl<H: Handler> Drive for Connection<H> {
 
     fn deliver(
         &mut self,
-        frames: &[u8],
-        shared: Option<&Bytes>,
-        messages: usize,
+        delivery: &Delivery<'_>,
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
@@ -455,10 +512,9 @@ impl<H: Handler> Drive for Connection<H> {
             Phase::Leaving { .. } => {}
             _ => return Progress::Waiting,
         }
-        let rest = |written: usize| match shared {
-            Some(shared) => shared.slice(written..),
-            None => Bytes::copy_from_slice(frames.get(written..).unwrap_or_default()),
-        };
+        let messages = delivery.messages;
+        let encoded = self.choose(delivery, context);
+        let frames = encoded.octets();
         if self.backlog.is_empty() {
             let written = match write_all(stream, frames) {
                 Ok(written) => written,
@@ -467,7 +523,7 @@ impl<H: Handler> Drive for Connection<H> {
             if written < frames.len() {
                 let messages = messages_left(messages, frames.len() - written, frames.len());
                 self.backlog
-                    .push_delivery(rest(written), messages, written > 0);
+                    .push_delivery(encoded.rest(written), messages, written > 0);
                 self.since = context.now;
             }
             return self.wait();
@@ -481,7 +537,7 @@ impl<H: Handler> Drive for Connection<H> {
         {
             return self.overrun(stream, context);
         }
-        self.backlog.push_delivery(rest(0), messages, false);
+        self.backlog.push_delivery(encoded.rest(0), messages, false);
         Progress::Waiting
     }
 

@@ -8,13 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use mio::{Events, Interest, Poll, Token, Waker};
 use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 
 use super::Settings;
-use super::connection::{Context, Drive, Progress};
+use super::connection::{Context, Delivery, Drive, Encoded, Progress};
 use super::deadlines::{Clock, Tick};
 use super::disconnect::Disconnect;
 use super::mailbox::{Command, Congestion, Group, Letters, Mailbox};
@@ -174,7 +173,7 @@ impl FrameLoop {
                 slow_consumer: settings.slow_consumer,
                 high_water_mark: settings.high_water_mark,
                 linger_size: settings.linger_size,
-                mailbox: Arc::new(Mailbox::new(waker, congestion)),
+                mailbox: Arc::new(Mailbox::new(waker, congestion, settings.deflate)),
             },
             clock,
             letters: Letters::default(),
@@ -317,23 +316,51 @@ impl FrameLoop {
                 Command::Deliver {
                     group,
                     length,
+                    compressed_length,
                     messages,
                 } => {
                     delivered += length;
-                    self.deliver_to(&group, letters.take_frames(length), None, messages);
+                    let compressed = letters.compressed.take(compressed_length);
+                    let delivery = Delivery {
+                        plain: Encoded::Lent(letters.plain.take(length)),
+                        compressed: (compressed_length > 0).then_some(Encoded::Lent(compressed)),
+                        messages,
+                    };
+                    self.deliver_to(&group, &delivery);
                 }
-                Command::DeliverShared { group, frame } => {
+                Command::DeliverShared {
+                    group,
+                    frame,
+                    compressed,
+                } => {
                     delivered += frame.len();
-                    self.deliver_to(&group, &frame, Some(&frame), 1);
+                    let delivery = Delivery {
+                        plain: Encoded::Shared(&frame),
+                        compressed: compressed.as_ref().map(Encoded::Shared),
+                        messages: 1,
+                    };
+                    self.deliver_to(&group, &delivery);
                 }
-                Command::Send { to, length } => {
+                Command::Send {
+                    to,
+                    length,
+                    is_compressed,
+                } => {
                     delivered += length;
-                    let frame = letters.take_frames(length);
+                    let frame = Encoded::Lent(match is_compressed {
+                        true => letters.compressed.take(length),
+                        false => letters.plain.take(length),
+                    });
+                    let delivery = Delivery {
+                        plain: frame,
+                        compressed: is_compressed.then_some(frame),
+                        messages: 1,
+                    };
                     self.drive(to, |entry, context| {
                         let Entry {
                             socket, connection, ..
                         } = entry;
-                        connection.deliver(frame, None, 1, socket, context)
+                        connection.deliver(&delivery, socket, context)
                     });
                 }
                 Command::Overrun { to } => self.drive(to, |entry, context| {
@@ -363,13 +390,7 @@ impl FrameLoop {
         }
     }
 
-    fn deliver_to(
-        &mut self,
-        group: &Group,
-        frames: &[u8],
-        shared: Option<&Bytes>,
-        messages: usize,
-    ) {
+    fn deliver_to(&mut self, group: &Group, delivery: &Delivery<'_>) {
         // Whoever is over leaves the group when dropped, for which the group must not be locked.
         let mut over = Vec::new();
         for member in group.members().iter() {
@@ -379,7 +400,7 @@ impl FrameLoop {
             let Entry {
                 socket, connection, ..
             } = entry;
-            let progress = connection.deliver(frames, shared, messages, socket, &mut self.context);
+            let progress = connection.deliver(delivery, socket, &mut self.context);
             match progress {
                 Progress::Over(why) => over.push((*member, why)),
                 Progress::Waiting => entry.due = self.context.now.wrapping_add(1),

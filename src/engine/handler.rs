@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::compression::with_deflater;
 use super::disconnect::Disconnect;
 use super::mailbox::Mailbox;
 use super::output::Output;
@@ -53,11 +54,30 @@ pub struct WebSocket<'a> {
 }
 
 impl WebSocket<'_> {
-    /// Sends a message or control frame, in one frame. After a Close has gone either way this
-    /// does nothing.
+    /// Sends a message or control frame, in one frame, compressed if that was agreed on and makes
+    /// it smaller. After a Close has gone either way this does nothing.
     #[inline]
     pub fn send(&mut self, message: Message<'_>) {
+        if self.sender.may_compress() {
+            return self.send_compressed(message);
+        }
         self.sender.send(message, &mut self.output);
+    }
+
+    #[inline(never)]
+    fn send_compressed(&mut self, message: Message<'_>) {
+        let WebSocket {
+            sender,
+            output,
+            mailbox,
+            ..
+        } = self;
+        match mailbox.deflate() {
+            Some(deflate) => with_deflater(|deflater| {
+                sender.send_compressed(message, deflate, deflater, output);
+            }),
+            None => sender.send(message, output),
+        }
     }
 
     /// Begins the closing handshake. `reason` is cut to the 123 octets that a Close can carry.
@@ -68,7 +88,11 @@ impl WebSocket<'_> {
 
     /// A handle to this connection, to keep or to send elsewhere.
     pub fn peer(&self) -> Peer {
-        Peer::new(Arc::clone(self.mailbox), self.key)
+        let compresses = self.mailbox.deflate().is_some_and(|deflate| {
+            self.sender
+                .accepts_compressed(deflate.window_bits, usize::MAX)
+        });
+        Peer::new(Arc::clone(self.mailbox), self.key, compresses)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What other threads, and handlers, want a worker to send: one command per worker, never one
 //! per member.
 
+use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::compression::with_deflater;
 use super::peer::Peer;
 use super::slots::{Key, Slots};
-use crate::protocol::{CloseCode, CloseFrame, Message, Sender, sender};
+use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
 /// A worker's queue of commands, in the order in which they were given.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Mailbox {
     /// What is in `letters`: octets of frames, and of the commands themselves.
     octets: AtomicUsize,
     congestion: Congestion,
+    /// How messages are compressed, if they are.
+    deflate: Option<Deflate>,
 }
 
 /// How much waits in all mailboxes of a server. Beyond a bound nobody reads from clients until it
@@ -51,27 +55,45 @@ impl Congestion {
 #[derive(Debug, Default)]
 pub(super) struct Letters {
     pub(super) commands: VecDeque<Command>,
-    frames: Vec<u8>,
-    /// Octets of the frames that the commands taken so far were about.
-    taken: usize,
+    pub(super) plain: Frames,
+    /// The same messages again, where somebody may want them compressed.
+    pub(super) compressed: Frames,
     /// Connections that have been sent too much to keep, and nothing more since.
     overrun: HashSet<Key>,
     /// The worker is gone: nobody will take what is put in.
     is_dead: bool,
 }
 
+/// Encoded frames, back to back.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    octets: Vec<u8>,
+    /// Octets of the frames that the commands taken so far were about.
+    taken: usize,
+}
+
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Send the next `length` octets of the frames to every member.
+    /// Send the next `length` octets of the frames to every member, or the next
+    /// `compressed_length` of the compressed ones if that is not 0.
     Deliver {
         group: Arc<Group>,
         length: usize,
+        compressed_length: usize,
         messages: usize,
     },
     /// Send a large frame, which is shared, to every member.
-    DeliverShared { group: Arc<Group>, frame: Bytes },
-    /// Send the next `length` octets of the frames to one connection.
-    Send { to: Key, length: usize },
+    DeliverShared {
+        group: Arc<Group>,
+        frame: Bytes,
+        compressed: Option<Bytes>,
+    },
+    /// Send the next `length` octets of the frames to one connection, or of the compressed ones.
+    Send {
+        to: Key,
+        length: usize,
+        is_compressed: bool,
+    },
     /// Close a connection that has been sent more than can be kept.
     Overrun { to: Key },
     /// Begin the closing handshake with one connection.
@@ -88,13 +110,19 @@ pub(super) enum Command {
 pub(crate) struct Group {
     mailbox: Arc<Mailbox>,
     members: Mutex<Slots<Key>>,
+    /// How many of the members take compressed messages.
+    compressing: AtomicUsize,
 }
 
 impl Mailbox {
     /// From this many octets on a worker delivers before it reads on.
     const FULL: usize = 1 << 20;
 
-    pub(super) fn new(waker: mio::Waker, congestion: Congestion) -> Mailbox {
+    pub(super) fn new(
+        waker: mio::Waker,
+        congestion: Congestion,
+        deflate: Option<Deflate>,
+    ) -> Mailbox {
         Mailbox {
             letters: Mutex::default(),
             filled: AtomicBool::new(false),
@@ -102,7 +130,12 @@ impl Mailbox {
             waker,
             octets: AtomicUsize::new(0),
             congestion,
+            deflate,
         }
+    }
+
+    pub(super) fn deflate(&self) -> Option<&Deflate> {
+        self.deflate.as_ref()
     }
 
     /// The worker is awake: until it has called [`Mailbox::rest`] it need not be woken.
@@ -140,8 +173,11 @@ impl Mailbox {
         mem::swap(&mut *letters, emptied);
     }
 
-    pub(super) fn send(&self, to: Key, message: Message<'_>) {
+    pub(super) fn send(&self, to: &Peer, message: Message<'_>) {
         let is_exceeded = self.congestion.is_exceeded();
+        let publication = Publication::new(message);
+        let compressed = publication.compressed_for(to.compresses() && !is_exceeded, self);
+        let to = to.key();
         self.put(|letters| {
             if letters.overrun.contains(&to) {
                 return 0;
@@ -151,8 +187,16 @@ impl Mailbox {
                 letters.commands.push_back(Command::Overrun { to });
                 return 0;
             }
-            let length = letters.encode(message);
-            letters.commands.push_back(Command::Send { to, length });
+            let is_compressed = compressed.is_some();
+            let length = match compressed {
+                Some(frame) => letters.compressed.append(frame),
+                None => letters.plain.encode(message),
+            };
+            letters.commands.push_back(Command::Send {
+                to,
+                length,
+                is_compressed,
+            });
             length
         });
     }
@@ -216,38 +260,55 @@ impl Mailbox {
 impl Letters {
     fn clear(&mut self) {
         self.commands.clear();
-        self.frames.clear();
+        self.plain.clear();
+        self.compressed.clear();
         self.overrun.clear();
-        self.taken = 0;
     }
 
     fn shrink(&mut self) {
         const KEPT: usize = 256 << 10;
-        self.frames.shrink_to(KEPT);
+        self.plain.octets.shrink_to(KEPT);
+        self.compressed.octets.shrink_to(KEPT);
         self.commands.shrink_to(KEPT / size_of::<Command>());
         self.overrun.shrink_to(0);
     }
+}
 
-    /// The next `length` octets of the frames.
-    pub(super) fn take_frames(&mut self, length: usize) -> &[u8] {
+impl Frames {
+    /// The next `length` octets.
+    pub(super) fn take(&mut self, length: usize) -> &[u8] {
         let start = self.taken;
         self.taken += length;
-        self.frames.get(start..self.taken).unwrap_or_default()
+        self.octets.get(start..self.taken).unwrap_or_default()
     }
 
     /// Appends the frame of a message and says how long it is.
     fn encode(&mut self, message: Message<'_>) -> usize {
-        let before = self.frames.len();
-        Sender::default().send(message, &mut self.frames);
-        self.frames.len() - before
+        let before = self.octets.len();
+        sender::encode_message(message, &mut self.octets);
+        self.octets.len() - before
+    }
+
+    /// Appends a frame and says how long it is.
+    fn append(&mut self, frame: &[u8]) -> usize {
+        self.octets.extend_from_slice(frame);
+        frame.len()
+    }
+
+    fn clear(&mut self) {
+        self.octets.clear();
+        self.taken = 0;
     }
 }
 
-/// A message on its way to several groups: encoded once if it is large.
+/// A message on its way to several groups: encoded once if it is large, and compressed once if
+/// anybody takes it compressed.
 #[derive(Debug)]
 pub(crate) struct Publication<'a> {
     message: Message<'a>,
     shared: Option<Bytes>,
+    /// `None` inside: it does not become smaller.
+    compressed: OnceCell<Option<Bytes>>,
 }
 
 impl<'a> Publication<'a> {
@@ -265,13 +326,30 @@ impl<'a> Publication<'a> {
                 sender::encode_message(message, &mut frame);
                 Bytes::from(frame)
             }),
+            compressed: OnceCell::new(),
         }
+    }
+
+    /// The compressed frame, if it is asked for and there is one.
+    fn compressed_for(&self, is_asked_for: bool, mailbox: &Mailbox) -> Option<&Bytes> {
+        let deflate = mailbox.deflate().filter(|_| is_asked_for)?;
+        let compressed = self.compressed.get_or_init(|| {
+            let mut frame = Vec::new();
+            with_deflater(|deflater| {
+                sender::encode_compressed_message(self.message, deflate, deflater, &mut frame)
+            })
+            .then(|| Bytes::from(frame))
+        });
+        compressed.as_ref()
     }
 }
 
 /// A member's place in its group.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct GroupPlace(Key);
+pub(crate) struct GroupPlace {
+    key: Key,
+    compresses: bool,
+}
 
 impl Group {
     /// An empty group on the worker of `peer`.
@@ -279,6 +357,7 @@ impl Group {
         Group {
             mailbox: Arc::clone(peer.mailbox()),
             members: Mutex::default(),
+            compressing: AtomicUsize::new(0),
         }
     }
 
@@ -289,13 +368,22 @@ impl Group {
 
     /// Adds a member of the same worker.
     pub(crate) fn join(&self, peer: &Peer) -> GroupPlace {
-        GroupPlace(lock(&self.members).insert(peer.key()))
+        let compresses = peer.compresses();
+        let mut members = lock(&self.members);
+        self.compressing
+            .fetch_add(usize::from(compresses), Ordering::Relaxed);
+        GroupPlace {
+            key: members.insert(peer.key()),
+            compresses,
+        }
     }
 
     /// Takes a member out and says whether the group is empty now.
     pub(crate) fn leave(&self, place: GroupPlace) -> bool {
         let mut members = lock(&self.members);
-        members.remove(place.0);
+        members.remove(place.key);
+        self.compressing
+            .fetch_sub(usize::from(place.compresses), Ordering::Relaxed);
         members.len() == 0
     }
 
@@ -308,31 +396,46 @@ impl Group {
     /// become one command, so that a burst leaves in one write per member.
     pub(crate) fn deliver(self: &Arc<Group>, publication: &Publication<'_>) {
         const COALESCED: usize = 64 << 10;
+        let is_asked_for = self.compressing.load(Ordering::Relaxed) > 0;
+        let compressed = publication.compressed_for(is_asked_for, &self.mailbox);
         self.mailbox.put(|letters| {
             if let Some(frame) = &publication.shared {
                 letters.commands.push_back(Command::DeliverShared {
                     group: Arc::clone(self),
                     frame: frame.clone(),
+                    compressed: compressed.cloned(),
                 });
-                return frame.len();
+                return frame.len() + compressed.map_or(0, Bytes::len);
             }
-            let encoded = letters.encode(publication.message);
+            let encoded = letters.plain.encode(publication.message);
             match letters.commands.back_mut() {
                 Some(Command::Deliver {
                     group,
                     length,
+                    compressed_length,
                     messages,
-                }) if Arc::ptr_eq(group, self) && *length < COALESCED => {
+                }) if Arc::ptr_eq(group, self)
+                    && *length < COALESCED
+                    && (*compressed_length > 0 || compressed.is_none()) =>
+                {
                     *length += encoded;
                     *messages += 1;
+                    if *compressed_length > 0 {
+                        *compressed_length += match compressed {
+                            Some(frame) => letters.compressed.append(frame),
+                            None => letters.compressed.encode(publication.message),
+                        };
+                    }
                 }
                 _ => letters.commands.push_back(Command::Deliver {
                     group: Arc::clone(self),
                     length: encoded,
+                    compressed_length: compressed
+                        .map_or(0, |frame| letters.compressed.append(frame)),
                     messages: 1,
                 }),
             }
-            encoded
+            encoded + compressed.map_or(0, Bytes::len)
         });
     }
 

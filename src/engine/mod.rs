@@ -6,6 +6,7 @@
 //! that waits takes a [`Peer`] along and spawns.
 
 mod backlog;
+mod compression;
 mod connection;
 mod deadlines;
 mod disconnect;
@@ -28,13 +29,15 @@ pub(crate) use mailbox::{Congestion, Group, GroupPlace, Publication};
 pub use peer::Peer;
 pub use socket::Socket;
 
-use crate::protocol::Limits;
+use crate::protocol::{Deflate, Limits};
 
 /// What holds for every connection of a server.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How large frames and messages may be.
     pub limits: Limits,
+    /// How messages are compressed if the client can do it; `None` if never.
+    pub deflate: Option<Deflate>,
     /// How long anything may take.
     pub deadlines: Deadlines,
     /// When a receiver of fan-out is too slow.
@@ -51,10 +54,14 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Limits, deadlines and bounds of their own; 64 KiB; 1 MiB; no limit of rate.
+    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; no limit of rate.
     fn default() -> Settings {
         Settings {
             limits: Limits::default(),
+            #[cfg(feature = "deflate")]
+            deflate: Some(Deflate::default()),
+            #[cfg(not(feature = "deflate"))]
+            deflate: None,
             deadlines: Deadlines::default(),
             slow_consumer: SlowConsumer::default(),
             high_water_mark: 64 << 10,

@@ -16,11 +16,17 @@ use crate::protocol::{CloseFrame, Message};
 pub struct Peer {
     mailbox: Arc<Mailbox>,
     key: Key,
+    compresses: bool,
 }
 
 impl Peer {
-    pub(super) fn new(mailbox: Arc<Mailbox>, key: Key) -> Peer {
-        Peer { mailbox, key }
+    /// `compresses`: the connection takes any message that was compressed without context.
+    pub(super) fn new(mailbox: Arc<Mailbox>, key: Key, compresses: bool) -> Peer {
+        Peer {
+            mailbox,
+            key,
+            compresses,
+        }
     }
 
     /// Sends a message, copying it. It waits under the bound of
@@ -31,7 +37,7 @@ impl Peer {
     pub fn send(&self, message: Message<'_>) {
         match message {
             Message::Close(frame) => self.mailbox.close(self.key, frame),
-            message => self.mailbox.send(self.key, message),
+            message => self.mailbox.send(self, message),
         }
     }
 
@@ -46,5 +52,9 @@ impl Peer {
 
     pub(super) fn key(&self) -> Key {
         self.key
+    }
+
+    pub(super) fn compresses(&self) -> bool {
+        self.compresses
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::engine::{Connection, Drive, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
+use crate::protocol::DeflateParameters;
 
 use super::Page;
 use super::limited::{Limited, Place};
@@ -151,9 +152,17 @@ pub struct Endpoint {
     subprotocols: Subprotocols,
 }
 
-type MakeConnection = dyn Fn(&Request<'_>, &Settings, Option<Place>) -> Result<Box<dyn Drive>, HandshakeError>
-    + Send
-    + Sync;
+/// A client that is let in: what its connection is to keep to.
+pub(super) struct Admitted<'a> {
+    pub(super) settings: &'a Settings,
+    /// How its messages may be compressed, if they may.
+    pub(super) deflate: Option<&'a DeflateParameters>,
+    /// Its place among those of its address, if those are counted.
+    pub(super) place: Option<Place>,
+}
+
+type MakeConnection =
+    dyn Fn(&Request<'_>, Admitted<'_>) -> Result<Box<dyn Drive>, HandshakeError> + Send + Sync;
 
 impl Endpoint {
     /// An endpoint that takes every connection.
@@ -168,13 +177,18 @@ impl Endpoint {
         make: impl Fn(&Request<'_>) -> Result<H, HandshakeError> + Send + Sync + 'static,
     ) -> Endpoint {
         Endpoint {
-            make: Box::new(move |request, settings, place| {
+            make: Box::new(move |request, admitted| {
                 let handler = make(request)?;
+                let Admitted {
+                    settings,
+                    deflate,
+                    place,
+                } = admitted;
                 Ok(match (settings.max_message_rate, place) {
-                    (None, None) => Box::new(Connection::new(handler, settings)),
+                    (None, None) => Box::new(Connection::new(handler, settings, deflate)),
                     (rate, place) => {
                         let handler = Limited::new(handler, rate, place);
-                        Box::new(Connection::new(handler, settings))
+                        Box::new(Connection::new(handler, settings, deflate))
                     }
                 })
             }),
@@ -196,10 +210,9 @@ impl Endpoint {
     pub(super) fn connection(
         &self,
         request: &Request<'_>,
-        settings: &Settings,
-        place: Option<Place>,
+        admitted: Admitted<'_>,
     ) -> Result<Box<dyn Drive>, HandshakeError> {
-        (self.make)(request, settings, place)
+        (self.make)(request, admitted)
     }
 }
 

@@ -17,6 +17,8 @@ use hyper::service::Service;
 
 use super::Page;
 use super::connection::Site;
+use super::limited::Place;
+use super::router::Admitted;
 use crate::engine::Drive;
 use crate::handshake::{self, HandshakeError};
 use crate::log;
@@ -72,17 +74,20 @@ impl HttpService {
                 (None, None) => return Err(HandshakeError::NotFound),
             },
         };
-        let accepted = handshake::accept(head, &site.policy, endpoint.subprotocols(), None)?;
+        let accepted = handshake::accept(
+            head,
+            &site.policy,
+            endpoint.subprotocols(),
+            site.settings.deflate.as_ref(),
+        )?;
+        let deflate = accepted.deflate();
         let request = request.with_subprotocol(accepted.subprotocol());
-        let place = match (&site.addresses, self.address) {
-            (Some(addresses), Some(address)) => Some(
-                addresses
-                    .place(address)
-                    .ok_or(HandshakeError::AddressAtCapacity)?,
-            ),
-            _ => None,
+        let admitted = Admitted {
+            settings: &site.settings,
+            deflate: deflate.as_ref(),
+            place: self.place()?,
         };
-        let connection = endpoint.connection(&request, &site.settings, place)?;
+        let connection = endpoint.connection(&request, admitted)?;
         (site.admission)()?;
         let response = accepted.response();
         self.acceptance.set(Some(Accepted {
@@ -90,6 +95,17 @@ impl HttpService {
             response,
         }));
         Ok(Answer::Never)
+    }
+
+    /// A place among the connections of the client's address, if those are limited.
+    fn place(&self) -> Result<Option<Place>, HandshakeError> {
+        let (Some(addresses), Some(address)) = (&self.site.addresses, self.address) else {
+            return Ok(None);
+        };
+        match addresses.place(address) {
+            Some(place) => Ok(Some(place)),
+            None => Err(HandshakeError::AddressAtCapacity),
+        }
     }
 }
 

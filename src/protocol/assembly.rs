@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ProtocolError;
+use super::deflate::{Inflater, InvalidData};
 use super::utf8::{self, Utf8Validator};
 
 /// The payload so far, in one contiguous buffer that grows by what arrived, never by what a
@@ -18,6 +19,8 @@ pub(super) struct Assembly {
     utf8: Utf8Validator,
     /// What of the pool's bound the buffer stands for.
     loan: Option<Loan>,
+    /// Of a compressed message, once some of it has been inflated.
+    inflater: Option<Box<Inflater>>,
 }
 
 impl Assembly {
@@ -97,6 +100,57 @@ impl Assembly {
         self.filled = self.filled.saturating_add(octets).min(self.octets.len());
     }
 
+    /// Appends what a piece of a compressed message inflates to, and checks it if it is text.
+    /// `history` is what the message may refer to, `max` how long it may become.
+    pub(super) fn inflate(
+        &mut self,
+        mut piece: &[u8],
+        history: &[u8],
+        max: usize,
+        text: bool,
+        pool: &mut AssemblyPool,
+    ) -> Result<(), ProtocolError> {
+        /// At most so much is inflated before it is looked at.
+        const STEP: usize = 16 << 10;
+        let mut inflater = match self.inflater.take() {
+            Some(inflater) => inflater,
+            None => {
+                let mut inflater = pool.inflater.take().unwrap_or_default();
+                inflater.begin(history);
+                inflater
+            }
+        };
+        loop {
+            // One more than may be there, to see that it is.
+            let room = max.saturating_sub(self.filled).saturating_add(1);
+            let space = self.space(room, pool);
+            let room = space.len().min(STEP);
+            let space = space.get_mut(..room).unwrap_or_default();
+            let (inflated, is_valid) = inflater.inflate(&mut piece, space);
+            self.advance(inflated);
+            if text {
+                self.validate_last(inflated)?;
+            }
+            if self.filled > max {
+                return Err(ProtocolError::MessageTooBig); // §7.4.1, 1009
+            }
+            is_valid?;
+            if piece.is_empty() && inflated < room {
+                break;
+            }
+        }
+        self.inflater = Some(inflater);
+        Ok(())
+    }
+
+    /// A compressed message is all there.
+    pub(super) fn end_inflation(&mut self) -> Result<(), ProtocolError> {
+        match &mut self.inflater {
+            Some(inflater) => Ok(inflater.finish()?),
+            None => Ok(()), // of no octets
+        }
+    }
+
     /// Checks a piece of a text message.
     pub(super) fn validate(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
         self.utf8
@@ -124,6 +178,12 @@ impl Assembly {
     }
 }
 
+impl From<InvalidData> for ProtocolError {
+    fn from(_: InvalidData) -> ProtocolError {
+        ProtocolError::InvalidCompressedData // RFC 7692 §7.2.2
+    }
+}
+
 /// Buffers of finished messages, kept for the next ones. One per worker.
 ///
 /// A large buffer is lent to a message when it has outgrown the small ones, not before: else one
@@ -136,6 +196,8 @@ impl Assembly {
 pub struct AssemblyPool {
     small: Vec<Box<Assembly>>,
     large: Vec<Vec<u8>>,
+    /// For the next compressed message; those that are under way at the same time have their own.
+    inflater: Option<Box<Inflater>>,
     /// Octets of all buffers that are here, or lent and not back.
     octets: Arc<AtomicUsize>,
 }
@@ -169,6 +231,9 @@ impl AssemblyPool {
         assembly.loan = None;
         assembly.filled = 0;
         assembly.utf8 = Utf8Validator::default();
+        if let Some(inflater) = assembly.inflater.take() {
+            self.inflater = Some(inflater);
+        }
         let capacity = assembly.octets.capacity();
         let kept = self.octets.fetch_add(capacity, Ordering::Relaxed);
         if kept.saturating_add(capacity) > Self::MAX_OCTETS {

@@ -1,4 +1,14 @@
-//! permessage-deflate (RFC 7692): what a server is willing to do, and what it has agreed on.
+//! permessage-deflate (RFC 7692): what a server is willing to do, what it has agreed on, and what
+//! it keeps for that.
+
+#[cfg(feature = "deflate")]
+mod codec;
+#[cfg(not(feature = "deflate"))]
+#[path = "deflate/no_codec.rs"]
+mod codec;
+
+pub use codec::Deflater;
+pub(super) use codec::Inflater;
 
 /// What a server does about compression.
 ///
@@ -57,4 +67,83 @@ impl DeflateParameters {
     pub const MIN_WINDOW_BITS: u8 = 9;
     /// The largest window that there is.
     pub const MAX_WINDOW_BITS: u8 = 15;
+}
+
+/// What is not deflated data.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct InvalidData;
+
+/// One direction of a connection that compresses.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// The base-2 logarithm of the window.
+    window_bits: u8,
+    /// Octets of text to keep: 0 without context takeover.
+    kept: usize,
+    /// The end of the text that went compressed so far.
+    history: Vec<u8>,
+}
+
+impl Context {
+    /// Octets that our messages refer back to at most. More costs more than it saves: a deflater
+    /// has to read all of it for every message.
+    const SENT: usize = 4 << 10;
+
+    /// Of what the server sends.
+    pub(super) fn of_server(parameters: &DeflateParameters) -> Context {
+        let window_bits = parameters.server_max_window_bits;
+        let kept = window(window_bits).min(Self::SENT);
+        Context::new(window_bits, kept, parameters.server_no_context_takeover)
+    }
+
+    /// Of what the client sends.
+    pub(super) fn of_client(parameters: &DeflateParameters) -> Context {
+        let window_bits = parameters.client_max_window_bits;
+        let kept = window(window_bits);
+        Context::new(window_bits, kept, parameters.client_no_context_takeover)
+    }
+
+    /// Of a message that stands alone.
+    pub(super) fn none(window_bits: u8) -> Context {
+        Context::new(window_bits, 0, true)
+    }
+
+    fn new(window_bits: u8, kept: usize, no_context_takeover: bool) -> Context {
+        Context {
+            window_bits,
+            kept: if no_context_takeover { 0 } else { kept },
+            history: Vec::new(),
+        }
+    }
+
+    /// The text that the next message may refer to.
+    pub(super) fn history(&self) -> &[u8] {
+        &self.history
+    }
+
+    /// A message of this text has gone, compressed.
+    pub(super) fn remember(&mut self, text: &[u8]) {
+        let (_, text) = text.split_at(text.len().saturating_sub(self.kept));
+        let total = self.history.len().saturating_add(text.len());
+        let excess = total.saturating_sub(self.kept).min(self.history.len());
+        self.history.drain(..excess);
+        self.history.reserve_exact(text.len());
+        self.history.extend_from_slice(text);
+    }
+
+    /// A message has gone, compressed, of which the text is not known here.
+    pub(super) fn forget(&mut self) {
+        self.history = Vec::new();
+    }
+
+    /// Whether the other side's window holds all that a message of `length` octets, compressed
+    /// without context in a window of `window_bits`, may refer to.
+    pub(super) fn holds(&self, window_bits: u8, length: usize) -> bool {
+        self.window_bits >= window_bits || length <= window(self.window_bits)
+    }
+}
+
+/// Octets of a window.
+fn window(bits: u8) -> usize {
+    1 << bits.min(DeflateParameters::MAX_WINDOW_BITS)
 }

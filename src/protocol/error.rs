@@ -18,6 +18,7 @@ use super::CloseCode;
 /// | `OneOctetClose`, `InvalidCloseCode` | 1002 | §5.5.1, §7.4 |
 /// | `InvalidCloseReason` | 1007 | §5.5.1 |
 /// | `InvalidUtf8` | 1007 | §8.1 |
+/// | `InvalidCompressedData` | 1007 | RFC 7692 §7.2.2 |
 /// | `FrameTooBig`, `MessageTooBig` | 1009 | §7.4.1 |
 /// | `EmptyFragments` | 1008 | §10.4 |
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -50,6 +51,8 @@ pub enum ProtocolError {
     InvalidCloseReason,
     /// A text message that is not UTF-8.
     InvalidUtf8,
+    /// A compressed message that cannot be decompressed.
+    InvalidCompressedData,
     /// A frame larger than [`Limits::max_frame_size`](super::Limits::max_frame_size).
     FrameTooBig,
     /// A message larger than [`Limits::max_message_size`](super::Limits::max_message_size).
@@ -61,7 +64,7 @@ pub enum ProtocolError {
 
 impl ProtocolError {
     /// All variants, for tests and tables.
-    pub const ALL: [ProtocolError; 17] = [
+    pub const ALL: [ProtocolError; 18] = [
         ProtocolError::ReservedBit,
         ProtocolError::ReservedOpCode,
         ProtocolError::NonMinimalLength,
@@ -76,6 +79,7 @@ impl ProtocolError {
         ProtocolError::InvalidCloseCode,
         ProtocolError::InvalidCloseReason,
         ProtocolError::InvalidUtf8,
+        ProtocolError::InvalidCompressedData,
         ProtocolError::FrameTooBig,
         ProtocolError::MessageTooBig,
         ProtocolError::EmptyFragments,
@@ -96,7 +100,9 @@ impl ProtocolError {
             | ProtocolError::ExpectedContinuation
             | ProtocolError::OneOctetClose
             | ProtocolError::InvalidCloseCode => CloseCode::Protocol,
-            ProtocolError::InvalidCloseReason | ProtocolError::InvalidUtf8 => CloseCode::Invalid,
+            ProtocolError::InvalidCloseReason
+            | ProtocolError::InvalidUtf8
+            | ProtocolError::InvalidCompressedData => CloseCode::Invalid,
             ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
             ProtocolError::EmptyFragments => CloseCode::Policy,
         }
@@ -119,6 +125,7 @@ impl ProtocolError {
             ProtocolError::InvalidCloseCode => "invalid close code",
             ProtocolError::InvalidCloseReason => "close reason is not UTF-8",
             ProtocolError::InvalidUtf8 => "text is not UTF-8",
+            ProtocolError::InvalidCompressedData => "invalid compressed data",
             ProtocolError::FrameTooBig => "frame too big",
             ProtocolError::MessageTooBig => "message too big",
             ProtocolError::EmptyFragments => "too many empty fragments",

@@ -55,6 +55,8 @@ impl OpCode {
 pub struct FrameHeader {
     /// The last fragment of its message, or the only one.
     pub fin: bool,
+    /// RSV1: this frame begins a compressed message (RFC 7692 §6).
+    pub rsv1: bool,
     /// What the payload is.
     pub opcode: OpCode,
     /// XORed over the payload; present in frames from a client (§5.3).
@@ -70,6 +72,10 @@ pub struct Expectation {
     pub role: Role,
     /// A fragmented message is under way.
     pub fragmented: bool,
+    /// That message is compressed.
+    pub compressed: bool,
+    /// Messages may be compressed.
+    pub deflate: bool,
     /// Octets that the message under way holds already.
     pub assembled: usize,
     /// The sizes to keep to.
@@ -96,7 +102,7 @@ impl FrameHeader {
         let Some((&first, rest)) = octets.split_first() else {
             return Ok(None);
         };
-        let (fin, opcode) = decode_first(first, expected.fragmented)?;
+        let (fin, rsv1, opcode) = decode_first(first, expected)?;
 
         let Some((&second, rest)) = rest.split_first() else {
             return Ok(None);
@@ -113,7 +119,7 @@ impl FrameHeader {
         let Some((payload_length, rest)) = decode_length(short, rest)? else {
             return Ok(None);
         };
-        check_size(opcode, payload_length, expected)?;
+        check_size(opcode, rsv1, payload_length, expected)?;
 
         let (masking_key, rest) = match (expected.role, rest.split_first_chunk::<4>()) {
             (Role::Client, _) => (None, rest),
@@ -122,6 +128,7 @@ impl FrameHeader {
         };
         let header = FrameHeader {
             fin,
+            rsv1,
             opcode,
             masking_key,
             payload_length,
@@ -134,7 +141,7 @@ impl FrameHeader {
     pub fn encode(&self) -> EncodedHeader {
         let mut octets = [0; Self::MAX_LENGTH];
         let mask = if self.masking_key.is_some() { 0x80 } else { 0 };
-        octets[0] = if self.fin { 0x80 } else { 0 } | self.opcode as u8;
+        octets[0] = u8::from(self.fin) << 7 | u8::from(self.rsv1) << 6 | self.opcode as u8;
         let extended: u8 = match self.payload_length {
             length @ 0..=125 => {
                 octets[1] = mask | length.to_be_bytes()[7];
@@ -192,8 +199,10 @@ impl AsRef<[u8]> for EncodedHeader {
 
 /// FIN, RSV1-3 and the opcode.
 #[inline]
-fn decode_first(octet: u8, fragmented: bool) -> Result<(bool, OpCode), ProtocolError> {
-    if octet & 0x70 != 0 {
+fn decode_first(octet: u8, expected: &Expectation) -> Result<(bool, bool, OpCode), ProtocolError> {
+    let fragmented = expected.fragmented;
+    let reserved = octet & 0x70;
+    if reserved != 0 && !begins_compressed_message(octet, expected) {
         return Err(ProtocolError::ReservedBit); // §5.2
     }
     let opcode = OpCode::decode(octet).ok_or(ProtocolError::ReservedOpCode)?; // §5.2
@@ -204,8 +213,14 @@ fn decode_first(octet: u8, fragmented: bool) -> Result<(bool, OpCode), ProtocolE
         }
         OpCode::Continuation if !fragmented => Err(ProtocolError::UnexpectedContinuation), // §5.4
         OpCode::Text | OpCode::Binary if fragmented => Err(ProtocolError::ExpectedContinuation), // §5.4
-        _ => Ok((fin, opcode)),
+        _ => Ok((fin, reserved != 0, opcode)),
     }
+}
+
+/// RSV1 alone, on a data frame that is no continuation (RFC 7692 §6).
+#[cold]
+fn begins_compressed_message(octet: u8, expected: &Expectation) -> bool {
+    expected.deflate && matches!(octet & 0x7F, 0x41 | 0x42)
 }
 
 /// The payload length, of which `short` is the 7-bit form.
@@ -234,6 +249,7 @@ fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Protoco
 #[inline]
 fn check_size(
     opcode: OpCode,
+    rsv1: bool,
     payload_length: u64,
     expected: &Expectation,
 ) -> Result<(), ProtocolError> {
@@ -241,11 +257,28 @@ fn check_size(
         return Ok(());
     }
     let limits = &expected.limits;
-    if payload_length > limits.max_frame_size as u64 {
-        return Err(ProtocolError::FrameTooBig); // §7.4.1, 1009
+    let error = if payload_length > limits.max_frame_size as u64 {
+        ProtocolError::FrameTooBig // §7.4.1, 1009
+    } else if payload_length.saturating_add(expected.assembled as u64)
+        > limits.max_message_size as u64
+    {
+        ProtocolError::MessageTooBig // §7.4.1, 1009
+    } else {
+        return Ok(());
+    };
+    if rsv1 || expected.compressed {
+        return check_compressed_size(payload_length, limits);
     }
-    if payload_length.saturating_add(expected.assembled as u64) > limits.max_message_size as u64 {
-        return Err(ProtocolError::MessageTooBig); // §7.4.1, 1009
+    Err(error)
+}
+
+/// Of a compressed message it is the text that must keep to the limits, which only shows as it is
+/// decompressed. A payload that does not compress is a little larger than its text.
+#[cold]
+fn check_compressed_size(payload_length: u64, limits: &Limits) -> Result<(), ProtocolError> {
+    let text = limits.max_frame_size as u64;
+    if payload_length > text.saturating_add(text / 64).saturating_add(64) {
+        return Err(ProtocolError::FrameTooBig); // §7.4.1, 1009
     }
     Ok(())
 }
@@ -257,6 +290,8 @@ mod tests {
     const SERVER: Expectation = Expectation {
         role: Role::Server,
         fragmented: false,
+        compressed: false,
+        deflate: false,
         assembled: 0,
         limits: Limits {
             max_message_size: usize::MAX,
@@ -269,6 +304,7 @@ mod tests {
         for payload_length in [0, 1, 125, 126, 127, 0xFFFF, 0x1_0000, (1 << 63) - 1] {
             let header = FrameHeader {
                 fin: true,
+                rsv1: false,
                 opcode: OpCode::Binary,
                 masking_key: Some([1, 2, 3, 4]),
                 payload_length,

@@ -26,7 +26,7 @@ mod assembly;
 
 pub use assembly::AssemblyPool;
 pub use close::{CloseCode, CloseFrame};
-pub use deflate::{Deflate, DeflateParameters};
+pub use deflate::{Deflate, DeflateParameters, Deflater};
 pub use error::ProtocolError;
 pub use frame::{FrameHeader, OpCode};
 pub use limits::Limits;

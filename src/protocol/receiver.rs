@@ -13,6 +13,7 @@
 //! ```
 
 use super::assembly::{Assembly, AssemblyPool};
+use super::deflate::{Context, DeflateParameters};
 use super::frame::Expectation;
 use super::mask::apply_masking_key;
 use super::{CloseFrame, FrameHeader, Limits, Message, OpCode, ProtocolError, utf8};
@@ -41,7 +42,9 @@ pub struct Receiver {
     /// The payload of the data message under way, once some of it had to be kept.
     assembly: Option<Box<Assembly>>,
     /// The payload of a control frame that straddles inputs.
-    control: Vec<u8>,
+    control: Option<Box<Assembly>>,
+    /// Messages may be compressed.
+    inflate: Option<Box<Context>>,
 }
 
 #[derive(Debug)]
@@ -71,6 +74,7 @@ impl Reading {
 #[derive(Clone, Copy, Debug)]
 struct FragmentedMessage {
     opcode: OpCode,
+    compressed: bool,
     empty_fragments: u16,
 }
 
@@ -83,8 +87,19 @@ impl Receiver {
             reading: Reading::Start,
             fragmented: None,
             assembly: None,
-            control: Vec::new(),
+            control: None,
+            inflate: None,
         }
+    }
+
+    /// A receiver whose messages may be compressed (RFC 7692).
+    #[must_use]
+    pub fn with_deflate(mut self, parameters: &DeflateParameters) -> Receiver {
+        self.inflate = Some(Box::new(match self.role {
+            Role::Server => Context::of_client(parameters),
+            Role::Client => Context::of_server(parameters),
+        }));
+        self
     }
 
     /// Takes octets off the front of `input` up to the end of the next message, unmasking them in
@@ -123,7 +138,9 @@ impl Receiver {
         const WORTH_IT: u64 = 16 << 10;
         match self.reading {
             Reading::Payload { header, remaining }
-                if remaining >= WORTH_IT && !header.opcode.is_control() =>
+                if remaining >= WORTH_IT
+                    && !header.opcode.is_control()
+                    && !self.is_compressed() =>
             {
                 let assembly = self.assembly.get_or_insert_with(|| pool.take());
                 Some(assembly.space(usize::try_from(remaining).unwrap_or(usize::MAX), pool))
@@ -182,6 +199,9 @@ impl Receiver {
         let expected = Expectation {
             role: self.role,
             fragmented: false,
+            compressed: false,
+            // A compressed message is no common case.
+            deflate: false,
             assembled: 0,
             limits: self.limits,
         };
@@ -216,7 +236,8 @@ impl Receiver {
                     let whole = usize::try_from(header.payload_length)
                         .ok()
                         .filter(|length| *length <= input.len());
-                    let single = header.fin && header.opcode != OpCode::Continuation;
+                    let single =
+                        header.fin && header.opcode != OpCode::Continuation && !header.rsv1;
                     if let (Some(length), true) = (whole, single) {
                         self.reading = self.next();
                         let payload = take_unmasked(input, length, header.masking_key);
@@ -270,6 +291,8 @@ impl Receiver {
         let expected = Expectation {
             role: self.role,
             fragmented: self.fragmented.is_some(),
+            compressed: self.fragmented.is_some_and(|message| message.compressed),
+            deflate: self.inflate.is_some(),
             assembled: self.assembly.as_ref().map_or(0, |assembly| assembly.len()),
             limits: self.limits,
         };
@@ -299,6 +322,7 @@ impl Receiver {
         if !header.opcode.is_control() {
             let message = self.fragmented.get_or_insert(FragmentedMessage {
                 opcode: header.opcode,
+                compressed: header.rsv1,
                 empty_fragments: 0,
             });
             if header.payload_length > 0 {
@@ -333,8 +357,12 @@ impl Receiver {
             remaining: remaining.saturating_sub(length as u64),
         };
         if header.opcode.is_control() {
-            self.control.extend_from_slice(piece);
+            let control = self.control.get_or_insert_with(|| pool.take());
+            control.append(piece, remaining, pool);
             return Ok(());
+        }
+        if self.is_compressed() {
+            return self.inflate(piece, pool);
         }
         let text = self.is_text();
         let assembly = self.assembly.get_or_insert_with(|| pool.take());
@@ -346,6 +374,30 @@ impl Receiver {
         Ok(())
     }
 
+    /// Keeps what a piece of a compressed message inflates to.
+    fn inflate(&mut self, piece: &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
+        let text = self.is_text();
+        let history = self.inflate.as_ref().map(|context| context.history());
+        let max = self.limits.max_message_size;
+        let assembly = self.assembly.get_or_insert_with(|| pool.take());
+        let inflated = assembly.inflate(piece, history.unwrap_or_default(), max, text, pool);
+        inflated.map_err(|error| self.fail(error))
+    }
+
+    /// A compressed message is all there.
+    fn end_inflation(&mut self) -> Result<(), ProtocolError> {
+        let Some(assembly) = &mut self.assembly else {
+            return Ok(());
+        };
+        if let Err(error) = assembly.end_inflation() {
+            return Err(self.fail(error));
+        }
+        if let Some(context) = &mut self.inflate {
+            context.remember(assembly.payload());
+        }
+        Ok(())
+    }
+
     /// The message that a frame completes whose payload was kept.
     fn straddling_message(&mut self, header: &FrameHeader) -> Result<Message<'_>, ProtocolError> {
         self.reading = Reading::Delivered;
@@ -353,13 +405,17 @@ impl Receiver {
             if header.opcode == OpCode::Close {
                 self.reading = Reading::Discard;
             }
-            return match control_message(header.opcode, &self.control) {
+            let payload = self.control.as_deref().map(Assembly::payload);
+            return match control_message(header.opcode, payload.unwrap_or_default()) {
                 Ok(message) => Ok(message),
                 Err(error) => {
                     self.reading = Reading::Discard;
                     Err(error)
                 }
             };
+        }
+        if self.is_compressed() {
+            self.end_inflation()?;
         }
         let text = self.is_text();
         self.fragmented = None;
@@ -407,11 +463,17 @@ impl Receiver {
             .is_some_and(|message| message.opcode == OpCode::Text)
     }
 
+    fn is_compressed(&self) -> bool {
+        self.fragmented.is_some_and(|message| message.compressed)
+    }
+
     /// The buffer of the message handed out last is free again.
     #[cold]
     fn release(&mut self, pool: &mut AssemblyPool) {
         self.reading = self.next();
-        self.control = Vec::new();
+        if let Some(control) = self.control.take() {
+            pool.put(control);
+        }
         if self.fragmented.is_none()
             && let Some(assembly) = self.assembly.take()
         {

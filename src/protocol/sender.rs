@@ -12,6 +12,7 @@
 //!
 //! At most one Close is ever sent, and nothing after it (§5.5.1).
 
+use super::deflate::{Context, Deflate, DeflateParameters, Deflater};
 use super::frame::EncodedHeader;
 use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
 
@@ -30,9 +31,11 @@ impl Output for Vec<u8> {
 }
 
 /// The sending half of a server's connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Sender {
     state: State,
+    /// Messages may be compressed.
+    deflate: Option<Box<Context>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -48,6 +51,20 @@ enum State {
 }
 
 impl Sender {
+    /// A sender whose messages may be compressed (RFC 7692).
+    pub fn with_deflate(parameters: &DeflateParameters) -> Sender {
+        Sender {
+            deflate: Some(Box::new(Context::of_server(parameters))),
+            ..Sender::default()
+        }
+    }
+
+    /// Whether messages may be compressed.
+    #[inline]
+    pub fn may_compress(&self) -> bool {
+        self.deflate.is_some()
+    }
+
     /// Whether messages may still be sent: no Close has gone either way.
     #[inline]
     pub fn is_open(&self) -> bool {
@@ -81,8 +98,8 @@ impl Sender {
     pub fn send(&mut self, message: Message<'_>, output: &mut impl Output) {
         match message {
             _ if self.state != State::Open => {}
-            Message::Text(text) => put(OpCode::Text, text.as_bytes(), output),
-            Message::Binary(payload) => put(OpCode::Binary, payload, output),
+            Message::Text(text) => put(OpCode::Text, false, text.as_bytes(), output),
+            Message::Binary(payload) => put(OpCode::Binary, false, payload, output),
             _ => self.send_control(message, output),
         }
     }
@@ -92,10 +109,44 @@ impl Sender {
             payload.get(..125).unwrap_or(payload) // §5.5
         }
         match message {
-            Message::Ping(payload) => put(OpCode::Ping, cut(payload), output),
-            Message::Pong(payload) => put(OpCode::Pong, cut(payload), output),
+            Message::Ping(payload) => put(OpCode::Ping, false, cut(payload), output),
+            Message::Pong(payload) => put(OpCode::Pong, false, cut(payload), output),
             Message::Close(frame) => self.close(frame, output),
             Message::Text(_) | Message::Binary(_) => {}
+        }
+    }
+
+    /// [`Sender::send`], compressed where that was agreed on and makes a data message smaller.
+    pub fn send_compressed(
+        &mut self,
+        message: Message<'_>,
+        deflate: &Deflate,
+        deflater: &mut Deflater,
+        output: &mut impl Output,
+    ) {
+        if let (Some(context), State::Open) = (&mut self.deflate, self.state)
+            && let Some((opcode, payload)) = worth_compressing(&message, deflate)
+            && let Some(compressed) = deflater.deflate(payload, deflate.level, context)
+        {
+            put(opcode, true, compressed, output);
+            context.remember(payload);
+        } else {
+            self.send(message, output);
+        }
+    }
+
+    /// Whether this peer can read a message of `length` octets that
+    /// [`encode_compressed_message`] has compressed in a window of `window_bits`.
+    pub fn accepts_compressed(&self, window_bits: u8, length: usize) -> bool {
+        self.deflate
+            .as_ref()
+            .is_some_and(|context| context.holds(window_bits, length))
+    }
+
+    /// A message from [`encode_compressed_message`] has been sent to this peer.
+    pub fn sent_compressed(&mut self) {
+        if let Some(context) = &mut self.deflate {
+            context.forget();
         }
     }
 
@@ -144,11 +195,38 @@ pub fn encode_message(message: Message<'_>, output: &mut impl Output) {
     Sender::default().send(message, output);
 }
 
-/// One unmasked frame.
+/// One unmasked frame of a compressed message that refers to none before it: for fan-out, too.
+/// Says whether there is one: the message may be too small, or not become smaller.
+pub fn encode_compressed_message(
+    message: Message<'_>,
+    deflate: &Deflate,
+    deflater: &mut Deflater,
+    output: &mut impl Output,
+) -> bool {
+    let context = Context::none(deflate.window_bits);
+    let compressed = worth_compressing(&message, deflate).and_then(|(opcode, payload)| {
+        let compressed = deflater.deflate(payload, deflate.level, &context)?;
+        Some((opcode, compressed))
+    });
+    if let Some((opcode, compressed)) = compressed {
+        put(opcode, true, compressed, output);
+    }
+    compressed.is_some()
+}
+
+/// The frame of a data message that is not too small.
+fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(OpCode, &'a [u8])> {
+    message
+        .frame()
+        .filter(|(opcode, payload)| !opcode.is_control() && payload.len() >= deflate.min_size)
+}
+
+/// One unmasked frame; RSV1 says that it is a compressed message (RFC 7692 §6.1).
 #[inline]
-fn put(opcode: OpCode, payload: &[u8], output: &mut impl Output) {
+fn put(opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl Output) {
     let header = FrameHeader {
         fin: true,
+        rsv1,
         opcode,
         masking_key: None,
         payload_length: payload.len() as u64,
@@ -158,7 +236,7 @@ fn put(opcode: OpCode, payload: &[u8], output: &mut impl Output) {
 
 fn put_close(frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
     let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
-    put(OpCode::Close, &payload, output);
+    put(OpCode::Close, false, &payload, output);
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ mod access;
 mod attacks;
 mod closing;
 mod deadlines;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod embedding;
 mod endpoints;
 mod fragmentation;

@@ -6,8 +6,8 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import test, { after, before } from "node:test";
 
-import { require, websocketUrl } from "./environment.mjs";
-import { cases } from "./web_cases.mjs";
+import { require, takeoverUrl, websocketUrl } from "./environment.mjs";
+import { cases, takeoverCases } from "./web_cases.mjs";
 
 const { chromium } = require("playwright-core");
 const timeout = 60_000;
@@ -36,9 +36,9 @@ let page;
 
 before(async () => {
   origin = createServer(async (request, response) => {
-    if (request.url === "/web_cases.mjs") {
+    if (request.url.endsWith(".mjs")) {
       response.setHeader("Content-Type", "text/javascript");
-      response.end(await readFile(new URL("web_cases.mjs", import.meta.url)));
+      response.end(await readFile(new URL(`.${request.url}`, import.meta.url)));
     } else {
       response.setHeader("Content-Type", "text/html; charset=utf-8");
       response.end("<!doctype html><title>another origin</title>");
@@ -83,14 +83,19 @@ test("J1: the tutorial's client", { timeout }, async () => {
   assert.match((await closed).text(), /^连接关闭 (1000|1005) true$/);
 });
 
-for (const name of Object.keys(cases)) {
-  test(name, { timeout }, async () => {
+for (const [group, url] of [
+  ["cases", websocketUrl],
+  ["takeoverCases", takeoverUrl],
+]) {
+  for (const name of Object.keys({ cases, takeoverCases }[group])) {
+    test(`${group}: ${name}`, { timeout, skip: !url && "no server for it" }, async () => {
       await page.evaluate(
-      async ([name, server]) => {
-        const { cases } = await import("/web_cases.mjs");
-        await cases[name](server);
-      },
-      [name, websocketUrl],
-    );
-  });
+        async ([group, name, server]) => {
+          const groups = await import("/web_cases.mjs");
+          await groups[group][name](server);
+        },
+        [group, name, url],
+      );
+    });
+  }
 }

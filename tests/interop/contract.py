@@ -350,8 +350,27 @@ class Contract(ABC):
             return refused.status
 
 
-def websocket_url(path: str) -> str:
-    return os.environ["FRAMELOOP_URL"].replace("http", "ws", 1).rstrip("/") + path
+def websocket_url(path: str, variable: str = "FRAMELOOP_URL") -> str:
+    if variable not in os.environ:
+        pytest.skip(f"no server for it: {variable} is not set")
+    return os.environ[variable].replace("http", "ws", 1).rstrip("/") + path
+
+
+COMPRESSING_SERVERS = pytest.mark.parametrize(
+    "variable", ["FRAMELOOP_URL", "FRAMELOOP_TAKEOVER_URL"], ids=["no_context_takeover", "context_takeover"]
+)
+
+
+def compressed_payloads() -> list[str | bytes]:
+    """JSON, text of many octets a character, and random octets, twice: they must come back as they went."""
+    payloads: list[str | bytes] = []
+    for size in [0, 1, 100, 1_024, 16_384, 65_536, 1 << 20, 4 << 20]:
+        records = (json.dumps({"id": i, "user": f"user-{i * 7919 % 1000}", "tags": ["a", "b"]}) for i in itertools.count())
+        text = ""
+        while len(text) < size:
+            text += ",".join(itertools.islice(records, 1_000))
+        payloads += [text[:size], ("中文😀é " * (size // 15 + 1))[: size // 3], os.urandom(size)]
+    return payloads * 2
 
 
 def client_ids(count: int) -> list[str]:

@@ -2,8 +2,8 @@
 
 import test from "node:test";
 
-import { websocketUrl } from "./environment.mjs";
-import { cases } from "./web_cases.mjs";
+import { takeoverUrl, websocketUrl } from "./environment.mjs";
+import { cases, takeoverCases } from "./web_cases.mjs";
 
 /** Why this Node cannot run the case, if so. */
 function reasonToSkip(name) {
@@ -11,9 +11,15 @@ function reasonToSkip(name) {
   if (name.startsWith("J3:") && parseInt(process.versions.undici) < 7) {
     return "undici before 7 fires no close event when the opening handshake fails (nodejs/undici#3546)";
   }
+  if (name.includes("16777216")) return "undici inflates messages of 4 MiB at most (CVE-2026-1526)";
   return false;
 }
 
 for (const [name, body] of Object.entries(cases)) {
   test(name, { skip: reasonToSkip(name), timeout: 60_000 }, () => body(websocketUrl));
+}
+
+for (const [name, body] of Object.entries(takeoverCases)) {
+  const skip = reasonToSkip(name) || (!takeoverUrl && "no server for it");
+  test(`with context takeover: ${name}`, { skip, timeout: 60_000 }, () => body(takeoverUrl));
 }

@@ -5,7 +5,8 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import test from "node:test";
 
-import { require, websocketUrl } from "./environment.mjs";
+import { require, takeoverUrl, websocketUrl } from "./environment.mjs";
+import { payloads } from "./payloads.mjs";
 
 const WebSocket = require("ws");
 const MESSAGE_LIMIT = 16 * 1024 * 1024;
@@ -93,6 +94,32 @@ for (const text of ["é".repeat(100), "中".repeat(21_845), "😀".repeat(16_384
   connected(`echoes ${JSON.stringify(text.slice(0, 12))}, ${text.length} code units`, "/echo", async (client) => {
     client.send(text);
     assert.ok((await client.receive()) === text);
+  });
+}
+
+for (const [name, url, offer] of [
+  ["without context takeover", websocketUrl, {}],
+  ["with context takeover", takeoverUrl, {}],
+  ["with context takeover of the server's only", takeoverUrl, { clientNoContextTakeover: true }],
+  ["with context takeover in small windows", takeoverUrl, { serverMaxWindowBits: 9, clientMaxWindowBits: 9 }],
+]) {
+  test(`compresses ${name}`, { timeout, skip: !url && "no server for it" }, async () => {
+    const client = new Client(new WebSocket(`${url}/echo`, { perMessageDeflate: { threshold: 0, ...offer } }));
+    await once(client.socket, "open");
+    try {
+      assert.match(client.socket.extensions, /^permessage-deflate/);
+      for (const round of [1, 2]) {
+        for (const [kind, payload] of payloads()) {
+          client.send(payload);
+          const echo = await client.receive();
+          const equals = typeof payload === "string" ? echo === payload : payload.equals(echo);
+          assert.ok(equals, `${kind}, round ${round}`);
+        }
+      }
+    } finally {
+      client.socket.close();
+      await client.closed;
+    }
   });
 }
 

@@ -6,7 +6,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
-from contract import Connection, Contract, Refused, room_path, websocket_url
+from contract import (
+    COMPRESSING_SERVERS,
+    Connection,
+    Contract,
+    Refused,
+    compressed_payloads,
+    room_path,
+    websocket_url,
+)
 
 
 class AiohttpConnection(Connection):
@@ -66,6 +74,17 @@ class TestAiohttp(Contract):
             assert (message.type, message.data) == (WSMsgType.TEXT, "Echo: hi")
             await websocket.close()
             assert websocket.close_code == 1000
+
+    @COMPRESSING_SERVERS
+    @pytest.mark.parametrize("window", [15, 9])
+    async def test_compresses(self, variable: str, window: int):
+        url = websocket_url("/echo", variable)
+        async with ClientSession() as session, session.ws_connect(url, compress=window, max_msg_size=0) as websocket:
+            assert websocket.compress
+            for payload in compressed_payloads():
+                send = websocket.send_str if isinstance(payload, str) else websocket.send_bytes
+                await send(payload)
+                assert (await websocket.receive()).data == payload
 
     async def test_pongs_answer_the_heartbeat(self):
         async with ClientSession() as session, session.ws_connect(websocket_url("/ws"), heartbeat=0.1) as websocket:

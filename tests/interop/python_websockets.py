@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from contract import MESSAGE_LIMIT, Connection, Contract, Refused, websocket_url
+from contract import (
+    COMPRESSING_SERVERS,
+    MESSAGE_LIMIT,
+    Connection,
+    Contract,
+    Refused,
+    compressed_payloads,
+    websocket_url,
+)
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -102,6 +110,22 @@ class TestWebsockets(Contract):
         async with self.connect("/echo") as connection:
             await connection.connection.send(b"\xed\xa0\x80", text=True)
             assert (await connection.closed())[0] == 1007
+
+    @COMPRESSING_SERVERS
+    async def test_compresses(self, variable: str):
+        async with connect(websocket_url("/echo", variable), max_size=None) as connection:
+            assert [extension.name for extension in connection.protocol.extensions] == ["permessage-deflate"]
+            for payload in compressed_payloads():
+                await connection.send(payload)
+                assert await connection.recv() == payload
+
+    @COMPRESSING_SERVERS
+    async def test_compresses_fragments(self, variable: str):
+        fragments = ["compressed one by one ", "", "compressed one by one ", "and sent"]
+        async with connect(websocket_url("/echo", variable)) as connection:
+            for _ in range(3):
+                await connection.send(fragments)
+                assert await connection.recv() == "".join(fragments)
 
     async def test_answers_many_pings_in_order(self):
         async with self.connect("/echo") as connection:

@@ -7,5 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "deflate")]
+mod deflate;
 mod oracle;
 mod receiver;

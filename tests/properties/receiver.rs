@@ -37,8 +37,16 @@ pub(crate) fn receive(
     limits: Limits,
     direct: bool,
 ) -> (Vec<Received>, Option<ProtocolError>) {
+    receive_by(Receiver::new(Role::Server, limits), pieces, direct)
+}
+
+/// [`receive`], by this receiver.
+pub(crate) fn receive_by(
+    mut receiver: Receiver,
+    pieces: &[&[u8]],
+    direct: bool,
+) -> (Vec<Received>, Option<ProtocolError>) {
     let mut pool = AssemblyPool::default();
-    let mut receiver = Receiver::new(Role::Server, limits);
     let mut messages = Vec::new();
     for piece in pieces {
         let mut piece = *piece;
@@ -79,6 +87,7 @@ pub(crate) struct Frame {
 impl Frame {
     pub(crate) fn octets(&self) -> Vec<u8> {
         let mut octets = FrameHeader {
+            rsv1: false,
             fin: true,
             opcode: OpCode::Binary,
             masking_key: self.masked.then_some(self.key),
@@ -139,7 +148,7 @@ pub(crate) fn frames() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(frame, 0..8).prop_map(|frames| frames.concat())
 }
 
-fn cut<'a>(octets: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+pub(crate) fn cut<'a>(octets: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
     places.extend([0, octets.len()]);
     places.sort_unstable();
@@ -149,7 +158,7 @@ fn cut<'a>(octets: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
         .collect()
 }
 
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     max_message_size: 100_000,
     max_frame_size: 80_000,
 };

@@ -1,0 +1,211 @@
+//! The deflate codec: zlib's algorithm, fed and emptied piece by piece.
+
+use core::fmt;
+
+use zlib_rs::{DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
+
+use super::{Context, DeflateParameters, InvalidData};
+
+/// Every message ends with an empty stored block, of which the last four octets do not travel
+/// (§7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+
+/// Decompresses one message at a time.
+pub(in crate::protocol) struct Inflater {
+    stream: Inflate,
+    /// The last octet that was decompressed of this message.
+    last: Option<u8>,
+    /// A block that calls itself the last has ended, and nothing has come after it.
+    is_ended: bool,
+}
+
+impl Default for Inflater {
+    fn default() -> Inflater {
+        Inflater {
+            // The largest window inflates what any smaller one deflated (§7.1.2.2).
+            stream: Inflate::new(false, DeflateParameters::MAX_WINDOW_BITS),
+            last: None,
+            is_ended: false,
+        }
+    }
+}
+
+impl Inflater {
+    /// Begins a message. `history` is the end of the text before it, if it may refer to that.
+    pub(in crate::protocol) fn begin(&mut self, history: &[u8]) {
+        self.stream.reset(false);
+        if !history.is_empty() {
+            // A raw stream takes any dictionary at its beginning.
+            let _ = self.stream.set_dictionary(history);
+        }
+        self.last = None;
+        self.is_ended = false;
+    }
+
+    /// Takes octets off the front of `input`, and says how many it put into `output` and whether
+    /// all was well after them. Until they are fewer than there is room for, more may follow
+    /// without further input.
+    pub(in crate::protocol) fn inflate(
+        &mut self,
+        input: &mut &[u8],
+        output: &mut [u8],
+    ) -> (usize, Result<(), InvalidData>) {
+        let (before_in, before_out) = (self.stream.total_in(), self.stream.total_out());
+        let status = self
+            .stream
+            .decompress(input, output, InflateFlush::SyncFlush);
+        let taken = octets(before_in, self.stream.total_in());
+        let made = octets(before_out, self.stream.total_out());
+        let (done, rest) = input.split_at(taken.min(input.len()));
+        *input = rest;
+        if let Some(last) = done.last() {
+            self.last = Some(*last);
+            self.is_ended = false;
+        }
+        let is_stuck = taken == 0 && made == 0 && !rest.is_empty();
+        match status {
+            Ok(Status::StreamEnd) => {
+                // More blocks may follow (§7.2.3.4): whoever ends a stream begins a new one.
+                self.stream.reset(false);
+                self.is_ended = true;
+                (made, Ok(()))
+            }
+            Ok(Status::Ok | Status::BufError) if !is_stuck => (made, Ok(())),
+            _ => (made, Err(InvalidData)),
+        }
+    }
+
+    /// The message ends here: are its blocks complete?
+    pub(in crate::protocol) fn finish(&mut self) -> Result<(), InvalidData> {
+        // The tail, and a last block without content, which is one only between blocks.
+        const END: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
+        let end = match self.last {
+            // Without any data there is no message to complete; zlib flushes nothing at all when
+            // it has nothing new, so this is what some send for an empty one.
+            None => return Ok(()),
+            Some(_) if self.is_ended => return Ok(()),
+            // What precedes the tail are bits of zero. A one is the end of a tail that was sent.
+            Some(0x80..) => &END[TAIL.len()..],
+            Some(_) => &END[..],
+        };
+        let before = self.stream.total_in();
+        let made = self.stream.total_out();
+        let status = self
+            .stream
+            .decompress(end, &mut [0; 8], InflateFlush::SyncFlush);
+        let is_complete = matches!(status, Ok(Status::StreamEnd))
+            && octets(before, self.stream.total_in()) == end.len()
+            && made == self.stream.total_out();
+        is_complete.then_some(()).ok_or(InvalidData)
+    }
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Inflater").finish_non_exhaustive()
+    }
+}
+
+/// Compresses messages, for any number of connections: each begins from nothing but what its
+/// [`Context`] has kept.
+#[derive(Default)]
+pub struct Deflater {
+    /// One for each window, made on first use.
+    streams: [Option<Stream>; WINDOWS],
+    output: Vec<u8>,
+}
+
+const WINDOWS: usize =
+    (DeflateParameters::MAX_WINDOW_BITS - DeflateParameters::MIN_WINDOW_BITS + 1) as usize;
+
+struct Stream {
+    deflate: zlib_rs::Deflate,
+    level: u8,
+}
+
+impl Deflater {
+    /// Octets of output that are kept for the next message.
+    const KEPT: usize = 1 << 20;
+
+    /// A deflater without any memory yet.
+    pub const fn new() -> Deflater {
+        Deflater {
+            streams: [const { None }; WINDOWS],
+            output: Vec::new(),
+        }
+    }
+
+    /// The payload of a compressed message (§7.2.1); `None` if it would not be smaller.
+    pub(in crate::protocol) fn deflate(
+        &mut self,
+        payload: &[u8],
+        level: u8,
+        context: &Context,
+    ) -> Option<&[u8]> {
+        // Room for the worst case, literals of nine bits. A stream that is given up in the middle
+        // must not be used again: a reset does not make it forget the block that it was in.
+        let length = payload.len();
+        let room = length.saturating_add(length / 8).saturating_add(64);
+        if self.output.capacity() > Self::KEPT.max(room) {
+            self.output = Vec::new();
+        }
+        if self.output.len() < room {
+            self.output.resize(room, 0);
+        }
+        let output = self.output.get_mut(..room)?;
+
+        let window_bits = context.window_bits.clamp(
+            DeflateParameters::MIN_WINDOW_BITS,
+            DeflateParameters::MAX_WINDOW_BITS,
+        );
+        let index = usize::from(window_bits.abs_diff(DeflateParameters::MIN_WINDOW_BITS));
+        let place = self.streams.get_mut(index)?;
+        let mut stream = match place.take() {
+            Some(mut stream) if stream.level == level => {
+                stream.deflate.reset();
+                stream
+            }
+            _ => Stream::new(level, window_bits),
+        };
+        if !context.history.is_empty() {
+            stream.deflate.set_dictionary(&context.history).ok()?;
+        }
+        let status = stream
+            .deflate
+            .compress(payload, output, DeflateFlush::SyncFlush);
+        let made = octets(0, stream.deflate.total_out());
+        let is_whole = status == Ok(Status::Ok)
+            && octets(0, stream.deflate.total_in()) == length
+            && made < room;
+        if is_whole {
+            *place = Some(stream);
+        }
+        let compressed = self.output.get(..made)?.strip_suffix(&TAIL)?;
+        Some(compressed).filter(|compressed| is_whole && compressed.len() < length)
+    }
+}
+
+impl Stream {
+    fn new(level: u8, window_bits: u8) -> Stream {
+        Stream {
+            deflate: zlib_rs::Deflate::new_with_config(DeflateConfig {
+                level: i32::from(level.clamp(1, 9)),
+                // Negative: without a header and a checksum.
+                window_bits: i32::from(window_bits).saturating_neg(),
+                ..DeflateConfig::default()
+            }),
+            level,
+        }
+    }
+}
+
+impl fmt::Debug for Deflater {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Deflater").finish_non_exhaustive()
+    }
+}
+
+/// The difference of two of zlib's counters, which count what went through slices.
+fn octets(before: u64, after: u64) -> usize {
+    usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX)
+}

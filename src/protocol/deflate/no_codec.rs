@@ -1,0 +1,38 @@
+//! What stands in for the codec in a crate built without the feature `deflate`, where
+//! [`Deflate`](super::Deflate) has no values and nothing is ever agreed on.
+
+use super::{Context, InvalidData};
+
+#[derive(Debug, Default)]
+pub(in crate::protocol) struct Inflater;
+
+impl Inflater {
+    pub(in crate::protocol) fn begin(&mut self, _: &[u8]) {}
+
+    pub(in crate::protocol) fn inflate(
+        &mut self,
+        _: &mut &[u8],
+        _: &mut [u8],
+    ) -> (usize, Result<(), InvalidData>) {
+        (0, Err(InvalidData))
+    }
+
+    pub(in crate::protocol) fn finish(&mut self) -> Result<(), InvalidData> {
+        Err(InvalidData)
+    }
+}
+
+/// Compresses nothing.
+#[derive(Debug, Default)]
+pub struct Deflater;
+
+impl Deflater {
+    /// One that compresses nothing.
+    pub const fn new() -> Deflater {
+        Deflater
+    }
+
+    pub(in crate::protocol) fn deflate(&mut self, _: &[u8], _: u8, _: &Context) -> Option<&[u8]> {
+        None
+    }
+}

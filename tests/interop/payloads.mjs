@@ -1,0 +1,28 @@
+// What compression is tested with: it must come back as it went, whatever becomes of it on the way.
+
+const SIZES = [0, 1, 100, 1_024, 16_384, 65_536, 1024 * 1024, 4 * 1024 * 1024];
+
+/** Pairs of a name and a payload: JSON, text of many octets a character, and random octets. */
+export function* payloads() {
+  for (const size of SIZES) {
+    yield [`${size} octets of JSON`, json(size)];
+    yield [`${size} octets of long characters`, "中文😀é ".repeat(Math.floor(size / 13))];
+    yield [`${size} random octets`, random(size)];
+  }
+}
+
+function json(size) {
+  const records = [];
+  for (let length = 0; length < size; length += records.at(-1).length + 1) {
+    const id = records.length;
+    records.push(JSON.stringify({ id, user: `user-${(id * 7919) % 1_000}`, score: (id * 104_729) % 65_536, tags: ["a", "b"] }));
+  }
+  return records.join(",").slice(0, size);
+}
+
+function random(size) {
+  const octets = new Uint8Array(size);
+  const most = 65_536; // that the platform gives at once
+  for (let start = 0; start < size; start += most) crypto.getRandomValues(octets.subarray(start, start + most));
+  return globalThis.Buffer ? Buffer.from(octets.buffer) : octets;
+}
