@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
-use super::connection::{Connection, Context, Drive, Progress};
+use super::connection::{Connection, Context, Delivery, Drive, Encoded, Progress};
 use super::deadlines::Clock;
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::{Key, Slots};
@@ -76,7 +76,7 @@ impl Driven {
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
         let mut driven = Driven {
             key: Slots::new().insert(()),
-            connection: Box::new(Connection::new(echo, &settings)),
+            connection: Box::new(Connection::new(echo, &settings, None)),
             socket: Counted::default(),
             context: Context {
                 input: vec![0; 128 << 10],
@@ -87,7 +87,7 @@ impl Driven {
                 slow_consumer: settings.slow_consumer,
                 high_water_mark: settings.high_water_mark,
                 linger_size: settings.linger_size,
-                mailbox: Arc::new(Mailbox::new(waker, Congestion::default())),
+                mailbox: Arc::new(Mailbox::new(waker, Congestion::default(), None)),
             },
             _poll: poll,
         };
@@ -127,6 +127,7 @@ impl Driven {
 fn frames(count: usize, size: usize) -> Vec<u8> {
     const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
     let header = FrameHeader {
+        rsv1: false,
         fin: true,
         opcode: OpCode::Binary,
         masking_key: Some(KEY),
@@ -176,10 +177,14 @@ fn a_large_message_is_read_into_its_place_and_written_at_once() {
 fn fan_out_costs_a_member_one_write() {
     let mut driven = Driven::open();
     let burst = frames(16, 100);
-    let progress =
-        driven
-            .connection
-            .deliver(&burst, None, 16, &mut driven.socket, &mut driven.context);
+    let delivery = Delivery {
+        plain: Encoded::Lent(&burst),
+        compressed: None,
+        messages: 16,
+    };
+    let progress = driven
+        .connection
+        .deliver(&delivery, &mut driven.socket, &mut driven.context);
     assert_eq!(progress, Progress::Idle);
     assert_eq!(driven.socket.taken, burst);
     assert_eq!(driven.calls(), (0, 1));

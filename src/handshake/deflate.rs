@@ -146,7 +146,8 @@ fn window_bits(text: &str) -> Option<u8> {
         .then_some(bits)
 }
 
-#[cfg(all(test, feature = "deflate"))]
+#[cfg(test)]
+#[cfg(feature = "deflate")]
 mod tests {
     use http::{HeaderMap, HeaderValue, header};
 

@@ -141,7 +141,8 @@ fn d1_to_d20_offers_are_answered_or_declined() {
 /// "Hello" as RFC 7692 §7.2.3 prints it, and other forms of it.
 #[test]
 fn d21_d25_d27_every_kind_of_block_is_inflated() {
-    let rows: [(&str, u8, Vec<&[u8]>, &[u8]); 13] = [
+    type Row<'a> = (&'a str, u8, Vec<&'a [u8]>, &'a [u8]);
+    let rows: [Row<'_>; 13] = [
         (
             "D21 fixed Huffman",
             0x81,

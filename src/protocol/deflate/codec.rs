@@ -77,16 +77,17 @@ impl Inflater {
 
     /// The message ends here: are its blocks complete?
     pub(in crate::protocol) fn finish(&mut self) -> Result<(), InvalidData> {
-        // The tail, and a last block without content, which is one only between blocks.
-        const END: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
+        // A last block without content, which is one only between blocks.
+        const LAST: &[u8] = &[0x01, 0x00, 0x00, 0xFF, 0xFF];
+        const TAIL_AND_LAST: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
         let end = match self.last {
             // Without any data there is no message to complete; zlib flushes nothing at all when
             // it has nothing new, so this is what some send for an empty one.
             None => return Ok(()),
             Some(_) if self.is_ended => return Ok(()),
             // What precedes the tail are bits of zero. A one is the end of a tail that was sent.
-            Some(0x80..) => &END[TAIL.len()..],
-            Some(_) => &END[..],
+            Some(0x80..) => LAST,
+            Some(_) => TAIL_AND_LAST,
         };
         let before = self.stream.total_in();
         let made = self.stream.total_out();
