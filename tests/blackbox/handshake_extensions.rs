@@ -1,16 +1,23 @@
 //! Sec-WebSocket-Extensions, RFC 6455 §9.1.
 
+use frameloop::Settings;
 use frameloop::handshake::HandshakeError::Extensions;
 
 use crate::handshake::Expected::Refused;
 use crate::handshake::{ACCEPTED, Head, check, numbered, row, valid};
 use crate::server::TestServer;
 
-/// There is no extension yet: all that are offered are declined.
+/// Without compression there is no extension: all that are offered are declined.
 #[test]
 fn extensions_are_declined_if_their_grammar_is_right() {
+    let server = TestServer::with(|server| {
+        server.with_settings(Settings {
+            deflate: None,
+            ..Settings::default()
+        })
+    });
     check(
-        TestServer::shared(),
+        &server,
         [
             row(
                 "E1 unknown extensions",

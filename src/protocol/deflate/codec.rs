@@ -108,7 +108,7 @@ impl fmt::Debug for Inflater {
 }
 
 /// Compresses messages, for any number of connections: each begins from nothing but what its
-/// [`Context`] has kept.
+/// connection has kept of the text before.
 #[derive(Default)]
 pub struct Deflater {
     /// One for each window, made on first use.
