@@ -110,7 +110,7 @@ fn attack_49_a_token_is_compared_in_constant_time() {
             let which = random.usize(..2);
             let head = [&wrong_at_once, &wrong_at_last][which];
             let began = Instant::now();
-            let refused = black_box(accept(black_box(head), &policy, &Subprotocols::None));
+            let refused = black_box(accept(black_box(head), &policy, &Subprotocols::None, None));
             times[which].push(began.elapsed().as_nanos() as f64);
             assert!(refused.is_err());
         }

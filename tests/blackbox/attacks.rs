@@ -242,7 +242,8 @@ fn check(fields: &[(&str, &str)]) -> Duration {
     (0..200)
         .map(|_| {
             let began = Instant::now();
-            let _ = std::hint::black_box(accept(&head, &Policy::default(), &Subprotocols::None));
+            let _ =
+                std::hint::black_box(accept(&head, &Policy::default(), &Subprotocols::None, None));
             began.elapsed()
         })
         .min()
