@@ -7,5 +7,21 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/checker.rs"]
+mod checker;
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/report.rs"]
 mod report;
+#[path = "../support/soak.rs"]
+mod soak;
+#[path = "../support/socket.rs"]
+mod socket;
+
+mod broadcast;
+mod churn;
+mod echo;
+mod idle;
+mod trend;

@@ -1,0 +1,152 @@
+//! Whether what a server holds grows.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::process::{Resources, ServerProcess};
+use crate::report::{Kind, figure};
+use crate::soak;
+
+/// How long a soak takes.
+pub(crate) fn duration() -> Duration {
+    soak::duration().unwrap_or(Duration::from_secs(2))
+}
+
+/// A server's resources over time.
+#[derive(Debug, Default)]
+pub(crate) struct Trend {
+    samples: Vec<(Duration, Resources)>,
+}
+
+/// A straight line through samples, by least squares.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    mean: f64,
+    /// A second.
+    slope: f64,
+    /// Standard error of the slope.
+    error: f64,
+}
+
+impl Trend {
+    /// Samples until the duration is over; `act` is called before each.
+    pub(crate) fn watch(server: &ServerProcess, mut act: impl FnMut()) -> Trend {
+        let duration = duration();
+        let interval = (duration / 240).clamp(Duration::from_millis(100), Duration::from_secs(10));
+        let began = Instant::now();
+        let mut trend = Trend::default();
+        while began.elapsed() < duration {
+            act();
+            trend.samples.push((began.elapsed(), server.resources()));
+            thread::sleep(interval);
+        }
+        trend
+    }
+
+    /// Reports the slopes, and fails if one is above its bound.
+    ///
+    /// The first quarter is left out: buffers, pools and the allocator's arenas are filled once,
+    /// and that is no growth. What is left must be a minute long for a verdict; a short run only
+    /// reports. Memory comes and goes by pages, so a slope counts as growth when it is above its
+    /// bound by more than twice its standard error.
+    #[track_caller]
+    pub(crate) fn is_level(&self, row: u32, what: &str) {
+        let (measured, is_level) = self.verdict();
+        let bound = "< 1 %/h, 0, 0 (fit without the first quarter)";
+        figure(
+            Kind::Soak,
+            row,
+            format_args!("{what}: slopes"),
+            bound,
+            &measured,
+        );
+        assert!(is_level, "{measured}");
+    }
+
+    /// The slopes in words, and whether they are within their bounds.
+    fn verdict(&self) -> (String, bool) {
+        let settled = &self.samples[self.samples.len() / 4..];
+        let line = |of: fn(&Resources) -> u64| Line::through(settled, of);
+        let resident = line(|resources| resources.resident);
+        let descriptors = line(|resources| resources.descriptors);
+        let threads = line(|resources| resources.threads);
+        let hourly = |line: Line| (line.slope * 3_600.0, line.error * 3_600.0);
+        let (slope, error) = hourly(resident);
+        let percent = 100.0 / resident.mean.max(1.0);
+        let span = settled[settled.len() - 1].0 - settled[0].0;
+        let measured = format!(
+            "{:.0} min: {:+.2} ± {:.2} %/h of {:.0} KiB resident; {:+.2} descriptors/h of {:.0}; \
+             {:+.2} threads/h of {:.0}",
+            self.samples[self.samples.len() - 1].0.as_secs_f64() / 60.0,
+            slope * percent,
+            error * percent,
+            resident.mean,
+            hourly(descriptors).0,
+            descriptors.mean,
+            hourly(threads).0,
+            threads.mean,
+        );
+        let is_within = |line: Line, bound: f64| {
+            let (slope, error) = hourly(line);
+            slope - 2.0 * error <= bound
+        };
+        if span < Duration::from_secs(60) {
+            let last = self.samples[self.samples.len() - 1].1;
+            return (format!("too short for a slope; {last}"), true);
+        }
+        let is_level = is_within(resident, 1.0 / percent)
+            && is_within(descriptors, 0.0)
+            && is_within(threads, 0.0);
+        (measured, is_level)
+    }
+}
+
+impl Line {
+    fn through(samples: &[(Duration, Resources)], of: fn(&Resources) -> u64) -> Line {
+        let count = samples.len() as f64;
+        let points = || {
+            samples
+                .iter()
+                .map(|(time, resources)| (time.as_secs_f64(), of(resources) as f64))
+        };
+        let middle = points().map(|(time, _)| time).sum::<f64>() / count;
+        let mean = points().map(|(_, value)| value).sum::<f64>() / count;
+        let spread: f64 = points().map(|(time, _)| (time - middle).powi(2)).sum();
+        let product: f64 = points()
+            .map(|(time, value)| (time - middle) * (value - mean))
+            .sum();
+        let slope = product / spread;
+        let residues: f64 = points()
+            .map(|(time, value)| (value - mean - slope * (time - middle)).powi(2))
+            .sum();
+        let error = (residues / (count - 2.0) / spread).sqrt();
+        Line { mean, slope, error }
+    }
+}
+
+#[test]
+fn a_leak_is_seen_and_start_up_is_not_one() {
+    let samples = |resident: fn(u64) -> u64| Trend {
+        samples: (0..240)
+            .map(|second| {
+                let resources = Resources {
+                    resident: resident(second),
+                    descriptors: 7,
+                    threads: 3,
+                };
+                (Duration::from_secs(second), resources)
+            })
+            .collect(),
+    };
+    let (start_up, is_level) =
+        samples(|second| 10_000 + second.min(40) * 100 + second % 3 * 4).verdict();
+    assert!(is_level, "{start_up}");
+    let (leak, is_level) = samples(|second| 10_000 + second / 10 * 4).verdict();
+    assert!(!is_level, "{leak}");
+    let mut opened = samples(|_| 10_000);
+    for (time, resources) in &mut opened.samples {
+        resources.descriptors += time.as_secs() / 50;
+    }
+    let (opened, is_level) = opened.verdict();
+    assert!(!is_level, "{opened}");
+}

@@ -1,0 +1,350 @@
+//! Proof that nothing is lost: publishers number and sign their messages, subscribers log what
+//! comes, and the log is checked for loss, duplicates, reordering and corruption.
+
+#![allow(dead_code, reason = "not every test binary needs all of it")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::iter::Sum;
+use std::ops::Add;
+
+/// Octets of a message before its filler: publisher, sequence and checksum, in hexadecimal.
+const HEAD: usize = 8 + 16 + 16;
+
+/// A numbered, signed message of about `size` octets. Every second one is text.
+pub(crate) fn payload(publisher: u32, sequence: u64, size: usize) -> Vec<u8> {
+    const TEXT: [char; 8] = ['a', 'Z', '7', ' ', 'é', 'κ', '水', '🦀'];
+    let mut random = fastrand::Rng::with_seed(sequence << 16 ^ u64::from(publisher));
+    let mut filler = Vec::with_capacity(size.saturating_sub(HEAD) + 4);
+    while filler.len() + HEAD < size {
+        if is_text(sequence) {
+            let character = TEXT[random.usize(..TEXT.len())];
+            filler.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        } else {
+            filler.extend_from_slice(&random.u64(..).to_le_bytes());
+        }
+    }
+    let checksum = checksum(publisher, sequence, &filler);
+    let mut payload = format!("{publisher:08x}{sequence:016x}{checksum:016x}").into_bytes();
+    payload.append(&mut filler);
+    payload
+}
+
+/// Whether a message goes as text.
+pub(crate) fn is_text(sequence: u64) -> bool {
+    sequence % 2 == 1
+}
+
+/// Publisher and sequence of a message, if it is whole and of its type.
+pub(crate) fn parse(text: bool, payload: &[u8]) -> Option<(u32, u64)> {
+    let (head, filler) = payload.split_at_checked(HEAD)?;
+    let head = std::str::from_utf8(head).ok()?;
+    let number = |range: std::ops::Range<usize>| u64::from_str_radix(head.get(range)?, 16).ok();
+    let publisher = u32::try_from(number(0..8)?).ok()?;
+    let sequence = number(8..24)?;
+    let whole = number(24..40)? == checksum(publisher, sequence, filler);
+    (whole && text == is_text(sequence)).then_some((publisher, sequence))
+}
+
+/// FNV-1a.
+fn checksum(publisher: u32, sequence: u64, filler: &[u8]) -> u64 {
+    let numbers = [u64::from(publisher).to_le_bytes(), sequence.to_le_bytes()].concat();
+    numbers
+        .iter()
+        .chain(filler)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+            (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// What was counted. Zero from `lost` on is the only pass.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
+    pub(crate) corrupted: u64,
+}
+
+impl Tally {
+    #[track_caller]
+    pub(crate) fn assert_clean(&self) {
+        let faults = self.lost + self.duplicated + self.reordered + self.corrupted;
+        assert_eq!(faults, 0, "{self}");
+        assert!(self.sent > 0 && self.received > 0, "nothing ran: {self}");
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally {
+            sent,
+            received,
+            lost,
+            duplicated,
+            reordered,
+            corrupted,
+        } = self;
+        write!(
+            formatter,
+            "sent {sent}, received {received}, lost {lost}, duplicated {duplicated}, \
+             reordered {reordered}, corrupted {corrupted}"
+        )
+    }
+}
+
+impl Add for Tally {
+    type Output = Tally;
+
+    fn add(self, other: Tally) -> Tally {
+        Tally {
+            sent: self.sent + other.sent,
+            received: self.received + other.received,
+            lost: self.lost + other.lost,
+            duplicated: self.duplicated + other.duplicated,
+            reordered: self.reordered + other.reordered,
+            corrupted: self.corrupted + other.corrupted,
+        }
+    }
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Tally>>(tallies: I) -> Tally {
+        tallies.fold(Tally::default(), Add::add)
+    }
+}
+
+/// What one subscriber received, from its join to its leave.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    runs: BTreeMap<u32, Run>,
+    /// Of all publishers, in the order in which it came.
+    order: Vec<(u32, u64)>,
+    tally: Tally,
+}
+
+/// What came of one publisher.
+#[derive(Debug)]
+struct Run {
+    /// The first message that must come, at the latest.
+    due: u64,
+    next: Option<u64>,
+    missing: BTreeSet<u64>,
+}
+
+impl Log {
+    /// The log of a subscriber that joins when these publishers have begun so many messages: what
+    /// they begin from now on must come.
+    pub(crate) fn joining(begun: impl IntoIterator<Item = (u32, u64)>) -> Log {
+        let runs = begun.into_iter().map(|(publisher, due)| {
+            let run = Run {
+                due,
+                next: None,
+                missing: BTreeSet::new(),
+            };
+            (publisher, run)
+        });
+        Log {
+            runs: runs.collect(),
+            ..Log::default()
+        }
+    }
+
+    pub(crate) fn record(&mut self, text: bool, payload: &[u8]) {
+        self.tally.received += 1;
+        let parsed = parse(text, payload);
+        let Some((publisher, sequence)) =
+            parsed.filter(|(publisher, _)| self.runs.contains_key(publisher))
+        else {
+            self.tally.corrupted += 1;
+            return;
+        };
+        self.order.push((publisher, sequence));
+        let Some(run) = self.runs.get_mut(&publisher) else {
+            return;
+        };
+        let next = run.next.unwrap_or_else(|| run.due.min(sequence));
+        if sequence >= next {
+            run.missing.extend(next..sequence);
+            run.next = Some(sequence + 1);
+        } else if run.missing.remove(&sequence) {
+            self.tally.reordered += 1;
+        } else {
+            self.tally.duplicated += 1;
+        }
+    }
+
+    /// Whether all came that these publishers have sent.
+    pub(crate) fn has_all(&self, sent: impl IntoIterator<Item = (u32, u64)>) -> bool {
+        sent.into_iter().all(|(publisher, sent)| {
+            self.runs
+                .get(&publisher)
+                .is_some_and(|run| run.missing.is_empty() && run.next.unwrap_or(run.due) >= sent)
+        })
+    }
+
+    /// The verdict on a subscriber that stayed until these publishers had sent so many messages.
+    pub(crate) fn stayed(&self, sent: impl IntoIterator<Item = (u32, u64)>) -> Tally {
+        let tail: u64 = sent
+            .into_iter()
+            .map(|(publisher, sent)| {
+                let run = self.runs.get(&publisher);
+                sent.saturating_sub(run.map_or(0, |run| run.next.unwrap_or(run.due)))
+            })
+            .sum();
+        let mut tally = self.left();
+        tally.lost += tail;
+        tally
+    }
+
+    /// The verdict on a subscriber that left, or that was told that it is closed: nothing more
+    /// than what came was due.
+    pub(crate) fn left(&self) -> Tally {
+        let missing: usize = self.runs.values().map(|run| run.missing.len()).sum();
+        Tally {
+            lost: missing as u64,
+            ..self.tally
+        }
+    }
+
+    /// How many messages are elsewhere in one log than in the other, where both have them: all
+    /// members of a room see one order.
+    pub(crate) fn disordered(&self, other: &Log) -> u64 {
+        let places: HashMap<_, usize> = self.order.iter().copied().zip(0..).collect();
+        let common = other.order.iter().filter_map(|message| places.get(message));
+        let mut last = 0;
+        let mut disordered = 0;
+        for place in common {
+            disordered += u64::from(*place < last);
+            last = last.max(*place);
+        }
+        disordered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The log of a subscriber to whom these came, each with what was done to it.
+    fn log(due: u64, messages: &[(u32, u64)], harm: impl Fn(usize, &mut Vec<u8>)) -> Log {
+        let mut log = Log::joining([(1, due), (2, due)]);
+        for (index, (publisher, sequence)) in messages.iter().enumerate() {
+            let mut payload = payload(*publisher, *sequence, 100);
+            harm(index, &mut payload);
+            log.record(is_text(*sequence), &payload);
+        }
+        log
+    }
+
+    fn verdict(due: u64, messages: &[(u32, u64)], sent: [u64; 2]) -> [u64; 4] {
+        let tally = log(due, messages, |_, _| {}).stayed([(1, sent[0]), (2, sent[1])]);
+        assert_eq!(tally.received, messages.len() as u64);
+        let Tally {
+            lost,
+            duplicated,
+            reordered,
+            corrupted,
+            ..
+        } = tally;
+        [lost, duplicated, reordered, corrupted]
+    }
+
+    #[test]
+    fn each_fault_is_told_from_the_others() {
+        type Case = (&'static str, u64, &'static [(u32, u64)], [u64; 2], [u64; 4]);
+        let cases: [Case; 12] = [
+            ("clean", 0, &[(1, 0), (2, 0), (1, 1)], [2, 1], [0, 0, 0, 0]),
+            ("first lost", 0, &[(1, 1), (2, 0)], [2, 1], [1, 0, 0, 0]),
+            ("middle lost", 0, &[(1, 0), (1, 3)], [4, 0], [2, 0, 0, 0]),
+            ("last lost", 0, &[(1, 0), (2, 0)], [3, 1], [2, 0, 0, 0]),
+            ("all lost", 0, &[(1, 0)], [1, 5], [5, 0, 0, 0]),
+            ("duplicate", 0, &[(1, 0), (1, 0)], [1, 0], [0, 1, 0, 0]),
+            (
+                "late duplicate",
+                0,
+                &[(1, 0), (1, 1), (1, 0)],
+                [2, 0],
+                [0, 1, 0, 0],
+            ),
+            ("reordered", 0, &[(1, 1), (1, 0)], [2, 0], [0, 0, 1, 0]),
+            (
+                "late by two",
+                0,
+                &[(1, 0), (1, 2), (1, 3), (1, 1)],
+                [4, 0],
+                [0, 0, 1, 0],
+            ),
+            (
+                "joined at 5",
+                5,
+                &[(1, 5), (1, 6), (2, 5)],
+                [7, 6],
+                [0, 0, 0, 0],
+            ),
+            (
+                "one before",
+                5,
+                &[(1, 4), (1, 5), (2, 5)],
+                [6, 6],
+                [0, 0, 0, 0],
+            ),
+            ("late join lost", 5, &[(1, 6), (2, 5)], [7, 6], [1, 0, 0, 0]),
+        ];
+        for (name, due, messages, sent, expected) in cases {
+            assert_eq!(verdict(due, messages, sent), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_left_is_owed_nothing_more_but_no_gap() {
+        let messages = [(1, 7), (1, 8), (1, 10)];
+        assert_eq!(log(7, &messages[..2], |_, _| {}).left().lost, 0);
+        assert_eq!(log(7, &messages, |_, _| {}).left().lost, 1);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_a_corruption() {
+        for octet in 0..payload(1, 0, 100).len() {
+            for bit in 0..8 {
+                let harm = |_: usize, payload: &mut Vec<u8>| payload[octet] ^= 1 << bit;
+                let tally = log(0, &[(1, 0)], harm).left();
+                // A digit's other case is the same number.
+                let is_case = octet < HEAD && payload(1, 0, 100)[octet].is_ascii_lowercase();
+                let expected = u64::from(!(is_case && bit == 5));
+                assert_eq!(tally.corrupted, expected, "octet {octet} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn cut_glued_and_of_another_type_is_corrupted() {
+        let cut = |_: usize, payload: &mut Vec<u8>| payload.truncate(60);
+        let glued = |_: usize, payload: &mut Vec<u8>| payload.push(b'x');
+        assert_eq!(log(0, &[(1, 0)], cut).left().corrupted, 1);
+        assert_eq!(log(0, &[(1, 0)], glued).left().corrupted, 1);
+        let mut log = Log::joining([(1, 0)]);
+        log.record(true, &payload(1, 0, 100));
+        assert_eq!(log.left().corrupted, 1);
+        log.record(false, &payload(2, 0, 100));
+        assert_eq!(log.left().corrupted, 2, "of a publisher of another room");
+    }
+
+    #[test]
+    fn two_members_must_see_one_order() {
+        let one = log(0, &[(1, 0), (2, 0), (1, 1), (2, 1)], |_, _| {});
+        let late = log(0, &[(1, 1), (2, 1)], |_, _| {});
+        let other = log(0, &[(2, 0), (1, 0), (1, 1), (2, 1)], |_, _| {});
+        assert_eq!(one.disordered(&one), 0);
+        assert_eq!(one.disordered(&late), 0);
+        assert_eq!(one.disordered(&other), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "lost 1")]
+    fn a_loss_fails() {
+        log(0, &[(1, 0), (1, 2)], |_, _| {}).left().assert_clean();
+    }
+}

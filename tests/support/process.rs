@@ -1,0 +1,195 @@
+//! A server in a process of its own, which can be frozen, starved, killed and measured.
+
+#![allow(dead_code, reason = "not every test binary needs all of it")]
+
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::socket::{PATIENCE, open};
+
+/// A serving process, killed when dropped.
+pub(crate) struct ServerProcess {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Resources {
+    /// Kibioctets.
+    pub(crate) resident: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) threads: u64,
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Resources {
+            resident,
+            descriptors,
+            threads,
+        } = self;
+        write!(
+            formatter,
+            "{resident} KiB resident, {descriptors} descriptors, {threads} threads"
+        )
+    }
+}
+
+/// `frameloop` with these arguments, quiet, on a free port of the loopback interface unless they
+/// say otherwise.
+pub(crate) fn frameloop(arguments: &[&str]) -> Command {
+    command_under(&[], arguments)
+}
+
+/// [`frameloop`], run by another command, which must become it or be its parent no longer:
+/// `prlimit`, `ip netns exec`, `strace -D`.
+pub(crate) fn command_under(wrapper: &[&str], arguments: &[&str]) -> Command {
+    let frameloop = env!("CARGO_BIN_EXE_frameloop");
+    let mut command = match wrapper {
+        [] => Command::new(frameloop),
+        [wrapper, its @ ..] => {
+            let mut command = Command::new(wrapper);
+            command.args(its).arg(frameloop);
+            command
+        }
+    };
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
+        command.env_remove(name);
+    }
+    if !arguments.contains(&"--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+impl ServerProcess {
+    /// Starts `frameloop` with these arguments.
+    pub(crate) fn start(arguments: &[&str]) -> ServerProcess {
+        ServerProcess::spawn(&mut frameloop(arguments))
+    }
+
+    /// Waits until it says where it serves.
+    pub(crate) fn spawn(command: &mut Command) -> ServerProcess {
+        let mut child = command.spawn().expect("the server starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut first = String::new();
+        stdout.read_line(&mut first).expect("it is text");
+        let address = first.trim().rsplit_once("http://");
+        let address = address.unwrap_or_else(|| panic!("the server says {first:?}"));
+        let address = address.1.parse().expect("an address");
+        // Else its next line would break the pipe.
+        thread::spawn(move || stdout.lines().count());
+        ServerProcess { child, address }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("it is piped, and once")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        signal_to(self.id(), signal);
+    }
+
+    pub(crate) fn resources(&self) -> Resources {
+        let process = format!("/proc/{}", self.id());
+        let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|line| line.split_whitespace().next());
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
+        Resources {
+            resident: value("VmRSS:"),
+            threads: value("Threads:"),
+            descriptors: fs::read_dir(format!("{process}/fd")).map_or(0, |fds| fds.count() as u64),
+        }
+    }
+
+    /// What it holds when all its workers have served and nothing is on its way.
+    pub(crate) fn settled(&self) -> Resources {
+        let first: Vec<_> = (0..8).map(|_| open(self.address, "/echo")).collect();
+        assert!(first.iter().all(Result::is_ok), "{first:?}");
+        drop(first);
+        let mut last = self.resources();
+        loop {
+            thread::sleep(Duration::from_millis(50));
+            let now = self.resources();
+            if (now.descriptors, now.threads) == (last.descriptors, last.threads) {
+                return now;
+            }
+            last = now;
+        }
+    }
+
+    /// Waits until no more descriptors and threads are held than before.
+    #[track_caller]
+    pub(crate) fn returns_to(&self, before: Resources) -> Resources {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.resources();
+            if now.descriptors <= before.descriptors && now.threads <= before.threads {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "{now}; before: {before}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn lives(&mut self) {
+        let status = self.child.try_wait().expect("it is a child");
+        assert!(status.is_none(), "the server ended: {status:?}");
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn signal_to(process: u32, signal: Signal) {
+    let process = Pid::from_raw(process as i32).expect("a process");
+    kill_process(process, signal).expect("it runs");
+}
+
+/// Whether a command is there and says yes.
+pub(crate) fn succeeds(command: &str, arguments: &[&str]) -> bool {
+    Command::new(command)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
