@@ -1,14 +1,19 @@
-//! Log lines on standard error.
+//! Log lines on standard error, which nobody who logs ever waits for.
 
-use std::io::{self, IsTerminal, LineWriter, Write};
-use std::sync::Mutex;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
 use super::arguments::{LogArguments, LogFormat, LogLevel};
 
-/// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request.
-pub(super) fn start(arguments: &LogArguments) {
+/// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request. What is logged
+/// last is written when what is returned is dropped.
+pub(super) fn start(arguments: &LogArguments) -> Logs {
     let level = match arguments.log_level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
@@ -18,28 +23,102 @@ pub(super) fn start(arguments: &LogArguments) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = Arc::new(Lines::start());
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(colour)
         .with_target(false)
-        .with_writer(Mutex::new(LineWriter::new(Unbreakable)));
+        .with_writer(Arc::clone(&lines));
     match arguments.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+    Logs(lines)
 }
 
-/// Standard error, which may be closed or full without anybody here minding.
-struct Unbreakable;
+/// The running log.
+pub(super) struct Logs(Arc<Lines>);
 
-impl Write for Unbreakable {
+impl Drop for Logs {
+    fn drop(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let (written, all_written) = mpsc::channel();
+        if self.0.queue.send(Entry::Flush(written)).is_ok() {
+            // Whoever reads the log may have stopped to.
+            let _ = all_written.recv_timeout(PATIENCE);
+        }
+    }
+}
+
+/// Lines on their way to a thread of their own: a reader of the log that stops, or a slow disk,
+/// must not stop the server. What does not fit is left out and counted.
+struct Lines {
+    queue: Sender<Entry>,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    octets: AtomicUsize,
+    left_out: AtomicU64,
+}
+
+enum Entry {
+    Line(Box<[u8]>),
+    Flush(Sender<()>),
+}
+
+impl Lines {
+    const MAX_OCTETS: usize = 1 << 20;
+
+    fn start() -> Lines {
+        let (queue, entries) = mpsc::channel();
+        let waiting = Arc::new(Waiting::default());
+        let written = Arc::clone(&waiting);
+        // Without the thread nothing is logged, and there is nowhere to tell of it.
+        let _ = thread::Builder::new()
+            .name(String::from("log"))
+            .spawn(move || write(&entries, &written));
+        Lines { queue, waiting }
+    }
+}
+
+/// Each write is a whole line.
+impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // There is nowhere to tell of it.
-        let _ = io::stderr().write_all(line);
+        let Waiting { octets, left_out } = &*self.waiting;
+        if octets.fetch_add(line.len(), Ordering::Relaxed) + line.len() > Lines::MAX_OCTETS {
+            octets.fetch_sub(line.len(), Ordering::Relaxed);
+            left_out.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // Without a thread there is nobody to write it.
+            let _ = self.queue.send(Entry::Line(line.into()));
+        }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Writes what comes, until nobody is left to log anything.
+fn write(entries: &Receiver<Entry>, waiting: &Waiting) {
+    for entry in entries {
+        match entry {
+            Entry::Line(line) => {
+                // Standard error may be closed or full; there is nowhere to tell of it.
+                let _ = io::stderr().write_all(&line);
+                waiting.octets.fetch_sub(line.len(), Ordering::Relaxed);
+                let left_out = waiting.left_out.swap(0, Ordering::Relaxed);
+                if left_out > 0 {
+                    tracing::warn!(left_out, "standard error was too slow for log lines");
+                }
+            }
+            Entry::Flush(written) => {
+                // Whoever asked may not wait any more.
+                let _ = written.send(());
+            }
+        }
     }
 }

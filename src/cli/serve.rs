@@ -12,7 +12,7 @@ use crate::app;
 use crate::server::{ListenAddress, Server, Shutdown};
 
 pub(super) fn serve(arguments: &Serve) -> Exit {
-    logs::start(&arguments.logs);
+    let _logs = logs::start(&arguments.logs);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
