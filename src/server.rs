@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize};
 use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
@@ -201,6 +201,7 @@ impl Server {
             drain_timeout: self.drain_timeout,
             loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
             websockets: AtomicIsize::new(0),
+            accepting: AtomicUsize::new(self.listeners.len()),
             congestion: Congestion::default(),
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
@@ -252,6 +253,10 @@ impl Server {
     }
 }
 
+/// How many connections the kernel may hold for us: room for everybody who comes back at once
+/// after a restart.
+const BACKLOG: u32 = 4_096;
+
 /// What all workers share.
 struct Shared {
     router: Arc<Router>,
@@ -265,6 +270,8 @@ struct Shared {
     loads: Vec<AtomicIsize>,
     /// How many of those are WebSockets, of all workers together.
     websockets: AtomicIsize,
+    /// How many listeners are still accepted on.
+    accepting: AtomicUsize,
     congestion: Congestion,
     draining: AtomicBool,
     shutdown: Shutdown,
@@ -319,6 +326,10 @@ impl Shutdown {
         });
     }
 
+    fn has_reached(&self, stage: Stage) -> bool {
+        *self.stage.borrow() >= stage
+    }
+
     async fn reached(&self, stage: Stage) {
         // The sender is alive: it is `self`.
         let _ = self
@@ -344,8 +355,6 @@ async fn listen_tcp(address: &str) -> io::Result<Listener> {
 }
 
 fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
-    // Room for everybody who comes back at once after a restart.
-    const BACKLOG: u32 = 4_096;
     let socket = match address {
         net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
         net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,

@@ -1,6 +1,7 @@
 //! One accepted stream, from its first octet to the frame loop or to its end.
 
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -9,6 +10,7 @@ use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 use super::service::{Acceptance, HttpService};
 use super::{Addresses, HttpSettings, Router, Stream};
@@ -27,6 +29,8 @@ pub(crate) struct Site {
     pub(crate) addresses: Option<Addresses>,
     /// Whether one more WebSocket may be opened.
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
+    /// Turns true when the server is to end: what has been asked is answered, then no more.
+    pub(crate) ending: watch::Receiver<bool>,
 }
 
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
@@ -49,8 +53,21 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
         // Else hyper drops the response to a client that has sent FIN, if it reads that first.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
+    let mut ending = site.ending.clone();
+    let mut ending = pin!(async {
+        // The sender outlives all connections.
+        let _ = ending.wait_for(|ending| *ending).await;
+        // Until the runtime knows whether a socket that has just come has something to read.
+        tokio::task::yield_now().await;
+    });
+    let mut ends = false;
     let served = poll_fn(|context| {
-        let served = connection.poll_without_shutdown(context);
+        let mut served = connection.poll_without_shutdown(context);
+        if served.is_pending() && !ends && ending.as_mut().poll(context).is_ready() {
+            ends = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            served = connection.poll_without_shutdown(context);
+        }
         match acceptance.take() {
             Some(accepted) => Poll::Ready(Ok(Some(accepted))),
             None => served.map_ok(|()| None),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Listener, Shared};
+use super::{BACKLOG, Listener, Shared, Stage};
 use crate::http::Stream;
 use crate::log;
 
@@ -19,8 +20,8 @@ pub(super) enum Accepted {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// Accepts on one listener for ever, and gives each connection to a worker: `serve` takes those
-/// that stay on this one, `inboxes` the others'.
+/// Accepts on one listener until the drain, and then who has connected by then. Gives each
+/// connection to a worker: `serve` takes those that stay on this one, `inboxes` the others'.
 pub(super) async fn accept(
     listener: Listener,
     here: usize,
@@ -31,8 +32,23 @@ pub(super) async fn accept(
     let listener = AsyncListener::new(listener, shared.settings.deadlines.write_stall)?;
     let mut pressure = Pressure::new();
     let mut turn = 0_usize;
-    loop {
-        match listener.accept().await {
+    let mut draining = pin!(async {
+        shared.shutdown.reached(Stage::Draining).await;
+        // Until the runtime has asked the listener once more.
+        tokio::task::yield_now().await;
+    });
+    // After that come those who would rather come back, and find nobody.
+    let mut queued = BACKLOG;
+    while queued > 0 {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = &mut draining => break,
+        };
+        if shared.shutdown.has_reached(Stage::Draining) {
+            queued -= 1;
+        }
+        match accepted {
             Ok(stream) => {
                 pressure.relieved();
                 turn = turn.wrapping_add(1);
@@ -52,6 +68,7 @@ pub(super) async fn accept(
             Err(error) => log::not_accepted(&error),
         }
     }
+    Ok(())
 }
 
 /// The worker with the fewest connections; of equals another one each turn.
@@ -163,6 +180,8 @@ struct Pressure {
 }
 
 impl Pressure {
+    /// How many are turned away between two pauses.
+    const AT_ONCE: usize = 1_024;
     const FIRST_PAUSE: Duration = Duration::from_millis(5);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
     const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
@@ -185,9 +204,13 @@ impl Pressure {
 
     async fn wait(&mut self, listener: &AsyncListener, error: &io::Error) {
         if self.reserve.take().is_some() {
-            let turned_away = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
-            self.turned_away += u64::from(matches!(turned_away, Ok(Ok(_))));
-            drop(turned_away);
+            for _ in 0..Self::AT_ONCE {
+                let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+                let Ok(Ok(_turned_away)) = accepted else {
+                    break;
+                };
+                self.turned_away += 1;
+            }
             self.reserve = reserve();
         }
         if self

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::accept::{self, Accepted};
@@ -57,7 +59,8 @@ impl Worker {
                 shared.websockets.fetch_add(difference, Ordering::Relaxed);
             })
         })?;
-        let site = Rc::new(site(&shared, &frame_loop));
+        let (ending, ends) = watch::channel(false);
+        let site = Rc::new(site(&shared, &frame_loop, ends));
         let serve = {
             let shared = Arc::clone(&shared);
             let handshakes = Handshakes::new(shared.max_handshakes());
@@ -77,7 +80,6 @@ impl Worker {
                 handshakes.borrow_mut().add(number, task.abort_handle());
             }
         };
-        let mut accepting = Vec::new();
         if let Some((listeners, inboxes)) = acceptor {
             for listener in listeners {
                 let accept = accept::accept(
@@ -87,10 +89,15 @@ impl Worker {
                     Arc::clone(&shared),
                     serve.clone(),
                 );
-                accepting.push(tokio::task::spawn_local(accept));
+                let shared = Arc::clone(&shared);
+                tokio::task::spawn_local(async move {
+                    let result = accept.await;
+                    shared.accepting.fetch_sub(1, Ordering::SeqCst);
+                    result
+                });
             }
         }
-        let receive = async {
+        let mut receive = pin!(async {
             while let Some(accepted) = inbox.recv().await {
                 match accepted.into_stream() {
                     Ok(stream) => serve(stream),
@@ -102,21 +109,19 @@ impl Worker {
             }
             // No other worker is left; the end comes by the shutdown.
             pending::<()>().await;
-        };
-        tokio::pin!(receive);
+        });
         let mut looping = tokio::task::spawn_local(frame_loop.clone().run());
         tokio::select! {
             result = &mut looping => return result?,
             () = &mut receive => {}
             () = shared.shutdown.reached(Stage::Draining) => {}
         }
-        accepting.iter().for_each(tokio::task::JoinHandle::abort);
         shared.draining.store(true, Ordering::Relaxed);
         tokio::select! {
             result = &mut looping => result??,
             // Those that are on their way here have been accepted: they get their 503.
             () = &mut receive => {}
-            () = drain(&frame_loop, &shared) => {}
+            () = drain(&frame_loop, &shared, &ending) => {}
             () = shared.shutdown.reached(Stage::Cut) => {}
         }
         frame_loop.cut();
@@ -174,20 +179,30 @@ impl Drop for Place {
 }
 
 /// Sends this worker's clients a Close, and waits until those of all workers are gone, or time is
-/// up: as long as any worker serves, all answer requests, with 503.
-async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared) {
-    const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// up. As long as any worker has WebSockets, all answer requests, with 503; then those that have
+/// begun are answered, and nobody is left who asked and got nothing.
+async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared, ending: &watch::Sender<bool>) {
     frame_loop.mailbox().close_all(CloseCode::Away);
     let emptied = async {
-        while shared.websockets.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
+        ending.send_replace(true);
+        // Whoever is accepted has a place before the accepting ends.
+        until(|| shared.accepting.load(Ordering::SeqCst) == 0).await;
+        let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
+        until(|| shared.loads.iter().all(is_empty)).await;
     };
     // Who is left after the deadline is cut.
     let _ = tokio::time::timeout(shared.drain_timeout, emptied).await;
 }
 
-fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle) -> Site {
+async fn until(mut is_so: impl FnMut() -> bool) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(5);
+    while !is_so() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle, ending: watch::Receiver<bool>) -> Site {
     Site {
         router: Arc::clone(&shared.router),
         policy: Arc::clone(&shared.policy),
@@ -214,5 +229,6 @@ fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle) -> Site {
                 }
             })
         },
+        ending,
     }
 }
