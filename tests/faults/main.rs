@@ -1,1 +1,85 @@
-fn nothing() {}
+//! Faults: of clients, links, the machine and the server's own process, each under echo and
+//! broadcast load whose every message is checked. Row numbers are those of the project's table of
+//! faults. A tool or a right that is missing is a skip that is printed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/checker.rs"]
+mod checker;
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/soak.rs"]
+mod soak;
+#[path = "../support/socket.rs"]
+mod socket;
+
+mod clients;
+mod clock;
+mod freeze;
+mod handlers;
+mod links;
+mod logs;
+mod namespace;
+mod proxy;
+mod restart;
+mod system_calls;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use load::Load;
+use process::ServerProcess;
+use report::{Kind, figure};
+
+/// Lets a fault happen to a server while others use it: they must lose nothing, and afterwards
+/// the server must hold what it held before.
+#[track_caller]
+fn under_load<T: Display>(
+    row: u32,
+    what: &str,
+    server: &mut ServerProcess,
+    fault: impl FnOnce(&mut ServerProcess) -> T,
+) {
+    let load = Load::start(server.address);
+    let before = server.settled();
+    let note = fault(server);
+    server.lives();
+    let after = server.returns_to(before);
+    let tally = load.finish_clean();
+    tell(
+        row,
+        what,
+        format_args!("{note}; others: {tally}; {before} before, {after} after"),
+    );
+}
+
+fn tell(row: u32, what: &str, measured: impl Display) {
+    let bound = "others lose nothing, resources return";
+    figure(Kind::Fault, row, what, bound, measured);
+}
+
+/// How long a fault lasts: the long form of `tests/run --soak`, or the short one.
+fn lasting(long: Duration, short: Duration) -> Duration {
+    if soak::duration().is_some() {
+        long
+    } else {
+        short
+    }
+}
+
+/// How often something is done, likewise.
+fn times(long: u32, short: u32) -> u32 {
+    if soak::duration().is_some() {
+        long
+    } else {
+        short
+    }
+}

@@ -84,13 +84,16 @@ impl Load {
         Load::of(Shape::default(), address)
     }
 
+    /// Starts a load of another shape, in a room of its own.
     pub(crate) fn of(shape: Shape, address: SocketAddr) -> Load {
+        static ROOMS: AtomicU64 = AtomicU64::new(0);
+        let topic = format!("/broadcast/load{}", ROOMS.fetch_add(1, Ordering::Relaxed));
         let stop = Arc::new(AtomicBool::new(false));
         let room = Room::of(shape.publishers);
         // Everybody is there before the first message.
         let echoes: Vec<_> = (0..shape.echoes).map(|_| open(address, "/echo")).collect();
         let members: Vec<_> = (0..shape.publishers + shape.subscribers)
-            .map(|_| open(address, "/broadcast/load"))
+            .map(|_| open(address, &topic))
             .collect();
         let echoes = (0..)
             .zip(echoes)

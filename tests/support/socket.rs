@@ -10,7 +10,7 @@ use tungstenite::protocol::Role;
 use tungstenite::{Bytes, Message, WebSocket};
 
 /// How long anything may take before its test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The request of RFC 6455 §1.3.
 pub(crate) fn request(path: &str) -> String {

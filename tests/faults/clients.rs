@@ -1,0 +1,353 @@
+//! Rows 1, 2, 4, 5 and 6: clients that break off, stop reading or stand still.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
+use rustix::process::Signal;
+
+use crate::checker::{self, Log};
+use crate::load::{self, Shape};
+use crate::process::{ServerProcess, signal_to, succeeds};
+use crate::report::{Kind, skip};
+use crate::socket::{self, PATIENCE, frame, request};
+use crate::{lasting, times, under_load};
+
+fn connect(server: &ServerProcess) -> TcpStream {
+    let stream = TcpStream::connect(server.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// The octets of a whole session, and where each of its complete messages ends.
+fn session(path: &str) -> (Vec<u8>, Vec<usize>) {
+    let mut octets = request(path).into_bytes();
+    let mut ends = Vec::new();
+    for (first, payload, is_message) in [
+        (0x81, &b"hello"[..], true),
+        (0x02, &[7; 200], false),
+        (0x89, b"ping", false),
+        (0x80, &[8; 200], true),
+        (0x82, &[9; 1_000], true),
+        (0x88, b"\x03\xE8", false),
+    ] {
+        octets.extend(frame(first, payload));
+        if is_message {
+            ends.push(octets.len());
+        }
+    }
+    (octets, ends)
+}
+
+#[test]
+fn row_1_reset_at_every_octet_of_a_session() {
+    let mut server = ServerProcess::start(&[]);
+    under_load(
+        1,
+        "client reset at every octet of a session",
+        &mut server,
+        |server| {
+            let paths = ["/echo", "/broadcast/reset", "/ws/1"];
+            let mut resets = 0;
+            for path in paths {
+                let (octets, _) = session(path);
+                for length in 0..=octets.len() {
+                    let mut stream = connect(server);
+                    // The server may be done with it already.
+                    let _ = stream.write_all(&octets[..length]);
+                    set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+                    resets += 1;
+                }
+            }
+            format!("{resets} resets")
+        },
+    );
+}
+
+/// The guarantee of echo: n complete messages before FIN are n echoes before the end.
+#[test]
+fn row_2_half_close_at_every_octet_of_a_session() {
+    let mut server = ServerProcess::start(&[]);
+    under_load(
+        2,
+        "client sends FIN at every octet of a session",
+        &mut server,
+        |server| {
+            let (octets, ends) = session("/echo");
+            let head = request("/echo").len();
+            for length in 0..=octets.len() {
+                let mut stream = connect(server);
+                stream.write_all(&octets[..length]).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                let mut received = Vec::new();
+                stream
+                    .read_to_end(&mut received)
+                    .unwrap_or_else(|error| panic!("FIN after {length} octets: {error}"));
+                if length < head {
+                    continue;
+                }
+                let text = String::from_utf8_lossy(&received);
+                assert!(
+                    text.starts_with("HTTP/1.1 101 "),
+                    "FIN after {length}: {text}"
+                );
+                let body = received
+                    .windows(4)
+                    .position(|end| end == b"\r\n\r\n")
+                    .unwrap()
+                    + 4;
+                let due = ends.iter().filter(|end| **end <= length).count();
+                assert_eq!(
+                    data_frames(&received[body..]),
+                    due,
+                    "FIN after {length} octets"
+                );
+            }
+            format!(
+                "{} half-closes, every complete message echoed before FIN",
+                octets.len() + 1
+            )
+        },
+    );
+}
+
+/// How many data frames these octets of a server are.
+fn data_frames(mut octets: &[u8]) -> usize {
+    let mut count = 0;
+    while let [first, length, rest @ ..] = octets {
+        let (length, rest) = match (length, rest) {
+            (126, [high, low, rest @ ..]) => (usize::from(*high) << 8 | usize::from(*low), rest),
+            (length, rest) => (usize::from(*length), rest),
+        };
+        assert!(rest.len() >= length, "half a frame");
+        count += usize::from(first & 0x0F <= 2);
+        octets = &rest[length..];
+    }
+    count
+}
+
+#[test]
+fn row_4_sockets_killed_by_the_kernel() {
+    const WHAT: &str = "server-side sockets killed (ss -K)";
+    let mut server = ServerProcess::start(&[]);
+    let killed_by = |server: &ServerProcess, stream: &TcpStream| {
+        let here = format!("sport = :{}", server.address.port());
+        let there = format!("dport = :{}", stream.local_addr().unwrap().port());
+        succeeds("ss", &["-K", "state", "established", &here, "and", &there])
+    };
+    let probe = connect(&server);
+    probe
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let works = killed_by(&server, &probe)
+        && !matches!((&probe).read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    drop(probe);
+    if !works {
+        skip(Kind::Fault, 4, WHAT, "ss -K is missing or not permitted");
+        return;
+    }
+    under_load(4, WHAT, &mut server, |server| {
+        let paths = ["/echo", "/broadcast/killed", "/ws/2"];
+        let victims: Vec<_> = (0..30)
+            .map(|number| socket::open(server.address, paths[number % 3]).unwrap())
+            .collect();
+        for victim in &victims {
+            assert!(killed_by(server, victim.get_ref()));
+        }
+        format!("{} sockets killed", victims.len())
+    });
+}
+
+#[test]
+fn row_5_an_echo_client_that_stops_reading_for_ever_is_reset() {
+    let stall = lasting(Duration::from_secs(30), Duration::from_secs(1));
+    let timeout = format!("{}s", stall.as_secs());
+    let mut server = ServerProcess::start(&["--write-timeout", &timeout]);
+    under_load(
+        5,
+        "echo client stops reading for ever",
+        &mut server,
+        |server| {
+            let before = server.resources().resident;
+            let mut socket = socket::open(server.address, "/echo").unwrap();
+            set_socket_recv_buffer_size(socket.get_ref(), 4 << 10).unwrap();
+            let message = frame(0x82, &[5; 60_000]);
+            let began = Instant::now();
+            let error = loop {
+                if let Err(error) = socket.get_mut().write_all(&message) {
+                    break error;
+                }
+            };
+            let took = began.elapsed();
+            let grown = server.resources().resident.saturating_sub(before);
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            assert!((stall..stall * 4).contains(&took), "reset after {took:?}");
+            format!("reset after {took:.1?} (write timeout {stall:?}), memory +{grown} KiB")
+        },
+    );
+}
+
+#[test]
+fn row_5_an_echo_client_that_pauses_gets_everything() {
+    let pause = lasting(Duration::from_secs(10), Duration::from_millis(500));
+    let mut server = ServerProcess::start(&[]);
+    under_load(
+        5,
+        "echo client stops reading, then resumes",
+        &mut server,
+        |server| {
+            const MESSAGES: u64 = 300;
+            let mut socket = socket::open(server.address, "/echo").unwrap();
+            set_socket_recv_buffer_size(socket.get_ref(), 64 << 10).unwrap();
+            let mut writer = socket.get_ref().try_clone().unwrap();
+            let writing = thread::spawn(move || {
+                for sequence in 0..MESSAGES {
+                    let first = if checker::is_text(sequence) {
+                        0x81
+                    } else {
+                        0x82
+                    };
+                    let payload = checker::payload(9, sequence, 30_000);
+                    writer.write_all(&frame(first, &payload)).unwrap();
+                }
+            });
+            thread::sleep(pause);
+            let mut log = Log::joining([(9, 0)]);
+            for _ in 0..MESSAGES {
+                load::receive(&mut socket, &mut log).unwrap();
+            }
+            writing.join().unwrap();
+            let tally = log.stayed([(9, MESSAGES)]);
+            assert_eq!((tally.lost, tally.corrupted), (0, 0), "{tally}");
+            format!("paused {pause:?}: {tally}")
+        },
+    );
+}
+
+/// A run without a gap, and then the end: never a silent drop.
+#[test]
+fn row_5_a_member_that_stops_reading_is_told_and_the_others_notice_nothing() {
+    let mut server = ServerProcess::start(&["--linger", "500ms"]);
+    under_load(
+        5,
+        "broadcast members stop reading for ever",
+        &mut server,
+        |server| {
+            const TOPIC: &str = "/broadcast/slow";
+            let mut slow: Vec<_> = (0..5)
+                .map(|_| socket::open(server.address, TOPIC).unwrap())
+                .collect();
+            let mut publisher = socket::open(server.address, TOPIC).unwrap();
+            let mut own = Log::joining([(9, 0)]);
+            let mut sequence = 0;
+            // Until everything is full and the slow ones are given up.
+            let open = server.resources().descriptors;
+            while server.resources().descriptors > open - 5 {
+                for _ in 0..10 {
+                    let payload = checker::payload(9, sequence, 60_000);
+                    let message = socket::message(checker::is_text(sequence), payload);
+                    publisher.send(message).unwrap();
+                    load::receive(&mut publisher, &mut own).unwrap();
+                    sequence += 1;
+                }
+            }
+            let mut received = 0;
+            for socket in &mut slow {
+                let mut log = Log::joining([(9, 0)]);
+                while load::receive(socket, &mut log).is_ok() {}
+                let tally = log.left();
+                assert_eq!(
+                    (tally.lost, tally.duplicated, tally.corrupted),
+                    (0, 0, 0),
+                    "{tally}"
+                );
+                received += tally.received;
+            }
+            assert!(own.has_all([(9, sequence)]));
+            format!(
+                "{sequence} messages of 60 kB; 5 slow members ended, each after a run without a gap \
+             ({received} messages)"
+            )
+        },
+    );
+}
+
+const CLIENT: &str = "FAULTS_FROZEN_CLIENT";
+
+/// Not a test of its own: the client of the next, in a process that can be frozen.
+#[test]
+fn frozen_client() {
+    let Ok(address) = std::env::var(CLIENT) else {
+        return;
+    };
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = socket::open(address, "/echo").unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let shape = Shape {
+        pause: Duration::from_millis(20),
+        ..Shape::default()
+    };
+    let echoing = {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || load::echo(socket, 9, shape, &stop))
+    };
+    let _ = std::io::stdin().read(&mut [0]);
+    stop.store(true, Ordering::SeqCst);
+    let tally = echoing.join().unwrap();
+    println!("lost {}", tally.lost + tally.duplicated + tally.corrupted);
+}
+
+#[test]
+fn row_6_a_client_process_frozen_and_thawed() {
+    let is_long = times(1, 0) == 1;
+    let (interval, short, long) = if is_long { (20, 19, 60) } else { (1, 1, 3) };
+    let seconds = format!("{interval}s");
+    let arguments = ["--ping-interval", &seconds, "--ping-timeout", &seconds];
+    let mut server = ServerProcess::start(&arguments);
+    under_load(
+        6,
+        "client process frozen and thawed",
+        &mut server,
+        |server| {
+            let lost = |freeze: u64| {
+                let mut client = Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "clients::frozen_client", "--nocapture"])
+                    .env(CLIENT, server.address.to_string())
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                thread::sleep(Duration::from_millis(200));
+                signal_to(client.id(), Signal::STOP);
+                thread::sleep(Duration::from_secs(freeze));
+                signal_to(client.id(), Signal::CONT);
+                thread::sleep(Duration::from_millis(100));
+                drop(client.stdin.take());
+                let output = client.wait_with_output().unwrap();
+                let output = String::from_utf8(output.stdout).unwrap();
+                let line = output.lines().find_map(|line| line.split_once("lost "));
+                line.unwrap_or_else(|| panic!("{output}"))
+                    .1
+                    .trim()
+                    .parse::<u64>()
+                    .unwrap()
+            };
+            assert_eq!(lost(short), 0, "a freeze shorter than the ping's deadlines");
+            let after = lost(long);
+            assert!(
+                after > 0,
+                "a client that is silent for {long} s is still there"
+            );
+            format!(
+                "{short} s: nothing lost; {long} s: closed, ping interval and timeout {interval} s"
+            )
+        },
+    );
+}

@@ -1,0 +1,136 @@
+//! Rows 7 and 22: the server's process does not run, or hardly.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::process::ServerProcess;
+use crate::socket::{self, PATIENCE, frame, request};
+use crate::{lasting, times, under_load};
+
+/// A server whose deadlines are short, in a normal run.
+fn server() -> ServerProcess {
+    let arguments = [
+        "--ping-interval",
+        "1s",
+        "--ping-timeout",
+        "1s",
+        "--handshake-timeout",
+        "1s",
+        "--message-timeout",
+        "1s",
+    ];
+    ServerProcess::start(if times(1, 0) == 1 { &[] } else { &arguments })
+}
+
+#[test]
+fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
+    let freeze = lasting(Duration::from_secs(45), Duration::from_millis(2_500));
+    let mut server = server();
+    under_load(
+        7,
+        "server frozen (SIGSTOP) and thawed",
+        &mut server,
+        |server| {
+            let mut idle: Vec<_> = (0..100)
+                .map(|number| {
+                    let path = ["/echo", "/broadcast/frozen"][number % 2];
+                    socket::open(server.address, path).unwrap()
+                })
+                .collect();
+            let message = frame(0x82, &[7; 1_000]);
+            let (first, rest) = message.split_at(500);
+            let mut messages: Vec<_> = (0..10)
+                .map(|_| {
+                    let mut socket = socket::open(server.address, "/echo").unwrap();
+                    socket.get_mut().write_all(first).unwrap();
+                    socket
+                })
+                .collect();
+            let head = request("/echo").into_bytes();
+            let mut handshakes: Vec<_> = (0..10)
+                .map(|_| {
+                    let mut stream = TcpStream::connect(server.address).unwrap();
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.write_all(&head[..50]).unwrap();
+                    stream
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(50));
+            server.signal(Signal::STOP);
+            // What comes during the freeze comes in time.
+            for socket in &mut messages {
+                socket.get_mut().write_all(rest).unwrap();
+            }
+            for stream in &mut handshakes {
+                stream.write_all(&head[50..]).unwrap();
+            }
+            thread::sleep(freeze);
+            server.signal(Signal::CONT);
+            let thawed = Instant::now();
+            for socket in &mut messages {
+                let message = socket.read().unwrap();
+                assert_eq!(message.into_data(), [7; 1_000][..]);
+            }
+            for stream in &mut handshakes {
+                let head = socket::receive_head(stream).unwrap();
+                assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            }
+            for socket in &mut idle {
+                socket.send("still here?".into()).unwrap();
+                while !socket.read().unwrap().is_text() {}
+            }
+            format!(
+                "frozen {freeze:?}: 100 idle connections, 10 half messages and 10 half handshakes \
+             all served {:.0?} after",
+                thawed.elapsed()
+            )
+        },
+    );
+}
+
+#[test]
+fn row_22_a_tenth_of_the_processor() {
+    let duration = lasting(Duration::from_secs(120), Duration::from_secs(2));
+    let mut server = server();
+    under_load(
+        22,
+        "server runs 10 ms of each 100 (SIGSTOP, SIGCONT)",
+        &mut server,
+        |server| {
+            let mut idle: Vec<_> = (0..100)
+                .map(|_| socket::open(server.address, "/echo").unwrap())
+                .collect();
+            let server = &*server;
+            let began = Instant::now();
+            let slowest = thread::scope(|scope| {
+                let starving = scope.spawn(|| {
+                    while began.elapsed() < duration {
+                        server.signal(Signal::STOP);
+                        thread::sleep(Duration::from_millis(90));
+                        server.signal(Signal::CONT);
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                });
+                // Each says something, or answers a Ping, before it would be given up.
+                let mut slowest = Duration::ZERO;
+                while !starving.is_finished() {
+                    for socket in &mut idle {
+                        let sent = Instant::now();
+                        socket.send("still here?".into()).unwrap();
+                        while !socket.read().unwrap().is_text() {}
+                        slowest = slowest.max(sent.elapsed());
+                    }
+                }
+                slowest
+            });
+            let mut late = socket::open(server.address, "/echo").unwrap();
+            late.get_mut().write_all(&frame(0x81, b"x")).unwrap();
+            late.get_mut().read_exact(&mut [0; 3]).unwrap();
+            format!("{duration:?}: 100 more clients served, at worst after {slowest:.0?}")
+        },
+    );
+}

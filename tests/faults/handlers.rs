@@ -1,0 +1,55 @@
+//! Row 16: a handler of an embedder panics.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use frameloop::server::{ListenAddress, Server};
+use frameloop::{Message, WebSocket, app};
+
+use crate::load::Load;
+use crate::socket;
+use crate::{tell, times};
+
+fn panics(_: &mut WebSocket<'_>, message: Message<'_>) {
+    if message.is_data() {
+        panic!("as the test asked for");
+    }
+}
+
+#[test]
+fn row_16_a_handler_that_panics_ends_its_own_connection() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let server = runtime.block_on(Server::bind("127.0.0.1:0")).unwrap();
+    let server = server.with_workers(2);
+    let ListenAddress::Tcp(address) = server.local_addresses().unwrap()[0] else {
+        unreachable!()
+    };
+    let shutdown = server.shutdown();
+    let router = app::router().websocket("/panics", |_| panics);
+    let serving = thread::spawn(move || runtime.block_on(server.serve(router)));
+    let load = Load::start(address);
+    let panicked = times(10_000, 100);
+    for _ in 0..panicked {
+        assert_eq!(code_after_panic(address), 1011);
+    }
+    let tally = load.finish_clean();
+    tell(
+        16,
+        "a handler panics (embedded)",
+        format_args!("{panicked} panics, each 1011 for its own client; others: {tally}"),
+    );
+    shutdown.cut();
+    serving.join().unwrap().unwrap();
+}
+
+fn code_after_panic(address: SocketAddr) -> u16 {
+    let mut socket = socket::open(address, "/panics").unwrap();
+    socket.send("now".into()).unwrap();
+    match socket.read().unwrap() {
+        tungstenite::Message::Close(Some(frame)) => frame.code.into(),
+        other => panic!("{other:?}"),
+    }
+}

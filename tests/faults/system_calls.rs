@@ -1,0 +1,181 @@
+//! Rows 11, 12 and 13: system calls that fail, and memory that ends.
+
+use std::io::ErrorKind;
+use std::time::Instant;
+
+use crate::process::{ServerProcess, command_under, succeeds};
+use crate::report::{Kind, skip};
+use crate::socket::{self, PATIENCE};
+use crate::{tell, times, under_load};
+
+/// A server some of whose system calls fail as told; `None` if strace is missing or not permitted.
+fn injected(what: &str) -> Option<ServerProcess> {
+    if !succeeds("strace", &["-qq", "-o", "/dev/null", "true"]) {
+        return None;
+    }
+    let (calls, _) = what.split_once(':')?;
+    let trace = format!("trace={calls}");
+    let inject = format!("inject={what}");
+    let wrapper = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ];
+    Some(ServerProcess::spawn(&mut command_under(&wrapper, &[])))
+}
+
+#[test]
+fn row_11_accepting_fails_now_and_then() {
+    for error in ["ECONNABORTED", "EINTR", "ENFILE", "ENOMEM"] {
+        let what = format!("accept4 fails with {error}, every fifth (strace)");
+        // The load, and what settles the server, come first.
+        let Some(mut server) = injected(&format!("accept4:error={error}:when=40+5")) else {
+            skip(Kind::Fault, 11, what, "strace is missing or not permitted");
+            continue;
+        };
+        let is_exhaustion = error.starts_with("EN");
+        under_load(11, &what, &mut server, |server| {
+            let mut turned_away = 0;
+            let began = Instant::now();
+            for _ in 0..50 {
+                while socket::open(server.address, "/echo").is_err() {
+                    turned_away += 1;
+                }
+            }
+            assert!(
+                is_exhaustion || turned_away == 0,
+                "{turned_away} turned away"
+            );
+            format!(
+                "50 clients in within {:.1?}, {turned_away} turned away before",
+                began.elapsed()
+            )
+        });
+    }
+}
+
+#[test]
+fn row_11_descriptors_run_out() {
+    const WHAT: &str = "64 descriptors for 200 clients (prlimit)";
+    if !succeeds("prlimit", &["--nofile=64", "true"]) {
+        return skip(Kind::Fault, 11, WHAT, "prlimit is missing or not permitted");
+    }
+    // The server would otherwise answer with 503 before descriptors run out.
+    let arguments = ["--max-connections", "10000"];
+    let mut server =
+        ServerProcess::spawn(&mut command_under(&["prlimit", "--nofile=64"], &arguments));
+    under_load(11, WHAT, &mut server, |server| {
+        let mut open = Vec::new();
+        let mut turned_away = 0;
+        for _ in 0..200 {
+            match socket::open(server.address, "/echo") {
+                Ok(socket) => open.push(socket),
+                Err(_) => turned_away += 1,
+            }
+        }
+        assert!(
+            turned_away > 0 && open.len() > 20,
+            "{turned_away} of 200 turned away"
+        );
+        let served = open.len();
+        drop(open);
+        let freed = Instant::now();
+        while socket::open(server.address, "/echo").is_err() {
+            assert!(freed.elapsed() < PATIENCE);
+        }
+        format!(
+            "{served} served, {turned_away} turned away, in again {:.0?} after room was made",
+            freed.elapsed()
+        )
+    });
+}
+
+#[test]
+fn row_12_sending_and_reading_are_interrupted() {
+    const WHAT: &str = "every third read and write interrupted (EINTR, strace)";
+    let calls = "recvfrom,sendto,read,write,readv,writev,epoll_wait:error=EINTR:when=200+3";
+    let Some(mut server) = injected(calls) else {
+        return skip(Kind::Fault, 12, WHAT, "strace is missing or not permitted");
+    };
+    under_load(12, WHAT, &mut server, |_| "");
+}
+
+/// Whoever's call fails is disconnected; nobody else loses anything.
+#[test]
+fn row_12_sending_fails() {
+    for error in ["EPIPE", "ENOBUFS"] {
+        let what = format!("a send fails with {error} (strace)");
+        let Some(server) = injected(&format!("sendto,writev:error={error}:when=100+100")) else {
+            skip(Kind::Fault, 12, what, "strace is missing or not permitted");
+            continue;
+        };
+        let mut ended = 0;
+        let before = server.settled();
+        for _ in 0..20 {
+            let Ok(mut socket) = socket::open(server.address, "/echo") else {
+                ended += 1;
+                continue;
+            };
+            for number in 0..20_u8 {
+                let echoed = socket
+                    .send(vec![number; 100].into())
+                    .and_then(|()| socket.read());
+                match echoed {
+                    Ok(message) => assert_eq!(message.into_data(), [number; 100][..]),
+                    Err(_) => {
+                        ended += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        let mut server = server;
+        server.lives();
+        server.returns_to(before);
+        // Each worker's every hundredth send: two workers, about 420 sends.
+        assert!((1..=5).contains(&ended), "{ended} of 20 ended");
+        tell(
+            12,
+            &what,
+            format_args!("{ended} of 20 clients ended, the others' echoes whole"),
+        );
+    }
+}
+
+#[test]
+fn row_13_a_ceiling_of_memory() {
+    const WHAT: &str = "address space of 256 MiB (RLIMIT_AS), many connections that have echoed";
+    let limit = ["prlimit", "--as=268435456"];
+    if !succeeds(limit[0], &[limit[1], "true"]) {
+        return skip(Kind::Fault, 13, WHAT, "prlimit is missing or not permitted");
+    }
+    let limits = rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let connections = u64::from(times(10_000, 1_000)).min(limits.saturating_sub(1_000));
+    let mut server = ServerProcess::spawn(&mut command_under(&limit, &[]));
+    under_load(13, WHAT, &mut server, |server| {
+        let mut sockets = Vec::new();
+        let mut refused = 0;
+        for _ in 0..connections {
+            match socket::open(server.address, "/echo") {
+                Ok(mut socket) => {
+                    socket.send(vec![1; 1_000].into()).unwrap();
+                    assert_eq!(socket.read().unwrap().len(), 1_000);
+                    sockets.push(socket);
+                }
+                Err(error) => {
+                    assert_ne!(error.kind(), ErrorKind::WouldBlock, "left hanging");
+                    refused += 1;
+                }
+            }
+        }
+        let resources = server.resources();
+        format!("{} open, {refused} refused, {resources}", sockets.len())
+    });
+}
