@@ -8,11 +8,12 @@ use std::task::Poll;
 
 use http::Response;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::service::{Acceptance, HttpService};
+use super::timer::Timer;
 use super::{Addresses, HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, Settings};
 use crate::handshake::{HandshakeError, Policy};
@@ -34,7 +35,8 @@ pub(crate) struct Site {
 }
 
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
-pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
+/// The `place` that it had is given back before the frame loop gives it another, or at its end.
+pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Sized) {
     let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
     let acceptance = Acceptance::default();
     let address = match site.addresses {
@@ -43,7 +45,7 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
     };
     let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), address);
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(Timer)
         .header_read_timeout(Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero()))
         .max_headers(site.http.max_headers)
         .max_header_size(site.http.max_head_size)
@@ -78,12 +80,16 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>) {
     let stream = parts.io.into_inner();
     match served {
         Ok(Some(accepted)) if !stream.is_blocked() => match stream.into_socket() {
-            Ok(socket) => site.frame_loop.adopt(
-                socket,
-                accepted.connection,
-                encode(&accepted.response),
-                parts.read_buf.into(),
-            ),
+            Ok(socket) => {
+                // Before the 101 goes: whoever has it is counted once.
+                drop(place);
+                site.frame_loop.adopt(
+                    socket,
+                    accepted.connection,
+                    encode(&accepted.response),
+                    parts.read_buf.into(),
+                );
+            }
             Err(error) => log::not_adopted(&error),
         },
         // It pipelined requests and took none of the responses, which hyper still holds.

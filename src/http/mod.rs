@@ -10,6 +10,7 @@ mod pages;
 mod router;
 mod service;
 mod stream;
+mod timer;
 
 pub(crate) use connection::{Site, serve_connection};
 pub(crate) use limited::Addresses;

@@ -73,10 +73,7 @@ impl Worker {
                     number,
                     handshakes: Rc::clone(&handshakes),
                 };
-                let task = tokio::task::spawn_local(async move {
-                    let _place = place;
-                    serve_connection(stream, site).await;
-                });
+                let task = tokio::task::spawn_local(serve_connection(stream, site, place));
                 handshakes.borrow_mut().add(number, task.abort_handle());
             }
         };
