@@ -176,7 +176,7 @@ fn row_3_clients_that_vanish_without_a_trace() {
         let took = began.elapsed();
         drop(victims);
         assert!(
-            took <= Duration::from_secs(2 * seconds + 2),
+            took <= Duration::from_secs(2 * seconds + 2 + 10),
             "noticed after {took:?}"
         );
         format!("noticed after {took:.1?}, ping interval and timeout {seconds} s")
