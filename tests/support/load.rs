@@ -184,14 +184,17 @@ fn send(socket: &mut WebSocket<TcpStream>, publisher: u32, sequence: u64, usual:
 /// Records the next data message; says whether there was one.
 pub(crate) fn receive(socket: &mut WebSocket<TcpStream>, log: &mut Log) -> Result<(), Error> {
     loop {
-        match socket.read()? {
-            Message::Text(text) => log.record(true, text.as_bytes()),
-            Message::Binary(octets) => log.record(false, &octets),
-            Message::Ping(_) => {
+        match socket.read() {
+            Ok(Message::Text(text)) => log.record(true, text.as_bytes()),
+            Ok(Message::Binary(octets)) => log.record(false, &octets),
+            Ok(Message::Ping(_)) => {
                 socket.flush()?;
                 continue;
             }
-            _ => continue,
+            Ok(_) => continue,
+            // After a freeze a wait that has a timeout is interrupted.
+            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
         }
         return Ok(());
     }
