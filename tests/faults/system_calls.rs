@@ -1,12 +1,13 @@
 //! Rows 11, 12 and 13: system calls that fail, and memory that ends.
 
 use std::io::ErrorKind;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::process::{ServerProcess, command_under, succeeds};
 use crate::report::{Kind, skip};
 use crate::socket::{self, PATIENCE};
-use crate::{tell, times, under_load};
+use crate::{lasting, tell, times, under_load};
 
 /// A server some of whose system calls fail as told; `None` if strace is missing or not permitted.
 fn injected(what: &str) -> Option<ServerProcess> {
@@ -104,7 +105,12 @@ fn row_12_sending_and_reading_are_interrupted() {
     let Some(mut server) = injected(calls) else {
         return skip(Kind::Fault, 12, WHAT, "strace is missing or not permitted");
     };
-    under_load(12, WHAT, &mut server, |_| "");
+    let duration = lasting(Duration::from_secs(60), Duration::from_millis(1_500));
+    under_load(12, WHAT, &mut server, |_| {
+        // So that many more calls are made than those that the counting leaves out.
+        thread::sleep(duration);
+        format!("{duration:?}")
+    });
 }
 
 /// Whoever's call fails is disconnected; nobody else loses anything.

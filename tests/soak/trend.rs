@@ -90,6 +90,15 @@ impl Trend {
             let (slope, error) = hourly(line);
             slope - 2.0 * error <= bound
         };
+        let quarters: Vec<_> = self
+            .samples
+            .chunks(self.samples.len().div_ceil(4))
+            .map(|quarter| quarter[quarter.len() / 2].1.resident.to_string())
+            .collect();
+        let measured = format!(
+            "{measured}; resident in mid-quarter: {} KiB",
+            quarters.join(", ")
+        );
         if span < Duration::from_secs(60) {
             let last = self.samples[self.samples.len() - 1].1;
             return (format!("too short for a slope; {last}"), true);
