@@ -1,8 +1,8 @@
 //! permessage-deflate: what a compressed message costs the server, to echo and to fan out, and what
 //! a connection keeps after one.
 //!
-//! `cargo bench --bench compression -- --seconds 3` compares frameloop with `ws` of Node and
-//! aiohttp, which `tests/interop/run` installs. Messages are 1 KiB of JSON, compressed both ways
+//! `cargo bench --bench compression -- --seconds 3` compares frameloop with sockudo-ws, yawc, and
+//! with `ws` of Node and aiohttp, which `tests/interop/run` installs. Messages are 1 KiB of JSON, compressed both ways
 //! without context takeover; all servers take turns. The figure is server CPU per message.
 #![allow(
     clippy::cast_precision_loss,
@@ -23,6 +23,7 @@ use clap::Parser;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde_json::{Value, json};
 
+use support::contestants;
 use support::options::{Options, is_test_run};
 use support::process::Process;
 use support::report::{Report, Table, WARM_UP_SECONDS};
@@ -33,7 +34,7 @@ const MEMBERS: usize = 1_000;
 const IDLE: usize = 5_000;
 const SIZE: usize = 1_024;
 
-/// Compression: echo, fan-out and memory against ws and aiohttp
+/// Compression: echo, fan-out and memory against other servers
 #[derive(Debug, Parser)]
 #[command(name = "compression")]
 struct CompressionOptions {
@@ -45,6 +46,8 @@ struct CompressionOptions {
 enum Peer {
     Frameloop,
     FrameloopWithTakeover,
+    SockudoWs,
+    Yawc,
     NodeWs,
     Aiohttp,
 }
@@ -54,6 +57,8 @@ impl Peer {
         match self {
             Peer::Frameloop => "frameloop",
             Peer::FrameloopWithTakeover => "frameloop --deflate-context-takeover",
+            Peer::SockudoWs => "sockudo-ws",
+            Peer::Yawc => "yawc",
             Peer::NodeWs => "ws (Node)",
             Peer::Aiohttp => "aiohttp",
         }
@@ -72,6 +77,7 @@ impl Peer {
                 }
                 command
             }
+            Peer::SockudoWs | Peer::Yawc => contestants::peer(self.name(), "deflate"),
             Peer::NodeWs => {
                 let mut command = Command::new("node");
                 command.arg(root.join("benches/peers/node_ws.mjs"));
@@ -101,9 +107,12 @@ fn main() -> io::Result<()> {
     let echoes = [
         Peer::Frameloop,
         Peer::FrameloopWithTakeover,
+        Peer::SockudoWs,
+        Peer::Yawc,
         Peer::NodeWs,
         Peer::Aiohttp,
     ];
+    contestants::build_peers()?;
     compare(
         "echo of 1 KiB of JSON, 50 connections",
         micros,

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::{Congestion, Settings};
 use crate::handshake::Policy;
 use crate::http::{Addresses, HttpSettings, Router};
+use crate::protocol::AssemblyBudget;
 
 mod accept;
 mod worker;
@@ -191,6 +192,7 @@ impl Server {
     /// # Errors
     /// When a worker cannot start, or its poller fails.
     pub async fn serve(self, router: Router) -> io::Result<()> {
+        let assembly_budget = AssemblyBudget::new(self.settings.max_unfinished_size);
         let shared = Arc::new(Shared {
             router: Arc::new(router),
             policy: Arc::new(self.policy),
@@ -203,6 +205,7 @@ impl Server {
             websockets: AtomicIsize::new(0),
             accepting: AtomicUsize::new(self.listeners.len()),
             congestion: Congestion::default(),
+            assembly_budget,
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
         });
@@ -273,6 +276,7 @@ struct Shared {
     /// How many listeners are still accepted on.
     accepting: AtomicUsize,
     congestion: Congestion,
+    assembly_budget: AssemblyBudget,
     draining: AtomicBool,
     shutdown: Shutdown,
 }

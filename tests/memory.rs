@@ -14,15 +14,17 @@ mod server;
 
 use std::alloc::System;
 use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use frameloop::engine::Settings;
 use frameloop::{Handler, Message, Peer, Router, WebSocket};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-use client::{Client, PATIENCE, frame, reply};
+use client::{Client, PATIENCE, close_frame, frame, reply, request};
 use report::{Kind, figure};
 use server::TestServer;
 
@@ -410,4 +412,114 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
     }
     let kept = heap().saturating_sub(before) >> 20;
     assert!(kept < 64, "{kept} MiB are kept for a server that is gone");
+}
+
+/// Whoever has gone has left nothing behind, however it came and went: what grows by an octet a
+/// connection is a leak, which no page of memory shows for hours.
+#[test]
+fn connections_leave_nothing_behind() {
+    const CONNECTIONS: usize = 3_000;
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(2));
+    let churn = || {
+        for number in 0..CONNECTIONS {
+            let path = ["/echo", "/broadcast/churn", "/ws/chat/churn/", "/ws/1"][number % 4];
+            let mut client = Client::connect(&server);
+            match number % 5 {
+                0 => client.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+                1 => client.send(
+                    request(path)
+                        .replace("Version: 13", "Version: 7")
+                        .as_bytes(),
+                ),
+                2 => client.send(b"GET"),
+                _ => {
+                    client.send(request(path).as_bytes());
+                    client.receive_head();
+                    client.send_text("{}");
+                }
+            }
+            // Those that were refused may find nobody any more.
+            let _ = match number % 3 {
+                0 => client.stream.write_all(&close_frame(1000, b"")),
+                1 => client.stream.shutdown(Shutdown::Write),
+                _ => Ok(()),
+            };
+        }
+        settle(&server);
+    };
+    churn();
+    // The least of several readings: the last to go may still be on their way.
+    let least = || {
+        (0..20)
+            .map(|_| {
+                settle(&server);
+                heap()
+            })
+            .min()
+            .unwrap()
+    };
+    let before = least();
+    churn();
+    let grown = least().saturating_sub(before);
+    figure(
+        Kind::Soak,
+        4,
+        "3,000 connections that came and went: heap they left",
+        "< 1 octet each",
+        format_args!("{grown} octets"),
+    );
+    assert!(grown < CONNECTIONS, "{grown} octets");
+}
+
+/// Fault 13: unfinished messages have a budget together. Who comes too late for it is told to come
+/// again; the others finish theirs, and what they give back is there for the next.
+#[test]
+fn unfinished_messages_keep_to_their_budget_together() {
+    const BUDGET: usize = 4 << 20;
+    let _alone = alone();
+    let server = TestServer::with(|server| {
+        server.with_workers(2).with_settings(Settings {
+            max_unfinished_size: BUDGET,
+            ..Settings::default()
+        })
+    });
+    settle(&server);
+    let before = heap();
+    let message = frame(0x82, &[7; 300_000]);
+    let (begun, rest) = message.split_at(message.len() - 1);
+    let mut holders = Vec::new();
+    let refused = loop {
+        assert!(holders.len() < 100, "nobody was refused");
+        let mut client = Client::open(&server, "/echo");
+        client.send(begun);
+        let mut next = [0];
+        client
+            .stream
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let is_refused = client.stream.peek(&mut next).is_ok();
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        if is_refused {
+            break client;
+        }
+        holders.push(client);
+    };
+    let held = heap().saturating_sub(before);
+    figure(
+        Kind::Fault,
+        13,
+        "clients that begin messages and stop: heap of all of them together",
+        "<= 4 MiB and what a connection is; 1013 to who comes too late",
+        format_args!("{} KiB, {} begun; 1013", held >> 10, holders.len()),
+    );
+    assert!(held <= BUDGET + (256 << 10), "{held} octets");
+    { refused }.closes_with(1013);
+    for client in &mut holders {
+        client.send(rest);
+        client.receives(&reply(0x82, &[7; 300_000]));
+    }
+    let mut next = Client::open(&server, "/echo");
+    next.send(&message);
+    next.receives(&reply(0x82, &[7; 300_000]));
 }

@@ -80,11 +80,7 @@ impl Contestant {
                     .args(&options.frameloop_args);
                 Ok(command)
             }
-            _ => {
-                let mut command = Command::new(peers_target().join("release/peers"));
-                command.args([self.name(), duty]);
-                Ok(command)
-            }
+            _ => Ok(peer(self.name(), duty)),
         }
     }
 }
@@ -109,6 +105,13 @@ pub(crate) fn build_peers() -> io::Result<()> {
     } else {
         Err(Error::other("the peers do not build"))
     }
+}
+
+/// A server of the peers' program.
+pub(crate) fn peer(name: &str, duty: &str) -> Command {
+    let mut command = Command::new(peers_target().join("release/peers"));
+    command.args([name, duty]);
+    command
 }
 
 pub(crate) fn peers_folder() -> PathBuf {

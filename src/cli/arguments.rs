@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "deflate")]
 use super::deflate::DeflateArguments;
+use super::memory;
 use super::values::{address, duration, size};
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
@@ -194,6 +195,11 @@ pub(super) struct LimitArguments {
           default_value = "64KiB")]
     high_water_mark: usize,
 
+    /// Most octets that all unfinished messages hold together; beyond them Close 1013 [default: a
+    /// quarter of the memory that there is]
+    #[arg(long, env = "FRAMELOOP_MAX_UNFINISHED_SIZE", value_name = "SIZE", value_parser = size)]
+    max_unfinished_size: Option<usize>,
+
     /// Octets to read on for the client's FIN after ours
     #[arg(long, env = "FRAMELOOP_LINGER_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
@@ -314,6 +320,7 @@ impl Serve {
             },
             high_water_mark: limits.high_water_mark,
             linger_size: limits.linger_size,
+            max_unfinished_size: limits.max_unfinished_size(),
             max_message_rate: Some(limits.max_message_rate).filter(|rate| *rate > 0),
         }
     }
@@ -361,6 +368,11 @@ impl Serve {
 }
 
 impl LimitArguments {
+    fn max_unfinished_size(&self) -> usize {
+        self.max_unfinished_size
+            .unwrap_or_else(|| memory::available() / 4)
+    }
+
     pub(super) fn max_connections_per_address(&self) -> Option<usize> {
         Some(self.max_connections_per_address).filter(|max| *max > 0)
     }
@@ -386,6 +398,7 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             (_, "token") => String::from("none"),
             (value, _) if !value.is_empty() => value,
             (_, "workers") => serve.workers().to_string(),
+            (_, "max-unfinished-size") => serve.limits.max_unfinished_size().to_string(),
             (_, "max-connections") => serve.max_connections(max_open_files).to_string(),
             _ => String::from("any"),
         };

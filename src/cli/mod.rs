@@ -4,6 +4,7 @@ mod arguments;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod logs;
+mod memory;
 mod serve;
 mod values;
 

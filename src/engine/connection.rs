@@ -269,6 +269,7 @@ impl<H: Handler> Connection<H> {
         let handled = panic::catch_unwind(AssertUnwindSafe(|| {
             so_far?;
             while let Some(message) = self.receiver.receive(&mut input, &mut context.pool)? {
+                socket.output.expect_more(!input.is_empty());
                 if !message.is_data() {
                     closed = dispatch_control(&mut self.handler, &mut socket, message);
                     continue;

@@ -17,10 +17,11 @@ use super::connection::{Context, Delivery, Drive, Encoded, Progress};
 use super::deadlines::{Clock, Tick};
 use super::disconnect::Disconnect;
 use super::mailbox::{Command, Congestion, Group, Letters, Mailbox};
+use super::output::Output;
 use super::slots::{Key, Slots};
 use super::socket::{Socket, Stream};
 use crate::log;
-use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
+use crate::protocol::{AssemblyBudget, AssemblyPool, CloseCode, CloseFrame};
 
 /// A worker's connections and the poller that watches their sockets.
 ///
@@ -63,9 +64,10 @@ impl FrameLoopHandle {
     pub(crate) fn new(
         settings: &Settings,
         congestion: Congestion,
+        budget: AssemblyBudget,
         count: Box<dyn Fn(isize)>,
     ) -> io::Result<FrameLoopHandle> {
-        FrameLoop::new(settings, congestion, count)
+        FrameLoop::new(settings, congestion, budget, count)
             .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
     }
 
@@ -153,6 +155,7 @@ impl FrameLoop {
     fn new(
         settings: &Settings,
         congestion: Congestion,
+        budget: AssemblyBudget,
         count: Box<dyn Fn(isize)>,
     ) -> io::Result<FrameLoop> {
         let poll = Poll::new()?;
@@ -166,8 +169,8 @@ impl FrameLoop {
             spare: Vec::new(),
             context: Context {
                 input: vec![0; Self::INPUT],
-                output: Vec::with_capacity(Self::INPUT),
-                pool: AssemblyPool::default(),
+                output: Vec::with_capacity(Output::CAPACITY),
+                pool: AssemblyPool::new(budget),
                 now: clock.now(),
                 deadlines,
                 slow_consumer: settings.slow_consumer,

@@ -48,13 +48,16 @@ pub struct Settings {
     /// Octets that are read on after our FIN, at most; to a client that was sending a message too
     /// big, that message's limit is added.
     pub linger_size: usize,
+    /// Octets that all unfinished messages of a server may hold together; whoever adds to them
+    /// beyond that is closed with 1013.
+    pub max_unfinished_size: usize,
     /// Messages and control frames a second that a client may send, and at once after a second of
     /// silence; beyond them it is closed with 1008. `None` is no limit.
     pub max_message_rate: Option<u32>,
 }
 
 impl Default for Settings {
-    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; no limit of rate.
+    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; 1 GiB; no limit of rate.
     fn default() -> Settings {
         Settings {
             limits: Limits::default(),
@@ -66,6 +69,7 @@ impl Default for Settings {
             slow_consumer: SlowConsumer::default(),
             high_water_mark: 64 << 10,
             linger_size: 1 << 20,
+            max_unfinished_size: 1 << 30,
             max_message_rate: None,
         }
     }

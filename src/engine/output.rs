@@ -15,6 +15,8 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
+    /// More messages of this event follow: what fits into the buffer may wait for them.
+    more_follows: bool,
     error: Option<io::Error>,
 }
 
@@ -23,6 +25,9 @@ impl<'a> Output<'a> {
     const LARGE: usize = 16 << 10;
     /// The buffer is written when it holds this much.
     const FULL: usize = 128 << 10;
+
+    /// What the buffer holds at most.
+    pub(super) const CAPACITY: usize = Self::FULL + Self::LARGE;
 
     /// `buffer` is empty, and will be so again after [`Output::finish`].
     pub(super) fn new(
@@ -34,8 +39,15 @@ impl<'a> Output<'a> {
             stream,
             buffer,
             backlog,
+            more_follows: false,
             error: None,
         }
+    }
+
+    /// Says whether more messages of this event follow.
+    #[inline]
+    pub(super) fn expect_more(&mut self, more_follows: bool) {
+        self.more_follows = more_follows;
     }
 
     /// Writes what has been gathered.
@@ -55,6 +67,12 @@ impl<'a> Output<'a> {
             self.write(&[]);
         }
         self.backlog
+    }
+
+    /// Whether a large payload is gathered with what follows it: one system call less is worth
+    /// the copy.
+    fn waits(&self, payload: &[u8]) -> bool {
+        self.more_follows && self.buffer.len() + payload.len() <= Self::FULL
     }
 
     /// Writes the buffer and then `payload`; the rest goes to the backlog.
@@ -92,7 +110,7 @@ impl protocol::Output for Output<'_> {
     #[inline]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
         header.append_to(self.buffer);
-        if payload.len() >= Self::LARGE {
+        if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);
         } else {
             self.buffer.extend_from_slice(payload);

@@ -1,5 +1,6 @@
 //! Where the payload of a message that straddles reads, or comes in fragments, is put together.
 
+use core::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,18 +13,28 @@ use super::utf8::{self, Utf8Validator};
 ///
 /// Invariant: `octets[..filled]` has arrived and is unmasked; `octets[filled..]` is initialised
 /// space. A buffer is zeroed once in its life and reused through [`AssemblyPool`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Assembly {
     octets: Vec<u8>,
     filled: usize,
     utf8: Utf8Validator,
-    /// What of the pool's bound the buffer stands for.
-    loan: Option<Loan>,
+    /// For the capacity of `octets`.
+    loan: Loan,
     /// Of a compressed message, once some of it has been inflated.
-    inflater: Option<Box<Inflater>>,
+    inflater: Option<(Box<Inflater>, Loan)>,
 }
 
 impl Assembly {
+    fn new(budget: &AssemblyBudget) -> Assembly {
+        Assembly {
+            octets: Vec::new(),
+            filled: 0,
+            utf8: Utf8Validator::default(),
+            loan: budget.loan(),
+            inflater: None,
+        }
+    }
+
     pub(super) fn payload(&self) -> &[u8] {
         self.octets.get(..self.filled).unwrap_or_default()
     }
@@ -34,11 +45,19 @@ impl Assembly {
 
     /// Copies a piece in, unmasked already. The message has `expected` octets still to come at
     /// most, this piece included.
-    pub(super) fn append(&mut self, piece: &[u8], expected: u64, pool: &mut AssemblyPool) {
+    ///
+    /// # Errors
+    /// [`ProtocolError::BudgetExceeded`]
+    pub(super) fn append(
+        &mut self,
+        piece: &[u8],
+        expected: u64,
+        pool: &mut AssemblyPool,
+    ) -> Result<(), ProtocolError> {
         if self.octets.capacity().saturating_sub(self.filled) < piece.len() {
             // Doubled, or many small pieces would each cost a copy of all before them.
             let expected = usize::try_from(expected).unwrap_or(usize::MAX);
-            self.reserve(piece.len().max(self.filled.min(expected)), pool);
+            self.reserve(piece.len().max(self.filled.min(expected)), pool)?;
         }
         let space = self.octets.get_mut(self.filled..).unwrap_or_default();
         let fits = space.len().min(piece.len());
@@ -48,28 +67,36 @@ impl Assembly {
         }
         self.octets.extend_from_slice(tail);
         self.filled = self.filled.saturating_add(piece.len());
+        Ok(())
     }
 
     /// Space to read the next octets into, at most `wanted` of them. The buffer at most doubles.
-    pub(super) fn space(&mut self, wanted: usize, pool: &mut AssemblyPool) -> &mut [u8] {
+    ///
+    /// # Errors
+    /// [`ProtocolError::BudgetExceeded`]
+    pub(super) fn space(
+        &mut self,
+        wanted: usize,
+        pool: &mut AssemblyPool,
+    ) -> Result<&mut [u8], ProtocolError> {
         if self.filled == self.octets.len() {
             let grown = wanted.min(self.filled.max(AssemblyPool::SMALL));
-            self.reserve(grown, pool);
+            self.reserve(grown, pool)?;
             let grown = self.filled.saturating_add(grown);
             if self.octets.len() < grown {
                 self.octets.resize(grown, 0);
             }
         }
         let end = self.filled.saturating_add(wanted).min(self.octets.len());
-        self.octets.get_mut(self.filled..end).unwrap_or_default()
+        Ok(self.octets.get_mut(self.filled..end).unwrap_or_default())
     }
 
     /// Makes room for `more` octets and no more. A message that has outgrown the small buffers goes
     /// on in a large one of the pool's.
-    fn reserve(&mut self, more: usize, pool: &mut AssemblyPool) {
+    fn reserve(&mut self, more: usize, pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let needed = self.filled.saturating_add(more);
         if needed <= self.octets.capacity() {
-            return;
+            return Ok(());
         }
         if needed > AssemblyPool::SMALL
             && self.octets.capacity() <= AssemblyPool::SMALL
@@ -82,11 +109,14 @@ impl Assembly {
             }
             octets.extend_from_slice(tail);
             self.octets = octets;
-            self.loan = Some(loan);
+            self.loan = loan;
         }
+        let growth = needed.saturating_sub(self.octets.capacity());
+        self.loan.extend(growth)?;
         let length = self.octets.len();
         // A `Vec` by itself would double what is doubled already.
         self.octets.reserve_exact(needed.saturating_sub(length));
+        Ok(())
     }
 
     /// The next `octets`, which were read into [`Assembly::space`].
@@ -112,18 +142,18 @@ impl Assembly {
     ) -> Result<(), ProtocolError> {
         /// At most so much is inflated before it is looked at.
         const STEP: usize = 16 << 10;
-        let mut inflater = match self.inflater.take() {
-            Some(inflater) => inflater,
+        let (mut inflater, loan) = match self.inflater.take() {
+            Some(begun) => begun,
             None => {
-                let mut inflater = pool.inflater.take().unwrap_or_default();
+                let (mut inflater, loan) = pool.take_inflater()?;
                 inflater.begin(history);
-                inflater
+                (inflater, loan)
             }
         };
         loop {
             // One more than may be there, to see that it is.
             let room = max.saturating_sub(self.filled).saturating_add(1);
-            let space = self.space(room, pool);
+            let space = self.space(room, pool)?;
             let room = space.len().min(STEP);
             let space = space.get_mut(..room).unwrap_or_default();
             let (inflated, is_valid) = inflater.inflate(&mut piece, space);
@@ -139,14 +169,14 @@ impl Assembly {
                 break;
             }
         }
-        self.inflater = Some(inflater);
+        self.inflater = Some((inflater, loan));
         Ok(())
     }
 
     /// A compressed message is all there.
     pub(super) fn end_inflation(&mut self) -> Result<(), ProtocolError> {
         match &mut self.inflater {
-            Some(inflater) => Ok(inflater.finish()?),
+            Some((inflater, _)) => Ok(inflater.finish()?),
             None => Ok(()), // of no octets
         }
     }
@@ -184,66 +214,127 @@ impl From<InvalidData> for ProtocolError {
     }
 }
 
+/// How much all unfinished messages of a server, and the buffers kept for the next ones, may hold
+/// together. Clones are the same budget.
+#[derive(Clone, Debug)]
+pub struct AssemblyBudget {
+    max_octets: usize,
+    octets: Arc<AtomicUsize>,
+}
+
+impl AssemblyBudget {
+    /// A budget of so many octets.
+    pub fn new(max_octets: usize) -> AssemblyBudget {
+        AssemblyBudget {
+            max_octets,
+            octets: Arc::default(),
+        }
+    }
+
+    fn loan(&self) -> Loan {
+        Loan {
+            octets: 0,
+            budget: self.clone(),
+        }
+    }
+}
+
+impl Default for AssemblyBudget {
+    /// No bound.
+    fn default() -> AssemblyBudget {
+        AssemblyBudget::new(usize::MAX)
+    }
+}
+
+/// A part of the budget that is in use, given back when dropped.
+#[derive(Debug)]
+struct Loan {
+    octets: usize,
+    budget: AssemblyBudget,
+}
+
+impl Loan {
+    /// Takes `more` octets.
+    fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
+        let AssemblyBudget { max_octets, octets } = &self.budget;
+        let before = octets.fetch_add(more, Ordering::Relaxed);
+        if before.saturating_add(more) > *max_octets {
+            octets.fetch_sub(more, Ordering::Relaxed);
+            return Err(ProtocolError::BudgetExceeded); // §10.4
+        }
+        self.octets = self.octets.saturating_add(more);
+        Ok(())
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let AssemblyBudget { octets, .. } = &self.budget;
+        octets.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
+
 /// Buffers of finished messages, kept for the next ones. One per worker.
 ///
 /// A large buffer is lent to a message when it has outgrown the small ones, not before: else one
-/// octet of an unfinished message could hold megabytes. What is lent counts as what is kept.
+/// octet of an unfinished message could hold megabytes.
 #[derive(Debug, Default)]
 #[expect(
     clippy::vec_box,
     reason = "receivers hold the box, so that an idle one holds a pointer and no more"
 )]
 pub struct AssemblyPool {
+    budget: AssemblyBudget,
     small: Vec<Box<Assembly>>,
-    large: Vec<Vec<u8>>,
+    large: Vec<(Vec<u8>, Loan)>,
+    /// Octets of both.
+    kept: usize,
     /// For the next compressed message; those that are under way at the same time have their own.
-    inflater: Option<Box<Inflater>>,
-    /// Octets of all buffers that are here, or lent and not back.
-    octets: Arc<AtomicUsize>,
-}
-
-/// A buffer's share of the pool's bound, given back when dropped.
-#[derive(Debug)]
-struct Loan {
-    octets: usize,
-    pool: Arc<AtomicUsize>,
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.pool.fetch_sub(self.octets, Ordering::Relaxed);
-    }
+    inflater: Option<(Box<Inflater>, Loan)>,
 }
 
 impl AssemblyPool {
-    /// Octets that a pool keeps and lends at most.
+    /// Octets that a pool keeps at most.
     const MAX_OCTETS: usize = 64 << 20;
     /// Octets of a small buffer at most.
     const SMALL: usize = 64 << 10;
 
+    /// An empty pool, whose buffers count towards a budget.
+    pub fn new(budget: AssemblyBudget) -> AssemblyPool {
+        AssemblyPool {
+            budget,
+            ..AssemblyPool::default()
+        }
+    }
+
     pub(super) fn take(&mut self) -> Box<Assembly> {
-        let mut assembly = self.small.pop().unwrap_or_default();
-        assembly.loan = Some(self.loan(assembly.octets.capacity()));
-        assembly
+        match self.small.pop() {
+            Some(assembly) => {
+                self.kept = self.kept.saturating_sub(assembly.octets.capacity());
+                assembly
+            }
+            None => Box::new(Assembly::new(&self.budget)),
+        }
     }
 
     pub(super) fn put(&mut self, mut assembly: Box<Assembly>) {
-        assembly.loan = None;
         assembly.filled = 0;
         assembly.utf8 = Utf8Validator::default();
         if let Some(inflater) = assembly.inflater.take() {
             self.inflater = Some(inflater);
         }
         let capacity = assembly.octets.capacity();
-        let kept = self.octets.fetch_add(capacity, Ordering::Relaxed);
-        if kept.saturating_add(capacity) > Self::MAX_OCTETS {
-            self.octets.fetch_sub(capacity, Ordering::Relaxed);
-        } else if capacity > Self::SMALL {
-            self.large.push(core::mem::take(&mut assembly.octets));
-            self.small.push(assembly);
-        } else {
-            self.small.push(assembly);
+        let kept = self.kept.saturating_add(capacity);
+        if kept > Self::MAX_OCTETS {
+            return;
         }
+        self.kept = kept;
+        if capacity > Self::SMALL {
+            let octets = mem::take(&mut assembly.octets);
+            let loan = mem::replace(&mut assembly.loan, self.budget.loan());
+            self.large.push((octets, loan));
+        }
+        self.small.push(assembly);
     }
 
     /// Gives one spare buffer back to the allocator: called now and then, so that a burst of
@@ -256,17 +347,18 @@ impl AssemblyPool {
     }
 
     fn take_large(&mut self) -> Option<(Vec<u8>, Loan)> {
-        let octets = self.large.pop()?;
-        let loan = self.loan(octets.capacity());
+        let (octets, loan) = self.large.pop()?;
+        self.kept = self.kept.saturating_sub(octets.capacity());
         Some((octets, loan))
     }
 
-    /// Of what is counted already.
-    fn loan(&self, octets: usize) -> Loan {
-        Loan {
-            octets,
-            pool: Arc::clone(&self.octets),
+    fn take_inflater(&mut self) -> Result<(Box<Inflater>, Loan), ProtocolError> {
+        if let Some(inflater) = self.inflater.take() {
+            return Ok(inflater);
         }
+        let mut loan = self.budget.loan();
+        loan.extend(Inflater::OCTETS)?;
+        Ok((Box::default(), loan))
     }
 }
 
@@ -280,13 +372,9 @@ mod tests {
         let mut assembly = pool.take();
         while assembly.len() < length {
             let piece = vec![7; length.saturating_sub(assembly.len()).min(100_000)];
-            assembly.append(&piece, u64::MAX, pool);
+            assembly.append(&piece, u64::MAX, pool).unwrap();
         }
         assembly
-    }
-
-    fn counted(pool: &AssemblyPool) -> usize {
-        pool.octets.load(Ordering::Relaxed)
     }
 
     #[test]
@@ -302,23 +390,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lent_counts_until_it_is_gone() {
+    fn a_pool_keeps_so_much_and_no_more() {
         let mut pool = AssemblyPool::default();
-        let messages: Vec<_> = (0..3).map(|_| message(16 * MIB, &mut pool)).collect();
+        let messages: Vec<_> = (0..10).map(|_| message(16 * MIB, &mut pool)).collect();
         messages.into_iter().for_each(|message| pool.put(message));
-        let kept = counted(&pool);
         assert!(
-            (48 * MIB..=AssemblyPool::MAX_OCTETS).contains(&kept),
-            "{kept}"
+            (32 * MIB..=AssemblyPool::MAX_OCTETS).contains(&pool.kept),
+            "{}",
+            pool.kept
         );
-        let lent: Vec<_> = (0..3).map(|_| message(100_000, &mut pool)).collect();
-        assert_eq!(counted(&pool), kept);
-        // Nothing is left to keep what these grew to.
-        let more: Vec<_> = (0..3).map(|_| message(16 * MIB, &mut pool)).collect();
-        more.into_iter().for_each(|message| pool.put(message));
-        assert!(counted(&pool) <= AssemblyPool::MAX_OCTETS);
-        drop(lent);
-        assert!(counted(&pool) < 20 * MIB, "{}", counted(&pool));
+        while pool.kept > 0 {
+            pool.shrink();
+        }
+        assert_eq!(pool.budget.octets.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn all_pools_together_keep_to_the_budget() {
+        let budget = AssemblyBudget::new(5 * MIB);
+        let mut pools = [(); 2].map(|()| AssemblyPool::new(budget.clone()));
+        let first = message(MIB, &mut pools[0]);
+        let mut second = message(MIB, &mut pools[1]);
+        let more = vec![7; 3 * MIB];
+        let refused = second.append(&more, u64::MAX, &mut pools[1]);
+        assert_eq!(refused, Err(ProtocolError::BudgetExceeded));
+        drop(first);
+        assert_eq!(second.append(&more, 0, &mut pools[1]), Ok(()));
+        drop(second);
+        assert_eq!(budget.octets.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -328,7 +427,9 @@ mod tests {
             let mut assembly = pool.take();
             let mut length = 0;
             while length < 300_000 {
-                assembly.append(&vec![7; piece], u64::MAX, &mut pool);
+                assembly
+                    .append(&vec![7; piece], u64::MAX, &mut pool)
+                    .unwrap();
                 length += piece;
                 let capacity = assembly.octets.capacity();
                 assert!(capacity <= length * 2 + 16, "{capacity} for {length}");

@@ -21,6 +21,7 @@ use super::CloseCode;
 /// | `InvalidCompressedData` | 1007 | RFC 7692 §7.2.2 |
 /// | `FrameTooBig`, `MessageTooBig` | 1009 | §7.4.1 |
 /// | `EmptyFragments` | 1008 | §10.4 |
+/// | `BudgetExceeded` | 1013 | §10.4 |
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ProtocolError {
     /// RSV1, RSV2 or RSV3 is set and no extension gives it a meaning.
@@ -60,11 +61,14 @@ pub enum ProtocolError {
     /// More empty fragments in a row than
     /// [`Limits::MAX_EMPTY_FRAGMENTS`](super::Limits::MAX_EMPTY_FRAGMENTS).
     EmptyFragments,
+    /// No fault of the peer's: unfinished messages hold all that they may together
+    /// ([`AssemblyBudget`](super::AssemblyBudget)).
+    BudgetExceeded,
 }
 
 impl ProtocolError {
     /// All variants, for tests and tables.
-    pub const ALL: [ProtocolError; 18] = [
+    pub const ALL: [ProtocolError; 19] = [
         ProtocolError::ReservedBit,
         ProtocolError::ReservedOpCode,
         ProtocolError::NonMinimalLength,
@@ -83,6 +87,7 @@ impl ProtocolError {
         ProtocolError::FrameTooBig,
         ProtocolError::MessageTooBig,
         ProtocolError::EmptyFragments,
+        ProtocolError::BudgetExceeded,
     ];
 
     /// The status code of the Close frame that answers this error.
@@ -105,6 +110,7 @@ impl ProtocolError {
             | ProtocolError::InvalidCompressedData => CloseCode::Invalid,
             ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
             ProtocolError::EmptyFragments => CloseCode::Policy,
+            ProtocolError::BudgetExceeded => CloseCode::Again,
         }
     }
 
@@ -129,6 +135,7 @@ impl ProtocolError {
             ProtocolError::FrameTooBig => "frame too big",
             ProtocolError::MessageTooBig => "message too big",
             ProtocolError::EmptyFragments => "too many empty fragments",
+            ProtocolError::BudgetExceeded => "no memory for unfinished messages",
         }
     }
 }
@@ -149,7 +156,10 @@ mod tests {
     fn every_error_is_answered_with_a_code_that_may_travel_and_a_reason_that_fits() {
         for error in ProtocolError::ALL {
             let code = u16::from(error.close_code());
-            assert!(matches!(code, 1002 | 1007 | 1008 | 1009), "{error:?}");
+            assert!(
+                matches!(code, 1002 | 1007 | 1008 | 1009 | 1013),
+                "{error:?}"
+            );
             assert!(error.reason().len() <= 123, "{error:?}");
         }
     }

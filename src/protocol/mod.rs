@@ -24,7 +24,7 @@ pub mod utf8;
 
 mod assembly;
 
-pub use assembly::AssemblyPool;
+pub use assembly::{AssemblyBudget, AssemblyPool};
 pub use close::{CloseCode, CloseFrame};
 pub use deflate::{Deflate, DeflateParameters, Deflater};
 pub use error::ProtocolError;

@@ -135,7 +135,7 @@ impl Receiver {
     /// payload under way. Octets read into it are to be told with [`Receiver::advance`].
     #[inline]
     pub fn payload_space(&mut self, pool: &mut AssemblyPool) -> Option<&mut [u8]> {
-        const WORTH_IT: u64 = 16 << 10;
+        const WORTH_IT: u64 = 64 << 10;
         match self.reading {
             Reading::Payload { header, remaining }
                 if remaining >= WORTH_IT
@@ -143,7 +143,9 @@ impl Receiver {
                     && !self.is_compressed() =>
             {
                 let assembly = self.assembly.get_or_insert_with(|| pool.take());
-                Some(assembly.space(usize::try_from(remaining).unwrap_or(usize::MAX), pool))
+                let wanted = usize::try_from(remaining).unwrap_or(usize::MAX);
+                // Without space for it the input comes through `receive`, which says so.
+                assembly.space(wanted, pool).ok()
             }
             _ => None,
         }
@@ -358,8 +360,8 @@ impl Receiver {
         };
         if header.opcode.is_control() {
             let control = self.control.get_or_insert_with(|| pool.take());
-            control.append(piece, remaining, pool);
-            return Ok(());
+            let kept = control.append(piece, remaining, pool);
+            return kept.map_err(|error| self.fail(error));
         }
         if self.is_compressed() {
             return self.inflate(piece, pool);
@@ -370,8 +372,8 @@ impl Receiver {
             return Err(self.fail(error));
         }
         let expected = if header.fin { remaining } else { u64::MAX };
-        assembly.append(piece, expected, pool);
-        Ok(())
+        let kept = assembly.append(piece, expected, pool);
+        kept.map_err(|error| self.fail(error))
     }
 
     /// Keeps what a piece of a compressed message inflates to.

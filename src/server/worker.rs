@@ -52,7 +52,8 @@ impl Worker {
             mut inbox,
             acceptor,
         } = self;
-        let frame_loop = FrameLoopHandle::new(&shared.settings, shared.congestion.clone(), {
+        let (congestion, budget) = (shared.congestion.clone(), shared.assembly_budget.clone());
+        let frame_loop = FrameLoopHandle::new(&shared.settings, congestion, budget, {
             let shared = Arc::clone(&shared);
             Box::new(move |difference| {
                 shared.loads[index].fetch_add(difference, Ordering::Relaxed);

@@ -8,6 +8,7 @@ mod fastwebsockets;
 mod hyper;
 mod sockudo_ws;
 mod tokio_tungstenite;
+mod yawc;
 
 use std::{env, error::Error, future::Future, process::ExitCode};
 
@@ -27,11 +28,13 @@ async fn main() -> ExitCode {
         }
         ["fastwebsockets", "echo"] => serve(fastwebsockets::echo).await,
         ["sockudo-ws", "echo"] => serve(sockudo_ws::echo).await,
+        ["sockudo-ws", "deflate"] => serve(sockudo_ws::echo_compressed).await,
+        ["yawc", "deflate"] => serve(yawc::echo_compressed).await,
         ["hyper", "close"] => serve(hyper::answer_and_close).await,
         _ => {
             eprintln!(
                 "usage: peers tokio-tungstenite echo|fanout, fastwebsockets echo, \
-                 sockudo-ws echo, hyper close"
+                 sockudo-ws echo|deflate, yawc deflate, hyper close"
             );
             return ExitCode::from(2);
         }

@@ -1,11 +1,11 @@
 //! sockudo-ws: the echo loop and the handshake of its `examples/simple_echo.rs`.
 
 use ::sockudo_ws::{
-    Config, Error, Message, WebSocketStream,
+    CompressedWebSocketStream, Config, DeflateConfig, Error, Message, WebSocketStream,
     handshake::{build_response, generate_accept_key, parse_request},
 };
 use bytes::BytesMut;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -14,8 +14,34 @@ use tokio::{
 use crate::Outcome;
 
 pub(crate) async fn echo(mut stream: TcpStream) -> Outcome {
-    accept(&mut stream).await?;
-    let mut socket = WebSocketStream::server(stream, Config::default());
+    accept(&mut stream, None).await?;
+    echo_messages(WebSocketStream::server(stream, Config::default())).await
+}
+
+/// With permessage-deflate at its fastest level, and no context kept.
+pub(crate) async fn echo_compressed(mut stream: TcpStream) -> Outcome {
+    let policy = DeflateConfig {
+        server_no_context_takeover: true,
+        client_no_context_takeover: true,
+        compression_level: 1,
+        ..DeflateConfig::default()
+    };
+    accept(
+        &mut stream,
+        Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
+    )
+    .await?;
+    echo_messages(CompressedWebSocketStream::server(
+        stream,
+        Config::default(),
+        policy,
+    ))
+    .await
+}
+
+async fn echo_messages(
+    mut socket: impl Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
+) -> Outcome {
     while let Some(message) = socket.next().await {
         match message? {
             message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message).await?,
@@ -26,14 +52,14 @@ pub(crate) async fn echo(mut stream: TcpStream) -> Outcome {
     Ok(())
 }
 
-async fn accept(stream: &mut TcpStream) -> Outcome {
+async fn accept(stream: &mut TcpStream, extensions: Option<&str>) -> Outcome {
     let mut head = BytesMut::with_capacity(4_096);
     loop {
         if stream.read_buf(&mut head).await? == 0 {
             return Err(Error::ConnectionClosed.into());
         }
         if let Some((request, _)) = parse_request(&head)? {
-            let response = build_response(&generate_accept_key(request.key), None, None);
+            let response = build_response(&generate_accept_key(request.key), None, extensions);
             return Ok(stream.write_all(&response).await?);
         }
     }

@@ -31,6 +31,9 @@ impl Default for Inflater {
 }
 
 impl Inflater {
+    /// Octets that one holds.
+    pub(in crate::protocol) const OCTETS: usize = 48 << 10;
+
     /// Begins a message. `history` is the end of the text before it, if it may refer to that.
     pub(in crate::protocol) fn begin(&mut self, history: &[u8]) {
         self.stream.reset(false);

@@ -7,6 +7,8 @@ use super::{Context, InvalidData};
 pub(in crate::protocol) struct Inflater;
 
 impl Inflater {
+    pub(in crate::protocol) const OCTETS: usize = 0;
+
     pub(in crate::protocol) fn begin(&mut self, _: &[u8]) {}
 
     pub(in crate::protocol) fn inflate(
