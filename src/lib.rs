@@ -16,7 +16,10 @@
 //!
 //! impl Handler for Chat {
 //!     fn open(&mut self, socket: &mut WebSocket<'_>) {
-//!         self.membership = Some(self.rooms.join(&self.room, &socket.peer()));
+//!         match self.rooms.join(&self.room, &socket.peer()) {
+//!             Ok(membership) => self.membership = Some(membership),
+//!             Err(error) => socket.close(CloseCode::Policy, error.reason()),
+//!         }
 //!     }
 //!
 //!     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -93,7 +96,7 @@ pub mod server;
 pub use engine::{Disconnect, Handler, Peer, Settings, WebSocket};
 pub use http::{Endpoint, Router};
 pub use protocol::{CloseCode, CloseFrame, Deflate, Message};
-pub use rooms::{Membership, Rooms};
+pub use rooms::{JoinError, Membership, Rooms};
 pub use server::Server;
 
 /// The README's example compiles, too.

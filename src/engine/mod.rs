@@ -27,6 +27,7 @@ pub(crate) use frame_loop::FrameLoopHandle;
 pub use handler::{Handler, WebSocket};
 pub(crate) use mailbox::{Congestion, Group, GroupPlace, Publication};
 pub use peer::Peer;
+pub(crate) use peer::PeerId;
 pub use socket::Socket;
 
 use crate::protocol::{Deflate, Limits};

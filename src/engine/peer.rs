@@ -19,6 +19,14 @@ pub struct Peer {
     compresses: bool,
 }
 
+/// Which connection a handle is of, among all that are open.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct PeerId {
+    /// Where its worker's mailbox is. An address is not used again while a handle holds it.
+    mailbox: usize,
+    key: Key,
+}
+
 impl Peer {
     /// `compresses`: the connection takes any message that was compressed without context.
     pub(super) fn new(mailbox: Arc<Mailbox>, key: Key, compresses: bool) -> Peer {
@@ -44,6 +52,14 @@ impl Peer {
     /// Begins the closing handshake.
     pub fn close(&self, frame: CloseFrame<'_>) {
         self.mailbox.close(self.key, Some(frame));
+    }
+
+    /// Its own as long as a handle or a [`Group`](super::Group) of its worker is held.
+    pub(crate) fn id(&self) -> PeerId {
+        PeerId {
+            mailbox: Arc::as_ptr(&self.mailbox).addr(),
+            key: self.key,
+        }
     }
 
     pub(super) fn mailbox(&self) -> &Arc<Mailbox> {

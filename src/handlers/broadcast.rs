@@ -1,7 +1,7 @@
 //! Every data message to every member of the topic, its sender included.
 
 use crate::engine::{Handler, WebSocket};
-use crate::protocol::Message;
+use crate::protocol::{CloseCode, Message};
 use crate::rooms::{Membership, Rooms};
 
 /// A member of a topic.
@@ -23,7 +23,10 @@ impl Broadcast {
 
 impl Handler for Broadcast {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        self.membership = Some(self.rooms.join(&self.topic, &socket.peer()));
+        match self.rooms.join(&self.topic, &socket.peer()) {
+            Ok(membership) => self.membership = Some(membership),
+            Err(error) => socket.close(CloseCode::Policy, error.reason()),
+        }
     }
 
     fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {

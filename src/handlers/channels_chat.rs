@@ -33,7 +33,10 @@ impl ChatConsumer {
 
 impl Handler for ChatConsumer {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        self.membership = Some(self.rooms.join(&self.room_name, &socket.peer()));
+        match self.rooms.join(&self.room_name, &socket.peer()) {
+            Ok(membership) => self.membership = Some(membership),
+            Err(error) => socket.close(CloseCode::Policy, error.reason()),
+        }
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {

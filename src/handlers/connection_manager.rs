@@ -3,7 +3,7 @@
 
 use crate::engine::{Disconnect, Handler, Peer, WebSocket};
 use crate::handshake::HandshakeError;
-use crate::protocol::Message;
+use crate::protocol::{CloseCode, Message};
 use crate::rooms::{Membership, Rooms};
 
 /// The one room of the tutorial.
@@ -37,8 +37,10 @@ impl Client {
 impl Handler for Client {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         let peer = socket.peer();
-        let membership = self.rooms.join(EVERYBODY, &peer);
-        self.joined = Some((peer, membership));
+        match self.rooms.join(EVERYBODY, &peer) {
+            Ok(membership) => self.joined = Some((peer, membership)),
+            Err(error) => socket.close(CloseCode::Policy, error.reason()),
+        }
     }
 
     fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {

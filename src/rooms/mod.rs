@@ -5,6 +5,9 @@
 //! - A member sees a run without a gap, from its join to its leave or its close.
 //! - A publisher never waits for a member. A member that takes too little is closed with 1008
 //!   `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)).
+//! - A connection is in [`Rooms::MAX_MEMBERSHIPS`] rooms at most, and a room's name has
+//!   [`Rooms::MAX_NAME`] octets at most, so that clients who choose their rooms cannot fill the
+//!   memory with them.
 //!
 //! ```
 //! use frameloop::{Message, Rooms};
@@ -15,16 +18,25 @@
 //! ```
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::{Group, GroupPlace, Peer, Publication};
+use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication};
 use crate::protocol::Message;
 
 /// A set of rooms, which exist as long as they have members. Clones are the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Rooms {
-    rooms: Arc<Mutex<HashMap<Arc<str>, Arc<Room>>>>,
+    register: Arc<Mutex<Register>>,
+}
+
+#[derive(Debug, Default)]
+struct Register {
+    rooms: HashMap<Arc<str>, Arc<Room>>,
+    /// How many memberships each connection has that has any.
+    memberships: HashMap<PeerId, usize>,
 }
 
 #[derive(Debug)]
@@ -34,11 +46,56 @@ struct Room {
     groups: Mutex<Vec<Arc<Group>>>,
 }
 
+/// Why a connection cannot join a room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum JoinError {
+    /// The name has more than [`Rooms::MAX_NAME`] octets.
+    NameTooLong,
+    /// The connection has [`Rooms::MAX_MEMBERSHIPS`] already.
+    TooManyRooms,
+}
+
+impl JoinError {
+    /// What to say in a Close frame.
+    pub fn reason(self) -> &'static str {
+        match self {
+            JoinError::NameTooLong => "room name too long",
+            JoinError::TooManyRooms => "too many rooms",
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.reason())
+    }
+}
+
+impl Error for JoinError {}
+
 impl Rooms {
+    /// Most memberships that one connection has at a time in one set of rooms.
+    pub const MAX_MEMBERSHIPS: usize = 128;
+
+    /// Most octets of a room's name.
+    pub const MAX_NAME: usize = 255;
+
     /// Makes a connection a member of a room, until what is returned is dropped. A connection
     /// that joins twice receives twice.
-    pub fn join(&self, name: &str, peer: &Peer) -> Membership {
-        let mut rooms = lock(&self.rooms);
+    ///
+    /// # Errors
+    /// When the name is too long or the connection is in too many rooms: nothing has changed then.
+    pub fn join(&self, name: &str, peer: &Peer) -> Result<Membership, JoinError> {
+        if name.len() > Self::MAX_NAME {
+            return Err(JoinError::NameTooLong);
+        }
+        let mut register = lock(&self.register);
+        let Register { rooms, memberships } = &mut *register;
+        let count = memberships.entry(peer.id()).or_default();
+        if *count >= Self::MAX_MEMBERSHIPS {
+            return Err(JoinError::TooManyRooms);
+        }
+        *count += 1;
         let room = match rooms.get(name) {
             Some(room) => Arc::clone(room),
             None => {
@@ -62,18 +119,19 @@ impl Rooms {
         };
         let place = group.join(peer);
         drop(groups);
-        Membership {
+        Ok(Membership {
             rooms: self.clone(),
             room,
             group,
             place,
-        }
+            member: peer.id(),
+        })
     }
 
     /// Sends a data message to every member of a room; control frames are not for rooms and are
     /// left out.
     pub fn publish(&self, name: &str, message: Message<'_>) {
-        let room = lock(&self.rooms).get(name).map(Arc::clone);
+        let room = self.room(name);
         if let Some(room) = room {
             room.publish(message);
         }
@@ -81,10 +139,14 @@ impl Rooms {
 
     /// How many members a room has.
     pub fn members(&self, name: &str) -> usize {
-        let room = lock(&self.rooms).get(name).map(Arc::clone);
+        let room = self.room(name);
         room.map_or(0, |room| {
             lock(&room.groups).iter().map(|group| group.len()).sum()
         })
+    }
+
+    fn room(&self, name: &str) -> Option<Arc<Room>> {
+        lock(&self.register).rooms.get(name).map(Arc::clone)
     }
 }
 
@@ -106,6 +168,7 @@ pub struct Membership {
     room: Arc<Room>,
     group: Arc<Group>,
     place: GroupPlace,
+    member: PeerId,
 }
 
 impl Membership {
@@ -117,12 +180,18 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let mut rooms = lock(&self.rooms.rooms);
+        let mut register = lock(&self.rooms.register);
+        if let Entry::Occupied(mut count) = register.memberships.entry(self.member) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         let mut groups = lock(&self.room.groups);
         if self.group.leave(self.place) {
             groups.retain(|group| !Arc::ptr_eq(group, &self.group));
             if groups.is_empty() {
-                rooms.remove(&self.room.name);
+                register.rooms.remove(&self.room.name);
             }
         }
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use frameloop::engine::Deadlines;
 use frameloop::handshake::{HandshakeError, Subprotocols};
 use frameloop::{
-    CloseCode, CloseFrame, Disconnect, Endpoint, Handler, Message, Peer, Router, Settings,
-    WebSocket,
+    CloseCode, CloseFrame, Disconnect, Endpoint, Handler, Membership, Message, Peer, Rooms, Router,
+    Settings, WebSocket,
 };
 
 use crate::client::{Client, PATIENCE, close_frame, frame, request};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 /// Tells a test what its handler is called with.
@@ -471,4 +472,60 @@ fn a_panic_while_a_handler_is_made_gives_its_place_back() {
         let _ = client.stream.peek(&mut [0]);
     }
     Client::open(&server, "/");
+}
+
+/// Attack 55: clients who choose their rooms, where the handler lets them.
+#[test]
+fn attack_55_a_connection_is_in_so_many_rooms_and_no_more() {
+    struct Joins(Rooms, Vec<Membership>);
+    impl Handler for Joins {
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            match message {
+                Message::Text("leave") => drop(self.1.pop()),
+                Message::Text(name) => match self.0.join(name, &socket.peer()) {
+                    Ok(membership) => self.1.push(membership),
+                    Err(error) => {
+                        socket.send(Message::Text(error.reason()));
+                    }
+                },
+                _ => {}
+            }
+        }
+    }
+    let rooms = Rooms::default();
+    let router = Router::new().websocket("/", {
+        let rooms = rooms.clone();
+        move |_| Joins(rooms.clone(), Vec::new())
+    });
+    let server = TestServer::serving(router, |server| server);
+    let mut client = Client::open(&server, "/");
+    client.send_text(&"n".repeat(256));
+    client.receives_text("room name too long");
+    client.send_text(&"n".repeat(255));
+    for number in 1..Rooms::MAX_MEMBERSHIPS {
+        client.send_text(&format!("{number}"));
+    }
+    client.send_text("one too many");
+    client.receives_text("too many rooms");
+    assert_eq!(rooms.members(&"n".repeat(255)), 1);
+    assert_eq!(rooms.members("127"), 1);
+    assert_eq!(rooms.members("one too many"), 0);
+    client.send_text("leave");
+    client.send_text("instead");
+    client.send_text("one too many");
+    client.receives_text("too many rooms");
+    assert_eq!((rooms.members("127"), rooms.members("instead")), (0, 1));
+    // Another connection has a count of its own.
+    let mut other = Client::open(&server, "/");
+    other.send_text("instead");
+    other.send_text(&"n".repeat(256));
+    other.receives_text("room name too long");
+    assert_eq!(rooms.members("instead"), 2);
+    figure(
+        Kind::Attack,
+        55,
+        "a client joins rooms that it names: most rooms; longest name",
+        "128; 255 octets",
+        format_args!("{}; 255 octets", Rooms::MAX_MEMBERSHIPS),
+    );
 }
