@@ -1,12 +1,13 @@
 //! Rows 11, 12 and 13: system calls that fail, and memory that ends.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::process::{ServerProcess, command_under, succeeds};
-use crate::report::{Kind, skip};
-use crate::socket::{self, PATIENCE};
+use crate::report::{Kind, figure, skip};
+use crate::socket::{self, PATIENCE, frame};
 use crate::{lasting, tell, times, under_load};
 
 /// A server some of whose system calls fail as told; `None` if strace is missing or not permitted.
@@ -184,4 +185,56 @@ fn row_13_a_ceiling_of_memory() {
         let resources = server.resources();
         format!("{} open, {refused} refused, {resources}", sockets.len())
     });
+}
+
+/// Together they would hold more than the ceiling. Whoever adds to the unfinished messages then is
+/// refused, whoever it is; those whose messages come whole notice nothing.
+#[test]
+fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
+    const WHAT: &str = "address space of 256 MiB (RLIMIT_AS), 60 kB of an unfinished message each";
+    const CLIENTS: usize = 6_000;
+    let limit = ["prlimit", "--as=268435456"];
+    if !succeeds(limit[0], &[limit[1], "true"]) {
+        return skip(Kind::Fault, 13, WHAT, "prlimit is missing or not permitted");
+    }
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let mut server = ServerProcess::spawn(&mut command_under(&limit, &[]));
+    let mut bystander = socket::open(server.address, "/echo").unwrap();
+    let mut echo = |size: usize| {
+        bystander.send(vec![1; size].into()).unwrap();
+        assert_eq!(bystander.read().unwrap().len(), size);
+    };
+    echo(1_000);
+    let before = server.settled();
+    let begun = &frame(0x82, &[6; 100_000])[..60_000];
+    let mut holders = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut socket = socket::open(server.address, "/echo").unwrap();
+        // Whoever is refused may be so before it has said everything.
+        let _ = socket.get_mut().write_all(begun);
+        echo(100);
+        holders.push(socket);
+    }
+    server.lives();
+    let during = server.resources();
+    let is_refused = |stream: &TcpStream| {
+        let mut answer = [0; 4];
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut answer).is_ok() && answer[2..] == 1013_u16.to_be_bytes()
+    };
+    let refused = holders
+        .iter()
+        .filter(|socket| is_refused(socket.get_ref()))
+        .count();
+    assert!(refused > 0, "{during}");
+    drop(holders);
+    server.returns_to(before);
+    echo(1_000_000);
+    figure(
+        Kind::Fault,
+        13,
+        WHAT,
+        "alive; 1013 to who adds too much; whole messages echoed",
+        format_args!("{refused} of {CLIENTS} clients refused with 1013; {during}"),
+    );
 }
