@@ -81,10 +81,11 @@ impl Served {
 
     /// Waits for the end: the exit code and what was logged.
     fn ended(mut self) -> (Option<i32>, String) {
-        let status = self.child.wait().unwrap();
+        // A process that logs more than a pipe holds does not end before it is read.
         let mut log = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
         stderr.read_to_string(&mut log).unwrap();
+        let status = self.child.wait().unwrap();
         (status.code(), log)
     }
 }
