@@ -27,8 +27,8 @@ use super::socket::Stream;
 use super::{Settings, SlowConsumer};
 use crate::log;
 use crate::protocol::{
-    AssemblyPool, CloseCode, CloseFrame, DeflateParameters, Message, ProtocolError, Receiver, Role,
-    Sender,
+    AssemblyBudget, AssemblyPool, CloseCode, CloseFrame, DeflateParameters, Message, ProtocolError,
+    Receiver, Role, Sender,
 };
 
 /// What a worker's connections share while one of them is driven.
@@ -44,6 +44,31 @@ pub(crate) struct Context {
     pub(super) high_water_mark: usize,
     pub(super) linger_size: usize,
     pub(super) mailbox: Arc<Mailbox>,
+}
+
+impl Context {
+    /// Octets of the buffer that every read goes into.
+    const INPUT: usize = 128 << 10;
+
+    /// At the beginning of time.
+    pub(super) fn new(
+        settings: &Settings,
+        deadlines: DeadlineTicks,
+        budget: AssemblyBudget,
+        mailbox: Mailbox,
+    ) -> Context {
+        Context {
+            input: vec![0; Self::INPUT],
+            output: Vec::with_capacity(Output::CAPACITY),
+            pool: AssemblyPool::new(budget),
+            now: 0,
+            deadlines,
+            slow_consumer: settings.slow_consumer,
+            high_water_mark: settings.high_water_mark,
+            linger_size: settings.linger_size,
+            mailbox: Arc::new(mailbox),
+        }
+    }
 }
 
 /// What the frame loop sees of a connection, whatever its handler. One call for each event.

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,15 +12,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 
 use super::Settings;
-use super::connection::{Context, Delivery, Drive, Encoded, Progress};
-use super::deadlines::{Clock, Tick};
-use super::disconnect::Disconnect;
-use super::mailbox::{Command, Congestion, Group, Letters, Mailbox};
-use super::output::Output;
-use super::slots::{Key, Slots};
-use super::socket::{Socket, Stream};
+use super::connection::{Context, Drive};
+use super::connections::{Connections, Readiness};
+use super::deadlines::Clock;
+use super::mailbox::{Congestion, Mailbox};
+use super::slots::Key;
+use super::socket::Socket;
 use crate::log;
-use crate::protocol::{AssemblyBudget, AssemblyPool, CloseCode, CloseFrame};
+use crate::protocol::AssemblyBudget;
 
 /// A worker's connections and the poller that watches their sockets.
 ///
@@ -30,29 +28,8 @@ use crate::protocol::{AssemblyBudget, AssemblyPool, CloseCode, CloseFrame};
 pub(crate) struct FrameLoop {
     poll: Poll,
     events: Events,
-    entries: Slots<Entry>,
-    /// Connections that may have more to read than they were given a turn for.
-    ready: Vec<Key>,
-    /// Emptied, the buffer that `ready` had in the turn before.
-    spare: Vec<Key>,
+    connections: Connections<Socket>,
     clock: Clock,
-    context: Context,
-    /// The mailbox's buffers while they are being worked through.
-    letters: Letters,
-    count: Box<dyn Fn(isize)>,
-}
-
-struct Entry {
-    socket: Socket,
-    connection: Box<dyn Drive>,
-    /// When the socket last had something for us.
-    heard: Tick,
-    /// When the deadlines are to be looked at next.
-    due: Tick,
-    /// The peer sent FIN, or the connection broke: the poller does not tell a second time.
-    hung_up: bool,
-    /// It is among the `ready`.
-    is_ready: bool,
 }
 
 /// A frame loop, shared between the tasks of its thread.
@@ -77,19 +54,19 @@ impl FrameLoopHandle {
         &self,
         socket: Socket,
         connection: Box<dyn Drive>,
-        head: Vec<u8>,
-        early: Vec<u8>,
+        head: &[u8],
+        early: &mut [u8],
     ) {
         self.0.borrow_mut().adopt(socket, connection, head, early);
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
-        Arc::clone(&self.0.borrow().context.mailbox)
+        Arc::clone(self.0.borrow().mailbox())
     }
 
     /// Ends all connections now.
     pub(crate) fn cut(&self) {
-        self.0.borrow_mut().cut();
+        self.0.borrow_mut().connections.cut();
     }
 
     /// Runs the loop. It ends only with an error of the poller.
@@ -113,7 +90,7 @@ impl FrameLoopHandle {
             let mut turns = 0;
             while self.0.borrow_mut().turn()? {
                 turns += 1;
-                if self.0.borrow().context.mailbox.is_congested() {
+                if self.0.borrow().mailbox().is_congested() {
                     tokio::time::sleep(WHILE_CONGESTED).await;
                 } else if turns % TURNS == 0 {
                     tokio::task::yield_now().await;
@@ -130,7 +107,7 @@ impl FrameLoopHandle {
             let mut frame_loop = self.0.borrow_mut();
             // What has come is read before anybody is found silent.
             if frame_loop.turn()? {
-                frame_loop.context.mailbox.wake();
+                frame_loop.mailbox().wake();
             }
             frame_loop.sweep();
         }
@@ -149,8 +126,6 @@ impl AsRawFd for PollDescriptor {
 impl FrameLoop {
     const MAILBOX: Token = Token(usize::MAX);
     const EVENTS: usize = 1_024;
-    /// Octets of the buffer that every read goes into.
-    const INPUT: usize = 128 << 10;
 
     fn new(
         settings: &Settings,
@@ -160,27 +135,16 @@ impl FrameLoop {
     ) -> io::Result<FrameLoop> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
+        // It cannot fail but for a poller that is gone, and then nobody is left to wake.
+        let wake = Box::new(move || waker.wake().unwrap_or_default());
+        let mailbox = Mailbox::new(wake, congestion, settings.deflate);
         let (clock, deadlines) = Clock::new(&settings.deadlines);
+        let context = Context::new(settings, deadlines, budget, mailbox);
         Ok(FrameLoop {
             poll,
             events: Events::with_capacity(Self::EVENTS),
-            entries: Slots::new(),
-            ready: Vec::new(),
-            spare: Vec::new(),
-            context: Context {
-                input: vec![0; Self::INPUT],
-                output: Vec::with_capacity(Output::CAPACITY),
-                pool: AssemblyPool::new(budget),
-                now: clock.now(),
-                deadlines,
-                slow_consumer: settings.slow_consumer,
-                high_water_mark: settings.high_water_mark,
-                linger_size: settings.linger_size,
-                mailbox: Arc::new(Mailbox::new(waker, congestion, settings.deflate)),
-            },
+            connections: Connections::new(context, count),
             clock,
-            letters: Letters::default(),
-            count,
         })
     }
 
@@ -188,312 +152,57 @@ impl FrameLoop {
         &mut self,
         mut socket: Socket,
         connection: Box<dyn Drive>,
-        head: Vec<u8>,
-        mut early: Vec<u8>,
+        head: &[u8],
+        early: &mut [u8],
     ) {
         let registry = self.poll.registry();
-        let now = self.context.now;
-        let inserted = self.entries.insert_with(|key| {
+        let register = move |key: Key| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut socket, Token(key.index as usize), interest)?;
-            Ok::<Entry, io::Error>(Entry {
-                socket,
-                connection,
-                heard: now,
-                due: now,
-                hung_up: false,
-                is_ready: false,
-            })
-        });
-        match inserted {
-            Ok(key) => {
-                (self.count)(1);
-                self.drive(key, |entry, context| {
-                    let Entry {
-                        socket, connection, ..
-                    } = entry;
-                    connection.open(key, &head, &mut early, socket, context)
-                });
-            }
-            Err(error) => log::not_adopted(&error),
+            Ok::<Socket, io::Error>(socket)
+        };
+        let adopted = self.connections.adopt(register, connection, head, early);
+        if let Err(error) = adopted {
+            log::not_adopted(&error);
         }
-        self.deliver_and_wake();
     }
 
     /// Drives whoever is ready, once. Says whether there may be more to do at once.
     fn turn(&mut self) -> io::Result<bool> {
-        self.context.mailbox.attend();
-        if self.context.mailbox.is_congested() {
-            self.deliver();
-            self.context.mailbox.rest();
-            // The sockets have not been looked at.
-            return Ok(true);
+        if !self.connections.begin_turn() {
+            return Ok(true); // the sockets have not been looked at
         }
         match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        let mut ready = mem::replace(&mut self.ready, mem::take(&mut self.spare));
-        for key in ready.drain(..) {
-            self.drive_socket(key);
-            if self.context.mailbox.is_full() {
-                self.deliver();
-            }
-        }
-        self.spare = ready;
+        self.connections.drive_ready();
         let mut count = 0;
-        let events = mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
+        for event in &self.events {
             count += 1;
-            let index = event.token().0 as u32;
-            let Some((key, entry)) = self.entries.at_mut(index) else {
-                continue;
+            let readiness = Readiness {
+                is_readable: event.is_readable(),
+                has_hung_up: event.is_read_closed() || event.is_error(),
             };
-            entry.hung_up |= event.is_read_closed() || event.is_error();
-            if !event.is_readable() && !entry.hung_up && !entry.connection.is_blocked() {
-                continue; // it may be written to, and nobody wants to
-            }
-            entry.heard = self.context.now;
-            self.drive_socket(key);
-            if self.context.mailbox.is_full() {
-                self.deliver();
-            }
+            self.connections.drive_at(event.token().0 as u32, readiness);
         }
-        self.events = events;
-        self.deliver();
+        let is_done = self.connections.end_turn();
         // Where several were ready at once, more have come in the meantime.
-        let rests = self.context.mailbox.rest();
-        Ok(count > 1 || !self.ready.is_empty() || !self.letters.commands.is_empty() || !rests)
+        Ok(count > 1 || !is_done)
     }
 
-    /// Reads what is there and writes what waits.
-    fn drive_socket(&mut self, key: Key) {
-        let drive = |entry: &mut Entry, context: &mut Context| {
-            entry.is_ready = false;
-            entry.connection.drive(key, &mut entry.socket, context)
-        };
-        self.drive(key, drive);
-        let entry = self.entries.get_mut(key);
-        if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
-            self.drive(key, drive);
-        }
-    }
-
-    /// Does something with a connection, and then what its progress asks for.
-    fn drive(&mut self, key: Key, act: impl FnOnce(&mut Entry, &mut Context) -> Progress) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
-        };
-        match act(entry, &mut self.context) {
-            Progress::Over(why) => self.end(key, &why),
-            Progress::MoreToRead if entry.is_ready => {}
-            Progress::MoreToRead => {
-                entry.is_ready = true;
-                self.ready.push(key);
-            }
-            Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
-            Progress::Idle => {}
-        }
-    }
-
-    /// Carries out the mailbox's commands, and those that follow from them, up to a number of
-    /// octets: what is left waits for the next turn. In between the sockets are looked at, or a
-    /// member that takes all it is given would seem slow because this worker is.
-    fn deliver(&mut self) {
-        const OCTETS: usize = 256 << 10;
-        if self.letters.commands.is_empty() && !self.context.mailbox.is_filled() {
-            return;
-        }
-        let mut letters = mem::take(&mut self.letters);
-        let mut delivered = 0;
-        while delivered < OCTETS {
-            let Some(command) = letters.commands.pop_front() else {
-                if !self.context.mailbox.is_filled() {
-                    break;
-                }
-                self.context.mailbox.take(&mut letters);
-                continue;
-            };
-            match command {
-                Command::Deliver {
-                    group,
-                    length,
-                    compressed_length,
-                    messages,
-                } => {
-                    delivered += length;
-                    let compressed = letters.compressed.take(compressed_length);
-                    let delivery = Delivery {
-                        plain: Encoded::Lent(letters.plain.take(length)),
-                        compressed: (compressed_length > 0).then_some(Encoded::Lent(compressed)),
-                        messages,
-                    };
-                    self.deliver_to(&group, &delivery);
-                }
-                Command::DeliverShared {
-                    group,
-                    frame,
-                    compressed,
-                } => {
-                    delivered += frame.len();
-                    let delivery = Delivery {
-                        plain: Encoded::Shared(&frame),
-                        compressed: compressed.as_ref().map(Encoded::Shared),
-                        messages: 1,
-                    };
-                    self.deliver_to(&group, &delivery);
-                }
-                Command::Send {
-                    to,
-                    length,
-                    is_compressed,
-                } => {
-                    delivered += length;
-                    let frame = Encoded::Lent(match is_compressed {
-                        true => letters.compressed.take(length),
-                        false => letters.plain.take(length),
-                    });
-                    let delivery = Delivery {
-                        plain: frame,
-                        compressed: is_compressed.then_some(frame),
-                        messages: 1,
-                    };
-                    self.drive(to, |entry, context| {
-                        let Entry {
-                            socket, connection, ..
-                        } = entry;
-                        connection.deliver(&delivery, socket, context)
-                    });
-                }
-                Command::Overrun { to } => self.drive(to, |entry, context| {
-                    let Entry {
-                        socket, connection, ..
-                    } = entry;
-                    connection.overrun(socket, context)
-                }),
-                Command::Close { to, frame } => {
-                    let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
-                        code: *code,
-                        reason,
-                    });
-                    self.close(to, frame);
-                }
-                Command::CloseAll { code } => self.close_all(code),
-            }
-        }
-        self.letters = letters;
-    }
-
-    /// [`FrameLoop::deliver`], outside a turn: what is left makes for one.
-    fn deliver_and_wake(&mut self) {
-        self.deliver();
-        if !self.letters.commands.is_empty() || !self.ready.is_empty() {
-            self.context.mailbox.wake();
-        }
-    }
-
-    fn deliver_to(&mut self, group: &Group, delivery: &Delivery<'_>) {
-        // Whoever is over leaves the group when dropped, for which the group must not be locked.
-        let mut over = Vec::new();
-        for member in group.members().iter() {
-            let Some(entry) = self.entries.get_mut(*member) else {
-                continue;
-            };
-            let Entry {
-                socket, connection, ..
-            } = entry;
-            let progress = connection.deliver(delivery, socket, &mut self.context);
-            match progress {
-                Progress::Over(why) => over.push((*member, why)),
-                Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
-                Progress::MoreToRead if !entry.is_ready => {
-                    entry.is_ready = true;
-                    self.ready.push(*member);
-                }
-                Progress::MoreToRead | Progress::Idle => {}
-            }
-        }
-        for (member, why) in over {
-            self.end(member, &why);
-        }
-    }
-
-    fn close(&mut self, key: Key, frame: Option<CloseFrame<'_>>) {
-        self.drive(key, |entry, context| {
-            let Entry {
-                socket, connection, ..
-            } = entry;
-            connection.close(frame, socket, context)
-        });
-    }
-
-    fn close_all(&mut self, code: CloseCode) {
-        for index in 0..self.entries.places() {
-            if let Some((key, _)) = self.entries.at_mut(index) {
-                self.close(key, Some(CloseFrame { code, reason: "" }));
-            }
-        }
-    }
-
-    /// Looks at the deadlines of those that are due.
     fn sweep(&mut self) {
-        if self.context.mailbox.is_congested() {
+        if self.mailbox().is_congested() {
             // The sockets are not looked at: nobody ages for not being heard.
             self.clock.stand_still();
             return;
         }
         self.clock.advance();
-        let now = self.clock.now();
-        self.context.now = now;
-        self.context.pool.shrink();
-        self.context.mailbox.shrink(&mut self.letters);
-        let ping_interval = self.context.deadlines.ping_interval;
-        for index in 0..self.entries.places() {
-            let Some((key, entry)) = self.entries.at_mut(index) else {
-                continue;
-            };
-            if (now.wrapping_sub(entry.due) as i32) < 0 {
-                continue;
-            }
-            let silence = now.wrapping_sub(entry.heard);
-            let idle = self.context.deadlines.idle.unwrap_or(Tick::MAX);
-            let rest = ping_interval.saturating_sub(silence).min(idle / 10);
-            entry.due = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
-            self.drive(key, |entry, context| {
-                let Entry {
-                    socket, connection, ..
-                } = entry;
-                connection.tick(silence, socket, context)
-            });
-        }
-        self.deliver_and_wake();
+        self.connections.sweep(self.clock.now());
     }
 
-    fn cut(&mut self) {
-        for index in 0..self.entries.places() {
-            if let Some((key, _)) = self.entries.at_mut(index) {
-                self.end(key, &Disconnect::CutAtShutdown);
-            }
-        }
-    }
-
-    fn end(&mut self, key: Key, why: &Disconnect) {
-        // The descriptor's closing takes it out of the poller, too.
-        let Some(entry) = self.entries.remove(key) else {
-            return;
-        };
-        (self.count)(-1);
-        log::disconnected(why, || entry.socket.peer_address());
-        entry.connection.closed(why);
-        if why.is_stalled() {
-            entry.socket.reset();
-        }
-    }
-}
-
-impl Drop for FrameLoop {
-    fn drop(&mut self) {
-        self.context.mailbox.bury();
+    fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.connections.context.mailbox
     }
 }

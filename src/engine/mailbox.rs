@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,20 +16,22 @@ use super::slots::{Key, Slots};
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
 /// A worker's queue of commands, in the order in which they were given.
-#[derive(Debug)]
 pub(crate) struct Mailbox {
     letters: Mutex<Letters>,
     /// Something is in `letters`.
     filled: AtomicBool,
     /// The worker is awake and will look before it sleeps.
     attentive: AtomicBool,
-    waker: mio::Waker,
+    /// Makes the worker look at its sockets and commands.
+    wake: Wake,
     /// What is in `letters`: octets of frames, and of the commands themselves.
     octets: AtomicUsize,
     congestion: Congestion,
     /// How messages are compressed, if they are.
     deflate: Option<Deflate>,
 }
+
+type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// How much waits in all mailboxes of a server. Beyond a bound nobody reads from clients until it
 /// is delivered: the bound is on the workers, which share the machine, so none can outrun another.
@@ -118,16 +121,12 @@ impl Mailbox {
     /// From this many octets on a worker delivers before it reads on.
     const FULL: usize = 1 << 20;
 
-    pub(super) fn new(
-        waker: mio::Waker,
-        congestion: Congestion,
-        deflate: Option<Deflate>,
-    ) -> Mailbox {
+    pub(super) fn new(wake: Wake, congestion: Congestion, deflate: Option<Deflate>) -> Mailbox {
         Mailbox {
             letters: Mutex::default(),
             filled: AtomicBool::new(false),
             attentive: AtomicBool::new(true),
-            waker,
+            wake,
             octets: AtomicUsize::new(0),
             congestion,
             deflate,
@@ -252,8 +251,16 @@ impl Mailbox {
 
     /// Makes the worker look at its sockets and commands.
     pub(super) fn wake(&self) {
-        // It cannot fail but for a poller that is gone, and then nobody is left to wake.
-        let _ = self.waker.wake();
+        (self.wake)();
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Mailbox")
+            .field("octets", &self.octets)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@
 mod backlog;
 mod compression;
 mod connection;
+mod connections;
 mod deadlines;
 mod disconnect;
 mod frame_loop;

@@ -16,18 +16,6 @@ pub enum Socket {
     Unix(mio::net::UnixStream),
 }
 
-impl Socket {
-    /// Drops the connection with RST instead of FIN, and what the peer has not taken with it.
-    pub(crate) fn reset(self) {
-        // Of the types at hand only tokio's can ask for it.
-        if let Socket::Tcp(stream) = self
-            && let Ok(stream) = tokio::net::TcpStream::from_std(stream.into())
-        {
-            let _ = stream.set_zero_linger();
-        }
-    }
-}
-
 /// What a [`Connection`](super::Connection) is driven with: non-blocking reads and writes, and an
 /// end to the writing.
 pub(crate) trait Stream: Read + Write {
@@ -36,6 +24,11 @@ pub(crate) trait Stream: Read + Write {
 
     /// Who is at the other end, as far as it has a name.
     fn peer_address(&self) -> PeerAddress;
+
+    /// Drops the connection with RST instead of FIN, and what the peer has not taken with it.
+    fn reset(self)
+    where
+        Self: Sized;
 }
 
 /// The address of a peer.
@@ -73,6 +66,15 @@ impl Stream for Socket {
                 .peer_addr()
                 .map_or(PeerAddress::Unknown, PeerAddress::Ip),
             Socket::Unix(_) => PeerAddress::Unix,
+        }
+    }
+
+    fn reset(self) {
+        // Of the types at hand only tokio's can ask for it.
+        if let Socket::Tcp(stream) = self
+            && let Ok(stream) = tokio::net::TcpStream::from_std(stream.into())
+        {
+            let _ = stream.set_zero_linger();
         }
     }
 }

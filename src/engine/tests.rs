@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
-use std::sync::Arc;
 
 use super::connection::{Connection, Context, Delivery, Drive, Encoded, Progress};
 use super::deadlines::Clock;
@@ -11,7 +10,7 @@ use super::slots::{Key, Slots};
 use super::socket::{PeerAddress, Stream};
 use super::{Settings, WebSocket};
 use crate::protocol::mask::apply_masking_key;
-use crate::protocol::{AssemblyPool, FrameHeader, Message, OpCode};
+use crate::protocol::{AssemblyBudget, FrameHeader, Message, OpCode};
 
 /// A socket that holds what a client sent and takes whatever is written to it.
 #[derive(Default)]
@@ -56,6 +55,8 @@ impl Stream for Counted {
     fn peer_address(&self) -> PeerAddress {
         PeerAddress::Unknown
     }
+
+    fn reset(self) {}
 }
 
 /// A connection to an echo, and the socket under it.
@@ -64,32 +65,23 @@ struct Driven {
     connection: Box<dyn Drive>,
     socket: Counted,
     context: Context,
-    _poll: mio::Poll,
 }
 
 impl Driven {
     fn open() -> Driven {
         let settings = Settings::default();
-        let poll = mio::Poll::new().unwrap();
-        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
-        let (clock, deadlines) = Clock::new(&settings.deadlines);
+        let (_, deadlines) = Clock::new(&settings.deadlines);
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
         let mut driven = Driven {
             key: Slots::new().insert(()),
             connection: Box::new(Connection::new(echo, &settings, None)),
             socket: Counted::default(),
-            context: Context {
-                input: vec![0; 128 << 10],
-                output: Vec::new(),
-                pool: AssemblyPool::default(),
-                now: clock.now(),
+            context: Context::new(
+                &settings,
                 deadlines,
-                slow_consumer: settings.slow_consumer,
-                high_water_mark: settings.high_water_mark,
-                linger_size: settings.linger_size,
-                mailbox: Arc::new(Mailbox::new(waker, Congestion::default(), None)),
-            },
-            _poll: poll,
+                AssemblyBudget::new(usize::MAX),
+                Mailbox::new(Box::new(|| {}), Congestion::default(), None),
+            ),
         };
         let Driven {
             key,

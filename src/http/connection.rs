@@ -86,8 +86,8 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
                 site.frame_loop.adopt(
                     socket,
                     accepted.connection,
-                    encode(&accepted.response),
-                    parts.read_buf.into(),
+                    &encode(&accepted.response),
+                    &mut Vec::from(parts.read_buf),
                 );
             }
             Err(error) => log::not_adopted(&error),

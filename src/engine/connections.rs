@@ -1,0 +1,358 @@
+//! A worker's connections, whatever their streams are: who is driven, delivered to and looked at,
+//! and when. Waiting is the [frame loop](super::frame_loop)'s.
+
+use std::mem;
+
+use super::connection::{Context, Delivery, Drive, Encoded, Progress};
+use super::deadlines::Tick;
+use super::disconnect::Disconnect;
+use super::mailbox::{Command, Group, Letters};
+use super::slots::{Key, Slots};
+use super::socket::Stream;
+use crate::log;
+use crate::protocol::{CloseCode, CloseFrame};
+
+/// The connections of one worker.
+pub(super) struct Connections<S> {
+    entries: Slots<Entry<S>>,
+    /// Connections that may have more to read than they were given a turn for.
+    ready: Vec<Key>,
+    /// Emptied, the buffer that `ready` had in the turn before.
+    spare: Vec<Key>,
+    pub(super) context: Context,
+    /// The mailbox's buffers while they are being worked through.
+    letters: Letters,
+    count: Box<dyn Fn(isize)>,
+}
+
+struct Entry<S> {
+    stream: S,
+    connection: Box<dyn Drive>,
+    /// When the stream last had something for us.
+    heard: Tick,
+    /// When the deadlines are to be looked at next.
+    due: Tick,
+    /// The peer sent FIN, or the connection broke: the poller does not tell a second time.
+    hung_up: bool,
+    /// It is among the `ready`.
+    is_ready: bool,
+}
+
+/// What has become possible with a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Readiness {
+    pub(super) is_readable: bool,
+    /// Nothing comes after what is there to read.
+    pub(super) has_hung_up: bool,
+}
+
+impl<S: Stream> Connections<S> {
+    /// None yet; `count` is told of each that comes (1) and goes (-1).
+    pub(super) fn new(context: Context, count: Box<dyn Fn(isize)>) -> Connections<S> {
+        Connections {
+            entries: Slots::new(),
+            ready: Vec::new(),
+            spare: Vec::new(),
+            context,
+            letters: Letters::default(),
+            count,
+        }
+    }
+
+    /// Opens a connection over the stream that `make` gives for its key. `head` is written to it
+    /// before anything else; `early` has been read of it already.
+    pub(super) fn adopt<E>(
+        &mut self,
+        make: impl FnOnce(Key) -> Result<S, E>,
+        connection: Box<dyn Drive>,
+        head: &[u8],
+        early: &mut [u8],
+    ) -> Result<Key, E> {
+        let now = self.context.now;
+        let key = self.entries.insert_with(|key| {
+            Ok(Entry {
+                stream: make(key)?,
+                connection,
+                heard: now,
+                due: now,
+                hung_up: false,
+                is_ready: false,
+            })
+        })?;
+        (self.count)(1);
+        self.drive(key, |connection, stream, context| {
+            connection.open(key, head, early, stream, context)
+        });
+        self.deliver_and_wake();
+        Ok(key)
+    }
+
+    /// Begins a turn. Says whether streams may be read from in it: not while so much waits for
+    /// all workers that it is to be delivered first.
+    pub(super) fn begin_turn(&mut self) -> bool {
+        self.context.mailbox.attend();
+        if self.context.mailbox.is_congested() {
+            self.deliver();
+            self.context.mailbox.rest();
+            return false;
+        }
+        true
+    }
+
+    /// Drives those that had more to do than the turn before gave them time for.
+    pub(super) fn drive_ready(&mut self) {
+        let mut ready = mem::replace(&mut self.ready, mem::take(&mut self.spare));
+        for key in ready.drain(..) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.is_ready = false;
+            }
+            self.drive_stream(key);
+            self.deliver_if_full();
+        }
+        self.spare = ready;
+    }
+
+    /// Drives the connection at this place, if it can use what its stream has become ready for.
+    pub(super) fn drive_at(&mut self, index: u32, readiness: Readiness) {
+        let Some((key, entry)) = self.entries.at_mut(index) else {
+            return;
+        };
+        entry.hung_up |= readiness.has_hung_up;
+        if !readiness.is_readable && !entry.hung_up && !entry.connection.is_blocked() {
+            return; // it may be written to, and nobody wants to
+        }
+        entry.heard = self.context.now;
+        entry.is_ready = false;
+        self.drive_stream(key);
+        self.deliver_if_full();
+    }
+
+    /// Delivers what the turn's messages were for. Says whether there is nothing more to be done
+    /// before something comes.
+    pub(super) fn end_turn(&mut self) -> bool {
+        self.deliver();
+        let rests = self.context.mailbox.rest();
+        self.ready.is_empty() && self.letters.commands.is_empty() && rests
+    }
+
+    /// Looks at the deadlines of those that are due, at this time.
+    pub(super) fn sweep(&mut self, now: Tick) {
+        self.context.now = now;
+        self.context.pool.shrink();
+        self.context.mailbox.shrink(&mut self.letters);
+        let ping_interval = self.context.deadlines.ping_interval;
+        for index in 0..self.entries.places() {
+            let Some((key, entry)) = self.entries.at_mut(index) else {
+                continue;
+            };
+            if (now.wrapping_sub(entry.due) as i32) < 0 {
+                continue;
+            }
+            let silence = now.wrapping_sub(entry.heard);
+            let idle = self.context.deadlines.idle.unwrap_or(Tick::MAX);
+            let rest = ping_interval.saturating_sub(silence).min(idle / 10);
+            entry.due = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
+            self.drive(key, |connection, stream, context| {
+                connection.tick(silence, stream, context)
+            });
+        }
+        self.deliver_and_wake();
+    }
+
+    /// Ends all connections now.
+    pub(super) fn cut(&mut self) {
+        for index in 0..self.entries.places() {
+            if let Some((key, _)) = self.entries.at_mut(index) {
+                self.end(key, &Disconnect::CutAtShutdown);
+            }
+        }
+    }
+
+    fn end(&mut self, key: Key, why: &Disconnect) {
+        // The descriptor's closing takes it out of the poller, too.
+        let Some(entry) = self.entries.remove(key) else {
+            return;
+        };
+        (self.count)(-1);
+        log::disconnected(why, || entry.stream.peer_address());
+        entry.connection.closed(why);
+        if why.is_stalled() {
+            entry.stream.reset();
+        }
+    }
+
+    fn deliver_if_full(&mut self) {
+        if self.context.mailbox.is_full() {
+            self.deliver();
+        }
+    }
+
+    /// Reads what is there and writes what waits.
+    fn drive_stream(&mut self, key: Key) {
+        let drive = |connection: &mut dyn Drive, stream: &mut S, context: &mut Context| {
+            connection.drive(key, stream, context)
+        };
+        self.drive(key, drive);
+        let entry = self.entries.get_mut(key);
+        if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
+            self.drive(key, drive);
+        }
+    }
+
+    /// Does something with a connection, and then what its progress asks for.
+    fn drive(
+        &mut self,
+        key: Key,
+        act: impl FnOnce(&mut dyn Drive, &mut S, &mut Context) -> Progress,
+    ) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        match act(&mut *entry.connection, &mut entry.stream, &mut self.context) {
+            Progress::Over(why) => self.end(key, &why),
+            Progress::MoreToRead if entry.is_ready => {}
+            Progress::MoreToRead => {
+                entry.is_ready = true;
+                self.ready.push(key);
+            }
+            Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
+            Progress::Idle => {}
+        }
+    }
+
+    /// Carries out the mailbox's commands, and those that follow from them, up to a number of
+    /// octets: what is left waits for the next turn. In between the sockets are looked at, or a
+    /// member that takes all it is given would seem slow because this worker is.
+    fn deliver(&mut self) {
+        const OCTETS: usize = 256 << 10;
+        if self.letters.commands.is_empty() && !self.context.mailbox.is_filled() {
+            return;
+        }
+        let mut letters = mem::take(&mut self.letters);
+        let mut delivered = 0;
+        while delivered < OCTETS {
+            let Some(command) = letters.commands.pop_front() else {
+                if !self.context.mailbox.is_filled() {
+                    break;
+                }
+                self.context.mailbox.take(&mut letters);
+                continue;
+            };
+            match command {
+                Command::Deliver {
+                    group,
+                    length,
+                    compressed_length,
+                    messages,
+                } => {
+                    delivered += length;
+                    let compressed = letters.compressed.take(compressed_length);
+                    let delivery = Delivery {
+                        plain: Encoded::Lent(letters.plain.take(length)),
+                        compressed: (compressed_length > 0).then_some(Encoded::Lent(compressed)),
+                        messages,
+                    };
+                    self.deliver_to(&group, &delivery);
+                }
+                Command::DeliverShared {
+                    group,
+                    frame,
+                    compressed,
+                } => {
+                    delivered += frame.len();
+                    let delivery = Delivery {
+                        plain: Encoded::Shared(&frame),
+                        compressed: compressed.as_ref().map(Encoded::Shared),
+                        messages: 1,
+                    };
+                    self.deliver_to(&group, &delivery);
+                }
+                Command::Send {
+                    to,
+                    length,
+                    is_compressed,
+                } => {
+                    delivered += length;
+                    let frame = Encoded::Lent(match is_compressed {
+                        true => letters.compressed.take(length),
+                        false => letters.plain.take(length),
+                    });
+                    let delivery = Delivery {
+                        plain: frame,
+                        compressed: is_compressed.then_some(frame),
+                        messages: 1,
+                    };
+                    self.drive(to, |connection, stream, context| {
+                        connection.deliver(&delivery, stream, context)
+                    });
+                }
+                Command::Overrun { to } => self.drive(to, |connection, stream, context| {
+                    connection.overrun(stream, context)
+                }),
+                Command::Close { to, frame } => {
+                    let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
+                        code: *code,
+                        reason,
+                    });
+                    self.close(to, frame);
+                }
+                Command::CloseAll { code } => self.close_all(code),
+            }
+        }
+        self.letters = letters;
+    }
+
+    /// [`Connections::deliver`], outside a turn: what is left makes for one.
+    fn deliver_and_wake(&mut self) {
+        self.deliver();
+        if !self.letters.commands.is_empty() || !self.ready.is_empty() {
+            self.context.mailbox.wake();
+        }
+    }
+
+    fn deliver_to(&mut self, group: &Group, delivery: &Delivery<'_>) {
+        // Whoever is over leaves the group when dropped, for which the group must not be locked.
+        let mut over = Vec::new();
+        for member in group.members().iter() {
+            let Some(entry) = self.entries.get_mut(*member) else {
+                continue;
+            };
+            let Entry {
+                stream, connection, ..
+            } = entry;
+            let progress = connection.deliver(delivery, stream, &mut self.context);
+            match progress {
+                Progress::Over(why) => over.push((*member, why)),
+                Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
+                Progress::MoreToRead if !entry.is_ready => {
+                    entry.is_ready = true;
+                    self.ready.push(*member);
+                }
+                Progress::MoreToRead | Progress::Idle => {}
+            }
+        }
+        for (member, why) in over {
+            self.end(member, &why);
+        }
+    }
+
+    fn close(&mut self, key: Key, frame: Option<CloseFrame<'_>>) {
+        self.drive(key, |connection, stream, context| {
+            connection.close(frame, stream, context)
+        });
+    }
+
+    fn close_all(&mut self, code: CloseCode) {
+        for index in 0..self.entries.places() {
+            if let Some((key, _)) = self.entries.at_mut(index) {
+                self.close(key, Some(CloseFrame { code, reason: "" }));
+            }
+        }
+    }
+}
+
+impl<S> Drop for Connections<S> {
+    fn drop(&mut self) {
+        self.context.mailbox.bury();
+    }
+}
