@@ -87,6 +87,11 @@ impl<S: Stream> Connections<S> {
         Ok(key)
     }
 
+    /// The stream of a connection that is not over.
+    pub(super) fn stream(&mut self, key: Key) -> Option<&mut S> {
+        self.entries.get_mut(key).map(|entry| &mut entry.stream)
+    }
+
     /// Begins a turn. Says whether streams may be read from in it: not while so much waits for
     /// all workers that it is to be delivered first.
     pub(super) fn begin_turn(&mut self) -> bool {

@@ -16,6 +16,7 @@ mod handler;
 mod mailbox;
 mod output;
 mod peer;
+mod simulation;
 mod slots;
 mod socket;
 #[cfg(test)]
@@ -29,7 +30,8 @@ pub use handler::{Handler, WebSocket};
 pub(crate) use mailbox::{Congestion, Group, GroupPlace, Publication};
 pub use peer::Peer;
 pub(crate) use peer::PeerId;
-pub use socket::Socket;
+pub use simulation::{SimulatedConnection, Simulation};
+pub use socket::{PeerAddress, Socket, Stream};
 
 use crate::protocol::{Deflate, Limits};
 

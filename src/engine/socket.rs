@@ -16,29 +16,32 @@ pub enum Socket {
     Unix(mio::net::UnixStream),
 }
 
-/// What a [`Connection`](super::Connection) is driven with: non-blocking reads and writes, and an
-/// end to the writing.
-pub(crate) trait Stream: Read + Write {
+/// What a connection is driven with: non-blocking reads and writes, and an end to the writing.
+pub trait Stream: Read + Write {
     /// Sends FIN: nothing more will be written.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// Who is at the other end, as far as it has a name.
-    fn peer_address(&self) -> PeerAddress;
+    fn peer_address(&self) -> PeerAddress {
+        PeerAddress::Unknown
+    }
 
     /// Drops the connection with RST instead of FIN, and what the peer has not taken with it.
     fn reset(self)
     where
-        Self: Sized;
+        Self: Sized,
+    {
+    }
 }
 
 /// The address of a peer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum PeerAddress {
+pub enum PeerAddress {
     /// IP address and port.
     Ip(SocketAddr),
     /// At the other end of a Unix domain socket.
     Unix,
-    /// Gone before it could be asked.
+    /// Without one, or gone before it could be asked.
     Unknown,
 }
 

@@ -7,7 +7,7 @@ use super::connection::{Connection, Context, Delivery, Drive, Encoded, Progress}
 use super::deadlines::Clock;
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::{Key, Slots};
-use super::socket::{PeerAddress, Stream};
+use super::socket::Stream;
 use super::{Settings, WebSocket};
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{AssemblyBudget, FrameHeader, Message, OpCode};
@@ -51,12 +51,6 @@ impl Stream for Counted {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
-
-    fn peer_address(&self) -> PeerAddress {
-        PeerAddress::Unknown
-    }
-
-    fn reset(self) {}
 }
 
 /// A connection to an echo, and the socket under it.

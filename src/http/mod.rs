@@ -5,6 +5,7 @@
 //! 101 is out, and what the client sent early becomes the frame loop's first input.
 
 mod connection;
+mod in_process;
 mod limited;
 mod pages;
 mod router;
@@ -13,6 +14,7 @@ mod stream;
 mod timer;
 
 pub(crate) use connection::{Site, serve_connection};
+pub use in_process::InProcessServer;
 pub(crate) use limited::Addresses;
 pub use pages::Page;
 pub use router::{Endpoint, Request, Router};

@@ -405,16 +405,10 @@ impl Receiver {
         self.reading = Reading::Delivered;
         if header.opcode.is_control() {
             if header.opcode == OpCode::Close {
-                self.reading = Reading::Discard;
+                self.discard(); // also if it is wrong, which no other control frame can be
             }
             let payload = self.control.as_deref().map(Assembly::payload);
-            return match control_message(header.opcode, payload.unwrap_or_default()) {
-                Ok(message) => Ok(message),
-                Err(error) => {
-                    self.reading = Reading::Discard;
-                    Err(error)
-                }
-            };
+            return control_message(header.opcode, payload.unwrap_or_default());
         }
         if self.is_compressed() {
             self.end_inflation()?;

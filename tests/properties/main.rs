@@ -1,13 +1,97 @@
-//! Property tests of the protocol core: any cutting of the input gives the same messages and the
-//! same error, and tungstenite, a second implementation, agrees.
+//! The properties that the fuzz targets check (`fuzz/properties.rs`), on a stable toolchain: with
+//! inputs that proptest makes up, and with every input that fuzzing has found worth keeping; those
+//! that were bugs once have a name in `tests/vectors`.
 
+#![cfg(feature = "deflate")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
 
-#[cfg(feature = "deflate")]
-mod deflate;
-mod oracle;
-mod receiver;
+mod inputs;
+#[path = "../../fuzz/properties.rs"]
+mod properties;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+/// For each property: what fuzzing has found holds, random octets do, and so do inputs that are
+/// made to get further than those.
+macro_rules! properties {
+    ($($name:ident: $cases:literal of $inputs:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn holds_for_the_corpus() {
+                replay(stringify!($name), properties::$name::check);
+            }
+
+            proptest! {
+                #![proptest_config(ProptestConfig {
+                    cases: $cases,
+                    failure_persistence: None,
+                    ..ProptestConfig::default()
+                })]
+
+                #[test]
+                fn holds_for_random_octets(input in prop::collection::vec(any::<u8>(), 0..300)) {
+                    properties::$name::check(&input);
+                }
+
+                #[test]
+                fn holds_for_likely_inputs(input in $inputs) {
+                    properties::$name::check(&input);
+                }
+            }
+        }
+    )*};
+}
+
+properties! {
+    receiver: 2_000 of inputs::receiver();
+    oracle: 2_000 of inputs::frames();
+    connection: 500 of inputs::long();
+    frame_loop: 500 of inputs::long();
+    handshake: 200 of inputs::request();
+    extensions: 500 of inputs::extensions();
+    headers: 500 of inputs::long();
+    deflate: 200 of inputs::deflate();
+    server_session: 300 of inputs::long();
+}
+
+/// Checks every file of the property's corpus.
+fn replay(name: &str, check: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(name);
+    let mut inputs: Vec<_> = fs::read_dir(&corpus)
+        .unwrap_or_else(|error| panic!("{}: {error}", corpus.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{} is empty", corpus.display());
+    for input in inputs {
+        println!("{}", input.display()); // shown if it fails
+        check(&fs::read(&input).unwrap());
+    }
+}
+
+/// tungstenite agrees on large frames, too.
+mod large {
+    use super::*;
+    use frameloop::protocol::Limits;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn tungstenite_agrees(octets in inputs::frames()) {
+            let limits = Limits { max_message_size: 100_000, max_frame_size: 80_000 };
+            properties::oracle::compare(&octets, limits);
+        }
+    }
+}

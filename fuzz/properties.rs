@@ -1,0 +1,34 @@
+//! What must hold for any input, as plain functions: the fuzz targets call them with what the
+//! fuzzer finds, `tests/properties` with what proptest makes up and with the whole corpus.
+
+// Each fuzz target is a crate of its own and calls but one of them.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a property fails by panicking"
+)]
+
+#[path = "properties/client.rs"]
+pub(crate) mod client;
+#[path = "properties/connection.rs"]
+pub(crate) mod connection;
+#[path = "properties/deflate.rs"]
+pub(crate) mod deflate;
+#[path = "properties/extensions.rs"]
+pub(crate) mod extensions;
+#[path = "properties/frame_loop.rs"]
+pub(crate) mod frame_loop;
+#[path = "properties/handshake.rs"]
+pub(crate) mod handshake;
+#[path = "properties/headers.rs"]
+pub(crate) mod headers;
+#[path = "properties/oracle.rs"]
+pub(crate) mod oracle;
+#[path = "properties/receiver.rs"]
+pub(crate) mod receiver;
+#[path = "properties/scripted.rs"]
+pub(crate) mod scripted;
+#[path = "properties/server_session.rs"]
+pub(crate) mod server_session;

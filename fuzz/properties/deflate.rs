@@ -1,0 +1,162 @@
+//! permessage-deflate: what is sent reads back, here and by another zlib; what another sends reads
+//! back; corrupt input fails; and nothing inflates beyond the limit.
+//!
+//! ```text
+//! input = parameters level *message
+//! message = what length payload
+//! ```
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use frameloop::Deflate;
+use frameloop::protocol::{DeflateParameters, Deflater, Limits, Message, Receiver, Role, Sender};
+
+use super::client::{Frame, Received, read_frames};
+use super::receiver::receive;
+
+const LIMITS: Limits = Limits {
+    max_message_size: 100_000,
+    max_frame_size: 100_000,
+};
+
+pub(crate) fn check(input: &[u8]) {
+    let [flags, level, rest @ ..] = input else {
+        return;
+    };
+    let parameters = DeflateParameters {
+        server_no_context_takeover: flags & 1 != 0,
+        client_no_context_takeover: flags & 2 != 0,
+        server_max_window_bits: 9 + (flags >> 2) % 7,
+        client_max_window_bits: 9 + (flags >> 5) % 7,
+    };
+    match level & 0x80 {
+        0 => round_trip(&parameters, level % 10, &messages(rest)),
+        _ => corrupt(&parameters, rest),
+    }
+}
+
+/// Payloads, some of them an octet or another payload many times over.
+fn messages(mut rest: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages: Vec<Vec<u8>> = Vec::new();
+    while let [what, length, after @ ..] = rest {
+        let (payload, after) = after.split_at(usize::from(*length).min(after.len()));
+        let before = messages.last().cloned().unwrap_or_default();
+        messages.push(match what % 4 {
+            0 => payload.to_vec(),
+            1 => payload.repeat(1 + usize::from(what / 4)),
+            2 => [&before, payload].concat(),
+            _ => [payload, &before]
+                .concat()
+                .repeat(1 + usize::from(what / 32)),
+        });
+        messages.last_mut().expect("one").truncate(40_000);
+        rest = after;
+        if messages.len() == 12 {
+            break;
+        }
+    }
+    messages
+}
+
+fn round_trip(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>]) {
+    let mut settings = Deflate::default();
+    settings.level = level.max(1);
+    settings.min_size = 0;
+    let mut sender = Sender::with_deflate(parameters);
+    let mut deflater = Deflater::new();
+    let mut octets = Vec::new();
+    for message in messages {
+        sender.send_compressed(
+            Message::Binary(message),
+            &settings,
+            &mut deflater,
+            &mut octets,
+        );
+    }
+    let expected: Vec<Received> = messages.iter().cloned().map(Received::Binary).collect();
+    let ours = Receiver::new(Role::Client, Limits::default()).with_deflate(parameters);
+    let outcome = receive(ours, &[&octets], false);
+    assert_eq!((&outcome.messages, outcome.error), (&expected, None));
+
+    // The other reads it in the window that was agreed on, at any of its sizes.
+    let mut theirs = Decompress::new(false);
+    for (frame, message) in read_frames(&octets).0.iter().zip(messages) {
+        if frame.first & 0x40 == 0 {
+            assert_eq!(&frame.payload, message);
+            continue;
+        }
+        if parameters.server_no_context_takeover {
+            theirs.reset(false);
+        }
+        assert_eq!(
+            inflate(&mut theirs, &frame.payload, message.len()).as_ref(),
+            Some(message)
+        );
+    }
+
+    // And the other way about.
+    let mut codec = Compress::new(Compression::new(u32::from(level)), false);
+    let mut octets = Vec::new();
+    for message in messages {
+        if parameters.client_no_context_takeover {
+            codec.reset();
+        }
+        let mut payload = Vec::with_capacity(message.len() * 2 + 1_024);
+        codec
+            .compress_vec(message, &mut payload, FlushCompress::Sync)
+            .expect("a payload");
+        let payload = payload.strip_suffix(b"\x00\x00\xFF\xFF").expect("a flush");
+        octets.extend(
+            Frame {
+                first: 0xC2,
+                payload,
+                key: Some([1, 2, 3, 4]),
+            }
+            .octets(),
+        );
+    }
+    // Its window is always the largest.
+    let parameters = DeflateParameters {
+        client_max_window_bits: 15,
+        ..*parameters
+    };
+    let ours = Receiver::new(Role::Server, Limits::default()).with_deflate(&parameters);
+    let outcome = receive(ours, &[&octets], false);
+    assert_eq!((outcome.messages, outcome.error), (expected, None));
+}
+
+/// A compressed payload that may be anything: both make the same of it, or reject it.
+fn corrupt(parameters: &DeflateParameters, payload: &[u8]) {
+    let octets = Frame {
+        first: 0xC2,
+        payload,
+        key: Some([1, 2, 3, 4]),
+    }
+    .octets();
+    let new = || Receiver::new(Role::Server, LIMITS).with_deflate(parameters);
+    let whole = receive(new(), &[&octets], false);
+    let pieces: Vec<&[u8]> = octets.chunks(1 + payload.len() / 7).collect();
+    assert_eq!(receive(new(), &pieces, true), whole);
+    let theirs = inflate(
+        &mut Decompress::new(false),
+        payload,
+        LIMITS.max_message_size + 1,
+    );
+    match (&whole.messages[..], whole.error, theirs) {
+        ([Received::Binary(ours)], None, Some(theirs)) => assert_eq!(*ours, theirs),
+        ([Received::Binary(ours)], None, None) => {
+            assert!(ours.len() <= LIMITS.max_message_size);
+        }
+        ([], Some(_), _) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What another zlib makes of a message's payload; `None` if it fails, or makes more of it.
+fn inflate(codec: &mut Decompress, payload: &[u8], most: usize) -> Option<Vec<u8>> {
+    let payload = [payload, b"\x00\x00\xFF\xFF"].concat();
+    let mut text = Vec::with_capacity(most + 64);
+    match codec.decompress_vec(&payload, &mut text, FlushDecompress::Sync) {
+        Ok(Status::Ok | Status::BufError) if text.len() <= most => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,160 @@
+//! The receiver's master property: *any way of cutting the octets gives the same messages, and the
+//! same error at the same octet*; and what it holds is what it was sent.
+//!
+//! ```text
+//! input = role-and-extension limits cut-count *cut octets
+//! ```
+
+use frameloop::protocol::{AssemblyPool, DeflateParameters, Limits, ProtocolError, Receiver, Role};
+
+use super::client::Received;
+
+/// What a receiver made of its input.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) messages: Vec<Received>,
+    /// The error, and how many octets had come by then, or could have.
+    pub(crate) error: Option<ProtocolError>,
+}
+
+pub(crate) fn check(input: &[u8]) {
+    let [flags, limits, count, rest @ ..] = input else {
+        return;
+    };
+    let count = usize::from(count % 16);
+    let Some((cuts, octets)) = rest.split_at_checked(2 * count) else {
+        return;
+    };
+    let limits = LIMITS[usize::from(*limits) % LIMITS.len()];
+    let mut places: Vec<usize> = cuts
+        .chunks_exact(2)
+        .map(|cut| usize::from(u16::from_be_bytes([cut[0], cut[1]])) % (octets.len() + 1))
+        .chain([0, octets.len()])
+        .collect();
+    places.sort_unstable();
+    let pieces: Vec<&[u8]> = places
+        .windows(2)
+        .map(|pair| &octets[pair[0]..pair[1]])
+        .collect();
+
+    let new = || receiver(*flags, limits);
+    let whole = receive(new(), &[octets], false);
+    let is_direct = flags & 8 != 0;
+    assert_eq!(receive(new(), &pieces, is_direct), whole);
+    if octets.len() <= 256 {
+        let single: Vec<&[u8]> = octets.chunks(1).collect();
+        assert_eq!(receive(new(), &single, is_direct), whole);
+        check_place_of_error(&new, octets, &whole);
+    }
+}
+
+/// Sizes that a short input can reach, and some that it cannot.
+pub(crate) const LIMITS: [Limits; 4] = [
+    Limits {
+        max_message_size: 16 << 20,
+        max_frame_size: 16 << 20,
+    },
+    Limits {
+        max_message_size: 200,
+        max_frame_size: 130,
+    },
+    Limits {
+        max_message_size: 100_000,
+        max_frame_size: 80_000,
+    },
+    Limits {
+        max_message_size: 0,
+        max_frame_size: 0,
+    },
+];
+
+fn receiver(flags: u8, limits: Limits) -> Receiver {
+    let role = match flags & 1 {
+        0 => Role::Server,
+        _ => Role::Client,
+    };
+    let receiver = Receiver::new(role, limits);
+    match flags & 2 {
+        0 => receiver,
+        _ => receiver.with_deflate(&DeflateParameters {
+            server_no_context_takeover: flags & 4 != 0,
+            client_no_context_takeover: flags & 4 != 0,
+            server_max_window_bits: 15,
+            client_max_window_bits: 15,
+        }),
+    }
+}
+
+/// What a receiver makes of octets that arrive in these pieces. Pieces of large payloads go
+/// straight into its space if `direct`.
+pub(crate) fn receive(mut receiver: Receiver, pieces: &[&[u8]], direct: bool) -> Outcome {
+    let mut pool = AssemblyPool::default();
+    let mut messages = Vec::new();
+    let fails = |messages, error| Outcome {
+        messages,
+        error: Some(error),
+    };
+    for piece in pieces {
+        let mut piece = *piece;
+        while direct && let Some(space) = receiver.payload_space(&mut pool) {
+            let octets = space.len().min(piece.len());
+            if octets == 0 {
+                break;
+            }
+            space[..octets].copy_from_slice(&piece[..octets]);
+            piece = &piece[octets..];
+            if let Err(error) = receiver.advance(octets) {
+                return fails(messages, error);
+            }
+        }
+        let mut buffer = piece.to_vec();
+        let mut input = buffer.as_mut_slice();
+        loop {
+            match receiver.receive(&mut input, &mut pool) {
+                Ok(Some(message)) => messages.push(message.into()),
+                Ok(None) => break,
+                Err(error) => {
+                    assert_discards(receiver, &mut pool);
+                    return fails(messages, error);
+                }
+            }
+        }
+        assert!(input.is_empty(), "the receiver left input over");
+    }
+    Outcome {
+        messages,
+        error: None,
+    }
+}
+
+/// After a failure nothing means anything.
+fn assert_discards(mut receiver: Receiver, pool: &mut AssemblyPool) {
+    let mut frame = *b"\x89\x80\0\0\0\0";
+    let mut input = frame.as_mut_slice();
+    assert_eq!(receiver.receive(&mut input, pool), Ok(None));
+    assert!(input.is_empty() && !receiver.is_inside_message());
+}
+
+/// The error does not come late: the shortest beginning of the input that has it ends with the
+/// octet that made it certain, whichever way that beginning arrives.
+fn check_place_of_error(new: &impl Fn() -> Receiver, octets: &[u8], whole: &Outcome) {
+    if whole.error.is_none() {
+        return;
+    }
+    let fails = |length: usize, size: usize| {
+        let pieces: Vec<&[u8]> = octets[..length].chunks(size).collect();
+        receive(new(), &pieces, false).error.is_some()
+    };
+    let place = |size: usize| {
+        let mut range = 0..octets.len();
+        while !range.is_empty() {
+            let middle = range.start + range.len() / 2;
+            match fails(middle, size) {
+                true => range.end = middle,
+                false => range.start = middle + 1,
+            }
+        }
+        range.start
+    };
+    assert_eq!(place(1), place(octets.len().max(1)));
+}

@@ -1,0 +1,298 @@
+//! Several connections of two workers in one room, operations interleaved: every member receives
+//! a run without a gap, from its join to its leave or its close, in one order for all.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use arbitrary::{Arbitrary, Unstructured};
+use frameloop::engine::{SimulatedConnection, Simulation};
+use frameloop::{Handler, Membership, Message, Rooms, WebSocket};
+
+use super::client::{Frame, Sent, read_frames};
+use super::connection::settings;
+use super::scripted::{Scripted, ServerEnd};
+
+#[derive(Arbitrary, Debug)]
+enum Operation {
+    Join {
+        worker: bool,
+    },
+    /// A member publishes messages of so many octets.
+    Publish {
+        member: u8,
+        count: u8,
+        length: u16,
+    },
+    /// A member sends Close.
+    Close {
+        member: u8,
+    },
+    /// A member sends FIN.
+    Fin {
+        member: u8,
+    },
+    /// A member breaks a rule.
+    Fail {
+        member: u8,
+    },
+    /// A member stops taking what it is sent, or takes it again.
+    Stall {
+        member: u8,
+        is_stalled: bool,
+    },
+    /// A worker has its turn.
+    Run {
+        worker: bool,
+    },
+    Wait,
+}
+
+/// All that was published, in the room's order.
+type Log = Rc<RefCell<Vec<Vec<u8>>>>;
+
+struct Chat {
+    rooms: Rooms,
+    log: Log,
+    joined_at: Rc<RefCell<Option<usize>>>,
+    membership: Option<Membership>,
+}
+
+impl Handler for Chat {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        self.membership = self.rooms.join("room", &socket.peer()).ok();
+        *self.joined_at.borrow_mut() = Some(self.log.borrow().len());
+    }
+
+    fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
+        if let (Message::Binary(payload), Some(membership)) = (message, &self.membership) {
+            self.log.borrow_mut().push(payload.to_vec());
+            membership.publish(message);
+        }
+    }
+}
+
+struct Member {
+    worker: usize,
+    connection: SimulatedConnection,
+    scripted: Scripted,
+    joined_at: usize,
+    published: u32,
+    /// It has said goodbye, or worse: what it gets after that is its own affair.
+    has_left: bool,
+}
+
+struct Session {
+    rooms: Rooms,
+    log: Log,
+    workers: [Simulation<ServerEnd>; 2],
+    members: Vec<Member>,
+}
+
+pub(crate) fn check(input: &[u8]) {
+    let Ok(operations) = Vec::<Operation>::arbitrary_take_rest(Unstructured::new(input)) else {
+        return;
+    };
+    let mut settings = settings();
+    settings.limits.max_message_size = 2_000;
+    settings.limits.max_frame_size = 2_000;
+    settings.slow_consumer.max_octets = 8_000;
+    settings.slow_consumer.max_messages = 32;
+    let mut session = Session {
+        rooms: Rooms::default(),
+        log: Log::default(),
+        workers: [Simulation::new(&settings), Simulation::new(&settings)],
+        members: Vec::new(),
+    };
+    for operation in operations.iter().take(64) {
+        session.perform(operation);
+    }
+    session.end();
+}
+
+impl Session {
+    fn perform(&mut self, operation: &Operation) {
+        match *operation {
+            Operation::Join { worker } if self.members.len() < 8 => self.join(usize::from(worker)),
+            Operation::Join { .. } => {}
+            Operation::Publish {
+                member,
+                count,
+                length,
+            } => self.publish(member, count % 40, usize::from(length % 1_000)),
+            Operation::Close { member } => self.leave(member, b"\x88\x80\0\0\0\0"),
+            Operation::Fail { member } => self.leave(member, b"\x83\x80\0\0\0\0"),
+            Operation::Fin { member } => {
+                self.leave(member, b"");
+                if let Some(member) = self.member(member) {
+                    member.scripted.wire().has_ended = true;
+                    self.ready_all();
+                }
+            }
+            Operation::Stall { member, is_stalled } => {
+                if let Some(member) = self.member(member) {
+                    member.scripted.wire().is_stalled = is_stalled;
+                }
+            }
+            Operation::Run { worker } => self.workers[usize::from(worker)].run(),
+            Operation::Wait => {
+                for worker in &mut self.workers {
+                    worker.advance(std::time::Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    fn member(&mut self, index: u8) -> Option<&mut Member> {
+        let count = self.members.len().max(1);
+        self.members.get_mut(usize::from(index) % count)
+    }
+
+    fn join(&mut self, worker: usize) {
+        let scripted = Scripted::default();
+        let joined_at = Rc::new(RefCell::new(None));
+        let chat = Chat {
+            rooms: self.rooms.clone(),
+            log: Rc::clone(&self.log),
+            joined_at: Rc::clone(&joined_at),
+            membership: None,
+        };
+        let connection = self.workers[worker].open(scripted.server(), chat, None);
+        let joined_at = joined_at.borrow().expect("it has joined");
+        self.members.push(Member {
+            worker,
+            connection,
+            scripted,
+            joined_at,
+            published: 0,
+            has_left: false,
+        });
+    }
+
+    fn publish(&mut self, index: u8, count: u8, length: usize) {
+        let number = usize::from(index) % self.members.len().max(1);
+        let Some(member) = self.member(index) else {
+            return;
+        };
+        if member.has_left {
+            return;
+        }
+        for _ in 0..count {
+            let mut payload = format!("{number}:{}:", member.published).into_bytes();
+            payload.resize(payload.len() + length, b'x');
+            member.published += 1;
+            let frame = Frame {
+                first: 0x82,
+                payload: &payload,
+                key: Some([1, 2, 3, 4]),
+            };
+            member.scripted.wire().incoming.extend(frame.octets());
+        }
+        let (worker, connection) = (member.worker, member.connection);
+        self.workers[worker].ready(connection);
+    }
+
+    fn leave(&mut self, index: u8, frame: &[u8]) {
+        let Some(member) = self.member(index) else {
+            return;
+        };
+        member.has_left = true;
+        member.scripted.wire().incoming.extend(frame);
+        let (worker, connection) = (member.worker, member.connection);
+        self.workers[worker].ready(connection);
+    }
+
+    fn ready_all(&mut self) {
+        for member in &self.members {
+            self.workers[member.worker].ready(member.connection);
+        }
+    }
+
+    /// Everybody takes what there is; then the accounts are settled.
+    fn end(mut self) {
+        for _ in 0..3 {
+            for member in &self.members {
+                member.scripted.wire().is_stalled = false;
+            }
+            self.ready_all();
+            // What one worker publishes the other delivers.
+            for _ in 0..2 {
+                self.workers.iter_mut().for_each(Simulation::run);
+            }
+        }
+        let log = self.log.borrow();
+        let (mut expected, mut members) = (vec![0; self.members.len()], 0);
+        for entry in log.iter() {
+            let mut numbers = entry.split(|octet| *octet == b':');
+            let mut number = || {
+                let digits = numbers
+                    .next()
+                    .and_then(|digits| std::str::from_utf8(digits).ok());
+                digits
+                    .and_then(|digits| digits.parse::<usize>().ok())
+                    .expect("a number")
+            };
+            let (publisher, sequence) = (number(), number());
+            assert_eq!(sequence, expected[publisher], "a publisher's order");
+            expected[publisher] += 1;
+        }
+        for member in &mut self.members {
+            let is_open = self.workers[member.worker]
+                .stream(member.connection)
+                .is_some();
+            members += usize::from(is_open && !member.scripted.wire().is_shut);
+            member.check(&log, is_open);
+        }
+        assert!(self.rooms.members("room") <= self.members.len());
+        assert!(self.rooms.members("room") >= members);
+        drop(log);
+        drop(self.workers);
+        assert_eq!(
+            self.rooms.members("room"),
+            0,
+            "a member outlived its worker"
+        );
+        for member in &self.members {
+            assert!(member.scripted.wire().is_dropped);
+        }
+        assert_eq!(Rc::strong_count(&self.log), 1);
+    }
+}
+
+impl Member {
+    fn check(&self, log: &[Vec<u8>], is_open: bool) {
+        let wire = self.scripted.wire();
+        let (frames, is_partial) = read_frames(&wire.outgoing);
+        let (close, messages) = match frames.split_last() {
+            Some((last, messages)) if last.first == 0x88 => (Some(last), messages),
+            _ => (None, &*frames),
+        };
+        let messages: Vec<&Sent> = messages
+            .iter()
+            .filter(|frame| frame.first != 0x89)
+            .collect();
+        // What was on its way when it joined may reach it, too.
+        let first = messages.first().map(|first| {
+            let place = log.iter().position(|published| *published == first.payload);
+            place.expect("it was published")
+        });
+        let begin = first.map_or(self.joined_at, |first| first.min(self.joined_at));
+        let run = &log[begin..];
+        assert!(messages.len() <= run.len(), "more than was published");
+        for (message, published) in messages.iter().zip(run) {
+            assert_eq!(
+                (message.first, &message.payload),
+                (0x82, published),
+                "a gap"
+            );
+        }
+        match close.map(|close| (close.close_code(), self.has_left)) {
+            None if is_open && !self.has_left => {
+                assert!(!is_partial);
+                assert_eq!(messages.len(), run.len(), "a member got less than all");
+            }
+            // The only reason for which a member that behaves is closed.
+            Some((code, false)) => assert_eq!(code, Some(1008)),
+            _ => {}
+        }
+    }
+}

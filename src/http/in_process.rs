@@ -1,0 +1,107 @@
+//! A server without listening sockets and threads: its clients are in the same thread.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::{HttpSettings, Router, Site, Stream, serve_connection};
+use crate::engine::{Congestion, FrameLoopHandle, Settings};
+use crate::handshake::Policy;
+use crate::protocol::AssemblyBudget;
+
+/// Answers clients of this thread, one after the other: for tests of a router's answers, octet by
+/// octet.
+///
+/// ```
+/// use frameloop::http::{HttpSettings, InProcessServer};
+/// use frameloop::{Message, Router, Settings, WebSocket};
+///
+/// let router = Router::new().websocket("/echo", |_| |_: &mut WebSocket<'_>, _: Message<'_>| {});
+/// let server = InProcessServer::new(router, Settings::default(), HttpSettings::default())?;
+/// let answer = server.exchange(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")?;
+/// assert!(answer.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct InProcessServer {
+    runtime: Runtime,
+    local: LocalSet,
+    site: Rc<Site>,
+    /// Dropped with the server: until then connections know that it has not ended.
+    _ending: watch::Sender<bool>,
+}
+
+impl InProcessServer {
+    /// A server that waits for its clients.
+    ///
+    /// # Errors
+    /// When the operating system gives no poller.
+    pub fn new(
+        router: Router,
+        settings: Settings,
+        http: HttpSettings,
+    ) -> io::Result<InProcessServer> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let budget = AssemblyBudget::new(settings.max_unfinished_size);
+        let (ending, ends) = watch::channel(false);
+        let frame_loop =
+            FrameLoopHandle::new(&settings, Congestion::default(), budget, Box::new(|_| {}))?;
+        let local = LocalSet::new();
+        local.spawn_local(frame_loop.clone().run());
+        Ok(InProcessServer {
+            runtime,
+            local,
+            site: Rc::new(Site {
+                router: Arc::new(router),
+                policy: Arc::new(Policy::default()),
+                settings,
+                http,
+                frame_loop,
+                addresses: None,
+                admission: Box::new(|| Ok(())),
+                ending: ends,
+            }),
+            _ending: ending,
+        })
+    }
+
+    /// Sends `octets` and FIN as a new client, and gives all that comes back until the server's
+    /// FIN.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn exchange(&self, octets: &[u8]) -> io::Result<Vec<u8>> {
+        self.local.block_on(&self.runtime, async {
+            let (client, server) = UnixStream::pair()?;
+            let serve = serve_connection(Stream::from(server), Rc::clone(&self.site), ());
+            let serving = tokio::task::spawn_local(serve);
+            let (mut reader, mut writer) = client.into_split();
+            let send = async {
+                // A server that has seen enough reads no further.
+                let _ = writer.write_all(octets).await;
+                let _ = writer.shutdown().await;
+            };
+            let mut received = Vec::new();
+            let (_, read) = tokio::join!(send, reader.read_to_end(&mut received));
+            serving.await?;
+            read.map(|_| received)
+        })
+    }
+}
+
+impl fmt::Debug for InProcessServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("InProcessServer")
+            .field("router", &self.site.router)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! Inputs that are mostly in order, in the form that each property reads.
+
+use flate2::{Compress, Compression, FlushCompress};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::properties::client::Frame;
+
+/// Mostly well-formed frames of a client, in mostly sensible order.
+pub(crate) fn frames() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![
+        8 => prop::sample::select(vec![0x81_u8, 0x82, 0x01, 0x02, 0x00, 0x80]),
+        3 => prop::sample::select(vec![0x89_u8, 0x8A]),
+        1 => Just(0x88_u8),
+        1 => any::<u8>(),
+    ];
+    let payload = prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..20),
+        4 => ".{0,12}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 120..140),
+        1 => (60_000_usize..70_000).prop_map(|length| vec![b'a'; length]),
+        1 => (30_000_usize..40_000).prop_map(|count| "é".repeat(count).into_bytes()),
+    ];
+    let key = prop::option::weighted(0.99, any::<[u8; 4]>());
+    let frame = (first, payload, key).prop_map(|(first, mut payload, key)| {
+        if first & 0x08 != 0 {
+            payload.truncate(125);
+        }
+        if first & 0x0F == 8 && payload.len() >= 2 {
+            payload[0] = 3;
+        }
+        let payload = &payload;
+        Frame {
+            first,
+            payload,
+            key,
+        }
+        .octets()
+    });
+    prop::collection::vec(frame, 0..8).prop_map(|frames| frames.concat())
+}
+
+/// Compressed messages, each in fragments of its own cut, some of them spoilt.
+fn compressed_frames() -> impl Strategy<Value = Vec<u8>> {
+    let message = (
+        prop_oneof![
+            6 => ".{0,300}".prop_map(String::into_bytes),
+            1 => (60_000_usize..120_000).prop_map(|length| vec![b'a'; length]),
+            1 => (20_000_usize..60_000).prop_map(|count| "é".repeat(count).into_bytes()),
+        ],
+        0..10_u32,
+        prop::collection::vec(any::<Index>(), 0..4),
+        any::<bool>(),
+        prop::option::weighted(0.3, (any::<Index>(), any::<u8>())),
+    );
+    let message = message.prop_map(|(text, level, cuts, is_text, spoilt)| {
+        let mut payload = compress(&text, level);
+        if let Some((index, octet)) = spoilt {
+            let index = index.index(payload.len());
+            payload[index] = octet;
+        }
+        let pieces = cut(&payload, &cuts);
+        let last = pieces.len() - 1;
+        let frames = pieces.iter().enumerate().map(|(index, payload)| {
+            let opcode = match index {
+                0 => 0x40 | if is_text { 1 } else { 2 },
+                _ => 0,
+            };
+            let first = opcode | if index == last { 0x80 } else { 0 };
+            let key = Some([1, 2, 3, 4]);
+            Frame {
+                first,
+                payload,
+                key,
+            }
+            .octets()
+        });
+        frames.flatten().collect::<Vec<_>>()
+    });
+    prop::collection::vec(message, 1..4).prop_map(|messages| messages.concat())
+}
+
+/// For the receiver: how it is set up, where its input is cut, and the input.
+pub(crate) fn receiver() -> impl Strategy<Value = Vec<u8>> {
+    let octets = prop_oneof![
+        3 => frames().prop_map(|octets| (0, octets)),
+        1 => compressed_frames().prop_map(|octets| (2, octets)),
+    ];
+    let cuts = prop::collection::vec(any::<u16>(), 0..16);
+    (octets, cuts, any::<bool>(), any::<bool>(), 0..3_u8).prop_map(
+        |((deflate, octets), cuts, takeover, direct, limits)| {
+            let flags = deflate | u8::from(takeover) << 2 | u8::from(direct) << 3;
+            let mut input = vec![flags, limits, cuts.len() as u8];
+            input.extend(cuts.iter().flat_map(|cut| cut.to_be_bytes()));
+            input.extend(octets);
+            input
+        },
+    )
+}
+
+/// Lists of offers, most often of one extension.
+pub(crate) fn extensions() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop::sample::select(vec![
+        "permessage-deflate",
+        "permessage-deflate",
+        "; ",
+        ";",
+        ", ",
+        "\n",
+        "=",
+        "\"",
+        "\\",
+        "10",
+        "8",
+        "16",
+        "client_max_window_bits",
+        "server_max_window_bits",
+        "client_no_context_takeover",
+        "server_no_context_takeover",
+        "foo",
+        " ",
+        "\t",
+        "é",
+    ]);
+    (any::<u8>(), prop::collection::vec(piece, 0..16))
+        .prop_map(|(policy, pieces)| [&[policy], pieces.concat().as_bytes()].concat())
+}
+
+/// A handshake with a line or two too many, or gone, and what may follow it.
+pub(crate) fn request() -> impl Strategy<Value = Vec<u8>> {
+    const LINES: [&str; 6] = [
+        "GET /ws HTTP/1.1",
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    let more = prop::sample::select(vec![
+        "Content-Length: 5",
+        "Content-Length: 0",
+        "Transfer-Encoding: chunked",
+        "Origin: null",
+        "Host: other",
+        "Sec-WebSocket-Protocol: a, b",
+        "Sec-WebSocket-Protocol: a, a",
+        "Sec-WebSocket-Extensions: a;b=\"c\"",
+        "Sec-WebSocket-Extensions: ;",
+        "Upgrade: h2c",
+        "Connection: close",
+        "POST /ws HTTP/1.1",
+        "GET / HTTP/1.1",
+        "",
+        "Sec-WebSocket-Version: 8",
+    ]);
+    let changes = prop::collection::vec((any::<Index>(), prop::option::of(more)), 0..3);
+    (changes, frames()).prop_map(|(changes, frames)| {
+        let mut lines = LINES.to_vec();
+        for (place, line) in changes {
+            match line {
+                Some(line) => lines.insert(place.index(lines.len() + 1), line),
+                None if lines.len() > 1 => drop(lines.remove(place.index(lines.len()))),
+                None => {}
+            }
+        }
+        let head = lines.join("\r\n") + "\r\n\r\n";
+        [head.as_bytes(), &frames].concat()
+    })
+}
+
+/// Parameters and texts, or a compressed message, most often sound.
+pub(crate) fn deflate() -> impl Strategy<Value = Vec<u8>> {
+    let spoilt = prop::option::of((any::<Index>(), any::<u8>()));
+    let compressed = (".{0,300}", 0..10_u32, spoilt).prop_map(|(text, level, spoilt)| {
+        let mut payload = compress(text.as_bytes(), level);
+        if let Some((index, octet)) = spoilt {
+            let index = index.index(payload.len());
+            payload[index] = octet;
+        }
+        [vec![0x80], payload].concat()
+    });
+    let rest = prop_oneof![prop::collection::vec(any::<u8>(), 0..2_000), compressed];
+    (any::<u8>(), rest).prop_map(|(flags, rest)| [vec![flags], rest].concat())
+}
+
+/// Octets enough for many operations.
+pub(crate) fn long() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 300..3_000)
+}
+
+fn compress(text: &[u8], level: u32) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(text.len() * 2 + 1_024);
+    Compress::new(Compression::new(level), false)
+        .compress_vec(text, &mut payload, FlushCompress::Sync)
+        .unwrap();
+    payload.strip_suffix(b"\x00\x00\xFF\xFF").unwrap().to_vec()
+}
+
+fn cut<'a>(octets: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+    let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
+    places.extend([0, octets.len()]);
+    places.sort_unstable();
+    let pieces = places.windows(2).map(|pair| &octets[pair[0]..pair[1]]);
+    pieces.collect()
+}
