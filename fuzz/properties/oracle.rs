@@ -44,8 +44,9 @@ pub(crate) fn compare(octets: &[u8], limits: Limits) {
 /// Why the two may differ on an input.
 fn is_named_difference(ours: &Outcome, theirs: &Option<Error>) -> bool {
     match (ours.error, theirs) {
-        // It accepts lengths that are not in their shortest form.
-        (Some(ProtocolError::NonMinimalLength), _) => true,
+        // It accepts lengths that are not in their shortest form, also of control frames, whose
+        // shortest form is the only one.
+        (Some(ProtocolError::NonMinimalLength | ProtocolError::OversizedControlFrame), _) => true,
         // It calls a length with its top bit set too long.
         (
             Some(ProtocolError::LengthMsbSet),
