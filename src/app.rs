@@ -8,6 +8,8 @@ use crate::handlers::tutorial_echo::tutorial_echo;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
 use crate::rooms::Rooms;
+#[cfg(feature = "socketio")]
+use crate::socketio;
 
 /// An endpoint as people are told of it.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +54,7 @@ const fn page(example: &'static str, what: &'static str) -> Description {
 pub fn router() -> Router {
     let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
     let topic_rooms = topics.clone();
-    Router::new()
+    let router = Router::new()
         .page("/", |_| Page::text(listing()))
         .endpoint("/", any_subprotocol(Endpoint::new(|_| echo)))
         .endpoint("/echo", any_subprotocol(Endpoint::new(|_| echo)))
@@ -75,7 +77,21 @@ pub fn router() -> Router {
                 Broadcast::new(&topic_rooms, request.param("topic"))
             })),
         )
-        .page("/healthz", |_| Page::text("ok"))
+        .page("/healthz", |_| Page::text("ok"));
+    with_socketio(router)
+}
+
+/// Adds the Flask-SocketIO tutorial's application.
+#[cfg(feature = "socketio")]
+fn with_socketio(router: Router) -> Router {
+    let (service, io) = socketio::service(socketio::Settings::default());
+    socketio::tutorial::register(&io);
+    router.mount("/socket.io/", service)
+}
+
+#[cfg(not(feature = "socketio"))]
+fn with_socketio(router: Router) -> Router {
+    router
 }
 
 /// Browsers fail a connection whose offered subprotocols are all passed over.

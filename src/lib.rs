@@ -62,7 +62,7 @@
 //! | floor | module | holds |
 //! |---|---|---|
 //! | 8 | `cli` | command line, logs, exit codes |
-//! | 6 | [`server`], `app` | sockets, workers, drain; the endpoint table |
+//! | 6 | [`server`], `app`, `socketio` | sockets, workers, drain; the endpoint table; Socket.IO |
 //! | 5 | [`http`] | hyper's service, router, pages |
 //! | 4 | `handlers` | what endpoints do |
 //! | 3 | [`rooms`] | fan-out |
@@ -73,6 +73,7 @@
 //! # Features
 //!
 //! `deflate`, on by default, is permessage-deflate.
+//! `socketio`, on by default, is Socket.IO.
 //! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
 //! base64, bytes, http, socket2 and subtle.
@@ -92,6 +93,8 @@ mod log;
 pub mod protocol;
 pub mod rooms;
 pub mod server;
+#[cfg(feature = "socketio")]
+pub mod socketio;
 
 pub use engine::{Disconnect, Handler, Peer, Settings, WebSocket};
 pub use http::{Endpoint, Router};

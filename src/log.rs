@@ -61,6 +61,14 @@ pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
     let _ = (error, turned_away);
 }
 
+/// A client entered or left a namespace of Socket.IO, or sent a message.
+#[cfg(all(feature = "cli", feature = "socketio"))]
+pub(crate) fn socketio(what: impl Display, sid: impl Display) {
+    if limit::admits() {
+        tracing::info!(%sid, "socket.io: {what}");
+    }
+}
+
 /// What a client said, escaped, and cut to a length that a line can hold.
 #[cfg(feature = "cli")]
 struct Escaped<'a>(&'a str);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
@@ -282,6 +282,12 @@ struct Shared {
 }
 
 impl Shared {
+    /// Counts WebSockets that a worker has got, or lost.
+    fn count(&self, worker: usize, difference: isize) {
+        self.loads[worker].fetch_add(difference, Ordering::Relaxed);
+        self.websockets.fetch_add(difference, Ordering::Relaxed);
+    }
+
     /// How many connections of one worker may be no WebSockets yet: a quarter of all there may
     /// be, 1,024 at least, shared out.
     fn max_handshakes(&self) -> usize {

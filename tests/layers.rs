@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The floor of each module of the crate. A module may import what is on its own floor's modules
 /// below, and itself.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("protocol", 0),
     ("handshake", 1),
     ("engine", 2),
@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("http", 5),
     ("server", 6),
     ("tls", 6),
+    ("socketio", 6),
     ("app", 6),
     ("load", 7),
     ("cli", 8),
@@ -29,7 +30,7 @@ const FLOORS: [(&str, u8); 14] = [
 ];
 
 /// Neighbours on one floor that may know each other, one way: who, whom.
-const NEIGHBOURS: [(&str, &str); 1] = [("engine", "log")];
+const NEIGHBOURS: [(&str, &str); 2] = [("engine", "log"), ("app", "socketio")];
 
 /// The types that the log prints come from above it.
 const EXCEPTIONS: [(&str, &str); 1] = [("log", "engine")];

@@ -4,5 +4,5 @@ pub(crate) mod broadcast;
 pub(crate) mod channels_chat;
 pub(crate) mod connection_manager;
 pub(crate) mod echo;
-mod python_json;
+pub(crate) mod python_json;
 pub(crate) mod tutorial_echo;

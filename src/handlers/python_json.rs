@@ -78,7 +78,7 @@ fn write_number(text: &mut String, number: &Number) -> Option<()> {
 
 /// The shortest digits that read back as the same number, in plain notation for exponents from
 /// -4 to 15.
-fn write_float(text: &mut String, float: f64) {
+pub(crate) fn write_float(text: &mut String, float: f64) {
     if float.is_infinite() {
         return text.push_str(if float > 0.0 { "Infinity" } else { "-Infinity" });
     }

@@ -129,25 +129,48 @@ pub fn accept(
         Single::Once(key) if is_key(key) => key,
         _ => return Err(HandshakeError::Key), // §4.2.1, 5
     };
-    match single(headers, &header::ORIGIN) {
-        Single::Missing if policy.require_origin => return Err(HandshakeError::Origin),
-        Single::Missing => {}
-        Single::Once(origin) if policy.allowed_origins.admits(origin) => {}
-        Single::Once(_) => return Err(HandshakeError::Origin), // §10.2
-        Single::Repeated => return Err(HandshakeError::RepeatedOrigin),
-    }
+    check_origin(request, policy, policy.require_origin)?;
     let offered = offered_subprotocols(headers)?;
     let extensions = extensions::offers(headers).map_err(|_| HandshakeError::Extensions)?; // §9.1
-    if let Some(token) = &policy.token
-        && !token.admits(request)
-    {
-        return Err(HandshakeError::Unauthorized);
-    }
+    check_token(request, policy)?;
     Ok(Accepted {
         accept_key: accept_key(key),
         subprotocol: subprotocols.choose(&offered).map(str::to_owned),
         deflate: deflate.and_then(|deflate| deflate::accept(&extensions, deflate)),
     })
+}
+
+/// Checks a request that speaks for a client all the same, without becoming a WebSocket: one of
+/// Socket.IO's polling. An Origin is not missed in a GET, where browsers leave it out (Fetch §3.2),
+/// nor a token in what they ask with OPTIONS before they show one (Fetch §4.8).
+///
+/// # Errors
+/// [`HandshakeError::Origin`], [`HandshakeError::RepeatedOrigin`] or
+/// [`HandshakeError::Unauthorized`].
+pub fn check_page(request: &Parts, policy: &Policy) -> Result<(), HandshakeError> {
+    let sends_origin = request.method != Method::GET;
+    check_origin(request, policy, policy.require_origin && sends_origin)?;
+    match request.method {
+        Method::OPTIONS => Ok(()),
+        _ => check_token(request, policy),
+    }
+}
+
+fn check_origin(request: &Parts, policy: &Policy, required: bool) -> Result<(), HandshakeError> {
+    match single(&request.headers, &header::ORIGIN) {
+        Single::Missing if required => Err(HandshakeError::Origin),
+        Single::Missing => Ok(()),
+        Single::Once(origin) if policy.allowed_origins.admits(origin) => Ok(()),
+        Single::Once(_) => Err(HandshakeError::Origin), // §10.2
+        Single::Repeated => Err(HandshakeError::RepeatedOrigin),
+    }
+}
+
+fn check_token(request: &Parts, policy: &Policy) -> Result<(), HandshakeError> {
+    match &policy.token {
+        Some(token) if !token.admits(request) => Err(HandshakeError::Unauthorized),
+        _ => Ok(()),
+    }
 }
 
 impl Accepted {

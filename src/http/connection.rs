@@ -6,13 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::service::{Acceptance, HttpService};
+use super::mount::{Linger, Upgraded};
+use super::service::{Acceptance, Accepted, HttpService, Owner};
 use super::timer::Timer;
 use super::{Addresses, HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, Settings};
@@ -30,6 +32,8 @@ pub(crate) struct Site {
     pub(crate) addresses: Option<Addresses>,
     /// Whether one more WebSocket may be opened.
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
+    /// A place among the WebSockets for one that is not the frame loop's.
+    pub(crate) place: Box<dyn Fn() -> Box<dyn Send>>,
     /// Turns true when the server is to end: what has been asked is answered, then no more.
     pub(crate) ending: watch::Receiver<bool>,
 }
@@ -79,25 +83,55 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     let parts = connection.into_parts();
     let stream = parts.io.into_inner();
     match served {
-        Ok(Some(accepted)) if !stream.is_blocked() => match stream.into_socket() {
+        Ok(Some(accepted)) if !stream.is_blocked() => {
+            hand_over(stream, parts.read_buf, accepted, &site, place).await;
+        }
+        // It pipelined requests and took none of the responses, which hyper still holds.
+        Ok(Some(_)) => {}
+        Ok(None) => linger(stream, site.linger()).await,
+        Err(error) => {
+            log::bad_request(&error);
+            linger(stream, site.linger()).await;
+        }
+    }
+}
+
+/// Gives a WebSocket's stream, and what came early, to who is to have it.
+async fn hand_over(
+    mut stream: Stream,
+    early: Bytes,
+    accepted: Accepted,
+    site: &Site,
+    place: impl Sized,
+) {
+    let response = encode(&accepted.response);
+    match accepted.owner {
+        Owner::FrameLoop(connection) => match stream.into_socket() {
             Ok(socket) => {
                 // Before the 101 goes: whoever has it is counted once.
                 drop(place);
-                site.frame_loop.adopt(
-                    socket,
-                    accepted.connection,
-                    &encode(&accepted.response),
-                    &mut Vec::from(parts.read_buf),
-                );
+                let mut early = Vec::from(early);
+                let frame_loop = &site.frame_loop;
+                frame_loop.adopt(socket, connection, &response, &mut early);
             }
             Err(error) => log::not_adopted(&error),
         },
-        // It pipelined requests and took none of the responses, which hyper still holds.
-        Ok(Some(_)) => {}
-        Ok(None) => linger(stream, &site.settings).await,
-        Err(error) => {
-            log::bad_request(&error);
-            linger(stream, &site.settings).await;
+        Owner::Mount(adopt, address_place) => {
+            let websocket_place = Box::new(((site.place)(), address_place));
+            drop(place);
+            if stream.write_all(&response).await.is_ok() {
+                let upgraded = Upgraded::new(stream, early, site.linger(), websocket_place);
+                adopt(upgraded);
+            }
+        }
+    }
+}
+
+impl Site {
+    fn linger(&self) -> Linger {
+        Linger {
+            size: self.settings.linger_size,
+            timeout: self.settings.deadlines.linger,
         }
     }
 }
@@ -127,12 +161,12 @@ fn encode(response: &Response<()>) -> Vec<u8> {
 
 /// Sends FIN and reads on until the client's, for a while: closing with unread input would reset
 /// the connection, and the client would lose the response.
-async fn linger(mut stream: Stream, settings: &Settings) {
+pub(super) async fn linger(mut stream: Stream, Linger { size, timeout }: Linger) {
     let discard = async {
         stream.shutdown().await?;
         let mut scratch = [0; 4 << 10];
         let mut discarded = 0;
-        while discarded < settings.linger_size {
+        while discarded < size {
             match stream.read(&mut scratch).await? {
                 0 => break,
                 octets => discarded += octets,
@@ -141,5 +175,5 @@ async fn linger(mut stream: Stream, settings: &Settings) {
         Ok::<(), std::io::Error>(())
     };
     // Whether it ended well makes no difference: the stream is dropped.
-    let _ = tokio::time::timeout(settings.deadlines.linger, discard).await;
+    let _ = tokio::time::timeout(timeout, discard).await;
 }

@@ -7,6 +7,7 @@
 mod connection;
 mod in_process;
 mod limited;
+mod mount;
 mod pages;
 mod router;
 mod service;
@@ -16,6 +17,7 @@ mod timer;
 pub(crate) use connection::{Site, serve_connection};
 pub use in_process::InProcessServer;
 pub(crate) use limited::Addresses;
+pub use mount::{Adopt, Answering, Mount, Refusal, Upgraded};
 pub use pages::Page;
 pub use router::{Endpoint, Request, Router};
 pub(crate) use stream::Stream;

@@ -1,13 +1,14 @@
 //! Which path leads where.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::engine::{Connection, Drive, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::DeflateParameters;
 
-use super::Page;
 use super::limited::{Limited, Place};
+use super::{Mount, Page};
 
 /// The table of endpoints and pages, by path. A path may have both: a request that asks for an
 /// upgrade meets the endpoint, any other the page.
@@ -39,6 +40,7 @@ use super::limited::{Limited, Place};
 #[derive(Debug, Default)]
 pub struct Router {
     routes: Vec<Route>,
+    mounts: Vec<(Box<str>, Arc<dyn Mount>)>,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,21 @@ impl Router {
         self
     }
 
+    /// Gives all paths that begin with `prefix` to a service, but for those that have a route of
+    /// their own.
+    #[must_use]
+    pub fn mount(mut self, prefix: &str, service: Arc<dyn Mount>) -> Router {
+        self.mounts.push((prefix.into(), service));
+        self
+    }
+
+    /// Ends what is mounted, because the server ends.
+    pub(crate) async fn close(&self) {
+        for (_, mount) in &self.mounts {
+            Arc::clone(mount).close().await;
+        }
+    }
+
     fn route(&mut self, pattern: &str) -> &mut Route {
         let index = self
             .routes
@@ -105,6 +122,14 @@ impl Router {
                 self.routes.len() - 1
             });
         &mut self.routes[index]
+    }
+
+    /// The service that has this path to itself, if one has.
+    pub(super) fn find_mount(&self, path: &str) -> Option<&Arc<dyn Mount>> {
+        let mut mounts = self.mounts.iter();
+        let (_, mount) = mounts.find(|(prefix, _)| path.starts_with(&**prefix))?;
+        let has_route = self.routes.iter().any(|route| *route.pattern == *path);
+        (!has_route).then_some(mount)
     }
 
     pub(super) fn find(&self, path: &str) -> Option<Matched<'_>> {

@@ -3,9 +3,11 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,12 +17,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
 
-use super::Page;
 use super::connection::Site;
 use super::limited::Place;
 use super::router::Admitted;
+use super::{Adopt, Mount, Page};
 use crate::engine::Drive;
-use crate::handshake::{self, HandshakeError};
+use crate::handshake::{self, HandshakeError, Subprotocols};
 use crate::log;
 
 /// hyper's view of one client: answers requests until one of them is to become a WebSocket. That
@@ -37,10 +39,17 @@ pub(super) type Acceptance = Rc<Cell<Option<Accepted>>>;
 
 /// A WebSocket that waits for its stream.
 pub(super) struct Accepted {
-    pub(super) connection: Box<dyn Drive>,
+    pub(super) owner: Owner,
     /// The 101, which must not go out before the connection is open: who has it may rely on
     /// being a member of whatever the endpoint joins.
     pub(super) response: Response<()>,
+}
+
+/// Who is to have a WebSocket's stream.
+pub(super) enum Owner {
+    FrameLoop(Box<dyn Drive>),
+    /// A mounted service, with the place among the connections of the client's address.
+    Mount(Adopt, Option<Place>),
 }
 
 impl HttpService {
@@ -56,9 +65,12 @@ impl HttpService {
         }
     }
 
-    fn respond(&self, head: &Parts) -> Result<Answer, HandshakeError> {
+    fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
         let site = &self.site;
         handshake::check_host(head, &site.policy)?;
+        if let Some(mount) = site.router.find_mount(head.uri.path()) {
+            return self.respond_mounted(Arc::clone(mount), head, body);
+        }
         let is_connect = head.method == Method::CONNECT;
         let matched = match site.router.find(head.uri.path()) {
             Some(matched) => matched,
@@ -91,10 +103,40 @@ impl HttpService {
         (site.admission)()?;
         let response = accepted.response();
         self.acceptance.set(Some(Accepted {
-            connection,
+            owner: Owner::FrameLoop(connection),
             response,
         }));
         Ok(Answer::Never)
+    }
+
+    fn respond_mounted(
+        &self,
+        mount: Arc<dyn Mount>,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<Answer, HandshakeError> {
+        let site = &self.site;
+        if !handshake::wants_upgrade(head) {
+            handshake::check_page(head, &site.policy)?;
+            let answering = mount.respond(http::Request::from_parts(head.clone(), body));
+            return Ok(Answer::Later(answering));
+        }
+        let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
+        let place = self.place()?;
+        (site.admission)()?;
+        let upgrading = mount.upgrade(http::Request::from_parts(head.clone(), ()));
+        let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
+        Ok(Answer::Later(Box::pin(async move {
+            let adopt = match upgrading.await {
+                Ok(adopt) => adopt,
+                Err(refusal) => return *refusal,
+            };
+            acceptance.set(Some(Accepted {
+                owner: Owner::Mount(adopt, place),
+                response,
+            }));
+            pending().await
+        })))
     }
 
     /// A place among the connections of the client's address, if those are limited.
@@ -115,9 +157,9 @@ impl Service<http::Request<Incoming>> for HttpService {
     type Future = Answer;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        // The body goes unread: no page wants one, and a handshake with one is refused.
-        let (head, _body) = request.into_parts();
-        self.respond(&head).unwrap_or_else(|error| {
+        // Only what is mounted reads a body: no page wants one, a handshake with one is refused.
+        let (head, body) = request.into_parts();
+        self.respond(&head, body).unwrap_or_else(|error| {
             log::refused(error, &head);
             let mut refusal = error.response().map(Full::from);
             // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
@@ -131,6 +173,8 @@ impl Service<http::Request<Incoming>> for HttpService {
 pub(super) enum Answer {
     /// This, once.
     Now(Option<Response<Full<Bytes>>>),
+    /// What a mounted service says, or nothing if it takes the stream.
+    Later(Pin<Box<dyn Future<Output = Response<Full<Bytes>>>>>),
     /// Nothing: the stream is about to be taken from it.
     Never,
 }
@@ -138,11 +182,12 @@ pub(super) enum Answer {
 impl Future for Answer {
     type Output = Result<Response<Full<Bytes>>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Answer::Now(response) => response
                 .take()
                 .map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
+            Answer::Later(answering) => answering.as_mut().poll(context).map(Ok),
             Answer::Never => Poll::Pending,
         }
     }

@@ -55,13 +55,10 @@ impl Worker {
         let (congestion, budget) = (shared.congestion.clone(), shared.assembly_budget.clone());
         let frame_loop = FrameLoopHandle::new(&shared.settings, congestion, budget, {
             let shared = Arc::clone(&shared);
-            Box::new(move |difference| {
-                shared.loads[index].fetch_add(difference, Ordering::Relaxed);
-                shared.websockets.fetch_add(difference, Ordering::Relaxed);
-            })
+            Box::new(move |difference| shared.count(index, difference))
         })?;
         let (ending, ends) = watch::channel(false);
-        let site = Rc::new(site(&shared, &frame_loop, ends));
+        let site = Rc::new(site(index, &shared, &frame_loop, ends));
         let serve = {
             let shared = Arc::clone(&shared);
             let handshakes = Handshakes::new(shared.max_handshakes());
@@ -182,6 +179,7 @@ impl Drop for Place {
 async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared, ending: &watch::Sender<bool>) {
     frame_loop.mailbox().close_all(CloseCode::Away);
     let emptied = async {
+        shared.router.close().await;
         until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
         ending.send_replace(true);
         // Whoever is accepted has a place before the accepting ends.
@@ -200,7 +198,32 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle, ending: watch::Receiver<bool>) -> Site {
+/// The place of a WebSocket that a mounted service has, in its worker's load and among all
+/// WebSockets; given back when dropped.
+struct MountedPlace {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl MountedPlace {
+    fn new(shared: Arc<Shared>, index: usize) -> MountedPlace {
+        shared.count(index, 1);
+        MountedPlace { shared, index }
+    }
+}
+
+impl Drop for MountedPlace {
+    fn drop(&mut self) {
+        self.shared.count(self.index, -1);
+    }
+}
+
+fn site(
+    index: usize,
+    shared: &Arc<Shared>,
+    frame_loop: &FrameLoopHandle,
+    ending: watch::Receiver<bool>,
+) -> Site {
     Site {
         router: Arc::clone(&shared.router),
         policy: Arc::clone(&shared.policy),
@@ -226,6 +249,10 @@ fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle, ending: watch::Recei
                     Ok(())
                 }
             })
+        },
+        place: {
+            let shared = Arc::clone(shared);
+            Box::new(move || Box::new(MountedPlace::new(Arc::clone(&shared), index)))
         },
         ending,
     }

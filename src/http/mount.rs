@@ -1,0 +1,177 @@
+//! A service that has all paths below one to itself.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+
+use super::Stream;
+use super::connection::linger;
+
+/// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
+/// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
+/// Host, Origin and token, and WebSockets those of the opening handshake, too.
+pub trait Mount: fmt::Debug + Send + Sync + 'static {
+    /// Answers a request that does not ask for an upgrade.
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Response<Full<Bytes>>>;
+
+    /// Says what is to become of a WebSocket's stream once the 101 is out, or refuses it.
+    fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>>;
+
+    /// Ends all that it has, because the server ends.
+    fn close(self: Arc<Self>) -> Answering<()>;
+}
+
+/// What a [`Mount`] is about to say.
+pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Takes a WebSocket's stream, on the runtime of the worker that it belongs to.
+pub type Adopt = Box<dyn FnOnce(Upgraded) + Send>;
+
+/// What a WebSocket that is not to be gets instead of the 101.
+pub type Refusal = Box<Response<Full<Bytes>>>;
+
+/// The stream of a WebSocket from after the 101. Dropped, it lingers: FIN goes out and what still
+/// comes is read for a while, so that the peer does not lose the last that was sent to it.
+pub struct Upgraded {
+    /// Taken by the drop only.
+    stream: Option<Stream>,
+    /// What came with the handshake, before anything else.
+    early: Bytes,
+    /// Who waits to read until the peer takes what was written.
+    reader: Option<Waker>,
+    /// Whether writing has failed: then there is nothing more to read either.
+    failed: bool,
+    linger: Linger,
+    /// Given back when the stream is closed.
+    place: Option<Box<dyn Send>>,
+    /// Dropped with this.
+    held: Option<Box<dyn Send>>,
+}
+
+/// How long, and how much, is read on after our FIN.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linger {
+    pub(super) size: usize,
+    pub(super) timeout: Duration,
+}
+
+impl Upgraded {
+    pub(super) fn new(
+        stream: Stream,
+        early: Bytes,
+        linger: Linger,
+        place: Box<dyn Send>,
+    ) -> Upgraded {
+        Upgraded {
+            stream: Some(stream),
+            early,
+            reader: None,
+            failed: false,
+            linger,
+            place: Some(place),
+            held: None,
+        }
+    }
+
+    /// Keeps something until this is dropped.
+    #[must_use]
+    pub fn holding(mut self, held: impl Send + 'static) -> Upgraded {
+        self.held = Some(Box::new(held));
+        self
+    }
+
+    fn stream(&mut self) -> io::Result<&mut Stream> {
+        self.stream
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = &written {
+            self.failed |= result.is_err();
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+        written
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if !this.early.is_empty() {
+            let octets = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early.split_to(octets));
+            return Poll::Ready(Ok(()));
+        }
+        if this.stream()?.is_blocked() {
+            // Who asks without taking the answers must not make us store them: what is not read
+            // stays with the peer. The one who writes wakes this reader.
+            this.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        Pin::new(this.stream()?).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(this.stream()?).poll_write(context, octets);
+        this.wrote(written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().stream()?).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().stream()?).poll_shutdown(context)
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        let (Some(stream), place, lingering) = (self.stream.take(), self.place.take(), self.linger)
+        else {
+            return;
+        };
+        // Without a runtime the server is gone already, and nobody waits.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                linger(stream, lingering).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Upgraded")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}

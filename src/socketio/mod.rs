@@ -1,0 +1,114 @@
+//! Floor 6: Socket.IO (Engine.IO 4, Socket.IO 5) beside the WebSockets, over HTTP polling and
+//! over WebSocket.
+//!
+//! Sessions, packets, namespaces, rooms and acks are [`socketioxide`]'s, whose documentation holds
+//! for the [`SocketIo`] here. This module mounts it on the router: requests come from our own HTTP
+//! service, a WebSocket's stream from our own opening handshake, and both within limits.
+//!
+//! ```no_run
+//! use frameloop::socketio::{self, AckSender, Args, Settings, SocketRef};
+//! use frameloop::{Router, Server};
+//!
+//! # async fn serve() -> std::io::Result<()> {
+//! let (service, io) = socketio::service(Settings::default());
+//! io.ns("/", async |socket: SocketRef| {
+//!     socket.on("join", async |socket: SocketRef, Args(args): Args| {
+//!         if let Some(room) = args.first().and_then(|room| room.as_str()) {
+//!             socket.join(room.to_owned());
+//!         }
+//!     });
+//!     socket.on("echo", async |args: Args, ack: AckSender| ack.send(&args).unwrap_or_default());
+//! });
+//! let app = Router::new().mount("/socket.io/", service);
+//! Server::bind("127.0.0.1:8000").await?.serve(app).await
+//! # }
+//! ```
+
+mod arguments;
+#[cfg(feature = "cli")]
+mod python_repr;
+mod service;
+mod sessions;
+#[cfg(feature = "cli")]
+pub(crate) mod tutorial;
+
+pub use arguments::{Args, InvalidArguments, Value};
+pub use service::Service;
+pub use socketioxide::adapter::LocalAdapter as Adapter;
+pub use socketioxide::extract::{Event, TryData};
+pub use socketioxide::handler::ConnectHandler;
+pub use socketioxide::socket::{DisconnectReason, Sid};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use socketioxide::ParserConfig;
+
+/// The server of all namespaces: registers handlers, and emits to whom they concern.
+pub type SocketIo = socketioxide::SocketIo<Adapter>;
+
+/// A client in one namespace.
+pub type SocketRef = socketioxide::extract::SocketRef<Adapter>;
+
+/// Answers an event, if its sender asked for that.
+pub type AckSender = socketioxide::extract::AckSender<Adapter>;
+
+/// What sessions are held to. The defaults are those of Flask-SocketIO, where it has such.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// From one Ping of ours to the next.
+    pub ping_interval: Duration,
+    /// How long a client may take over its Pong: then its session ends.
+    pub ping_timeout: Duration,
+    /// From a WebSocket that takes a polling session over to the end of that.
+    pub upgrade_timeout: Duration,
+    /// From the head of a POST to the end of its body: then 408.
+    pub body_timeout: Duration,
+    /// Octets of a WebSocket message, or of a POST's body: beyond it the session ends.
+    pub max_payload: usize,
+    /// Packets in one POST: beyond it the session ends.
+    pub max_packets: usize,
+    /// Binary attachments of one packet, together at most `max_payload` octets: beyond it the
+    /// session ends.
+    pub max_attachments: usize,
+    /// Packets that may wait for one client; those beyond are lost, and at the next Ping the
+    /// session ends.
+    pub max_queue_packets: usize,
+    /// Sessions there may be: beyond it 503.
+    pub max_sessions: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+            max_payload: 1_000_000,
+            max_packets: 1_000,
+            max_attachments: 10,
+            max_queue_packets: 1_024,
+            max_sessions: 65_536,
+        }
+    }
+}
+
+/// Makes the service that [`Router::mount`](crate::Router::mount) takes, and the handle to register
+/// handlers with. The path that it is mounted on must be `/socket.io/`.
+pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
+    let parser = ParserConfig::common()
+        .max_incoming_binaries(settings.max_attachments)
+        .max_incoming_binary_buf_size(settings.max_payload);
+    let (engine, io) = SocketIo::builder()
+        .ping_interval(settings.ping_interval)
+        .ping_timeout(settings.ping_timeout)
+        .upgrade_timeout(settings.upgrade_timeout)
+        .max_payload(u64::try_from(settings.max_payload).unwrap_or(u64::MAX))
+        .ws_max_message_size(settings.max_payload)
+        .ws_max_frame_size(settings.max_payload)
+        .max_buffer_size(settings.max_queue_packets)
+        .with_parser(parser)
+        .build_with_inner_svc(service::Elsewhere);
+    (Arc::new(Service::new(engine, io.clone(), settings)), io)
+}

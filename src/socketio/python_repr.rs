@@ -1,0 +1,140 @@
+//! Values as Python prints them into an f-string, which is where the tutorial puts a message.
+
+use std::fmt::Write;
+
+use super::Value;
+use crate::handlers::python_json::write_float;
+
+/// What `f"{value}"` is: a string as it is, anything else as `repr` writes it.
+pub(super) fn formatted(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => {
+            let mut text = String::new();
+            write_value(&mut text, value);
+            text
+        }
+    }
+}
+
+fn write_value(text: &mut String, value: &Value) {
+    match value {
+        Value::Null => text.push_str("None"),
+        Value::Bool(true) => text.push_str("True"),
+        Value::Bool(false) => text.push_str("False"),
+        Value::Number(number) => write_number(text, number.as_str()),
+        Value::String(string) => write_string(text, string),
+        Value::Binary(octets) => write_octets(text, octets),
+        Value::Array(items) => write_items(text, "[]", items, write_value),
+        Value::Object(members) => write_items(text, "{}", members, |text, (name, value)| {
+            write_string(text, name);
+            text.push_str(": ");
+            write_value(text, value);
+        }),
+    }
+}
+
+fn write_items<T>(text: &mut String, braces: &str, items: &[T], write: impl Fn(&mut String, &T)) {
+    text.push_str(&braces[..1]);
+    for (index, item) in items.iter().enumerate() {
+        text.push_str(if index > 0 { ", " } else { "" });
+        write(text, item);
+    }
+    text.push_str(&braces[1..]);
+}
+
+fn write_number(text: &mut String, digits: &str) {
+    match (digits.contains(['.', 'e', 'E']), digits.parse::<f64>()) {
+        (true, Ok(float)) if float.is_finite() => write_float(text, float),
+        (true, Ok(float)) => text.push_str(if float > 0.0 { "inf" } else { "-inf" }),
+        _ => text.push_str(if digits == "-0" { "0" } else { digits }),
+    }
+}
+
+/// In single quotes, unless only double ones need no escape.
+fn quote_for(has_single: bool, has_double: bool) -> char {
+    if has_single && !has_double { '"' } else { '\'' }
+}
+
+fn write_string(text: &mut String, string: &str) {
+    let quote = quote_for(string.contains('\''), string.contains('"'));
+    text.push(quote);
+    for character in string.chars() {
+        let code = u32::from(character);
+        // Writing to a string cannot fail.
+        let _ = match character {
+            '\n' => write!(text, "\\n"),
+            '\r' => write!(text, "\\r"),
+            '\t' => write!(text, "\\t"),
+            '\\' => write!(text, "\\\\"),
+            _ if character == quote => write!(text, "\\{quote}"),
+            ' ' => write!(text, " "),
+            _ if !character.is_control() && !character.is_whitespace() => {
+                write!(text, "{character}")
+            }
+            '\0'..='\u{FF}' => write!(text, "\\x{code:02x}"),
+            '\0'..='\u{FFFF}' => write!(text, "\\u{code:04x}"),
+            _ => write!(text, "\\U{code:08x}"),
+        };
+    }
+    text.push(quote);
+}
+
+fn write_octets(text: &mut String, octets: &[u8]) {
+    let quote = quote_for(octets.contains(&b'\''), octets.contains(&b'"'));
+    text.push('b');
+    text.push(quote);
+    for &octet in octets {
+        // Writing to a string cannot fail.
+        let _ = match octet {
+            b'\n' => write!(text, "\\n"),
+            b'\r' => write!(text, "\\r"),
+            b'\t' => write!(text, "\\t"),
+            b'\\' => write!(text, "\\\\"),
+            _ if char::from(octet) == quote => write!(text, "\\{quote}"),
+            b' '..=b'~' => write!(text, "{}", char::from(octet)),
+            _ => write!(text, "\\x{octet:02x}"),
+        };
+    }
+    text.push(quote);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socketio::Args;
+
+    /// Left an argument, right what an f-string made of it (CPython 3.11).
+    #[test]
+    fn values_are_written_as_cpython_writes_them() {
+        for (json, expected) in [
+            (r#""it's""#, "it's"),
+            (
+                r#"{"x":1,"y":[true,null,"é",1.5]}"#,
+                "{'x': 1, 'y': [True, None, 'é', 1.5]}",
+            ),
+            ("true", "True"),
+            ("[]", "[]"),
+            ("{}", "{}"),
+            ("1.50", "1.5"),
+            ("1e400", "inf"),
+            ("-1e400", "-inf"),
+            ("-0", "0"),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
+            (r#"["it's"]"#, r#"["it's"]"#),
+            (r#"["it's \"so\""]"#, r#"['it\'s "so"']"#),
+            (
+                r#"["\n\t\\\u0000\u0085\u2028😀"]"#,
+                r"['\n\t\\\x00\x85\u2028😀']",
+            ),
+        ] {
+            let args = Args::of_event(&format!(r#"["e",{json}]"#), &[]).unwrap();
+            assert_eq!(formatted(&args.0[0]), expected, "{json}");
+        }
+        let octets = Value::Binary(bytes::Bytes::from_static(b"\0'\x01\xffa\n"));
+        assert_eq!(formatted(&octets), r#"b"\x00'\x01\xffa\n""#);
+    }
+}

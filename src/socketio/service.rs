@@ -1,0 +1,339 @@
+//! The service that the router mounts: what goes to the engine, and within which limits.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use socketioxide::service::SocketIoService;
+use tokio::runtime::Handle;
+
+use super::sessions::Sessions;
+use super::{Adapter, Settings, SocketIo};
+use crate::http::{Adopt, Answering, Mount, Refusal, Upgraded};
+
+/// Socket.IO as the router mounts it.
+pub struct Service {
+    engine: Engine,
+    io: SocketIo,
+    settings: Settings,
+    sessions: Sessions,
+    /// The sessions whose transport a WebSocket is taking over, or has.
+    upgrades: Arc<Mutex<HashSet<String>>>,
+}
+
+type Engine = SocketIoService<Elsewhere, Adapter>;
+
+/// Where the engine sends what is none of its own. The router sends it nothing of the kind.
+#[derive(Clone, Debug)]
+pub(super) struct Elsewhere;
+
+impl hyper::service::Service<Request<Full<Bytes>>> for Elsewhere {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
+    fn call(&self, _: Request<Full<Bytes>>) -> Self::Future {
+        ready(Ok(status(StatusCode::NOT_FOUND)))
+    }
+}
+
+impl Service {
+    pub(super) fn new(engine: Engine, io: SocketIo, settings: Settings) -> Service {
+        Service {
+            engine,
+            io,
+            sessions: Sessions::new(settings.max_sessions),
+            settings,
+            upgrades: Arc::default(),
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (mut head, body) = request.into_parts();
+        let query = Query::of(&head.uri);
+        if query.transport.is_some_and(|name| name == "websocket") {
+            return error(3, "Bad request"); // it does not ask for an upgrade
+        }
+        let has_session = query.sid.is_some();
+        let defaults_to_polling = query.transport.is_none();
+        if defaults_to_polling {
+            head.uri = polling(&head.uri);
+        }
+        match head.method {
+            Method::GET => {
+                if !has_session {
+                    let Some(place) = self.sessions.place() else {
+                        return unavailable();
+                    };
+                    head.extensions.insert(place);
+                }
+                ask(&self.engine, Request::from_parts(head, Full::default())).await
+            }
+            Method::POST => {
+                let body = match self.body(body).await {
+                    Ok(body) => body,
+                    Err(refused) => {
+                        end_session(&self.engine, &head.uri).await;
+                        return status(refused);
+                    }
+                };
+                ask(&self.engine, Request::from_parts(head, Full::new(body))).await
+            }
+            Method::OPTIONS => status(StatusCode::OK),
+            _ => {
+                let mut refusal = status(StatusCode::METHOD_NOT_ALLOWED);
+                let allowed = HeaderValue::from_static(METHODS);
+                refusal.headers_mut().insert(header::ALLOW, allowed);
+                refusal
+            }
+        }
+    }
+
+    /// The whole body of a POST.
+    async fn body(&self, body: Incoming) -> Result<Bytes, StatusCode> {
+        let limited = Limited::new(body, self.settings.max_payload);
+        let collected =
+            match tokio::time::timeout(self.settings.body_timeout, limited.collect()).await {
+                Ok(Ok(collected)) => collected.to_bytes(),
+                Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                    return Err(StatusCode::PAYLOAD_TOO_LARGE);
+                }
+                Ok(Err(_)) => return Err(StatusCode::BAD_REQUEST),
+                Err(_) => return Err(StatusCode::REQUEST_TIMEOUT),
+            };
+        let separators = collected.iter().filter(|octet| **octet == SEPARATOR);
+        if separators.count() >= self.settings.max_packets {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        Ok(collected)
+    }
+
+    async fn adoption(&self, mut request: Request<()>) -> Result<Adopt, Refusal> {
+        let engine = self.engine.clone();
+        let query = Query::of(request.uri());
+        if query.version != Some("4") {
+            return Err(Box::new(error(5, "Unsupported protocol version")));
+        }
+        if query.transport != Some("websocket") {
+            return Err(Box::new(error(0, "Transport unknown")));
+        }
+        let Some(sid) = query.sid else {
+            let place = self.sessions.place();
+            let place = place.ok_or_else(|| Box::new(unavailable()))?;
+            request.extensions_mut().insert(place);
+            return Ok(Box::new(move |stream| adopt(&engine, stream, request)));
+        };
+        let upgrade = Upgrade::begin(&self.upgrades, sid, &engine, request.uri());
+        let upgrade = upgrade.ok_or_else(|| Box::new(error(3, "Bad request")))?;
+        // An empty POST does nothing, and tells whether there is such a session that polls.
+        let probe = post(request.uri(), Bytes::new());
+        let known = ask(&engine, probe).await;
+        if known.status() != StatusCode::OK {
+            return Err(Box::new(known));
+        }
+        Ok(Box::new(move |stream| {
+            adopt(&engine, stream.holding(upgrade), request)
+        }))
+    }
+}
+
+impl Mount for Service {
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Response<Full<Bytes>>> {
+        Box::pin(async move {
+            let asked = request.headers();
+            let origin = asked.get(header::ORIGIN).cloned();
+            let is_preflight = request.method() == Method::OPTIONS;
+            let fields = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+            let mut response = self.answer(request).await;
+            if let Some(origin) = origin {
+                let preflight = is_preflight.then_some(fields).flatten();
+                share(response.headers_mut(), origin, is_preflight, preflight);
+            }
+            response
+        })
+    }
+
+    fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>> {
+        Box::pin(async move { self.adoption(request).await })
+    }
+
+    fn close(self: Arc<Self>) -> Answering<()> {
+        Box::pin(async move { self.io.close().await })
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Service")
+            .field("settings", &self.settings)
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What separates the packets in a body of polling (Engine.IO 4).
+const SEPARATOR: u8 = 0x1e;
+
+const METHODS: &str = "OPTIONS, GET, POST";
+
+/// Lets pages of that origin read the response (Fetch §3.2). Whether the origin may connect at all
+/// has been checked.
+fn share(
+    headers: &mut HeaderMap,
+    origin: HeaderValue,
+    is_preflight: bool,
+    fields: Option<HeaderValue>,
+) {
+    let constant = HeaderValue::from_static;
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, constant("true"));
+    headers.insert(header::VARY, constant("Origin"));
+    if is_preflight {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, constant(METHODS));
+    }
+    if let Some(fields) = fields {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields);
+    }
+}
+
+/// Asks the engine.
+async fn ask(engine: &Engine, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let answer = hyper::service::Service::<Request<Full<Bytes>>>::call(engine, request).await;
+    let (head, body) = match answer {
+        Ok(response) => response.into_parts(),
+        Err(never) => match never {},
+    };
+    match body.collect().await {
+        Ok(collected) => Response::from_parts(head, Full::new(collected.to_bytes())),
+        Err(never) => match never {},
+    }
+}
+
+/// Gives the engine a WebSocket's stream.
+fn adopt(engine: &Engine, stream: Upgraded, request: Request<()>) {
+    let adopted = hyper::service::Service::<(Upgraded, _)>::call(engine, (stream, request));
+    // What it may refuse has been checked; if it does, the stream is dropped and so closed.
+    drop(adopted);
+}
+
+/// Ends the session of a request, as if its client had asked for it; if it has a WebSocket by now,
+/// or has ended, nothing happens.
+async fn end_session(engine: &Engine, uri: &Uri) {
+    const CLOSE: Bytes = Bytes::from_static(b"1");
+    ask(engine, post(uri, CLOSE)).await;
+}
+
+/// A POST of polling to the session of `uri`.
+fn post(uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = polling(uri);
+    request
+}
+
+/// The same, but of the transport that is meant if none is named.
+fn polling(uri: &Uri) -> Uri {
+    let query = Query::of(uri);
+    let version = query.version.unwrap_or_default();
+    let sid = match query.sid {
+        Some(sid) => format!("&sid={sid}"),
+        None => String::new(),
+    };
+    let target = format!("{}?EIO={version}&transport=polling{sid}", uri.path());
+    // All of it comes from a target.
+    target.parse().unwrap_or_else(|_| uri.clone())
+}
+
+/// What the engine wants to know of a request's query.
+struct Query<'a> {
+    version: Option<&'a str>,
+    transport: Option<&'a str>,
+    sid: Option<&'a str>,
+}
+
+impl<'a> Query<'a> {
+    fn of(uri: &'a Uri) -> Query<'a> {
+        let find = |name: &str| {
+            let mut parameters = uri.query().unwrap_or_default().split('&');
+            parameters.find_map(|parameter| parameter.strip_prefix(name))
+        };
+        Query {
+            version: find("EIO="),
+            transport: find("transport="),
+            sid: find("sid="),
+        }
+    }
+}
+
+/// A WebSocket that takes a session's transport over. However it ends, if the session still polls
+/// then, it ends, too: the engine would keep it for ever.
+struct Upgrade {
+    upgrades: Arc<Mutex<HashSet<String>>>,
+    sid: String,
+    engine: Engine,
+    uri: Uri,
+}
+
+impl Upgrade {
+    /// `None` if there is another of that session.
+    fn begin(
+        upgrades: &Arc<Mutex<HashSet<String>>>,
+        sid: &str,
+        engine: &Engine,
+        uri: &Uri,
+    ) -> Option<Upgrade> {
+        let is_first = lock(upgrades).insert(sid.to_owned());
+        is_first.then(|| Upgrade {
+            upgrades: Arc::clone(upgrades),
+            sid: sid.to_owned(),
+            engine: engine.clone(),
+            uri: uri.clone(),
+        })
+    }
+}
+
+impl Drop for Upgrade {
+    fn drop(&mut self) {
+        lock(&self.upgrades).remove(&self.sid);
+        // Without a runtime the server is gone, and the session with it.
+        if let Ok(runtime) = Handle::try_current() {
+            let (engine, uri) = (self.engine.clone(), self.uri.clone());
+            runtime.spawn(async move { end_session(&engine, &uri).await });
+        }
+    }
+}
+
+/// A poisoned lock is taken all the same: the set is whole between any two statements.
+fn lock(upgrades: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
+    upgrades.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+fn unavailable() -> Response<Full<Bytes>> {
+    let mut response = status(StatusCode::SERVICE_UNAVAILABLE);
+    let seconds = HeaderValue::from_static("1");
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}
+
+/// A refusal as Engine.IO's servers word it, with its code.
+fn error(code: u8, message: &str) -> Response<Full<Bytes>> {
+    let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
