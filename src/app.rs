@@ -23,13 +23,15 @@ pub struct Description {
 }
 
 /// Every endpoint, in the order in which people are told of them.
-pub const ENDPOINTS: [Description; 8] = [
+pub const ENDPOINTS: &[Description] = &[
     websocket("/echo", "every message back unchanged (also at /)"),
     websocket("/ws", "text back as 'Echo: TEXT' (FastAPI, aiohttp)"),
     websocket("/ws/1", "chat as client 1 (FastAPI ConnectionManager)"),
     websocket("/ws/chat/lobby/", "JSON chat room (Django Channels)"),
     websocket("/broadcast", "every message to everybody here"),
     websocket("/broadcast/news", "the same, by topic"),
+    #[cfg(feature = "socketio")]
+    page("/socket.io/", "Socket.IO (Flask-SocketIO)"),
     page("/", "this list"),
     page("/healthz", "200 'ok'"),
 ];
@@ -86,7 +88,11 @@ pub fn router() -> Router {
 fn with_socketio(router: Router) -> Router {
     let (service, io) = socketio::service(socketio::Settings::default());
     socketio::tutorial::register(&io);
-    router.mount("/socket.io/", service)
+    router
+        .page("/socket.io/socket.io.js", |_| {
+            Page::script(socketio::BROWSER_CLIENT)
+        })
+        .mount("/socket.io/", service)
 }
 
 #[cfg(not(feature = "socketio"))]
@@ -106,7 +112,7 @@ fn listing() -> String {
         example,
         what,
         is_websocket,
-    } in ENDPOINTS
+    } in ENDPOINTS.iter().copied()
     {
         let kind = if is_websocket { "websocket" } else { "http" };
         text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));

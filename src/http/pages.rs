@@ -22,6 +22,14 @@ impl Page {
         }
     }
 
+    /// 200 and a script.
+    pub fn script(body: impl Into<Bytes>) -> Page {
+        Page {
+            content_type: "text/javascript; charset=utf-8",
+            ..Page::text(body)
+        }
+    }
+
     /// Changes the status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Page {

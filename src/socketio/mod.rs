@@ -60,6 +60,8 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// How long a client may take over its Pong: then its session ends.
     pub ping_timeout: Duration,
+    /// How long a client may take to join a namespace: then its session ends.
+    pub connect_timeout: Duration,
     /// From a WebSocket that takes a polling session over to the end of that.
     pub upgrade_timeout: Duration,
     /// From the head of a POST to the end of its body: then 408.
@@ -83,6 +85,7 @@ impl Default for Settings {
         Settings {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
             upgrade_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             max_payload: 1_000_000,
@@ -94,6 +97,10 @@ impl Default for Settings {
     }
 }
 
+/// The client for browsers, `socket.io.min.js` of npm's `socket.io-client` 4.8.4, as it is there.
+/// MIT licence: `src/socketio/client/LICENSE`.
+pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
+
 /// Makes the service that [`Router::mount`](crate::Router::mount) takes, and the handle to register
 /// handlers with. The path that it is mounted on must be `/socket.io/`.
 pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
@@ -103,6 +110,7 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
     let (engine, io) = SocketIo::builder()
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
+        .connect_timeout(settings.connect_timeout)
         .upgrade_timeout(settings.upgrade_timeout)
         .max_payload(u64::try_from(settings.max_payload).unwrap_or(u64::MAX))
         .ws_max_message_size(settings.max_payload)

@@ -38,8 +38,7 @@ impl Sessions {
         })
     }
 
-    #[cfg(test)]
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 }

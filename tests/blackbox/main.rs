@@ -33,5 +33,7 @@ mod handshake_syntax;
 mod limits;
 mod shutdown;
 mod slow_consumer;
+#[cfg(feature = "socketio")]
+mod socketio;
 mod utf8;
 mod workers;

@@ -1,0 +1,747 @@
+//! Socket.IO as raw octets: polling, WebSocket, the upgrade between them, and abuse. The names of
+//! the checks S1 to S14 are those of the project's table; the real clients are in tests/interop.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frameloop::Router;
+use frameloop::handshake::{AllowOrigin, Policy};
+use frameloop::socketio::{self, Args, Service, Settings, SocketRef, TryData};
+
+use crate::client::{Client, PATIENCE, close_frame, frame};
+use crate::server::TestServer;
+
+const POLLING: &str = "EIO=4&transport=polling";
+const WEBSOCKET: &str = "EIO=4&transport=websocket";
+
+/// A response: its status, its head in lower case, and its body.
+struct Response {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Response {
+    #[track_caller]
+    fn is(&self, status: u16, body: &str) {
+        assert_eq!((self.status, self.body.as_str()), (status, body));
+    }
+
+    fn has(&self, field: &str) -> bool {
+        self.head.lines().any(|line| line == field)
+    }
+}
+
+/// Sends a request and leaves its response for later.
+fn ask(server: &TestServer, method: &str, query: &str, fields: &str, body: &[u8]) -> Client {
+    let mut client = Client::connect(server);
+    let length = body.len();
+    let head = format!(
+        "{method} /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n{fields}\r\n"
+    );
+    client.send(&[head.as_bytes(), body].concat());
+    client
+}
+
+fn response(client: &mut Client) -> Response {
+    let head = client.receive_head().to_lowercase();
+    let mut body = String::new();
+    client.stream.read_to_string(&mut body).unwrap();
+    let status = head[9..12].parse().unwrap();
+    Response { status, head, body }
+}
+
+fn get(server: &TestServer, query: &str) -> Response {
+    response(&mut ask(server, "GET", query, "", b""))
+}
+
+/// A session of polling.
+struct Session<'s> {
+    server: &'s TestServer,
+    query: String,
+}
+
+impl<'s> Session<'s> {
+    fn open(server: &'s TestServer) -> Session<'s> {
+        let open = get(server, POLLING);
+        assert_eq!(open.status, 200);
+        let sid = member(&open.body, "sid").to_owned();
+        let query = format!("{POLLING}&sid={sid}");
+        Session { server, query }
+    }
+
+    /// One that has joined `/` and taken the first Ping, the CONNECT and the greeting.
+    fn joined(server: &'s TestServer) -> Session<'s> {
+        let session = Session::open(server);
+        session.post("40").is(200, "ok");
+        let joined = format!(r#"40{{"sid":"{}"}}"#, session.sid());
+        let mut packets = String::new();
+        while packets.split('\x1e').count() < 4 {
+            packets += &session.poll().body;
+            packets += "\x1e";
+        }
+        // The first Ping comes anywhere.
+        let (joined, greeting) = (packets.find(&joined), packets.find("连接成功"));
+        assert!(joined.is_some() && joined < greeting, "{packets:?}");
+        session
+    }
+
+    /// One that has joined `/` of a server with the handlers of [`serving`].
+    fn joined_silently(server: &'s TestServer) -> Session<'s> {
+        let session = Session::open(server);
+        session.post("40").is(200, "ok");
+        session.receives(&[&format!(r#"40{{"sid":"{}"}}"#, session.sid())]);
+        session
+    }
+
+    fn sid(&self) -> &str {
+        self.query.rsplit('=').next().unwrap()
+    }
+
+    fn post(&self, body: &str) -> Response {
+        response(&mut self.posting(body.as_bytes()))
+    }
+
+    fn posting(&self, body: &[u8]) -> Client {
+        ask(self.server, "POST", &self.query, "", body)
+    }
+
+    fn polling(&self) -> Client {
+        ask(self.server, "GET", &self.query, "", b"")
+    }
+
+    fn poll(&self) -> Response {
+        response(&mut self.polling())
+    }
+
+    /// What comes next must be these packets, with Pings left out, in as many responses as it
+    /// takes.
+    #[track_caller]
+    fn receives(&self, packets: &[&str]) {
+        let mut received = Vec::new();
+        while received.len() < packets.len() {
+            let polled = self.poll();
+            assert_eq!(polled.status, 200, "{received:?}");
+            let packets = polled.body.split('\x1e').filter(|packet| *packet != "2");
+            received.extend(packets.map(str::to_owned));
+        }
+        assert_eq!(received, packets);
+    }
+
+    #[track_caller]
+    fn is_gone(&self) {
+        let unknown = self.poll();
+        assert_eq!(unknown.status, 400, "{}", unknown.body);
+    }
+
+    #[track_caller]
+    fn lives(&self) {
+        self.post(r#"429["ack",1]"#).is(200, "ok");
+        self.receives(&[r#"439["ok",1]"#]);
+    }
+}
+
+/// The text of a member of JSON that has no escapes.
+fn member<'t>(json: &'t str, name: &str) -> &'t str {
+    let (_, rest) = json.split_once(&format!("\"{name}\":\"")).unwrap();
+    rest.split('"').next().unwrap()
+}
+
+fn upgrade_request(query: &str) -> String {
+    crate::client::request(&format!("/socket.io/?{query}"))
+}
+
+fn upgrade(server: &TestServer, query: &str) -> Client {
+    Client::open(server, &format!("/socket.io/?{query}"))
+}
+
+/// The next text message that is no Ping of Engine.IO.
+fn receive_packet(client: &mut Client) -> String {
+    loop {
+        let (first, payload) = client.receive();
+        let text = String::from_utf8(payload).unwrap();
+        assert_eq!(first, 0x81, "{text:?}");
+        if text != "2" {
+            return text;
+        }
+    }
+}
+
+/// A WebSocket that has joined `/`.
+fn joined_websocket(server: &TestServer) -> Client {
+    let mut client = upgrade(server, WEBSOCKET);
+    assert!(receive_packet(&mut client).starts_with('0'));
+    client.send_text("40");
+    assert!(receive_packet(&mut client).starts_with("40"));
+    let greeting = r#"42["response",{"data":"连接成功"}]"#;
+    assert_eq!(receive_packet(&mut client), greeting);
+    client
+}
+
+/// The next must be the end of the connection, a Close frame or a reset in between or not.
+#[track_caller]
+fn is_closed(mut client: Client) {
+    let mut rest = Vec::new();
+    if let Err(error) = client.stream.read_to_end(&mut rest) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
+/// A server with sessions of these settings and a few handlers, and what counts its sessions.
+fn serving(settings: Settings) -> (TestServer, Arc<Service>) {
+    let (service, io) = socketio::service(settings);
+    io.ns("/", async |socket: SocketRef, TryData(_): TryData<()>| {
+        socket.on("echo", async |socket: SocketRef, args: Args| {
+            let _ = socket.emit("echo", &args);
+        });
+        socket.on("panic", async || panic!("as the test asked for"));
+    });
+    let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);
+    (TestServer::serving(router, |server| server), service)
+}
+
+/// Waits until there are no sessions left.
+#[track_caller]
+fn none_are_left(service: &Service) {
+    let deadline = Instant::now() + PATIENCE;
+    while service.sessions() > 0 {
+        let left = service.sessions();
+        assert!(Instant::now() < deadline, "{left} sessions are left");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn quick() -> Settings {
+    Settings {
+        ping_interval: Duration::from_millis(300),
+        ping_timeout: Duration::from_millis(200),
+        connect_timeout: Duration::from_millis(300),
+        upgrade_timeout: Duration::from_millis(300),
+        body_timeout: Duration::from_millis(300),
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn s3_the_open_packet_has_these_members_and_no_other() {
+    let server = TestServer::shared();
+    let open = get(server, POLLING);
+    assert!(
+        open.has("content-type: text/plain; charset=utf-8"),
+        "{}",
+        open.head
+    );
+    let sid = member(&open.body, "sid");
+    let rest = r#""pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+    let expected = format!(r#"0{{"sid":"{sid}","upgrades":["websocket"],{rest}"#);
+    open.is(200, &expected);
+
+    let mut client = upgrade(server, WEBSOCKET);
+    let open = receive_packet(&mut client);
+    let sid = member(&open, "sid");
+    assert_eq!(open, format!(r#"0{{"sid":"{sid}","upgrades":[],{rest}"#));
+}
+
+#[test]
+fn s4_s5_events_are_acknowledged_and_binary_comes_back() {
+    let session = Session::joined(TestServer::shared());
+    session.post(r#"420["message","x"]"#).is(200, "ok");
+    // Others share the server: their broadcasts may come in between, ours comes.
+    let mut received = String::new();
+    while !received.contains("430[]") {
+        received.push_str(&session.poll().body);
+    }
+    assert!(
+        received.contains(r#"42["response",{"data":"收到: x"}]"#),
+        "{received}"
+    );
+
+    session
+        .post("451-2[\"echo\",{\"_placeholder\":true,\"num\":0}]\x1ebAQID")
+        .is(200, "ok");
+    session.receives(&[
+        r#"451-["echo",{"_placeholder":true,"num":0}]"#,
+        "bAQID",
+        r#"461-2[{"_placeholder":true,"num":0}]"#,
+        "bAQID",
+    ]);
+}
+
+#[test]
+fn s6_namespaces_are_joined_each_for_itself() {
+    let session = Session::joined(TestServer::shared());
+    let sid = session.sid();
+    session.post("40/ns,").is(200, "ok");
+    let (joined, greeting) = (
+        format!(r#"40/ns,{{"sid":"{sid}"}}"#),
+        r#"42/ns,["response",{"data":"ns"}]"#,
+    );
+    session.receives(&[&joined, greeting]);
+    session.post("40/nope,").is(200, "ok");
+    session.receives(&[r#"44/nope,{"message":"Invalid namespace"}"#]);
+    session.post(r#"42/other,["x"]"#).is(200, "ok");
+    session.lives();
+
+    let refused = Session::joined(TestServer::shared());
+    refused.post(r#"40/ns,{"token":"bad"}"#).is(200, "ok");
+    refused.receives(&[r#"44/ns,{"message":"unauthorized"}"#]);
+}
+
+#[test]
+fn s7_s8_rooms_are_joined_and_left_and_the_server_disconnects() {
+    let server = TestServer::shared();
+    let (inside, outside) = (Session::joined(server), Session::joined(server));
+    inside.post(r#"421["join",{"room":"s7"}]"#).is(200, "ok");
+    inside.receives(&[r#"42["response",{"data":"joined s7"}]"#, "431[]"]);
+    outside
+        .post(r#"42["room",{"room":"s7","data":"to s7"}]"#)
+        .is(200, "ok");
+    inside.receives(&[r#"42["response",{"data":"to s7"}]"#]);
+    inside.post(r#"422["leave",{"room":"s7"}]"#).is(200, "ok");
+    inside.receives(&[r#"432["left"]"#]);
+    outside
+        .post(r#"42["room",{"room":"s7","data":"to nobody"}]"#)
+        .is(200, "ok");
+    inside.lives();
+    outside.lives();
+    outside.post(r#"42["bye"]"#).is(200, "ok");
+    outside.receives(&["41"]);
+}
+
+#[test]
+fn s9_an_upgrade_loses_and_doubles_nothing() {
+    let session = Session::joined(TestServer::shared());
+    let mut parked = session.polling();
+    let mut client = upgrade(
+        session.server,
+        &session.query.replace("polling", "websocket"),
+    );
+    client.send_text("2probe");
+    client.receives_text("3probe");
+    response(&mut parked).is(200, "6");
+    let events = (1..=200).map(|number| format!(r#"42["echo",{number}]"#));
+    for batch in events.collect::<Vec<_>>().chunks(50) {
+        session.post(&batch.join("\x1e")).is(200, "ok");
+    }
+    client.send_text("5");
+    for number in 1..=200 {
+        assert_eq!(
+            receive_packet(&mut client),
+            format!(r#"42["echo",{number}]"#)
+        );
+    }
+    session.is_gone(); // from polling, that is
+    client.send_text(r#"423["ack",1]"#);
+    assert_eq!(receive_packet(&mut client), r#"433["ok",1]"#);
+    client.send(&close_frame(1000, b""));
+    is_closed(client);
+}
+
+#[test]
+fn s10_requests_that_cannot_be_served_are_400() {
+    let server = TestServer::shared();
+    let wrong = [
+        format!("{POLLING}&sid=nope"),
+        format!("{POLLING}&sid=AAAAAAAAAAAAAAAA"),
+        "EIO=3&transport=polling".into(),
+        "transport=polling".into(),
+        "EIO=4&transport=abc".into(),
+        WEBSOCKET.into(),
+    ];
+    for query in &wrong {
+        let refused = get(server, query);
+        assert_eq!(refused.status, 400, "{query}");
+        assert!(
+            refused.body.contains("\"message\":"),
+            "{query} {}",
+            refused.body
+        );
+    }
+    for query in [
+        format!("{WEBSOCKET}&sid=nope"),
+        format!("{WEBSOCKET}&sid=AAAAAAAAAAAAAAAA"),
+        "EIO=3&transport=websocket".into(),
+        "EIO=4&transport=abc".into(),
+        POLLING.into(),
+    ] {
+        let mut client = Client::connect(server);
+        client.send(upgrade_request(&query).as_bytes());
+        let head = client.receive_head();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{query}: {head}");
+    }
+    for (method, status) in [("PUT", 405), ("DELETE", 405)] {
+        let refused = response(&mut ask(server, method, POLLING, "", b""));
+        refused.is(status, "");
+        assert!(refused.has("allow: options, get, post"), "{}", refused.head);
+    }
+    assert_eq!(
+        get(server, "EIO=4").status,
+        200,
+        "the transport is polling by default"
+    );
+    assert_eq!(
+        response(&mut ask(server, "POST", POLLING, "", b"40")).status,
+        400
+    );
+    let mut client = Client::connect(server);
+    client.send(b"GET /socket.io HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(client.receive_head().starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn s10_a_second_poll_while_one_waits_ends_the_session() {
+    let session = Session::joined(TestServer::shared());
+    let mut parked = session.polling();
+    assert!(parked.is_silent_for(Duration::from_millis(50)));
+    assert_eq!(session.poll().status, 400);
+    assert_eq!(response(&mut parked).status, 200);
+    session.is_gone();
+}
+
+#[test]
+fn s11_messages_beyond_the_limit_end_their_session_only() {
+    let server = TestServer::shared();
+    let other = Session::joined(server);
+    let event = |size: usize| {
+        let (open, close) = (r#"427["ack",""#, r#""]"#);
+        [open, &"x".repeat(size - open.len() - close.len()), close].concat()
+    };
+    let session = Session::joined(server);
+    for size in [900_000, 1_000_000] {
+        session.post(&event(size)).is(200, "ok");
+        assert!(
+            session.poll().body.starts_with(r#"437["ok","xxx"#),
+            "{size}"
+        );
+    }
+    session.post(&event(1_000_001)).is(413, "");
+    session.is_gone();
+
+    let mut client = joined_websocket(server);
+    for size in [900_000, 1_000_000] {
+        client.send_text(&event(size));
+        assert!(
+            receive_packet(&mut client).starts_with(r#"437["ok","xxx"#),
+            "{size}"
+        );
+    }
+    client.send_text(&event(1_000_001));
+    is_closed(client);
+    other.lives();
+}
+
+#[test]
+fn s12_pages_of_other_origins_may_read_the_answers() {
+    let server = TestServer::shared();
+    let origin = "Origin: http://evil.example\r\n";
+    let allows = "access-control-allow-origin: http://evil.example";
+    for query in [POLLING, "EIO=3&transport=polling"] {
+        let answer = response(&mut ask(server, "GET", query, origin, b""));
+        assert!(answer.has(allows), "{}", answer.head);
+        assert!(answer.has("vary: origin"), "{}", answer.head);
+    }
+    let asks = format!("{origin}Access-Control-Request-Headers: X-Custom\r\n");
+    let answer = response(&mut ask(server, "OPTIONS", POLLING, &asks, b""));
+    answer.is(200, "");
+    for field in [
+        allows,
+        "access-control-allow-methods: options, get, post",
+        "access-control-allow-headers: x-custom",
+        "access-control-allow-credentials: true",
+    ] {
+        assert!(answer.has(field), "{field}: {}", answer.head);
+    }
+    assert!(!get(server, POLLING).head.contains("access-control"));
+}
+
+#[test]
+fn s12_only_listed_origins_may_and_only_with_the_token() {
+    let policy = Policy {
+        allowed_origins: AllowOrigin::Listed(vec!["https://good.example".parse().unwrap()]),
+        token: Some("sesame".parse().unwrap()),
+        ..Policy::default()
+    };
+    let server = TestServer::with(|server| server.with_policy(policy));
+    let (good, evil) = (
+        "Origin: https://good.example\r\n",
+        "Origin: http://evil.example\r\n",
+    );
+    let with_token = format!("{POLLING}&token=sesame");
+    for (method, query, fields, status) in [
+        ("GET", with_token.as_str(), good, 200),
+        ("GET", &with_token, "", 200),
+        ("GET", &with_token, evil, 403),
+        ("OPTIONS", POLLING, evil, 403),
+        ("OPTIONS", POLLING, good, 200),
+        ("GET", POLLING, good, 401),
+        ("POST", POLLING, good, 401),
+    ] {
+        let answer = response(&mut ask(&server, method, query, fields, b""));
+        assert_eq!(answer.status, status, "{method} {query} {fields}");
+        let is_shared = answer.head.contains("access-control");
+        assert_eq!(
+            is_shared,
+            status == 200 && fields == good,
+            "{}",
+            answer.head
+        );
+    }
+    let mut client = Client::connect(&server);
+    client.send(upgrade_request(WEBSOCKET).as_bytes());
+    assert!(client.receive_head().starts_with("HTTP/1.1 401 "));
+    Client::open(&server, &format!("/socket.io/?{WEBSOCKET}&token=sesame"));
+}
+
+#[test]
+fn s13_who_sends_no_pong_is_gone_and_nothing_is_left() {
+    let (server, service) = serving(quick());
+    let abandoned: Vec<_> = (0..100).map(|_| Session::open(&server)).collect();
+    let joined: Vec<_> = (0..10).map(|_| Session::open(&server)).collect();
+    joined
+        .iter()
+        .for_each(|session| session.post("40").is(200, "ok"));
+    let mut clients: Vec<_> = (0..10).map(|_| upgrade(&server, WEBSOCKET)).collect();
+    clients.iter_mut().for_each(|client| client.send_text("40"));
+    assert_eq!(service.sessions(), 120);
+    none_are_left(&service);
+    abandoned.iter().chain(&joined).for_each(Session::is_gone);
+    clients.into_iter().for_each(is_closed);
+}
+
+#[test]
+fn s13_who_sends_pongs_stays() {
+    let (server, service) = serving(quick());
+    let mut client = upgrade(&server, WEBSOCKET);
+    assert!(receive_packet(&mut client).starts_with('0'));
+    client.send_text("40");
+    let mut pings = 0;
+    while pings < 5 {
+        let (_, payload) = client.receive();
+        if payload == b"2" {
+            pings += 1;
+            client.send_text("3");
+        }
+    }
+    assert_eq!(service.sessions(), 1);
+    client.send(&close_frame(1000, b""));
+    none_are_left(&service);
+}
+
+/// Attack 47.
+#[test]
+fn packets_with_too_many_or_wrong_attachments_end_their_session() {
+    let server = TestServer::shared();
+    let placeholder = r#"{"_placeholder":true,"num":0}"#;
+    for packets in [
+        format!(r#"4511-["echo",{placeholder}]"#),
+        format!(r#"451000000-["echo",{placeholder}]"#),
+        format!(r#"45-["echo",{placeholder}]"#),
+        format!(r#"4599999999999999999999-["echo",{placeholder}]"#),
+        // Text while an attachment is due.
+        format!("451-[\"echo\",{placeholder}]\x1e42[\"echo\",1]"),
+        "bAQID".into(),
+        "47".into(),
+        "4".into(),
+        "49".into(),
+        // No JSON.
+        "42".into(),
+        "42[".into(),
+        r#"42["echo""#.into(),
+        format!(r#"42["echo",{}"#, "[".repeat(300_000)),
+    ] {
+        let session = Session::joined(server);
+        session.post(&packets);
+        session.is_gone();
+    }
+    // These say nothing that a handler could take; their sender may go on.
+    let session = Session::joined(server);
+    for packets in [
+        format!(r#"450-["echo",{placeholder}]"#),
+        "42[\"echo\",{\"_placeholder\":true,\"num\":\"constructor\"}]".into(),
+        format!(r#"42["echo",{}{}]"#, "[".repeat(65), "]".repeat(65)),
+        r#"42["unknown event"]"#.into(),
+        "43999[]".into(),
+    ] {
+        session.post(&packets).is(200, "ok");
+        session.lives();
+    }
+}
+
+/// Attack 48.
+#[test]
+fn posts_that_break_the_rules_do_not_disturb_others() {
+    let server = TestServer::shared();
+    let other = Session::joined(server);
+    for (body, status) in [
+        (b"b!!!not base64".to_vec(), 400),
+        (b"9".to_vec(), 400),
+        (b"4\xFF".to_vec(), 400),
+        ([b'3', 0x1e].repeat(1_000), 400),
+    ] {
+        let session = Session::joined(server);
+        let refused = response(&mut session.posting(&body));
+        assert_eq!(refused.status, status, "{body:?}");
+        session.is_gone();
+    }
+    let session = Session::joined(server);
+    session.post(&["3"; 1_000].join("\x1e")).is(200, "ok");
+    session.lives();
+    other.lives();
+}
+
+/// Attack 48.
+#[test]
+fn a_second_upgrade_of_a_session_is_refused() {
+    let session = Session::joined(TestServer::shared());
+    let query = session.query.replace("polling", "websocket");
+    let mut first = upgrade(session.server, &query);
+    let refused = |query: &str| {
+        let mut second = Client::connect(session.server);
+        second.send(upgrade_request(query).as_bytes());
+        let head = second.receive_head();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    };
+    refused(&query);
+    first.send_text("2probe");
+    first.receives_text("3probe");
+    refused(&query);
+    first.send_text("5");
+    first.send_text(r#"421["ack",1]"#);
+    assert_eq!(receive_packet(&mut first), r#"431["ok",1]"#);
+    refused(&query);
+    first.send_text(r#"422["ack",1]"#);
+    assert_eq!(receive_packet(&mut first), r#"432["ok",1]"#);
+}
+
+#[test]
+fn half_finished_upgrades_leave_nothing_behind() {
+    // Not even when clients would be given an hour to answer a Ping.
+    let (server, service) = serving(Settings {
+        ping_timeout: Duration::from_secs(3_600),
+        ..quick()
+    });
+    let ends: [&dyn Fn(Client); 5] = [
+        &|client| drop(client),
+        &|mut client| {
+            client.send_text("2probe");
+            client.receives_text("3probe");
+        },
+        &|mut client| client.send_text("5"),
+        &|mut client| client.send(&frame(0x82, b"\0")),
+        // Silence: the upgrade timeout.
+        &|client| is_closed(client),
+    ];
+    for end in ends {
+        let session = Session::joined_silently(&server);
+        end(upgrade(
+            &server,
+            &session.query.replace("polling", "websocket"),
+        ));
+        none_are_left(&service);
+        session.is_gone();
+    }
+}
+
+#[test]
+fn a_body_that_does_not_come_ends_its_session() {
+    let (server, service) = serving(Settings {
+        ping_timeout: Duration::from_secs(3_600),
+        ..quick()
+    });
+    let session = Session::joined_silently(&server);
+    let mut client = Client::connect(&server);
+    let head = format!(
+        "POST /socket.io/?{} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n40",
+        session.query
+    );
+    client.send(head.as_bytes());
+    assert!(client.receive_head().starts_with("HTTP/1.1 408 "));
+    none_are_left(&service);
+}
+
+#[test]
+fn sessions_beyond_the_bound_are_503() {
+    let (server, service) = serving(Settings {
+        max_sessions: 2,
+        ..Settings::default()
+    });
+    let session = Session::joined_silently(&server);
+    let mut client = upgrade(&server, WEBSOCKET);
+    client.send_text("40");
+    while !receive_packet(&mut client).starts_with("40") {}
+    let refused = get(&server, POLLING);
+    assert_eq!(refused.status, 503);
+    assert!(refused.has("retry-after: 1"), "{}", refused.head);
+    let mut third = Client::connect(&server);
+    third.send(upgrade_request(WEBSOCKET).as_bytes());
+    assert!(third.receive_head().starts_with("HTTP/1.1 503 "));
+    drop(client);
+    session.post("1");
+    none_are_left(&service);
+    Session::open(&server);
+}
+
+#[test]
+fn a_panic_in_a_handler_ends_nothing_but_the_handler() {
+    let (server, _service) = serving(Settings::default());
+    let mut client = upgrade(&server, WEBSOCKET);
+    assert!(receive_packet(&mut client).starts_with('0'));
+    client.send_text("40");
+    assert!(receive_packet(&mut client).starts_with("40"));
+    client.send_text(r#"42["panic"]"#);
+    client.send_text(r#"42["echo",1]"#);
+    assert_eq!(receive_packet(&mut client), r#"42["echo",1]"#);
+}
+
+/// Who asks and does not take the answers is not read from: nothing piles up at the server.
+#[test]
+fn who_does_not_read_is_not_read_from() {
+    let server = TestServer::with(|server| server);
+    let mut client = joined_websocket(&server);
+    let burst = frame(0x89, &[0; 125]).repeat(1_000);
+    client
+        .stream
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let mut sent = 0;
+    let refused = (0..2_000).find(|_| {
+        use std::io::Write;
+        sent += burst.len();
+        client.stream.write_all(&burst).is_err()
+    });
+    assert!(refused.is_some(), "{sent} octets of Pings were taken");
+}
+
+#[test]
+fn a_drain_ends_sessions_of_both_transports() {
+    let server = TestServer::with(|server| server);
+    let session = Session::joined(&server);
+    let mut parked = session.polling();
+    let mut client = joined_websocket(&server);
+    server.shutdown.drain();
+    assert_eq!(response(&mut parked).status, 200);
+    let last = receive_packet(&mut client);
+    assert!(last == "41" || last == "1", "{last}");
+    is_closed(client);
+    server.stopped().unwrap();
+}
+
+#[test]
+fn the_browser_client_is_served_from_here() {
+    let server = TestServer::shared();
+    let mut client = Client::connect(server);
+    client.send(
+        b"GET /socket.io/socket.io.js HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    );
+    let script = response(&mut client);
+    assert!(
+        script.has("content-type: text/javascript; charset=utf-8"),
+        "{}",
+        script.head
+    );
+    script.is(200, socketio::BROWSER_CLIENT);
+    assert!(script.body.contains("Socket.IO v4.8.4"));
+}
