@@ -25,6 +25,7 @@
 //! ```
 
 mod arguments;
+mod engine;
 #[cfg(feature = "cli")]
 mod python_repr;
 mod service;
@@ -33,7 +34,7 @@ mod sessions;
 pub(crate) mod tutorial;
 
 pub use arguments::{Args, InvalidArguments, Value};
-pub use service::Service;
+pub use service::{Engine, Service};
 pub use socketioxide::adapter::LocalAdapter as Adapter;
 pub use socketioxide::extract::{Event, TryData};
 pub use socketioxide::handler::ConnectHandler;
@@ -42,6 +43,7 @@ pub use socketioxide::socket::{DisconnectReason, Sid};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::{Elsewhere, SocketIoEngine};
 use socketioxide::ParserConfig;
 
 /// The server of all namespaces: registers handlers, and emits to whom they concern.
@@ -107,7 +109,7 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
     let parser = ParserConfig::common()
         .max_incoming_binaries(settings.max_attachments)
         .max_incoming_binary_buf_size(settings.max_payload);
-    let (engine, io) = SocketIo::builder()
+    let (service, io) = SocketIo::builder()
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
         .connect_timeout(settings.connect_timeout)
@@ -117,6 +119,10 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
         .ws_max_frame_size(settings.max_payload)
         .max_buffer_size(settings.max_queue_packets)
         .with_parser(parser)
-        .build_with_inner_svc(service::Elsewhere);
-    (Arc::new(Service::new(engine, io.clone(), settings)), io)
+        .build_with_inner_svc(Elsewhere);
+    let engine = SocketIoEngine {
+        service,
+        io: io.clone(),
+    };
+    (Arc::new(Service::new(engine, settings)), io)
 }

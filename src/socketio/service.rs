@@ -1,53 +1,45 @@
 //! The service that the router mounts: what goes to the engine, and within which limits.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::fmt;
-use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use socketioxide::service::SocketIoService;
 use tokio::runtime::Handle;
 
+use super::Settings;
 use super::sessions::Sessions;
-use super::{Adapter, Settings, SocketIo};
 use crate::http::{Adopt, Answering, Mount, Refusal, Upgraded};
 
-/// Socket.IO as the router mounts it.
+/// Socket.IO, or another protocol on Engine.IO, as the router mounts it.
 pub struct Service {
-    engine: Engine,
-    io: SocketIo,
+    engine: Arc<dyn Engine>,
     settings: Settings,
     sessions: Sessions,
     /// The sessions whose transport a WebSocket is taking over, or has.
     upgrades: Arc<Mutex<HashSet<String>>>,
 }
 
-type Engine = SocketIoService<Elsewhere, Adapter>;
+/// What keeps the sessions and speaks Engine.IO 4.
+pub trait Engine: Send + Sync + 'static {
+    /// Answers a request of polling.
+    fn ask(&self, request: Request<Full<Bytes>>) -> Answering<Response<Full<Bytes>>>;
 
-/// Where the engine sends what is none of its own. The router sends it nothing of the kind.
-#[derive(Clone, Debug)]
-pub(super) struct Elsewhere;
+    /// Takes a WebSocket, whose request is in order.
+    fn adopt(&self, stream: Upgraded, request: Request<()>);
 
-impl hyper::service::Service<Request<Full<Bytes>>> for Elsewhere {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
-
-    fn call(&self, _: Request<Full<Bytes>>) -> Self::Future {
-        ready(Ok(status(StatusCode::NOT_FOUND)))
-    }
+    /// Ends all sessions.
+    fn close(&self) -> Answering<()>;
 }
 
 impl Service {
-    pub(super) fn new(engine: Engine, io: SocketIo, settings: Settings) -> Service {
+    /// A service of sessions that `engine` keeps, within these settings.
+    pub fn new(engine: impl Engine, settings: Settings) -> Service {
         Service {
-            engine,
-            io,
+            engine: Arc::new(engine),
             sessions: Sessions::new(settings.max_sessions),
             settings,
             upgrades: Arc::default(),
@@ -62,43 +54,39 @@ impl Service {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (mut head, body) = request.into_parts();
         let query = Query::of(&head.uri);
-        if query.transport.is_some_and(|name| name == "websocket") {
+        if query.transport == Some("websocket") {
             return error(3, "Bad request"); // it does not ask for an upgrade
         }
-        let has_session = query.sid.is_some();
-        let defaults_to_polling = query.transport.is_none();
-        if defaults_to_polling {
-            head.uri = polling(&head.uri);
-        }
+        let opens_session = query.sid.is_none();
         match head.method {
             Method::GET => {
-                if !has_session {
+                if opens_session {
                     let Some(place) = self.sessions.place() else {
                         return unavailable();
                     };
                     head.extensions.insert(place);
                 }
-                ask(&self.engine, Request::from_parts(head, Full::default())).await
+                self.engine
+                    .ask(Request::from_parts(head, Full::default()))
+                    .await
             }
             Method::POST => {
                 let body = match self.body(body).await {
                     Ok(body) => body,
                     Err(refused) => {
-                        end_session(&self.engine, &head.uri).await;
+                        end_session(&*self.engine, &head.uri).await;
                         return status(refused);
                     }
                 };
-                let answer = ask(&self.engine, Request::from_parts(head, Full::new(body))).await;
+                let answer = self
+                    .engine
+                    .ask(Request::from_parts(head, Full::new(body)))
+                    .await;
                 until_handled().await;
                 answer
             }
             Method::OPTIONS => status(StatusCode::OK),
-            _ => {
-                let mut refusal = status(StatusCode::METHOD_NOT_ALLOWED);
-                let allowed = HeaderValue::from_static(METHODS);
-                refusal.headers_mut().insert(header::ALLOW, allowed);
-                refusal
-            }
+            _ => error(2, "Bad handshake method"),
         }
     }
 
@@ -122,7 +110,7 @@ impl Service {
     }
 
     async fn adoption(&self, mut request: Request<()>) -> Result<Adopt, Refusal> {
-        let engine = self.engine.clone();
+        let engine = Arc::clone(&self.engine);
         let query = Query::of(request.uri());
         if query.version != Some("4") {
             return Err(Box::new(error(5, "Unsupported protocol version")));
@@ -134,18 +122,18 @@ impl Service {
             let place = self.sessions.place();
             let place = place.ok_or_else(|| Box::new(unavailable()))?;
             request.extensions_mut().insert(place);
-            return Ok(Box::new(move |stream| adopt(&engine, stream, request)));
+            return Ok(Box::new(move |stream| engine.adopt(stream, request)));
         };
         let upgrade = Upgrade::begin(&self.upgrades, sid, &engine, request.uri());
         let upgrade = upgrade.ok_or_else(|| Box::new(error(3, "Bad request")))?;
         // An empty POST does nothing, and tells whether there is such a session that polls.
         let probe = post(request.uri(), Bytes::new());
-        let known = ask(&engine, probe).await;
+        let known = engine.ask(probe).await;
         if known.status() != StatusCode::OK {
             return Err(Box::new(known));
         }
         Ok(Box::new(move |stream| {
-            adopt(&engine, stream.holding(upgrade), request)
+            engine.adopt(stream.holding(upgrade), request)
         }))
     }
 }
@@ -171,7 +159,7 @@ impl Mount for Service {
     }
 
     fn close(self: Arc<Self>) -> Answering<()> {
-        Box::pin(async move { self.io.close().await })
+        Box::pin(async move { self.engine.close().await })
     }
 }
 
@@ -210,19 +198,6 @@ fn share(
     }
 }
 
-/// Asks the engine.
-async fn ask(engine: &Engine, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
-    let answer = hyper::service::Service::<Request<Full<Bytes>>>::call(engine, request).await;
-    let (head, body) = match answer {
-        Ok(response) => response.into_parts(),
-        Err(never) => match never {},
-    };
-    match body.collect().await {
-        Ok(collected) => Response::from_parts(head, Full::new(collected.to_bytes())),
-        Err(never) => match never {},
-    }
-}
-
 /// Waits until the handlers of what has just been received have begun. The next POST may come to
 /// another worker, and its handlers are not to begin before these.
 async fn until_handled() {
@@ -234,18 +209,11 @@ async fn until_handled() {
     }
 }
 
-/// Gives the engine a WebSocket's stream.
-fn adopt(engine: &Engine, stream: Upgraded, request: Request<()>) {
-    let adopted = hyper::service::Service::<(Upgraded, _)>::call(engine, (stream, request));
-    // What it may refuse has been checked; if it does, the stream is dropped and so closed.
-    drop(adopted);
-}
-
 /// Ends the session of a request, as if its client had asked for it; if it has a WebSocket by now,
 /// or has ended, nothing happens.
-async fn end_session(engine: &Engine, uri: &Uri) {
+async fn end_session(engine: &dyn Engine, uri: &Uri) {
     const CLOSE: Bytes = Bytes::from_static(b"1");
-    ask(engine, post(uri, CLOSE)).await;
+    engine.ask(post(uri, CLOSE)).await;
 }
 
 /// A POST of polling to the session of `uri`.
@@ -256,7 +224,7 @@ fn post(uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
     request
 }
 
-/// The same, but of the transport that is meant if none is named.
+/// The same, but of polling.
 fn polling(uri: &Uri) -> Uri {
     let query = Query::of(uri);
     let version = query.version.unwrap_or_default();
@@ -295,7 +263,7 @@ impl<'a> Query<'a> {
 struct Upgrade {
     upgrades: Arc<Mutex<HashSet<String>>>,
     sid: String,
-    engine: Engine,
+    engine: Arc<dyn Engine>,
     uri: Uri,
 }
 
@@ -304,14 +272,14 @@ impl Upgrade {
     fn begin(
         upgrades: &Arc<Mutex<HashSet<String>>>,
         sid: &str,
-        engine: &Engine,
+        engine: &Arc<dyn Engine>,
         uri: &Uri,
     ) -> Option<Upgrade> {
         let is_first = lock(upgrades).insert(sid.to_owned());
         is_first.then(|| Upgrade {
             upgrades: Arc::clone(upgrades),
             sid: sid.to_owned(),
-            engine: engine.clone(),
+            engine: Arc::clone(engine),
             uri: uri.clone(),
         })
     }
@@ -322,8 +290,8 @@ impl Drop for Upgrade {
         lock(&self.upgrades).remove(&self.sid);
         // Without a runtime the server is gone, and the session with it.
         if let Ok(runtime) = Handle::try_current() {
-            let (engine, uri) = (self.engine.clone(), self.uri.clone());
-            runtime.spawn(async move { end_session(&engine, &uri).await });
+            let (engine, uri) = (Arc::clone(&self.engine), self.uri.clone());
+            runtime.spawn(async move { end_session(&*engine, &uri).await });
         }
     }
 }
