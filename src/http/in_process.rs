@@ -67,6 +67,7 @@ impl InProcessServer {
                 frame_loop,
                 addresses: None,
                 admission: Box::new(|| Ok(())),
+                place: Box::new(|| Box::new(())),
                 ending: ends,
             }),
             _ending: ending,
