@@ -76,19 +76,20 @@ pub(crate) fn check(input: &[u8]) {
 
 pub(crate) fn settings() -> Settings {
     let ticks = |ticks: u32| TICK * ticks;
-    let mut settings = Settings::default();
-    settings.limits = LIMITS;
-    settings.deflate = None;
-    settings.deadlines = Deadlines {
-        ping_interval: ticks(PING_INTERVAL),
-        ping_timeout: ticks(PING_TIMEOUT),
-        message: ticks(MESSAGE),
-        idle: None,
-        write_stall: ticks(30),
-        close: ticks(CLOSE),
-        linger: ticks(LINGER),
-    };
-    settings
+    Settings {
+        limits: LIMITS,
+        deflate: None,
+        deadlines: Deadlines {
+            ping_interval: ticks(PING_INTERVAL),
+            ping_timeout: ticks(PING_TIMEOUT),
+            message: ticks(MESSAGE),
+            idle: None,
+            write_stall: ticks(30),
+            close: ticks(CLOSE),
+            linger: ticks(LINGER),
+        },
+        ..Settings::default()
+    }
 }
 
 impl Operation<'_> {

@@ -39,7 +39,7 @@ pub(crate) fn check(input: &[u8]) {
 
 thread_local! {
     /// Kept from one input to the next: making one costs more than most inputs.
-    static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new());
+    static DEFLATER: RefCell<Deflater> = const { RefCell::new(Deflater::new()) };
     static THEIRS: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
 

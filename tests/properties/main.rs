@@ -65,19 +65,35 @@ properties! {
 
 /// Checks every file of the property's corpus.
 fn replay(name: &str, check: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(name);
-    let mut inputs: Vec<_> = fs::read_dir(&corpus)
-        .unwrap_or_else(|error| panic!("{}: {error}", corpus.display()))
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    inputs.sort();
-    assert!(!inputs.is_empty(), "{} is empty", corpus.display());
-    for input in inputs {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = files(&root.join("fuzz/corpus").join(name));
+    assert!(!corpus.is_empty(), "the corpus of {name} is empty");
+    for input in corpus {
         println!("{}", input.display()); // shown if it fails
         check(&fs::read(&input).unwrap());
     }
+    for vector in files(&root.join("tests/vectors").join(name)) {
+        println!("{}", vector.display());
+        check(&from_hex(&fs::read_to_string(&vector).unwrap()));
+    }
+}
+
+/// All files of a directory, if there is one.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Octets in hexadecimal, in groups; `#` begins a comment.
+fn from_hex(text: &str) -> Vec<u8> {
+    let lines = text.lines().filter_map(|line| line.split('#').next());
+    let digits: String = lines.flat_map(str::split_whitespace).collect();
+    let pairs = (0..digits.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// tungstenite agrees on large frames, too.
