@@ -95,6 +95,8 @@ pub mod rooms;
 pub mod server;
 #[cfg(feature = "socketio")]
 pub mod socketio;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use engine::{Disconnect, Handler, Peer, Settings, WebSocket};
 pub use http::{Endpoint, Router};

@@ -26,6 +26,14 @@ pub(crate) fn disconnected<P: Display>(why: &Disconnect, peer: impl FnOnce() -> 
     let _ = (why, peer);
 }
 
+/// A TLS handshake came to nothing.
+#[cfg(feature = "tls")]
+pub(crate) fn not_secured(error: &io::Error) {
+    #[cfg(feature = "cli")]
+    tracing::debug!("TLS handshake failed: {error}");
+    let _ = error;
+}
+
 /// A request was refused.
 pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
     #[cfg(feature = "cli")]

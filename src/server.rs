@@ -14,6 +14,8 @@ use crate::engine::{Congestion, Settings};
 use crate::handshake::Policy;
 use crate::http::{Addresses, HttpSettings, Router};
 use crate::protocol::AssemblyBudget;
+#[cfg(feature = "tls")]
+use crate::tls::Certificate;
 
 mod accept;
 mod worker;
@@ -47,6 +49,8 @@ pub struct Server {
     max_connections_per_address: Option<usize>,
     drain_timeout: Duration,
     shutdown: Shutdown,
+    #[cfg(feature = "tls")]
+    certificate: Option<Certificate>,
 }
 
 /// A socket that listens; the worker that accepts makes it tokio's.
@@ -91,6 +95,8 @@ impl Server {
             max_connections_per_address: None,
             drain_timeout: Duration::from_secs(10),
             shutdown: Shutdown::new(),
+            #[cfg(feature = "tls")]
+            certificate: None,
         };
         server.and_bind(address).await
     }
@@ -182,6 +188,16 @@ impl Server {
         }
     }
 
+    /// Speaks TLS on every TCP address, with this certificate; Unix domain sockets stay plain.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<Certificate>) -> Server {
+        Server {
+            certificate,
+            ..self
+        }
+    }
+
     /// A handle that ends [`Server::serve`].
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
@@ -208,6 +224,11 @@ impl Server {
             assembly_budget,
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
+            #[cfg(feature = "tls")]
+            tls: match &self.certificate {
+                Some(certificate) => Some(certificate.config()?),
+                None => None,
+            },
         });
         let paths: Vec<PathBuf> = self
             .listeners
@@ -279,6 +300,8 @@ struct Shared {
     assembly_budget: AssemblyBudget,
     draining: AtomicBool,
     shutdown: Shutdown,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Shared {

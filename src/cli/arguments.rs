@@ -7,6 +7,8 @@ use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "deflate")]
 use super::deflate::DeflateArguments;
 use super::memory;
+#[cfg(feature = "tls")]
+use super::tls::TlsArguments;
 use super::values::{address, duration, size};
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
@@ -41,7 +43,7 @@ Try it:
 
 Durations are 10s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a deadline off,
 but --linger 0 does not linger and --drain-timeout 0 does not wait.
-SIGTERM or SIGINT sends every client a Close 1001 and stops; a second one stops at once.
+SIGHUP reads the certificate again. SIGTERM or SIGINT sends every client a Close 1001 and stops; a second one stops at once.
 
 Exit codes: 0 stopped as told, 1 failed while serving, 2 wrong flag or value,
 3 cannot listen on an address.";
@@ -77,6 +79,10 @@ pub(super) struct Serve {
     #[cfg(feature = "deflate")]
     #[command(flatten)]
     deflate: DeflateArguments,
+
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub(super) tls: TlsArguments,
 
     #[command(flatten)]
     pub(super) deadlines: DeadlineArguments,

@@ -6,6 +6,8 @@ mod deflate;
 mod logs;
 mod memory;
 mod serve;
+#[cfg(feature = "tls")]
+mod tls;
 mod values;
 
 use std::io::{self, Write};

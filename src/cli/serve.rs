@@ -10,6 +10,8 @@ use super::arguments::Serve;
 use super::logs;
 use crate::app;
 use crate::server::{ListenAddress, Server, Shutdown};
+#[cfg(feature = "tls")]
+use crate::tls::Certificate;
 
 pub(super) fn serve(arguments: &Serve) -> Exit {
     let _logs = logs::start(&arguments.logs);
@@ -50,14 +52,45 @@ async fn run(arguments: &Serve) -> Exit {
             return Exit::Failed;
         }
     };
-    if let Ok(addresses) = server.local_addresses() {
-        // Whoever closed standard output does not want to know.
-        let _ = print_endpoints(&addresses);
+    let addresses = server.local_addresses().unwrap_or_default();
+    #[cfg(feature = "tls")]
+    let (server, certificate) = match arguments.tls.certificate(&addresses) {
+        Ok(certificate) => (server.with_certificate(certificate.clone()), certificate),
+        Err(error) => {
+            eprintln!("frameloop: cannot speak TLS: {error}; see --tls-cert and --tls-key");
+            return Exit::Usage;
+        }
+    };
+    #[cfg(feature = "tls")]
+    let is_secure = certificate.is_some();
+    #[cfg(not(feature = "tls"))]
+    let is_secure = false;
+    // Whoever closed standard output does not want to know.
+    let _ = print_endpoints(&addresses, is_secure);
+    #[cfg(feature = "tls")]
+    if let Some(certificate) = certificate
+        .as_ref()
+        .filter(|_| arguments.tls.is_self_signed())
+    {
+        let _ = writeln!(
+            io::stdout(),
+            "Certificate (SHA-256): {}",
+            certificate.fingerprint()
+        );
+        let _ = io::stdout().flush();
     }
+    let reload = move || {
+        #[cfg(feature = "tls")]
+        match certificate.as_ref().map(Certificate::reload) {
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+            None => {}
+        }
+    };
     let shutdown = server.shutdown();
     let served = tokio::select! {
         served = server.serve(app::router()) => served,
-        never = signals.stop(shutdown) => match never {},
+        never = signals.obey(shutdown, reload) => match never {},
     };
     match served {
         Ok(()) => Exit::Done,
@@ -118,13 +151,17 @@ pub(super) fn raise_open_files() -> usize {
     }
 }
 
-fn print_endpoints(addresses: &[ListenAddress]) -> io::Result<()> {
+fn print_endpoints(addresses: &[ListenAddress], is_secure: bool) -> io::Result<()> {
+    let (http, websocket) = match is_secure {
+        true => ("https", "wss"),
+        false => ("http", "ws"),
+    };
     let mut out = io::stdout().lock();
     let mut base = String::from("127.0.0.1");
     for (index, address) in addresses.iter().enumerate() {
         match address {
             ListenAddress::Tcp(address) => {
-                writeln!(out, "frameloop serves on http://{address}")?;
+                writeln!(out, "frameloop serves on {http}://{address}")?;
                 if index == 0 {
                     base = address.to_string();
                 }
@@ -136,7 +173,11 @@ fn print_endpoints(addresses: &[ListenAddress]) -> io::Result<()> {
     }
     writeln!(out)?;
     for endpoint in app::ENDPOINTS {
-        let scheme = if endpoint.is_websocket { "ws" } else { "http" };
+        let scheme = if endpoint.is_websocket {
+            websocket
+        } else {
+            http
+        };
         let url = format!("{scheme}://{base}{}", endpoint.example);
         writeln!(out, "  {url:<40} {}", endpoint.what)?;
     }
@@ -144,10 +185,11 @@ fn print_endpoints(addresses: &[ListenAddress]) -> io::Result<()> {
     out.flush()
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -155,23 +197,28 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Drains on the first, cuts on the second.
-    async fn stop(mut self, shutdown: Shutdown) -> Infallible {
-        self.next().await;
+    /// Drains on the first, cuts on the second; reloads on every SIGHUP.
+    async fn obey(mut self, shutdown: Shutdown, reload: impl Fn()) -> Infallible {
+        self.next(&reload).await;
         tracing::info!("stopping: clients are sent a Close; once more stops at once");
         shutdown.drain();
-        self.next().await;
+        self.next(&reload).await;
         shutdown.cut();
         std::future::pending().await
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits for SIGTERM or SIGINT.
+    async fn next(&mut self, reload: &impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }

@@ -386,8 +386,15 @@ impl<H: Handler> Connection<H> {
                     if !self.backlog.is_empty() {
                         return Progress::Waiting;
                     }
-                    if !linger || stream.shutdown_write().is_err() {
+                    if !linger && !stream.has_unsent() {
                         return Progress::Over(why);
+                    }
+                    match stream.shutdown_write() {
+                        Ok(()) if linger => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            return Progress::Waiting;
+                        }
+                        _ => return Progress::Over(why),
                     }
                     let allowance = self.linger_allowance(why, context.linger_size);
                     self.phase = Phase::Lingering { why, allowance };
@@ -611,6 +618,11 @@ impl<H: Handler> Drive for Connection<H> {
                 return Progress::Over(why);
             }
             Phase::Draining { why, .. } if why.is_stalled() && waited >= deadlines.linger => {
+                return Progress::Over(why);
+            }
+            Phase::Draining { why, .. }
+                if stream.has_unsent() && waited >= deadlines.write_stall =>
+            {
                 return Progress::Over(why);
             }
             _ if !self.backlog.is_empty() && waited >= deadlines.write_stall => {

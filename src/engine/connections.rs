@@ -123,7 +123,10 @@ impl<S: Stream> Connections<S> {
             return;
         };
         entry.hung_up |= readiness.has_hung_up;
-        if !readiness.is_readable && !entry.hung_up && !entry.connection.is_blocked() {
+        if entry.stream.has_unsent() {
+            // Whether the stream is broken is seen when it is read from.
+            let _ = entry.stream.flush();
+        } else if !readiness.is_readable && !entry.hung_up && !entry.connection.is_blocked() {
             return; // it may be written to, and nobody wants to
         }
         entry.heard = self.context.now;

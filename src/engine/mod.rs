@@ -21,6 +21,8 @@ mod slots;
 mod socket;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub(crate) use connection::{Connection, Drive};
 pub use deadlines::Deadlines;
@@ -32,6 +34,8 @@ pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream};
+#[cfg(feature = "tls")]
+pub use tls::TlsSocket;
 
 use crate::protocol::{Deflate, Limits};
 

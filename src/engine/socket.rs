@@ -7,6 +7,9 @@ use std::net::{Shutdown, SocketAddr};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
+#[cfg(feature = "tls")]
+use super::tls::TlsSocket;
+
 /// A connected, non-blocking stream socket.
 #[derive(Debug)]
 pub enum Socket {
@@ -14,12 +17,23 @@ pub enum Socket {
     Tcp(mio::net::TcpStream),
     /// A Unix domain socket.
     Unix(mio::net::UnixStream),
+    /// TLS over TCP.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsSocket>),
 }
 
 /// What a connection is driven with: non-blocking reads and writes, and an end to the writing.
 pub trait Stream: Read + Write {
     /// Sends FIN: nothing more will be written.
+    ///
+    /// # Errors
+    /// `WouldBlock` while something that was written has to go first.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether it keeps something that was written to it, which `flush` would send on.
+    fn has_unsent(&self) -> bool {
+        false
+    }
 
     /// Who is at the other end, as far as it has a name.
     fn peer_address(&self) -> PeerAddress {
@@ -60,26 +74,46 @@ impl Stream for Socket {
         match self {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.shutdown_write(),
         }
     }
 
     fn peer_address(&self) -> PeerAddress {
         match self {
-            Socket::Tcp(stream) => stream
-                .peer_addr()
-                .map_or(PeerAddress::Unknown, PeerAddress::Ip),
+            Socket::Tcp(stream) => ip_address(stream),
             Socket::Unix(_) => PeerAddress::Unix,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => ip_address(stream.stream()),
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        match self {
+            Socket::Tcp(_) | Socket::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.has_unsent(),
         }
     }
 
     fn reset(self) {
+        let stream = match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(_) => return,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.into_stream(),
+        };
         // Of the types at hand only tokio's can ask for it.
-        if let Socket::Tcp(stream) = self
-            && let Ok(stream) = tokio::net::TcpStream::from_std(stream.into())
-        {
+        if let Ok(stream) = tokio::net::TcpStream::from_std(stream.into()) {
             let _ = stream.set_zero_linger();
         }
     }
+}
+
+fn ip_address(stream: &mio::net::TcpStream) -> PeerAddress {
+    stream
+        .peer_addr()
+        .map_or(PeerAddress::Unknown, PeerAddress::Ip)
 }
 
 impl Read for Socket {
@@ -88,6 +122,8 @@ impl Read for Socket {
         match self {
             Socket::Tcp(stream) => stream.read(buffer),
             Socket::Unix(stream) => stream.read(buffer),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -98,6 +134,8 @@ impl Write for Socket {
         match self {
             Socket::Tcp(stream) => stream.write(octets),
             Socket::Unix(stream) => stream.write(octets),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.write(octets),
         }
     }
 
@@ -106,11 +144,17 @@ impl Write for Socket {
         match self {
             Socket::Tcp(stream) => stream.write_vectored(slices),
             Socket::Unix(stream) => stream.write_vectored(slices),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.write_vectored(slices),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Socket::Tcp(_) | Socket::Unix(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.flush(),
+        }
     }
 }
 
@@ -124,6 +168,8 @@ impl Source for Socket {
         match self {
             Socket::Tcp(stream) => stream.register(registry, token, interests),
             Socket::Unix(stream) => stream.register(registry, token, interests),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.stream_mut().register(registry, token, interests),
         }
     }
 
@@ -136,6 +182,8 @@ impl Source for Socket {
         match self {
             Socket::Tcp(stream) => stream.reregister(registry, token, interests),
             Socket::Unix(stream) => stream.reregister(registry, token, interests),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.stream_mut().reregister(registry, token, interests),
         }
     }
 
@@ -143,6 +191,8 @@ impl Source for Socket {
         match self {
             Socket::Tcp(stream) => stream.deregister(registry),
             Socket::Unix(stream) => stream.deregister(registry),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.stream_mut().deregister(registry),
         }
     }
 }

@@ -5,6 +5,9 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
+#[cfg(feature = "tls")]
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
@@ -36,11 +39,17 @@ pub(crate) struct Site {
     pub(crate) place: Box<dyn Fn() -> Box<dyn Send>>,
     /// Turns true when the server is to end: what has been asked is answered, then no more.
     pub(crate) ending: watch::Receiver<bool>,
+    /// How TCP connections are secured, if they are.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
 /// The `place` that it had is given back before the frame loop gives it another, or at its end.
 pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Sized) {
+    let Some((stream, head_timeout)) = secured(stream, &site).await else {
+        return;
+    };
     let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
     let acceptance = Acceptance::default();
     let address = match site.addresses {
@@ -50,7 +59,7 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), address);
     let mut connection = http1::Builder::new()
         .timer(Timer)
-        .header_read_timeout(Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero()))
+        .header_read_timeout(head_timeout)
         .max_headers(site.http.max_headers)
         .max_header_size(site.http.max_head_size)
         // hyper takes no smaller buffer than this.
@@ -96,6 +105,33 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     }
 }
 
+/// The stream with TLS on it, if there is to be any, and how long its first request may take.
+async fn secured(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration>)> {
+    let head_timeout = Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero());
+    #[cfg(feature = "tls")]
+    if let Some(config) = &site.tls {
+        let begin = Instant::now();
+        let handshake = stream.secured(config);
+        let secured = match head_timeout {
+            // One deadline from the accepted connection to the whole head.
+            Some(timeout) => tokio::time::timeout(timeout, handshake).await.ok()?,
+            None => handshake.await,
+        };
+        return match secured {
+            Ok(stream) => {
+                let left = |timeout: Duration| timeout.saturating_sub(begin.elapsed());
+                Some((stream, head_timeout.map(left)))
+            }
+            Err((error, stream)) => {
+                log::not_secured(&error);
+                linger(stream, site.linger()).await;
+                None
+            }
+        };
+    }
+    Some((stream, head_timeout))
+}
+
 /// Gives a WebSocket's stream, and what came early, to who is to have it.
 async fn hand_over(
     mut stream: Stream,
@@ -106,16 +142,18 @@ async fn hand_over(
 ) {
     let response = encode(&accepted.response);
     match accepted.owner {
-        Owner::FrameLoop(connection) => match stream.into_socket() {
-            Ok(socket) => {
-                // Before the 101 goes: whoever has it is counted once.
-                drop(place);
-                let mut early = Vec::from(early);
-                let frame_loop = &site.frame_loop;
-                frame_loop.adopt(socket, connection, &response, &mut early);
+        Owner::FrameLoop(connection) => {
+            let mut early = Vec::from(early);
+            match stream.into_socket(&mut early) {
+                Ok(socket) => {
+                    // Before the 101 goes: whoever has it is counted once.
+                    drop(place);
+                    let frame_loop = &site.frame_loop;
+                    frame_loop.adopt(socket, connection, &response, &mut early);
+                }
+                Err(error) => log::not_adopted(&error),
             }
-            Err(error) => log::not_adopted(&error),
-        },
+        }
         Owner::Mount(adopt, address_place) => {
             let websocket_place = Box::new(((site.place)(), address_place));
             drop(place);

@@ -69,6 +69,8 @@ impl InProcessServer {
                 admission: Box::new(|| Ok(())),
                 place: Box::new(|| Box::new(())),
                 ending: ends,
+                #[cfg(feature = "tls")]
+                tls: None,
             }),
             _ending: ending,
         })

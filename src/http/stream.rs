@@ -9,8 +9,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
+#[cfg(feature = "tls")]
+use {
+    rustls::ServerConfig,
+    std::sync::Arc,
+    tokio_rustls::{TlsAcceptor, server::TlsStream},
+};
 
 use crate::engine::Socket;
+#[cfg(feature = "tls")]
+use crate::engine::TlsSocket;
 
 /// A connected stream that is tokio's.
 #[derive(Debug)]
@@ -26,11 +34,15 @@ pub(crate) struct Stream {
 enum TokioSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Takes the socket from tokio, for the frame loop's own poller.
-    pub(super) fn into_socket(self) -> io::Result<Socket> {
+    /// Takes the socket from tokio, for the frame loop's own poller. What has been read of it
+    /// already is appended to `early`.
+    pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<Socket> {
+        let _ = &early;
         Ok(match self.socket {
             TokioSocket::Tcp(stream) => {
                 Socket::Tcp(mio::net::TcpStream::from_std(stream.into_std()?))
@@ -38,14 +50,53 @@ impl Stream {
             TokioSocket::Unix(stream) => {
                 Socket::Unix(mio::net::UnixStream::from_std(stream.into_std()?))
             }
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => {
+                let (stream, mut session) = stream.into_inner();
+                match io::Read::read_to_end(&mut session.reader(), early) {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    _ => {}
+                }
+                let stream = mio::net::TcpStream::from_std(stream.into_std()?);
+                Socket::Tls(Box::new(TlsSocket::new(stream, session)))
+            }
         })
     }
 
     /// The client's address, if it has one.
     pub(super) fn peer_address(&self) -> Option<IpAddr> {
         match &self.socket {
-            TokioSocket::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            TokioSocket::Tcp(stream) => ip_address(stream),
             TokioSocket::Unix(_) => None,
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => ip_address(stream.get_ref().0),
+        }
+    }
+
+    /// Does the TLS handshake, where the stream is one over TCP.
+    ///
+    /// # Errors
+    /// The stream as it was, which has been told by an alert, and what was wrong.
+    #[cfg(feature = "tls")]
+    pub(super) async fn secured(
+        self,
+        config: &Arc<ServerConfig>,
+    ) -> Result<Stream, (io::Error, Stream)> {
+        let TokioSocket::Tcp(stream) = self.socket else {
+            return Ok(self);
+        };
+        let acceptor = TlsAcceptor::from(Arc::clone(config));
+        match acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => Ok(Stream::new(TokioSocket::Tls(Box::new(stream)))),
+            Err((error, stream)) => Err((error, stream.into())),
+        }
+    }
+
+    fn new(socket: TokioSocket) -> Stream {
+        Stream {
+            socket,
+            blocked: None,
+            write_stall: Duration::ZERO,
         }
     }
 
@@ -88,22 +139,18 @@ impl Stream {
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Stream {
-        Stream {
-            socket: TokioSocket::Tcp(stream),
-            blocked: None,
-            write_stall: Duration::ZERO,
-        }
+        Stream::new(TokioSocket::Tcp(stream))
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Stream {
-        Stream {
-            socket: TokioSocket::Unix(stream),
-            blocked: None,
-            write_stall: Duration::ZERO,
-        }
+        Stream::new(TokioSocket::Unix(stream))
     }
+}
+
+fn ip_address(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|address| address.ip())
 }
 
 impl AsyncRead for Stream {
@@ -115,6 +162,8 @@ impl AsyncRead for Stream {
         match &mut self.get_mut().socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -129,14 +178,23 @@ impl AsyncWrite for Stream {
         let written = match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, octets),
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => Pin::new(stream).poll_write(context, octets),
         };
         this.in_time(written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_flush(context),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_flush(context),
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => {
+                // It keeps records that the socket has not taken.
+                let flushed = Pin::new(stream).poll_flush(context).map_ok(|()| 0);
+                this.in_time(flushed, context).map_ok(drop)
+            }
         }
     }
 
@@ -144,6 +202,8 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

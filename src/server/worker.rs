@@ -255,5 +255,7 @@ fn site(
             Box::new(move || Box::new(MountedPlace::new(Arc::clone(&shared), index)))
         },
         ending,
+        #[cfg(feature = "tls")]
+        tls: shared.tls.clone(),
     }
 }

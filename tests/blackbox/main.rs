@@ -35,5 +35,7 @@ mod shutdown;
 mod slow_consumer;
 #[cfg(feature = "socketio")]
 mod socketio;
+#[cfg(feature = "tls")]
+mod tls;
 mod utf8;
 mod workers;

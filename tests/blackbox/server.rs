@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 
+#[cfg(feature = "tls")]
+#[path = "through_tls.rs"]
+mod through_tls;
+
 use frameloop::server::{ListenAddress, Server, Shutdown};
 use frameloop::{Router, app};
 
@@ -29,6 +33,18 @@ impl TestServer {
 
     /// Other endpoints.
     pub(crate) fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
+        #[cfg(feature = "tls")]
+        if std::env::var_os("FRAMELOOP_TEST_TLS").is_some() {
+            return through_tls::serving(router, configure);
+        }
+        TestServer::plainly_serving(router, configure)
+    }
+
+    /// Other endpoints, also where all tests are to speak TLS.
+    pub(crate) fn plainly_serving(
+        router: Router,
+        configure: impl FnOnce(Server) -> Server,
+    ) -> TestServer {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -1,0 +1,66 @@
+//! The flags of TLS.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::server::ListenAddress;
+use crate::tls::Certificate;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(super) struct TlsArguments {
+    /// Certificate chain in PEM, the server's own first: TCP addresses then speak wss:// and
+    /// https://. SIGHUP reads it again, and nobody is dropped
+    #[arg(
+        long,
+        env = "FRAMELOOP_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM
+    #[arg(
+        long,
+        env = "FRAMELOOP_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
+
+    /// Speak TLS with a certificate made at start, which clients must be told to trust; its
+    /// fingerprint is printed
+    #[arg(long, env = "FRAMELOOP_TLS_SELF_SIGNED", conflicts_with_all = ["tls_cert", "tls_key"],
+          value_parser = clap::builder::BoolishValueParser::new())]
+    tls_self_signed: bool,
+}
+
+impl TlsArguments {
+    /// The certificate, if there is to be one, for a server at these addresses.
+    pub(super) fn certificate(
+        &self,
+        addresses: &[ListenAddress],
+    ) -> io::Result<Option<Certificate>> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Certificate::read(certificate, key).map(Some),
+            _ if self.tls_self_signed => {
+                let mut names = vec![String::from("localhost")];
+                names.extend(addresses.iter().filter_map(|address| match address {
+                    ListenAddress::Tcp(address) => Some(address.ip().to_string()),
+                    ListenAddress::Unix(_) => None,
+                }));
+                names.extend(["127.0.0.1", "::1"].map(String::from));
+                names.dedup();
+                Certificate::self_signed(names).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the certificate is one that clients must be told of.
+    pub(super) fn is_self_signed(&self) -> bool {
+        self.tls_self_signed
+    }
+}

@@ -1,0 +1,105 @@
+//! All tests through TLS: their clients reach the server by way of one that encrypts what passes
+//! and knows nothing of WebSockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use frameloop::Router;
+use frameloop::server::Server;
+use frameloop::tls::Certificate;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+
+use super::TestServer;
+
+/// A server that speaks TLS, at the address of one that takes it off.
+pub(crate) fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
+    let certificate = Certificate::self_signed(vec!["localhost".into()]).unwrap();
+    let mut server = TestServer::plainly_serving(router, |server| {
+        configure(server).with_certificate(Some(certificate))
+    });
+    server.address = encrypting(server.address);
+    server
+}
+
+fn encrypting(server: SocketAddr) -> SocketAddr {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Trusting))
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    thread::spawn(move || {
+        runtime.block_on(async {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let connector = connector.clone();
+                tokio::spawn(async move {
+                    let Ok(stream) = TcpStream::connect(server).await else {
+                        return; // it has stopped
+                    };
+                    stream.set_nodelay(true).unwrap();
+                    client.set_nodelay(true).unwrap();
+                    let name = ServerName::try_from("localhost").unwrap();
+                    if let Ok(mut stream) = connector.connect(name, stream).await {
+                        let _ = copy_bidirectional(&mut client, &mut stream).await;
+                    }
+                });
+            }
+        });
+    });
+    address
+}
+
+/// Trusts everybody: what is tested is the server.
+#[derive(Debug)]
+struct Trusting;
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

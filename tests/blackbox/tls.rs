@@ -1,0 +1,369 @@
+//! `wss://`: what TLS adds to the wire (attack 45, fault 19, C45, C46). That everything else is as
+//! without it is shown by the other tests, run with `FRAMELOOP_TEST_TLS=1`.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use frameloop::http::HttpSettings;
+use frameloop::tls::Certificate;
+use frameloop::{Disconnect, Handler, Message, Router, Settings, WebSocket};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::client::{PATIENCE, close_frame, frame, reply, request};
+use crate::server::TestServer;
+
+type Secured = StreamOwned<ClientConnection, TcpStream>;
+
+/// A certificate in files, and what trusts it.
+struct Files {
+    directory: std::path::PathBuf,
+    der: CertificateDer<'static>,
+}
+
+impl Files {
+    fn new(name: &str) -> Files {
+        let directory =
+            std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let mut files = Files {
+            directory,
+            der: CertificateDer::from(vec![]),
+        };
+        files.renew();
+        files
+    }
+
+    /// Another certificate under the same names.
+    fn renew(&mut self) {
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        std::fs::write(self.directory.join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(
+            self.directory.join("key.pem"),
+            made.signing_key.serialize_pem(),
+        )
+        .unwrap();
+        self.der = made.cert.der().clone();
+    }
+
+    fn read(&self) -> Certificate {
+        let path = |name: &str| self.directory.join(name);
+        Certificate::read(&path("cert.pem"), &path("key.pem")).unwrap()
+    }
+
+    fn client(&self, server: &TestServer) -> std::io::Result<Secured> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        connect(server, roots)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn connect(server: &TestServer, roots: RootCertStore) -> std::io::Result<Secured> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(session, plain(server));
+    stream.conn.complete_io(&mut stream.sock)?;
+    Ok(stream)
+}
+
+fn plain(server: &TestServer) -> TcpStream {
+    let stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Opens a WebSocket on it.
+fn open(stream: &mut Secured, path: &str) {
+    stream.write_all(request(path).as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).unwrap();
+        head.extend(octet);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+}
+
+fn receives(stream: &mut Secured, expected: &[u8]) {
+    let mut octets = vec![0; expected.len()];
+    stream.read_exact(&mut octets).unwrap();
+    assert_eq!(octets, expected);
+}
+
+fn secured(files: &Files) -> TestServer {
+    TestServer::plainly_serving(frameloop::app::router(), |server| {
+        server.with_certificate(Some(files.read()))
+    })
+}
+
+#[test]
+fn c45_close_is_followed_by_close_notify_and_fin() {
+    let files = Files::new("c45");
+    let server = secured(&files);
+    let mut client = files.client(&server).unwrap();
+    open(&mut client, "/echo");
+    client
+        .write_all(&[frame(0x81, b"hello"), close_frame(1000, b"bye")].concat())
+        .unwrap();
+    receives(&mut client, &reply(0x81, b"hello"));
+    receives(&mut client, &reply(0x88, b"\x03\xE8bye"));
+    // FIN alone would be UnexpectedEof.
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+/// Tells how its connections end.
+struct Told(mpsc::Sender<Disconnect>);
+
+impl Handler for Told {
+    fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
+
+    fn closed(&mut self, why: &Disconnect) {
+        let _ = self.0.send(*why);
+    }
+}
+
+#[test]
+fn c46_fin_without_close_notify_is_an_end_like_any() {
+    let files = Files::new("c46");
+    let (sender, told) = mpsc::channel();
+    let router = Router::new().websocket("/", move |_| Told(sender.clone()));
+    let server =
+        TestServer::plainly_serving(router, |server| server.with_certificate(Some(files.read())));
+    let mut client = files.client(&server).unwrap();
+    open(&mut client, "/");
+    client.sock.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(
+        told.recv_timeout(PATIENCE).unwrap(),
+        Disconnect::EndOfStream
+    );
+}
+
+#[test]
+fn messages_of_all_sizes_come_back_to_a_reader_in_no_hurry() {
+    let files = Files::new("sizes");
+    let server = secured(&files);
+    let mut client = files.client(&server).unwrap();
+    open(&mut client, "/echo");
+    for size in [0, 1, 125, 126, 16_383, 16_384, 16_385, 65_536, 3_000_000] {
+        let payload = vec![b'x'; size];
+        client.write_all(&frame(0x82, &payload)).unwrap();
+        receives(&mut client, &reply(0x82, &payload));
+    }
+    // More than all buffers on the way hold, and nobody reads yet.
+    let message = frame(0x82, &vec![b'y'; 100_000]);
+    let count = 200;
+    let mut writer = client.sock.try_clone().unwrap();
+    let mut records = Vec::new();
+    for _ in 0..count {
+        client.conn.writer().write_all(&message[..50_000]).unwrap();
+        client.conn.write_tls(&mut records).unwrap();
+        while client.conn.wants_write() {
+            client.conn.write_tls(&mut records).unwrap();
+        }
+        client.conn.writer().write_all(&message[50_000..]).unwrap();
+        while client.conn.wants_write() {
+            client.conn.write_tls(&mut records).unwrap();
+        }
+    }
+    let sending = std::thread::spawn(move || writer.write_all(&records));
+    let expected = reply(0x82, &vec![b'y'; 100_000]);
+    for _ in 0..count {
+        receives(&mut client, &expected);
+    }
+    sending.join().unwrap().unwrap();
+}
+
+#[test]
+fn attack_45_what_is_no_tls_is_answered_by_an_alert() {
+    let files = Files::new("no-tls");
+    let server = secured(&files);
+    for first in [
+        request("/echo").as_bytes(),
+        b"\x15\x03\x01\x00\x02\x02\x28",
+        b"\x16\x03\x01\xFF\xFF",
+    ] {
+        let mut client = plain(&server);
+        client.write_all(first).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.is_empty() || answer[0] == 0x15, "{answer:02X?}");
+        assert!(!answer.starts_with(b"HTTP"));
+    }
+}
+
+#[test]
+fn attack_45_a_client_hello_in_records_of_one_octet_is_read() {
+    let files = Files::new("fragments");
+    let server = secured(&files);
+    let mut roots = RootCertStore::empty();
+    roots.add(files.der.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // The least that rustls allows: many records for one message.
+    config.max_fragment_size = Some(32);
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut client = StreamOwned::new(session, plain(&server));
+    open(&mut client, "/echo");
+    client.write_all(&frame(0x81, b"hello")).unwrap();
+    receives(&mut client, &reply(0x81, b"hello"));
+
+    // And the hello itself in records of one octet each: it is put together or refused at once.
+    let mut hello = Vec::new();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut session = ClientConnection::new(Arc::clone(client_config()), name).unwrap();
+    session.write_tls(&mut hello).unwrap();
+    let records: Vec<u8> = hello[5..]
+        .iter()
+        .flat_map(|octet| [0x16, 0x03, 0x01, 0x00, 0x01, *octet])
+        .collect();
+    let mut client = plain(&server);
+    client.write_all(&records).unwrap();
+    let mut first = [0];
+    client.read_exact(&mut first).unwrap();
+    assert!(matches!(first, [0x15 | 0x16]), "{first:02X?}");
+}
+
+fn client_config() -> &'static Arc<ClientConfig> {
+    static CONFIG: std::sync::OnceLock<Arc<ClientConfig>> = std::sync::OnceLock::new();
+    CONFIG.get_or_init(|| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        Arc::new(config)
+    })
+}
+
+#[test]
+fn attack_45_half_a_handshake_is_ended_at_the_deadline() {
+    let files = Files::new("half");
+    let timeout = Duration::from_millis(500);
+    let server = TestServer::plainly_serving(frameloop::app::router(), |server| {
+        server
+            .with_certificate(Some(files.read()))
+            .with_http(HttpSettings {
+                head_timeout: timeout,
+                ..HttpSettings::default()
+            })
+    });
+    for said in [&b""[..], b"\x16\x03\x01\x01\x00\x01"] {
+        let begin = Instant::now();
+        let mut client = plain(&server);
+        client.write_all(said).unwrap();
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        assert!(begin.elapsed() >= timeout - Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn fault_19_a_renewed_certificate_is_for_new_handshakes_and_drops_nobody() {
+    let mut files = Files::new("renewed");
+    let certificate = files.read();
+    let server = TestServer::plainly_serving(frameloop::app::router(), |server| {
+        server.with_certificate(Some(certificate.clone()))
+    });
+    let mut before = files.client(&server).unwrap();
+    open(&mut before, "/echo");
+    let fingerprint = certificate.fingerprint();
+
+    // Files that are no good change nothing.
+    let key = files.directory.join("key.pem");
+    let sound = std::fs::read(&key).unwrap();
+    std::fs::write(&key, "no key").unwrap();
+    assert!(certificate.reload().is_err());
+    assert_eq!(certificate.fingerprint(), fingerprint);
+    assert!(files.client(&server).is_ok());
+    std::fs::write(&key, sound).unwrap();
+
+    files.renew();
+    assert!(
+        files.client(&server).is_err(),
+        "nobody has read the new one yet"
+    );
+    certificate.reload().unwrap();
+    assert_ne!(certificate.fingerprint(), fingerprint);
+    let mut after = files.client(&server).unwrap();
+    open(&mut after, "/echo");
+    for client in [&mut before, &mut after] {
+        client.write_all(&frame(0x81, b"still here")).unwrap();
+        receives(client, &reply(0x81, b"still here"));
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused() {
+    let (one, other) = (Files::new("one"), Files::new("other"));
+    let mixed = Certificate::read(
+        &one.directory.join("cert.pem"),
+        &other.directory.join("key.pem"),
+    );
+    assert!(mixed.is_err());
+    let missing = Certificate::read(
+        &one.directory.join("nothing.pem"),
+        &one.directory.join("key.pem"),
+    );
+    let error = missing.unwrap_err();
+    assert!(error.to_string().contains("nothing.pem"), "{error}");
+    let empty = one.directory.join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let error = Certificate::read(&empty, &one.directory.join("key.pem")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_reset() {
+    let files = Files::new("stalled");
+    let (sender, told) = mpsc::channel();
+    let router = Router::new().websocket("/", move |_| Flood(Told(sender.clone())));
+    let mut settings = Settings::default();
+    settings.deadlines.write_stall = Duration::from_millis(500);
+    let server = TestServer::plainly_serving(router, |server| {
+        server
+            .with_certificate(Some(files.read()))
+            .with_settings(settings)
+    });
+    let mut client = files.client(&server).unwrap();
+    open(&mut client, "/");
+    client.write_all(&frame(0x82, &[])).unwrap();
+    let why = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        why,
+        Disconnect::TimedOut(frameloop::engine::Timeout::WriteStall)
+    );
+}
+
+/// Answers with more than any buffer holds.
+struct Flood(Told);
+
+impl Handler for Flood {
+    fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
+        socket.send(Message::Binary(&vec![0; 32 << 20]));
+    }
+
+    fn closed(&mut self, why: &Disconnect) {
+        self.0.closed(why);
+    }
+}
