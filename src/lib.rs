@@ -90,6 +90,8 @@ mod handlers;
 pub mod handshake;
 pub mod http;
 mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod protocol;
 pub mod rooms;
 pub mod server;

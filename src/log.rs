@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::io;
 
-use crate::engine::Disconnect;
+use crate::engine::{ConnectionRecord, Disconnect};
 use crate::handshake::HandshakeError;
 
 /// A connection ended because of what its peer did or did not do.
@@ -18,12 +18,24 @@ pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
     let _ = (why, peer);
 }
 
-/// A connection is over. `peer` is asked only if somebody reads this: it is a system call.
-pub(crate) fn disconnected<P: Display>(why: &Disconnect, peer: impl FnOnce() -> P) {
+/// A connection is over: the access log, a line each.
+pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRecord<'_>) {
     #[cfg(feature = "cli")]
-    tracing::debug!(code = why.code(), peer = %peer(), "websocket over: {why}");
-    #[cfg(not(feature = "cli"))]
-    let _ = (why, peer);
+    tracing::info!(
+        target: "frameloop::access",
+        connection = %format_args!("{worker}-{}", record.number),
+        peer = %(record.peer)(),
+        endpoint,
+        seconds = record.duration.as_secs_f64(),
+        received = record.received.messages,
+        received_octets = record.received.octets,
+        sent = record.sent.messages,
+        sent_octets = record.sent.octets,
+        code = record.why.code(),
+        "{}",
+        record.why
+    );
+    let _ = (worker, endpoint, record);
 }
 
 /// A TLS handshake came to nothing.

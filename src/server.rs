@@ -13,11 +13,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::{Congestion, Settings};
 use crate::handshake::Policy;
 use crate::http::{Addresses, HttpSettings, Router};
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::protocol::AssemblyBudget;
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
 
 mod accept;
+mod observer;
 mod worker;
 
 use worker::Worker;
@@ -51,6 +54,8 @@ pub struct Server {
     shutdown: Shutdown,
     #[cfg(feature = "tls")]
     certificate: Option<Certificate>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Metrics>,
 }
 
 /// A socket that listens; the worker that accepts makes it tokio's.
@@ -97,6 +102,8 @@ impl Server {
             shutdown: Shutdown::new(),
             #[cfg(feature = "tls")]
             certificate: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         };
         server.and_bind(address).await
     }
@@ -198,6 +205,16 @@ impl Server {
         }
     }
 
+    /// Counts what happens here.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Server {
+        Server {
+            metrics: Some(metrics),
+            ..self
+        }
+    }
+
     /// A handle that ends [`Server::serve`].
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
@@ -224,6 +241,8 @@ impl Server {
             assembly_budget,
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics,
             #[cfg(feature = "tls")]
             tls: match &self.certificate {
                 Some(certificate) => Some(certificate.config()?),
@@ -300,6 +319,8 @@ struct Shared {
     assembly_budget: AssemblyBudget,
     draining: AtomicBool,
     shutdown: Shutdown,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Metrics>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -349,6 +370,11 @@ impl Shutdown {
     /// Ends every connection now.
     pub fn cut(&self) {
         self.reach(Stage::Cut);
+    }
+
+    /// Whether the server has been told to end.
+    pub fn is_draining(&self) -> bool {
+        self.has_reached(Stage::Draining)
     }
 
     fn reach(&self, stage: Stage) {

@@ -13,6 +13,7 @@ use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -24,6 +25,7 @@ use super::mailbox::Mailbox;
 use super::output::Output;
 use super::slots::Key;
 use super::socket::Stream;
+use super::tally::{Flow, Flows, Tally};
 use super::{Settings, SlowConsumer};
 use crate::log;
 use crate::protocol::{
@@ -39,11 +41,15 @@ pub(crate) struct Context {
     pub(super) output: Vec<u8>,
     pub(super) pool: AssemblyPool,
     pub(super) now: Tick,
+    /// How long a tick is.
+    pub(super) tick: Duration,
     pub(super) deadlines: DeadlineTicks,
     pub(super) slow_consumer: SlowConsumer,
     pub(super) high_water_mark: usize,
     pub(super) linger_size: usize,
     pub(super) mailbox: Arc<Mailbox>,
+    /// What was done since the observer was last told.
+    pub(super) tally: Tally,
 }
 
 impl Context {
@@ -53,6 +59,7 @@ impl Context {
     /// At the beginning of time.
     pub(super) fn new(
         settings: &Settings,
+        tick: Duration,
         deadlines: DeadlineTicks,
         budget: AssemblyBudget,
         mailbox: Mailbox,
@@ -62,11 +69,13 @@ impl Context {
             output: Vec::with_capacity(Output::CAPACITY),
             pool: AssemblyPool::new(budget),
             now: 0,
+            tick,
             deadlines,
             slow_consumer: settings.slow_consumer,
             high_water_mark: settings.high_water_mark,
             linger_size: settings.linger_size,
             mailbox: Arc::new(mailbox),
+            tally: Tally::default(),
         }
     }
 }
@@ -111,6 +120,12 @@ pub(crate) trait Drive {
 
     /// Looks at the deadlines; the peer was last heard `silence` ago.
     fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+
+    /// Octets that wait for the peer to take them.
+    fn backlog_octets(&self) -> usize;
+
+    /// What the peer has sent, and what was sent to it.
+    fn traffic(&self) -> (Flow, Flow);
 
     /// The connection is over, and its handler goes with it.
     fn closed(self: Box<Self>, why: &Disconnect);
@@ -186,6 +201,9 @@ pub(crate) struct Connection<H> {
     idle_since: Tick,
     /// When the Ping went out that nothing has been heard since.
     pinged: Option<Tick>,
+    /// What the peer has sent, and what was sent to it.
+    received: Flow,
+    sent: Flow,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -235,6 +253,8 @@ impl<H: Handler> Connection<H> {
             message_since: 0,
             idle_since: 0,
             pinged: None,
+            received: Flow::default(),
+            sent: Flow::default(),
         }
     }
 
@@ -282,12 +302,18 @@ impl<H: Handler> Connection<H> {
     ) -> io::Result<()> {
         let before = (self.backlog.is_empty(), self.sender.is_open());
         let inside = self.receiver.is_inside_message();
-        let mut messages = 0_usize;
+        let sent_before = context.tally.sent.total();
+        let mut received = Flows::default();
         let mut closed = None;
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            output: Output::new(stream, &mut context.output, &mut self.backlog),
+            output: Output::new(
+                stream,
+                &mut context.output,
+                &mut self.backlog,
+                &mut context.tally.sent,
+            ),
             mailbox: &context.mailbox,
             key,
         };
@@ -295,11 +321,17 @@ impl<H: Handler> Connection<H> {
             so_far?;
             while let Some(message) = self.receiver.receive(&mut input, &mut context.pool)? {
                 socket.output.expect_more(!input.is_empty());
-                if !message.is_data() {
-                    closed = dispatch_control(&mut self.handler, &mut socket, message);
-                    continue;
+                match message {
+                    Message::Text(text) => received.text.add(1, text.len()),
+                    Message::Binary(payload) => received.binary.add(1, payload.len()),
+                    _ => {
+                        received
+                            .control
+                            .add(1, message.frame().map_or(0, |(_, payload)| payload.len()));
+                        closed = dispatch_control(&mut self.handler, &mut socket, message);
+                        continue;
+                    }
                 }
-                messages += 1;
                 if socket.sender.is_open() {
                     self.handler.message(&mut socket, message);
                 } // else only the Close is waited for (§7.1.2)
@@ -319,12 +351,17 @@ impl<H: Handler> Connection<H> {
                 Some(Disconnect::HandlerPanicked)
             }
         };
-        socket.output.finish()?;
+        let written = socket.output.finish();
+        self.received += received.total();
+        context.tally.received += received;
+        self.sent += context.tally.sent.total() - sent_before;
+        written?;
 
-        if messages > 0 {
+        let has_message = received.text.messages + received.binary.messages > 0;
+        if has_message {
             self.idle_since = context.now;
         }
-        if self.receiver.is_inside_message() && (messages > 0 || !inside) {
+        if self.receiver.is_inside_message() && (has_message || !inside) {
             self.message_since = context.now;
         }
         if before != (self.backlog.is_empty(), self.sender.is_open()) {
@@ -367,7 +404,12 @@ impl<H: Handler> Connection<H> {
         log::failed(&why, &stream.peer_address());
         self.receiver.discard();
         self.backlog.drop_deliveries();
-        let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
+        let mut output = Output::new(
+            stream,
+            &mut context.output,
+            &mut self.backlog,
+            &mut context.tally.sent,
+        );
         self.sender.fail_with(code, reason, &mut output);
         if output.finish().is_err() {
             return Progress::Over(why);
@@ -508,7 +550,12 @@ impl<H: Handler> Drive for Connection<H> {
         context.output.extend_from_slice(head);
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            output: Output::new(stream, &mut context.output, &mut self.backlog),
+            output: Output::new(
+                stream,
+                &mut context.output,
+                &mut self.backlog,
+                &mut context.tally.sent,
+            ),
             mailbox: &context.mailbox,
             key,
         };
@@ -548,6 +595,8 @@ impl<H: Handler> Drive for Connection<H> {
         let messages = delivery.messages;
         let encoded = self.choose(delivery, context);
         let frames = encoded.octets();
+        context.tally.delivered.add(messages, frames.len());
+        self.sent.add(messages, frames.len());
         if self.backlog.is_empty() {
             let written = match write_all(stream, frames) {
                 Ok(written) => written,
@@ -590,7 +639,12 @@ impl<H: Handler> Drive for Connection<H> {
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
-        let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
+        let mut output = Output::new(
+            stream,
+            &mut context.output,
+            &mut self.backlog,
+            &mut context.tally.sent,
+        );
         match self.phase {
             Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut output),
             Phase::Leaving { why } => {
@@ -672,6 +726,14 @@ impl<H: Handler> Drive for Connection<H> {
         }
     }
 
+    fn backlog_octets(&self) -> usize {
+        self.backlog.octets()
+    }
+
+    fn traffic(&self) -> (Flow, Flow) {
+        (self.received, self.sent)
+    }
+
     fn closed(self: Box<Self>, why: &Disconnect) {
         let mut handler = self.handler;
         let _ = panic::catch_unwind(AssertUnwindSafe(|| handler.closed(why)));
@@ -701,7 +763,12 @@ impl<H: Handler> Connection<H> {
                 && self.backlog.is_empty() =>
             {
                 self.pinged = Some(context.now);
-                let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
+                let mut output = Output::new(
+                    stream,
+                    &mut context.output,
+                    &mut self.backlog,
+                    &mut context.tally.sent,
+                );
                 self.sender.send(Message::Ping(b""), &mut output);
                 // A socket that is broken says so at the next read, too.
                 let _ = output.finish();

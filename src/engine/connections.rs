@@ -9,7 +9,7 @@ use super::disconnect::Disconnect;
 use super::mailbox::{Command, Group, Letters};
 use super::slots::{Key, Slots};
 use super::socket::Stream;
-use crate::log;
+use super::tally::{ConnectionRecord, EndpointIndex, Observer};
 use crate::protocol::{CloseCode, CloseFrame};
 
 /// The connections of one worker.
@@ -22,12 +22,17 @@ pub(super) struct Connections<S> {
     pub(super) context: Context,
     /// The mailbox's buffers while they are being worked through.
     letters: Letters,
-    count: Box<dyn Fn(isize)>,
+    observer: Box<dyn Observer>,
+    /// Connections so far.
+    count: u64,
 }
 
 struct Entry<S> {
     stream: S,
     connection: Box<dyn Drive>,
+    number: u64,
+    endpoint: EndpointIndex,
+    opened: Tick,
     /// When the stream last had something for us.
     heard: Tick,
     /// When the deadlines are to be looked at next.
@@ -47,15 +52,16 @@ pub(super) struct Readiness {
 }
 
 impl<S: Stream> Connections<S> {
-    /// None yet; `count` is told of each that comes (1) and goes (-1).
-    pub(super) fn new(context: Context, count: Box<dyn Fn(isize)>) -> Connections<S> {
+    /// None yet.
+    pub(super) fn new(context: Context, observer: Box<dyn Observer>) -> Connections<S> {
         Connections {
             entries: Slots::new(),
             ready: Vec::new(),
             spare: Vec::new(),
             context,
             letters: Letters::default(),
-            count,
+            observer,
+            count: 0,
         }
     }
 
@@ -65,6 +71,7 @@ impl<S: Stream> Connections<S> {
         &mut self,
         make: impl FnOnce(Key) -> Result<S, E>,
         connection: Box<dyn Drive>,
+        endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
     ) -> Result<Key, E> {
@@ -73,13 +80,17 @@ impl<S: Stream> Connections<S> {
             Ok(Entry {
                 stream: make(key)?,
                 connection,
+                number: self.count,
+                endpoint,
+                opened: now,
                 heard: now,
                 due: now,
                 hung_up: false,
                 is_ready: false,
             })
         })?;
-        (self.count)(1);
+        self.count += 1;
+        self.observer.opened(endpoint);
         self.drive(key, |connection, stream, context| {
             connection.open(key, head, early, stream, context)
         });
@@ -160,10 +171,12 @@ impl<S: Stream> Connections<S> {
             let idle = self.context.deadlines.idle.unwrap_or(Tick::MAX);
             let rest = ping_interval.saturating_sub(silence).min(idle / 10);
             entry.due = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
+            self.context.tally.backlog_octets += entry.connection.backlog_octets();
             self.drive(key, |connection, stream, context| {
                 connection.tick(silence, stream, context)
             });
         }
+        self.observer.tallied(&mem::take(&mut self.context.tally));
         self.deliver_and_wake();
     }
 
@@ -181,8 +194,17 @@ impl<S: Stream> Connections<S> {
         let Some(entry) = self.entries.remove(key) else {
             return;
         };
-        (self.count)(-1);
-        log::disconnected(why, || entry.stream.peer_address());
+        let (received, sent) = entry.connection.traffic();
+        let age = self.context.now.wrapping_sub(entry.opened);
+        self.observer.closed(&ConnectionRecord {
+            number: entry.number,
+            endpoint: entry.endpoint,
+            peer: &|| entry.stream.peer_address(),
+            duration: self.context.tick * age,
+            received,
+            sent,
+            why,
+        });
         entry.connection.closed(why);
         if why.is_stalled() {
             entry.stream.reset();

@@ -63,6 +63,25 @@ impl Disconnect {
         }
     }
 
+    /// The kind of it, without its particulars: for counting.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Disconnect::ClosedByPeer(_) => "closed by peer",
+            Disconnect::ClosedByUs(..) => "closed by server",
+            Disconnect::Failed(_) => "protocol error",
+            Disconnect::EndOfStream => "end of stream",
+            Disconnect::Broken(_) => "broken",
+            Disconnect::TimedOut(Timeout::Ping) => "ping timeout",
+            Disconnect::TimedOut(Timeout::Message) => "message timeout",
+            Disconnect::TimedOut(Timeout::Idle) => "idle timeout",
+            Disconnect::TimedOut(Timeout::WriteStall) => "write stall",
+            Disconnect::TimedOut(Timeout::Close) => "close timeout",
+            Disconnect::SlowConsumer => "slow consumer",
+            Disconnect::HandlerPanicked => "handler panicked",
+            Disconnect::CutAtShutdown => "cut at shutdown",
+        }
+    }
+
     /// Whether the peer did not take what waited for it, in time or at all: then a FIN would wait
     /// behind that for ever, and the connection is reset.
     pub(crate) fn is_stalled(&self) -> bool {

@@ -18,6 +18,7 @@ use super::deadlines::Clock;
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::Key;
 use super::socket::Socket;
+use super::tally::{EndpointIndex, Observer};
 use crate::log;
 use crate::protocol::AssemblyBudget;
 
@@ -37,14 +38,14 @@ pub(crate) struct FrameLoop {
 pub(crate) struct FrameLoopHandle(Rc<RefCell<FrameLoop>>);
 
 impl FrameLoopHandle {
-    /// A frame loop without connections; `count` is told of each that comes (1) and goes (-1).
+    /// A frame loop without connections; `observer` is told what becomes of them.
     pub(crate) fn new(
         settings: &Settings,
         congestion: Congestion,
         budget: AssemblyBudget,
-        count: Box<dyn Fn(isize)>,
+        observer: Box<dyn Observer>,
     ) -> io::Result<FrameLoopHandle> {
-        FrameLoop::new(settings, congestion, budget, count)
+        FrameLoop::new(settings, congestion, budget, observer)
             .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
     }
 
@@ -54,10 +55,13 @@ impl FrameLoopHandle {
         &self,
         socket: Socket,
         connection: Box<dyn Drive>,
+        endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
     ) {
-        self.0.borrow_mut().adopt(socket, connection, head, early);
+        self.0
+            .borrow_mut()
+            .adopt(socket, connection, endpoint, head, early);
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
@@ -131,7 +135,7 @@ impl FrameLoop {
         settings: &Settings,
         congestion: Congestion,
         budget: AssemblyBudget,
-        count: Box<dyn Fn(isize)>,
+        observer: Box<dyn Observer>,
     ) -> io::Result<FrameLoop> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
@@ -139,11 +143,11 @@ impl FrameLoop {
         let wake = Box::new(move || waker.wake().unwrap_or_default());
         let mailbox = Mailbox::new(wake, congestion, settings.deflate);
         let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let context = Context::new(settings, deadlines, budget, mailbox);
+        let context = Context::new(settings, clock.tick(), deadlines, budget, mailbox);
         Ok(FrameLoop {
             poll,
             events: Events::with_capacity(Self::EVENTS),
-            connections: Connections::new(context, count),
+            connections: Connections::new(context, observer),
             clock,
         })
     }
@@ -152,6 +156,7 @@ impl FrameLoop {
         &mut self,
         mut socket: Socket,
         connection: Box<dyn Drive>,
+        endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
     ) {
@@ -161,7 +166,9 @@ impl FrameLoop {
             registry.register(&mut socket, Token(key.index as usize), interest)?;
             Ok::<Socket, io::Error>(socket)
         };
-        let adopted = self.connections.adopt(register, connection, head, early);
+        let adopted = self
+            .connections
+            .adopt(register, connection, endpoint, head, early);
         if let Err(error) = adopted {
             log::not_adopted(&error);
         }

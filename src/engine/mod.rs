@@ -19,6 +19,7 @@ mod peer;
 mod simulation;
 mod slots;
 mod socket;
+mod tally;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tls")]
@@ -34,6 +35,7 @@ pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream};
+pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
 #[cfg(feature = "tls")]
 pub use tls::TlsSocket;
 

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Write};
 use bytes::Bytes;
 
 use super::backlog::Backlog;
+use super::tally::Flows;
 use crate::protocol;
 use crate::protocol::frame::EncodedHeader;
 
@@ -15,6 +16,7 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
+    sent: &'a mut Flows,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
     error: Option<io::Error>,
@@ -34,11 +36,13 @@ impl<'a> Output<'a> {
         stream: &'a mut dyn Write,
         buffer: &'a mut Vec<u8>,
         backlog: &'a mut Backlog,
+        sent: &'a mut Flows,
     ) -> Output<'a> {
         Output {
             stream,
             buffer,
             backlog,
+            sent,
             more_follows: false,
             error: None,
         }
@@ -109,6 +113,7 @@ impl<'a> Output<'a> {
 impl protocol::Output for Output<'_> {
     #[inline]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
+        self.sent.count(header.opcode(), payload.len());
         header.append_to(self.buffer);
         if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);

@@ -12,6 +12,7 @@ use super::handler::Handler;
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::Key;
 use super::socket::Stream;
+use super::tally::EndpointIndex;
 use crate::protocol::{AssemblyBudget, CloseCode, DeflateParameters};
 
 /// A worker without a poller, a thread or a clock: nothing happens but what is asked for, so the
@@ -79,9 +80,9 @@ impl<S: Stream> Simulation<S> {
         let (clock, deadlines) = Clock::new(&settings.deadlines);
         let mailbox = Mailbox::new(Box::new(|| {}), Congestion::default(), settings.deflate);
         let budget = AssemblyBudget::new(settings.max_unfinished_size);
-        let context = Context::new(settings, deadlines, budget, mailbox);
+        let context = Context::new(settings, clock.tick(), deadlines, budget, mailbox);
         Simulation {
-            connections: Connections::new(context, Box::new(|_| {})),
+            connections: Connections::new(context, Box::new(())),
             settings: settings.clone(),
             now: clock.now(),
             tick: clock.tick(),
@@ -97,7 +98,9 @@ impl<S: Stream> Simulation<S> {
     ) -> SimulatedConnection {
         let connection = Box::new(Connection::new(handler, &self.settings, deflate));
         let make = |_| Ok::<S, std::convert::Infallible>(stream);
-        let Ok(key) = self.connections.adopt(make, connection, &[], &mut []);
+        let Ok(key) =
+            self.connections
+                .adopt(make, connection, EndpointIndex::default(), &[], &mut []);
         SimulatedConnection(key)
     }
 

@@ -64,7 +64,7 @@ struct Driven {
 impl Driven {
     fn open() -> Driven {
         let settings = Settings::default();
-        let (_, deadlines) = Clock::new(&settings.deadlines);
+        let (clock, deadlines) = Clock::new(&settings.deadlines);
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
         let mut driven = Driven {
             key: Slots::new().insert(()),
@@ -72,6 +72,7 @@ impl Driven {
             socket: Counted::default(),
             context: Context::new(
                 &settings,
+                clock.tick(),
                 deadlines,
                 AssemblyBudget::new(usize::MAX),
                 Mailbox::new(Box::new(|| {}), Congestion::default(), None),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
     /// A place among the WebSockets for one that is not the frame loop's.
     pub(crate) place: Box<dyn Fn() -> Box<dyn Send>>,
+    /// Told of every status that a handshake or a refused request was answered with.
+    pub(crate) told: Box<dyn Fn(StatusCode)>,
     /// Turns true when the server is to end: what has been asked is answered, then no more.
     pub(crate) ending: watch::Receiver<bool>,
     /// How TCP connections are secured, if they are.
@@ -142,14 +144,14 @@ async fn hand_over(
 ) {
     let response = encode(&accepted.response);
     match accepted.owner {
-        Owner::FrameLoop(connection) => {
+        Owner::FrameLoop(connection, endpoint) => {
             let mut early = Vec::from(early);
             match stream.into_socket(&mut early) {
                 Ok(socket) => {
                     // Before the 101 goes: whoever has it is counted once.
                     drop(place);
                     let frame_loop = &site.frame_loop;
-                    frame_loop.adopt(socket, connection, &response, &mut early);
+                    frame_loop.adopt(socket, connection, endpoint, &response, &mut early);
                 }
                 Err(error) => log::not_adopted(&error),
             }

@@ -53,7 +53,7 @@ impl InProcessServer {
         let budget = AssemblyBudget::new(settings.max_unfinished_size);
         let (ending, ends) = watch::channel(false);
         let frame_loop =
-            FrameLoopHandle::new(&settings, Congestion::default(), budget, Box::new(|_| {}))?;
+            FrameLoopHandle::new(&settings, Congestion::default(), budget, Box::new(()))?;
         let local = LocalSet::new();
         local.spawn_local(frame_loop.clone().run());
         Ok(InProcessServer {
@@ -68,6 +68,7 @@ impl InProcessServer {
                 addresses: None,
                 admission: Box::new(|| Ok(())),
                 place: Box::new(|| Box::new(())),
+                told: Box::new(|_| {}),
                 ending: ends,
                 #[cfg(feature = "tls")]
                 tls: None,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::{Connection, Drive, Handler, Settings};
+use crate::engine::{Connection, Drive, EndpointIndex, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::DeflateParameters;
 
@@ -45,6 +45,8 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Route {
+    /// Its place among the routes.
+    index: u16,
     pattern: Box<str>,
     endpoint: Option<Endpoint>,
     page: Option<PageMaker>,
@@ -57,6 +59,7 @@ pub(super) struct Matched<'r> {
     pub(super) endpoint: Option<&'r Endpoint>,
     page: Option<&'r PageMaker>,
     pattern: &'r str,
+    pub(super) index: EndpointIndex,
 }
 
 impl Router {
@@ -115,6 +118,7 @@ impl Router {
             .position(|route| *route.pattern == *pattern)
             .unwrap_or_else(|| {
                 self.routes.push(Route {
+                    index: u16::try_from(self.routes.len()).unwrap_or(u16::MAX),
                     pattern: pattern.into(),
                     endpoint: None,
                     page: None,
@@ -132,6 +136,12 @@ impl Router {
         (!has_route).then_some(mount)
     }
 
+    /// The pattern of an endpoint, for those who count.
+    pub(crate) fn pattern(&self, endpoint: EndpointIndex) -> &str {
+        let route = self.routes.get(usize::from(endpoint.0));
+        route.map_or("", |route| &route.pattern)
+    }
+
     pub(super) fn find(&self, path: &str) -> Option<Matched<'_>> {
         self.routes
             .iter()
@@ -141,6 +151,7 @@ impl Router {
                 endpoint: route.endpoint.as_ref(),
                 page: route.page.as_ref(),
                 pattern: &route.pattern,
+                index: EndpointIndex(route.index),
             })
     }
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -21,7 +21,7 @@ use super::connection::Site;
 use super::limited::Place;
 use super::router::Admitted;
 use super::{Adopt, Mount, Page};
-use crate::engine::Drive;
+use crate::engine::{Drive, EndpointIndex};
 use crate::handshake::{self, HandshakeError, Subprotocols};
 use crate::log;
 
@@ -47,7 +47,7 @@ pub(super) struct Accepted {
 
 /// Who is to have a WebSocket's stream.
 pub(super) enum Owner {
-    FrameLoop(Box<dyn Drive>),
+    FrameLoop(Box<dyn Drive>, EndpointIndex),
     /// A mounted service, with the place among the connections of the client's address.
     Mount(Adopt, Option<Place>),
 }
@@ -101,9 +101,10 @@ impl HttpService {
         };
         let connection = endpoint.connection(&request, admitted)?;
         (site.admission)()?;
+        (site.told)(StatusCode::SWITCHING_PROTOCOLS);
         let response = accepted.response();
         self.acceptance.set(Some(Accepted {
-            owner: Owner::FrameLoop(connection),
+            owner: Owner::FrameLoop(connection, matched.index),
             response,
         }));
         Ok(Answer::Never)
@@ -126,11 +127,13 @@ impl HttpService {
         (site.admission)()?;
         let upgrading = mount.upgrade(http::Request::from_parts(head.clone(), ()));
         let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
+        let site = Rc::clone(site);
         Ok(Answer::Later(Box::pin(async move {
             let adopt = match upgrading.await {
                 Ok(adopt) => adopt,
                 Err(refusal) => return *refusal,
             };
+            (site.told)(StatusCode::SWITCHING_PROTOCOLS);
             acceptance.set(Some(Accepted {
                 owner: Owner::Mount(adopt, place),
                 response,
@@ -161,6 +164,7 @@ impl Service<http::Request<Incoming>> for HttpService {
         let (head, body) = request.into_parts();
         self.respond(&head, body).unwrap_or_else(|error| {
             log::refused(error, &head);
+            (self.site.told)(error.status());
             let mut refusal = error.response().map(Full::from);
             // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
             *refusal.version_mut() = head.version;

@@ -165,18 +165,29 @@ impl FrameHeader {
             }
             length = length.saturating_add(4);
         }
-        EncodedHeader { octets, length }
+        EncodedHeader {
+            opcode: self.opcode,
+            octets,
+            length,
+        }
     }
 }
 
 /// A header as it goes out: 2 to 14 octets.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedHeader {
+    opcode: OpCode,
     octets: [u8; FrameHeader::MAX_LENGTH],
     length: u8,
 }
 
 impl EncodedHeader {
+    /// What its frame is.
+    #[inline]
+    pub const fn opcode(&self) -> OpCode {
+        self.opcode
+    }
+
     /// Appends the header to a buffer.
     #[inline]
     pub fn append_to(&self, buffer: &mut Vec<u8>) {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::accept::{self, Accepted};
+use super::observer::WorkerObserver;
 use super::{Listener, Shared, Stage};
 use crate::engine::FrameLoopHandle;
 use crate::handshake::HandshakeError;
@@ -55,7 +56,10 @@ impl Worker {
         let (congestion, budget) = (shared.congestion.clone(), shared.assembly_budget.clone());
         let frame_loop = FrameLoopHandle::new(&shared.settings, congestion, budget, {
             let shared = Arc::clone(&shared);
-            Box::new(move |difference| shared.count(index, difference))
+            Box::new(WorkerObserver {
+                worker: index,
+                shared,
+            })
         })?;
         let (ending, ends) = watch::channel(false);
         let site = Rc::new(site(index, &shared, &frame_loop, ends));
@@ -253,6 +257,16 @@ fn site(
         place: {
             let shared = Arc::clone(shared);
             Box::new(move || Box::new(MountedPlace::new(Arc::clone(&shared), index)))
+        },
+        told: {
+            let shared = Arc::clone(shared);
+            Box::new(move |status| {
+                #[cfg(feature = "metrics")]
+                if let Some(metrics) = &shared.metrics {
+                    metrics.handshake(status.as_u16());
+                }
+                let _ = (&shared, status);
+            })
         },
         ending,
         #[cfg(feature = "tls")]

@@ -1,0 +1,142 @@
+//! What has passed, counted: for metrics, and for the line that is logged of each connection.
+
+use std::ops::{AddAssign, Sub};
+use std::time::Duration;
+
+use super::disconnect::Disconnect;
+use super::socket::PeerAddress;
+use crate::protocol::OpCode;
+
+/// Messages of one direction.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Flow {
+    /// How many.
+    pub(crate) messages: u64,
+    /// Octets of their payloads, uncompressed; of fan-out, of the frames.
+    pub(crate) octets: u64,
+}
+
+impl Flow {
+    #[inline]
+    pub(super) fn add(&mut self, messages: usize, octets: usize) {
+        self.messages += messages as u64;
+        self.octets += octets as u64;
+    }
+}
+
+impl AddAssign for Flow {
+    #[inline]
+    fn add_assign(&mut self, other: Flow) {
+        self.messages += other.messages;
+        self.octets += other.octets;
+    }
+}
+
+impl AddAssign for Flows {
+    #[inline]
+    fn add_assign(&mut self, other: Flows) {
+        self.text += other.text;
+        self.binary += other.binary;
+        self.control += other.control;
+    }
+}
+
+impl Sub for Flow {
+    type Output = Flow;
+
+    #[inline]
+    fn sub(self, other: Flow) -> Flow {
+        Flow {
+            messages: self.messages - other.messages,
+            octets: self.octets - other.octets,
+        }
+    }
+}
+
+/// Messages of one direction by type.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Flows {
+    /// Text messages.
+    pub(crate) text: Flow,
+    /// Binary messages.
+    pub(crate) binary: Flow,
+    /// Ping, Pong and Close.
+    pub(crate) control: Flow,
+}
+
+impl Flows {
+    /// All of them.
+    #[inline]
+    pub(crate) fn total(&self) -> Flow {
+        let mut total = self.text;
+        total += self.binary;
+        total += self.control;
+        total
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, opcode: OpCode, octets: usize) {
+        let flow = match opcode {
+            OpCode::Text => &mut self.text,
+            OpCode::Binary | OpCode::Continuation => &mut self.binary,
+            OpCode::Close | OpCode::Ping | OpCode::Pong => &mut self.control,
+        };
+        flow.add(1, octets);
+    }
+}
+
+/// What a worker has done since it last told.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Tally {
+    /// What clients sent.
+    pub(crate) received: Flows,
+    /// What handlers answered, fan-out apart.
+    pub(crate) sent: Flows,
+    /// Fan-out, once for each receiver.
+    pub(crate) delivered: Flow,
+    /// Octets that wait for clients to take them; not a sum, but how many there are now.
+    pub(crate) backlog_octets: usize,
+}
+
+/// A connection that is over.
+pub(crate) struct ConnectionRecord<'a> {
+    /// Which it was of its worker's.
+    pub(crate) number: u64,
+    /// Where it was opened.
+    pub(crate) endpoint: EndpointIndex,
+    /// Who was at the other end: a system call.
+    pub(crate) peer: &'a dyn Fn() -> PeerAddress,
+    /// From its opening handshake to its end.
+    pub(crate) duration: Duration,
+    /// What it sent to us.
+    pub(crate) received: Flow,
+    /// What was sent to it.
+    pub(crate) sent: Flow,
+    /// How it ended.
+    pub(crate) why: &'a Disconnect,
+}
+
+/// Which of a server's endpoints a connection belongs to: its place in the router.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub(crate) struct EndpointIndex(pub(crate) u16);
+
+/// Who is told what a worker does.
+pub(crate) trait Observer {
+    /// A connection has been opened at this endpoint.
+    fn opened(&self, endpoint: EndpointIndex);
+
+    /// One has ended.
+    fn closed(&self, record: &ConnectionRecord<'_>);
+
+    /// What the worker has done since it last said so; now and then.
+    fn tallied(&self, tally: &Tally);
+}
+
+/// Nobody is.
+impl Observer for () {
+    fn opened(&self, _: EndpointIndex) {}
+
+    fn closed(&self, _: &ConnectionRecord<'_>) {}
+
+    fn tallied(&self, _: &Tally) {}
+}

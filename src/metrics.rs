@@ -1,0 +1,312 @@
+//! Floor 2: what a server tells Prometheus.
+//!
+//! Workers count for themselves, without an atomic, and add it up here ten times a second or more;
+//! only what happens once in a connection's life is counted here at once.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text,
+};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::engine::{ConnectionRecord, Disconnect, Tally};
+
+/// The metrics of a server. Clones are the same.
+#[derive(Clone)]
+pub struct Metrics(Arc<Shared>);
+
+struct Shared {
+    registry: Registry,
+    connections: Family<AtEndpoint, Gauge>,
+    handshakes: Family<WithStatus, Counter>,
+    closes: Family<WithReason, Counter>,
+    slow_consumers: Counter,
+    traffic: [[Traffic; 3]; 2],
+    deliveries: Traffic,
+    gap_events: Counter,
+    backlogs: Backlogs,
+}
+
+/// Messages of one type in one direction.
+#[derive(Clone, Default)]
+struct Traffic {
+    messages: Counter,
+    octets: Counter,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct AtEndpoint {
+    endpoint: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WithStatus {
+    status: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WithReason {
+    code: u16,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfMessages {
+    direction: Direction,
+    r#type: Type,
+}
+
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+#[expect(non_camel_case_types, reason = "as they are written in labels")]
+enum Direction {
+    received,
+    sent,
+}
+
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+#[expect(non_camel_case_types, reason = "as they are written in labels")]
+enum Type {
+    text,
+    binary,
+    control,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("frameloop");
+        let messages = Family::<OfMessages, Counter>::default();
+        let octets = Family::<OfMessages, Counter>::default();
+        let traffic = [Direction::received, Direction::sent].map(|direction| {
+            [Type::text, Type::binary, Type::control].map(|r#type| {
+                let labels = OfMessages { direction, r#type };
+                Traffic {
+                    messages: messages.get_or_create(&labels).clone(),
+                    octets: octets.get_or_create(&labels).clone(),
+                }
+            })
+        });
+        let shared = Shared {
+            connections: Family::default(),
+            handshakes: Family::default(),
+            closes: Family::default(),
+            slow_consumers: Counter::default(),
+            traffic,
+            deliveries: Traffic::default(),
+            gap_events: Counter::default(),
+            backlogs: Backlogs::default(),
+            registry: Registry::default(),
+        };
+        registry.register("connections", "Open WebSockets", shared.connections.clone());
+        registry.register(
+            "handshakes",
+            "Requests that were to become WebSockets, and other refusals, by the status that answered them",
+            shared.handshakes.clone(),
+        );
+        registry.register(
+            "closes",
+            "Connections that ended, by status code (1005 and 1006 never travel) and reason",
+            shared.closes.clone(),
+        );
+        registry.register(
+            "slow_consumers",
+            "Connections closed for taking too little of what was sent to them",
+            shared.slow_consumers.clone(),
+        );
+        registry.register("messages", "Messages, fan-out apart", messages);
+        registry.register_with_unit(
+            "message",
+            "Payloads of messages, fan-out apart",
+            Unit::Bytes,
+            octets,
+        );
+        registry.register(
+            "fanout_deliveries",
+            "Messages of rooms, once for each receiver",
+            shared.deliveries.messages.clone(),
+        );
+        registry.register_with_unit(
+            "fanout",
+            "Frames of messages of rooms, once for each receiver",
+            Unit::Bytes,
+            shared.deliveries.octets.clone(),
+        );
+        registry.register(
+            "gap_events",
+            "Times that messages from other servers may have been lost",
+            shared.gap_events.clone(),
+        );
+        registry.register_collector(Box::new(shared.backlogs.clone()));
+        registry.register_collector(Box::new(Process));
+        Metrics(Arc::new(Shared { registry, ..shared }))
+    }
+
+    /// All of them, as Prometheus reads them (OpenMetrics 1.0).
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut text, &self.0.registry);
+        text
+    }
+
+    /// The type of [`Metrics::encode`]'s text.
+    pub const CONTENT_TYPE: &'static str =
+        "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// Counts one more time that messages from other servers may have been lost.
+    pub fn gap(&self) {
+        self.0.gap_events.inc();
+    }
+
+    pub(crate) fn handshake(&self, status: u16) {
+        self.0
+            .handshakes
+            .get_or_create(&WithStatus { status })
+            .inc();
+    }
+
+    pub(crate) fn opened(&self, endpoint: &str) {
+        self.connections(endpoint).inc();
+    }
+
+    pub(crate) fn closed(&self, endpoint: &str, record: &ConnectionRecord<'_>) {
+        self.connections(endpoint).dec();
+        let labels = WithReason {
+            code: record.why.code(),
+            reason: record.why.reason(),
+        };
+        self.0.closes.get_or_create(&labels).inc();
+        if *record.why == Disconnect::SlowConsumer {
+            self.0.slow_consumers.inc();
+        }
+    }
+
+    /// Adds up what a worker has counted.
+    pub(crate) fn tallied(&self, worker: usize, tally: &Tally) {
+        for (flows, traffic) in [tally.received, tally.sent].iter().zip(&self.0.traffic) {
+            let flows = [flows.text, flows.binary, flows.control];
+            for (flow, traffic) in flows.iter().zip(traffic) {
+                traffic.messages.inc_by(flow.messages);
+                traffic.octets.inc_by(flow.octets);
+            }
+        }
+        self.0.deliveries.messages.inc_by(tally.delivered.messages);
+        self.0.deliveries.octets.inc_by(tally.delivered.octets);
+        self.0.backlogs.set(worker, tally.backlog_octets);
+    }
+
+    fn connections(&self, endpoint: &str) -> Gauge {
+        let labels = AtEndpoint {
+            endpoint: endpoint.into(),
+        };
+        self.0.connections.get_or_create(&labels).clone()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Metrics")
+    }
+}
+
+/// What waits for clients to take it, by worker.
+#[derive(Clone, Debug, Default)]
+struct Backlogs(Arc<Mutex<HashMap<usize, usize>>>);
+
+impl Backlogs {
+    fn set(&self, worker: usize, octets: usize) {
+        self.lock().insert(worker, octets);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Backlogs {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let octets: usize = self.lock().values().sum();
+        let gauge = ConstGauge::new(octets as i64);
+        let help = "What waits for clients to take it";
+        let encoder = encoder.encode_descriptor(
+            "frameloop_backlog",
+            help,
+            Some(&Unit::Bytes),
+            gauge.metric_type(),
+        )?;
+        gauge.encode(encoder)
+    }
+}
+
+/// This process, under the names that all of Prometheus's libraries use.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name, help, unit: Option<&Unit>, value: Option<u64>| {
+            let Some(value) = value else { return Ok(()) };
+            let gauge = ConstGauge::new(value as i64);
+            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
+        };
+        gauge(
+            "process_resident_memory",
+            "Memory that is in use",
+            Some(&Unit::Bytes),
+            resident_memory(),
+        )?;
+        gauge(
+            "process_open_fds",
+            "Descriptors that are open",
+            None,
+            open_descriptors(),
+        )?;
+        let seconds = ConstCounter::new(cpu_seconds().unwrap_or_default());
+        let help = "CPU time spent";
+        let unit = Some(&Unit::Seconds);
+        seconds.encode(encoder.encode_descriptor(
+            "process_cpu",
+            help,
+            unit,
+            seconds.metric_type(),
+        )?)
+    }
+}
+
+/// Octets, where the system tells (proc(5)).
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+fn open_descriptors() -> Option<u64> {
+    // One of them is the directory's own.
+    let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    Some(count.saturating_sub(1) as u64)
+}
+
+/// In ticks of a hundredth, which is what Linux has told since ever.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    Some((ticks(11)? + ticks(12)?) as f64 / 100.0)
+}
