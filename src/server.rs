@@ -1,6 +1,7 @@
 //! Floor 6: listening sockets, workers, and the drain at the end.
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
@@ -44,6 +45,8 @@ use worker::Worker;
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
+    /// The files of its own Unix domain sockets, which go at the end.
+    files: Vec<PathBuf>,
     settings: Settings,
     policy: Policy,
     http: HttpSettings,
@@ -60,9 +63,11 @@ pub struct Server {
 
 /// A socket that listens; the worker that accepts makes it tokio's.
 #[derive(Debug)]
-enum Listener {
+pub enum Listener {
+    /// TCP over IPv4 or IPv6.
     Tcp(net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, PathBuf),
+    /// A Unix domain socket.
+    Unix(UnixListener),
 }
 
 /// Where a server listens.
@@ -83,15 +88,12 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-impl Server {
-    /// Listens on `HOST:PORT` or `unix:PATH`. Port 0 takes any that is free; see
-    /// [`Server::local_addresses`].
-    ///
-    /// # Errors
-    /// When the address cannot be resolved or bound, or is in use.
-    pub async fn bind(address: &str) -> io::Result<Server> {
-        let server = Server {
+/// A server that listens nowhere yet.
+impl Default for Server {
+    fn default() -> Server {
+        Server {
             listeners: Vec::new(),
+            files: Vec::new(),
             settings: Settings::default(),
             policy: Policy::default(),
             http: HttpSettings::default(),
@@ -104,8 +106,18 @@ impl Server {
             certificate: None,
             #[cfg(feature = "metrics")]
             metrics: None,
-        };
-        server.and_bind(address).await
+        }
+    }
+}
+
+impl Server {
+    /// Listens on `HOST:PORT` or `unix:PATH`. Port 0 takes any that is free; see
+    /// [`Server::local_addresses`].
+    ///
+    /// # Errors
+    /// When the address cannot be resolved or bound, or is in use.
+    pub async fn bind(address: &str) -> io::Result<Server> {
+        Server::default().and_bind(address).await
     }
 
     /// Listens on one more address.
@@ -114,9 +126,31 @@ impl Server {
     /// As of [`Server::bind`].
     pub async fn and_bind(mut self, address: &str) -> io::Result<Server> {
         let listener = match address.strip_prefix("unix:") {
-            Some(path) => listen_unix(Path::new(path))?,
-            None => listen_tcp(address).await?,
+            Some(path) => {
+                let listener = listen_unix(Path::new(path))?;
+                self.files.push(PathBuf::from(path));
+                Listener::Unix(listener)
+            }
+            None => Listener::Tcp(listen_tcp(address).await?),
         };
+        self.listeners.push(listener);
+        Ok(self)
+    }
+
+    /// Listens on a socket that listens already, such as one from a service manager. The file of
+    /// a Unix domain socket is left to who made it.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn and_listen(mut self, listener: Listener) -> io::Result<Server> {
+        match &listener {
+            Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                // As of `bind_tcp`.
+                socket2::SockRef::from(listener).set_tcp_nodelay(true)?;
+            }
+            Listener::Unix(listener) => listener.set_nonblocking(true)?,
+        }
         self.listeners.push(listener);
         Ok(self)
     }
@@ -130,7 +164,11 @@ impl Server {
             .iter()
             .map(|listener| match listener {
                 Listener::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
-                Listener::Unix(_, path) => Ok(ListenAddress::Unix(path.clone())),
+                Listener::Unix(listener) => {
+                    let address = listener.local_addr()?;
+                    let path = address.as_pathname().unwrap_or(Path::new(""));
+                    Ok(ListenAddress::Unix(path.to_owned()))
+                }
             })
             .collect()
     }
@@ -249,15 +287,6 @@ impl Server {
                 None => None,
             },
         });
-        let paths: Vec<PathBuf> = self
-            .listeners
-            .iter()
-            .filter_map(|listener| match listener {
-                Listener::Tcp(_) => None,
-                Listener::Unix(_, path) => Some(path.clone()),
-            })
-            .collect();
-
         let (inboxes, outboxes): (Vec<_>, Vec<_>) =
             (0..self.workers).map(|_| mpsc::unbounded_channel()).unzip();
         let mut acceptor = Some((self.listeners, inboxes));
@@ -288,9 +317,9 @@ impl Server {
                 result = result.and(worker);
             }
         }
-        for path in paths {
+        for file in self.files {
             // It may have been removed or replaced already.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(file);
         }
         result
     }
@@ -399,14 +428,14 @@ impl Shutdown {
     }
 }
 
-async fn listen_tcp(address: &str) -> io::Result<Listener> {
+async fn listen_tcp(address: &str) -> io::Result<net::TcpListener> {
     let mut last = io::Error::new(
         io::ErrorKind::InvalidInput,
         format!("'{address}' is no HOST:PORT"),
     );
     for address in tokio::net::lookup_host(address).await? {
         match bind_tcp(address) {
-            Ok(listener) => return Ok(Listener::Tcp(listener)),
+            Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
@@ -425,8 +454,8 @@ fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-fn listen_unix(path: &Path) -> io::Result<Listener> {
-    use std::os::unix::net::{UnixListener, UnixStream};
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::net::UnixStream;
     let listener = match UnixListener::bind(path) {
         // A file that a dead server left is in the way; one that answers is a live server's.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -439,7 +468,7 @@ fn listen_unix(path: &Path) -> io::Result<Listener> {
         result => result?,
     };
     listener.set_nonblocking(true)?;
-    Ok(Listener::Unix(listener, path.to_owned()))
+    Ok(listener)
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 #[cfg(feature = "deflate")]
 use super::deflate::DeflateArguments;
+use super::healthcheck::Healthcheck;
 use super::memory;
 #[cfg(feature = "tls")]
 use super::tls::TlsArguments;
@@ -45,18 +47,28 @@ Durations are 10s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a de
 but --linger 0 does not linger and --drain-timeout 0 does not wait.
 SIGHUP reads the certificate again. SIGTERM or SIGINT sends every client a Close 1001 and stops; a second one stops at once.
 
-Exit codes: 0 stopped as told, 1 failed while serving, 2 wrong flag or value,
+Exit codes: 0 stopped as told, 1 failed while serving or not healthy, 2 wrong flag or value,
 3 cannot listen on an address.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve (what happens without a command, too)
     Serve(Serve),
+    /// Ask a running server's /healthz whether it serves; exits with 0 or 1
+    Healthcheck(Healthcheck),
+    /// Print a script that completes commands and flags in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Serve {
-    /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. Port 0 takes a free one
+    /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. Port 0 takes a free one;
+    /// 'systemd' takes the sockets of a socket unit
     #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = address,
           value_delimiter = ',', default_value = "127.0.0.1:8000")]
     pub(super) listen: Vec<String>,

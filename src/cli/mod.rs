@@ -3,9 +3,11 @@
 mod arguments;
 #[cfg(feature = "deflate")]
 mod deflate;
+mod healthcheck;
 mod logs;
 mod memory;
 mod serve;
+mod service_manager;
 #[cfg(feature = "tls")]
 mod tls;
 mod values;
@@ -13,15 +15,15 @@ mod values;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use arguments::{Cli, Command};
-use clap::{CommandFactory, FromArgMatches};
+use arguments::{Cli, Command, Serve};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 /// What the process ends with, as `--help` documents it.
 #[derive(Clone, Copy, Debug)]
 enum Exit {
     /// 0: served until it was told to stop.
     Done,
-    /// 1: something failed while serving.
+    /// 1: something failed while serving, or a server is not healthy.
     Failed,
     /// 2: a flag, a variable or a value is wrong.
     Usage,
@@ -51,25 +53,53 @@ pub fn run() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let (arguments, matches) = match cli.command {
+    match cli.command {
+        None => serve(&cli.serve, &matches),
         Some(Command::Serve(arguments)) => {
-            (arguments, matches.subcommand().map(|(_, matches)| matches))
+            let matches = matches.subcommand_matches("serve").unwrap_or(&matches);
+            serve(&arguments, matches)
         }
-        None => (cli.serve, Some(&matches)),
-    };
+        Some(Command::Healthcheck(healthcheck)) => match healthcheck.run() {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                eprintln!("frameloop: not healthy: {error}");
+                Exit::Failed
+            }
+        },
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "frameloop", &mut script);
+            print(&script)
+        }
+        Some(Command::Man) => {
+            let mut page = Vec::new();
+            match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+                Ok(()) => print(&page),
+                Err(error) => cannot_print(&error),
+            }
+        }
+    }
+    .into()
+}
+
+fn serve(arguments: &Serve, matches: &ArgMatches) -> Exit {
     if arguments.print_config {
         let max_open_files = serve::raise_open_files();
-        let settings = matches
-            .map(|matches| arguments::effective(&arguments, matches, max_open_files))
-            .unwrap_or_default();
-        // `print!` would panic where standard output is closed or full.
-        return match io::stdout().write_all(settings.as_bytes()) {
-            Ok(()) => Exit::Done.into(),
-            Err(error) => {
-                eprintln!("frameloop: cannot print the settings: {error}");
-                Exit::Failed.into()
-            }
-        };
+        return print(arguments::effective(arguments, matches, max_open_files).as_bytes());
     }
-    serve::serve(&arguments).into()
+    serve::serve(arguments)
+}
+
+/// `print!` would panic where standard output is closed or full.
+fn print(octets: &[u8]) -> Exit {
+    let mut out = io::stdout().lock();
+    match out.write_all(octets).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Done,
+        Err(error) => cannot_print(&error),
+    }
+}
+
+fn cannot_print(error: &io::Error) -> Exit {
+    eprintln!("frameloop: cannot print: {error}");
+    Exit::Failed
 }

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Exit;
 use super::arguments::Serve;
 use super::logs;
+use super::service_manager;
 use crate::app;
 use crate::server::{ListenAddress, Server, Shutdown};
 #[cfg(feature = "tls")]
@@ -87,6 +88,7 @@ async fn run(arguments: &Serve) -> Exit {
             None => {}
         }
     };
+    service_manager::is_ready();
     let shutdown = server.shutdown();
     let served = tokio::select! {
         served = server.serve(app::router()) => served,
@@ -108,21 +110,18 @@ struct Unbound {
 }
 
 async fn bind(addresses: &[String]) -> Result<Server, Unbound> {
-    let mut server = None;
+    let mut server = Server::default();
     for address in addresses {
-        let bound = match server {
-            None => Server::bind(address).await,
-            Some(server) => Server::and_bind(server, address).await,
+        let bound = match address.as_str() {
+            service_manager::SYSTEMD => service_manager::listen(server),
+            address => server.and_bind(address).await,
         };
-        server = Some(bound.map_err(|error| Unbound {
+        server = bound.map_err(|error| Unbound {
             address: address.clone(),
             error,
-        })?);
+        })?;
     }
-    server.ok_or_else(|| Unbound {
-        address: String::from("nothing"),
-        error: io::ErrorKind::InvalidInput.into(),
-    })
+    Ok(server)
 }
 
 fn advice(error: &io::Error) -> String {
@@ -135,6 +134,9 @@ fn advice(error: &io::Error) -> String {
         ),
         io::ErrorKind::AddrNotAvailable => String::from(
             "this machine does not have that address; 127.0.0.1 is for itself, 0.0.0.0 for all",
+        ),
+        io::ErrorKind::NotFound => format!(
+            "{error}; 'systemd' is for services whose socket unit is started, a path needs its folder"
         ),
         _ => format!("{error}; choose another address with --listen"),
     }
@@ -205,6 +207,7 @@ impl Signals {
     async fn obey(mut self, shutdown: Shutdown, reload: impl Fn()) -> Infallible {
         self.next(&reload).await;
         tracing::info!("stopping: clients are sent a Close; once more stops at once");
+        service_manager::is_stopping();
         shutdown.drain();
         self.next(&reload).await;
         shutdown.cut();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::service_manager::SYSTEMD;
+
 /// `10`, `10s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is no duration; write 10s, 500ms, 2m or 1h, or 0 for off");
@@ -32,7 +34,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     octets.ok_or_else(wrong)
 }
 
-/// `HOST:PORT` or `unix:PATH`.
+/// `HOST:PORT`, `unix:PATH`, or [`SYSTEMD`].
 pub(super) fn address(text: &str) -> Result<String, String> {
     let is_tcp = || {
         text.rsplit_once(':')
@@ -40,9 +42,9 @@ pub(super) fn address(text: &str) -> Result<String, String> {
     };
     match text.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => Ok(text.to_owned()),
-        None if is_tcp() => Ok(text.to_owned()),
+        None if is_tcp() || text == SYSTEMD => Ok(text.to_owned()),
         _ => Err(format!(
-            "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000 or unix:/run/frameloop.sock"
+            "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000 unix:/run/frameloop.sock, or systemd"
         )),
     }
 }
@@ -92,7 +94,13 @@ mod tests {
 
     #[test]
     fn addresses_are_tcp_or_unix() {
-        for text in ["127.0.0.1:8000", "[::1]:0", "localhost:80", "unix:/tmp/x"] {
+        for text in [
+            "127.0.0.1:8000",
+            "[::1]:0",
+            "localhost:80",
+            "unix:/tmp/x",
+            "systemd",
+        ] {
             assert!(address(text).is_ok(), "{text}");
         }
         for text in ["", "8000", ":8000", "localhost", "localhost:99999", "unix:"] {

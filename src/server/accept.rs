@@ -92,7 +92,7 @@ impl AsyncListener {
                 set_user_timeout(&listener, write_stall)?;
                 AsyncListener::Tcp(TcpListener::from_std(listener)?)
             }
-            Listener::Unix(listener, _) => AsyncListener::Unix(UnixListener::from_std(listener)?),
+            Listener::Unix(listener) => AsyncListener::Unix(UnixListener::from_std(listener)?),
         })
     }
 

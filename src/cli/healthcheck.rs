@@ -1,0 +1,93 @@
+//! `frameloop healthcheck`: asks a running server whether it serves, for a container without curl.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{address, duration};
+
+#[derive(Args, Debug)]
+pub(super) struct Healthcheck {
+    /// Where the server listens, HOST:PORT or unix:PATH; of several the first
+    #[arg(env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = address,
+          value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    address: Vec<String>,
+
+    /// Host to ask for, where --allow-host lets only some through; of several the first
+    #[arg(
+        long,
+        env = "FRAMELOOP_ALLOW_HOST",
+        value_name = "HOST",
+        value_delimiter = ',',
+        default_value = "localhost"
+    )]
+    host: Vec<String>,
+
+    /// How long to wait for each step of the answer
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    timeout: Duration,
+}
+
+impl Healthcheck {
+    /// Whether the server answers as it should.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn run(&self) -> io::Result<()> {
+        let timeout = Some(self.timeout).filter(|timeout| !timeout.is_zero());
+        let address = self.address.first().map_or("", String::as_str);
+        let host = self.host.first().map_or("", String::as_str);
+        if let Some(path) = address.strip_prefix("unix:") {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(timeout)?;
+            return check(stream, host);
+        }
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in address.to_socket_addrs()?.map(reachable) {
+            let connected = match timeout {
+                Some(timeout) => TcpStream::connect_timeout(&address, timeout),
+                None => TcpStream::connect(address),
+            };
+            match connected {
+                Ok(stream) => {
+                    stream.set_read_timeout(timeout)?;
+                    return check(stream, host);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Who listens on every address is reached on the loopback one.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+fn check(mut stream: impl Read + Write, host: &str) -> io::Result<()> {
+    const OK: &[u8] = b"HTTP/1.1 200 ";
+    write!(
+        stream,
+        "GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.take(OK.len() as u64).read_to_end(&mut answer)?;
+    // A server that speaks TLS tells a client that does not by an alert (RFC 8446 §6): it lives,
+    // and what its certificate is worth is not the question.
+    if answer == OK || answer.starts_with(&[0x15, 0x03]) {
+        Ok(())
+    } else {
+        let answer = answer.escape_ascii();
+        Err(io::Error::other(format!("it answers '{answer}'")))
+    }
+}
