@@ -27,7 +27,8 @@ pub(super) struct Healthcheck {
     host: Vec<String>,
 
     /// How long to wait for each step of the answer
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2s")]
+    #[arg(long, env = "FRAMELOOP_HEALTHCHECK_TIMEOUT", value_name = "TIME",
+          value_parser = duration, default_value = "2s")]
     timeout: Duration,
 }
 

@@ -135,9 +135,6 @@ fn advice(error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => String::from(
             "this machine does not have that address; 127.0.0.1 is for itself, 0.0.0.0 for all",
         ),
-        io::ErrorKind::NotFound => format!(
-            "{error}; 'systemd' is for services whose socket unit is started, a path needs its folder"
-        ),
         _ => format!("{error}; choose another address with --listen"),
     }
 }

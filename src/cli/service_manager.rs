@@ -17,7 +17,7 @@ pub(super) fn listen(mut server: Server) -> io::Result<Server> {
     if passed.len() == 0 {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
-            "no socket was passed",
+            "no socket unit passed a socket",
         ));
     }
     for index in 0..passed.len() {

@@ -1,0 +1,290 @@
+//! The binary as a service manager, a container and a shell have it: sockets passed in, readiness
+//! told, health asked, commands completed and documented.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/socket.rs"]
+mod socket;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use process::{ServerProcess, frameloop, succeeds};
+use rustix::process::Signal;
+use socket::{PATIENCE, open};
+use tungstenite::Message;
+
+/// An environment without variables of ours.
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
+        command.env_remove(name);
+    }
+    command.args(["-c", script, env!("CARGO_BIN_EXE_frameloop")]);
+    command
+}
+
+/// `frameloop` as a socket unit starts it: the listening socket is descriptor 3.
+fn activated(socket: OwnedFd) -> Command {
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --listen systemd 3<&0 </dev/null";
+    let mut command = shell(script);
+    command
+        .stdin(socket)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+fn temporary(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+fn echo(address: SocketAddr) {
+    let mut client = open(address, "/echo").unwrap();
+    client.send(Message::text("hi")).unwrap();
+    assert_eq!(client.read().unwrap(), Message::text("hi"));
+}
+
+fn text(octets: &[u8]) -> &str {
+    std::str::from_utf8(octets).unwrap()
+}
+
+#[test]
+fn a_socket_that_was_passed_is_served_and_loses_nobody_between_two_servers() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..2 {
+        // It knocks while nobody is there.
+        let early = TcpStream::connect(address).unwrap();
+        early.set_read_timeout(Some(PATIENCE)).unwrap();
+        let served = ServerProcess::spawn(&mut activated(listener.try_clone().unwrap().into()));
+        assert_eq!(served.address, address);
+        let mut client = socket::open_on(early, "/echo").unwrap();
+        client.send(Message::text("early")).unwrap();
+        assert_eq!(client.read().unwrap(), Message::text("early"));
+        client.close(None).unwrap();
+        while client.read().is_ok() {}
+        echo(address);
+        served.signal(Signal::TERM);
+        assert!(served.ended().success());
+    }
+}
+
+#[test]
+fn a_unix_socket_that_was_passed_keeps_its_file() {
+    let path = temporary("passed.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut child = activated(listener.into()).spawn().unwrap();
+    let address = format!("unix:{}", path.display());
+    let healthy = frameloop_once(&["healthcheck", &address]);
+    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
+    process::signal_to(child.id(), Signal::TERM);
+    assert!(child.wait().unwrap().success());
+    assert!(path.exists(), "the file is its socket unit's");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn without_a_socket_unit_it_exits_with_3_and_says_so() {
+    for variables in ["", "LISTEN_PID=1 LISTEN_FDS=1"] {
+        let script = format!("{variables} exec \"$0\" --listen systemd");
+        let Output { status, stderr, .. } = shell(&script).output().unwrap();
+        assert_eq!(status.code(), Some(3), "{variables}");
+        assert!(text(&stderr).contains("--listen"), "{}", text(&stderr));
+    }
+    // Descriptor 3 is a file.
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let Output { status, stderr, .. } = activated(file.into())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(status.code(), Some(3), "{}", text(&stderr));
+}
+
+#[test]
+fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
+    let path = temporary("notify.sock");
+    let notices = UnixDatagram::bind(&path).unwrap();
+    notices.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut notice = [0; 256];
+        let length = notices.recv(&mut notice).unwrap();
+        text(&notice[..length]).to_owned()
+    };
+    let mut command = frameloop(&[]);
+    let server = ServerProcess::spawn(command.env("NOTIFY_SOCKET", &path));
+    assert_eq!(told().trim_end(), "READY=1");
+    echo(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(told().trim_end(), "STOPPING=1");
+    assert!(server.ended().success());
+    std::fs::remove_file(path).unwrap();
+}
+
+fn frameloop_once(arguments: &[&str]) -> Output {
+    let mut command = shell("exec \"$0\" \"$@\"");
+    command.args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_healthcheck_tells_by_its_exit_code() {
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&[], &[]),
+        (&["--allow-host", "example.com"], &["--host", "example.com"]),
+        #[cfg(feature = "tls")]
+        (&["--tls-self-signed"], &[]),
+        #[cfg(not(feature = "tls"))]
+        (&[], &[]),
+    ];
+    for (its, asked) in cases {
+        let mut command = frameloop(its);
+        command.stdout(Stdio::piped());
+        let server = start(&mut command);
+        let address = server.1.to_string();
+        let healthy = frameloop_once(&[&["healthcheck", &address], asked].concat());
+        assert_eq!(
+            healthy.status.code(),
+            Some(0),
+            "{its:?}: {}",
+            text(&healthy.stderr)
+        );
+        // Frozen, it is no server.
+        process::signal_to(server.0.id(), Signal::STOP);
+        let frozen = ["healthcheck", &address, "--timeout", "100ms"];
+        let frozen = frameloop_once(&[&frozen, asked].concat());
+        assert_eq!(frozen.status.code(), Some(1), "{its:?}");
+        drop(server);
+        let gone = frameloop_once(&[&["healthcheck", &address], asked].concat());
+        assert_eq!(gone.status.code(), Some(1), "{its:?}");
+        assert!(text(&gone.stderr).starts_with("frameloop: not healthy: "));
+    }
+}
+
+/// A server of whatever scheme.
+struct Started(std::process::Child, SocketAddr);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(command: &mut Command) -> Started {
+    use std::io::{BufRead, BufReader};
+    let mut child = command.spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    stdout.read_line(&mut first).unwrap();
+    let (_, address) = first.trim().rsplit_once("//").unwrap();
+    let address = address.parse().unwrap();
+    std::thread::spawn(move || stdout.lines().count());
+    Started(child, address)
+}
+
+#[test]
+fn a_healthcheck_takes_the_variables_of_its_server() {
+    let server = ServerProcess::start(&["--allow-host", "example.com"]);
+    let port = server.address.port();
+    let healthy = shell("exec \"$0\" healthcheck")
+        .env("FRAMELOOP_LISTEN", format!("0.0.0.0:{port},unix:/nowhere"))
+        .env("FRAMELOOP_ALLOW_HOST", "example.com,example.org")
+        .output()
+        .unwrap();
+    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
+    // Another host is turned away: 421.
+    let refused = shell("exec \"$0\" healthcheck")
+        .env("FRAMELOOP_LISTEN", server.address.to_string())
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("421"));
+}
+
+#[test]
+fn shells_are_given_scripts_that_they_can_read() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let Output { status, stdout, .. } = frameloop_once(&["completions", shell]);
+        assert_eq!(status.code(), Some(0), "{shell}");
+        for word in ["healthcheck", "max-message-size"] {
+            assert!(text(&stdout).contains(word), "{shell} is not told {word}");
+        }
+        if ["bash", "fish", "zsh"].contains(&shell) && succeeds(shell, &["-c", ":"]) {
+            let path = temporary(shell);
+            std::fs::write(&path, &stdout).unwrap();
+            assert!(succeeds(shell, &["-n", path.to_str().unwrap()]), "{shell}");
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    // Bash completes by it.
+    let script = "eval \"$(\"$0\" completions bash)\"; COMP_WORDS=(frameloop --max-mess); \
+                  COMP_CWORD=1; _frameloop frameloop --max-mess frameloop; echo \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, env!("CARGO_BIN_EXE_frameloop")]);
+    if let Ok(completed) = bash.output() {
+        assert!(text(&completed.stdout).contains("--max-message-size"));
+    }
+    let wrong = frameloop_once(&["completions", "tcsh"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("bash"));
+}
+
+#[test]
+fn the_manual_page_has_every_flag_and_no_mistake() {
+    let page = frameloop_once(&["man"]).stdout;
+    let (plain, settings) = (
+        text(&page).replace('\\', ""),
+        frameloop_once(&["--print-config"]).stdout,
+    );
+    for line in text(&settings).lines() {
+        let (flag, _) = line.split_once(" = ").unwrap();
+        let variable = flag.to_uppercase().replace('-', "_");
+        assert!(plain.contains(&format!("--{flag}")), "{flag}");
+        assert!(plain.contains(&format!("FRAMELOOP_{variable}")), "{flag}");
+    }
+    let path = temporary("frameloop.1");
+    std::fs::write(&path, &page).unwrap();
+    let arguments = ["-man", "-ww", "-z", "-Tutf8", path.to_str().unwrap()];
+    if let Ok(Output { status, stderr, .. }) = Command::new("groff").args(arguments).output() {
+        assert!(status.success());
+        assert_eq!(text(&stderr), "");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Whoever reads them may go.
+#[test]
+fn what_cannot_be_printed_is_an_error_and_no_panic() {
+    for command in [&["man"][..], &["completions", "bash"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut command_line = shell("exec \"$0\" \"$@\"");
+        command_line.args(command).stdout(full.unwrap());
+        let Output { status, stderr, .. } = command_line.stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(status.code(), Some(1), "{command:?}");
+        assert!(text(&stderr).starts_with("frameloop: cannot print"));
+    }
+}
+
+#[test]
+fn a_healthcheck_waits_no_longer_than_it_was_told() {
+    // Connections are taken by the kernel, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let began = std::time::Instant::now();
+    let checked = frameloop_once(&["healthcheck", &address, "--timeout", "50ms"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(began.elapsed() < PATIENCE + Duration::from_millis(50));
+}
