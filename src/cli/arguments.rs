@@ -53,7 +53,7 @@ Exit codes: 0 stopped as told, 1 failed while serving or not healthy, 2 wrong fl
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve (what happens without a command, too)
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Ask a running server's /healthz whether it serves; exits with 0 or 1
     Healthcheck(Healthcheck),
     /// Print a script that completes commands and flags in a shell

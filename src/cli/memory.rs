@@ -3,17 +3,26 @@
 use rlimit::Resource;
 use sysinfo::{MemoryRefreshKind, System};
 
+/// Where there is no /proc to ask, as in an empty chroot, this much is thought to be there.
+const UNKNOWN: u64 = 4 << 30;
+
 /// Octets: the least of what the machine has, the control group allows and the process's own
 /// limits do.
 pub(super) fn available() -> usize {
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let machine = match system.total_memory() {
+        0 => UNKNOWN,
+        total => total,
+    };
     let group = system.cgroup_limits().map(|limits| limits.total_memory);
     let own = [Resource::AS, Resource::DATA].map(|resource| resource.get_soft().ok());
     let least = own
         .into_iter()
         .chain([group])
         .flatten()
-        .fold(system.total_memory(), u64::min);
+        // A group that cannot be read says 0, too.
+        .filter(|limit| *limit > 0)
+        .fold(machine, u64::min);
     usize::try_from(least).unwrap_or(usize::MAX)
 }

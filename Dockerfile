@@ -1,0 +1,15 @@
+# A static binary on nothing: docker build -t frameloop . && docker run --rm -p 8000:8000 frameloop
+FROM rust:1.95-alpine AS build
+RUN apk add --no-cache bash build-base
+WORKDIR /frameloop
+COPY . .
+RUN package/build-static
+
+FROM scratch
+COPY --from=build /frameloop/target/static/frameloop /frameloop
+# Nobody.
+USER 65534:65534
+ENV FRAMELOOP_LISTEN=0.0.0.0:8000
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=1s CMD ["/frameloop", "healthcheck"]
+ENTRYPOINT ["/frameloop"]
