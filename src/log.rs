@@ -21,20 +21,30 @@ pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
 /// A connection is over: the access log, a line each.
 pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRecord<'_>) {
     #[cfg(feature = "cli")]
-    tracing::info!(
-        target: "frameloop::access",
-        connection = %format_args!("{worker}-{}", record.number),
-        peer = %(record.peer)(),
-        endpoint,
-        seconds = record.duration.as_secs_f64(),
-        received = record.received.messages,
-        received_octets = record.received.octets,
-        sent = record.sent.messages,
-        sent_octets = record.sent.octets,
-        code = record.why.code(),
-        "{}",
-        record.why
-    );
+    {
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    connection = %format_args!("{worker}-{}", record.number),
+                    peer = %record.peer,
+                    endpoint,
+                    seconds = record.duration.as_secs_f64(),
+                    received = record.received.messages,
+                    received_octets = record.received.octets,
+                    sent = record.sent.messages,
+                    sent_octets = record.sent.octets,
+                    code = record.why.code(),
+                    "{}",
+                    record.why
+                )
+            };
+        }
+        match record.why {
+            // Whoever scans a network leaves so: no news to anybody.
+            Disconnect::Broken(_) => line!(debug),
+            _ => line!(info),
+        }
+    }
     let _ = (worker, endpoint, record);
 }
 

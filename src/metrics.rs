@@ -87,7 +87,9 @@ impl Default for Metrics {
 impl Metrics {
     /// All at zero.
     pub fn new() -> Metrics {
-        let mut registry = Registry::with_prefix("frameloop");
+        let mut all = Registry::default();
+        all.register_collector(Box::new(Process));
+        let registry = all.sub_registry_with_prefix("frameloop");
         let messages = Family::<OfMessages, Counter>::default();
         let octets = Family::<OfMessages, Counter>::default();
         let traffic = [Direction::received, Direction::sent].map(|direction| {
@@ -150,8 +152,10 @@ impl Metrics {
             shared.gap_events.clone(),
         );
         registry.register_collector(Box::new(shared.backlogs.clone()));
-        registry.register_collector(Box::new(Process));
-        Metrics(Arc::new(Shared { registry, ..shared }))
+        Metrics(Arc::new(Shared {
+            registry: all,
+            ..shared
+        }))
     }
 
     /// All of them, as Prometheus reads them (OpenMetrics 1.0).
@@ -241,12 +245,8 @@ impl Collector for Backlogs {
         let octets: usize = self.lock().values().sum();
         let gauge = ConstGauge::new(octets as i64);
         let help = "What waits for clients to take it";
-        let encoder = encoder.encode_descriptor(
-            "frameloop_backlog",
-            help,
-            Some(&Unit::Bytes),
-            gauge.metric_type(),
-        )?;
+        let encoder =
+            encoder.encode_descriptor("backlog", help, Some(&Unit::Bytes), gauge.metric_type())?;
         gauge.encode(encoder)
     }
 }

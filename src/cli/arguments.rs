@@ -73,6 +73,11 @@ pub(super) struct Serve {
           value_delimiter = ',', default_value = "127.0.0.1:8000")]
     pub(super) listen: Vec<String>,
 
+    /// Address for the operator alone, HOST:PORT or unix:PATH: /metrics, /healthz and /readyz are
+    /// there, without TLS, and /metrics is nowhere else [default: with everything else]
+    #[arg(long, env = "FRAMELOOP_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = address)]
+    pub(super) admin_listen: Option<String>,
+
     /// Threads that serve, each with its own share of the connections [default: one per core]
     #[arg(long, env = "FRAMELOOP_WORKERS", value_name = "NUMBER",
           value_parser = clap::value_parser!(u16).range(1..))]

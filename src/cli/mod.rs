@@ -6,6 +6,7 @@ mod deflate;
 mod healthcheck;
 mod logs;
 mod memory;
+mod operator;
 mod serve;
 mod service_manager;
 #[cfg(feature = "tls")]

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Exit;
 use super::arguments::Serve;
 use super::logs;
+use super::operator::Operator;
 use super::service_manager;
 use crate::app;
 use crate::server::{ListenAddress, Server, Shutdown};
@@ -29,12 +30,27 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
 }
 
 async fn run(arguments: &Serve) -> Exit {
-    let server = match bind(&arguments.listen).await {
-        Ok(server) => server,
-        Err(Unbound { address, error }) => {
-            eprintln!("frameloop: cannot listen on {address}: {}", advice(&error));
-            return Exit::CannotListen;
-        }
+    match prepare(arguments).await {
+        Ok(prepared) => prepared.serve().await,
+        Err(exit) => exit,
+    }
+}
+
+/// A server that listens, and what goes with it.
+struct Prepared {
+    server: Server,
+    /// Serves the operator, where that is on an address of its own.
+    admin: Option<Server>,
+    signals: Signals,
+    #[cfg(feature = "tls")]
+    certificate: Option<Certificate>,
+}
+
+async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
+    let server = bind(&arguments.listen).await?;
+    let admin = match &arguments.admin_listen {
+        Some(address) => Some(bind(std::slice::from_ref(address)).await?.with_workers(1)),
+        None => None,
     };
     let max_connections = arguments.max_connections(raise_open_files());
     let server = server
@@ -46,79 +62,82 @@ async fn run(arguments: &Serve) -> Exit {
         .with_max_connections_per_address(arguments.limits.max_connections_per_address())
         .with_drain_timeout(arguments.deadlines.drain_timeout);
     // Before anybody is told where: from then on a signal means a drain.
-    let signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!("cannot listen for signals: {error}");
-            return Exit::Failed;
-        }
-    };
+    let signals = Signals::new().map_err(|error| {
+        tracing::error!("cannot listen for signals: {error}");
+        Exit::Failed
+    })?;
     let addresses = server.local_addresses().unwrap_or_default();
     #[cfg(feature = "tls")]
-    let (server, certificate) = match arguments.tls.certificate(&addresses) {
-        Ok(certificate) => (server.with_certificate(certificate.clone()), certificate),
-        Err(error) => {
-            eprintln!("frameloop: cannot speak TLS: {error}; see --tls-cert and --tls-key");
-            return Exit::Usage;
-        }
-    };
+    let certificate = arguments.tls.certificate(&addresses).map_err(|error| {
+        eprintln!("frameloop: cannot speak TLS: {error}; see --tls-cert and --tls-key");
+        Exit::Usage
+    })?;
     #[cfg(feature = "tls")]
-    let is_secure = certificate.is_some();
-    #[cfg(not(feature = "tls"))]
-    let is_secure = false;
+    let server = server.with_certificate(certificate.clone());
     // Whoever closed standard output does not want to know.
-    let _ = print_endpoints(&addresses, is_secure);
     #[cfg(feature = "tls")]
-    if let Some(certificate) = certificate
-        .as_ref()
-        .filter(|_| arguments.tls.is_self_signed())
-    {
-        let _ = writeln!(
-            io::stdout(),
-            "Certificate (SHA-256): {}",
-            certificate.fingerprint()
-        );
-        let _ = io::stdout().flush();
-    }
-    let reload = move || {
+    let _ = print_endpoints(&addresses, certificate.is_some())
+        .and_then(|()| arguments.tls.print_fingerprint(certificate.as_ref()));
+    #[cfg(not(feature = "tls"))]
+    let _ = print_endpoints(&addresses, false);
+    Ok(Prepared {
+        server,
+        admin,
+        signals,
         #[cfg(feature = "tls")]
-        match certificate.as_ref().map(Certificate::reload) {
-            Some(Ok(())) => tracing::info!("the certificate was read again"),
-            Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
-            None => {}
-        }
-    };
-    service_manager::is_ready();
-    let shutdown = server.shutdown();
-    let served = tokio::select! {
-        served = server.serve(app::router()) => served,
-        never = signals.obey(shutdown, reload) => match never {},
-    };
-    match served {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            tracing::error!("failed while serving: {error}");
-            Exit::Failed
+        certificate,
+    })
+}
+
+impl Prepared {
+    async fn serve(self) -> Exit {
+        let shutdown = self.server.shutdown();
+        let operator = Operator::new(shutdown.clone());
+        #[cfg(feature = "metrics")]
+        let server = self.server.with_metrics(operator.metrics.clone());
+        #[cfg(not(feature = "metrics"))]
+        let server = self.server;
+        let router = operator.readiness(app::router());
+        let (router, administer) = match self.admin {
+            Some(admin) => (router, Some(admin.serve(operator.router()))),
+            None => (operator.metrics(router), None),
+        };
+        let reload = move || {
+            #[cfg(feature = "tls")]
+            match self.certificate.as_ref().map(Certificate::reload) {
+                Some(Ok(())) => tracing::info!("the certificate was read again"),
+                Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+                None => {}
+            }
+        };
+        service_manager::is_ready();
+        let served = tokio::select! {
+            served = server.serve(router) => served,
+            // Nobody shuts it down: it ends only if it fails.
+            Some(Err(error)) = async { Some(administer?.await) } => Err(error),
+            never = self.signals.obey(shutdown, reload) => match never {},
+        };
+        match served {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                tracing::error!("failed while serving: {error}");
+                Exit::Failed
+            }
         }
     }
 }
 
-/// An address that could not be listened on.
-struct Unbound {
-    address: String,
-    error: io::Error,
-}
-
-async fn bind(addresses: &[String]) -> Result<Server, Unbound> {
+/// A server that listens on these addresses. Where it cannot, the user is told.
+async fn bind(addresses: &[String]) -> Result<Server, Exit> {
     let mut server = Server::default();
     for address in addresses {
         let bound = match address.as_str() {
             service_manager::SYSTEMD => service_manager::listen(server),
             address => server.and_bind(address).await,
         };
-        server = bound.map_err(|error| Unbound {
-            address: address.clone(),
-            error,
+        server = bound.map_err(|error| {
+            eprintln!("frameloop: cannot listen on {address}: {}", advice(&error));
+            Exit::CannotListen
         })?;
     }
     Ok(server)

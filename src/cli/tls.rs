@@ -1,6 +1,6 @@
 //! The flags of TLS.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -59,8 +59,13 @@ impl TlsArguments {
         }
     }
 
-    /// Whether the certificate is one that clients must be told of.
-    pub(super) fn is_self_signed(&self) -> bool {
-        self.tls_self_signed
+    /// Tells clients' users what to trust, where nobody else vouches for it.
+    pub(super) fn print_fingerprint(&self, certificate: Option<&Certificate>) -> io::Result<()> {
+        if let Some(certificate) = certificate.filter(|_| self.tls_self_signed) {
+            let mut out = io::stdout().lock();
+            writeln!(out, "Certificate (SHA-256): {}", certificate.fingerprint())?;
+            out.flush()?;
+        }
+        Ok(())
     }
 }

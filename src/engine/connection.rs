@@ -25,7 +25,7 @@ use super::mailbox::Mailbox;
 use super::output::Output;
 use super::slots::Key;
 use super::socket::Stream;
-use super::tally::{Flow, Flows, Tally};
+use super::tally::{Flow, Tally};
 use super::{Settings, SlowConsumer};
 use crate::log;
 use crate::protocol::{
@@ -302,18 +302,12 @@ impl<H: Handler> Connection<H> {
     ) -> io::Result<()> {
         let before = (self.backlog.is_empty(), self.sender.is_open());
         let inside = self.receiver.is_inside_message();
-        let sent_before = context.tally.sent.total();
-        let mut received = Flows::default();
+        let (mut texts, mut binaries) = (Flow::default(), Flow::default());
         let mut closed = None;
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            output: Output::new(
-                stream,
-                &mut context.output,
-                &mut self.backlog,
-                &mut context.tally.sent,
-            ),
+            output: Output::new(stream, &mut context.output, &mut self.backlog),
             mailbox: &context.mailbox,
             key,
         };
@@ -322,12 +316,11 @@ impl<H: Handler> Connection<H> {
             while let Some(message) = self.receiver.receive(&mut input, &mut context.pool)? {
                 socket.output.expect_more(!input.is_empty());
                 match message {
-                    Message::Text(text) => received.text.add(1, text.len()),
-                    Message::Binary(payload) => received.binary.add(1, payload.len()),
-                    _ => {
-                        received
-                            .control
-                            .add(1, message.frame().map_or(0, |(_, payload)| payload.len()));
+                    Message::Text(text) => texts.add(1, text.len()),
+                    Message::Binary(payload) => binaries.add(1, payload.len()),
+                    Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+                        let length = message.frame().map_or(0, |(_, payload)| payload.len());
+                        context.tally.received.control.add(1, length);
                         closed = dispatch_control(&mut self.handler, &mut socket, message);
                         continue;
                     }
@@ -351,13 +344,14 @@ impl<H: Handler> Connection<H> {
                 Some(Disconnect::HandlerPanicked)
             }
         };
-        let written = socket.output.finish();
-        self.received += received.total();
-        context.tally.received += received;
-        self.sent += context.tally.sent.total() - sent_before;
+        let written = socket.output.finish(&mut self.sent, &mut context.tally);
+        self.received += texts;
+        self.received += binaries;
+        context.tally.received.text += texts;
+        context.tally.received.binary += binaries;
         written?;
 
-        let has_message = received.text.messages + received.binary.messages > 0;
+        let has_message = texts.messages + binaries.messages > 0;
         if has_message {
             self.idle_since = context.now;
         }
@@ -404,14 +398,9 @@ impl<H: Handler> Connection<H> {
         log::failed(&why, &stream.peer_address());
         self.receiver.discard();
         self.backlog.drop_deliveries();
-        let mut output = Output::new(
-            stream,
-            &mut context.output,
-            &mut self.backlog,
-            &mut context.tally.sent,
-        );
+        let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
         self.sender.fail_with(code, reason, &mut output);
-        if output.finish().is_err() {
+        if output.finish(&mut self.sent, &mut context.tally).is_err() {
             return Progress::Over(why);
         }
         self.phase = Phase::Draining { why, linger: true };
@@ -550,17 +539,12 @@ impl<H: Handler> Drive for Connection<H> {
         context.output.extend_from_slice(head);
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            output: Output::new(
-                stream,
-                &mut context.output,
-                &mut self.backlog,
-                &mut context.tally.sent,
-            ),
+            output: Output::new(stream, &mut context.output, &mut self.backlog),
             mailbox: &context.mailbox,
             key,
         };
         let opened = panic::catch_unwind(AssertUnwindSafe(|| self.handler.open(&mut socket)));
-        let so_far = socket.output.finish();
+        let so_far = socket.output.finish(&mut self.sent, &mut context.tally);
         self.since = context.now;
         if opened.is_err() {
             let why = Disconnect::HandlerPanicked;
@@ -639,12 +623,7 @@ impl<H: Handler> Drive for Connection<H> {
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
-        let mut output = Output::new(
-            stream,
-            &mut context.output,
-            &mut self.backlog,
-            &mut context.tally.sent,
-        );
+        let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
         match self.phase {
             Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut output),
             Phase::Leaving { why } => {
@@ -656,7 +635,7 @@ impl<H: Handler> Drive for Connection<H> {
             }
             _ => return Progress::Waiting,
         }
-        if let Err(error) = output.finish() {
+        if let Err(error) = output.finish(&mut self.sent, &mut context.tally) {
             return self.broken(&error);
         }
         self.since = context.now;
@@ -763,15 +742,10 @@ impl<H: Handler> Connection<H> {
                 && self.backlog.is_empty() =>
             {
                 self.pinged = Some(context.now);
-                let mut output = Output::new(
-                    stream,
-                    &mut context.output,
-                    &mut self.backlog,
-                    &mut context.tally.sent,
-                );
+                let mut output = Output::new(stream, &mut context.output, &mut self.backlog);
                 self.sender.send(Message::Ping(b""), &mut output);
                 // A socket that is broken says so at the next read, too.
-                let _ = output.finish();
+                let _ = output.finish(&mut self.sent, &mut context.tally);
                 self.since = context.now;
             }
             _ => {}

@@ -8,7 +8,7 @@ use super::deadlines::Tick;
 use super::disconnect::Disconnect;
 use super::mailbox::{Command, Group, Letters};
 use super::slots::{Key, Slots};
-use super::socket::Stream;
+use super::socket::{PeerAddress, Stream};
 use super::tally::{ConnectionRecord, EndpointIndex, Observer};
 use crate::protocol::{CloseCode, CloseFrame};
 
@@ -31,6 +31,8 @@ struct Entry<S> {
     stream: S,
     connection: Box<dyn Drive>,
     number: u64,
+    /// Asked for at the beginning: who is gone has no address any more.
+    peer: PeerAddress,
     endpoint: EndpointIndex,
     opened: Tick,
     /// When the stream last had something for us.
@@ -77,8 +79,10 @@ impl<S: Stream> Connections<S> {
     ) -> Result<Key, E> {
         let now = self.context.now;
         let key = self.entries.insert_with(|key| {
+            let stream = make(key)?;
             Ok(Entry {
-                stream: make(key)?,
+                peer: stream.peer_address(),
+                stream,
                 connection,
                 number: self.count,
                 endpoint,
@@ -199,7 +203,7 @@ impl<S: Stream> Connections<S> {
         self.observer.closed(&ConnectionRecord {
             number: entry.number,
             endpoint: entry.endpoint,
-            peer: &|| entry.stream.peer_address(),
+            peer: entry.peer,
             duration: self.context.tick * age,
             received,
             sent,

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use bytes::Bytes;
 
 use super::backlog::Backlog;
-use super::tally::Flows;
+use super::tally::{Flow, Flows, Tally};
 use crate::protocol;
 use crate::protocol::frame::EncodedHeader;
 
@@ -16,7 +16,8 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
-    sent: &'a mut Flows,
+    /// Frames so far.
+    sent: Flows,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
     error: Option<io::Error>,
@@ -36,13 +37,12 @@ impl<'a> Output<'a> {
         stream: &'a mut dyn Write,
         buffer: &'a mut Vec<u8>,
         backlog: &'a mut Backlog,
-        sent: &'a mut Flows,
     ) -> Output<'a> {
         Output {
             stream,
             buffer,
             backlog,
-            sent,
+            sent: Flows::default(),
             more_follows: false,
             error: None,
         }
@@ -54,11 +54,18 @@ impl<'a> Output<'a> {
         self.more_follows = more_follows;
     }
 
-    /// Writes what has been gathered.
+    /// Writes what has been gathered, and counts it for its worker; for the connection, data messages only.
     ///
     /// # Errors
     /// Of the socket, now or earlier in this turn.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(super) fn finish(mut self, sent: &mut Flow, tally: &mut Tally) -> io::Result<()> {
+        *sent += self.sent.text;
+        *sent += self.sent.binary;
+        tally.sent.text += self.sent.text;
+        tally.sent.binary += self.sent.binary;
+        if self.sent.control.messages > 0 {
+            tally.sent.control += self.sent.control;
+        }
         if !self.buffer.is_empty() {
             self.write(&[]);
         }
@@ -111,9 +118,14 @@ impl<'a> Output<'a> {
 }
 
 impl protocol::Output for Output<'_> {
-    #[inline]
+    #[inline(always)]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
-        self.sent.count(header.opcode(), payload.len());
+        let flow = match (header.is_control(), header.is_text()) {
+            (true, _) => &mut self.sent.control,
+            (_, true) => &mut self.sent.text,
+            _ => &mut self.sent.binary,
+        };
+        flow.add(1, payload.len());
         header.append_to(self.buffer);
         if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);

@@ -1,11 +1,10 @@
 //! What has passed, counted: for metrics, and for the line that is logged of each connection.
 
-use std::ops::{AddAssign, Sub};
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::disconnect::Disconnect;
 use super::socket::PeerAddress;
-use crate::protocol::OpCode;
 
 /// Messages of one direction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -32,57 +31,13 @@ impl AddAssign for Flow {
     }
 }
 
-impl AddAssign for Flows {
-    #[inline]
-    fn add_assign(&mut self, other: Flows) {
-        self.text += other.text;
-        self.binary += other.binary;
-        self.control += other.control;
-    }
-}
-
-impl Sub for Flow {
-    type Output = Flow;
-
-    #[inline]
-    fn sub(self, other: Flow) -> Flow {
-        Flow {
-            messages: self.messages - other.messages,
-            octets: self.octets - other.octets,
-        }
-    }
-}
-
 /// Messages of one direction by type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Flows {
-    /// Text messages.
     pub(crate) text: Flow,
-    /// Binary messages.
     pub(crate) binary: Flow,
     /// Ping, Pong and Close.
     pub(crate) control: Flow,
-}
-
-impl Flows {
-    /// All of them.
-    #[inline]
-    pub(crate) fn total(&self) -> Flow {
-        let mut total = self.text;
-        total += self.binary;
-        total += self.control;
-        total
-    }
-
-    #[inline]
-    pub(super) fn count(&mut self, opcode: OpCode, octets: usize) {
-        let flow = match opcode {
-            OpCode::Text => &mut self.text,
-            OpCode::Binary | OpCode::Continuation => &mut self.binary,
-            OpCode::Close | OpCode::Ping | OpCode::Pong => &mut self.control,
-        };
-        flow.add(1, octets);
-    }
 }
 
 /// What a worker has done since it last told.
@@ -104,11 +59,11 @@ pub(crate) struct ConnectionRecord<'a> {
     pub(crate) number: u64,
     /// Where it was opened.
     pub(crate) endpoint: EndpointIndex,
-    /// Who was at the other end: a system call.
-    pub(crate) peer: &'a dyn Fn() -> PeerAddress,
+    /// Who was at the other end.
+    pub(crate) peer: PeerAddress,
     /// From its opening handshake to its end.
     pub(crate) duration: Duration,
-    /// What it sent to us.
+    /// What it sent to us, control frames apart.
     pub(crate) received: Flow,
     /// What was sent to it.
     pub(crate) sent: Flow,

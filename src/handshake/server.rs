@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use super::HandshakeError;
 use super::accept_key::{accept_key, is_key};
 use super::access::{Authority, Policy};
-use super::headers::{Single, elements, has_token, is_token, single};
+use super::headers::{Single, elements, has_token, is_token, single, trim};
 use super::{deflate, extensions};
 use crate::protocol::{Deflate, DeflateParameters};
 
@@ -228,7 +228,7 @@ fn has_body(headers: &HeaderMap) -> bool {
         || headers
             .get_all(header::CONTENT_LENGTH)
             .iter()
-            .any(|length| length.as_bytes() != b"0")
+            .any(|length| trim(length.as_bytes()) != b"0")
 }
 
 /// The subprotocols that the client offers, the one that it prefers first (§4.1, 10).

@@ -30,6 +30,13 @@ impl Page {
         }
     }
 
+    /// Changes what the body is.
+    #[must_use]
+    pub fn with_content_type(mut self, content_type: &'static str) -> Page {
+        self.content_type = content_type;
+        self
+    }
+
     /// Changes the status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Page {

@@ -165,27 +165,28 @@ impl FrameHeader {
             }
             length = length.saturating_add(4);
         }
-        EncodedHeader {
-            opcode: self.opcode,
-            octets,
-            length,
-        }
+        EncodedHeader { octets, length }
     }
 }
 
 /// A header as it goes out: 2 to 14 octets.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedHeader {
-    opcode: OpCode,
     octets: [u8; FrameHeader::MAX_LENGTH],
     length: u8,
 }
 
 impl EncodedHeader {
-    /// What its frame is.
-    #[inline]
-    pub const fn opcode(&self) -> OpCode {
-        self.opcode
+    /// Whether its frame is one of a text message.
+    #[inline(always)]
+    pub const fn is_text(&self) -> bool {
+        self.octets[0] & 0x0F == OpCode::Text as u8
+    }
+
+    /// Whether its frame is a control frame (RFC 6455 §5.5).
+    #[inline(always)]
+    pub const fn is_control(&self) -> bool {
+        self.octets[0] & 0x08 != 0
     }
 
     /// Appends the header to a buffer.

@@ -1,0 +1,52 @@
+//! The pages for whoever runs the server.
+
+use http::StatusCode;
+
+use crate::http::{Page, Router};
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
+use crate::server::Shutdown;
+
+/// What those pages tell of.
+pub(super) struct Operator {
+    shutdown: Shutdown,
+    #[cfg(feature = "metrics")]
+    pub(super) metrics: Metrics,
+}
+
+impl Operator {
+    pub(super) fn new(shutdown: Shutdown) -> Operator {
+        Operator {
+            shutdown,
+            #[cfg(feature = "metrics")]
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Adds whether more clients should be sent here.
+    pub(super) fn readiness(&self, router: Router) -> Router {
+        let shutdown = self.shutdown.clone();
+        router.page("/readyz", move |_| match shutdown.is_draining() {
+            false => Page::text("ready"),
+            true => Page::text("draining").with_status(StatusCode::SERVICE_UNAVAILABLE),
+        })
+    }
+
+    /// Adds the metrics.
+    pub(super) fn metrics(&self, router: Router) -> Router {
+        #[cfg(feature = "metrics")]
+        let router = {
+            let metrics = self.metrics.clone();
+            let page =
+                move || Page::text(metrics.encode()).with_content_type(Metrics::CONTENT_TYPE);
+            router.page("/metrics", move |_| page())
+        };
+        router
+    }
+
+    /// All that an address for the operator alone has.
+    pub(super) fn router(&self) -> Router {
+        let router = Router::new().page("/healthz", |_| Page::text("ok"));
+        self.metrics(self.readiness(router))
+    }
+}

@@ -1,0 +1,258 @@
+//! What the operator sees of the binary: metrics, readiness, the access log, a renewed certificate.
+
+#![cfg(all(unix, feature = "cli", feature = "metrics", feature = "tls"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A serving process, with the operator on an address of his own.
+struct Served {
+    child: Child,
+    address: String,
+    admin: PathBuf,
+}
+
+impl Served {
+    fn start(name: &str, arguments: &[&str]) -> Served {
+        let admin = std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_frameloop"))
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .arg(format!("--admin-listen=unix:{}", admin.display()))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut first).unwrap();
+        let (_, address) = first.trim().rsplit_once("//").unwrap();
+        Served {
+            address: address.into(),
+            admin,
+            child,
+        }
+    }
+
+    fn open(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                       Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                       Sec-WebSocket-Version: 13\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            stream.read_exact(&mut octet).unwrap();
+            head.push(octet[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        stream
+    }
+
+    /// The status and the body that the operator gets.
+    fn get(&self, path: &str) -> (u16, String) {
+        get(&mut UnixStream::connect(&self.admin).unwrap(), path)
+    }
+
+    /// Waits until the metrics have this line.
+    fn tells(&self, line: &str) {
+        let begin = Instant::now();
+        loop {
+            let (status, text) = self.get("/metrics");
+            assert_eq!(status, 200);
+            if text.lines().any(|told| told == line) {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "no {line:?} in\n{text}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        let status = kill
+            .args(["-s", name, &self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.admin);
+    }
+}
+
+fn get(stream: &mut (impl Read + Write), path: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.into())
+}
+
+#[test]
+fn metrics_tell_of_connections_messages_and_ends() {
+    let served = Served::start("metrics", &[]);
+    let mut client = served.open();
+    served.tells("frameloop_connections{endpoint=\"/echo\"} 1");
+    served.tells("frameloop_handshakes_total{status=\"101\"} 1");
+    // A text of two octets, a binary one of three, a Ping of none.
+    client
+        .write_all(b"\x81\x82\0\0\0\0hi\x82\x83\0\0\0\0abc\x89\x80\0\0\0\0")
+        .unwrap();
+    client.read_exact(&mut [0; 4 + 5 + 2]).unwrap();
+    for direction in ["received", "sent"] {
+        for (kind, octets) in [("text", 2), ("binary", 3), ("control", 0)] {
+            let labels = format!("direction=\"{direction}\",type=\"{kind}\"");
+            served.tells(&format!("frameloop_messages_total{{{labels}}} 1"));
+            served.tells(&format!(
+                "frameloop_message_bytes_total{{{labels}}} {octets}"
+            ));
+        }
+    }
+    client.write_all(b"\x88\x82\0\0\0\0\x03\xE8").unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    drop(client);
+    served.tells("frameloop_connections{endpoint=\"/echo\"} 0");
+    served.tells("frameloop_closes_total{code=\"1000\",reason=\"closed by peer\"} 1");
+    served.tells("frameloop_slow_consumers_total 0");
+    served.tells("frameloop_gap_events_total 0");
+    served.tells("frameloop_backlog_bytes 0");
+
+    let mut refused = TcpStream::connect(&served.address).unwrap();
+    assert_eq!(get(&mut refused, "/nowhere").0, 404);
+    served.tells("frameloop_handshakes_total{status=\"404\"} 1");
+    let (_, text) = served.get("/metrics");
+    for name in [
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_cpu_seconds_total",
+    ] {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        let value: f64 = line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();
+        assert!(value >= 0.0 && value.is_finite(), "{name}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn fan_out_is_counted_once_for_each_receiver() {
+    let served = Served::start("fan-out", &[]);
+    let mut members = [(); 3].map(|()| {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = "GET /broadcast HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                       Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                       Sec-WebSocket-Version: 13\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            stream.read_exact(&mut octet).unwrap();
+            head.push(octet[0]);
+        }
+        stream
+    });
+    members[0].write_all(b"\x81\x82\0\0\0\0hi").unwrap();
+    for member in &mut members {
+        member.read_exact(&mut [0; 4]).unwrap();
+    }
+    served.tells("frameloop_fanout_deliveries_total 3");
+    served.tells("frameloop_fanout_bytes_total 12");
+}
+
+#[test]
+fn metrics_are_where_everything_is_unless_the_operator_has_an_address() {
+    let served = Served::start("where", &[]);
+    let mut public = TcpStream::connect(&served.address).unwrap();
+    assert_eq!(get(&mut public, "/metrics").0, 404);
+    let mut public = TcpStream::connect(&served.address).unwrap();
+    assert_eq!(get(&mut public, "/readyz"), (200, "ready".into()));
+    assert_eq!(served.get("/healthz"), (200, "ok".into()));
+    assert_eq!(served.get("/echo").0, 404);
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_frameloop"))
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut first).unwrap();
+    let (_, address) = first.trim().rsplit_once("//").unwrap();
+    let (status, text) = get(&mut TcpStream::connect(address).unwrap(), "/metrics");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(status, 200);
+    assert!(text.contains("frameloop_messages_total"));
+}
+
+#[test]
+fn nobody_is_sent_to_a_server_that_drains() {
+    let served = Served::start("drains", &["--drain-timeout", "10s"]);
+    let mut client = served.open();
+    assert_eq!(served.get("/readyz"), (200, "ready".into()));
+    served.signal("TERM");
+    let mut close = [0; 4];
+    client.read_exact(&mut close).unwrap();
+    assert_eq!(close, *b"\x88\x02\x03\xE9");
+    // It has not answered yet, so the server is still there.
+    assert_eq!(served.get("/readyz"), (503, "draining".into()));
+}
+
+#[test]
+fn a_line_is_logged_of_each_connection_that_ends() {
+    let mut served = Served::start("access", &[]);
+    let mut client = served.open();
+    client
+        .write_all(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xE8")
+        .unwrap();
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).unwrap();
+    drop(client);
+    let log = BufReader::new(served.child.stderr.take().unwrap());
+    let line = log
+        .lines()
+        .map(Result::unwrap)
+        .find(|line| line.contains("\"endpoint\""))
+        .unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let fields = &line;
+    assert!(
+        fields["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{line}"
+    );
+    assert!(
+        fields["connection"].as_str().unwrap().ends_with("-0"),
+        "{line}"
+    );
+    assert!(fields["seconds"].is_number(), "{line}");
+    for (name, value) in [
+        ("received", 1),
+        ("received_octets", 2),
+        ("sent", 1),
+        ("sent_octets", 2),
+        ("code", 1000),
+    ] {
+        assert_eq!(fields[name], value, "{name}: {line}");
+    }
+    assert_eq!(fields["endpoint"], "/echo");
+}
