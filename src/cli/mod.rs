@@ -8,6 +8,8 @@ mod logs;
 mod memory;
 mod serve;
 mod service_manager;
+#[cfg(feature = "socketio")]
+mod socketio;
 #[cfg(feature = "tls")]
 mod tls;
 mod values;

@@ -1,6 +1,8 @@
 //! `frameloop serve`: binds, tells where, serves, and drains on a signal.
 
 use std::convert::Infallible;
+#[cfg(not(feature = "socketio"))]
+use std::future::pending;
 use std::io::{self, Write};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,7 +11,7 @@ use super::Exit;
 use super::arguments::Serve;
 use super::logs;
 use super::service_manager;
-use crate::app;
+use crate::app::{self, AppSettings};
 use crate::server::{ListenAddress, Server, Shutdown};
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
@@ -29,6 +31,16 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
 }
 
 async fn run(arguments: &Serve) -> Exit {
+    #[cfg(feature = "socketio")]
+    let (settings, beside) = match arguments.socketio.settings() {
+        Ok((socketio, beside)) => (AppSettings { socketio }, beside),
+        Err(error) => {
+            eprintln!("frameloop: {error}");
+            return Exit::Usage;
+        }
+    };
+    #[cfg(not(feature = "socketio"))]
+    let (settings, beside) = (AppSettings::default(), pending::<Infallible>());
     let server = match bind(&arguments.listen).await {
         Ok(server) => server,
         Err(Unbound { address, error }) => {
@@ -91,7 +103,8 @@ async fn run(arguments: &Serve) -> Exit {
     service_manager::is_ready();
     let shutdown = server.shutdown();
     let served = tokio::select! {
-        served = server.serve(app::router()) => served,
+        served = server.serve(app::router_with(settings)) => served,
+        never = beside => match never {},
         never = signals.obey(shutdown, reload) => match never {},
     };
     match served {
