@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -65,7 +64,7 @@ impl Bus {
         let client = Client::open(url.into_connection_info()?)?;
         let (sender, outgoing) = mpsc::channel(MAX_WAITING);
         let bus = Bus(Arc::new(Shared {
-            host_id: host_id(),
+            host_id: Sid::new().to_string(),
             outgoing: sender,
             namespaces: Mutex::default(),
         }));
@@ -359,12 +358,6 @@ fn to_rooms(rooms: Vec<String>) -> BroadcastOptions {
     options.add_flag(BroadcastFlags::Broadcast);
     options.rooms = rooms.into_iter().map(Into::into).collect();
     options
-}
-
-/// 128 random bits, as a process calls itself on the bus.
-fn host_id() -> String {
-    let random = || RandomState::new().hash_one(std::process::id());
-    format!("{:016x}{:016x}", random(), random())
 }
 
 impl fmt::Debug for Bus {
