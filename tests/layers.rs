@@ -30,7 +30,12 @@ const FLOORS: [(&str, u8); 15] = [
 ];
 
 /// Neighbours on one floor that may know each other, one way: who, whom.
-const NEIGHBOURS: [(&str, &str); 2] = [("engine", "log"), ("app", "socketio")];
+const NEIGHBOURS: [(&str, &str); 4] = [
+    ("engine", "log"),
+    ("metrics", "engine"),
+    ("server", "tls"),
+    ("app", "socketio"),
+];
 
 /// The types that the log prints come from above it.
 const EXCEPTIONS: [(&str, &str); 1] = [("log", "engine")];
