@@ -29,6 +29,7 @@ mod arguments;
 #[cfg(feature = "redis")]
 mod bus;
 mod engine;
+mod first_ping;
 #[cfg(feature = "cli")]
 mod python_repr;
 mod service;
@@ -40,6 +41,7 @@ pub use adapter::{Adapter, AdapterState};
 pub use arguments::{Args, InvalidArguments, Value};
 #[cfg(feature = "redis")]
 pub use bus::{Bus, CHANNEL, Relay};
+pub use first_ping::Transport;
 pub use service::{Engine, Service};
 pub use socketioxide::extract::{Event, TryData};
 pub use socketioxide::handler::ConnectHandler;
