@@ -1,8 +1,10 @@
 //! Socket.IO: what a broadcast and a connect cost, beside Flask-SocketIO on gevent.
 //!
-//! `cargo bench --bench socketio` has one of 1,000 clients of the Flask-SocketIO tutorial send
-//! messages of 100 B to all, by WebSocket; then clients connect, join and leave, by WebSocket and
-//! by polling. Beside it the same fan-out without Socket.IO, by frameloop's `/broadcast`.
+//! `cargo bench --bench socketio` has one of 400 clients of the Flask-SocketIO tutorial send
+//! messages of 100 B to all, by WebSocket, alone or in bursts of 16 (of 1,000 clients
+//! Flask-SocketIO closes some before the measurement ends); then clients connect, join and leave,
+//! by WebSocket and by polling. Beside it the same fan-out without Socket.IO, by frameloop's
+//! `/broadcast`.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -30,12 +32,15 @@ use support::{
 
 const SERVERS: [Contestant; 2] = [Contestant::FlaskSocketio, Contestant::Frameloop];
 
+/// Messages that are sent at once.
+const BURSTS: [usize; 2] = [1, 16];
+
 /// Socket.IO: CPU per delivery and per connect against Flask-SocketIO
 #[derive(Debug, Parser)]
 #[command(name = "socketio")]
 struct SocketioOptions {
     /// Clients that get each message
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 400)]
     clients: usize,
 
     /// Clients that connect at once
@@ -49,9 +54,10 @@ struct SocketioOptions {
 /// What is measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Part {
-    Broadcast,
+    /// In bursts of so many messages.
+    Broadcast(usize),
     /// The same by plain WebSockets, of frameloop alone.
-    PlainBroadcast,
+    PlainBroadcast(usize),
     Connects(Transport),
 }
 
@@ -64,10 +70,18 @@ fn main() -> io::Result<()> {
     install_flask()?;
     let mut report = Report::new("socketio", &options.common);
     let servers = options.common.contestants(&SERVERS);
+    for burst in BURSTS {
+        let frameloop = &[Contestant::Frameloop];
+        compare(Part::Broadcast(burst), &servers, &options, &mut report);
+        compare(
+            Part::PlainBroadcast(burst),
+            frameloop,
+            &options,
+            &mut report,
+        );
+    }
     for (part, servers) in [
-        (Part::Broadcast, &*servers),
-        (Part::PlainBroadcast, &[Contestant::Frameloop]),
-        (Part::Connects(Transport::WebSocket), &servers),
+        (Part::Connects(Transport::WebSocket), &*servers),
         (Part::Connects(Transport::Polling), &servers),
     ] {
         compare(part, servers, &options, &mut report);
@@ -86,14 +100,14 @@ fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report
         .map(|((server, _), rounds)| (server, Summary::of(rounds)));
     let clients = options.clients;
     let (name, title, operation) = match part {
-        Part::Broadcast => (
+        Part::Broadcast(burst) => (
             "broadcast",
-            format!("Socket.IO, 100 B to {clients} clients"),
+            format!("Socket.IO, 100 B to {clients} clients, bursts of {burst}"),
             "delivery",
         ),
-        Part::PlainBroadcast => (
+        Part::PlainBroadcast(burst) => (
             "plain broadcast",
-            format!("/broadcast, 100 B to {clients} clients"),
+            format!("/broadcast, 100 B to {clients} clients, bursts of {burst}"),
             "delivery",
         ),
         Part::Connects(transport) => (
@@ -111,6 +125,10 @@ fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report
     comparison.print();
     report.add(json!({
         "part": name,
+        "burst": match part {
+            Part::Broadcast(burst) | Part::PlainBroadcast(burst) => burst,
+            Part::Connects(_) => 1,
+        },
         "clients": if operation == "delivery" { clients } else { options.at_once },
         "servers": comparison.json(),
     }));
@@ -123,20 +141,20 @@ fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Res
     let warm_up = Duration::from_secs_f64(WARM_UP_SECONDS);
     let time = Duration::from_secs_f64(options.common.seconds);
     match part {
-        Part::Broadcast => {
-            let mut load = BroadcastLoad::connect(address, options.clients)?;
+        Part::Broadcast(burst) => {
+            let mut load = BroadcastLoad::connect(address, options.clients, burst)?;
             load.run(warm_up)?;
             let window = Window::open(&process)?;
             let tally = load.run(time)?;
             window.close(tally.operations as f64, &tally.latency)
         }
-        Part::PlainBroadcast => {
+        Part::PlainBroadcast(burst) => {
             let protocol = server.protocol(Duty::Fanout);
-            let mut load = FanoutLoad::connect(address, protocol, options.clients, 1)?;
+            let mut load = FanoutLoad::connect(address, protocol, options.clients, burst)?;
             load.run(warm_up)?;
             let window = Window::open(&process)?;
             let tally = load.run(time)?;
-            let deliveries = tally.bursts * options.clients as u64;
+            let deliveries = tally.bursts * (options.clients * burst) as u64;
             window.close(deliveries as f64, &tally.latency)
         }
         Part::Connects(transport) => {

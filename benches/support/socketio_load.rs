@@ -78,7 +78,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 4_096];
+        let mut chunk = [0; 16_384];
         match self.stream.read(&mut chunk)? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             length => {
@@ -117,6 +117,8 @@ impl<S: Read + Write> Client<S> {
 pub(crate) struct BroadcastLoad {
     poll: Poll,
     clients: Vec<Client<TcpStream>>,
+    /// Messages that are sent at once.
+    burst: usize,
     sent: u64,
     events: Events,
 }
@@ -128,7 +130,7 @@ pub(crate) struct Tally {
 }
 
 impl BroadcastLoad {
-    pub(crate) fn connect(address: SocketAddr, members: usize) -> io::Result<Self> {
+    pub(crate) fn connect(address: SocketAddr, members: usize, burst: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut sources = Sources::default();
         let mut clients = Vec::with_capacity(members);
@@ -151,12 +153,14 @@ impl BroadcastLoad {
         Ok(Self {
             poll,
             clients,
+            burst,
             sent: 0,
             events: Events::with_capacity(1_024),
         })
     }
 
-    /// Sends messages of 100 octets for `time`, each when all clients have the one before.
+    /// Sends bursts of messages of 100 octets for `time`, each when all clients have the one
+    /// before.
     pub(crate) fn run(&mut self, time: Duration) -> io::Result<Tally> {
         let mut tally = Tally {
             operations: 0,
@@ -166,7 +170,7 @@ impl BroadcastLoad {
         while begin.elapsed() < time {
             let sent = Instant::now();
             self.broadcast()?;
-            tally.operations += self.clients.len() as u64;
+            tally.operations += (self.clients.len() * self.burst) as u64;
             let took = sent.elapsed().as_nanos() as u64;
             tally.latency.saturating_record(took);
         }
@@ -174,27 +178,34 @@ impl BroadcastLoad {
     }
 
     fn broadcast(&mut self) -> io::Result<()> {
-        self.sent += 1;
-        let text = format!("{:0100}", self.sent);
-        self.clients[0].send(&format!(r#"42["message","{text}"]"#))?;
-        let end = format!(r#": {text}"}}]"#);
+        let mut ends = Vec::with_capacity(self.burst);
+        for _ in 0..self.burst {
+            self.sent += 1;
+            let text = format!("{:0100}", self.sent);
+            self.clients[0].send(&format!(r#"42["message","{text}"]"#))?;
+            ends.push(format!(r#": {text}"}}]"#));
+        }
+        let mut received = vec![0; self.clients.len()];
         let mut waiting = self.clients.len();
         while waiting > 0 {
             self.poll.poll(&mut self.events, Some(PATIENCE))?;
             if self.events.is_empty() {
-                let problem = format!("{waiting} clients wait for their message");
+                let problem = format!("{waiting} clients wait for their messages");
                 return Err(Error::new(ErrorKind::TimedOut, problem));
             }
             for event in &self.events {
-                let client = &mut self.clients[event.token().0];
+                let place = event.token().0;
+                let client = &mut self.clients[place];
                 match client.fill() {
                     Ok(()) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                     Err(error) => return Err(error),
                 }
                 while let Some(packet) = client.next_packet()? {
-                    if packet.starts_with(b"42") && packet.ends_with(end.as_bytes()) {
-                        waiting -= 1;
+                    let end = ends.get(received[place]).map(String::as_bytes);
+                    if packet.starts_with(b"42") && end.is_some_and(|end| packet.ends_with(end)) {
+                        received[place] += 1;
+                        waiting -= usize::from(received[place] == self.burst);
                     } else if packet != b"2" {
                         return Err(Error::other("a wrong packet"));
                     }
