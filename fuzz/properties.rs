@@ -32,3 +32,5 @@ pub(crate) mod receiver;
 pub(crate) mod scripted;
 #[path = "properties/server_session.rs"]
 pub(crate) mod server_session;
+#[path = "properties/socketio.rs"]
+pub(crate) mod socketio;

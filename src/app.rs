@@ -52,8 +52,21 @@ const fn page(example: &'static str, what: &'static str) -> Description {
     }
 }
 
+/// What the ready-made endpoints are told.
+#[derive(Clone, Debug, Default)]
+pub struct AppSettings {
+    /// What sessions of Socket.IO are held to.
+    #[cfg(feature = "socketio")]
+    pub socketio: socketio::Settings,
+}
+
 /// The router of the ready-made endpoints.
 pub fn router() -> Router {
+    router_with(AppSettings::default())
+}
+
+/// The router of the ready-made endpoints, with other settings than the default.
+pub fn router_with(settings: AppSettings) -> Router {
     let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
     let topic_rooms = topics.clone();
     let router = Router::new()
@@ -80,13 +93,13 @@ pub fn router() -> Router {
             })),
         )
         .page("/healthz", |_| Page::text("ok"));
-    with_socketio(router)
+    with_socketio(router, settings)
 }
 
 /// Adds the Flask-SocketIO tutorial's application.
 #[cfg(feature = "socketio")]
-fn with_socketio(router: Router) -> Router {
-    let (service, io) = socketio::service(socketio::Settings::default());
+fn with_socketio(router: Router, settings: AppSettings) -> Router {
+    let (service, io) = socketio::service(settings.socketio);
     socketio::tutorial::register(&io);
     router
         .page("/socket.io/socket.io.js", |_| {
@@ -96,7 +109,7 @@ fn with_socketio(router: Router) -> Router {
 }
 
 #[cfg(not(feature = "socketio"))]
-fn with_socketio(router: Router) -> Router {
+fn with_socketio(router: Router, _: AppSettings) -> Router {
     router
 }
 

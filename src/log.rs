@@ -99,6 +99,16 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
     }
 }
 
+/// Redis has gone, or come back, or cannot be told something.
+#[cfg(all(feature = "redis", feature = "socketio"))]
+pub(crate) fn redis(what: impl Display) {
+    #[cfg(feature = "cli")]
+    if limit::admits() {
+        tracing::warn!("{what}");
+    }
+    let _ = what;
+}
+
 /// What a client said, escaped, and cut to a length that a line can hold.
 #[cfg(feature = "cli")]
 struct Escaped<'a>(&'a str);

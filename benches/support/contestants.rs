@@ -22,6 +22,8 @@ pub(crate) enum Contestant {
     SockudoWs,
     /// hyper, answering each request with `200` and `Connection: close`.
     Hyper,
+    /// Flask-SocketIO on gevent, as its documentation deploys it (`tests/interop`).
+    FlaskSocketio,
 }
 
 /// What a server is to do.
@@ -41,6 +43,7 @@ impl Contestant {
             Self::Fastwebsockets => "fastwebsockets",
             Self::SockudoWs => "sockudo-ws",
             Self::Hyper => "hyper",
+            Self::FlaskSocketio => "flask-socketio",
         }
     }
 
@@ -80,6 +83,13 @@ impl Contestant {
                     .args(&options.frameloop_args);
                 Ok(command)
             }
+            Self::FlaskSocketio => {
+                let mut command = Command::new(flask_python());
+                command
+                    .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(FLASK_APP))
+                    .env("ASYNC_MODE", "gevent");
+                Ok(command)
+            }
             _ => Ok(peer(self.name(), duty)),
         }
     }
@@ -105,6 +115,38 @@ pub(crate) fn build_peers() -> io::Result<()> {
     } else {
         Err(Error::other("the peers do not build"))
     }
+}
+
+const FLASK_APP: &str = "tests/interop/flask_socketio_app.py";
+
+const FLASK_PACKAGES: [&str; 5] = [
+    "Flask==3.1.3",
+    "Flask-SocketIO==5.7.0",
+    "python-socketio==5.18.1",
+    "gevent==26.9.0",
+    "gevent-websocket==0.10.1",
+];
+
+/// Installs Flask-SocketIO, unless it is installed.
+pub(crate) fn install_flask() -> io::Result<()> {
+    let folder = temporary_folder().join("flask");
+    if flask_python().exists() {
+        return Ok(());
+    }
+    let run = |command: &mut Command| match command.status()?.success() {
+        true => Ok(()),
+        false => Err(Error::other("Flask-SocketIO cannot be installed")),
+    };
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let mut install = Command::new(flask_python());
+    run(install
+        .args(["-m", "pip", "install", "--quiet"])
+        .args(FLASK_PACKAGES))
+    .inspect_err(|_| drop(std::fs::remove_dir_all(&folder)))
+}
+
+fn flask_python() -> PathBuf {
+    temporary_folder().join("flask/bin/python")
 }
 
 /// A server of the peers' program.

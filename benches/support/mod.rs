@@ -16,6 +16,7 @@ pub(crate) mod options;
 pub(crate) mod process;
 pub(crate) mod raw_tcp;
 pub(crate) mod report;
+pub(crate) mod socketio_load;
 pub(crate) mod statistics;
 pub(crate) mod turns;
 pub(crate) mod wire;

@@ -9,6 +9,8 @@ use clap_complete::Shell;
 use super::deflate::DeflateArguments;
 use super::healthcheck::Healthcheck;
 use super::memory;
+#[cfg(feature = "socketio")]
+use super::socketio::SocketIoArguments;
 #[cfg(feature = "tls")]
 use super::tls::TlsArguments;
 use super::values::{address, duration, size};
@@ -103,6 +105,10 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     pub(super) deadlines: DeadlineArguments,
+
+    #[cfg(feature = "socketio")]
+    #[command(flatten)]
+    pub(super) socketio: SocketIoArguments,
 
     #[command(flatten)]
     pub(super) logs: LogArguments,
@@ -417,8 +423,8 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             .map(|values| values.map(|value| value.to_string_lossy()).collect())
             .unwrap_or_default();
         let value = match (values.join(","), flag) {
-            (value, "token") if !value.is_empty() => String::from("set"),
-            (_, "token") => String::from("none"),
+            (value, "token" | "socketio-redis") if !value.is_empty() => String::from("set"),
+            (_, "token" | "socketio-redis") => String::from("none"),
             (value, _) if !value.is_empty() => value,
             (_, "workers") => serve.workers().to_string(),
             (_, "max-unfinished-size") => serve.limits.max_unfinished_size().to_string(),

@@ -9,6 +9,8 @@ mod memory;
 mod operator;
 mod serve;
 mod service_manager;
+#[cfg(feature = "socketio")]
+mod socketio;
 #[cfg(feature = "tls")]
 mod tls;
 mod values;

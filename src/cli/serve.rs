@@ -1,6 +1,8 @@
 //! `frameloop serve`: binds, tells where, serves, and drains on a signal.
 
 use std::convert::Infallible;
+#[cfg(not(feature = "socketio"))]
+use std::future::pending;
 use std::io::{self, Write};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,7 +12,7 @@ use super::arguments::Serve;
 use super::logs;
 use super::operator::Operator;
 use super::service_manager;
-use crate::app;
+use crate::app::{self, AppSettings};
 use crate::server::{ListenAddress, Server, Shutdown};
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
@@ -30,8 +32,21 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
 }
 
 async fn run(arguments: &Serve) -> Exit {
+    #[cfg(feature = "socketio")]
+    let (app, beside) = match arguments.socketio.settings() {
+        Ok((socketio, beside)) => (AppSettings { socketio }, beside),
+        Err(error) => {
+            eprintln!("frameloop: {error}");
+            return Exit::Usage;
+        }
+    };
+    #[cfg(not(feature = "socketio"))]
+    let (app, beside) = (AppSettings::default(), pending::<Infallible>());
     match prepare(arguments).await {
-        Ok(prepared) => prepared.serve().await,
+        Ok(prepared) => tokio::select! {
+            exit = prepared.serve(app) => exit,
+            never = beside => match never {},
+        },
         Err(exit) => exit,
     }
 }
@@ -90,14 +105,14 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
 }
 
 impl Prepared {
-    async fn serve(self) -> Exit {
+    async fn serve(self, app: AppSettings) -> Exit {
         let shutdown = self.server.shutdown();
         let operator = Operator::new(shutdown.clone());
         #[cfg(feature = "metrics")]
         let server = self.server.with_metrics(operator.metrics.clone());
         #[cfg(not(feature = "metrics"))]
         let server = self.server;
-        let router = operator.readiness(app::router());
+        let router = operator.readiness(app::router_with(app));
         let (router, administer) = match self.admin {
             Some(admin) => (router, Some(admin.serve(operator.router()))),
             None => (operator.metrics(router), None),

@@ -159,7 +159,11 @@ async fn hand_over(
         Owner::Mount(adopt, address_place) => {
             let websocket_place = Box::new(((site.place)(), address_place));
             drop(place);
-            if stream.write_all(&response).await.is_ok() {
+            let written = async {
+                stream.write_all(&response).await?;
+                stream.flush().await
+            };
+            if written.await.is_ok() {
                 let upgraded = Upgraded::new(stream, early, site.linger(), websocket_place);
                 adopt(upgraded);
             }

@@ -9,9 +9,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::Service;
 use socketioxide::service::SocketIoService;
 
+use super::first_ping::Transport;
 use super::service::Engine;
 use super::{Adapter, SocketIo};
-use crate::http::{Answering, Upgraded};
+use crate::http::Answering;
 
 pub(super) struct SocketIoEngine {
     pub(super) service: SocketIoService<Elsewhere, Adapter>,
@@ -28,9 +29,9 @@ impl Engine for SocketIoEngine {
         })
     }
 
-    fn adopt(&self, stream: Upgraded, request: Request<()>) {
+    fn adopt(&self, stream: Transport, request: Request<()>) {
         // What it may refuse has been checked; if it does, the stream is dropped and so closed.
-        drop(Service::<(Upgraded, _)>::call(
+        drop(Service::<(Transport, _)>::call(
             &self.service,
             (stream, request),
         ));

@@ -24,8 +24,12 @@
 //! # }
 //! ```
 
+mod adapter;
 mod arguments;
+#[cfg(feature = "redis")]
+mod bus;
 mod engine;
+mod first_ping;
 #[cfg(feature = "cli")]
 mod python_repr;
 mod service;
@@ -33,9 +37,12 @@ mod sessions;
 #[cfg(feature = "cli")]
 pub(crate) mod tutorial;
 
+pub use adapter::{Adapter, AdapterState};
 pub use arguments::{Args, InvalidArguments, Value};
+#[cfg(feature = "redis")]
+pub use bus::{Bus, CHANNEL, Relay};
+pub use first_ping::Transport;
 pub use service::{Engine, Service};
-pub use socketioxide::adapter::LocalAdapter as Adapter;
 pub use socketioxide::extract::{Event, TryData};
 pub use socketioxide::handler::ConnectHandler;
 pub use socketioxide::socket::{DisconnectReason, Sid};
@@ -80,6 +87,9 @@ pub struct Settings {
     pub max_queue_packets: usize,
     /// Sessions there may be: beyond it 503.
     pub max_sessions: usize,
+    /// Joins the clients of other processes.
+    #[cfg(feature = "redis")]
+    pub bus: Option<Bus>,
 }
 
 impl Default for Settings {
@@ -95,6 +105,8 @@ impl Default for Settings {
             max_attachments: 10,
             max_queue_packets: 1_024,
             max_sessions: 65_536,
+            #[cfg(feature = "redis")]
+            bus: None,
         }
     }
 }
@@ -109,7 +121,11 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
     let parser = ParserConfig::common()
         .max_incoming_binaries(settings.max_attachments)
         .max_incoming_binary_buf_size(settings.max_payload);
-    let (service, io) = SocketIo::builder()
+    let adapter = AdapterState {
+        #[cfg(feature = "redis")]
+        bus: settings.bus.clone(),
+    };
+    let (service, io) = socketioxide::SocketIo::builder()
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
         .connect_timeout(settings.connect_timeout)
@@ -119,6 +135,7 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
         .ws_max_frame_size(settings.max_payload)
         .max_buffer_size(settings.max_queue_packets)
         .with_parser(parser)
+        .with_adapter::<Adapter>(adapter)
         .build_with_inner_svc(Elsewhere);
     let engine = SocketIoEngine {
         service,

@@ -5,14 +5,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
-use super::Settings;
+use super::first_ping::Transport;
 use super::sessions::Sessions;
-use crate::http::{Adopt, Answering, Mount, Refusal, Upgraded};
+use super::{Settings, first_ping};
+use crate::http::{Adopt, Answering, Mount, Refusal};
 
 /// Socket.IO, or another protocol on Engine.IO, as the router mounts it.
 pub struct Service {
@@ -29,7 +31,7 @@ pub trait Engine: Send + Sync + 'static {
     fn ask(&self, request: Request<Full<Bytes>>) -> Answering<Response<Full<Bytes>>>;
 
     /// Takes a WebSocket, whose request is in order.
-    fn adopt(&self, stream: Upgraded, request: Request<()>);
+    fn adopt(&self, stream: Transport, request: Request<()>);
 
     /// Ends all sessions.
     fn close(&self) -> Answering<()>;
@@ -52,23 +54,17 @@ impl Service {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let query = Query::of(&head.uri);
         if query.transport == Some("websocket") {
             return error(3, "Bad request"); // it does not ask for an upgrade
         }
         let opens_session = query.sid.is_none();
         match head.method {
+            Method::GET if opens_session => self.open(head).await,
             Method::GET => {
-                if opens_session {
-                    let Some(place) = self.sessions.place() else {
-                        return unavailable();
-                    };
-                    head.extensions.insert(place);
-                }
-                self.engine
-                    .ask(Request::from_parts(head, Full::default()))
-                    .await
+                let request = Request::from_parts(head, Full::default());
+                self.engine.ask(request).await
             }
             Method::POST => {
                 let body = match self.body(body).await {
@@ -88,6 +84,22 @@ impl Service {
             Method::OPTIONS => status(StatusCode::OK),
             _ => error(2, "Bad handshake method"),
         }
+    }
+
+    /// Opens a session of polling.
+    async fn open(&self, mut head: Parts) -> Response<Full<Bytes>> {
+        let Some(place) = self.sessions.place() else {
+            return unavailable();
+        };
+        head.extensions.insert(place);
+        let uri = head.uri.clone();
+        let request = Request::from_parts(head, Full::default());
+        let (head, body) = self.engine.ask(request).await.into_parts();
+        let Ok(open) = body.collect().await.map(Collected::to_bytes);
+        if let Some(sid) = opened_session(&open) {
+            first_ping::answer_polled(&*self.engine, &polling(&uri, Some(sid))).await;
+        }
+        Response::from_parts(head, Full::new(open))
     }
 
     /// The whole body of a POST.
@@ -122,7 +134,9 @@ impl Service {
             let place = self.sessions.place();
             let place = place.ok_or_else(|| Box::new(unavailable()))?;
             request.extensions_mut().insert(place);
-            return Ok(Box::new(move |stream| engine.adopt(stream, request)));
+            return Ok(Box::new(move |stream| {
+                engine.adopt(Transport::first(stream), request)
+            }));
         };
         let upgrade = Upgrade::begin(&self.upgrades, sid, &engine, request.uri());
         let upgrade = upgrade.ok_or_else(|| Box::new(error(3, "Bad request")))?;
@@ -133,7 +147,7 @@ impl Service {
             return Err(Box::new(known));
         }
         Ok(Box::new(move |stream| {
-            engine.adopt(stream.holding(upgrade), request)
+            engine.adopt(Transport::later(stream.holding(upgrade)), request)
         }))
     }
 }
@@ -217,24 +231,33 @@ async fn end_session(engine: &dyn Engine, uri: &Uri) {
 }
 
 /// A POST of polling to the session of `uri`.
-fn post(uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(body));
+pub(super) fn post(uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = get(uri);
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = polling(uri);
+    *request.body_mut() = Full::new(body);
     request
 }
 
-/// The same, but of polling.
-fn polling(uri: &Uri) -> Uri {
-    let query = Query::of(uri);
-    let version = query.version.unwrap_or_default();
-    let sid = match query.sid {
-        Some(sid) => format!("&sid={sid}"),
-        None => String::new(),
-    };
+/// A GET of polling to the session of `uri`.
+pub(super) fn get(uri: &Uri) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = polling(uri, Query::of(uri).sid);
+    request
+}
+
+/// The same, but of polling and to that session.
+fn polling(uri: &Uri, sid: Option<&str>) -> Uri {
+    let version = Query::of(uri).version.unwrap_or_default();
+    let sid = sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
     let target = format!("{}?EIO={version}&transport=polling{sid}", uri.path());
-    // All of it comes from a target.
+    // All of it comes from a target, or from the engine.
     target.parse().unwrap_or_else(|_| uri.clone())
+}
+
+/// The session that an open packet tells of.
+fn opened_session(open: &[u8]) -> Option<&str> {
+    let (_, rest) = std::str::from_utf8(open).ok()?.split_once(r#""sid":""#)?;
+    rest.split('"').next()
 }
 
 /// What the engine wants to know of a request's query.

@@ -78,14 +78,7 @@ impl<'s> Session<'s> {
         let session = Session::open(server);
         session.post("40").is(200, "ok");
         let joined = format!(r#"40{{"sid":"{}"}}"#, session.sid());
-        let mut packets = String::new();
-        while packets.split('\x1e').count() < 4 {
-            packets += &session.poll().body;
-            packets += "\x1e";
-        }
-        // The first Ping comes anywhere.
-        let (joined, greeting) = (packets.find(&joined), packets.find("连接成功"));
-        assert!(joined.is_some() && joined < greeting, "{packets:?}");
+        session.receives(&[&joined, r#"42["response",{"data":"连接成功"}]"#]);
         session
     }
 
@@ -496,7 +489,6 @@ fn s13_who_sends_no_pong_is_gone_and_nothing_is_left() {
         .for_each(|session| session.post("40").is(200, "ok"));
     let mut clients: Vec<_> = (0..10).map(|_| upgrade(&server, WEBSOCKET)).collect();
     clients.iter_mut().for_each(|client| client.send_text("40"));
-    assert_eq!(service.sessions(), 120);
     none_are_left(&service);
     abandoned.iter().chain(&joined).for_each(Session::is_gone);
     clients.into_iter().for_each(is_closed);
@@ -519,6 +511,27 @@ fn s13_who_sends_pongs_stays() {
     assert_eq!(service.sessions(), 1);
     client.send(&close_frame(1000, b""));
     none_are_left(&service);
+}
+
+/// The first Ping comes after pingInterval, an hour here, and not at once.
+#[test]
+fn s13_nothing_comes_before_it_is_due() {
+    let (server, _service) = serving(Settings {
+        ping_interval: Duration::from_secs(3_600),
+        ..Settings::default()
+    });
+    let session = Session::open(&server);
+    session.post("40").is(200, "ok");
+    session
+        .poll()
+        .is(200, &format!(r#"40{{"sid":"{}"}}"#, session.sid()));
+    assert!(session.polling().is_silent_for(Duration::from_millis(50)));
+
+    let mut client = upgrade(&server, WEBSOCKET);
+    assert!(client.receive().1.starts_with(b"0{"));
+    client.send_text("40");
+    assert!(client.receive().1.starts_with(b"40{"));
+    assert!(client.is_silent_for(Duration::from_millis(50)));
 }
 
 /// Attack 47.

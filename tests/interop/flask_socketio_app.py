@@ -7,13 +7,15 @@ Prints its address, and serves there. ASYNC_MODE=threading|gevent, REDIS_QUEUE=r
 import os
 import signal
 import socket
+import threading
+import time
 
 if os.environ.get("ASYNC_MODE") == "gevent":
     from gevent import monkey
 
     monkey.patch_all()
 
-from flask import Flask
+from flask import Flask, cli
 from flask_socketio import ConnectionRefusedError, SocketIO, disconnect, emit, join_room, leave_room, send
 
 app = Flask(__name__)
@@ -91,8 +93,19 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def announce(port):
+    """Prints the address once it can be connected to."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return print(f"http://127.0.0.1:{port}", flush=True)
+        except OSError:
+            time.sleep(0.02)
+
+
 if __name__ == "__main__":
+    cli.show_server_banner = lambda *_: None  # the address is the first line
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     port = free_port()
-    print(f"http://127.0.0.1:{port}", flush=True)
+    threading.Thread(target=announce, args=[port], daemon=True).start()
     socketio.run(app, host="127.0.0.1", port=port, allow_unsafe_werkzeug=True)

@@ -203,3 +203,24 @@ fn cut<'a>(octets: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let pieces = places.windows(2).map(|pair| &octets[pair[0]..pair[1]]);
     pieces.collect()
 }
+
+/// Packets of Engine.IO and Socket.IO, and what is nearly such, to either transport.
+pub(crate) fn socketio() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        "[0-9b]{1,3}",
+        Just("42".to_owned()),
+        Just("451-".to_owned()),
+        "/n?,",
+        Just("[\"e\",".to_owned()),
+        Just("{\"_placeholder\":true,\"num\":0}".to_owned()),
+        Just("]".to_owned()),
+        Just("bAQID".to_owned()),
+        Just("\u{1e}".to_owned()),
+        "\\PC{0,4}",
+    ];
+    (any::<bool>(), prop::collection::vec(part, 0..20)).prop_map(|(by_websocket, parts)| {
+        let mut input = vec![u8::from(by_websocket)];
+        input.extend(parts.concat().bytes());
+        input
+    })
+}

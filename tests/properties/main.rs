@@ -2,7 +2,7 @@
 //! inputs that proptest makes up, and with every input that fuzzing has found worth keeping; those
 //! that were bugs once have a name in `tests/vectors`.
 
-#![cfg(feature = "deflate")]
+#![cfg(all(feature = "deflate", feature = "socketio"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -61,6 +61,7 @@ properties! {
     headers: 500 of inputs::long();
     deflate: 200 of inputs::deflate();
     server_session: 300 of inputs::long();
+    socketio: 200 of inputs::socketio();
 }
 
 /// Checks every file of the property's corpus.

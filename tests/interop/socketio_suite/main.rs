@@ -13,8 +13,8 @@ use engineioxide::config::EngineIoConfig;
 use engineioxide::handler::EngineIoHandler;
 use engineioxide::service::{EngineIoService, NotFoundService};
 use engineioxide::{DisconnectReason, Socket, Str};
-use frameloop::http::{Answering, Mount, Upgraded};
-use frameloop::socketio::{self, AckSender, Args, Engine, Settings, SocketRef, TryData};
+use frameloop::http::{Answering, Mount};
+use frameloop::socketio::{self, AckSender, Args, Engine, Settings, SocketRef, Transport, TryData};
 use frameloop::{Router, Server};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -29,7 +29,8 @@ async fn main() -> io::Result<()> {
         _ => return Err(io::Error::other("say eio or sio")),
     };
     let address = arguments.next().unwrap_or("127.0.0.1:3000".into());
-    let server = Server::bind(&address).await?;
+    // The suites ask by one connection what they have just said by another.
+    let server = Server::bind(&address).await?.with_workers(1);
     println!("http://{}", server.local_addresses()?[0]);
     server.serve(router).await
 }
@@ -93,8 +94,8 @@ impl Engine for Echo {
         })
     }
 
-    fn adopt(&self, stream: Upgraded, request: Request<()>) {
-        drop(Service::<(Upgraded, _)>::call(&self.0, (stream, request)));
+    fn adopt(&self, stream: Transport, request: Request<()>) {
+        drop(Service::<(Transport, _)>::call(&self.0, (stream, request)));
     }
 
     fn close(&self) -> Answering<()> {

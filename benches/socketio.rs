@@ -1,0 +1,167 @@
+//! Socket.IO: what a broadcast and a connect cost, beside Flask-SocketIO on gevent.
+//!
+//! `cargo bench --bench socketio` has one of 400 clients of the Flask-SocketIO tutorial send
+//! messages of 100 B to all, by WebSocket, alone or in bursts of 16 (of 1,000 clients
+//! Flask-SocketIO closes some before the measurement ends); then clients connect, join and leave,
+//! by WebSocket and by polling. Beside it the same fan-out without Socket.IO, by frameloop's
+//! `/broadcast`.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+mod support;
+
+use std::{io, time::Duration};
+
+use clap::Parser;
+use serde_json::json;
+
+use support::{
+    contestants::{Contestant, Duty, install_flask},
+    fanout_load::FanoutLoad,
+    measurement::{Round, Summary, Window},
+    options::{Options, is_test_run},
+    report::{Comparison, Report, WARM_UP_SECONDS},
+    socketio_load::{BroadcastLoad, Transport, connects},
+    turns::take_turns,
+};
+
+const SERVERS: [Contestant; 2] = [Contestant::FlaskSocketio, Contestant::Frameloop];
+
+/// Messages that are sent at once.
+const BURSTS: [usize; 2] = [1, 16];
+
+/// Socket.IO: CPU per delivery and per connect against Flask-SocketIO
+#[derive(Debug, Parser)]
+#[command(name = "socketio")]
+struct SocketioOptions {
+    /// Clients that get each message
+    #[arg(long, default_value_t = 400)]
+    clients: usize,
+
+    /// Clients that connect at once
+    #[arg(long, default_value_t = 32)]
+    at_once: usize,
+
+    #[command(flatten)]
+    common: Options,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Part {
+    /// In bursts of so many messages.
+    Broadcast(usize),
+    /// The same by plain WebSockets, of frameloop alone.
+    PlainBroadcast(usize),
+    Connects(Transport),
+}
+
+fn main() -> io::Result<()> {
+    if is_test_run() {
+        return Ok(());
+    }
+    let options = SocketioOptions::parse();
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    install_flask()?;
+    let mut report = Report::new("socketio", &options.common);
+    let servers = options.common.contestants(&SERVERS);
+    for burst in BURSTS {
+        let frameloop = &[Contestant::Frameloop];
+        compare(Part::Broadcast(burst), &servers, &options, &mut report);
+        compare(
+            Part::PlainBroadcast(burst),
+            frameloop,
+            &options,
+            &mut report,
+        );
+    }
+    for (part, servers) in [
+        (Part::Connects(Transport::WebSocket), &*servers),
+        (Part::Connects(Transport::Polling), &servers),
+    ] {
+        compare(part, servers, &options, &mut report);
+    }
+    report.finish(options.common.json.as_deref())
+}
+
+fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report: &mut Report) {
+    let common = &options.common;
+    let entrants = servers.iter().map(|&server| (server, part));
+    let rounds = take_turns(entrants, common.rounds, report, |(server, part), _| {
+        measure(server, part, options)
+    });
+    let summaries = rounds
+        .into_iter()
+        .map(|((server, _), rounds)| (server, Summary::of(rounds)));
+    let clients = options.clients;
+    let (name, title, operation) = match part {
+        Part::Broadcast(burst) => (
+            "broadcast",
+            format!("Socket.IO, 100 B to {clients} clients, bursts of {burst}"),
+            "delivery",
+        ),
+        Part::PlainBroadcast(burst) => (
+            "plain broadcast",
+            format!("/broadcast, 100 B to {clients} clients, bursts of {burst}"),
+            "delivery",
+        ),
+        Part::Connects(transport) => (
+            transport.name(),
+            format!("Socket.IO, connect and join by {}", transport.name()),
+            "connect",
+        ),
+    };
+    let comparison = Comparison {
+        title,
+        operation,
+        servers: &summaries.collect::<Vec<_>>(),
+        server_cores: common.server_cores.len(),
+    };
+    comparison.print();
+    report.add(json!({
+        "part": name,
+        "burst": match part {
+            Part::Broadcast(burst) | Part::PlainBroadcast(burst) => burst,
+            Part::Connects(_) => 1,
+        },
+        "clients": if operation == "delivery" { clients } else { options.at_once },
+        "servers": comparison.json(),
+    }));
+}
+
+/// One server, started for this.
+fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Result<Round> {
+    let process = server.start(Duty::Fanout, &options.common)?;
+    let address = process.address();
+    let warm_up = Duration::from_secs_f64(WARM_UP_SECONDS);
+    let time = Duration::from_secs_f64(options.common.seconds);
+    match part {
+        Part::Broadcast(burst) => {
+            let mut load = BroadcastLoad::connect(address, options.clients, burst)?;
+            load.run(warm_up)?;
+            let window = Window::open(&process)?;
+            let tally = load.run(time)?;
+            window.close(tally.operations as f64, &tally.latency)
+        }
+        Part::PlainBroadcast(burst) => {
+            let protocol = server.protocol(Duty::Fanout);
+            let mut load = FanoutLoad::connect(address, protocol, options.clients, burst)?;
+            load.run(warm_up)?;
+            let window = Window::open(&process)?;
+            let tally = load.run(time)?;
+            let deliveries = tally.bursts * (options.clients * burst) as u64;
+            window.close(deliveries as f64, &tally.latency)
+        }
+        Part::Connects(transport) => {
+            connects(address, transport, options.at_once, warm_up)?;
+            let window = Window::open(&process)?;
+            let tally = connects(address, transport, options.at_once, time)?;
+            window.close(tally.operations as f64, &tally.latency)
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The flags of Socket.IO, and how it is joined with other processes.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::pin::Pin;
+
+use clap::Args;
+
+use crate::socketio::Settings;
+#[cfg(feature = "redis")]
+use crate::socketio::{Bus, CHANNEL};
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Socket.IO")]
+pub(super) struct SocketIoArguments {
+    /// Redis on whose bus Flask-SocketIO's processes are (their message_queue), redis://HOST:PORT/DB
+    /// [default: none]
+    #[cfg(feature = "redis")]
+    #[arg(
+        long,
+        env = "FRAMELOOP_SOCKETIO_REDIS",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    socketio_redis: Option<String>,
+
+    /// The channel of that bus; python-socketio without Flask has 'socketio'
+    #[cfg(feature = "redis")]
+    #[arg(
+        long,
+        env = "FRAMELOOP_SOCKETIO_CHANNEL",
+        value_name = "NAME",
+        default_value = CHANNEL
+    )]
+    socketio_channel: String,
+
+    /// Most sessions; beyond them 503
+    #[arg(
+        long,
+        env = "FRAMELOOP_SOCKETIO_MAX_SESSIONS",
+        value_name = "NUMBER",
+        default_value = "65536"
+    )]
+    socketio_max_sessions: usize,
+}
+
+/// What runs beside the server.
+pub(super) type Beside = Pin<Box<dyn Future<Output = Infallible>>>;
+
+impl SocketIoArguments {
+    /// The settings, and what has to run for them to hold; or what is wrong.
+    pub(super) fn settings(&self) -> Result<(Settings, Beside), String> {
+        let settings = Settings {
+            max_sessions: self.socketio_max_sessions,
+            ..Settings::default()
+        };
+        #[cfg(feature = "redis")]
+        if let Some(url) = &self.socketio_redis {
+            let (bus, relay) = Bus::new(url, &self.socketio_channel).map_err(|error| {
+                format!("--socketio-redis: {error}; write redis://127.0.0.1:6379/0")
+            })?;
+            let bus = Some(bus);
+            return Ok((Settings { bus, ..settings }, Box::pin(relay.run())));
+        }
+        Ok((settings, Box::pin(pending())))
+    }
+}
