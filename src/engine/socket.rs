@@ -20,11 +20,8 @@ pub struct Socket {
 
 impl Socket {
     /// A socket, and the client that a proxy at its other end speaks for, if it does.
-    pub fn new(transport: Transport, client: Option<SocketAddr>) -> Socket {
-        Socket {
-            transport,
-            client: client.map(Box::new),
-        }
+    pub fn new(transport: Transport, client: Option<Box<SocketAddr>>) -> Socket {
+        Socket { transport, client }
     }
 }
 

@@ -5,7 +5,9 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -112,14 +114,13 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
 /// is any, and how long its first request may take: there is one deadline for all of them.
 async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration>)> {
     let head_timeout = Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero());
-    let began = Instant::now();
-    let left = || head_timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
     #[cfg(feature = "proxy-protocol")]
-    let stream = if site.proxies.is_empty() {
-        stream
+    let (stream, head_timeout) = if site.proxies.is_empty() {
+        (stream, head_timeout)
     } else {
-        match in_time(left(), stream.proxied(&site.proxies)).await? {
-            Ok(stream) => stream,
+        let (proxied, left) = in_time(head_timeout, stream.proxied(&site.proxies)).await?;
+        match proxied {
+            Ok(stream) => (stream, left),
             // It may be nobody whom it says to speak for: it gets no answer.
             Err(error) => {
                 log::not_proxied(&error);
@@ -128,27 +129,32 @@ async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duratio
         }
     };
     #[cfg(feature = "tls")]
-    let stream = match &site.tls {
-        None => stream,
-        Some(config) => match in_time(left(), stream.secured(config)).await? {
-            Ok(stream) => stream,
+    if let Some(config) = &site.tls {
+        let (secured, left) = in_time(head_timeout, stream.secured(config)).await?;
+        return match secured {
+            Ok(stream) => Some((stream, left)),
             Err((error, stream)) => {
                 log::not_secured(&error);
                 linger(stream, site.linger()).await;
-                return None;
+                None
             }
-        },
-    };
-    Some((stream, left()))
+        };
+    }
+    Some((stream, head_timeout))
 }
 
-/// What comes of it, unless it takes too long.
+/// What comes of it, unless it takes too long, and how much time is left.
 #[cfg(any(feature = "proxy-protocol", feature = "tls"))]
-async fn in_time<T>(timeout: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
-    match timeout {
-        Some(timeout) => tokio::time::timeout(timeout, future).await.ok(),
-        None => Some(future.await),
-    }
+async fn in_time<T>(
+    timeout: Option<Duration>,
+    future: impl Future<Output = T>,
+) -> Option<(T, Option<Duration>)> {
+    let Some(timeout) = timeout else {
+        return Some((future.await, None));
+    };
+    let began = Instant::now();
+    let outcome = tokio::time::timeout(timeout, future).await.ok()?;
+    Some((outcome, Some(timeout.saturating_sub(began.elapsed()))))
 }
 
 /// Gives a WebSocket's stream, and what came early, to who is to have it.

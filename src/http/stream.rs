@@ -27,7 +27,7 @@ use crate::engine::{Socket, Transport};
 pub(crate) struct Stream {
     socket: TokioSocket,
     /// The client that a proxy at the other end speaks for.
-    client: Option<SocketAddr>,
+    client: Option<Box<SocketAddr>>,
     /// The deadline of what the client does not take, while there is such.
     blocked: Option<Pin<Box<Sleep>>>,
     /// How long the client may take nothing; zero is for ever.
@@ -70,7 +70,7 @@ impl Stream {
 
     /// The client's address, if it has one.
     pub(super) fn peer_address(&self) -> Option<IpAddr> {
-        if let Some(client) = self.client {
+        if let Some(client) = &self.client {
             return Some(client.ip());
         }
         match &self.socket {
@@ -92,7 +92,7 @@ impl Stream {
             && let Some(peer) = ip_address(stream).map(|peer| peer.to_canonical())
             && proxies.iter().any(|proxies| proxies.contains(&peer))
         {
-            self.client = proxy_protocol::receive(stream).await?;
+            self.client = proxy_protocol::receive(stream).await?.map(Box::new);
         }
         Ok(self)
     }
