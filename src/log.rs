@@ -48,6 +48,16 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
     let _ = (worker, endpoint, record);
 }
 
+/// A proxy did not say for whom it speaks.
+#[cfg(feature = "proxy-protocol")]
+pub(crate) fn not_proxied(error: &io::Error) {
+    #[cfg(feature = "cli")]
+    if limit::admits() {
+        tracing::info!("proxy refused: {error}");
+    }
+    let _ = error;
+}
+
 /// A TLS handshake came to nothing.
 #[cfg(feature = "tls")]
 pub(crate) fn not_secured(error: &io::Error) {

@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
 
+#[cfg(feature = "proxy-protocol")]
+use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Congestion, Settings};
@@ -55,6 +57,8 @@ pub struct Server {
     max_connections_per_address: Option<usize>,
     drain_timeout: Duration,
     shutdown: Shutdown,
+    #[cfg(feature = "proxy-protocol")]
+    proxies: Vec<IpNet>,
     #[cfg(feature = "tls")]
     certificate: Option<Certificate>,
     #[cfg(feature = "metrics")]
@@ -102,6 +106,8 @@ impl Default for Server {
             max_connections_per_address: None,
             drain_timeout: Duration::from_secs(10),
             shutdown: Shutdown::new(),
+            #[cfg(feature = "proxy-protocol")]
+            proxies: Vec::new(),
             #[cfg(feature = "tls")]
             certificate: None,
             #[cfg(feature = "metrics")]
@@ -233,6 +239,14 @@ impl Server {
         }
     }
 
+    /// Believes these proxies whom they speak for. Each TCP connection from them must begin with a
+    /// header of the PROXY protocol, version 1 or 2; from others it is no request.
+    #[cfg(feature = "proxy-protocol")]
+    #[must_use]
+    pub fn with_proxies(self, proxies: Vec<IpNet>) -> Server {
+        Server { proxies, ..self }
+    }
+
     /// Speaks TLS on every TCP address, with this certificate; Unix domain sockets stay plain.
     #[cfg(feature = "tls")]
     #[must_use]
@@ -281,6 +295,8 @@ impl Server {
             shutdown: self.shutdown.clone(),
             #[cfg(feature = "metrics")]
             metrics: self.metrics,
+            #[cfg(feature = "proxy-protocol")]
+            proxies: self.proxies.into(),
             #[cfg(feature = "tls")]
             tls: match &self.certificate {
                 Some(certificate) => Some(certificate.config()?),
@@ -350,6 +366,8 @@ struct Shared {
     shutdown: Shutdown,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
+    #[cfg(feature = "proxy-protocol")]
+    proxies: Arc<[IpNet]>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
 }

@@ -265,6 +265,34 @@ fn the_manual_page_has_every_flag_and_no_mistake() {
     std::fs::remove_file(path).unwrap();
 }
 
+#[cfg(feature = "proxy-protocol")]
+#[test]
+fn the_log_names_the_client_that_a_proxy_speaks_for() {
+    let mut command = frameloop(&["--proxy-protocol-from", "127.0.0.0/8,::1"]);
+    let server = start(command.stderr(Stdio::piped()));
+    let mut stream = TcpStream::connect(server.1).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let header = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\n";
+    std::io::Write::write_all(&mut stream, header).unwrap();
+    let mut client = socket::open_on(stream, "/echo").unwrap();
+    client.close(None).unwrap();
+    while client.read().is_ok() {}
+    let line = logged(server, "203.0.113.7:4711");
+    assert!(line.contains("/echo"), "{line}");
+}
+
+/// The first line of the log in which this is.
+#[cfg(feature = "proxy-protocol")]
+fn logged(mut server: Started, what: &str) -> String {
+    use std::io::{BufRead, BufReader};
+    let log = BufReader::new(server.0.stderr.take().unwrap());
+    process::signal_to(server.0.id(), Signal::TERM);
+    let lines: Vec<_> = log.lines().map(Result::unwrap).collect();
+    let line = lines.iter().find(|line| line.contains(what));
+    line.unwrap_or_else(|| panic!("{what} in {lines:#?}"))
+        .clone()
+}
+
 /// Whoever reads them may go.
 #[test]
 fn what_cannot_be_printed_is_an_error_and_no_panic() {

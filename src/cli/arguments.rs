@@ -13,6 +13,8 @@ use super::memory;
 use super::socketio::SocketIoArguments;
 #[cfg(feature = "tls")]
 use super::tls::TlsArguments;
+#[cfg(feature = "proxy-protocol")]
+use super::values::network;
 use super::values::{address, duration, size};
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
@@ -140,6 +142,19 @@ pub(super) struct Access {
         value_delimiter = ','
     )]
     allow_host: Vec<AllowedHost>,
+
+    /// Proxy that speaks for others, ADDRESS or ADDRESS/BITS; may be repeated [default: none]. Its
+    /// connections must begin with the PROXY protocol, version 1 or 2, which tells the client's
+    /// address
+    #[cfg(feature = "proxy-protocol")]
+    #[arg(
+        long,
+        env = "FRAMELOOP_PROXY_PROTOCOL_FROM",
+        value_name = "NETWORK",
+        value_parser = network,
+        value_delimiter = ','
+    )]
+    pub(super) proxy_protocol_from: Vec<ipnet::IpNet>,
 
     /// Secret that every WebSocket must show, as 'Authorization: Bearer TOKEN' or ?token=TOKEN;
     /// pages need none [default: none]. Better given as a variable, which no list of processes
@@ -368,6 +383,8 @@ impl Serve {
             require_origin,
             allow_host,
             token,
+            #[cfg(feature = "proxy-protocol")]
+                proxy_protocol_from: _,
         } = &self.access;
         Policy {
             allowed_origins: match allow_origin.as_slice() {
@@ -429,7 +446,8 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             (_, "workers") => serve.workers().to_string(),
             (_, "max-unfinished-size") => serve.limits.max_unfinished_size().to_string(),
             (_, "max-connections") => serve.max_connections(max_open_files).to_string(),
-            _ => String::from("any"),
+            (_, "allow-origin" | "allow-host") => String::from("any"),
+            _ => String::from("none"),
         };
         text.push_str(&format!("{flag} = {value}\n"));
     }

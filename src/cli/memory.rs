@@ -11,18 +11,19 @@ const UNKNOWN: u64 = 4 << 30;
 pub(super) fn available() -> usize {
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    let machine = match system.total_memory() {
-        0 => UNKNOWN,
-        total => total,
+    let (machine, group) = match system.total_memory() {
+        // Then sysinfo cannot read the limits of the group, either: it would panic.
+        0 => (UNKNOWN, None),
+        total => (
+            total,
+            system.cgroup_limits().map(|limits| limits.total_memory),
+        ),
     };
-    let group = system.cgroup_limits().map(|limits| limits.total_memory);
     let own = [Resource::AS, Resource::DATA].map(|resource| resource.get_soft().ok());
     let least = own
         .into_iter()
         .chain([group])
         .flatten()
-        // A group that cannot be read says 0, too.
-        .filter(|limit| *limit > 0)
         .fold(machine, u64::min);
     usize::try_from(least).unwrap_or(usize::MAX)
 }

@@ -76,6 +76,8 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         .with_max_connections(max_connections)
         .with_max_connections_per_address(arguments.limits.max_connections_per_address())
         .with_drain_timeout(arguments.deadlines.drain_timeout);
+    #[cfg(feature = "proxy-protocol")]
+    let server = server.with_proxies(arguments.access.proxy_protocol_from.clone());
     // Before anybody is told where: from then on a signal means a drain.
     let signals = Signals::new().map_err(|error| {
         tracing::error!("cannot listen for signals: {error}");

@@ -49,6 +49,14 @@ pub(super) fn address(text: &str) -> Result<String, String> {
     }
 }
 
+/// `ADDRESS` or `ADDRESS/BITS`.
+#[cfg(feature = "proxy-protocol")]
+pub(super) fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    text.parse()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
+        .map_err(|_| format!("'{text}' is no network; write 10.0.0.7, 10.0.0.0/8 or fd00::/8"))
+}
+
 fn split(text: &str) -> (&str, &str) {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     text.split_at(digits)

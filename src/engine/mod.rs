@@ -34,7 +34,7 @@ pub(crate) use mailbox::{Congestion, Group, GroupPlace, Publication};
 pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub use simulation::{SimulatedConnection, Simulation};
-pub use socket::{PeerAddress, Socket, Stream};
+pub use socket::{PeerAddress, Socket, Stream, Transport};
 pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
 #[cfg(feature = "tls")]
 pub use tls::TlsSocket;

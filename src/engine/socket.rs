@@ -12,7 +12,22 @@ use super::tls::TlsSocket;
 
 /// A connected, non-blocking stream socket.
 #[derive(Debug)]
-pub enum Socket {
+pub struct Socket {
+    transport: Transport,
+    /// The client that a proxy at the other end speaks for.
+    client: Option<Box<SocketAddr>>,
+}
+
+impl Socket {
+    /// A socket, and the client that a proxy at its other end speaks for, if it does.
+    pub fn new(transport: Transport, client: Option<Box<SocketAddr>>) -> Socket {
+        Socket { transport, client }
+    }
+}
+
+/// What a socket speaks.
+#[derive(Debug)]
+pub enum Transport {
     /// TCP over IPv4 or IPv6.
     Tcp(mio::net::TcpStream),
     /// A Unix domain socket.
@@ -71,37 +86,40 @@ impl fmt::Display for PeerAddress {
 
 impl Stream for Socket {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Transport::Unix(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.shutdown_write(),
+            Transport::Tls(stream) => stream.shutdown_write(),
         }
     }
 
     fn peer_address(&self) -> PeerAddress {
-        match self {
-            Socket::Tcp(stream) => ip_address(stream),
-            Socket::Unix(_) => PeerAddress::Unix,
+        if let Some(client) = &self.client {
+            return PeerAddress::Ip(**client);
+        }
+        match &self.transport {
+            Transport::Tcp(stream) => ip_address(stream),
+            Transport::Unix(_) => PeerAddress::Unix,
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => ip_address(stream.stream()),
+            Transport::Tls(stream) => ip_address(stream.stream()),
         }
     }
 
     fn has_unsent(&self) -> bool {
-        match self {
-            Socket::Tcp(_) | Socket::Unix(_) => false,
+        match &self.transport {
+            Transport::Tcp(_) | Transport::Unix(_) => false,
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.has_unsent(),
+            Transport::Tls(stream) => stream.has_unsent(),
         }
     }
 
     fn reset(self) {
-        let stream = match self {
-            Socket::Tcp(stream) => stream,
-            Socket::Unix(_) => return,
+        let stream = match self.transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Unix(_) => return,
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.into_stream(),
+            Transport::Tls(stream) => stream.into_stream(),
         };
         // Of the types at hand only tokio's can ask for it.
         if let Ok(stream) = tokio::net::TcpStream::from_std(stream.into()) {
@@ -119,11 +137,11 @@ fn ip_address(stream: &mio::net::TcpStream) -> PeerAddress {
 impl Read for Socket {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.read(buffer),
+            Transport::Unix(stream) => stream.read(buffer),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.read(buffer),
+            Transport::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -131,29 +149,29 @@ impl Read for Socket {
 impl Write for Socket {
     #[inline]
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(octets),
-            Socket::Unix(stream) => stream.write(octets),
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.write(octets),
+            Transport::Unix(stream) => stream.write(octets),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.write(octets),
+            Transport::Tls(stream) => stream.write(octets),
         }
     }
 
     #[inline]
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write_vectored(slices),
-            Socket::Unix(stream) => stream.write_vectored(slices),
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.write_vectored(slices),
+            Transport::Unix(stream) => stream.write_vectored(slices),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.write_vectored(slices),
+            Transport::Tls(stream) => stream.write_vectored(slices),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(_) | Socket::Unix(_) => Ok(()),
+        match &mut self.transport {
+            Transport::Tcp(_) | Transport::Unix(_) => Ok(()),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.flush(),
+            Transport::Tls(stream) => stream.flush(),
         }
     }
 }
@@ -165,11 +183,11 @@ impl Source for Socket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.register(registry, token, interests),
-            Socket::Unix(stream) => stream.register(registry, token, interests),
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.register(registry, token, interests),
+            Transport::Unix(stream) => stream.register(registry, token, interests),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.stream_mut().register(registry, token, interests),
+            Transport::Tls(stream) => stream.stream_mut().register(registry, token, interests),
         }
     }
 
@@ -179,20 +197,20 @@ impl Source for Socket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.reregister(registry, token, interests),
-            Socket::Unix(stream) => stream.reregister(registry, token, interests),
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.reregister(registry, token, interests),
+            Transport::Unix(stream) => stream.reregister(registry, token, interests),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.stream_mut().reregister(registry, token, interests),
+            Transport::Tls(stream) => stream.stream_mut().reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.deregister(registry),
-            Socket::Unix(stream) => stream.deregister(registry),
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.deregister(registry),
+            Transport::Unix(stream) => stream.deregister(registry),
             #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.stream_mut().deregister(registry),
+            Transport::Tls(stream) => stream.stream_mut().deregister(registry),
         }
     }
 }

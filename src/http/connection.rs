@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -41,6 +41,9 @@ pub(crate) struct Site {
     pub(crate) told: Box<dyn Fn(StatusCode)>,
     /// Turns true when the server is to end: what has been asked is answered, then no more.
     pub(crate) ending: watch::Receiver<bool>,
+    /// Who speaks for others, by the PROXY protocol.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) proxies: Arc<[ipnet::IpNet]>,
     /// How TCP connections are secured, if they are.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -49,7 +52,7 @@ pub(crate) struct Site {
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
 /// The `place` that it had is given back before the frame loop gives it another, or at its end.
 pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Sized) {
-    let Some((stream, head_timeout)) = secured(stream, &site).await else {
+    let Some((stream, head_timeout)) = prepared(stream, &site).await else {
         return;
     };
     let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
@@ -107,23 +110,29 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     }
 }
 
-/// The stream with TLS on it, if there is to be any, and how long its first request may take.
-async fn secured(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration>)> {
+/// The stream without what goes before HTTP, the header of a proxy and the TLS handshake, if there
+/// is any, and how long its first request may take: there is one deadline for all of them.
+async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration>)> {
     let head_timeout = Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero());
+    #[cfg(feature = "proxy-protocol")]
+    let (stream, head_timeout) = if site.proxies.is_empty() {
+        (stream, head_timeout)
+    } else {
+        let (proxied, left) = in_time(head_timeout, stream.proxied(&site.proxies)).await?;
+        match proxied {
+            Ok(stream) => (stream, left),
+            // It may be nobody whom it says to speak for: it gets no answer.
+            Err(error) => {
+                log::not_proxied(&error);
+                return None;
+            }
+        }
+    };
     #[cfg(feature = "tls")]
     if let Some(config) = &site.tls {
-        let begin = Instant::now();
-        let handshake = stream.secured(config);
-        let secured = match head_timeout {
-            // One deadline from the accepted connection to the whole head.
-            Some(timeout) => tokio::time::timeout(timeout, handshake).await.ok()?,
-            None => handshake.await,
-        };
+        let (secured, left) = in_time(head_timeout, stream.secured(config)).await?;
         return match secured {
-            Ok(stream) => {
-                let left = |timeout: Duration| timeout.saturating_sub(begin.elapsed());
-                Some((stream, head_timeout.map(left)))
-            }
+            Ok(stream) => Some((stream, left)),
             Err((error, stream)) => {
                 log::not_secured(&error);
                 linger(stream, site.linger()).await;
@@ -132,6 +141,20 @@ async fn secured(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration
         };
     }
     Some((stream, head_timeout))
+}
+
+/// What comes of it, unless it takes too long, and how much time is left.
+#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
+async fn in_time<T>(
+    timeout: Option<Duration>,
+    future: impl Future<Output = T>,
+) -> Option<(T, Option<Duration>)> {
+    let Some(timeout) = timeout else {
+        return Some((future.await, None));
+    };
+    let began = Instant::now();
+    let outcome = tokio::time::timeout(timeout, future).await.ok()?;
+    Some((outcome, Some(timeout.saturating_sub(began.elapsed()))))
 }
 
 /// Gives a WebSocket's stream, and what came early, to who is to have it.

@@ -70,6 +70,8 @@ impl InProcessServer {
                 place: Box::new(|| Box::new(())),
                 told: Box::new(|_| {}),
                 ending: ends,
+                #[cfg(feature = "proxy-protocol")]
+                proxies: [].into(),
                 #[cfg(feature = "tls")]
                 tls: None,
             }),

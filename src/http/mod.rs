@@ -9,6 +9,8 @@ mod in_process;
 mod limited;
 mod mount;
 mod pages;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod router;
 mod service;
 mod stream;

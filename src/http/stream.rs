@@ -1,7 +1,7 @@
 //! The accepted stream while hyper reads its requests.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
+#[cfg(feature = "proxy-protocol")]
+use {super::proxy_protocol, ipnet::IpNet};
 #[cfg(feature = "tls")]
 use {
     rustls::ServerConfig,
@@ -16,14 +18,16 @@ use {
     tokio_rustls::{TlsAcceptor, server::TlsStream},
 };
 
-use crate::engine::Socket;
 #[cfg(feature = "tls")]
 use crate::engine::TlsSocket;
+use crate::engine::{Socket, Transport};
 
 /// A connected stream that is tokio's.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TokioSocket,
+    /// The client that a proxy at the other end speaks for.
+    client: Option<Box<SocketAddr>>,
     /// The deadline of what the client does not take, while there is such.
     blocked: Option<Pin<Box<Sleep>>>,
     /// How long the client may take nothing; zero is for ever.
@@ -43,12 +47,12 @@ impl Stream {
     /// already is appended to `early`.
     pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<Socket> {
         let _ = &early;
-        Ok(match self.socket {
+        let transport = match self.socket {
             TokioSocket::Tcp(stream) => {
-                Socket::Tcp(mio::net::TcpStream::from_std(stream.into_std()?))
+                Transport::Tcp(mio::net::TcpStream::from_std(stream.into_std()?))
             }
             TokioSocket::Unix(stream) => {
-                Socket::Unix(mio::net::UnixStream::from_std(stream.into_std()?))
+                Transport::Unix(mio::net::UnixStream::from_std(stream.into_std()?))
             }
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => {
@@ -58,19 +62,39 @@ impl Stream {
                     _ => {}
                 }
                 let stream = mio::net::TcpStream::from_std(stream.into_std()?);
-                Socket::Tls(Box::new(TlsSocket::new(stream, session)))
+                Transport::Tls(Box::new(TlsSocket::new(stream, session)))
             }
-        })
+        };
+        Ok(Socket::new(transport, self.client))
     }
 
     /// The client's address, if it has one.
     pub(super) fn peer_address(&self) -> Option<IpAddr> {
+        if let Some(client) = &self.client {
+            return Some(client.ip());
+        }
         match &self.socket {
             TokioSocket::Tcp(stream) => ip_address(stream),
             TokioSocket::Unix(_) => None,
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => ip_address(stream.get_ref().0),
         }
+    }
+
+    /// Takes the header of the PROXY protocol off the stream, where that comes from one of these
+    /// proxies.
+    ///
+    /// # Errors
+    /// When a proxy sends no such header, or leaves.
+    #[cfg(feature = "proxy-protocol")]
+    pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<Stream> {
+        if let TokioSocket::Tcp(stream) = &mut self.socket
+            && let Some(peer) = ip_address(stream).map(|peer| peer.to_canonical())
+            && proxies.iter().any(|proxies| proxies.contains(&peer))
+        {
+            self.client = proxy_protocol::receive(stream).await?.map(Box::new);
+        }
+        Ok(self)
     }
 
     /// Does the TLS handshake, where the stream is one over TCP.
@@ -87,7 +111,10 @@ impl Stream {
         };
         let acceptor = TlsAcceptor::from(Arc::clone(config));
         match acceptor.accept(stream).into_fallible().await {
-            Ok(stream) => Ok(Stream::new(TokioSocket::Tls(Box::new(stream)))),
+            Ok(stream) => Ok(Stream {
+                client: self.client,
+                ..Stream::new(TokioSocket::Tls(Box::new(stream)))
+            }),
             Err((error, stream)) => Err((error, stream.into())),
         }
     }
@@ -95,6 +122,7 @@ impl Stream {
     fn new(socket: TokioSocket) -> Stream {
         Stream {
             socket,
+            client: None,
             blocked: None,
             write_stall: Duration::ZERO,
         }

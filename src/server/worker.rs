@@ -269,6 +269,8 @@ fn site(
             })
         },
         ending,
+        #[cfg(feature = "proxy-protocol")]
+        proxies: Arc::clone(&shared.proxies),
         #[cfg(feature = "tls")]
         tls: shared.tls.clone(),
     }

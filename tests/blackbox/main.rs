@@ -10,6 +10,8 @@
 )]
 
 mod client;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 #[path = "../support/report.rs"]
 mod report;
 mod server;

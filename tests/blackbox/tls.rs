@@ -18,13 +18,13 @@ use crate::server::TestServer;
 type Secured = StreamOwned<ClientConnection, TcpStream>;
 
 /// A certificate in files, and what trusts it.
-struct Files {
+pub(crate) struct Files {
     directory: std::path::PathBuf,
-    der: CertificateDer<'static>,
+    pub(crate) der: CertificateDer<'static>,
 }
 
 impl Files {
-    fn new(name: &str) -> Files {
+    pub(crate) fn new(name: &str) -> Files {
         let directory =
             std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -48,7 +48,7 @@ impl Files {
         self.der = made.cert.der().clone();
     }
 
-    fn read(&self) -> Certificate {
+    pub(crate) fn read(&self) -> Certificate {
         let path = |name: &str| self.directory.join(name);
         Certificate::read(&path("cert.pem"), &path("key.pem")).unwrap()
     }
