@@ -1,5 +1,6 @@
 //! Floor 6: the endpoint table, the only place that names them all.
 
+use crate::faults;
 use crate::handlers::broadcast::Broadcast;
 use crate::handlers::channels_chat::ChatConsumer;
 use crate::handlers::connection_manager::Client;
@@ -54,12 +55,41 @@ const fn page(example: &'static str, what: &'static str) -> Description {
 
 /// The router of the ready-made endpoints.
 pub fn router() -> Router {
+    Options::default().router()
+}
+
+/// What the ready-made endpoints do beside the plain.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether clients of `/echo` may ask for faults.
+    pub faults: bool,
+}
+
+impl Default for Options {
+    /// Everything.
+    fn default() -> Options {
+        Options { faults: true }
+    }
+}
+
+impl Options {
+    /// The router.
+    pub fn router(self) -> Router {
+        endpoints(self)
+    }
+}
+
+fn endpoints(options: Options) -> Router {
+    let echo_endpoint = match options.faults {
+        true => Endpoint::new(|_| echo).diverting(faults::divert),
+        false => Endpoint::new(|_| echo),
+    };
     let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
     let topic_rooms = topics.clone();
     let router = Router::new()
         .page("/", |_| Page::text(listing()))
         .endpoint("/", any_subprotocol(Endpoint::new(|_| echo)))
-        .endpoint("/echo", any_subprotocol(Endpoint::new(|_| echo)))
+        .endpoint("/echo", any_subprotocol(echo_endpoint))
         .websocket("/ws", |_| tutorial_echo)
         .endpoint(
             "/ws/{client_id}",

@@ -12,6 +12,7 @@ use super::memory;
 #[cfg(feature = "tls")]
 use super::tls::TlsArguments;
 use super::values::{address, duration, size};
+use crate::app;
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 use crate::http::HttpSettings;
@@ -81,6 +82,11 @@ pub(super) struct Serve {
     /// Print every setting that holds, and stop
     #[arg(long)]
     pub(super) print_config: bool,
+
+    /// Let no client of /echo ask for faults (delay, drop, abort, invalid ...)
+    #[arg(long, env = "FRAMELOOP_NO_FAULTS",
+          value_parser = clap::builder::BoolishValueParser::new())]
+    no_faults: bool,
 
     #[command(flatten)]
     pub(super) access: Access,
@@ -340,6 +346,12 @@ impl Serve {
             linger_size: limits.linger_size,
             max_unfinished_size: limits.max_unfinished_size(),
             max_message_rate: Some(limits.max_message_rate).filter(|rate| *rate > 0),
+        }
+    }
+
+    pub(super) fn app(&self) -> app::Options {
+        app::Options {
+            faults: !self.no_faults,
         }
     }
 

@@ -91,7 +91,7 @@ async fn run(arguments: &Serve) -> Exit {
     service_manager::is_ready();
     let shutdown = server.shutdown();
     let served = tokio::select! {
-        served = server.serve(app::router()) => served,
+        served = server.serve(arguments.app().router()) => served,
         never = signals.obey(shutdown, reload) => match never {},
     };
     match served {

@@ -160,7 +160,13 @@ async fn hand_over(
             let websocket_place = Box::new(((site.place)(), address_place));
             drop(place);
             if stream.write_all(&response).await.is_ok() {
-                let upgraded = Upgraded::new(stream, early, site.linger(), websocket_place);
+                let upgraded = Upgraded::new(
+                    stream,
+                    early,
+                    site.linger(),
+                    websocket_place,
+                    site.ending.clone(),
+                );
                 adopt(upgraded);
             }
         }

@@ -37,6 +37,18 @@ impl Page {
         self
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// As the answer to a handshake, after which the connection closes.
+    pub(super) fn into_refusal(self) -> Response<Full<Bytes>> {
+        let mut response = self.into_response();
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        response
+    }
+
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
