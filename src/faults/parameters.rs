@@ -59,7 +59,7 @@ impl fmt::Display for BadParameter {
             value,
             expected,
         } = self;
-        write!(formatter, "{name}={value:.100?}: must be {expected}\n")
+        writeln!(formatter, "{name}={value:.100?}: must be {expected}")
     }
 }
 

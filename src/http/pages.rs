@@ -9,6 +9,7 @@ use http_body_util::Full;
 pub struct Page {
     status: StatusCode,
     content_type: &'static str,
+    content_security_policy: Option<&'static str>,
     body: Bytes,
 }
 
@@ -18,6 +19,7 @@ impl Page {
         Page {
             status: StatusCode::OK,
             content_type: "text/plain; charset=utf-8",
+            content_security_policy: None,
             body: body.into(),
         }
     }
@@ -26,6 +28,15 @@ impl Page {
     pub fn script(body: impl Into<Bytes>) -> Page {
         Page {
             content_type: "text/javascript; charset=utf-8",
+            ..Page::text(body)
+        }
+    }
+
+    /// 200 and an HTML document that may do only what the Content-Security-Policy says.
+    pub fn html(body: impl Into<Bytes>, content_security_policy: &'static str) -> Page {
+        Page {
+            content_type: "text/html; charset=utf-8",
+            content_security_policy: Some(content_security_policy),
             ..Page::text(body)
         }
     }
@@ -57,6 +68,12 @@ impl Page {
             header::CONTENT_TYPE,
             HeaderValue::from_static(self.content_type),
         );
+        if let Some(policy) = self.content_security_policy {
+            headers.insert(
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static(policy),
+            );
+        }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
