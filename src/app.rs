@@ -1,5 +1,8 @@
 //! Floor 6: the endpoint table, the only place that names them all.
 
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::faults;
 use crate::handlers::broadcast::Broadcast;
 use crate::handlers::channels_chat::ChatConsumer;
 use crate::handlers::connection_manager::Client;
@@ -32,7 +35,7 @@ pub const ENDPOINTS: &[Description] = &[
     websocket("/broadcast/news", "the same, by topic"),
     #[cfg(feature = "socketio")]
     page("/socket.io/", "Socket.IO (Flask-SocketIO)"),
-    page("/", "this list"),
+    page("/", "this list; in a browser a page to try them"),
     page("/healthz", "200 'ok'"),
 ];
 
@@ -53,11 +56,23 @@ const fn page(example: &'static str, what: &'static str) -> Description {
 }
 
 /// What the ready-made endpoints are told.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct AppSettings {
+    /// Whether clients of `/echo` may ask for faults.
+    pub faults: bool,
     /// What sessions of Socket.IO are held to.
     #[cfg(feature = "socketio")]
     pub socketio: socketio::Settings,
+}
+
+impl Default for AppSettings {
+    fn default() -> AppSettings {
+        AppSettings {
+            faults: true,
+            #[cfg(feature = "socketio")]
+            socketio: socketio::Settings::default(),
+        }
+    }
 }
 
 /// The router of the ready-made endpoints.
@@ -67,12 +82,16 @@ pub fn router() -> Router {
 
 /// The router of the ready-made endpoints, with other settings than the default.
 pub fn router_with(settings: AppSettings) -> Router {
+    let echo_endpoint = match settings.faults {
+        true => Endpoint::new(|_| echo).diverting(faults::divert),
+        false => Endpoint::new(|_| echo),
+    };
     let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
     let topic_rooms = topics.clone();
     let router = Router::new()
-        .page("/", |_| Page::text(listing()))
+        .page("/", |request| front_page(request.headers()))
         .endpoint("/", any_subprotocol(Endpoint::new(|_| echo)))
-        .endpoint("/echo", any_subprotocol(Endpoint::new(|_| echo)))
+        .endpoint("/echo", any_subprotocol(echo_endpoint))
         .websocket("/ws", |_| tutorial_echo)
         .endpoint(
             "/ws/{client_id}",
@@ -117,6 +136,25 @@ fn with_socketio(router: Router, _: AppSettings) -> Router {
 fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
     endpoint.with_subprotocols(Subprotocols::FirstOffered)
 }
+
+/// The page for browsers, a list for all others.
+fn front_page(headers: &HeaderMap) -> Page {
+    let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let is_browser = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
+    match is_browser {
+        true => Page::html(PAGE, PAGE_POLICY),
+        false => Page::text(listing()),
+    }
+}
+
+const PAGE: &str = include_str!("page.html");
+
+/// The page's own script and style by their SHA-256, WebSockets to anywhere, and nothing else.
+const PAGE_POLICY: &str = "default-src 'none'; \
+    script-src 'sha256-SUcQGs8nn+z5/oR8OvGk1kTcdkCW/wVgr3x5LmCYKVQ='; \
+    style-src 'sha256-L6pkOUuY1NVPVePHMTosERO53cPSGhbC0IG54aVCF28='; \
+    connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 
 fn listing() -> String {
     let mut text =

@@ -91,6 +91,11 @@ pub(super) struct Serve {
     #[arg(long)]
     pub(super) print_config: bool,
 
+    /// Let no client of /echo ask for faults (delay, drop, abort, invalid ...)
+    #[arg(long, env = "FRAMELOOP_NO_FAULTS",
+          value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) no_faults: bool,
+
     #[command(flatten)]
     pub(super) access: Access,
 

@@ -34,14 +34,20 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
 async fn run(arguments: &Serve) -> Exit {
     #[cfg(feature = "socketio")]
     let (app, beside) = match arguments.socketio.settings() {
-        Ok((socketio, beside)) => (AppSettings { socketio }, beside),
+        Ok((socketio, beside)) => {
+            let faults = !arguments.no_faults;
+            (AppSettings { faults, socketio }, beside)
+        }
         Err(error) => {
             eprintln!("frameloop: {error}");
             return Exit::Usage;
         }
     };
     #[cfg(not(feature = "socketio"))]
-    let (app, beside) = (AppSettings::default(), pending::<Infallible>());
+    let (app, beside) = {
+        let faults = !arguments.no_faults;
+        (AppSettings { faults }, pending::<Infallible>())
+    };
     match prepare(arguments).await {
         Ok(prepared) => tokio::select! {
             exit = prepared.serve(app) => exit,

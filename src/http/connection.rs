@@ -187,7 +187,13 @@ async fn hand_over(
                 stream.flush().await
             };
             if written.await.is_ok() {
-                let upgraded = Upgraded::new(stream, early, site.linger(), websocket_place);
+                let upgraded = Upgraded::new(
+                    stream,
+                    early,
+                    site.linger(),
+                    websocket_place,
+                    site.ending.clone(),
+                );
                 adopt(upgraded);
             }
         }

@@ -21,7 +21,7 @@ pub use in_process::InProcessServer;
 pub(crate) use limited::Addresses;
 pub use mount::{Adopt, Answering, Mount, Refusal, Upgraded};
 pub use pages::Page;
-pub use router::{Endpoint, Request, Router};
+pub use router::{Diversion, Endpoint, Request, Router};
 pub(crate) use stream::Stream;
 
 use std::time::Duration;

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::Stream;
 use super::connection::linger;
@@ -55,6 +56,8 @@ pub struct Upgraded {
     place: Option<Box<dyn Send>>,
     /// Dropped with this.
     held: Option<Box<dyn Send>>,
+    /// Turns true when the server is to end.
+    ending: watch::Receiver<bool>,
 }
 
 /// How long, and how much, is read on after our FIN.
@@ -70,6 +73,7 @@ impl Upgraded {
         early: Bytes,
         linger: Linger,
         place: Box<dyn Send>,
+        ending: watch::Receiver<bool>,
     ) -> Upgraded {
         Upgraded {
             stream: Some(stream),
@@ -79,6 +83,7 @@ impl Upgraded {
             linger,
             place: Some(place),
             held: None,
+            ending,
         }
     }
 
@@ -87,6 +92,18 @@ impl Upgraded {
     pub fn holding(mut self, held: impl Send + 'static) -> Upgraded {
         self.held = Some(Box::new(held));
         self
+    }
+
+    /// Turns true when the server is to end.
+    pub fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.clone()
+    }
+
+    /// Resets the connection: the peer gets RST, and what was not sent yet is lost.
+    pub fn abort(mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.abort();
+        }
     }
 
     fn stream(&mut self) -> io::Result<&mut Stream> {

@@ -9,6 +9,7 @@ use http_body_util::Full;
 pub struct Page {
     status: StatusCode,
     content_type: &'static str,
+    content_security_policy: Option<&'static str>,
     body: Bytes,
 }
 
@@ -18,6 +19,7 @@ impl Page {
         Page {
             status: StatusCode::OK,
             content_type: "text/plain; charset=utf-8",
+            content_security_policy: None,
             body: body.into(),
         }
     }
@@ -37,11 +39,32 @@ impl Page {
         self
     }
 
+    /// 200 and an HTML document that may do only what the Content-Security-Policy says.
+    pub fn html(body: impl Into<Bytes>, content_security_policy: &'static str) -> Page {
+        Page {
+            content_type: "text/html; charset=utf-8",
+            content_security_policy: Some(content_security_policy),
+            ..Page::text(body)
+        }
+    }
+
     /// Changes the status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Page {
         self.status = status;
         self
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// As the answer to a handshake, after which the connection closes.
+    pub(super) fn into_refusal(self) -> Response<Full<Bytes>> {
+        let mut response = self.into_response();
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        response
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
@@ -52,6 +75,12 @@ impl Page {
             header::CONTENT_TYPE,
             HeaderValue::from_static(self.content_type),
         );
+        if let Some(policy) = self.content_security_policy {
+            headers.insert(
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static(policy),
+            );
+        }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,

@@ -8,7 +8,7 @@ use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::DeflateParameters;
 
 use super::limited::{Limited, Place};
-use super::{Mount, Page};
+use super::{Adopt, Mount, Page};
 
 /// The table of endpoints and pages, by path. A path may have both: a request that asks for an
 /// upgrade meets the endpoint, any other the page.
@@ -186,6 +186,23 @@ impl<'r> Matched<'r> {
 pub struct Endpoint {
     make: Box<MakeConnection>,
     subprotocols: Subprotocols,
+    divert: Option<Box<Divert>>,
+}
+
+type Divert = dyn Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page> + Send + Sync;
+
+/// A WebSocket whose stream goes to somebody else than the frame loop.
+pub struct Diversion {
+    /// Takes the stream once the 101 is out.
+    pub adopt: Adopt,
+    /// Changes the 101, rightly or wrongly.
+    pub change: Option<fn(&mut http::Response<()>)>,
+}
+
+impl fmt::Debug for Diversion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Diversion")
+    }
 }
 
 /// A client that is let in: what its connection is to keep to.
@@ -229,6 +246,32 @@ impl Endpoint {
                 })
             }),
             subprotocols: Subprotocols::default(),
+            divert: None,
+        }
+    }
+
+    /// Gives some connections to somebody else, or refuses them by a page, once their handshake
+    /// is in order: those that `divert` chooses. They are never compressed.
+    #[must_use]
+    pub fn diverting(
+        mut self,
+        divert: impl Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Endpoint {
+        self.divert = Some(Box::new(divert));
+        self
+    }
+
+    pub(super) fn divert(
+        &self,
+        request: &Request<'_>,
+        settings: &Settings,
+    ) -> Result<Option<Diversion>, Page> {
+        match &self.divert {
+            Some(divert) => divert(request, settings),
+            None => Ok(None),
         }
     }
 

@@ -19,7 +19,7 @@ use hyper::service::Service;
 
 use super::connection::Site;
 use super::limited::Place;
-use super::router::Admitted;
+use super::router::{Admitted, Diversion};
 use super::{Adopt, Mount, Page};
 use crate::engine::{Drive, EndpointIndex};
 use crate::handshake::{self, HandshakeError, Subprotocols};
@@ -86,12 +86,18 @@ impl HttpService {
                 (None, None) => return Err(HandshakeError::NotFound),
             },
         };
-        let accepted = handshake::accept(
-            head,
-            &site.policy,
-            endpoint.subprotocols(),
-            site.settings.deflate.as_ref(),
-        )?;
+        let accept =
+            |deflate| handshake::accept(head, &site.policy, endpoint.subprotocols(), deflate);
+        match endpoint.divert(&request, &site.settings) {
+            Ok(None) => {}
+            Ok(Some(diversion)) => return self.divert(diversion, accept(None)?),
+            Err(page) => {
+                accept(None)?;
+                (site.told)(page.status());
+                return Ok(Answer::Now(Some(page.into_refusal())));
+            }
+        }
+        let accepted = accept(site.settings.deflate.as_ref())?;
         let deflate = accepted.deflate();
         let request = request.with_subprotocol(accepted.subprotocol());
         let admitted = Admitted {
@@ -105,6 +111,25 @@ impl HttpService {
         let response = accepted.response();
         self.acceptance.set(Some(Accepted {
             owner: Owner::FrameLoop(connection, matched.index),
+            response,
+        }));
+        Ok(Answer::Never)
+    }
+
+    fn divert(
+        &self,
+        diversion: Diversion,
+        accepted: handshake::Accepted,
+    ) -> Result<Answer, HandshakeError> {
+        let place = self.place()?;
+        (self.site.admission)()?;
+        (self.site.told)(StatusCode::SWITCHING_PROTOCOLS);
+        let mut response = accepted.response();
+        if let Some(change) = diversion.change {
+            change(&mut response);
+        }
+        self.acceptance.set(Some(Accepted {
+            owner: Owner::Mount(diversion.adopt, place),
             response,
         }));
         Ok(Answer::Never)

@@ -128,6 +128,18 @@ impl Stream {
         }
     }
 
+    /// Closes the socket by RST, where its kind has such a thing.
+    pub(super) fn abort(self) {
+        let socket = match &self.socket {
+            TokioSocket::Tcp(stream) => socket2::SockRef::from(stream),
+            TokioSocket::Unix(_) => return,
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => socket2::SockRef::from(stream.get_ref().0),
+        };
+        // Without it the socket closes by FIN, which nothing here can mend.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+    }
+
     /// Whether the last that was to be written was not taken.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.is_some()

@@ -24,6 +24,8 @@ mod deadlines;
 mod deflate;
 mod embedding;
 mod endpoints;
+#[cfg(feature = "cli")]
+mod faults_on_demand;
 mod fragmentation;
 mod frames;
 mod handshake;

@@ -1,0 +1,37 @@
+//! Floor 6: faults on demand. A client asks `/echo` for a server that is late, loses, repeats,
+//! breaks the protocol or the connection, by parameters of the query or, as browsers cannot but
+//! others can, by header fields: `?close_after=3` is `X-Echo-Close-After: 3`.
+//!
+//! Such a connection is a task that owns its stream: the frame loop and its echo know nothing of
+//! faults and pay nothing for them.
+
+mod connection;
+mod parameters;
+mod violation;
+
+use crate::engine::Settings;
+use crate::http::{Diversion, Page, Request};
+use connection::Connection;
+use http::StatusCode;
+use parameters::Faults;
+
+/// Takes the connections that ask for a fault.
+///
+/// # Errors
+/// 400 that names the parameter that is wrong and what it may be.
+pub(crate) fn divert(
+    request: &Request<'_>,
+    settings: &Settings,
+) -> Result<Option<Diversion>, Page> {
+    let faults = Faults::parse(request.query(), request.headers())
+        .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
+    Ok(faults.map(|faults| {
+        let limits = settings.limits;
+        Diversion {
+            change: faults.invalid.and_then(violation::Violation::of_handshake),
+            adopt: Box::new(move |stream| {
+                tokio::spawn(connection::serve(Connection::new(faults, limits), stream));
+            }),
+        }
+    }))
+}

@@ -1,0 +1,249 @@
+//! What a client may ask for, and how it says so.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::violation::Violation;
+
+/// What a client asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) delay: Duration,
+    pub(super) jitter: Duration,
+    /// Shares of the messages, from 0 to 1.
+    pub(super) drop: f64,
+    pub(super) dup: f64,
+    pub(super) reorder: f64,
+    /// Octets of payload in a frame.
+    pub(super) fragment: Option<usize>,
+    /// Octets a second.
+    pub(super) trickle: Option<u32>,
+    pub(super) close: Option<u16>,
+    pub(super) reason: String,
+    pub(super) close_after: Option<After>,
+    pub(super) abort: Option<After>,
+    pub(super) stall: Option<After>,
+    pub(super) ping: Option<Duration>,
+    pub(super) mute_pong: bool,
+    pub(super) max_message_size: Option<usize>,
+    pub(super) text: bool,
+    pub(super) binary: bool,
+    pub(super) invalid: Option<Violation>,
+    pub(super) seed: Option<u64>,
+}
+
+/// When something happens: after so many messages, or so long after the handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    Messages(u64),
+    Time(Duration),
+}
+
+/// A parameter with a value that it cannot have.
+#[derive(Debug)]
+pub(super) struct BadParameter {
+    name: &'static str,
+    value: String,
+    expected: String,
+}
+
+impl fmt::Display for BadParameter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BadParameter {
+            name,
+            value,
+            expected,
+        } = self;
+        writeln!(formatter, "{name}={value:.100?}: must be {expected}")
+    }
+}
+
+const NAMES: [&str; 19] = [
+    "delay",
+    "jitter",
+    "drop",
+    "dup",
+    "reorder",
+    "fragment",
+    "trickle",
+    "close",
+    "reason",
+    "close_after",
+    "abort",
+    "stall",
+    "ping",
+    "mute_pong",
+    "max_message_size",
+    "text",
+    "binary",
+    "invalid",
+    "seed",
+];
+
+impl Faults {
+    /// What the query asks for, and the header fields where the query does not; `None` if that is
+    /// nothing.
+    pub(super) fn parse(
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Faults>, BadParameter> {
+        let mut faults = Faults::default();
+        let mut asked = false;
+        for name in NAMES {
+            let value = match in_query(query.unwrap_or_default(), name) {
+                Some(value) => value,
+                None => {
+                    let field = format!("x-echo-{}", name.replace('_', "-"));
+                    match headers.get(field) {
+                        Some(value) => String::from_utf8_lossy(value.as_bytes()),
+                        None => continue,
+                    }
+                }
+            };
+            asked = true;
+            faults.set(name, &value).map_err(|expected| BadParameter {
+                name,
+                value: value.into_owned(),
+                expected,
+            })?;
+        }
+        if faults.text && faults.binary {
+            return Err(BadParameter {
+                name: "binary",
+                value: String::new(),
+                expected: String::from("absent where text is given"),
+            });
+        }
+        Ok(asked.then_some(faults))
+    }
+
+    /// Sets one; if it cannot be, says what it may be.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        const MAX_SIZE: usize = 16 << 20;
+        match name {
+            "delay" => self.delay = milliseconds(value, 0..=60_000)?,
+            "jitter" => self.jitter = milliseconds(value, 0..=60_000)?,
+            "drop" => self.drop = share(value)?,
+            "dup" => self.dup = share(value)?,
+            "reorder" => self.reorder = share(value)?,
+            "fragment" => self.fragment = Some(number(value, 1..=MAX_SIZE, "octets")?),
+            "trickle" => self.trickle = Some(number(value, 1..=1_000_000_000, "octets a second")?),
+            "close" => self.close = Some(close_code(value)?),
+            "reason" if value.len() <= 123 => self.reason = value.to_owned(),
+            "reason" => return Err(String::from("at most 123 octets of UTF-8")),
+            "close_after" => self.close_after = Some(after(value)?),
+            "abort" => self.abort = Some(after(value)?),
+            "stall" => self.stall = Some(after(value)?),
+            "ping" => self.ping = Some(milliseconds(value, 10..=3_600_000)?),
+            "mute_pong" => self.mute_pong = flag(value)?,
+            "max_message_size" => {
+                self.max_message_size = Some(number(value, 1..=MAX_SIZE, "octets")?);
+            }
+            "text" => self.text = flag(value)?,
+            "binary" => self.binary = flag(value)?,
+            "invalid" => self.invalid = Some(violation(value)?),
+            _ => self.seed = Some(number(value, 0..=u64::MAX, "")?),
+        }
+        Ok(())
+    }
+}
+
+/// The first value of that name, with its escapes and plus signs read.
+fn in_query<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    let pairs = query.split('&');
+    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    if !value.contains(['%', '+']) {
+        return Some(Cow::Borrowed(value));
+    }
+    let mut octets = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&octet, after)) = rest.split_first() {
+        let escaped = after.split_at_checked(2).and_then(|(digits, after)| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            Some((u8::from_str_radix(digits, 16).ok()?, after))
+        });
+        match (octet, escaped) {
+            (b'%', Some((octet, after))) => {
+                octets.push(octet);
+                rest = after;
+                continue;
+            }
+            (b'+', _) => octets.push(b' '),
+            _ => octets.push(octet),
+        }
+        rest = after;
+    }
+    Some(Cow::Owned(String::from_utf8_lossy(&octets).into_owned()))
+}
+
+fn number<T>(value: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + fmt::Display,
+{
+    let parsed = value.parse().ok().filter(|number| range.contains(number));
+    parsed.ok_or_else(|| {
+        let text = format!(
+            "a whole number from {} to {} {unit}",
+            range.start(),
+            range.end()
+        );
+        text.trim_end().to_owned()
+    })
+}
+
+fn milliseconds(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
+    let value = value.strip_suffix("ms").unwrap_or(value);
+    number(value, range, "milliseconds").map(Duration::from_millis)
+}
+
+fn share(value: &str) -> Result<f64, String> {
+    let parsed: Option<f64> = value.parse().ok();
+    parsed
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| String::from("a share from 0 to 1"))
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "" | "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(String::from("empty, 1, true, 0 or false")),
+    }
+}
+
+/// Empty is at once.
+fn after(value: &str) -> Result<After, String> {
+    const EXPECTED: &str =
+        "a number of messages from 0 to 1000000, or a time from 0ms to 3600000ms";
+    let parsed = match value.strip_suffix("ms") {
+        Some(time) => milliseconds(time, 0..=3_600_000).map(After::Time),
+        None if value.is_empty() => Ok(After::Messages(0)),
+        None => number(value, 0..=1_000_000, "").map(After::Messages),
+    };
+    parsed.map_err(|_| String::from(EXPECTED))
+}
+
+/// Those that may travel (§7.4); `invalid=close_code` sends one that may not.
+fn close_code(value: &str) -> Result<u16, String> {
+    let parsed: Option<u16> = value.parse().ok();
+    parsed
+        .filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999))
+        .ok_or_else(|| String::from("a code from 1000 to 1003, 1007 to 1014 or 3000 to 4999"))
+}
+
+fn violation(value: &str) -> Result<Violation, String> {
+    let mut all = Violation::ALL.iter();
+    match all.find(|(name, _)| *name == value) {
+        Some((_, violation)) => Ok(*violation),
+        None => {
+            let names: Vec<_> = Violation::ALL.iter().map(|(name, _)| *name).collect();
+            Err(format!("one of {}", names.join(", ")))
+        }
+    }
+}

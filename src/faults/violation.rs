@@ -1,0 +1,148 @@
+//! The protocol violations that can be asked for, by name.
+
+use http::{HeaderValue, Response, header};
+
+/// A rule of the wire that a server may break to see what its client does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Violation {
+    AcceptKey,
+    Subprotocol,
+    Extension,
+    Opcode,
+    ControlOpcode,
+    Rsv1,
+    Rsv2,
+    Rsv3,
+    Utf8,
+    Masked,
+    OversizedControl,
+    FragmentedControl,
+    Length,
+    LengthMsb,
+    Truncated,
+    Continuation,
+    Interleaved,
+    OneOctetClose,
+    CloseCode,
+    CloseReason,
+    AfterClose,
+}
+
+impl Violation {
+    /// All, by the names that clients ask for them.
+    pub(super) const ALL: [(&str, Violation); 21] = [
+        ("accept_key", Violation::AcceptKey),
+        ("subprotocol", Violation::Subprotocol),
+        ("extension", Violation::Extension),
+        ("opcode", Violation::Opcode),
+        ("control_opcode", Violation::ControlOpcode),
+        ("rsv1", Violation::Rsv1),
+        ("rsv2", Violation::Rsv2),
+        ("rsv3", Violation::Rsv3),
+        ("utf8", Violation::Utf8),
+        ("masked", Violation::Masked),
+        ("oversized_control", Violation::OversizedControl),
+        ("fragmented_control", Violation::FragmentedControl),
+        ("length", Violation::Length),
+        ("length_msb", Violation::LengthMsb),
+        ("truncated", Violation::Truncated),
+        ("continuation", Violation::Continuation),
+        ("interleaved", Violation::Interleaved),
+        ("one_octet_close", Violation::OneOctetClose),
+        ("close_code", Violation::CloseCode),
+        ("close_reason", Violation::CloseReason),
+        ("after_close", Violation::AfterClose),
+    ];
+
+    /// What it does to the 101, if that is where it is (RFC 6455 §4.1).
+    pub(super) fn of_handshake(self) -> Option<fn(&mut Response<()>)> {
+        match self {
+            Violation::AcceptKey => Some(|response| {
+                let wrong = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+                response
+                    .headers_mut()
+                    .insert(header::SEC_WEBSOCKET_ACCEPT, wrong);
+            }),
+            Violation::Subprotocol => Some(|response| {
+                let wrong = HeaderValue::from_static("not.offered");
+                response
+                    .headers_mut()
+                    .insert(header::SEC_WEBSOCKET_PROTOCOL, wrong);
+            }),
+            Violation::Extension => Some(|response| {
+                let wrong = HeaderValue::from_static("x-not-offered");
+                response
+                    .headers_mut()
+                    .insert(header::SEC_WEBSOCKET_EXTENSIONS, wrong);
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing may follow: the peer waits for the rest of a frame.
+    pub(super) fn ends(self) -> bool {
+        self == Violation::Truncated
+    }
+
+    /// The octets that go out in place of an echo of this payload; `None` if the fault is in the
+    /// handshake.
+    pub(super) fn frames(self, opcode: u8, payload: &[u8]) -> Option<Vec<u8>> {
+        let whole = |first: u8| [&[first], &*length(payload.len()), payload].concat();
+        Some(match self {
+            Violation::AcceptKey | Violation::Subprotocol | Violation::Extension => return None,
+            Violation::Opcode => whole(0x83),                // §5.2
+            Violation::ControlOpcode => vec![0x8B, 0x00],    // §5.2
+            Violation::Rsv1 => whole(0xC0 | opcode),         // §5.2
+            Violation::Rsv2 => whole(0xA0 | opcode),         // §5.2
+            Violation::Rsv3 => whole(0x90 | opcode),         // §5.2
+            Violation::Utf8 => vec![0x81, 0x02, 0xC3, 0x28], // §8.1
+            Violation::Masked => {
+                // A key of zeros leaves the payload as it is (§5.1).
+                let mut length = length(payload.len());
+                length[0] |= 0x80;
+                [&[0x80 | opcode], &*length, &[0; 4], payload].concat()
+            }
+            Violation::OversizedControl => {
+                [&[0x89, 126, 0x00, 126][..], &[b'x'; 126]].concat() // §5.5
+            }
+            Violation::FragmentedControl => vec![0x09, 0x00], // §5.5
+            Violation::Length => {
+                let length = (payload.len() as u64).to_be_bytes();
+                let (form, octets) = match payload.len() {
+                    0..=125 => (126, &length[6..]),
+                    _ => (127, &length[..]),
+                };
+                // Beyond 65,535 there is no longer form: the echo is shortened.
+                let payload = payload.get(..0xFFFF).unwrap_or(payload);
+                let octets = match payload.len() {
+                    0xFFFF => &[0, 0, 0, 0, 0, 0, 0xFF, 0xFF],
+                    _ => octets,
+                };
+                [&[0x80 | opcode, form], octets, payload].concat() // §5.2
+            }
+            Violation::LengthMsb => vec![0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0], // §5.2
+            Violation::Truncated => {
+                let half = payload.len() / 2;
+                let octets = length(payload.len().max(1));
+                [&[0x80 | opcode], &*octets, &payload[..half]].concat() // §7.1.1
+            }
+            Violation::Continuation => whole(0x80), // §5.4
+            Violation::Interleaved => vec![0x01, 0x01, b'a', 0x81, 0x01, b'b'], // §5.4
+            Violation::OneOctetClose => vec![0x88, 0x01, 0x03], // §5.5.1
+            Violation::CloseCode => vec![0x88, 0x02, 0x03, 0xED], // 1005, §7.4.1
+            Violation::CloseReason => vec![0x88, 0x04, 0x03, 0xE8, 0xC3, 0x28], // §5.5.1
+            Violation::AfterClose => {
+                [&[0x88, 0x02, 0x03, 0xE8][..], &whole(0x80 | opcode)].concat() // §5.5.1
+            }
+        })
+    }
+}
+
+/// A payload's length in its shortest form, unmasked (§5.2).
+pub(super) fn length(octets: usize) -> Vec<u8> {
+    match octets {
+        0..=125 => vec![octets as u8],
+        126..=0xFFFF => [&[126], &(octets as u16).to_be_bytes()[..]].concat(),
+        _ => [&[127], &(octets as u64).to_be_bytes()[..]].concat(),
+    }
+}

@@ -1,0 +1,305 @@
+//! `/echo` with the faults that its query or its header fields ask for.
+
+use std::io::{ErrorKind, Read};
+use std::time::{Duration, Instant};
+
+use frameloop::app;
+
+use crate::client::{Client, frame, reply, request};
+use crate::server::TestServer;
+
+fn open(query: &str) -> Client {
+    Client::open(TestServer::shared(), &format!("/echo?{query}"))
+}
+
+/// What a request is refused with.
+fn refusal(request: &str) -> String {
+    let mut client = Client::connect(TestServer::shared());
+    client.send(request.as_bytes());
+    let mut response = String::new();
+    client.stream.read_to_string(&mut response).unwrap();
+    response
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_with_its_name_and_range() {
+    for (query, expected) in [
+        (
+            "delay=x",
+            "delay=\"x\": must be a whole number from 0 to 60000 milliseconds",
+        ),
+        ("delay=60001", "0 to 60000"),
+        ("jitter=-1", "jitter"),
+        ("drop=1.1", "drop=\"1.1\": must be a share from 0 to 1"),
+        ("dup=NaN", "dup"),
+        ("reorder=", "reorder"),
+        ("fragment=0", "from 1 to 16777216 octets"),
+        ("trickle=0", "octets a second"),
+        ("close=1005", "3000 to 4999"),
+        ("close_after=1s", "close_after"),
+        ("abort=1000001", "abort"),
+        ("stall=-1", "stall"),
+        ("ping=9", "from 10 to 3600000"),
+        ("mute_pong=2", "empty, 1, true, 0 or false"),
+        ("max_message_size=16777217", "max_message_size"),
+        ("text&binary", "binary"),
+        ("invalid=nope", "accept_key, subprotocol"),
+        ("seed=x", "seed"),
+    ] {
+        let response = refusal(&request(&format!("/echo?{query}")));
+        assert!(response.starts_with("HTTP/1.1 400 "), "{query}: {response}");
+        assert!(response.contains(expected), "{query}: {response}");
+    }
+    let long = "x".repeat(124);
+    assert!(refusal(&request(&format!("/echo?reason={long}"))).contains("123 octets"));
+}
+
+#[test]
+fn other_parameters_mean_nothing() {
+    let mut client = open("token=x&utm=1");
+    client.send_text("hi");
+    client.receives(&reply(0x81, b"hi"));
+}
+
+#[test]
+fn header_fields_ask_too_and_the_query_goes_first() {
+    let fields = "X-Echo-Close: 4001\r\nX-Echo-Reason: field\r\n\r\n";
+    let request = request("/echo?close=4000").replace("\r\n\r\n", &format!("\r\n{fields}"));
+    let mut client = Client::connect(TestServer::shared());
+    client.send(request.as_bytes());
+    client.receive_head();
+    client.receives(b"\x88\x07\x0F\xA0field");
+}
+
+#[test]
+fn delay_is_at_least_kept_and_keeps_the_order() {
+    let mut client = open("delay=150&jitter=50");
+    let begin = Instant::now();
+    client.send_text("a");
+    client.send_text("b");
+    client.receives(&[reply(0x81, b"a"), reply(0x81, b"b")].concat());
+    assert!(begin.elapsed() >= Duration::from_millis(150));
+}
+
+#[test]
+fn everything_dropped_leaves_the_pong() {
+    let mut client = open("drop=1");
+    client.send(&[frame(0x81, b"lost"), frame(0x89, b"p")].concat());
+    client.receives(&reply(0x8A, b"p"));
+}
+
+#[test]
+fn dup_sends_twice_and_reorder_lets_the_next_go_ahead() {
+    let mut client = open("dup=1");
+    client.send_text("a");
+    client.receives(&[reply(0x81, b"a"), reply(0x81, b"a")].concat());
+    let mut client = open("reorder=1");
+    client.send_text("a");
+    client.send_text("b");
+    client.receives(&[reply(0x81, b"b"), reply(0x81, b"a")].concat());
+}
+
+#[test]
+fn a_seed_repeats_its_faults() {
+    let run = || {
+        let mut client = open("drop=0.5&seed=7");
+        for number in 0..64 {
+            client.send_text(&number.to_string());
+        }
+        client.send(&frame(0x88, b""));
+        let mut octets = Vec::new();
+        client.stream.read_to_end(&mut octets).unwrap();
+        octets
+    };
+    let first = run();
+    assert!(first.len() > 16 && first.len() < 64 * 4, "{first:?}");
+    assert_eq!(first, run());
+}
+
+#[test]
+fn fragment_cuts_and_types_are_forced() {
+    let mut client = open("fragment=2&binary");
+    client.send_text("abcde");
+    client.receives(b"\x02\x02ab\x00\x02cd\x80\x01e");
+    let mut client = open("text=1");
+    client.send(&frame(0x82, b"a\xFF"));
+    client.receives(&reply(0x81, "a\u{FFFD}".as_bytes()));
+}
+
+#[test]
+fn trickle_is_as_slow_as_asked() {
+    let mut client = open("trickle=100");
+    let begin = Instant::now();
+    client.send_text(&"x".repeat(48));
+    client.receives(&reply(0x81, &[b'x'; 48]));
+    // 50 octets, of which the first five go at once.
+    assert!(begin.elapsed() >= Duration::from_millis(400));
+}
+
+#[test]
+fn close_comes_at_once_after_messages_or_after_a_time() {
+    let mut client = open("close=4000&reason=a%20b+c");
+    client.receives(b"\x88\x07\x0F\xA0a b c");
+    client.send(&frame(0x88, b"\x0F\xA0"));
+    client.ends();
+
+    let mut client = open("close_after=2");
+    client.send_text("a");
+    client.receives(&reply(0x81, b"a"));
+    client.send_text("b");
+    client.receives(&[reply(0x81, b"b"), reply(0x88, b"\x03\xE8")].concat());
+
+    let mut client = open("close_after=50ms&close=1012");
+    client.receives(&reply(0x88, b"\x03\xF4"));
+}
+
+#[test]
+fn abort_is_a_reset() {
+    let mut client = open("abort=1");
+    client.send_text("a");
+    let error = loop {
+        match client.stream.read(&mut [0; 16]) {
+            Ok(0) => panic!("FIN"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn stall_reads_no_more() {
+    let mut client = open("stall=1");
+    client.send_text("a");
+    client.receives(&reply(0x81, b"a"));
+    client.send_text("b");
+    assert!(client.is_silent_for(Duration::from_millis(200)));
+}
+
+#[test]
+fn pings_are_sent_and_left_unanswered() {
+    let mut client = open("ping=20");
+    client.receives(b"\x89\x00\x89\x00");
+    let mut client = open("mute_pong");
+    client.send(&[frame(0x89, b"p"), frame(0x81, b"a")].concat());
+    client.receives(&reply(0x81, b"a"));
+}
+
+#[test]
+fn a_message_beyond_the_size_asked_for_closes_with_1009() {
+    let mut client = open("max_message_size=3");
+    client.send_text("abc");
+    client.receives(&reply(0x81, b"abc"));
+    client.send_text("abcd");
+    client.closes_with(1009);
+}
+
+#[test]
+fn the_peers_close_follows_what_is_late() {
+    let mut client = open("delay=50");
+    client.send(&[frame(0x81, b"a"), frame(0x88, b"\x03\xE8bye")].concat());
+    client.receives(&[reply(0x81, b"a"), reply(0x88, b"\x03\xE8bye")].concat());
+    client.ends();
+}
+
+#[test]
+fn violations_are_what_their_names_say() {
+    for (name, expected) in [
+        ("opcode", &b"\x83\x02hi"[..]),
+        ("control_opcode", b"\x8B\x00"),
+        ("rsv1", b"\xC1\x02hi"),
+        ("rsv2", b"\xA1\x02hi"),
+        ("rsv3", b"\x91\x02hi"),
+        ("utf8", b"\x81\x02\xC3\x28"),
+        ("masked", b"\x81\x82\0\0\0\0hi"),
+        ("oversized_control", b"\x89\x7E\0\x7E"),
+        ("fragmented_control", b"\x09\x00"),
+        ("length", b"\x81\x7E\0\x02hi"),
+        ("length_msb", b"\x82\x7F\x80\0\0\0\0\0\0\0"),
+        ("truncated", b"\x81\x02h"),
+        ("continuation", b"\x80\x02hi"),
+        ("interleaved", b"\x01\x01a\x81\x01b"),
+        ("one_octet_close", b"\x88\x01\x03"),
+        ("close_code", b"\x88\x02\x03\xED"),
+        ("close_reason", b"\x88\x04\x03\xE8\xC3\x28"),
+        ("after_close", b"\x88\x02\x03\xE8\x81\x02hi"),
+    ] {
+        let mut client = open(&format!("invalid={name}"));
+        client.send_text("hi");
+        let mut octets = vec![0; expected.len()];
+        client.stream.read_exact(&mut octets).unwrap();
+        assert_eq!(octets, expected, "{name}");
+        if name == "truncated" {
+            client.ends();
+        }
+    }
+}
+
+#[test]
+fn a_length_in_a_longer_form_than_it_needs_has_64_bits_from_126_octets_on() {
+    for length in [126, 65_535, 65_536] {
+        let mut client = open("invalid=length");
+        client.send_text(&"x".repeat(length));
+        let mut head = [0; 10];
+        client.stream.read_exact(&mut head).unwrap();
+        let sent = (length as u64).min(65_535).to_be_bytes();
+        assert_eq!(head, *[&[0x81, 127], &sent[..]].concat());
+    }
+}
+
+#[test]
+fn the_handshake_is_broken_where_asked() {
+    for (name, expected) in [
+        (
+            "accept_key",
+            "Sec-Websocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n",
+        ),
+        ("subprotocol", "Sec-Websocket-Protocol: not.offered\r\n"),
+        ("extension", "Sec-Websocket-Extensions: x-not-offered\r\n"),
+    ] {
+        let mut client = Client::connect(TestServer::shared());
+        client.send(request(&format!("/echo?invalid={name}")).as_bytes());
+        let head = client.receive_head();
+        assert!(head.contains(expected), "{name}: {head}");
+    }
+}
+
+/// A client that does not take its late echoes is not read from without end.
+#[test]
+fn what_waits_is_bounded() {
+    let mut client = open("delay=60000");
+    client.stream.set_nonblocking(true).unwrap();
+    let message = frame(0x82, &[0; 60_000]);
+    let mut accepted = 0;
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < Duration::from_millis(500) {
+        match std::io::Write::write(&mut client.stream, &message[accepted % message.len()..]) {
+            Ok(octets) => {
+                accepted += octets;
+                idle_since = Instant::now();
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        // 1 MiB, what the kernel keeps in its two buffers, and no more.
+        assert!(accepted < 64 << 20, "reads without end");
+    }
+}
+
+#[test]
+fn the_server_stops_without_waiting_for_late_echoes() {
+    let server = TestServer::with(|server| server);
+    let mut client = Client::open(&server, "/echo?delay=60000");
+    client.send_text("a");
+    client.send(&frame(0x89, b""));
+    server.shutdown.cut();
+    server.stopped().unwrap();
+}
+
+#[test]
+fn without_faults_the_query_means_nothing() {
+    let router = app::Options { faults: false }.router();
+    let server = TestServer::serving(router, |server| server);
+    let mut client = Client::open(&server, "/echo?invalid=rsv1&delay=x");
+    client.send_text("hi");
+    client.receives(&reply(0x81, b"hi"));
+}
