@@ -54,6 +54,7 @@ pub(crate) struct Tally {
 }
 
 /// A connection that is over.
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the log reads it"))]
 pub(crate) struct ConnectionRecord<'a> {
     /// Which it was of its worker's.
     pub(crate) number: u64,

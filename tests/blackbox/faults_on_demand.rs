@@ -297,7 +297,10 @@ fn the_server_stops_without_waiting_for_late_echoes() {
 
 #[test]
 fn without_faults_the_query_means_nothing() {
-    let router = app::Options { faults: false }.router();
+    let router = app::router_with(app::AppSettings {
+        faults: false,
+        ..app::AppSettings::default()
+    });
     let server = TestServer::serving(router, |server| server);
     let mut client = Client::open(&server, "/echo?invalid=rsv1&delay=x");
     client.send_text("hi");
