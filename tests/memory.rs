@@ -557,3 +557,94 @@ fn unfinished_messages_keep_to_their_budget_together() {
     next.send(&message);
     next.receives(&reply(0x82, &[7; 300_000]));
 }
+
+/// Attack 13: what inflates to the limit and an octet more, in one frame and in 1,000 fragments,
+/// from a hundred clients at once. Each is held one octet of input before it is refused.
+#[cfg(feature = "deflate")]
+#[test]
+fn attack_13_bombs_cost_their_limit_and_little_more() {
+    const CLIENTS: usize = 100;
+    const LIMIT: usize = 4 << 20;
+    let _alone = alone();
+    let server = TestServer::with(|server| {
+        server.with_workers(2).with_settings(Settings {
+            limits: frameloop::protocol::Limits {
+                max_message_size: LIMIT,
+                max_frame_size: LIMIT,
+            },
+            max_unfinished_size: usize::MAX,
+            ..Settings::default()
+        })
+    });
+    let mut codec = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut bomb = Vec::with_capacity(64 << 10);
+    let text = vec![b'x'; LIMIT + 1];
+    codec
+        .compress_vec(&text, &mut bomb, flate2::FlushCompress::Sync)
+        .unwrap();
+    drop(text);
+    let size = bomb.len() / 1_000; // 1,000 fragments or some more
+    let mut fragments: Vec<Vec<u8>> = bomb.chunks(size).map(|piece| frame(0x00, piece)).collect();
+    fragments[0][0] = 0x42;
+    fragments.last_mut().unwrap()[0] = 0x80;
+    for (what, octets) in [
+        ("in one frame", frame(0xC2, &bomb)),
+        ("in 1,000 fragments", fragments.concat()),
+    ] {
+        // The last octets of a flush are those of an empty block: all text has come before them.
+        let (held, rest) = octets.split_at(octets.len() - 12);
+        let mut clients: Vec<Client> = (0..CLIENTS).map(|_| open_compressing(&server)).collect();
+        settle(&server);
+        let before = (heap(), resident());
+        for client in &mut clients {
+            client.send(held);
+        }
+        settle(&server);
+        let grown = (heap() - before.0, resident().saturating_sub(before.1));
+        for client in &mut clients {
+            client.send(rest);
+            client.closes_with(1009);
+        }
+        let share = |octets: usize| octets as f64 / (CLIENTS * LIMIT) as f64;
+        figure(
+            Kind::Attack,
+            13,
+            &format!(
+                "100 bombs of {} octets at once, {what}: heap and resident memory, of limit x connections; Close",
+                octets.len()
+            ),
+            "<= 1.1; 1009",
+            format_args!("{:.3}, {:.3}; 1009", share(grown.0), share(grown.1)),
+        );
+        assert!(
+            share(grown.0) >= 0.5,
+            "nothing was held: {}",
+            share(grown.0)
+        );
+        assert!(share(grown.0) <= 1.1 && share(grown.1) <= 1.1, "{grown:?}");
+    }
+}
+
+/// A WebSocket whose messages may be compressed.
+#[cfg(feature = "deflate")]
+fn open_compressing(server: &TestServer) -> Client {
+    let mut client = Client::connect(server);
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    client.send(
+        request("/echo")
+            .replacen("\r\n\r\n", &format!("\r\n{offer}"), 1)
+            .as_bytes(),
+    );
+    let head = client.receive_head();
+    assert!(head.contains("permessage-deflate"), "{head}");
+    client
+}
+
+/// Octets of memory that the process has, where the system tells (proc(5)).
+#[cfg(feature = "deflate")]
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kib.map_or(0, |kib: usize| kib << 10)
+}
