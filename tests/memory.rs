@@ -491,19 +491,18 @@ fn echoes_leave_nothing_behind() {
         heap()
     };
     echo();
-    // The server gives a spare buffer back now and then: the most after is not above the most
-    // before.
+    // The server keeps a spare buffer now and then: the least after is not above the most before.
     let before = (0..2).map(|_| echo()).max().unwrap();
-    let after = (0..2).map(|_| echo()).max().unwrap();
+    let after = (0..3).map(|_| echo()).min().unwrap();
     let grown = after.saturating_sub(before);
     figure(
         Kind::Soak,
         2,
-        "2,000 echoes of up to 200,000 octets: heap they left",
+        "1,000 echoes of up to 200,000 octets and more: heap they left",
         "< 1 octet each",
         format_args!("{grown} octets"),
     );
-    assert!(grown < 2 * MESSAGES, "{grown} octets");
+    assert!(grown < MESSAGES, "{grown} octets");
 }
 
 /// Fault 13: unfinished messages have a budget together. Who comes too late for it is told to come
@@ -609,7 +608,7 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
         figure(
             Kind::Attack,
             13,
-            &format!(
+            format_args!(
                 "100 bombs of {} octets at once, {what}: heap and resident memory, of limit x connections; Close",
                 octets.len()
             ),
