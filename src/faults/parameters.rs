@@ -92,13 +92,18 @@ impl Faults {
         query: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Option<Faults>, BadParameter> {
+        const PREFIX: &str = "x-echo-";
+        let in_headers = headers.keys().any(|name| name.as_str().starts_with(PREFIX));
+        if query.is_none_or(str::is_empty) && !in_headers {
+            return Ok(None); // the plain endpoint
+        }
         let mut faults = Faults::default();
         let mut asked = false;
         for name in NAMES {
             let value = match in_query(query.unwrap_or_default(), name) {
                 Some(value) => value,
                 None => {
-                    let field = format!("x-echo-{}", name.replace('_', "-"));
+                    let field = format!("{PREFIX}{}", name.replace('_', "-"));
                     match headers.get(field) {
                         Some(value) => String::from_utf8_lossy(value.as_bytes()),
                         None => continue,
