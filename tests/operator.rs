@@ -256,3 +256,31 @@ fn a_line_is_logged_of_each_connection_that_ends() {
     }
     assert_eq!(fields["endpoint"], "/echo");
 }
+
+/// Every metric that the dashboard draws is told, under that name.
+#[test]
+fn the_dashboard_draws_what_is_told() {
+    let dashboard = include_str!("../package/grafana.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let served = Served::start("dashboard", &[]);
+    drop(served.open());
+    served.tells("frameloop_connections{endpoint=\"/echo\"} 0");
+    let (_, told) = served.get("/metrics");
+    let mut drawn = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let name = expression
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .find(|word| word.starts_with("frameloop_") || word.starts_with("process_"))
+                .unwrap();
+            let is_told = |line: &str| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            assert!(told.lines().any(is_told), "{name} in\n{told}");
+            drawn += 1;
+        }
+    }
+    assert!(drawn >= 12);
+}
