@@ -3,9 +3,9 @@
 
 use std::mem;
 
-use super::connection::{Context, Delivery, Drive, Encoded, Progress};
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
+use super::drive::{Context, Delivery, Drive, Encoded, Progress};
 use super::mailbox::{Command, Group, Letters};
 use super::slots::{Key, Slots};
 use super::socket::{PeerAddress, Stream};

@@ -12,9 +12,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 
 use super::Settings;
-use super::connection::{Context, Drive};
 use super::connections::{Connections, Readiness};
 use super::deadlines::Clock;
+use super::drive::{Context, Drive};
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::Key;
 use super::socket::Socket;

@@ -11,6 +11,7 @@ mod connection;
 mod connections;
 mod deadlines;
 mod disconnect;
+mod drive;
 mod frame_loop;
 mod handler;
 mod mailbox;
@@ -25,9 +26,10 @@ mod tests;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub(crate) use connection::{Connection, Drive};
+pub(crate) use connection::Connection;
 pub use deadlines::Deadlines;
 pub use disconnect::{Disconnect, Timeout};
+pub(crate) use drive::Drive;
 pub(crate) use frame_loop::FrameLoopHandle;
 pub use handler::{Handler, WebSocket};
 pub(crate) use mailbox::{Congestion, Group, GroupPlace, Publication};

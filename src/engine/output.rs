@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, Write};
 use bytes::Bytes;
 
 use super::backlog::Backlog;
-use super::tally::{Flow, Flows, Tally};
+use super::tally::{Flow, Flows};
 use crate::protocol;
 use crate::protocol::frame::EncodedHeader;
 
@@ -16,8 +16,10 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
-    /// Frames so far.
-    sent: Flows,
+    /// What the worker has sent, in this turn or before.
+    sent: &'a mut Flows,
+    /// What it had before this turn.
+    sent_before: Flow,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
     error: Option<io::Error>,
@@ -37,12 +39,14 @@ impl<'a> Output<'a> {
         stream: &'a mut dyn Write,
         buffer: &'a mut Vec<u8>,
         backlog: &'a mut Backlog,
+        sent: &'a mut Flows,
     ) -> Output<'a> {
         Output {
             stream,
             buffer,
             backlog,
-            sent: Flows::default(),
+            sent_before: sent.data,
+            sent,
             more_follows: false,
             error: None,
         }
@@ -54,18 +58,12 @@ impl<'a> Output<'a> {
         self.more_follows = more_follows;
     }
 
-    /// Writes what has been gathered, and counts it for its worker; for the connection, data messages only.
+    /// Writes what has been gathered, and counts its data messages as `sent` by the connection.
     ///
     /// # Errors
     /// Of the socket, now or earlier in this turn.
-    pub(super) fn finish(mut self, sent: &mut Flow, tally: &mut Tally) -> io::Result<()> {
-        *sent += self.sent.text;
-        *sent += self.sent.binary;
-        tally.sent.text += self.sent.text;
-        tally.sent.binary += self.sent.binary;
-        if self.sent.control.messages > 0 {
-            tally.sent.control += self.sent.control;
-        }
+    pub(super) fn finish(mut self, sent: &mut Flow) -> io::Result<()> {
+        *sent += self.sent.data - self.sent_before;
         if !self.buffer.is_empty() {
             self.write(&[]);
         }
@@ -120,12 +118,14 @@ impl<'a> Output<'a> {
 impl protocol::Output for Output<'_> {
     #[inline(always)]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
-        let flow = match (header.is_control(), header.is_text()) {
-            (true, _) => &mut self.sent.control,
-            (_, true) => &mut self.sent.text,
-            _ => &mut self.sent.binary,
-        };
-        flow.add(1, payload.len());
+        if header.is_control() {
+            self.sent.control.add(1, payload.len());
+        } else {
+            self.sent.data.add(1, payload.len());
+            if header.is_text() {
+                self.sent.text.add(1, payload.len());
+            }
+        }
         header.append_to(self.buffer);
         if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);

@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Settings;
-use super::connection::{Connection, Context};
+use super::connection::Connection;
 use super::connections::{Connections, Readiness};
 use super::deadlines::{Clock, Tick};
+use super::drive::Context;
 use super::handler::Handler;
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::Key;

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 
-use super::connection::{Connection, Context, Delivery, Drive, Encoded, Progress};
+use super::connection::Connection;
 use super::deadlines::Clock;
+use super::drive::{Context, Delivery, Drive, Encoded, Progress};
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::{Key, Slots};
 use super::socket::Stream;

@@ -1,0 +1,101 @@
+//! Delivering: fan-out that other connections caused.
+
+use std::io;
+
+use super::{Connection, Phase};
+use crate::engine::SlowConsumer;
+use crate::engine::backlog::messages_left;
+use crate::engine::disconnect::Disconnect;
+use crate::engine::drive::{Context, Delivery, Encoded, Progress};
+use crate::engine::handler::Handler;
+use crate::engine::socket::Stream;
+use crate::protocol::CloseCode;
+
+impl<H: Handler> Connection<H> {
+    /// Sends encoded fan-out, now if nothing waits before it.
+    #[inline]
+    pub(super) fn send_delivery(
+        &mut self,
+        delivery: &Delivery<'_>,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        match self.phase {
+            Phase::Open if self.sender.is_open() => {}
+            Phase::Leaving { .. } => {}
+            _ => return Progress::Waiting,
+        }
+        let messages = delivery.messages;
+        let encoded = self.choose(delivery, context);
+        let frames = encoded.octets();
+        context.tally.delivered.add(messages, frames.len());
+        self.sent.add(messages, frames.len());
+        if self.backlog.is_empty() {
+            let written = match write_all(stream, frames) {
+                Ok(written) => written,
+                Err(error) => return self.broken(&error),
+            };
+            if written < frames.len() {
+                let messages = messages_left(messages, frames.len() - written, frames.len());
+                self.backlog
+                    .push_delivery(encoded.rest(written), messages, written > 0);
+                self.since = context.now;
+            }
+            return self.wait();
+        }
+        let SlowConsumer {
+            max_octets,
+            max_messages,
+        } = context.slow_consumer;
+        if self.backlog.octets() + frames.len() > max_octets
+            || self.backlog.messages() + messages > max_messages
+        {
+            return self.end_slow_consumer(stream, context);
+        }
+        self.backlog.push_delivery(encoded.rest(0), messages, false);
+        Progress::Waiting
+    }
+
+    /// Ends a connection that more was sent to than can be kept for it.
+    pub(super) fn end_slow_consumer(
+        &mut self,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        match self.phase {
+            Phase::Open | Phase::Leaving { .. } => {
+                let frame = (CloseCode::Policy, "slow consumer");
+                self.end(Disconnect::SlowConsumer, frame, stream, context)
+            }
+            Phase::Draining { .. } | Phase::Lingering { .. } => Progress::Waiting,
+        }
+    }
+
+    /// The form of a delivery that goes to this peer.
+    fn choose<'a>(&mut self, delivery: &Delivery<'a>, context: &Context) -> Encoded<'a> {
+        if let (Some(compressed), Some(deflate)) = (delivery.compressed, context.mailbox.deflate())
+        {
+            let length = delivery.plain.octets().len();
+            if self.sender.accepts_compressed(deflate.window_bits, length) {
+                self.sender.sent_compressed();
+                return compressed;
+            }
+        }
+        delivery.plain
+    }
+}
+
+/// Writes until all is written or the socket takes no more; says how much that was.
+fn write_all(stream: &mut dyn Stream, octets: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
+        match stream.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(octets) => written += octets,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}

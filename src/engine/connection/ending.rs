@@ -1,0 +1,125 @@
+//! Ending: the closing handshake, FIN, and reading on until the peer's.
+
+use std::io;
+
+use super::receiving::Reading;
+use super::{Connection, Phase};
+use crate::engine::disconnect::Disconnect;
+use crate::engine::drive::{Context, Progress};
+use crate::engine::handler::Handler;
+use crate::engine::output::Output;
+use crate::engine::socket::Stream;
+use crate::log;
+use crate::protocol::{CloseCode, CloseFrame, ProtocolError};
+
+impl<H: Handler> Connection<H> {
+    /// Begins the closing handshake, or answers the peer's Close.
+    pub(super) fn send_close(
+        &mut self,
+        frame: Option<CloseFrame<'_>>,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        let mut output = Output::new(
+            stream,
+            &mut context.output,
+            &mut self.backlog,
+            &mut context.tally.sent,
+        );
+        match self.phase {
+            Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut output),
+            Phase::Leaving { why } => {
+                let linger = why != Disconnect::EndOfStream;
+                if linger {
+                    self.sender.received_close(frame, &mut output);
+                }
+                self.phase = Phase::Draining { why, linger };
+            }
+            _ => return Progress::Waiting,
+        }
+        if let Err(error) = output.finish(&mut self.sent) {
+            return self.broken(&error);
+        }
+        self.since = context.now;
+        self.close_since = context.now;
+        self.settle(stream, context)
+    }
+
+    /// Ends the connection from our side, for a reason that the peer has no say in.
+    pub(super) fn end(
+        &mut self,
+        why: Disconnect,
+        (code, reason): (CloseCode, &str),
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        log::failed(&why, &stream.peer_address());
+        self.receiver.discard();
+        self.backlog.drop_deliveries();
+        let mut output = Output::new(
+            stream,
+            &mut context.output,
+            &mut self.backlog,
+            &mut context.tally.sent,
+        );
+        self.sender.fail_with(code, reason, &mut output);
+        if output.finish(&mut self.sent).is_err() {
+            return Progress::Over(why);
+        }
+        self.phase = Phase::Draining { why, linger: true };
+        self.since = context.now;
+        self.settle(stream, context)
+    }
+
+    /// Goes as far as an ending connection can go for now.
+    #[cold]
+    pub(super) fn settle(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+        loop {
+            match self.phase {
+                Phase::Draining { why, linger } => {
+                    if !self.backlog.is_empty() {
+                        return Progress::Waiting;
+                    }
+                    if !linger && !stream.has_unsent() {
+                        return Progress::Over(why);
+                    }
+                    match stream.shutdown_write() {
+                        Ok(()) if linger => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            return Progress::Waiting;
+                        }
+                        _ => return Progress::Over(why),
+                    }
+                    let allowance = self.linger_allowance(why, context.linger_size);
+                    self.phase = Phase::Lingering { why, allowance };
+                    self.since = context.now;
+                }
+                Phase::Lingering { why, allowance } => {
+                    let size = context.input.len();
+                    return match Reading::of(stream.read(&mut context.input), size) {
+                        Ok((Some(octets), _)) if octets <= allowance => {
+                            let allowance = allowance - octets;
+                            self.phase = Phase::Lingering { why, allowance };
+                            Progress::MoreToRead
+                        }
+                        Ok((None, Reading::Drained)) => Progress::Waiting,
+                        Ok((None, Reading::Full)) => Progress::MoreToRead,
+                        _ => Progress::Over(why),
+                    };
+                }
+                Phase::Open | Phase::Leaving { .. } => return self.wait(),
+            }
+        }
+    }
+
+    /// Octets to read after our FIN. Whoever sends a message that is too big is most often still
+    /// sending it, and would lose our Close to a reset.
+    fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> usize {
+        match why {
+            Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig) => {
+                linger_size.saturating_add(self.receiver.limits().max_message_size)
+            }
+            _ => linger_size,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Receiving: octets from the stream, messages to the handler, answers to the stream.
+
+use std::io;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+
+use super::{Connection, INTERNAL_ERROR, Phase};
+use crate::engine::disconnect::Disconnect;
+use crate::engine::drive::Context;
+use crate::engine::handler::{Handler, WebSocket};
+use crate::engine::output::Output;
+use crate::engine::slots::Key;
+use crate::engine::socket::Stream;
+use crate::log;
+use crate::protocol::{Message, ProtocolError};
+
+/// What a read found.
+pub(super) enum Reading {
+    /// The socket may have more.
+    Full,
+    /// The socket is empty: it will tell when it is not.
+    Drained,
+    EndOfStream,
+}
+
+impl<H: Handler> Connection<H> {
+    /// One read, and all that follows from it.
+    pub(super) fn read(
+        &mut self,
+        key: Key,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> io::Result<Reading> {
+        if let Some(space) = self.receiver.payload_space(&mut context.pool) {
+            let wanted = space.len();
+            let reading = Reading::of(stream.read(space), wanted)?;
+            if let (Some(octets), reading) = reading {
+                let advanced = self.receiver.advance(octets);
+                self.handle(key, &mut [], advanced, stream, context)?;
+                return Ok(reading);
+            }
+            return Ok(reading.1);
+        }
+        // Taken out for a moment, because the rest of the context is lent to the handler.
+        let mut input = mem::take(&mut context.input);
+        let reading = Reading::of(stream.read(&mut input), input.len());
+        let handled = match reading {
+            Ok((Some(octets), _)) => {
+                let input = input.get_mut(..octets).unwrap_or_default();
+                self.handle(key, input, Ok(()), stream, context)
+            }
+            _ => Ok(()),
+        };
+        context.input = input;
+        handled?;
+        reading.map(|(_, reading)| reading)
+    }
+
+    /// Hands every message of the input to the handler and writes the answers; `so_far` is what
+    /// has come of earlier input that was not handled yet.
+    pub(super) fn handle(
+        &mut self,
+        key: Key,
+        mut input: &mut [u8],
+        so_far: Result<(), ProtocolError>,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> io::Result<()> {
+        let before = (self.backlog.is_empty(), self.sender.is_open());
+        let inside = self.receiver.is_inside_message();
+        let received_before = context.tally.received.data;
+        let mut closed = None;
+
+        let mut socket = WebSocket {
+            sender: &mut self.sender,
+            output: Output::new(
+                stream,
+                &mut context.output,
+                &mut self.backlog,
+                &mut context.tally.sent,
+            ),
+            mailbox: &context.mailbox,
+            key,
+        };
+        let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+            so_far?;
+            while let Some(message) = self.receiver.receive(&mut input, &mut context.pool)? {
+                socket.output.expect_more(!input.is_empty());
+                let received = &mut context.tally.received;
+                match message {
+                    Message::Text(text) => {
+                        received.data.add(1, text.len());
+                        received.text.add(1, text.len());
+                    }
+                    Message::Binary(payload) => received.data.add(1, payload.len()),
+                    Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+                        let length = message.frame().map_or(0, |(_, payload)| payload.len());
+                        received.control.add(1, length);
+                        closed = dispatch_control(&mut self.handler, &mut socket, message);
+                        continue;
+                    }
+                }
+                if socket.sender.is_open() {
+                    self.handler.message(&mut socket, message);
+                } // else only the Close is waited for (§7.1.2)
+            }
+            Ok(())
+        }));
+        let failed = match handled {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                socket.sender.fail(error, &mut socket.output);
+                Some(Disconnect::Failed(error))
+            }
+            Err(_) => {
+                self.receiver.discard();
+                let (code, reason) = INTERNAL_ERROR;
+                socket.sender.fail_with(code, reason, &mut socket.output);
+                Some(Disconnect::HandlerPanicked)
+            }
+        };
+        let written = socket.output.finish(&mut self.sent);
+        let received = context.tally.received.data - received_before;
+        self.received += received;
+        written?;
+
+        let has_message = received.messages > 0;
+        if has_message {
+            self.idle_since = context.now;
+        }
+        if self.receiver.is_inside_message() && (has_message || !inside) {
+            self.message_since = context.now;
+        }
+        if before != (self.backlog.is_empty(), self.sender.is_open()) {
+            self.since = context.now;
+            self.close_since = context.now;
+        }
+        if let Some(why) = failed {
+            log::failed(&why, &stream.peer_address());
+        }
+        if let Some(why) = failed.or(closed) {
+            self.phase = match self.sender.is_closed() {
+                true => Phase::Draining { why, linger: true },
+                false => Phase::Leaving { why },
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Answers a control frame, and then the handler sees it. Says how the connection closes if that
+/// was a Close.
+fn dispatch_control<H: Handler>(
+    handler: &mut H,
+    socket: &mut WebSocket<'_>,
+    message: Message<'_>,
+) -> Option<Disconnect> {
+    let Message::Close(frame) = message else {
+        if socket.sender.is_open() {
+            if let Message::Ping(payload) = message {
+                socket.send(Message::Pong(payload)); // §5.5.2
+            }
+            handler.message(socket, message);
+        }
+        return None;
+    };
+    let code = frame.map(|frame| frame.code);
+    let why = if socket.sender.is_close_sent() {
+        let why = Disconnect::ClosedByUs(socket.sender.close_code_sent(), code);
+        socket.sender.received_close(frame, &mut socket.output);
+        why
+    } else {
+        // Nobody who closes wants the rest of a room's messages first.
+        socket.output.backlog().drop_deliveries();
+        socket.sender.owe_close();
+        socket.mailbox.close(socket.key, frame);
+        Disconnect::ClosedByPeer(code)
+    };
+    handler.message(socket, message);
+    Some(why)
+}
+
+impl Reading {
+    /// How many octets a read brought, and what that says about the socket. An interrupted read
+    /// counts as a full one: it is to be tried again.
+    pub(super) fn of(
+        result: io::Result<usize>,
+        wanted: usize,
+    ) -> io::Result<(Option<usize>, Reading)> {
+        match result {
+            Ok(0) => Ok((None, Reading::EndOfStream)),
+            Ok(octets) if octets < wanted => Ok((Some(octets), Reading::Drained)),
+            Ok(octets) => Ok((Some(octets), Reading::Full)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((None, Reading::Drained)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok((None, Reading::Full)),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Timing: the deadlines, and the keepalive.
+
+use super::{Connection, Phase};
+use crate::engine::deadlines::Tick;
+use crate::engine::disconnect::{Disconnect, Timeout};
+use crate::engine::drive::{Context, Progress};
+use crate::engine::handler::Handler;
+use crate::engine::output::Output;
+use crate::engine::socket::Stream;
+use crate::log;
+use crate::protocol::{CloseCode, Message};
+
+impl<H: Handler> Connection<H> {
+    /// Looks at the deadlines; the peer was last heard `silence` ago.
+    pub(super) fn check_deadlines(
+        &mut self,
+        silence: Tick,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        let (now, deadlines) = (context.now, context.deadlines);
+        let waited = now.wrapping_sub(self.since);
+        match self.phase {
+            Phase::Lingering { why, .. } if waited >= deadlines.linger => {
+                return Progress::Over(why);
+            }
+            Phase::Draining { why, .. } if why.is_stalled() && waited >= deadlines.linger => {
+                return Progress::Over(why);
+            }
+            Phase::Draining { why, .. }
+                if stream.has_unsent() && waited >= deadlines.write_stall =>
+            {
+                return Progress::Over(why);
+            }
+            _ if !self.backlog.is_empty() && waited >= deadlines.write_stall => {
+                // A socket tells of room when a third of its buffer is free, which a slow reader
+                // may take longer for: whoever takes something is not stalled.
+                if matches!(self.write_backlog(stream, now), Ok(true)) {
+                    return Progress::MoreToRead;
+                }
+                let why = Disconnect::TimedOut(Timeout::WriteStall);
+                log::failed(&why, &stream.peer_address());
+                return Progress::Over(why);
+            }
+            Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Lingering { .. } => {
+                return Progress::Waiting;
+            }
+            Phase::Open => {}
+        }
+        let is_read = self.is_read(context.high_water_mark);
+        if !is_read {
+            // It cannot be heard: what it would say has all its time when it can.
+            self.message_since = now;
+            self.pinged = None;
+        }
+        let timeout = if self.sender.is_close_sent()
+            && now.wrapping_sub(self.close_since) >= deadlines.close
+        {
+            Some((Timeout::Close, ""))
+        } else if self.receiver.is_inside_message()
+            && now.wrapping_sub(self.message_since) >= deadlines.message
+        {
+            Some((Timeout::Message, "message not finished in time"))
+        } else if let Some(idle) = deadlines.idle
+            && now.wrapping_sub(self.idle_since) >= idle
+        {
+            Some((Timeout::Idle, "idle timeout"))
+        } else if is_read {
+            self.keep_alive(silence, stream, context)
+        } else {
+            None
+        };
+        match timeout {
+            Some((timeout, reason)) => {
+                let frame = (CloseCode::Policy, reason);
+                self.end(Disconnect::TimedOut(timeout), frame, stream, context)
+            }
+            None => self.wait(),
+        }
+    }
+
+    /// Sends a Ping after silence; says when one was not answered. Whatever is heard is an
+    /// answer: a slow upload is as alive as a Pong.
+    fn keep_alive(
+        &mut self,
+        silence: Tick,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Option<(Timeout, &'static str)> {
+        match self.pinged.map(|pinged| context.now.wrapping_sub(pinged)) {
+            // A Ping follows silence, so what was heard in its own tick came after it.
+            Some(unanswered) if silence <= unanswered => self.pinged = None,
+            Some(unanswered) if unanswered >= context.deadlines.ping_timeout => {
+                return Some((Timeout::Ping, "ping timeout"));
+            }
+            // What waits already is as good a question.
+            None if silence >= context.deadlines.ping_interval
+                && self.sender.is_open()
+                && self.backlog.is_empty() =>
+            {
+                self.pinged = Some(context.now);
+                let mut output = Output::new(
+                    stream,
+                    &mut context.output,
+                    &mut self.backlog,
+                    &mut context.tally.sent,
+                );
+                self.sender.send(Message::Ping(b""), &mut output);
+                // A socket that is broken says so at the next read, too.
+                let _ = output.finish(&mut self.sent);
+                self.since = context.now;
+            }
+            _ => {}
+        }
+        None
+    }
+}
