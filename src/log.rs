@@ -5,6 +5,11 @@
 
 use std::fmt::Display;
 use std::io;
+#[cfg(feature = "cli")]
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use crate::engine::{ConnectionRecord, Disconnect};
 use crate::handshake::HandshakeError;
@@ -12,13 +17,13 @@ use crate::handshake::HandshakeError;
 /// A connection ended because of what its peer did or did not do.
 pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
     #[cfg(feature = "cli")]
-    if limit::admits() {
+    if FAULTS.admits() {
         tracing::info!(code = why.code(), %peer, "websocket failed: {why}");
     }
     let _ = (why, peer);
 }
 
-/// A connection is over: the access log, a line each.
+/// A connection is over: the access log, a line each, up to a rate.
 pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRecord<'_>) {
     #[cfg(feature = "cli")]
     {
@@ -42,7 +47,8 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
         match record.why {
             // Whoever scans a network leaves so: no news to anybody.
             Disconnect::Broken(_) => line!(debug),
-            _ => line!(info),
+            _ if ACCESS.admits() => line!(info),
+            _ => {}
         }
     }
     let _ = (worker, endpoint, record);
@@ -52,7 +58,7 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
 #[cfg(feature = "proxy-protocol")]
 pub(crate) fn not_proxied(error: &io::Error) {
     #[cfg(feature = "cli")]
-    if limit::admits() {
+    if FAULTS.admits() {
         tracing::info!("proxy refused: {error}");
     }
     let _ = error;
@@ -69,7 +75,7 @@ pub(crate) fn not_secured(error: &io::Error) {
 /// A request was refused.
 pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
     #[cfg(feature = "cli")]
-    if limit::admits() {
+    if FAULTS.admits() {
         let status = error.status().as_u16();
         let path = Escaped(head.uri.path());
         tracing::info!(status, %path, "request refused: {error}");
@@ -104,7 +110,7 @@ pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
 /// A client entered or left a namespace of Socket.IO, or sent a message.
 #[cfg(all(feature = "cli", feature = "socketio"))]
 pub(crate) fn socketio(what: impl Display, sid: impl Display) {
-    if limit::admits() {
+    if FAULTS.admits() {
         tracing::info!(%sid, "socket.io: {what}");
     }
 }
@@ -113,7 +119,7 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
 #[cfg(all(feature = "redis", feature = "socketio"))]
 pub(crate) fn redis(what: impl Display) {
     #[cfg(feature = "cli")]
-    if limit::admits() {
+    if FAULTS.admits() {
         tracing::warn!("{what}");
     }
     let _ = what;
@@ -145,33 +151,51 @@ pub(crate) fn not_adopted(error: &io::Error) {
     let _ = error;
 }
 
-/// At most so many lines a second about peers' faults; those left out are counted.
+/// Lines about peers' faults.
 #[cfg(feature = "cli")]
-mod limit {
-    use std::sync::{Mutex, PoisonError};
-    use std::time::{Duration, Instant};
+static FAULTS: Limit = Limit::new(100, "lines about peers' faults were left out");
 
-    const LINES_PER_SECOND: u32 = 100;
+/// The access log: one line costs more than an opening handshake leaves over.
+#[cfg(feature = "cli")]
+static ACCESS: Limit = Limit::new(1_000, "connections ended without a line of their own");
 
-    struct Second {
-        began: Option<Instant>,
-        lines: u32,
-        left_out: u32,
+/// At most so many lines a second; those left out are counted.
+#[cfg(feature = "cli")]
+struct Limit {
+    lines_per_second: u32,
+    /// What is said of those left out.
+    left_out: &'static str,
+    second: Mutex<Second>,
+}
+
+#[cfg(feature = "cli")]
+struct Second {
+    began: Option<Instant>,
+    lines: u32,
+    left_out: u32,
+}
+
+#[cfg(feature = "cli")]
+impl Limit {
+    const fn new(lines_per_second: u32, left_out: &'static str) -> Limit {
+        Limit {
+            lines_per_second,
+            left_out,
+            second: Mutex::new(Second {
+                began: None,
+                lines: 0,
+                left_out: 0,
+            }),
+        }
     }
 
-    static SECOND: Mutex<Second> = Mutex::new(Second {
-        began: None,
-        lines: 0,
-        left_out: 0,
-    });
-
     /// Whether one more line may be written.
-    pub(super) fn admits() -> bool {
+    fn admits(&self) -> bool {
         if !tracing::enabled!(tracing::Level::INFO) {
             return false;
         }
         let now = Instant::now();
-        let mut second = SECOND.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
         if second
             .began
             .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1))
@@ -184,11 +208,11 @@ mod limit {
             };
             drop(second);
             if left_out > 0 {
-                tracing::warn!(left_out, "lines about peers' faults were left out");
+                tracing::warn!(left_out, "{}", self.left_out);
             }
-            return admits();
+            return self.admits();
         }
-        if second.lines < LINES_PER_SECOND {
+        if second.lines < self.lines_per_second {
             second.lines += 1;
             true
         } else {

@@ -1,6 +1,7 @@
 //! Log lines on standard error, which nobody who logs ever waits for.
 
 use std::io::{self, IsTerminal, Write};
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -104,21 +105,35 @@ impl Write for &Lines {
 
 /// Writes what comes, until nobody is left to log anything.
 fn write(entries: &Receiver<Entry>, waiting: &Waiting) {
-    for entry in entries {
-        match entry {
-            Entry::Line(line) => {
-                // Standard error may be closed or full; there is nowhere to tell of it.
-                let _ = io::stderr().write_all(&line);
-                waiting.octets.fetch_sub(line.len(), Ordering::Relaxed);
-                let left_out = waiting.left_out.swap(0, Ordering::Relaxed);
-                if left_out > 0 {
-                    tracing::warn!(left_out, "standard error was too slow for log lines");
+    /// What comes within this time is written together: thousands of lines a second wake this
+    /// thread a hundred times.
+    const GATHERING: Duration = Duration::from_millis(10);
+    let mut lines = Vec::new();
+    while let Ok(first) = entries.recv() {
+        if let Entry::Line(_) = first {
+            thread::sleep(GATHERING);
+        }
+        for entry in iter::once(first).chain(entries.try_iter()) {
+            match entry {
+                Entry::Line(line) => lines.extend_from_slice(&line),
+                Entry::Flush(written) => {
+                    write_out(&mut lines, waiting);
+                    // Whoever asked may not wait any more.
+                    let _ = written.send(());
                 }
             }
-            Entry::Flush(written) => {
-                // Whoever asked may not wait any more.
-                let _ = written.send(());
-            }
         }
+        write_out(&mut lines, waiting);
+    }
+}
+
+fn write_out(lines: &mut Vec<u8>, waiting: &Waiting) {
+    // Standard error may be closed or full; there is nowhere to tell of it.
+    let _ = io::stderr().write_all(lines);
+    waiting.octets.fetch_sub(lines.len(), Ordering::Relaxed);
+    lines.clear();
+    let left_out = waiting.left_out.swap(0, Ordering::Relaxed);
+    if left_out > 0 {
+        tracing::warn!(left_out, "standard error was too slow for log lines");
     }
 }

@@ -8,7 +8,7 @@ use super::disconnect::Disconnect;
 use super::drive::{Context, Delivery, Drive, Encoded, Progress};
 use super::mailbox::{Command, Group, Letters};
 use super::slots::{Key, Slots};
-use super::socket::{PeerAddress, Stream};
+use super::socket::Stream;
 use super::tally::{ConnectionRecord, EndpointIndex, Observer};
 use crate::protocol::{CloseCode, CloseFrame};
 
@@ -31,8 +31,6 @@ struct Entry<S> {
     stream: S,
     connection: Box<dyn Drive>,
     number: u64,
-    /// Asked for at the beginning: who is gone has no address any more.
-    peer: PeerAddress,
     endpoint: EndpointIndex,
     opened: Tick,
     /// When the stream last had something for us.
@@ -81,7 +79,6 @@ impl<S: Stream> Connections<S> {
         let key = self.entries.insert_with(|key| {
             let stream = make(key)?;
             Ok(Entry {
-                peer: stream.peer_address(),
                 stream,
                 connection,
                 number: self.count,
@@ -203,7 +200,7 @@ impl<S: Stream> Connections<S> {
         self.observer.closed(&ConnectionRecord {
             number: entry.number,
             endpoint: entry.endpoint,
-            peer: entry.peer,
+            peer: entry.stream.peer_address(),
             duration: self.context.tick * age,
             received,
             sent,

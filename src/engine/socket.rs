@@ -14,14 +14,13 @@ use super::tls::TlsSocket;
 #[derive(Debug)]
 pub struct Socket {
     transport: Transport,
-    /// The client that a proxy at the other end speaks for.
-    client: Option<Box<SocketAddr>>,
+    peer: PeerAddress,
 }
 
 impl Socket {
-    /// A socket, and the client that a proxy at its other end speaks for, if it does.
-    pub fn new(transport: Transport, client: Option<Box<SocketAddr>>) -> Socket {
-        Socket { transport, client }
+    /// A socket, and who is at its other end.
+    pub fn new(transport: Transport, peer: PeerAddress) -> Socket {
+        Socket { transport, peer }
     }
 }
 
@@ -63,14 +62,14 @@ pub trait Stream: Read + Write {
     }
 }
 
-/// The address of a peer.
+/// The address of a peer: what the socket was accepted from, or whom a proxy speaks for.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerAddress {
     /// IP address and port.
     Ip(SocketAddr),
     /// At the other end of a Unix domain socket.
     Unix,
-    /// Without one, or gone before it could be asked.
+    /// It has none.
     Unknown,
 }
 
@@ -95,15 +94,7 @@ impl Stream for Socket {
     }
 
     fn peer_address(&self) -> PeerAddress {
-        if let Some(client) = &self.client {
-            return PeerAddress::Ip(**client);
-        }
-        match &self.transport {
-            Transport::Tcp(stream) => ip_address(stream),
-            Transport::Unix(_) => PeerAddress::Unix,
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => ip_address(stream.stream()),
-        }
+        self.peer
     }
 
     fn has_unsent(&self) -> bool {
@@ -126,12 +117,6 @@ impl Stream for Socket {
             let _ = stream.set_zero_linger();
         }
     }
-}
-
-fn ip_address(stream: &mio::net::TcpStream) -> PeerAddress {
-    stream
-        .peer_addr()
-        .map_or(PeerAddress::Unknown, PeerAddress::Ip)
 }
 
 impl Read for Socket {

@@ -29,10 +29,6 @@ impl TlsSocket {
         }
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
         &mut self.stream
     }

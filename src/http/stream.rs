@@ -20,14 +20,14 @@ use {
 
 #[cfg(feature = "tls")]
 use crate::engine::TlsSocket;
-use crate::engine::{Socket, Transport};
+use crate::engine::{PeerAddress, Socket, Transport};
 
 /// A connected stream that is tokio's.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TokioSocket,
-    /// The client that a proxy at the other end speaks for.
-    client: Option<Box<SocketAddr>>,
+    /// Who is at the other end, or whom a proxy there speaks for.
+    peer: PeerAddress,
     /// The deadline of what the client does not take, while there is such.
     blocked: Option<Pin<Box<Sleep>>>,
     /// How long the client may take nothing; zero is for ever.
@@ -65,19 +65,14 @@ impl Stream {
                 Transport::Tls(Box::new(TlsSocket::new(stream, session)))
             }
         };
-        Ok(Socket::new(transport, self.client))
+        Ok(Socket::new(transport, self.peer))
     }
 
     /// The client's address, if it has one.
     pub(super) fn peer_address(&self) -> Option<IpAddr> {
-        if let Some(client) = &self.client {
-            return Some(client.ip());
-        }
-        match &self.socket {
-            TokioSocket::Tcp(stream) => ip_address(stream),
-            TokioSocket::Unix(_) => None,
-            #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => ip_address(stream.get_ref().0),
+        match self.peer {
+            PeerAddress::Ip(address) => Some(address.ip()),
+            PeerAddress::Unix | PeerAddress::Unknown => None,
         }
     }
 
@@ -88,11 +83,12 @@ impl Stream {
     /// When a proxy sends no such header, or leaves.
     #[cfg(feature = "proxy-protocol")]
     pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<Stream> {
-        if let TokioSocket::Tcp(stream) = &mut self.socket
-            && let Some(peer) = ip_address(stream).map(|peer| peer.to_canonical())
+        let peer = self.peer_address().map(|peer| peer.to_canonical());
+        if let (TokioSocket::Tcp(stream), Some(peer)) = (&mut self.socket, peer)
             && proxies.iter().any(|proxies| proxies.contains(&peer))
+            && let Some(client) = proxy_protocol::receive(stream).await?
         {
-            self.client = proxy_protocol::receive(stream).await?.map(Box::new);
+            self.peer = PeerAddress::Ip(client);
         }
         Ok(self)
     }
@@ -111,18 +107,15 @@ impl Stream {
         };
         let acceptor = TlsAcceptor::from(Arc::clone(config));
         match acceptor.accept(stream).into_fallible().await {
-            Ok(stream) => Ok(Stream {
-                client: self.client,
-                ..Stream::new(TokioSocket::Tls(Box::new(stream)))
-            }),
-            Err((error, stream)) => Err((error, stream.into())),
+            Ok(stream) => Ok(Stream::new(TokioSocket::Tls(Box::new(stream)), self.peer)),
+            Err((error, stream)) => Err((error, Stream::new(TokioSocket::Tcp(stream), self.peer))),
         }
     }
 
-    fn new(socket: TokioSocket) -> Stream {
+    fn new(socket: TokioSocket, peer: PeerAddress) -> Stream {
         Stream {
             socket,
-            client: None,
+            peer,
             blocked: None,
             write_stall: Duration::ZERO,
         }
@@ -177,20 +170,16 @@ impl Stream {
     }
 }
 
-impl From<TcpStream> for Stream {
-    fn from(stream: TcpStream) -> Stream {
-        Stream::new(TokioSocket::Tcp(stream))
+impl From<(TcpStream, SocketAddr)> for Stream {
+    fn from((stream, peer): (TcpStream, SocketAddr)) -> Stream {
+        Stream::new(TokioSocket::Tcp(stream), PeerAddress::Ip(peer))
     }
 }
 
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Stream {
-        Stream::new(TokioSocket::Unix(stream))
+        Stream::new(TokioSocket::Unix(stream), PeerAddress::Unix)
     }
-}
-
-fn ip_address(stream: &TcpStream) -> Option<IpAddr> {
-    stream.peer_addr().ok().map(|address| address.ip())
 }
 
 impl AsyncRead for Stream {

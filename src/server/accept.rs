@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use crate::log;
 
 /// A connected socket on its way from the worker that accepted it to the one that serves it.
 pub(super) enum Accepted {
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, SocketAddr),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -101,7 +102,7 @@ impl AsyncListener {
             AsyncListener::Tcp(listener) => listener
                 .accept()
                 .await
-                .map(|(stream, _)| AsyncStream::Tcp(stream)),
+                .map(|(stream, peer)| AsyncStream::Tcp(stream, peer)),
             AsyncListener::Unix(listener) => listener
                 .accept()
                 .await
@@ -125,14 +126,14 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
 
 /// A connected socket that is tokio's, on the worker that accepted it.
 enum AsyncStream {
-    Tcp(TcpStream),
+    Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
 
 impl AsyncStream {
     fn into_accepted(self) -> io::Result<Accepted> {
         Ok(match self {
-            AsyncStream::Tcp(stream) => Accepted::Tcp(stream.into_std()?),
+            AsyncStream::Tcp(stream, peer) => Accepted::Tcp(stream.into_std()?, peer),
             AsyncStream::Unix(stream) => Accepted::Unix(stream.into_std()?),
         })
     }
@@ -141,7 +142,7 @@ impl AsyncStream {
 impl From<AsyncStream> for Stream {
     fn from(stream: AsyncStream) -> Stream {
         match stream {
-            AsyncStream::Tcp(stream) => stream.into(),
+            AsyncStream::Tcp(stream, peer) => (stream, peer).into(),
             AsyncStream::Unix(stream) => stream.into(),
         }
     }
@@ -151,7 +152,7 @@ impl Accepted {
     /// Makes the socket the tokio's of the worker that serves it.
     pub(super) fn into_stream(self) -> io::Result<Stream> {
         Ok(match self {
-            Accepted::Tcp(stream) => TcpStream::from_std(stream)?.into(),
+            Accepted::Tcp(stream, peer) => (TcpStream::from_std(stream)?, peer).into(),
             Accepted::Unix(stream) => UnixStream::from_std(stream)?.into(),
         })
     }
@@ -243,7 +244,7 @@ mod tests {
         let write_stall = Duration::from_secs(30);
         let listener = AsyncListener::new(Listener::Tcp(listener), write_stall).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
-        let AsyncStream::Tcp(stream) = listener.accept().await.unwrap() else {
+        let AsyncStream::Tcp(stream, _) = listener.accept().await.unwrap() else {
             unreachable!()
         };
         let timeout = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
