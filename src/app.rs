@@ -4,6 +4,8 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::faults;
 use crate::handlers::broadcast::Broadcast;
+#[cfg(feature = "redis")]
+use crate::handlers::channels_chat;
 use crate::handlers::channels_chat::ChatConsumer;
 use crate::handlers::connection_manager::Client;
 use crate::handlers::echo::echo;
@@ -11,6 +13,8 @@ use crate::handlers::tutorial_echo::tutorial_echo;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
 use crate::rooms::Rooms;
+#[cfg(feature = "redis")]
+use crate::rooms::redis::{Format, Redis};
 #[cfg(feature = "socketio")]
 use crate::socketio;
 
@@ -60,6 +64,9 @@ const fn page(example: &'static str, what: &'static str) -> Description {
 pub struct AppSettings {
     /// Whether clients of `/echo` may ask for faults.
     pub faults: bool,
+    /// Where the rooms are those of other processes, too; `None` if they are this one's alone.
+    #[cfg(feature = "redis")]
+    pub redis: Option<Redis>,
     /// What sessions of Socket.IO are held to.
     #[cfg(feature = "socketio")]
     pub socketio: socketio::Settings,
@@ -69,6 +76,8 @@ impl Default for AppSettings {
     fn default() -> AppSettings {
         AppSettings {
             faults: true,
+            #[cfg(feature = "redis")]
+            redis: None,
             #[cfg(feature = "socketio")]
             socketio: socketio::Settings::default(),
         }
@@ -86,7 +95,7 @@ pub fn router_with(settings: AppSettings) -> Router {
         true => Endpoint::new(|_| echo).diverting(faults::divert),
         false => Endpoint::new(|_| echo),
     };
-    let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
+    let (clients, chat, topics) = rooms(&settings);
     let topic_rooms = topics.clone();
     let router = Router::new()
         .page("/", |request| front_page(request.headers()))
@@ -113,6 +122,21 @@ pub fn router_with(settings: AppSettings) -> Router {
         )
         .page("/healthz", |_| Page::text("ok"));
     with_socketio(router, settings)
+}
+
+/// The rooms of the tutorials' clients, of the chat, and of the topics.
+fn rooms(settings: &AppSettings) -> (Rooms, Rooms, Rooms) {
+    let alone = (Rooms::default(), Rooms::default(), Rooms::default());
+    #[cfg(feature = "redis")]
+    if let (Some(redis), (clients, chat, topics)) = (&settings.redis, &alone) {
+        return (
+            redis.join(clients, Format::Own("clients")),
+            redis.join(chat, channels_chat::FORMAT),
+            redis.join(topics, Format::Own("broadcast")),
+        );
+    }
+    let _ = settings;
+    alone
 }
 
 /// Adds the Flask-SocketIO tutorial's application.

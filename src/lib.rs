@@ -74,6 +74,7 @@
 //!
 //! `deflate`, on by default, is permessage-deflate.
 //! `socketio`, on by default, is Socket.IO.
+//! `redis`, on by default, joins the rooms of several processes.
 //! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
 //! base64, bytes, http, socket2 and subtle.

@@ -116,7 +116,7 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
 }
 
 /// Redis has gone, or come back, or cannot be told something.
-#[cfg(all(feature = "redis", feature = "socketio"))]
+#[cfg(feature = "redis")]
 pub(crate) fn redis(what: impl Display) {
     #[cfg(feature = "cli")]
     if FAULTS.admits() {

@@ -31,6 +31,7 @@ struct Shared {
     traffic: [[Traffic; 3]; 2],
     deliveries: Traffic,
     gap_events: Counter,
+    discarded: Counter,
     backlogs: Backlogs,
 }
 
@@ -109,6 +110,7 @@ impl Metrics {
             traffic,
             deliveries: Traffic::default(),
             gap_events: Counter::default(),
+            discarded: Counter::default(),
             backlogs: Backlogs::default(),
             registry: Registry::default(),
         };
@@ -151,6 +153,11 @@ impl Metrics {
             "Times that messages from other servers may have been lost",
             shared.gap_events.clone(),
         );
+        registry.register(
+            "discarded",
+            "What came from other servers and was no message",
+            shared.discarded.clone(),
+        );
         registry.register_collector(Box::new(shared.backlogs.clone()));
         Metrics(Arc::new(Shared {
             registry: all,
@@ -173,6 +180,12 @@ impl Metrics {
     /// Counts one more time that messages from other servers may have been lost.
     pub fn gap(&self) {
         self.0.gap_events.inc();
+    }
+
+    /// Counts one more thing that came from other servers and was no message.
+    #[cfg(feature = "redis")]
+    pub(crate) fn discarded(&self) {
+        self.0.discarded.inc();
     }
 
     pub(crate) fn handshake(&self, status: u16) {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+#[cfg(feature = "redis")]
+use super::channel_layer::ChannelLayerArguments;
 #[cfg(feature = "deflate")]
 use super::deflate::DeflateArguments;
 use super::healthcheck::Healthcheck;
@@ -116,6 +118,10 @@ pub(super) struct Serve {
     #[cfg(feature = "socketio")]
     #[command(flatten)]
     pub(super) socketio: SocketIoArguments,
+
+    #[cfg(feature = "redis")]
+    #[command(flatten)]
+    pub(super) channel_layer: ChannelLayerArguments,
 
     #[command(flatten)]
     pub(super) logs: LogArguments,
@@ -445,7 +451,9 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             .map(|values| values.map(|value| value.to_string_lossy()).collect())
             .unwrap_or_default();
         let value = match (values.join(","), flag) {
-            (value, "token" | "socketio-redis") if !value.is_empty() => String::from("set"),
+            (value, "token" | "redis-url" | "socketio-redis") if !value.is_empty() => {
+                String::from("set")
+            }
             (_, "token" | "socketio-redis") => String::from("none"),
             (value, _) if !value.is_empty() => value,
             (_, "workers") => serve.workers().to_string(),

@@ -1,6 +1,9 @@
 //! Floor 8: the command line.
 
 mod arguments;
+mod beside;
+#[cfg(feature = "redis")]
+mod channel_layer;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod healthcheck;

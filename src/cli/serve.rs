@@ -1,14 +1,13 @@
 //! `frameloop serve`: binds, tells where, serves, and drains on a signal.
 
 use std::convert::Infallible;
-#[cfg(not(feature = "socketio"))]
-use std::future::pending;
 use std::io::{self, Write};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
 use super::arguments::Serve;
+use super::beside::Beside;
 use super::logs;
 use super::operator::Operator;
 use super::service_manager;
@@ -32,29 +31,42 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
 }
 
 async fn run(arguments: &Serve) -> Exit {
-    #[cfg(feature = "socketio")]
-    let (app, beside) = match arguments.socketio.settings() {
-        Ok((socketio, beside)) => {
-            let faults = !arguments.no_faults;
-            (AppSettings { faults, socketio }, beside)
-        }
+    let (app, beside) = match app_settings(arguments) {
+        Ok(settings) => settings,
         Err(error) => {
             eprintln!("frameloop: {error}");
             return Exit::Usage;
         }
     };
-    #[cfg(not(feature = "socketio"))]
-    let (app, beside) = {
-        let faults = !arguments.no_faults;
-        (AppSettings { faults }, pending::<Infallible>())
-    };
+    let [first, second] = beside;
     match prepare(arguments).await {
         Ok(prepared) => tokio::select! {
             exit = prepared.serve(app) => exit,
-            never = beside => match never {},
+            never = first => match never {},
+            never = second => match never {},
         },
         Err(exit) => exit,
     }
+}
+
+/// What the endpoints are told, and what has to run beside the server for that.
+fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String> {
+    #[cfg(feature = "redis")]
+    let (redis, first) = arguments.channel_layer.redis()?;
+    #[cfg(not(feature = "redis"))]
+    let first = super::beside::nothing();
+    #[cfg(feature = "socketio")]
+    let (socketio, second) = arguments.socketio.settings()?;
+    #[cfg(not(feature = "socketio"))]
+    let second = super::beside::nothing();
+    let app = AppSettings {
+        faults: !arguments.no_faults,
+        #[cfg(feature = "redis")]
+        redis,
+        #[cfg(feature = "socketio")]
+        socketio,
+    };
+    Ok((app, [first, second]))
 }
 
 /// A server that listens, and what goes with it.
@@ -120,6 +132,10 @@ impl Prepared {
         let server = self.server.with_metrics(operator.metrics.clone());
         #[cfg(not(feature = "metrics"))]
         let server = self.server;
+        #[cfg(all(feature = "metrics", feature = "redis"))]
+        if let Some(redis) = &app.redis {
+            redis.count_in(operator.metrics.clone());
+        }
         let router = operator.readiness(app::router_with(app));
         let (router, administer) = match self.admin {
             Some(admin) => (router, Some(admin.serve(operator.router()))),

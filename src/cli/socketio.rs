@@ -1,11 +1,8 @@
 //! The flags of Socket.IO, and how it is joined with other processes.
 
-use std::convert::Infallible;
-use std::future::pending;
-use std::pin::Pin;
-
 use clap::Args;
 
+use super::beside::{self, Beside};
 use crate::socketio::Settings;
 #[cfg(feature = "redis")]
 use crate::socketio::{Bus, CHANNEL};
@@ -44,9 +41,6 @@ pub(super) struct SocketIoArguments {
     socketio_max_sessions: usize,
 }
 
-/// What runs beside the server.
-pub(super) type Beside = Pin<Box<dyn Future<Output = Infallible>>>;
-
 impl SocketIoArguments {
     /// The settings, and what has to run for them to hold; or what is wrong.
     pub(super) fn settings(&self) -> Result<(Settings, Beside), String> {
@@ -62,6 +56,6 @@ impl SocketIoArguments {
             let bus = Some(bus);
             return Ok((Settings { bus, ..settings }, Box::pin(relay.run())));
         }
-        Ok((settings, Box::pin(pending())))
+        Ok((settings, beside::nothing()))
     }
 }

@@ -399,6 +399,12 @@ impl Group {
         lock(&self.members).len()
     }
 
+    /// Whether so much waits for all workers that nobody should publish on.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_congested(&self) -> bool {
+        self.mailbox.is_congested()
+    }
+
     /// Hands a message to the worker for all members. Neighbouring messages for the same group
     /// become one command, so that a burst leaves in one write per member.
     pub(crate) fn deliver(self: &Arc<Group>, publication: &Publication<'_>) {

@@ -1,11 +1,13 @@
 //! The chat consumer of the Django Channels tutorial: JSON in, JSON out to the room.
 
-use serde_json::Value;
+use rmpv::Value;
 
 use super::python_json;
 use crate::engine::{Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::protocol::{CloseCode, Message};
+#[cfg(feature = "redis")]
+use crate::rooms::redis::{Event, Format};
 use crate::rooms::{Membership, Rooms};
 
 /// One consumer.
@@ -31,6 +33,9 @@ impl ChatConsumer {
     }
 }
 
+/// Octets of the largest message: its values are many times larger in memory.
+const MAX_SIZE: usize = 1 << 20;
+
 impl Handler for ChatConsumer {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         match self.rooms.join(&self.room_name, &socket.peer()) {
@@ -40,32 +45,82 @@ impl Handler for ChatConsumer {
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
-        let event = match message {
-            Message::Text(text) => chat_message(text),
+        let text = match message {
+            Message::Text(text) if text.len() > MAX_SIZE => {
+                return socket.close(CloseCode::Size, "message too big");
+            }
+            Message::Text(text) => received(text).and_then(|message| sent(&message)),
             Message::Binary(_) => None,
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return,
         };
-        match (event, &self.membership) {
-            (Some(event), Some(membership)) => membership.publish(Message::Text(&event)),
+        match (text, &self.membership) {
+            (Some(text), Some(membership)) => membership.publish(Message::Text(&text)),
             // The tutorial's consumer raises, and Channels closes with this code.
             _ => socket.close(CloseCode::Error, ""),
         }
     }
 }
 
-/// What the room receives of what a client sent; `None` where the tutorial's consumer raises.
-fn chat_message(text: &str) -> Option<String> {
-    let Value::Object(mut data) = serde_json::from_str(text).ok()? else {
+/// What a client, or a member, has as the message of a text; `None` where the tutorial's consumer
+/// raises.
+fn received(text: &str) -> Option<Value> {
+    let Value::Map(data) = python_json::loads(text)? else {
         return None;
     };
-    let mut event = serde_json::Map::new();
-    event.insert("message".into(), data.remove("message")?);
-    python_json::dumps(&Value::Object(event))
+    value_of("message", data)
+}
+
+/// What members are sent of a message; `None` where the tutorial's consumer raises.
+fn sent(message: &Value) -> Option<String> {
+    Some(format!("{{\"message\": {}}}", python_json::dumps(message)?))
+}
+
+fn value_of(key: &str, entries: Vec<(Value, Value)>) -> Option<Value> {
+    let found = entries
+        .into_iter()
+        .find(|(name, _)| name.as_str() == Some(key));
+    found.map(|(_, value)| value)
+}
+
+/// How these rooms are known to the Django processes that share them: `chat_` and the room is the
+/// tutorial's group.
+#[cfg(feature = "redis")]
+pub(crate) const FORMAT: Format = Format::Groups {
+    prefix: "chat_",
+    event,
+    text,
+};
+
+/// The event that Django Channels' layers carry for a text that members were sent.
+#[cfg(feature = "redis")]
+fn event(text: &str) -> Option<Event> {
+    Some(vec![
+        ("type".into(), "chat_message".into()),
+        ("message".into(), received(text)?),
+    ])
+}
+
+/// The text that members are sent for such an event; `None` where the tutorial's consumer raises.
+#[cfg(feature = "redis")]
+fn text(event: Event) -> Option<String> {
+    let is_message = |(key, value): &(Value, Value)| {
+        // Channels makes a method's name of it.
+        key.as_str() == Some("type")
+            && matches!(value.as_str(), Some("chat_message" | "chat.message"))
+    };
+    if !event.iter().any(is_message) {
+        return None;
+    }
+    sent(&value_of("message", event)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn chat_message(text: &str) -> Option<String> {
+        sent(&received(text)?)
+    }
 
     #[test]
     fn the_room_receives_what_django_would_send() {
@@ -81,6 +136,8 @@ mod tests {
             ),
             (r#"{"message":null}"#, r#"{"message": null}"#),
             (r#"{"message":1.50}"#, r#"{"message": 1.5}"#),
+            (r#"{"message":NaN}"#, r#"{"message": NaN}"#),
+            (r#"{"message":1,"message":2}"#, r#"{"message": 2}"#),
         ] {
             assert_eq!(chat_message(text).as_deref(), Some(expected), "{text}");
         }

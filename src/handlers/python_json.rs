@@ -1,12 +1,53 @@
-//! JSON as Python's `json.dumps` writes it: `", "` and `": "` between, ASCII only, floats as
-//! `repr` prints them.
+//! JSON as Python reads and writes it: `json.loads`, and `json.dumps` with `", "` and `": "`
+//! between, ASCII only, floats as `repr` prints them.
+//!
+//! Between the two a value is what Django Channels' layers carry of it, a MessagePack value.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write;
 
-use serde_json::{Number, Value};
+use jiter::JsonValue;
+use rmpv::Value;
 
-/// The text of a value; `None` for an integer beyond 64 bits, which Django Channels' layers
-/// cannot carry.
+/// The value of a text; `None` where `json.loads` raises, or for an integer beyond 64 bits, which
+/// the layers cannot carry.
+pub(super) fn loads(text: &str) -> Option<Value> {
+    const ALLOW_INF_NAN: bool = true;
+    from_json(&JsonValue::parse(text.as_bytes(), ALLOW_INF_NAN).ok()?)
+}
+
+fn from_json(json: &JsonValue<'_>) -> Option<Value> {
+    Some(match json {
+        JsonValue::Null => Value::Nil,
+        JsonValue::Bool(value) => Value::Boolean(*value),
+        JsonValue::Int(value) => Value::from(*value),
+        JsonValue::BigInt(value) => Value::from(u64::try_from(value).ok()?),
+        JsonValue::Float(value) => Value::F64(*value),
+        JsonValue::Str(value) => Value::from(&**value),
+        JsonValue::Array(items) => {
+            Value::Array(items.iter().map(from_json).collect::<Option<_>>()?)
+        }
+        JsonValue::Object(entries) => {
+            let mut map: Vec<(Value, Value)> = Vec::with_capacity(entries.len());
+            let mut places = HashMap::<&str, usize>::new();
+            for (key, value) in entries.iter() {
+                let value = from_json(value)?;
+                match places.entry(&**key) {
+                    // The last one holds, where the first one was.
+                    Entry::Occupied(place) => map[*place.get()].1 = value,
+                    Entry::Vacant(place) => {
+                        place.insert(map.len());
+                        map.push((Value::from(&**key), value));
+                    }
+                }
+            }
+            Value::Map(map)
+        }
+    })
+}
+
+/// The text of a value; `None` where `json.dumps` raises, as for octets.
 pub(super) fn dumps(value: &Value) -> Option<String> {
     let mut text = String::new();
     write_value(&mut text, value)?;
@@ -15,11 +56,14 @@ pub(super) fn dumps(value: &Value) -> Option<String> {
 
 fn write_value(text: &mut String, value: &Value) -> Option<()> {
     match value {
-        Value::Null => text.push_str("null"),
-        Value::Bool(true) => text.push_str("true"),
-        Value::Bool(false) => text.push_str("false"),
-        Value::Number(number) => write_number(text, number)?,
-        Value::String(string) => write_string(text, string),
+        Value::Nil => text.push_str("null"),
+        Value::Boolean(true) => text.push_str("true"),
+        Value::Boolean(false) => text.push_str("false"),
+        // Writing to a string cannot fail.
+        Value::Integer(integer) => write!(text, "{integer}").ok()?,
+        Value::F32(float) => write_float(text, f64::from(*float)),
+        Value::F64(float) => write_float(text, *float),
+        Value::String(string) => write_string(text, string.as_str()?),
         Value::Array(items) => {
             text.push('[');
             for (index, item) in items.iter().enumerate() {
@@ -28,16 +72,17 @@ fn write_value(text: &mut String, value: &Value) -> Option<()> {
             }
             text.push(']');
         }
-        Value::Object(entries) => {
+        Value::Map(entries) => {
             text.push('{');
             for (index, (key, item)) in entries.iter().enumerate() {
                 text.push_str(if index > 0 { ", " } else { "" });
-                write_string(text, key);
+                write_string(text, key.as_str()?);
                 text.push_str(": ");
                 write_value(text, item)?;
             }
             text.push('}');
         }
+        Value::Binary(_) | Value::Ext(..) => return None,
     }
     Some(())
 }
@@ -65,20 +110,12 @@ fn write_string(text: &mut String, string: &str) {
     text.push('"');
 }
 
-fn write_number(text: &mut String, number: &Number) -> Option<()> {
-    let digits = number.as_str();
-    if !digits.contains(['.', 'e', 'E']) {
-        let is_carried = digits.parse::<i64>().is_ok() || digits.parse::<u64>().is_ok();
-        text.push_str(if digits == "-0" { "0" } else { digits });
-        return is_carried.then_some(());
-    }
-    write_float(text, digits.parse().ok()?);
-    Some(())
-}
-
 /// The shortest digits that read back as the same number, in plain notation for exponents from
 /// -4 to 15.
 pub(crate) fn write_float(text: &mut String, float: f64) {
+    if float.is_nan() {
+        return text.push_str("NaN");
+    }
     if float.is_infinite() {
         return text.push_str(if float > 0.0 { "Infinity" } else { "-Infinity" });
     }
@@ -119,6 +156,9 @@ mod tests {
             ("-0.0", "-0.0"),
             ("-0", "0"),
             ("1e400", "Infinity"),
+            ("[NaN,Infinity,-Infinity]", "[NaN, Infinity, -Infinity]"),
+            ("{\"a\":1,\"b\":2,\"a\":3}", "{\"a\": 3, \"b\": 2}"),
+            ("-0.1e-7", "-1e-08"),
             ("18446744073709551615", "18446744073709551615"),
             ("-9223372036854775808", "-9223372036854775808"),
             (
@@ -127,16 +167,34 @@ mod tests {
             ),
             ("\"é😀\"", "\"\\u00e9\\ud83d\\ude00\""),
         ] {
-            let value: Value = serde_json::from_str(json).unwrap();
+            let value = loads(json).unwrap();
             assert_eq!(dumps(&value).as_deref(), Some(expected), "{json}");
         }
     }
 
     #[test]
-    fn integers_beyond_64_bits_are_refused() {
-        for json in ["18446744073709551616", "-9223372036854775809"] {
-            let value: Value = serde_json::from_str(json).unwrap();
-            assert_eq!(dumps(&value), None, "{json}");
+    fn what_python_or_the_layers_refuse_is_refused() {
+        for json in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "",
+            "01",
+            "+1",
+            "1.",
+            "nan",
+            "[1,]",
+            "'a'",
+            "\"\n\"",
+            "\"\\ud800\"",
+            "1 2",
+        ] {
+            assert_eq!(loads(json), None, "{json}");
+        }
+        for value in [
+            Value::Binary(vec![1]),
+            Value::Map(vec![(Value::Nil, Value::Nil)]),
+        ] {
+            assert_eq!(dumps(&value), None, "{value}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What holds, on one node:
 //! - All members of a room see its messages in one order, which keeps each publisher's own.
 //! - A member sees a run without a gap, from its join to its leave or its close.
-//! - A publisher never waits for a member. A member that takes too little is closed with 1008
+//! - A publisher never waits for a member, nor for another process. A member that takes too little is closed with 1008
 //!   `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)).
 //! - A connection is in [`Rooms::MAX_MEMBERSHIPS`] rooms at most, and a room's name has
 //!   [`Rooms::MAX_NAME`] octets at most, so that clients who choose their rooms cannot fill the
@@ -17,11 +17,17 @@
 //! assert_eq!(rooms.members("lobby"), 0);
 //! ```
 
+mod channel_layer;
+#[cfg(feature = "redis")]
+pub mod redis;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use channel_layer::ChannelLayer;
 
 use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication};
 use crate::protocol::Message;
@@ -30,6 +36,8 @@ use crate::protocol::Message;
 #[derive(Clone, Debug, Default)]
 pub struct Rooms {
     register: Arc<Mutex<Register>>,
+    /// How they are the same rooms as those of other processes; `None` if they are not.
+    layer: Option<Arc<dyn ChannelLayer>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +88,19 @@ impl Rooms {
     /// Most octets of a room's name.
     pub const MAX_NAME: usize = 255;
 
+    /// The same rooms, joined with those of other processes. What is published in those rooms as
+    /// they were before stays in this process.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "Redis is the one layer")
+    )]
+    pub(crate) fn over(&self, layer: Arc<dyn ChannelLayer>) -> Rooms {
+        Rooms {
+            register: Arc::clone(&self.register),
+            layer: Some(layer),
+        }
+    }
+
     /// Makes a connection a member of a room, until what is returned is dropped. A connection
     /// that joins twice receives twice.
     ///
@@ -104,6 +125,9 @@ impl Rooms {
                     name: Arc::clone(&name),
                     groups: Mutex::default(),
                 });
+                if let Some(layer) = &self.layer {
+                    layer.opened(&name);
+                }
                 rooms.insert(name, Arc::clone(&room));
                 room
             }
@@ -135,6 +159,23 @@ impl Rooms {
         if let Some(room) = room {
             room.publish(message);
         }
+        self.publish_beyond(name, message);
+    }
+
+    /// Sends a message to the members that other processes have.
+    fn publish_beyond(&self, name: &str, message: Message<'_>) {
+        if let Some(layer) = &self.layer
+            && message.is_data()
+        {
+            layer.publish(name, message);
+        }
+    }
+
+    /// Whether so much waits for the workers that whoever publishes should wait, too.
+    #[cfg(feature = "redis")]
+    fn is_congested(&self, name: &str) -> bool {
+        let room = self.room(name);
+        room.is_some_and(|room| lock(&room.groups).iter().any(|group| group.is_congested()))
     }
 
     /// How many members a room has.
@@ -175,6 +216,7 @@ impl Membership {
     /// Sends a data message to every member of this room, this one included.
     pub fn publish(&self, message: Message<'_>) {
         self.room.publish(message);
+        self.rooms.publish_beyond(&self.room.name, message);
     }
 }
 
@@ -192,6 +234,9 @@ impl Drop for Membership {
             groups.retain(|group| !Arc::ptr_eq(group, &self.group));
             if groups.is_empty() {
                 register.rooms.remove(&self.room.name);
+                if let Some(layer) = &self.rooms.layer {
+                    layer.closed(&self.room.name);
+                }
             }
         }
     }

@@ -1,0 +1,56 @@
+//! The flags of rooms that several processes have.
+
+use clap::{Args, ValueEnum};
+
+use super::beside::{self, Beside};
+use crate::rooms::redis::{DjangoLayer, Redis};
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Rooms of several processes")]
+pub(super) struct ChannelLayerArguments {
+    /// What joins the rooms of /broadcast, /ws/{client_id} and /ws/chat/{room_name}/ with those of
+    /// other processes
+    #[arg(
+        long,
+        env = "FRAMELOOP_CHANNEL_LAYER",
+        value_name = "LAYER",
+        value_enum,
+        default_value = "memory"
+    )]
+    channel_layer: ChannelLayer,
+
+    /// The Redis of --channel-layer (version 6 or later): redis://USER:PASSWORD@HOST:PORT/DB, or
+    /// rediss:// for TLS
+    #[arg(
+        long,
+        env = "FRAMELOOP_REDIS_URL",
+        value_name = "URL",
+        default_value = "redis://127.0.0.1:6379/0",
+        hide_env_values = true
+    )]
+    redis_url: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ChannelLayer {
+    /// Nothing: the rooms are this process's alone
+    Memory,
+    /// Redis; the chat rooms also with Django Channels' RedisPubSubChannelLayer
+    RedisPubsub,
+    /// Redis; the chat rooms also with Django Channels' RedisChannelLayer
+    RedisCore,
+}
+
+impl ChannelLayerArguments {
+    /// The Redis that is asked for, and what has to run for it; or what is wrong.
+    pub(super) fn redis(&self) -> Result<(Option<Redis>, Beside), String> {
+        let django = match self.channel_layer {
+            ChannelLayer::Memory => return Ok((None, beside::nothing())),
+            ChannelLayer::RedisPubsub => DjangoLayer::PubSub,
+            ChannelLayer::RedisCore => DjangoLayer::Core,
+        };
+        let (redis, relay) = Redis::new(&self.redis_url, django)
+            .map_err(|error| format!("--redis-url: {error}; write redis://127.0.0.1:6379/0"))?;
+        Ok((Some(redis), Box::pin(relay.run())))
+    }
+}

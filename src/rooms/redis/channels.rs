@@ -1,0 +1,173 @@
+//! What Django Channels' two layers for Redis have on the wire (`channels_redis` 4, without
+//! encryption).
+//!
+//! Both carry an event, a MessagePack map. `RedisPubSubChannelLayer` publishes it as it is on a
+//! channel for each group. `RedisChannelLayer` keeps, for each group, a sorted set of its members'
+//! channel names and, for each process, a sorted set of bodies that wait for it: 12 octets that
+//! keep equal events apart, then the event, with the names that it is for under
+//! `__asgi_channel__`.
+
+use std::collections::BTreeMap;
+
+use rmpv::Value;
+
+use super::Event;
+
+/// How long a member is in its group if it does not say so again, in seconds.
+pub(super) const GROUP_EXPIRY: u64 = 86_400;
+
+/// How long a body waits for its process, in seconds.
+pub(super) const EXPIRY: u64 = 60;
+
+/// How many bodies wait for one process at most.
+pub(super) const CAPACITY: u64 = 100;
+
+const ADDRESSEES: &str = "__asgi_channel__";
+const SALT: usize = 12;
+
+/// The channel of a group on which the one layer publishes.
+pub(super) fn group_channel(group: &str) -> String {
+    format!("asgi__group__{group}")
+}
+
+/// The key under which the other layer keeps a group's members.
+pub(super) fn group_key(group: &str) -> String {
+    format!("asgi:group:{group}")
+}
+
+/// The name of a member: `number` is unique within the process.
+pub(super) fn member(process: &str, number: u64) -> String {
+    format!("specific.{process}!{number}")
+}
+
+/// The key at which the process of a member waits for bodies; `None` if it is no member's name.
+pub(super) fn process_key(member: &str) -> Option<String> {
+    let (process, _) = member.split_once('!')?;
+    Some(format!("asgi{process}!"))
+}
+
+/// The members of a group by the key of their process.
+pub(super) fn by_process(members: Vec<String>) -> BTreeMap<String, Vec<String>> {
+    let mut processes = BTreeMap::<_, Vec<_>>::new();
+    for member in members {
+        if let Some(key) = process_key(&member) {
+            processes.entry(key).or_default().push(member);
+        }
+    }
+    processes
+}
+
+/// The octets of an event.
+pub(super) fn encode(event: Event) -> Vec<u8> {
+    let mut octets = Vec::new();
+    // Writing to a vector cannot fail.
+    let _ = rmpv::encode::write_value(&mut octets, &Value::Map(event));
+    octets
+}
+
+/// The event of these octets, if they are one.
+pub(super) fn decode(mut octets: &[u8]) -> Option<Event> {
+    /// As deep as Python's reader goes, and no deeper than a thread's stack.
+    const MAX_DEPTH: usize = 512;
+    match rmpv::decode::read_value_with_max_depth(&mut octets, MAX_DEPTH).ok()? {
+        Value::Map(event) if octets.is_empty() => Some(event),
+        _ => None,
+    }
+}
+
+/// The body of an event for members of one process.
+pub(super) fn body(event: &Event, members: Vec<String>, salt: u128) -> Vec<u8> {
+    let addressees = members.into_iter().map(Value::from).collect();
+    let event = event.iter().cloned();
+    let event = event.chain([(ADDRESSEES.into(), Value::Array(addressees))]);
+    let mut octets = salt.to_be_bytes()[..SALT].to_vec();
+    octets.extend(encode(event.collect()));
+    octets
+}
+
+/// The event of a body, and the members that it is for.
+pub(super) fn event_of_body(body: &[u8]) -> Option<(Event, Vec<String>)> {
+    let mut event = decode(body.get(SALT..)?)?;
+    let place = event
+        .iter()
+        .position(|(key, _)| key.as_str() == Some(ADDRESSEES))?;
+    let members = match event.swap_remove(place).1 {
+        Value::Array(names) => names,
+        name => vec![name],
+    };
+    let names = members.iter().filter_map(Value::as_str).map(str::to_owned);
+    Some((event, names.collect()))
+}
+
+/// Puts a body at each key, unless as many wait there as may, and says how many it left out.
+///
+/// Keys: of the processes. Arguments: a body for each, the capacity, the time in seconds, and how
+/// many seconds a body is kept.
+pub(super) const SEND: &str = "
+local capacity = tonumber(ARGV[#KEYS + 1])
+local now = tonumber(ARGV[#KEYS + 2])
+local expiry = tonumber(ARGV[#KEYS + 3])
+local left_out = 0
+for place, key in ipairs(KEYS) do
+    redis.call('ZREMRANGEBYSCORE', key, 0, now - expiry)
+    if redis.call('ZCARD', key) < capacity then
+        redis.call('ZADD', key, ARGV[#KEYS + 2], ARGV[place])
+        redis.call('EXPIRE', key, expiry)
+    else
+        left_out = left_out + 1
+    end
+end
+return left_out";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hi() -> Event {
+        vec![
+            ("type".into(), "chat_message".into()),
+            ("message".into(), "hi".into()),
+        ]
+    }
+
+    #[test]
+    fn events_are_as_channels_redis_writes_them() {
+        let octets = b"\x82\xA4type\xACchat_message\xA7message\xA2hi";
+        assert_eq!(encode(hi()), octets);
+        assert_eq!(decode(octets), Some(hi()));
+        for octets in [
+            &b""[..],
+            b"short",
+            b"\x80\x00",
+            b"\x90",
+            b"\xDF\xFF\xFF\xFF\xFF",
+        ] {
+            assert_eq!(decode(octets), None, "{octets:?}");
+        }
+        assert_eq!(decode(&[0x91; 1_000_000]), None);
+    }
+
+    #[test]
+    fn bodies_are_salted_and_name_their_members() {
+        let members = vec![member("p", 1), member("p", 2)];
+        let octets = body(&hi(), members.clone(), 1 << 32);
+        assert_eq!(&octets[..12], b"\0\0\0\0\0\0\0\0\0\0\0\x01");
+        assert_eq!(&octets[12..18], b"\x83\xA4type");
+        assert!(octets.ends_with(b"\xB0__asgi_channel__\x92\xACspecific.p!1\xACspecific.p!2"));
+        assert_eq!(event_of_body(&octets), Some((hi(), members)));
+        for octets in [&b""[..], b"short", &octets[..12], &octets[1..]] {
+            assert_eq!(event_of_body(octets), None, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn members_are_sent_to_by_process() {
+        let names = ["specific.a!1", "odd", "specific.b!1", "specific.a!2"];
+        let processes = by_process(names.map(str::to_owned).to_vec());
+        let keys: Vec<_> = processes
+            .iter()
+            .map(|(key, members)| (&**key, members.len()))
+            .collect();
+        assert_eq!(keys, [("asgispecific.a!", 2), ("asgispecific.b!", 1)]);
+    }
+}

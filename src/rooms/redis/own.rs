@@ -1,0 +1,158 @@
+//! How frameloop's own processes tell each other what was published: one MessagePack array for
+//! each message, `[version, node, sequence, payload]`, on a Redis channel for each room.
+//!
+//! The payload is a MessagePack string for Text and a binary for Binary. The node is a number that
+//! each process picks at its start; the sequence counts what that process has published in that
+//! room. Whoever sees a number left out knows that messages were lost.
+
+use std::collections::HashMap;
+
+use rmpv::ValueRef;
+
+use crate::protocol::Message;
+
+const VERSION: u64 = 1;
+
+/// A message and where it comes from.
+#[derive(Debug, PartialEq)]
+pub(super) struct Published<'a> {
+    pub(super) node: u64,
+    pub(super) sequence: u64,
+    pub(super) message: Message<'a>,
+}
+
+impl Published<'_> {
+    /// Its octets; `None` for a control frame.
+    pub(super) fn encode(&self) -> Option<Vec<u8>> {
+        let payload = match self.message {
+            Message::Text(text) => ValueRef::from(text),
+            Message::Binary(payload) => ValueRef::from(payload),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return None,
+        };
+        let numbers = [VERSION, self.node, self.sequence].map(ValueRef::from);
+        let value = ValueRef::Array(numbers.into_iter().chain([payload]).collect());
+        let mut octets = Vec::new();
+        // Writing to a vector cannot fail.
+        rmpv::encode::write_value_ref(&mut octets, &value).ok()?;
+        Some(octets)
+    }
+}
+
+/// What octets from Redis say; `None` if they are no such message.
+pub(super) fn decode(mut octets: &[u8]) -> Option<Published<'_>> {
+    const ARRAY_OF_FOUR: u8 = 0x94;
+    let (ARRAY_OF_FOUR, rest) = octets.split_first().map(|(first, rest)| (*first, rest))? else {
+        return None;
+    };
+    octets = rest;
+    let version = scalar(&mut octets)?;
+    let (node, sequence) = (scalar(&mut octets)?, scalar(&mut octets)?);
+    let message = match scalar(&mut octets)? {
+        ValueRef::String(text) => Message::Text(text.into_str()?),
+        ValueRef::Binary(payload) => Message::Binary(payload),
+        _ => return None,
+    };
+    let is_whole = octets.is_empty() && version.as_u64() == Some(VERSION);
+    is_whole.then_some(Published {
+        node: node.as_u64()?,
+        sequence: sequence.as_u64()?,
+        message,
+    })
+}
+
+/// The next value, which has no values within it: of those few octets could make many.
+fn scalar<'a>(octets: &mut &'a [u8]) -> Option<ValueRef<'a>> {
+    match octets.first()? {
+        0x80..=0x9F | 0xDC..=0xDF => None,
+        _ => rmpv::decode::read_value_ref(octets).ok(),
+    }
+}
+
+/// The last sequence numbers seen, by publishing process.
+#[derive(Debug, Default)]
+pub(super) struct Sequences(HashMap<u64, u64>);
+
+impl Sequences {
+    /// More processes than this have no room in common: somebody makes them up.
+    const MAX: usize = 1_024;
+
+    /// Takes note of one; says how many were left out before it. A process that begins anew with
+    /// a room, as after its last member left, leaves out none.
+    pub(super) fn see(&mut self, node: u64, sequence: u64) -> u64 {
+        if self.0.len() >= Self::MAX {
+            self.0.clear();
+        }
+        match self.0.insert(node, sequence) {
+            Some(last) if sequence > last => sequence - last - 1,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HI: &[u8] = b"\x94\x01\xCD\x01\x00\x07\xA2hi";
+
+    #[test]
+    fn messages_are_arrays_of_four() {
+        let published = |message| Published {
+            node: 256,
+            sequence: 7,
+            message,
+        };
+        for (message, octets) in [
+            (Message::Text("hi"), Some(HI)),
+            (
+                Message::Binary(b"\xFF"),
+                Some(&b"\x94\x01\xCD\x01\x00\x07\xC4\x01\xFF"[..]),
+            ),
+            (Message::Ping(b"hi"), None),
+        ] {
+            assert_eq!(published(message).encode().as_deref(), octets);
+            if let Some(octets) = octets {
+                assert_eq!(decode(octets), Some(published(message)));
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_none() {
+        let other_version = [b"\x94\x02", &HI[2..]].concat();
+        let not_utf8 = [&HI[..6], b"\xA1\xFF"].concat();
+        let longer = [HI, b"\x00"].concat();
+        for octets in [
+            &b""[..],
+            b"short",
+            &HI[..HI.len() - 1],
+            &other_version,
+            &not_utf8,
+            &longer,
+            b"\x95\x01\x01\x01\x01\x01",
+            b"\x94\x01\x01\x01\x01",
+            b"\xDD\xFF\xFF\xFF\xFF",
+            b"\xC6\xFF\xFF\xFF\xFF",
+        ] {
+            assert_eq!(decode(octets), None, "{octets:?}");
+        }
+        let deep = [0x91; 1_000_000];
+        assert_eq!(decode(&deep), None);
+    }
+
+    #[test]
+    fn a_number_left_out_is_seen() {
+        let mut sequences = Sequences::default();
+        for (node, sequence, left_out) in [
+            (1, 5, 0),
+            (1, 6, 0),
+            (2, 9, 0),
+            (1, 9, 2),
+            (2, 10, 0),
+            (1, 0, 0),
+            (1, 1, 0),
+        ] {
+            assert_eq!(sequences.see(node, sequence), left_out, "{node} {sequence}");
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! The connection to Redis: what carries both ways while it lasts, and what brings it back.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::convert::Infallible;
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, Pipeline, PushInfo, PushKind, RedisError,
+    RedisResult, cmd, from_redis_value_ref,
+};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::Rooms;
+use super::own::Sequences;
+use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels, lock};
+use crate::log;
+
+/// Carries what is published to Redis, and what is published there to the rooms. Nothing is
+/// carried while this does not [run](Relay::run).
+pub struct Relay {
+    shared: Arc<Shared>,
+    client: Client,
+    /// The last time told to Redis as a score: no two events have the same, or their order would
+    /// be lost.
+    last_score: f64,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Relay").finish_non_exhaustive()
+    }
+}
+
+/// How long Redis may take for anything.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a connection is left alone before it is asked whether it is there.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// Octets that a message of our own has beside its payload, at most.
+const MORE: usize = 64;
+
+/// What is sent at a time, at most.
+const BATCH: usize = 1_024;
+
+/// What comes over the connection on which this process subscribes and publishes, in order.
+enum Incoming {
+    Message {
+        from: String,
+        body: Vec<u8>,
+    },
+    /// This process has published this: where it has subscribed it comes back once.
+    Echo {
+        from: Arc<str>,
+        body: Vec<u8>,
+    },
+    /// All that it has published so far has come back, if it does.
+    EndOfEchoes,
+    /// The connection is lost.
+    End,
+}
+
+/// Where that waits for the rooms.
+#[derive(Clone)]
+struct Inbox {
+    queue: UnboundedSender<Incoming>,
+    octets: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+impl Relay {
+    pub(super) fn new(shared: Arc<Shared>, client: Client) -> Relay {
+        Relay {
+            shared,
+            client,
+            last_score: 0.0,
+        }
+    }
+
+    /// Carries for as long as this is polled; after a loss of the connection it comes back.
+    pub async fn run(mut self) -> Infallible {
+        const FIRST_PAUSE: Duration = Duration::from_millis(50);
+        const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+        let mut pause = FIRST_PAUSE;
+        let mut was_away = false;
+        loop {
+            match self.connect().await {
+                Ok((connection, inbox, incoming)) => {
+                    log::redis("Redis is there: rooms are shared");
+                    (pause, was_away) = (FIRST_PAUSE, false);
+                    let error = self.relay(connection, inbox, incoming).await;
+                    self.shared.gap(&format!(
+                        "Redis is gone ({error}): rooms are this process's own"
+                    ));
+                }
+                // Told once: it may be long.
+                Err(error) if !was_away => {
+                    was_away = true;
+                    log::redis(format_args!("Redis is not there: {error}"));
+                }
+                Err(_) => {}
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn connect(
+        &self,
+    ) -> RedisResult<(MultiplexedConnection, Inbox, UnboundedReceiver<Incoming>)> {
+        let (queue, incoming) = mpsc::unbounded_channel();
+        let inbox = Inbox {
+            queue,
+            octets: Arc::default(),
+            shared: Arc::clone(&self.shared),
+        };
+        let pushes = inbox.clone();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE))
+            .set_push_sender(move |push| pushes.take(push));
+        let connect = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
+        // The library's own patience does not cover the greeting.
+        let connection = in_time(connect).await?;
+        Ok((connection, inbox, incoming))
+    }
+
+    /// Carries both ways until the connection is lost.
+    async fn relay(
+        &mut self,
+        connection: MultiplexedConnection,
+        inbox: Inbox,
+        incoming: UnboundedReceiver<Incoming>,
+    ) -> RedisError {
+        {
+            let mut state = lock(&self.shared.state);
+            // Nothing is known here any more, and what was missed is told as a gap.
+            let addresses = state.open.keys().map(Arc::clone).collect();
+            state.changed = addresses;
+            for room in state.open.values_mut() {
+                room.seen = Sequences::default();
+            }
+        }
+        let (shared, client) = (Arc::clone(&self.shared), self.client.clone());
+        let bodies = async {
+            match shared.django {
+                DjangoLayer::Core => receive_bodies(&shared, &client).await,
+                DjangoLayer::PubSub => std::future::pending().await,
+            }
+        };
+        let receive = receive(&shared, &inbox.octets, incoming);
+        tokio::select! {
+            lost = receive => lost,
+            lost = bodies => lost,
+            Err(lost) = self.send(connection, &inbox) => lost,
+        }
+    }
+
+    /// Tells Redis which rooms are open here, and what is published in them.
+    async fn send(
+        &mut self,
+        mut connection: MultiplexedConnection,
+        inbox: &Inbox,
+    ) -> RedisResult<Infallible> {
+        const RENEWAL: Duration = Duration::from_secs(3_600);
+        let mut known = HashSet::new();
+        let mut renewal = Instant::now() + RENEWAL;
+        loop {
+            let (changed, outgoing) = self.work();
+            if changed.is_empty() && outgoing.is_empty() {
+                let filled = timeout(ALIVE, self.shared.filled.notified()).await;
+                if filled.is_err() {
+                    cmd("PING").exec_async(&mut connection).await?;
+                }
+                if renewal <= Instant::now() {
+                    renewal = Instant::now() + RENEWAL;
+                    let members = self.members(known.iter());
+                    enter(&mut connection, &members).await?;
+                }
+                continue;
+            }
+            self.change(changed, &mut known, &mut connection).await?;
+            self.publish(outgoing, &mut connection, inbox).await?;
+        }
+    }
+
+    /// What there is to do, a batch of it.
+    fn work(&self) -> (HashSet<Arc<str>>, Vec<Outgoing>) {
+        let mut state = lock(&self.shared.state);
+        let batch = state.outgoing.len().min(BATCH);
+        let outgoing: Vec<_> = state.outgoing.drain(..batch).collect();
+        state.outgoing_octets -= outgoing
+            .iter()
+            .map(|outgoing| outgoing.octets)
+            .sum::<usize>();
+        (mem::take(&mut state.changed), outgoing)
+    }
+
+    /// Subscribes to the rooms that have been opened, and unsubscribes from those closed.
+    async fn change(
+        &self,
+        changed: HashSet<Arc<str>>,
+        known: &mut HashSet<Known>,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
+        let (mut opened, mut closed) = (Vec::new(), Vec::new());
+        {
+            let state = lock(&self.shared.state);
+            for address in changed {
+                let now = state.open.get(&address).map(|room| Known {
+                    is_group: self.shared.django == DjangoLayer::Core
+                        && matches!(room.format, Format::Groups { .. }),
+                    member: room.member,
+                    address: Arc::clone(&address),
+                });
+                let before = known.iter().find(|known| known.address == address).cloned();
+                if now == before {
+                    continue;
+                }
+                closed.extend(before);
+                opened.extend(now);
+            }
+        }
+        for known_before in &closed {
+            known.remove(known_before);
+        }
+        known.extend(opened.iter().cloned());
+        let entering = self.members(opened.iter());
+        enter(connection, &entering).await?;
+        let mut leave = Pipeline::new();
+        for (group, member) in self.members(closed.iter()) {
+            leave.zrem(&*group, member).ignore();
+        }
+        run(&leave, connection).await?;
+        // One that was closed and opened again stays subscribed.
+        let channels = |known: &[Known]| -> BTreeSet<String> {
+            let published = known.iter().filter(|known| !known.is_group);
+            published
+                .map(|known| String::from(&*known.address))
+                .collect()
+        };
+        let (opened, closed) = (channels(&opened), channels(&closed));
+        for channels in opened.difference(&closed).collect::<Vec<_>>().chunks(BATCH) {
+            connection.subscribe(channels).await?;
+        }
+        for channels in closed.difference(&opened).collect::<Vec<_>>().chunks(BATCH) {
+            connection.unsubscribe(channels).await?;
+        }
+        Ok(())
+    }
+
+    /// The groups among these rooms, and this process's names in them.
+    fn members<'a>(&self, rooms: impl Iterator<Item = &'a Known>) -> Vec<(Arc<str>, String)> {
+        let groups = rooms.filter(|known| known.is_group);
+        groups
+            .map(|known| {
+                let name = channels::member(&self.shared.process, known.member);
+                (Arc::clone(&known.address), name)
+            })
+            .collect()
+    }
+
+    async fn publish(
+        &mut self,
+        outgoing: Vec<Outgoing>,
+        connection: &mut MultiplexedConnection,
+        inbox: &Inbox,
+    ) -> RedisResult<()> {
+        let (mut publish, mut handed) = (Pipeline::new(), Vec::new());
+        let mut echoes = false;
+        for Outgoing { to, content, .. } in outgoing {
+            match content {
+                Content::Published { body, is_own } => {
+                    publish.publish(&*to, &body[..]).ignore();
+                    if !is_own {
+                        echoes = true;
+                        // The receiving end is there as long as this is.
+                        let _ = inbox.queue.send(Incoming::Echo { from: to, body });
+                    }
+                }
+                Content::Handed(event) => handed.push((to, event)),
+            }
+        }
+        if echoes {
+            // Redis may send the last of them after the answer to its publication.
+            publish.cmd("PING").ignore();
+        }
+        run(&publish, connection).await?;
+        if echoes {
+            let _ = inbox.queue.send(Incoming::EndOfEchoes);
+        }
+        self.hand(handed, connection).await
+    }
+
+    /// Hands events to the members that groups have in other processes.
+    async fn hand(
+        &mut self,
+        events: Vec<(Arc<str>, Event)>,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let groups: BTreeSet<Arc<str>> = events.iter().map(|(to, _)| Arc::clone(to)).collect();
+        let mut ask = Pipeline::new();
+        for group in &groups {
+            let expired = seconds() - channels::GROUP_EXPIRY as f64;
+            ask.zrembyscore(&**group, 0, expired).ignore();
+            ask.zrange(&**group, 0, -1);
+        }
+        let members: Vec<Vec<String>> = ask.query_async(connection).await?;
+        let members: HashMap<_, _> = groups.into_iter().zip(members).collect();
+        let own = channels::process_key(&channels::member(&self.shared.process, 0));
+        let (mut send, mut sends) = (Pipeline::new(), 0);
+        for (to, event) in events {
+            let mut processes = channels::by_process(members.get(&to).cloned().unwrap_or_default());
+            if let Some(own) = &own {
+                processes.remove(own);
+            }
+            if processes.is_empty() {
+                continue;
+            }
+            self.last_score = seconds().max(self.last_score + 1e-6);
+            let call = send.cmd("EVAL").arg(channels::SEND).arg(processes.len());
+            for key in processes.keys() {
+                call.arg(key);
+            }
+            for (_, members) in processes {
+                call.arg(channels::body(&event, members, fastrand::u128(..)));
+            }
+            let score = format!("{:.6}", self.last_score);
+            call.arg(channels::CAPACITY)
+                .arg(score)
+                .arg(channels::EXPIRY);
+            sends += 1;
+        }
+        if sends > 0 {
+            let left_out: Vec<u64> = send.query_async(connection).await?;
+            if left_out.iter().any(|left_out| *left_out > 0) {
+                self.shared
+                    .gap("a process of Django Channels reads too slowly: its queue is full");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A room that Redis has been told of.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Known {
+    address: Arc<str>,
+    /// It is a group of `RedisChannelLayer`, not a channel.
+    is_group: bool,
+    member: u64,
+}
+
+impl Inbox {
+    /// What waits at most, in octets.
+    const MAX_OCTETS: usize = 64 << 20;
+
+    /// Takes what the connection brought.
+    fn take(&self, push: PushInfo) -> Result<(), ()> {
+        let incoming = match (push.kind, &push.data[..]) {
+            (PushKind::Message, [from, redis::Value::BulkString(body)]) => {
+                let from = from_redis_value_ref::<String>(from).map_err(drop)?;
+                if body.len() > Redis::MAX_SIZE + MORE {
+                    self.shared.discard(&from);
+                    return Ok(());
+                }
+                if self.octets.load(Ordering::Relaxed) + body.len() > Self::MAX_OCTETS {
+                    self.shared
+                        .gap("the workers are too slow for what comes from Redis");
+                    return Ok(());
+                }
+                self.octets.fetch_add(body.len(), Ordering::Relaxed);
+                let body = body.clone();
+                Incoming::Message { from, body }
+            }
+            (PushKind::Disconnection, _) => Incoming::End,
+            _ => return Ok(()),
+        };
+        self.queue.send(incoming).map_err(drop)
+    }
+}
+
+/// Delivers what others have published, until the connection is lost.
+async fn receive(
+    shared: &Shared,
+    waiting: &AtomicUsize,
+    mut incoming: UnboundedReceiver<Incoming>,
+) -> RedisError {
+    let mut echoes = HashMap::<(Arc<str>, Vec<u8>), usize>::new();
+    while let Some(incoming) = incoming.recv().await {
+        match incoming {
+            Incoming::Message { from, body } => {
+                waiting.fetch_sub(body.len(), Ordering::Relaxed);
+                let key = (Arc::from(from), body);
+                match echoes.get_mut(&key) {
+                    Some(count) if *count > 0 => *count -= 1,
+                    _ => settle(shared.deliver(&key.0, &key.1)).await,
+                }
+            }
+            Incoming::Echo { from, body } => *echoes.entry((from, body)).or_default() += 1,
+            Incoming::EndOfEchoes => echoes.clear(),
+            Incoming::End => break,
+        }
+    }
+    gone()
+}
+
+/// Delivers the events of `RedisChannelLayer` that wait for this process, until the connection is
+/// lost.
+async fn receive_bodies(shared: &Shared, client: &Client) -> RedisError {
+    match try_receive_bodies(shared, client).await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+async fn try_receive_bodies(shared: &Shared, client: &Client) -> RedisResult<Infallible> {
+    const WAIT: Duration = Duration::from_secs(5);
+    // Waiting for bodies is no lack of an answer.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(None);
+    let connect = client.get_multiplexed_async_connection_with_config(&config);
+    let mut connection = in_time(connect).await?;
+    let key = channels::process_key(&channels::member(&shared.process, 0)).unwrap_or_default();
+    loop {
+        let mut pop = cmd("BZPOPMIN");
+        pop.arg(&key).arg(WAIT.as_secs());
+        let popped = timeout(WAIT + PATIENCE, pop.query_async(&mut connection)).await;
+        let first: Option<(String, Vec<u8>, f64)> = popped.map_err(|_| gone())??;
+        let Some((_, first, _)) = first else {
+            continue;
+        };
+        let mut pop = cmd("ZPOPMIN");
+        pop.arg(&key).arg(channels::CAPACITY);
+        let more: Vec<(Vec<u8>, f64)> = in_time(pop.query_async(&mut connection)).await?;
+        for body in [first]
+            .into_iter()
+            .chain(more.into_iter().map(|(body, _)| body))
+        {
+            let body = Some(body).filter(|body| body.len() <= Redis::MAX_EVENT_SIZE);
+            let read = body.and_then(|body| channels::event_of_body(&body));
+            let Some((event, members)) = read else {
+                shared.discard(&key);
+                continue;
+            };
+            let addresses: BTreeSet<_> = members
+                .iter()
+                .filter_map(|member| shared.address_of(member))
+                .collect();
+            for address in addresses {
+                settle(shared.deliver_event(&address, event.clone())).await;
+            }
+        }
+    }
+}
+
+/// Waits until the workers can take more in the room that something was delivered to.
+async fn settle(delivered: Option<(Rooms, Arc<str>)>) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(1);
+    if let Some((rooms, name)) = delivered {
+        while rooms.is_congested(&name) {
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+/// Makes this process a member of groups, for another day.
+async fn enter(
+    connection: &mut MultiplexedConnection,
+    members: &[(Arc<str>, String)],
+) -> RedisResult<()> {
+    let mut enter = Pipeline::new();
+    for (group, member) in members {
+        enter.zadd(&**group, member, seconds()).ignore();
+        let expiry = channels::GROUP_EXPIRY as i64;
+        enter.expire(&**group, expiry).ignore();
+    }
+    run(&enter, connection).await
+}
+
+/// Runs a pipeline, if there is anything in it.
+async fn run(pipeline: &Pipeline, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    if pipeline.is_empty() {
+        return Ok(());
+    }
+    pipeline.exec_async(connection).await
+}
+
+async fn in_time<T>(act: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(PATIENCE, act).await.map_err(|_| gone())?
+}
+
+fn gone() -> RedisError {
+    RedisError::from((ErrorKind::Io, "it does not answer"))
+}
+
+/// Since 1970, as Python's `time.time()` has it.
+fn seconds() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}

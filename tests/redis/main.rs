@@ -1,0 +1,126 @@
+//! Rooms of several processes over a real Redis: what members get, what is on the wire, and what
+//! faults of Redis do. Without `redis-server` each test is a skip that is printed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/checker.rs"]
+mod checker;
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/socket.rs"]
+mod socket;
+
+mod django;
+mod faults;
+mod nodes;
+mod server;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tungstenite::{Message, WebSocket};
+
+use process::{ServerProcess, succeeds};
+use server::RedisServer;
+use socket::{PATIENCE, open, receive_head};
+
+/// Whether there is a Redis to test with.
+fn has_redis() -> bool {
+    let has = succeeds("redis-server", &["--version"]);
+    if !has {
+        println!("skipped: redis-server is not installed");
+    }
+    has
+}
+
+/// A frameloop whose rooms are on that Redis.
+fn node(redis: &RedisServer, layer: &str) -> ServerProcess {
+    ServerProcess::start(&["--channel-layer", layer, "--redis-url", &redis.url()])
+}
+
+type Socket = WebSocket<TcpStream>;
+
+fn client(node: &ServerProcess, path: &str) -> Socket {
+    open(node.address, path).unwrap()
+}
+
+fn send(socket: &mut Socket, text: &str) {
+    socket.send(Message::text(text)).unwrap();
+}
+
+#[track_caller]
+fn receives(socket: &mut Socket, text: &str) {
+    assert_eq!(next(socket), Message::text(text));
+}
+
+/// The next data message.
+#[track_caller]
+fn next(socket: &mut Socket) -> Message {
+    loop {
+        let message = socket.read().unwrap();
+        if message.is_text() || message.is_binary() {
+            return message;
+        }
+    }
+}
+
+/// Sends this from one and waits until the other has it, again and again: what was sent before
+/// the way was open is lost. Says how long that took.
+#[track_caller]
+fn reaches(from: &mut Socket, to: &mut Socket, text: &str) -> Duration {
+    let began = Instant::now();
+    to.get_mut()
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    loop {
+        send(from, text);
+        match to.read() {
+            Ok(message) if message == Message::text(text) => break,
+            Ok(_) => {}
+            Err(tungstenite::Error::Io(error))
+                if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing comes through");
+    }
+    to.get_mut().set_read_timeout(Some(PATIENCE)).unwrap();
+    began.elapsed()
+}
+
+/// The value of a metric.
+#[track_caller]
+fn metric(address: SocketAddr, name: &str) -> u64 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    receive_head(&mut stream).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+    value.trim().parse().unwrap()
+}
+
+/// Waits until a metric is at least this.
+#[track_caller]
+fn metric_reaches(address: SocketAddr, name: &str, expected: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while metric(address, name) < expected {
+        assert!(Instant::now() < deadline, "{name} stays below {expected}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const GAPS: &str = "frameloop_gap_events_total ";
+const DISCARDED: &str = "frameloop_discarded_total ";
