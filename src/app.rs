@@ -1,5 +1,6 @@
 //! Floor 6: the endpoint table, the only place that names them all.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::faults;
@@ -97,8 +98,9 @@ pub fn router_with(settings: AppSettings) -> Router {
     };
     let (clients, chat, topics) = rooms(&settings);
     let topic_rooms = topics.clone();
+    let document = document(&settings);
     let router = Router::new()
-        .page("/", |request| front_page(request.headers()))
+        .page("/", move |request| front_page(&document, request.headers()))
         .endpoint("/", any_subprotocol(Endpoint::new(|_| echo)))
         .endpoint("/echo", any_subprotocol(echo_endpoint))
         .websocket("/ws", |_| tutorial_echo)
@@ -162,21 +164,37 @@ fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
 }
 
 /// The page for browsers, a list for all others.
-fn front_page(headers: &HeaderMap) -> Page {
+fn front_page(document: &Bytes, headers: &HeaderMap) -> Page {
     let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     let is_browser = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
     match is_browser {
-        true => Page::html(PAGE, PAGE_POLICY),
+        true => Page::html(document.clone(), PAGE_POLICY),
         false => Page::text(listing()),
     }
 }
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page's own script and style by their SHA-256, WebSockets to anywhere, and nothing else.
+/// The page without the sections of what this server has not.
+fn document(settings: &AppSettings) -> Bytes {
+    let sections = [
+        ("faults", settings.faults),
+        ("socketio", cfg!(feature = "socketio")),
+    ];
+    let absent = sections.iter().filter(|(_, is_there)| !is_there);
+    let document = absent.fold(PAGE.to_owned(), |document, (name, _)| {
+        let section = format!("<section id=\"{name}\"");
+        document.replace(&section, &format!("{section} hidden"))
+    });
+    Bytes::from(document)
+}
+
+/// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
+/// server, WebSockets to anywhere, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-SUcQGs8nn+z5/oR8OvGk1kTcdkCW/wVgr3x5LmCYKVQ='; \
-    style-src 'sha256-5RyUmqn79ubTDlIOayy8bMZHwDgvBUw3Wph/AcRkwUM='; \
+    script-src 'sha256-pAxJFbUbZWeAI5Rawu5n/VXuOBZWwc1tTDDAYhCZZ3o=' \
+    'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
+    style-src 'sha256-/gzPPeCWEQ1zatRlFxNwf8E0VDAodZuy45RCFDK3T94='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
@@ -205,13 +223,42 @@ mod tests {
 
     /// An edit of the page changes the hashes, without which no browser runs it.
     #[test]
-    fn the_policy_of_the_page_names_its_script_and_its_style() {
-        for element in ["script", "style"] {
-            let (_, rest) = PAGE.split_once(&format!("<{element}>")).unwrap();
-            let (text, _) = rest.split_once(&format!("</{element}>")).unwrap();
+    fn the_policy_of_the_page_names_its_scripts_and_its_style() {
+        let element = |name: &str| {
+            let (_, rest) = PAGE.split_once(&format!("<{name}>")).unwrap();
+            rest.split_once(&format!("</{name}>")).unwrap().0
+        };
+        for (directive, text) in [
+            ("script-src", element("script")),
+            #[cfg(feature = "socketio")]
+            ("script-src", socketio::BROWSER_CLIENT),
+            ("style-src", element("style")),
+        ] {
             let hash = BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
-            let source = format!("{element}-src 'sha256-{hash}'");
-            assert!(PAGE_POLICY.contains(&source), "{source}");
+            let source = format!("'sha256-{hash}'");
+            let mut directives = PAGE_POLICY.split("; ");
+            let sources = directives.find_map(|one| one.strip_prefix(directive));
+            assert!(sources.unwrap().contains(&source), "{directive} {source}");
         }
+    }
+
+    #[test]
+    fn the_page_explains_every_parameter_and_violation() {
+        for name in faults::names() {
+            let explained = format!("\n  {name}: ");
+            assert_eq!(PAGE.matches(&explained).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_hides_what_is_not_there() {
+        let faults = "<section id=\"faults\" class";
+        let with = document(&AppSettings::default());
+        assert!(String::from_utf8_lossy(&with).contains(faults));
+        let without = document(&AppSettings {
+            faults: false,
+            ..AppSettings::default()
+        });
+        assert!(String::from_utf8_lossy(&without).contains("<section id=\"faults\" hidden class"));
     }
 }

@@ -35,3 +35,10 @@ pub(crate) fn divert(
         }
     }))
 }
+
+/// The parameters and the violations, as the page must explain them.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    let violations = violation::Violation::ALL.iter().map(|(name, _)| *name);
+    parameters::NAMES.into_iter().chain(violations)
+}

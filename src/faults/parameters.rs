@@ -63,7 +63,7 @@ impl fmt::Display for BadParameter {
     }
 }
 
-const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 19] = [
     "delay",
     "jitter",
     "drop",
