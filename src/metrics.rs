@@ -28,6 +28,7 @@ struct Shared {
     handshakes: Family<WithStatus, Counter>,
     closes: Family<WithReason, Counter>,
     slow_consumers: Counter,
+    publishers_held: Counter,
     traffic: [[Traffic; 3]; 2],
     deliveries: Traffic,
     gap_events: Counter,
@@ -106,6 +107,7 @@ impl Metrics {
             handshakes: Family::default(),
             closes: Family::default(),
             slow_consumers: Counter::default(),
+            publishers_held: Counter::default(),
             traffic,
             deliveries: Traffic::default(),
             gap_events: Counter::default(),
@@ -127,6 +129,11 @@ impl Metrics {
             "slow_consumers",
             "Connections closed for taking too little of what was sent to them",
             shared.slow_consumers.clone(),
+        );
+        registry.register(
+            "publishers_held",
+            "Times that a client was not read from for a while because it published too fast",
+            shared.publishers_held.clone(),
         );
         registry.register("messages", "Messages, fan-out apart", messages);
         registry.register_with_unit(
@@ -209,6 +216,7 @@ impl Metrics {
         }
         self.0.deliveries.messages.inc_by(tally.delivered.messages);
         self.0.deliveries.octets.inc_by(tally.delivered.octets);
+        self.0.publishers_held.inc_by(tally.holds);
         self.0.backlogs.set(worker, tally.backlog_octets);
     }
 

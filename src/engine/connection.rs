@@ -15,6 +15,7 @@ mod receiving;
 mod timing;
 
 use std::io;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 
 use super::Settings;
@@ -49,9 +50,23 @@ pub(crate) struct Connection<H> {
     idle_since: Tick,
     /// When the Ping went out that nothing has been heard since.
     pinged: Option<Tick>,
+    /// The peer publishes faster than it may.
+    excess: Option<Box<Excess>>,
     /// What the peer has sent, and what was sent to it.
     received: Flow,
     sent: Flow,
+}
+
+/// What is known of a peer that publishes faster than it may: back-pressure on it until it does
+/// so no more.
+#[derive(Debug)]
+struct Excess {
+    /// When the back-pressure began.
+    since: Tick,
+    /// Until when nothing is read from it.
+    held_until: Tick,
+    /// What has been read of it already, from the first message that is too early on.
+    input: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +107,7 @@ impl<H: Handler> Connection<H> {
             message_since: 0,
             idle_since: 0,
             pinged: None,
+            excess: None,
             received: Flow::default(),
             sent: Flow::default(),
         }
@@ -107,11 +123,23 @@ impl<H: Handler> Connection<H> {
             self.write_backlog(stream, context.now)?;
         }
         if let Phase::Open = self.phase {
-            if !self.is_read(context.high_water_mark) {
+            if !self.is_read(context) {
                 return Ok(Progress::Waiting);
             }
+            if let Some(excess) = &mut self.excess {
+                let mut input = mem::take(&mut excess.input);
+                self.handle(key, &mut input, Ok(()), stream, context)?;
+                if !matches!(self.phase, Phase::Open) || !self.is_read(context) {
+                    return Ok(self.settle(stream, context));
+                }
+            }
             match (self.read(key, stream, context)?, self.phase) {
-                (Reading::Drained, Phase::Open) => return Ok(self.wait()),
+                (Reading::Drained, Phase::Open) => {
+                    if !self.is_held(context.now) {
+                        self.excess = None;
+                    }
+                    return Ok(self.wait());
+                }
                 (Reading::Full, Phase::Open) => return Ok(Progress::MoreToRead),
                 (Reading::EndOfStream, _) => {
                     let why = Disconnect::EndOfStream;
@@ -130,7 +158,8 @@ impl<H: Handler> Connection<H> {
             || !self.sender.is_open()
             || !self.backlog.is_empty()
             || self.receiver.is_inside_message()
-            || self.pinged.is_some();
+            || self.pinged.is_some()
+            || self.excess.is_some();
         if is_timed {
             Progress::Waiting
         } else {
@@ -138,9 +167,19 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether the peer is read from: not while it leaves lying what it was answered.
-    fn is_read(&self, high_water_mark: usize) -> bool {
-        !self.backlog.has_replies() && self.backlog.octets() <= high_water_mark
+    /// Whether the peer is read from: not while it leaves lying what it was answered, or has
+    /// published too much.
+    fn is_read(&self, context: &Context) -> bool {
+        !self.backlog.has_replies()
+            && self.backlog.octets() <= context.high_water_mark
+            && !self.is_held(context.now)
+    }
+
+    /// Whether the peer has to wait before it publishes more.
+    fn is_held(&self, now: Tick) -> bool {
+        self.excess
+            .as_ref()
+            .is_some_and(|excess| (now.wrapping_sub(excess.held_until) as i32) < 0)
     }
 
     /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.
@@ -184,6 +223,7 @@ impl<H: Handler> Drive for Connection<H> {
             ),
             mailbox: &context.mailbox,
             key,
+            hold: None,
         };
         let opened = panic::catch_unwind(AssertUnwindSafe(|| self.handler.open(&mut socket)));
         let so_far = socket.output.finish(&mut self.sent);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::compression::with_deflater;
 use super::disconnect::Disconnect;
@@ -51,6 +52,8 @@ pub struct WebSocket<'a> {
     pub(super) output: Output<'a>,
     pub(super) mailbox: &'a Arc<Mailbox>,
     pub(super) key: Key,
+    /// For how long nothing more is to be read of the client.
+    pub(super) hold: Option<Duration>,
 }
 
 impl WebSocket<'_> {
@@ -84,6 +87,13 @@ impl WebSocket<'_> {
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason };
         self.sender.close(Some(frame), &mut self.output);
+    }
+
+    /// Handles no further message of the client for so long: back-pressure on who publishes faster
+    /// than it may. Whoever keeps that up for [`Deadlines::excess`](super::Deadlines::excess) is
+    /// closed.
+    pub(crate) fn hold(&mut self, time: Duration) {
+        self.hold = Some(time);
     }
 
     /// A handle to this connection, to keep or to send elsewhere.

@@ -66,10 +66,16 @@ pub struct Settings {
     /// Messages and control frames a second that a client may send, and at once after a second of
     /// silence; beyond them it is closed with 1008. `None` is no limit.
     pub max_message_rate: Option<u32>,
+    /// Data messages a second that a client may send to an endpoint which publishes them (see
+    /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)), and at once after a second of
+    /// silence: a few octets from one become many to all members of a room. Beyond them it is not
+    /// read from for a while, and closed after [`Deadlines::excess`]. `None` is no limit.
+    pub max_publish_rate: Option<u32>,
 }
 
 impl Default for Settings {
-    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; 1 GiB; no limit of rate.
+    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; 1 GiB; 1,000
+    /// messages published a second, and no other limit of rate.
     fn default() -> Settings {
         Settings {
             limits: Limits::default(),
@@ -83,6 +89,7 @@ impl Default for Settings {
             linger_size: 1 << 20,
             max_unfinished_size: 1 << 30,
             max_message_rate: None,
+            max_publish_rate: Some(1_000),
         }
     }
 }

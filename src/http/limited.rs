@@ -1,9 +1,10 @@
-//! What one client may do at most: messages a second, and connections from its address.
+//! What one client may do at most: messages a second, of all kinds or published ones, and
+//! connections from its address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::{Disconnect, Handler, WebSocket};
 use crate::protocol::{CloseCode, Message};
@@ -13,20 +14,23 @@ use crate::protocol::{CloseCode, Message};
 pub(super) struct Limited<H> {
     handler: H,
     rate: Option<Rate>,
+    publish_rate: Option<Rate>,
     /// Given back when the connection is over.
     _place: Option<Place>,
 }
 
 impl<H> Limited<H> {
-    /// `max_message_rate` is in messages a second.
+    /// The rates are in messages a second.
     pub(super) fn new(
         handler: H,
         max_message_rate: Option<u32>,
+        max_publish_rate: Option<u32>,
         place: Option<Place>,
     ) -> Limited<H> {
         Limited {
             handler,
             rate: max_message_rate.map(Rate::new),
+            publish_rate: max_publish_rate.map(Rate::new),
             _place: place,
         }
     }
@@ -44,6 +48,11 @@ impl<H: Handler> Handler for Limited<H> {
         } else {
             socket.close(CloseCode::Policy, "too many messages");
         }
+        if let Some(rate) = self.publish_rate.as_mut().filter(|_| message.is_data())
+            && let Some(time) = rate.spend()
+        {
+            socket.hold(time);
+        }
     }
 
     fn closed(&mut self, why: &Disconnect) {
@@ -51,8 +60,7 @@ impl<H: Handler> Handler for Limited<H> {
     }
 }
 
-/// So many a second, and as many at once after a second of silence: a token bucket. Control
-/// frames count, too.
+/// So many a second, and as many at once after a second of silence: a token bucket.
 struct Rate {
     a_second: f64,
     left: f64,
@@ -68,16 +76,29 @@ impl Rate {
         }
     }
 
+    /// Takes one, if there is one.
     fn admits(&mut self) -> bool {
-        let now = Instant::now();
-        let earned = now.duration_since(self.refilled).as_secs_f64() * self.a_second;
-        self.refilled = now;
-        self.left = (self.left + earned).min(self.a_second);
+        self.refill();
         let admits = self.left >= 1.0;
         if admits {
             self.left -= 1.0;
         }
         admits
+    }
+
+    /// Takes one that may not be there yet. Says how long it is until the next is, if it is not.
+    fn spend(&mut self) -> Option<Duration> {
+        self.refill();
+        self.left -= 1.0;
+        let missing = 1.0 - self.left;
+        (missing > 0.0).then(|| Duration::from_secs_f64(missing / self.a_second))
+    }
+
+    fn refill(&mut self) {
+        let now = Instant::now();
+        let earned = now.duration_since(self.refilled).as_secs_f64() * self.a_second;
+        self.refilled = now;
+        self.left = (self.left + earned).min(self.a_second);
     }
 }
 

@@ -3,8 +3,10 @@
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
-use super::{Connection, INTERNAL_ERROR, Phase};
+use super::{Connection, Excess, INTERNAL_ERROR, Phase};
+use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::drive::Context;
 use crate::engine::handler::{Handler, WebSocket};
@@ -81,6 +83,7 @@ impl<H: Handler> Connection<H> {
             ),
             mailbox: &context.mailbox,
             key,
+            hold: None,
         };
         let handled = panic::catch_unwind(AssertUnwindSafe(|| {
             so_far?;
@@ -102,6 +105,9 @@ impl<H: Handler> Connection<H> {
                 }
                 if socket.sender.is_open() {
                     self.handler.message(&mut socket, message);
+                    if socket.hold.is_some() {
+                        break;
+                    }
                 } // else only the Close is waited for (§7.1.2)
             }
             Ok(())
@@ -119,6 +125,7 @@ impl<H: Handler> Connection<H> {
                 Some(Disconnect::HandlerPanicked)
             }
         };
+        let hold = socket.hold;
         let written = socket.output.finish(&mut self.sent);
         let received = context.tally.received.data - received_before;
         self.received += received;
@@ -135,6 +142,9 @@ impl<H: Handler> Connection<H> {
             self.since = context.now;
             self.close_since = context.now;
         }
+        if let Some(time) = hold {
+            self.hold(time, input, context);
+        }
         if let Some(why) = failed {
             log::failed(&why, &stream.peer_address());
         }
@@ -145,6 +155,25 @@ impl<H: Handler> Connection<H> {
             };
         }
         Ok(())
+    }
+
+    /// Puts back-pressure on a peer that publishes faster than it may: nothing more is handled for
+    /// that time, `input` included.
+    #[cold]
+    fn hold(&mut self, time: Duration, input: &[u8], context: &mut Context) {
+        context.tally.holds += 1;
+        let now = context.now;
+        let ticks = time.as_nanos().div_ceil(context.tick.as_nanos());
+        let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX / 4);
+        let excess = self.excess.get_or_insert_with(|| {
+            Box::new(Excess {
+                since: now,
+                held_until: now,
+                input: Vec::new(),
+            })
+        });
+        excess.held_until = now.wrapping_add(ticks.clamp(1, Tick::MAX / 4));
+        excess.input = input.to_vec();
     }
 }
 
