@@ -31,6 +31,7 @@ struct Shared {
     publishers_held: Counter,
     traffic: [[Traffic; 3]; 2],
     deliveries: Traffic,
+    dropped: Counter,
     gap_events: Counter,
     backlogs: Backlogs,
 }
@@ -110,6 +111,7 @@ impl Metrics {
             publishers_held: Counter::default(),
             traffic,
             deliveries: Traffic::default(),
+            dropped: Counter::default(),
             gap_events: Counter::default(),
             backlogs: Backlogs::default(),
             registry: Registry::default(),
@@ -146,6 +148,11 @@ impl Metrics {
             "fanout_deliveries",
             "Messages of rooms, once for each receiver",
             shared.deliveries.messages.clone(),
+        );
+        registry.register(
+            "fanout_dropped",
+            "Of these, messages that were dropped because their receiver took too little",
+            shared.dropped.clone(),
         );
         registry.register_with_unit(
             "fanout",
@@ -216,6 +223,7 @@ impl Metrics {
         }
         self.0.deliveries.messages.inc_by(tally.delivered.messages);
         self.0.deliveries.octets.inc_by(tally.delivered.octets);
+        self.0.dropped.inc_by(tally.dropped);
         self.0.publishers_held.inc_by(tally.holds);
         self.0.backlogs.set(worker, tally.backlog_octets);
     }

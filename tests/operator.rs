@@ -149,6 +149,7 @@ fn metrics_tell_of_connections_messages_and_ends() {
     served.tells("frameloop_gap_events_total 0");
     served.tells("frameloop_backlog_bytes 0");
     served.tells("frameloop_publishers_held_total 0");
+    served.tells("frameloop_fanout_dropped_total 0");
 
     let mut refused = TcpStream::connect(&served.address).unwrap();
     assert_eq!(get(&mut refused, "/nowhere").0, 404);

@@ -223,7 +223,6 @@ impl<H: Handler> Drive for Connection<H> {
             ),
             mailbox: &context.mailbox,
             key,
-            hold: None,
         };
         let opened = panic::catch_unwind(AssertUnwindSafe(|| self.handler.open(&mut socket)));
         let so_far = socket.output.finish(&mut self.sent);

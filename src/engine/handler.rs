@@ -28,6 +28,14 @@ pub trait Handler: 'static {
     /// A message has arrived, or a control frame, which has been answered already.
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>);
 
+    /// For how long no further message of the client is to be handled. Asked after each data
+    /// message: back-pressure on who sends faster than it may. Whoever keeps that up for
+    /// [`Deadlines::excess`](super::Deadlines::excess) is closed.
+    #[inline]
+    fn hold(&mut self) -> Option<Duration> {
+        None
+    }
+
     /// The connection is over. Called once, after everything else.
     fn closed(&mut self, why: &Disconnect) {
         let _ = why;
@@ -52,8 +60,6 @@ pub struct WebSocket<'a> {
     pub(super) output: Output<'a>,
     pub(super) mailbox: &'a Arc<Mailbox>,
     pub(super) key: Key,
-    /// For how long nothing more is to be read of the client.
-    pub(super) hold: Option<Duration>,
 }
 
 impl WebSocket<'_> {
@@ -87,13 +93,6 @@ impl WebSocket<'_> {
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason };
         self.sender.close(Some(frame), &mut self.output);
-    }
-
-    /// Handles no further message of the client for so long: back-pressure on who publishes faster
-    /// than it may. Whoever keeps that up for [`Deadlines::excess`](super::Deadlines::excess) is
-    /// closed.
-    pub(crate) fn hold(&mut self, time: Duration) {
-        self.hold = Some(time);
     }
 
     /// A handle to this connection, to keep or to send elsewhere.

@@ -94,17 +94,30 @@ impl Default for Settings {
     }
 }
 
-/// The bound on what waits for one receiver of fan-out. Beyond it the queue is dropped and the
-/// receiver closed with 1008 `slow consumer`; the publisher and the other receivers notice
-/// nothing. A single message is let through whatever its size.
-///
-/// There is no policy that drops messages instead: nothing in them would show a member the gap.
+/// The bound on what waits for one receiver of fan-out. Beyond it the receiver meets the
+/// [`SlowConsumerPolicy`] of the room; the publisher and the other receivers notice nothing. A
+/// single message is let through whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowConsumer {
     /// Octets that may wait.
     pub max_octets: usize,
     /// Messages that may wait.
     pub max_messages: usize,
+}
+
+/// What becomes of a member of a room for which more is to wait than [`SlowConsumer`] allows.
+///
+/// To drop messages is for rooms whose messages are numbered, so that a member sees the gap:
+/// nothing else tells it. Messages that were published together are dropped together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SlowConsumerPolicy {
+    /// The queue is dropped and the member closed with 1008 `slow consumer`.
+    #[default]
+    Close,
+    /// What has waited longest is dropped: the member goes on with the latest messages.
+    DropOldest,
+    /// What comes is dropped until there is room: the member first gets all that waits.
+    DropNewest,
 }
 
 impl Default for SlowConsumer {

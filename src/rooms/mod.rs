@@ -4,7 +4,8 @@
 //! - All members of a room see its messages in one order, which keeps each publisher's own.
 //! - A member sees a run without a gap, from its join to its leave or its close.
 //! - A publisher never waits for a member. A member that takes too little is closed with 1008
-//!   `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)).
+//!   `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)), or loses messages where
+//!   the rooms are [made so](Rooms::with_policy).
 //! - A connection is in [`Rooms::MAX_MEMBERSHIPS`] rooms at most, and a room's name has
 //!   [`Rooms::MAX_NAME`] octets at most, so that clients who choose their rooms cannot fill the
 //!   memory with them.
@@ -23,13 +24,14 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication};
+use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication, SlowConsumerPolicy};
 use crate::protocol::Message;
 
 /// A set of rooms, which exist as long as they have members. Clones are the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Rooms {
     register: Arc<Mutex<Register>>,
+    policy: SlowConsumerPolicy,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +82,15 @@ impl Rooms {
     /// Most octets of a room's name.
     pub const MAX_NAME: usize = 255;
 
+    /// Rooms with another policy than to close members that take too little. To drop messages is
+    /// for rooms whose messages are numbered, or a member would not see what it misses.
+    pub fn with_policy(policy: SlowConsumerPolicy) -> Rooms {
+        Rooms {
+            policy,
+            ..Rooms::default()
+        }
+    }
+
     /// Makes a connection a member of a room, until what is returned is dropped. A connection
     /// that joins twice receives twice.
     ///
@@ -112,7 +123,7 @@ impl Rooms {
         let group = match groups.iter().find(|group| group.is_of(peer)) {
             Some(group) => Arc::clone(group),
             None => {
-                let group = Arc::new(Group::of(peer));
+                let group = Arc::new(Group::of(peer, self.policy));
                 groups.push(Arc::clone(&group));
                 group
             }

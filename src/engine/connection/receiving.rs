@@ -72,6 +72,7 @@ impl<H: Handler> Connection<H> {
         let inside = self.receiver.is_inside_message();
         let received_before = context.tally.received.data;
         let mut closed = None;
+        let mut hold = None;
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
@@ -83,7 +84,6 @@ impl<H: Handler> Connection<H> {
             ),
             mailbox: &context.mailbox,
             key,
-            hold: None,
         };
         let handled = panic::catch_unwind(AssertUnwindSafe(|| {
             so_far?;
@@ -105,7 +105,8 @@ impl<H: Handler> Connection<H> {
                 }
                 if socket.sender.is_open() {
                     self.handler.message(&mut socket, message);
-                    if socket.hold.is_some() {
+                    hold = self.handler.hold();
+                    if hold.is_some() {
                         break;
                     }
                 } // else only the Close is waited for (§7.1.2)
@@ -125,7 +126,6 @@ impl<H: Handler> Connection<H> {
                 Some(Disconnect::HandlerPanicked)
             }
         };
-        let hold = socket.hold;
         let written = socket.output.finish(&mut self.sent);
         let received = context.tally.received.data - received_before;
         self.received += received;
