@@ -15,7 +15,6 @@ mod receiving;
 mod timing;
 
 use std::io;
-use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 
 use super::Settings;
@@ -123,23 +122,14 @@ impl<H: Handler> Connection<H> {
             self.write_backlog(stream, context.now)?;
         }
         if let Phase::Open = self.phase {
-            if !self.is_read(context) {
+            if !self.is_read(context.high_water_mark) {
                 return Ok(Progress::Waiting);
             }
-            if let Some(excess) = &mut self.excess {
-                let mut input = mem::take(&mut excess.input);
-                self.handle(key, &mut input, Ok(()), stream, context)?;
-                if !matches!(self.phase, Phase::Open) || !self.is_read(context) {
-                    return Ok(self.settle(stream, context));
-                }
+            if self.excess.is_some() && !self.resume(key, stream, context)? {
+                return Ok(self.settle(stream, context));
             }
             match (self.read(key, stream, context)?, self.phase) {
-                (Reading::Drained, Phase::Open) => {
-                    if !self.is_held(context.now) {
-                        self.excess = None;
-                    }
-                    return Ok(self.wait());
-                }
+                (Reading::Drained, Phase::Open) => return Ok(self.wait_for_more(context.now)),
                 (Reading::Full, Phase::Open) => return Ok(Progress::MoreToRead),
                 (Reading::EndOfStream, _) => {
                     let why = Disconnect::EndOfStream;
@@ -150,6 +140,14 @@ impl<H: Handler> Connection<H> {
             }
         }
         Ok(self.settle(stream, context))
+    }
+
+    /// All is read that there is.
+    fn wait_for_more(&mut self, now: Tick) -> Progress {
+        if self.excess.is_some() && !self.is_held(now) {
+            self.excess = None;
+        }
+        self.wait()
     }
 
     /// Nothing can be done until the socket has something, or a deadline passes.
@@ -167,12 +165,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether the peer is read from: not while it leaves lying what it was answered, or has
-    /// published too much.
-    fn is_read(&self, context: &Context) -> bool {
-        !self.backlog.has_replies()
-            && self.backlog.octets() <= context.high_water_mark
-            && !self.is_held(context.now)
+    /// Whether the peer is read from: not while it leaves lying what it was answered.
+    fn is_read(&self, high_water_mark: usize) -> bool {
+        !self.backlog.has_replies() && self.backlog.octets() <= high_water_mark
     }
 
     /// Whether the peer has to wait before it publishes more.

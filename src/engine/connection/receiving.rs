@@ -72,7 +72,6 @@ impl<H: Handler> Connection<H> {
         let inside = self.receiver.is_inside_message();
         let received_before = context.tally.received.data;
         let mut closed = None;
-        let mut hold = None;
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
@@ -105,25 +104,25 @@ impl<H: Handler> Connection<H> {
                 }
                 if socket.sender.is_open() {
                     self.handler.message(&mut socket, message);
-                    hold = self.handler.hold();
+                    let hold = self.handler.hold();
                     if hold.is_some() {
-                        break;
+                        return Ok(hold);
                     }
                 } // else only the Close is waited for (§7.1.2)
             }
-            Ok(())
+            Ok(None)
         }));
-        let failed = match handled {
-            Ok(Ok(())) => None,
+        let (failed, hold) = match handled {
+            Ok(Ok(hold)) => (None, hold),
             Ok(Err(error)) => {
                 socket.sender.fail(error, &mut socket.output);
-                Some(Disconnect::Failed(error))
+                (Some(Disconnect::Failed(error)), None)
             }
             Err(_) => {
                 self.receiver.discard();
                 let (code, reason) = INTERNAL_ERROR;
                 socket.sender.fail_with(code, reason, &mut socket.output);
-                Some(Disconnect::HandlerPanicked)
+                (Some(Disconnect::HandlerPanicked), None)
             }
         };
         let written = socket.output.finish(&mut self.sent);
@@ -155,6 +154,26 @@ impl<H: Handler> Connection<H> {
             };
         }
         Ok(())
+    }
+
+    /// Handles what was kept back of a peer under back-pressure, unless it is held still. Says
+    /// whether more may be read.
+    #[cold]
+    pub(super) fn resume(
+        &mut self,
+        key: Key,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> io::Result<bool> {
+        if !self.is_held(context.now)
+            && let Some(excess) = &mut self.excess
+        {
+            let mut input = mem::take(&mut excess.input);
+            self.handle(key, &mut input, Ok(()), stream, context)?;
+        }
+        Ok(matches!(self.phase, Phase::Open)
+            && self.is_read(context.high_water_mark)
+            && !self.is_held(context.now))
     }
 
     /// Puts back-pressure on a peer that publishes faster than it may: nothing more is handled for
