@@ -106,21 +106,24 @@ pub fn router_with(settings: AppSettings) -> Router {
         .websocket("/ws", |_| tutorial_echo)
         .endpoint(
             "/ws/{client_id}",
-            Endpoint::refusing(move |request| Client::new(&clients, request.param("client_id"))),
+            Endpoint::refusing(move |request| Client::new(&clients, request.param("client_id")))
+                .publishing(),
         )
         .endpoint(
             "/ws/chat/{room_name}/",
-            Endpoint::refusing(move |request| ChatConsumer::new(&chat, request.param("room_name"))),
+            Endpoint::refusing(move |request| ChatConsumer::new(&chat, request.param("room_name")))
+                .publishing(),
         )
         .endpoint(
             "/broadcast",
-            any_subprotocol(Endpoint::new(move |_| Broadcast::new(&topics, ""))),
+            any_subprotocol(Endpoint::new(move |_| Broadcast::new(&topics, "")).publishing()),
         )
         .endpoint(
             "/broadcast/{topic}",
-            any_subprotocol(Endpoint::new(move |request| {
-                Broadcast::new(&topic_rooms, request.param("topic"))
-            })),
+            any_subprotocol(
+                Endpoint::new(move |request| Broadcast::new(&topic_rooms, request.param("topic")))
+                    .publishing(),
+            ),
         )
         .page("/healthz", |_| Page::text("ok"));
     with_socketio(router, settings)

@@ -28,8 +28,10 @@ struct Shared {
     handshakes: Family<WithStatus, Counter>,
     closes: Family<WithReason, Counter>,
     slow_consumers: Counter,
+    publishers_held: Counter,
     traffic: [[Traffic; 3]; 2],
     deliveries: Traffic,
+    dropped: Counter,
     gap_events: Counter,
     discarded: Counter,
     backlogs: Backlogs,
@@ -107,8 +109,10 @@ impl Metrics {
             handshakes: Family::default(),
             closes: Family::default(),
             slow_consumers: Counter::default(),
+            publishers_held: Counter::default(),
             traffic,
             deliveries: Traffic::default(),
+            dropped: Counter::default(),
             gap_events: Counter::default(),
             discarded: Counter::default(),
             backlogs: Backlogs::default(),
@@ -130,6 +134,11 @@ impl Metrics {
             "Connections closed for taking too little of what was sent to them",
             shared.slow_consumers.clone(),
         );
+        registry.register(
+            "publishers_held",
+            "Times that a client was not read from for a while because it published too fast",
+            shared.publishers_held.clone(),
+        );
         registry.register("messages", "Messages, fan-out apart", messages);
         registry.register_with_unit(
             "message",
@@ -141,6 +150,11 @@ impl Metrics {
             "fanout_deliveries",
             "Messages of rooms, once for each receiver",
             shared.deliveries.messages.clone(),
+        );
+        registry.register(
+            "fanout_dropped",
+            "Of these, messages that were dropped because their receiver took too little",
+            shared.dropped.clone(),
         );
         registry.register_with_unit(
             "fanout",
@@ -222,6 +236,8 @@ impl Metrics {
         }
         self.0.deliveries.messages.inc_by(tally.delivered.messages);
         self.0.deliveries.octets.inc_by(tally.delivered.octets);
+        self.0.dropped.inc_by(tally.dropped);
+        self.0.publishers_held.inc_by(tally.holds);
         self.0.backlogs.set(worker, tally.backlog_octets);
     }
 

@@ -6,8 +6,8 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use frameloop::app;
 use frameloop::server::{ListenAddress, Server, Shutdown};
+use frameloop::{Settings, app};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -29,7 +29,10 @@ fn serve() -> (SocketAddr, Shutdown) {
         .build()
         .unwrap();
     let server = runtime.block_on(Server::bind("127.0.0.1:0")).unwrap();
-    let server = server.with_workers(1);
+    let server = server.with_workers(1).with_settings(Settings {
+        max_publish_rate: Some(u32::MAX), // counted, but never reached
+        ..Settings::default()
+    });
     let ListenAddress::Tcp(address) = server.local_addresses().unwrap()[0] else {
         unreachable!()
     };

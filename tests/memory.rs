@@ -184,6 +184,53 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
     assert!(small < CLIENTS * (256 << 10), "{small} octets");
 }
 
+/// Attachments are waited for within the limit of a message, however many are announced.
+#[cfg(feature = "socketio")]
+#[test]
+fn attack_47_attachments_that_never_all_come_are_bounded_together() {
+    const CLIENTS: usize = 20;
+    const LIMIT: usize = 1_000_000; // maxPayload
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::open(&server, "/socket.io/?EIO=4&transport=websocket");
+            client.send_text("40");
+            while !client.receive().1.starts_with(b"40") {}
+            client
+        })
+        .collect();
+    settle(&server);
+    let before = heap();
+    let placeholder = r#"{"_placeholder":true,"num":0}"#;
+    for client in &mut clients {
+        client.send_text(&format!(r#"4510-["echo",{placeholder}]"#));
+        for _ in 0..9 {
+            client.send(&frame(0x82, &vec![7; LIMIT / 10]));
+        }
+    }
+    settle(&server);
+    let grown = heap().saturating_sub(before);
+    // One octet more than the limit.
+    for client in &mut clients {
+        client.send(&frame(0x82, &vec![7; LIMIT / 10 + 1]));
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut client.stream, &mut rest);
+        assert!(
+            !rest.windows(4).any(|octets| octets == b"echo"),
+            "it was taken"
+        );
+    }
+    figure(
+        Kind::Attack,
+        47,
+        "10 attachments announced, 9 of 100,000 octets sent, 20 sessions: heap of each; with 100,001 more",
+        "<= 2 MB; the session ends",
+        format_args!("{} KiB; the session ends", grown / CLIENTS / 1_024),
+    );
+    assert!(grown / CLIENTS <= 2 * LIMIT, "{grown} octets");
+}
+
 #[test]
 fn attacks_8_and_31_whoever_reads_nothing_costs_next_to_nothing() {
     let _alone = alone();

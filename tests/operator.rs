@@ -42,12 +42,14 @@ impl Served {
         }
     }
 
-    fn open(&self) -> TcpStream {
+    fn open(&self, path: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-                       Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                       Sec-WebSocket-Version: 13\r\n\r\n";
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -106,9 +108,22 @@ fn get(stream: &mut (impl Read + Write), path: &str) -> (u16, String) {
 }
 
 #[test]
+fn metrics_tell_of_publishers_that_are_held_back() {
+    let served = Served::start("held", &["--max-publish-rate", "1"]);
+    let mut publisher = served.open("/broadcast");
+    // The first is a second's worth; the second waits for the next.
+    publisher
+        .write_all(&b"\x81\x81\0\0\0\0x".repeat(2))
+        .unwrap();
+    publisher.read_exact(&mut [0; 3 + 3]).unwrap();
+    served.tells("frameloop_publishers_held_total 2");
+    served.tells("frameloop_fanout_deliveries_total 2");
+}
+
+#[test]
 fn metrics_tell_of_connections_messages_and_ends() {
     let served = Served::start("metrics", &[]);
-    let mut client = served.open();
+    let mut client = served.open("/echo");
     served.tells("frameloop_connections{endpoint=\"/echo\"} 1");
     served.tells("frameloop_handshakes_total{status=\"101\"} 1");
     // A text of two octets, a binary one of three, a Ping of none.
@@ -133,6 +148,8 @@ fn metrics_tell_of_connections_messages_and_ends() {
     served.tells("frameloop_slow_consumers_total 0");
     served.tells("frameloop_gap_events_total 0");
     served.tells("frameloop_backlog_bytes 0");
+    served.tells("frameloop_publishers_held_total 0");
+    served.tells("frameloop_fanout_dropped_total 0");
 
     let mut refused = TcpStream::connect(&served.address).unwrap();
     assert_eq!(get(&mut refused, "/nowhere").0, 404);
@@ -208,7 +225,7 @@ fn metrics_are_where_everything_is_unless_the_operator_has_an_address() {
 #[test]
 fn nobody_is_sent_to_a_server_that_drains() {
     let served = Served::start("drains", &["--drain-timeout", "10s"]);
-    let mut client = served.open();
+    let mut client = served.open("/echo");
     assert_eq!(served.get("/readyz"), (200, "ready".into()));
     served.signal("TERM");
     let mut close = [0; 4];
@@ -221,7 +238,7 @@ fn nobody_is_sent_to_a_server_that_drains() {
 #[test]
 fn a_line_is_logged_of_each_connection_that_ends() {
     let mut served = Served::start("access", &[]);
-    let mut client = served.open();
+    let mut client = served.open("/echo");
     client
         .write_all(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xE8")
         .unwrap();
@@ -263,7 +280,7 @@ fn the_dashboard_draws_what_is_told() {
     let dashboard = include_str!("../package/grafana.json");
     let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
     let served = Served::start("dashboard", &[]);
-    drop(served.open());
+    drop(served.open("/echo"));
     served.tells("frameloop_connections{endpoint=\"/echo\"} 0");
     let (_, told) = served.get("/metrics");
     let mut drawn = 0;

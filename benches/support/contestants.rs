@@ -80,7 +80,9 @@ impl Contestant {
                 command.args(["--listen", "127.0.0.1:0", "--workers"]);
                 command
                     .arg(options.workers.to_string())
-                    .args(&options.frameloop_args);
+                    .args(&options.frameloop_args)
+                    // The others have no such limit.
+                    .env("FRAMELOOP_MAX_PUBLISH_RATE", "0");
                 Ok(command)
             }
             Self::FlaskSocketio => {

@@ -231,6 +231,16 @@ pub(super) struct LimitArguments {
     )]
     max_message_rate: u32,
 
+    /// Most messages a second that one client publishes to a room; beyond them it is read from no
+    /// faster, and closed with 1008 'publishing too fast' after 10 s of that; 0 is no limit
+    #[arg(
+        long,
+        env = "FRAMELOOP_MAX_PUBLISH_RATE",
+        value_name = "NUMBER",
+        default_value = "1000"
+    )]
+    max_publish_rate: u32,
+
     /// Most octets of fan-out that wait for one client; beyond them Close 1008 'slow consumer'
     #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
@@ -367,6 +377,7 @@ impl Serve {
                 idle: Some(deadlines.idle_timeout).filter(|idle| !idle.is_zero()),
                 write_stall: deadlines.write_timeout,
                 close: deadlines.close_timeout,
+                excess: Deadlines::default().excess,
                 linger: deadlines.linger,
             },
             slow_consumer: SlowConsumer {
@@ -377,6 +388,7 @@ impl Serve {
             linger_size: limits.linger_size,
             max_unfinished_size: limits.max_unfinished_size(),
             max_message_rate: Some(limits.max_message_rate).filter(|rate| *rate > 0),
+            max_publish_rate: Some(limits.max_publish_rate).filter(|rate| *rate > 0),
         }
     }
 

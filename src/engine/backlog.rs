@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::mem;
 
 use bytes::{Buf, Bytes};
 
@@ -85,16 +86,32 @@ impl Backlog {
         }
     }
 
-    /// Drops the deliveries that have not begun to go.
-    pub(super) fn drop_deliveries(&mut self) {
-        let Some(queue) = &mut self.queue else { return };
-        let mut keep = queue.begun;
-        queue
-            .chunks
-            .retain(|chunk| std::mem::take(&mut keep) || chunk.messages == 0);
-        queue.octets = queue.chunks.iter().map(|chunk| chunk.octets.len()).sum();
-        queue.messages = queue.chunks.iter().map(|chunk| chunk.messages).sum();
+    /// Drops the deliveries that have not begun to go, and says how many messages that were.
+    pub(super) fn drop_deliveries(&mut self) -> usize {
+        self.drop_oldest_beyond(0, 0)
+    }
+
+    /// Drops deliveries that have not begun to go, the oldest first, until not more than so much
+    /// waits; says how many messages that were.
+    pub(super) fn drop_oldest_beyond(&mut self, max_octets: usize, max_messages: usize) -> usize {
+        let Some(queue) = &mut self.queue else {
+            return 0;
+        };
+        let messages = queue.messages;
+        let mut is_begun = queue.begun;
+        queue.chunks.retain(|chunk| {
+            let is_dropped = !mem::take(&mut is_begun)
+                && chunk.messages > 0
+                && (queue.octets > max_octets || queue.messages > max_messages);
+            if is_dropped {
+                queue.octets -= chunk.octets.len();
+                queue.messages -= chunk.messages;
+            }
+            !is_dropped
+        });
+        let dropped = messages - queue.messages;
         self.free_if_empty();
+        dropped
     }
 
     /// Writes as much as the socket takes, and says how many octets that was.
@@ -250,6 +267,38 @@ mod tests {
         };
         backlog.write_to(&mut socket).unwrap();
         assert_eq!((backlog.octets(), backlog.messages()), (15, 2));
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_until_the_rest_is_within_the_bounds() {
+        for (max_octets, max_messages, dropped, expected) in [
+            (10, 10, 0, &b"aabbrccdd"[..]),
+            (8, 10, 1, b"aarccdd"),
+            (10, 3, 1, b"aarccdd"),
+            (6, 10, 2, b"aardd"),
+            (0, 0, 3, b"aar"),
+        ] {
+            let mut backlog = Backlog::default();
+            backlog.push_delivery(Bytes::from_static(b"aaa"), 1, false);
+            backlog.push_delivery(Bytes::from_static(b"bb"), 1, false);
+            backlog.push_reply(Bytes::from_static(b"r"));
+            backlog.push_delivery(Bytes::from_static(b"cc"), 1, false);
+            backlog.push_delivery(Bytes::from_static(b"dd"), 1, false);
+            let mut socket = Narrow {
+                taken: Vec::new(),
+                room: 1,
+            };
+            backlog.write_to(&mut socket).unwrap();
+            let bounds = (max_octets, max_messages);
+            assert_eq!(
+                backlog.drop_oldest_beyond(max_octets, max_messages),
+                dropped,
+                "{bounds:?}"
+            );
+            socket.room = 100;
+            backlog.write_to(&mut socket).unwrap();
+            assert_eq!(&socket.taken[1..], expected, "{bounds:?}");
+        }
     }
 
     #[test]

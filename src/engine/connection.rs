@@ -49,9 +49,23 @@ pub(crate) struct Connection<H> {
     idle_since: Tick,
     /// When the Ping went out that nothing has been heard since.
     pinged: Option<Tick>,
+    /// The peer publishes faster than it may.
+    excess: Option<Box<Excess>>,
     /// What the peer has sent, and what was sent to it.
     received: Flow,
     sent: Flow,
+}
+
+/// What is known of a peer that publishes faster than it may: back-pressure on it until it does
+/// so no more.
+#[derive(Debug)]
+struct Excess {
+    /// When the back-pressure began.
+    since: Tick,
+    /// Until when nothing is read from it.
+    held_until: Tick,
+    /// What has been read of it already, from the first message that is too early on.
+    input: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +106,7 @@ impl<H: Handler> Connection<H> {
             message_since: 0,
             idle_since: 0,
             pinged: None,
+            excess: None,
             received: Flow::default(),
             sent: Flow::default(),
         }
@@ -110,8 +125,11 @@ impl<H: Handler> Connection<H> {
             if !self.is_read(context.high_water_mark) {
                 return Ok(Progress::Waiting);
             }
+            if self.excess.is_some() && !self.resume(key, stream, context)? {
+                return Ok(self.settle(stream, context));
+            }
             match (self.read(key, stream, context)?, self.phase) {
-                (Reading::Drained, Phase::Open) => return Ok(self.wait()),
+                (Reading::Drained, Phase::Open) => return Ok(self.wait_for_more(context.now)),
                 (Reading::Full, Phase::Open) => return Ok(Progress::MoreToRead),
                 (Reading::EndOfStream, _) => {
                     let why = Disconnect::EndOfStream;
@@ -124,13 +142,22 @@ impl<H: Handler> Connection<H> {
         Ok(self.settle(stream, context))
     }
 
+    /// All is read that there is.
+    fn wait_for_more(&mut self, now: Tick) -> Progress {
+        if self.excess.is_some() && !self.is_held(now) {
+            self.excess = None;
+        }
+        self.wait()
+    }
+
     /// Nothing can be done until the socket has something, or a deadline passes.
     fn wait(&self) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
             || !self.sender.is_open()
             || !self.backlog.is_empty()
             || self.receiver.is_inside_message()
-            || self.pinged.is_some();
+            || self.pinged.is_some()
+            || self.excess.is_some();
         if is_timed {
             Progress::Waiting
         } else {
@@ -141,6 +168,13 @@ impl<H: Handler> Connection<H> {
     /// Whether the peer is read from: not while it leaves lying what it was answered.
     fn is_read(&self, high_water_mark: usize) -> bool {
         !self.backlog.has_replies() && self.backlog.octets() <= high_water_mark
+    }
+
+    /// Whether the peer has to wait before it publishes more.
+    fn is_held(&self, now: Tick) -> bool {
+        self.excess
+            .as_ref()
+            .is_some_and(|excess| (now.wrapping_sub(excess.held_until) as i32) < 0)
     }
 
     /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.

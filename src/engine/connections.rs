@@ -3,6 +3,7 @@
 
 use std::mem;
 
+use super::SlowConsumerPolicy;
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
 use super::drive::{Context, Delivery, Drive, Encoded, Progress};
@@ -282,6 +283,7 @@ impl<S: Stream> Connections<S> {
                         plain: Encoded::Lent(letters.plain.take(length)),
                         compressed: (compressed_length > 0).then_some(Encoded::Lent(compressed)),
                         messages,
+                        policy: group.policy(),
                     };
                     self.deliver_to(&group, &delivery);
                 }
@@ -295,6 +297,7 @@ impl<S: Stream> Connections<S> {
                         plain: Encoded::Shared(&frame),
                         compressed: compressed.as_ref().map(Encoded::Shared),
                         messages: 1,
+                        policy: group.policy(),
                     };
                     self.deliver_to(&group, &delivery);
                 }
@@ -312,6 +315,7 @@ impl<S: Stream> Connections<S> {
                         plain: frame,
                         compressed: is_compressed.then_some(frame),
                         messages: 1,
+                        policy: SlowConsumerPolicy::Close,
                     };
                     self.drive(to, |connection, stream, context| {
                         connection.deliver(&delivery, stream, context)

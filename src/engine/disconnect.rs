@@ -25,6 +25,8 @@ pub enum Disconnect {
     TimedOut(Timeout),
     /// More waited for the peer than a slow consumer may leave.
     SlowConsumer,
+    /// The peer went on publishing faster than it may.
+    FastPublisher,
     /// The handler panicked.
     HandlerPanicked,
     /// The server went away before the peer answered its Close.
@@ -54,7 +56,7 @@ impl Disconnect {
                 code.map_or(1005, u16::from)
             }
             Disconnect::Failed(error) => u16::from(error.close_code()),
-            Disconnect::SlowConsumer => 1008,
+            Disconnect::SlowConsumer | Disconnect::FastPublisher => 1008,
             Disconnect::HandlerPanicked => 1011,
             Disconnect::EndOfStream
             | Disconnect::Broken(_)
@@ -77,6 +79,7 @@ impl Disconnect {
             Disconnect::TimedOut(Timeout::WriteStall) => "write stall",
             Disconnect::TimedOut(Timeout::Close) => "close timeout",
             Disconnect::SlowConsumer => "slow consumer",
+            Disconnect::FastPublisher => "fast publisher",
             Disconnect::HandlerPanicked => "handler panicked",
             Disconnect::CutAtShutdown => "cut at shutdown",
         }
@@ -106,6 +109,7 @@ impl fmt::Display for Disconnect {
             Disconnect::TimedOut(Timeout::WriteStall) => formatter.write_str("write stall"),
             Disconnect::TimedOut(Timeout::Close) => formatter.write_str("close timeout"),
             Disconnect::SlowConsumer => formatter.write_str("slow consumer"),
+            Disconnect::FastPublisher => formatter.write_str("fast publisher"),
             Disconnect::HandlerPanicked => formatter.write_str("handler panicked"),
             Disconnect::CutAtShutdown => formatter.write_str("cut at shutdown"),
         }

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::slots::Key;
 use super::socket::Stream;
 use super::tally::{Flow, Tally};
-use super::{Settings, SlowConsumer};
+use super::{Settings, SlowConsumer, SlowConsumerPolicy};
 use crate::protocol::{AssemblyBudget, AssemblyPool, CloseFrame};
 
 /// What a worker's connections share while one of them is driven.
@@ -121,6 +121,8 @@ pub(crate) struct Delivery<'a> {
     pub(super) compressed: Option<Encoded<'a>>,
     /// How many there are.
     pub(super) messages: usize,
+    /// What to do where they find no room.
+    pub(super) policy: SlowConsumerPolicy,
 }
 
 /// Encoded frames.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::compression::with_deflater;
 use super::disconnect::Disconnect;
@@ -26,6 +27,14 @@ pub trait Handler: 'static {
 
     /// A message has arrived, or a control frame, which has been answered already.
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>);
+
+    /// For how long no further message of the client is to be handled. Asked after each data
+    /// message: back-pressure on who sends faster than it may. Whoever keeps that up for
+    /// [`Deadlines::excess`](super::Deadlines::excess) is closed.
+    #[inline]
+    fn hold(&mut self) -> Option<Duration> {
+        None
+    }
 
     /// The connection is over. Called once, after everything else.
     fn closed(&mut self, why: &Disconnect) {

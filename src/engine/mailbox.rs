@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::SlowConsumerPolicy;
 use super::compression::with_deflater;
 use super::peer::Peer;
 use super::slots::{Key, Slots};
@@ -112,6 +113,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(crate) struct Group {
     mailbox: Arc<Mailbox>,
+    policy: SlowConsumerPolicy,
     members: Mutex<Slots<Key>>,
     /// How many of the members take compressed messages.
     compressing: AtomicUsize,
@@ -360,9 +362,10 @@ pub(crate) struct GroupPlace {
 
 impl Group {
     /// An empty group on the worker of `peer`.
-    pub(crate) fn of(peer: &Peer) -> Group {
+    pub(crate) fn of(peer: &Peer, policy: SlowConsumerPolicy) -> Group {
         Group {
             mailbox: Arc::clone(peer.mailbox()),
+            policy,
             members: Mutex::default(),
             compressing: AtomicUsize::new(0),
         }
@@ -392,6 +395,11 @@ impl Group {
         self.compressing
             .fetch_sub(usize::from(place.compresses), Ordering::Relaxed);
         members.len() == 0
+    }
+
+    /// What becomes of members that take too little.
+    pub(super) fn policy(&self) -> SlowConsumerPolicy {
+        self.policy
     }
 
     /// How many members there are.

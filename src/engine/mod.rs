@@ -66,10 +66,16 @@ pub struct Settings {
     /// Messages and control frames a second that a client may send, and at once after a second of
     /// silence; beyond them it is closed with 1008. `None` is no limit.
     pub max_message_rate: Option<u32>,
+    /// Data messages a second that a client may send to an endpoint which publishes them (see
+    /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)), and at once after a second of
+    /// silence: a few octets from one become many to all members of a room. Beyond them it is not
+    /// read from for a while, and closed after [`Deadlines::excess`]. `None` is no limit.
+    pub max_publish_rate: Option<u32>,
 }
 
 impl Default for Settings {
-    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; 1 GiB; no limit of rate.
+    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; 1 GiB; 1,000
+    /// messages published a second, and no other limit of rate.
     fn default() -> Settings {
         Settings {
             limits: Limits::default(),
@@ -83,21 +89,35 @@ impl Default for Settings {
             linger_size: 1 << 20,
             max_unfinished_size: 1 << 30,
             max_message_rate: None,
+            max_publish_rate: Some(1_000),
         }
     }
 }
 
-/// The bound on what waits for one receiver of fan-out. Beyond it the queue is dropped and the
-/// receiver closed with 1008 `slow consumer`; the publisher and the other receivers notice
-/// nothing. A single message is let through whatever its size.
-///
-/// There is no policy that drops messages instead: nothing in them would show a member the gap.
+/// The bound on what waits for one receiver of fan-out. Beyond it the receiver meets the
+/// [`SlowConsumerPolicy`] of the room; the publisher and the other receivers notice nothing. A
+/// single message is let through whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowConsumer {
     /// Octets that may wait.
     pub max_octets: usize,
     /// Messages that may wait.
     pub max_messages: usize,
+}
+
+/// What becomes of a member of a room for which more is to wait than [`SlowConsumer`] allows.
+///
+/// To drop messages is for rooms whose messages are numbered, so that a member sees the gap:
+/// nothing else tells it. Messages that were published together are dropped together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SlowConsumerPolicy {
+    /// The queue is dropped and the member closed with 1008 `slow consumer`.
+    #[default]
+    Close,
+    /// What has waited longest is dropped: the member goes on with the latest messages.
+    DropOldest,
+    /// What comes is dropped until there is room: the member first gets all that waits.
+    DropNewest,
 }
 
 impl Default for SlowConsumer {

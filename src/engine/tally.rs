@@ -63,6 +63,10 @@ pub(crate) struct Tally {
     pub(crate) sent: Flows,
     /// Fan-out, once for each receiver.
     pub(crate) delivered: Flow,
+    /// Of the delivered messages, those that were dropped because their receiver took too little.
+    pub(crate) dropped: u64,
+    /// How often a publisher was put under back-pressure.
+    pub(crate) holds: u64,
     /// Octets that wait for clients to take them; not a sum, but how many there are now.
     pub(crate) backlog_octets: usize,
 }

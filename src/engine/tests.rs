@@ -9,7 +9,7 @@ use super::drive::{Context, Delivery, Drive, Encoded, Progress};
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::{Key, Slots};
 use super::socket::Stream;
-use super::{Settings, WebSocket};
+use super::{Settings, SlowConsumerPolicy, WebSocket};
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{AssemblyBudget, FrameHeader, Message, OpCode};
 
@@ -169,6 +169,7 @@ fn fan_out_costs_a_member_one_write() {
         plain: Encoded::Lent(&burst),
         compressed: None,
         messages: 16,
+        policy: SlowConsumerPolicy::Close,
     };
     let progress = driven
         .connection

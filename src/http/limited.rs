@@ -1,9 +1,10 @@
-//! What one client may do at most: messages a second, and connections from its address.
+//! What one client may do at most: messages a second, of all kinds or published ones, and
+//! connections from its address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::{Disconnect, Handler, WebSocket};
 use crate::protocol::{CloseCode, Message};
@@ -13,20 +14,23 @@ use crate::protocol::{CloseCode, Message};
 pub(super) struct Limited<H> {
     handler: H,
     rate: Option<Rate>,
+    publish_rate: Option<Rate>,
     /// Given back when the connection is over.
     _place: Option<Place>,
 }
 
 impl<H> Limited<H> {
-    /// `max_message_rate` is in messages a second.
+    /// The rates are in messages a second.
     pub(super) fn new(
         handler: H,
         max_message_rate: Option<u32>,
+        max_publish_rate: Option<u32>,
         place: Option<Place>,
     ) -> Limited<H> {
         Limited {
             handler,
             rate: max_message_rate.map(Rate::new),
+            publish_rate: max_publish_rate.map(Rate::new),
             _place: place,
         }
     }
@@ -46,17 +50,22 @@ impl<H: Handler> Handler for Limited<H> {
         }
     }
 
+    fn hold(&mut self) -> Option<Duration> {
+        self.publish_rate.as_mut().and_then(Rate::spend)
+    }
+
     fn closed(&mut self, why: &Disconnect) {
         self.handler.closed(why);
     }
 }
 
-/// So many a second, and as many at once after a second of silence: a token bucket. Control
-/// frames count, too.
+/// So many a second, and as many at once after a second of silence: a token bucket.
 struct Rate {
     a_second: f64,
     left: f64,
     refilled: Instant,
+    /// Taken already, to be spent without a look at the clock.
+    taken: u32,
 }
 
 impl Rate {
@@ -65,19 +74,45 @@ impl Rate {
             a_second: a_second.into(),
             left: a_second.into(),
             refilled: Instant::now(),
+            taken: 0,
         }
     }
 
+    /// Takes one, if there is one.
     fn admits(&mut self) -> bool {
-        let now = Instant::now();
-        let earned = now.duration_since(self.refilled).as_secs_f64() * self.a_second;
-        self.refilled = now;
-        self.left = (self.left + earned).min(self.a_second);
+        self.refill();
         let admits = self.left >= 1.0;
         if admits {
             self.left -= 1.0;
         }
         admits
+    }
+
+    /// Takes one that may not be there yet. Says how long it is until the next is, if it is not.
+    fn spend(&mut self) -> Option<Duration> {
+        /// The clock costs more than all else that is done with a message here.
+        const AT_ONCE: f64 = 16.0;
+        if self.taken > 0 {
+            self.taken -= 1;
+            return None;
+        }
+        self.refill();
+        self.left -= 1.0;
+        let missing = 1.0 - self.left;
+        if missing > 0.0 {
+            return Some(Duration::from_secs_f64(missing / self.a_second));
+        }
+        let taken = self.left.min(AT_ONCE).floor();
+        self.left -= taken;
+        self.taken = taken as u32;
+        None
+    }
+
+    fn refill(&mut self) {
+        let now = Instant::now();
+        let earned = now.duration_since(self.refilled).as_secs_f64() * self.a_second;
+        self.refilled = now;
+        self.left = (self.left + earned).min(self.a_second);
     }
 }
 

@@ -186,6 +186,7 @@ impl<'r> Matched<'r> {
 pub struct Endpoint {
     make: Box<MakeConnection>,
     subprotocols: Subprotocols,
+    is_publishing: bool,
     divert: Option<Box<Divert>>,
 }
 
@@ -214,8 +215,10 @@ pub(super) struct Admitted<'a> {
     pub(super) place: Option<Place>,
 }
 
-type MakeConnection =
-    dyn Fn(&Request<'_>, Admitted<'_>) -> Result<Box<dyn Drive>, HandshakeError> + Send + Sync;
+/// Makes a connection that may publish so many messages a second.
+type MakeConnection = dyn Fn(&Request<'_>, Admitted<'_>, Option<u32>) -> Result<Box<dyn Drive>, HandshakeError>
+    + Send
+    + Sync;
 
 impl Endpoint {
     /// An endpoint that takes every connection.
@@ -230,22 +233,23 @@ impl Endpoint {
         make: impl Fn(&Request<'_>) -> Result<H, HandshakeError> + Send + Sync + 'static,
     ) -> Endpoint {
         Endpoint {
-            make: Box::new(move |request, admitted| {
+            make: Box::new(move |request, admitted, publish_rate| {
                 let handler = make(request)?;
                 let Admitted {
                     settings,
                     deflate,
                     place,
                 } = admitted;
-                Ok(match (settings.max_message_rate, place) {
-                    (None, None) => Box::new(Connection::new(handler, settings, deflate)),
-                    (rate, place) => {
-                        let handler = Limited::new(handler, rate, place);
+                Ok(match (settings.max_message_rate, publish_rate, place) {
+                    (None, None, None) => Box::new(Connection::new(handler, settings, deflate)),
+                    (rate, publish_rate, place) => {
+                        let handler = Limited::new(handler, rate, publish_rate, place);
                         Box::new(Connection::new(handler, settings, deflate))
                     }
                 })
             }),
             subprotocols: Subprotocols::default(),
+            is_publishing: false,
             divert: None,
         }
     }
@@ -282,6 +286,14 @@ impl Endpoint {
         self
     }
 
+    /// Says that the handler publishes every data message to a room: then a client is held to
+    /// [`Settings::max_publish_rate`].
+    #[must_use]
+    pub fn publishing(mut self) -> Endpoint {
+        self.is_publishing = true;
+        self
+    }
+
     pub(super) fn subprotocols(&self) -> &Subprotocols {
         &self.subprotocols
     }
@@ -291,7 +303,12 @@ impl Endpoint {
         request: &Request<'_>,
         admitted: Admitted<'_>,
     ) -> Result<Box<dyn Drive>, HandshakeError> {
-        (self.make)(request, admitted)
+        let publish_rate = admitted.settings.max_publish_rate;
+        (self.make)(
+            request,
+            admitted,
+            publish_rate.filter(|_| self.is_publishing),
+        )
     }
 }
 

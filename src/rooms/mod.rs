@@ -3,8 +3,9 @@
 //! What holds, on one node:
 //! - All members of a room see its messages in one order, which keeps each publisher's own.
 //! - A member sees a run without a gap, from its join to its leave or its close.
-//! - A publisher never waits for a member, nor for another process. A member that takes too little is closed with 1008
-//!   `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)).
+//! - A publisher never waits for a member, nor for another process. A member that takes too little
+//!   is closed with 1008 `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)), or
+//!   loses messages where the rooms are [made so](Rooms::with_policy).
 //! - A connection is in [`Rooms::MAX_MEMBERSHIPS`] rooms at most, and a room's name has
 //!   [`Rooms::MAX_NAME`] octets at most, so that clients who choose their rooms cannot fill the
 //!   memory with them.
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use channel_layer::ChannelLayer;
 
-use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication};
+use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication, SlowConsumerPolicy};
 use crate::protocol::Message;
 
 /// A set of rooms, which exist as long as they have members. Clones are the same set.
@@ -38,6 +39,7 @@ pub struct Rooms {
     register: Arc<Mutex<Register>>,
     /// How they are the same rooms as those of other processes; `None` if they are not.
     layer: Option<Arc<dyn ChannelLayer>>,
+    policy: SlowConsumerPolicy,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +100,16 @@ impl Rooms {
         Rooms {
             register: Arc::clone(&self.register),
             layer: Some(layer),
+            policy: self.policy,
+        }
+    }
+
+    /// Rooms with another policy than to close members that take too little. To drop messages is
+    /// for rooms whose messages are numbered, or a member would not see what it misses.
+    pub fn with_policy(policy: SlowConsumerPolicy) -> Rooms {
+        Rooms {
+            policy,
+            ..Rooms::default()
         }
     }
 
@@ -136,7 +148,7 @@ impl Rooms {
         let group = match groups.iter().find(|group| group.is_of(peer)) {
             Some(group) => Arc::clone(group),
             None => {
-                let group = Arc::new(Group::of(peer));
+                let group = Arc::new(Group::of(peer, self.policy));
                 groups.push(Arc::clone(&group));
                 group
             }

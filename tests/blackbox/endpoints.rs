@@ -325,6 +325,8 @@ fn answers_of_rooms_come_before_the_end() {
                     max_octets: usize::MAX,
                     max_messages: usize::MAX,
                 },
+                // And whoever is quick to send it.
+                max_publish_rate: None,
                 ..Settings::default()
             })
         })

@@ -35,6 +35,7 @@ mod handshake_requests;
 mod handshake_streams;
 mod handshake_syntax;
 mod limits;
+mod publish_rate;
 mod shutdown;
 mod slow_consumer;
 #[cfg(feature = "socketio")]

@@ -11,6 +11,7 @@ use frameloop::handshake::{AllowOrigin, Policy};
 use frameloop::socketio::{self, Args, Service, Settings, SocketRef, TryData};
 
 use crate::client::{Client, PATIENCE, close_frame, frame};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 const POLLING: &str = "EIO=4&transport=polling";
@@ -560,6 +561,13 @@ fn packets_with_too_many_or_wrong_attachments_end_their_session() {
         session.post(&packets);
         session.is_gone();
     }
+    figure(
+        Kind::Attack,
+        47,
+        "packets with 11 to 10^22 attachments, the wrong one or none, and no JSON: their session",
+        "ends, 13 of 13",
+        "ends, 13 of 13",
+    );
     // These say nothing that a handler could take; their sender may go on.
     let session = Session::joined(server);
     for packets in [
@@ -594,6 +602,13 @@ fn posts_that_break_the_rules_do_not_disturb_others() {
     session.post(&["3"; 1_000].join("\x1e")).is(200, "ok");
     session.lives();
     other.lives();
+    figure(
+        Kind::Attack,
+        48,
+        "POSTs of bad base64, types and UTF-8 and of 1,001 packets: answer; others' sessions",
+        "400 each; live",
+        "400 each; live",
+    );
 }
 
 /// Attack 48.
@@ -618,6 +633,13 @@ fn a_second_upgrade_of_a_session_is_refused() {
     refused(&query);
     first.send_text(r#"422["ack",1]"#);
     assert_eq!(receive_packet(&mut first), r#"432["ok",1]"#);
+    figure(
+        Kind::Attack,
+        48,
+        "a second upgrade of a session, before, during and after the first: answer; the first",
+        "400 each; serves on",
+        "400 each; serves on",
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::client::{PATIENCE, close_frame, frame, reply, request};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 type Secured = StreamOwned<ClientConnection, TcpStream>;
@@ -205,6 +206,13 @@ fn attack_45_what_is_no_tls_is_answered_by_an_alert() {
         assert!(answer.is_empty() || answer[0] == 0x15, "{answer:02X?}");
         assert!(!answer.starts_with(b"HTTP"));
     }
+    figure(
+        Kind::Attack,
+        45,
+        "plain HTTP, an alert first, a record of 65,535 octets: answer on the TLS port",
+        "an alert or FIN",
+        "an alert or FIN",
+    );
 }
 
 #[test]
@@ -242,6 +250,16 @@ fn attack_45_a_client_hello_in_records_of_one_octet_is_read() {
     let mut first = [0];
     client.read_exact(&mut first).unwrap();
     assert!(matches!(first, [0x15 | 0x16]), "{first:02X?}");
+    figure(
+        Kind::Attack,
+        45,
+        "a ClientHello in records of 32 octets; of one octet",
+        "served; served or refused",
+        match first {
+            [0x16] => "served; served",
+            _ => "served; refused by an alert",
+        },
+    );
 }
 
 fn client_config() -> &'static Arc<ClientConfig> {
@@ -269,12 +287,73 @@ fn attack_45_half_a_handshake_is_ended_at_the_deadline() {
                 ..HttpSettings::default()
             })
     });
-    for said in [&b""[..], b"\x16\x03\x01\x01\x00\x01"] {
+    let took = [&b""[..], b"\x16\x03\x01\x01\x00\x01"].map(|said| {
         let begin = Instant::now();
         let mut client = plain(&server);
         client.write_all(said).unwrap();
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
-        assert!(begin.elapsed() >= timeout - Duration::from_millis(50));
+        begin.elapsed()
+    });
+    figure(
+        Kind::Attack,
+        45,
+        "nothing, or half a ClientHello, handshake timeout 500 ms (10 s by default): closed",
+        "at 0.5 s",
+        format_args!("at {:.2?} and {:.2?}", took[0], took[1]),
+    );
+    for took in took {
+        assert!(took >= timeout - Duration::from_millis(50));
+    }
+}
+
+/// There is no HTTP/2: nobody is offered it, and its preface is refused before any of its frames.
+#[test]
+fn attacks_43_and_44_http_2_is_not_spoken() {
+    let headers: &[u8] = b"\0\0\x04\x01\x04\0\0\0\x01\x82\x84\x86\x87";
+    let reset: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
+    let continuation: &[u8] = b"\0\0\x01\x09\0\0\0\0\x01\x82";
+    let files = Files::new("http2");
+    let server = secured(&files);
+    let mut config = (**client_config()).clone();
+    config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+    let mut roots = RootCertStore::empty();
+    roots.add(files.der.clone()).unwrap();
+    config.dangerous().set_certificate_verifier(
+        rustls::client::WebPkiServerVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::new(rustls::crypto::ring::default_provider()),
+        )
+        .build()
+        .unwrap(),
+    );
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut client = StreamOwned::new(session, plain(&server));
+    client.conn.complete_io(&mut client.sock).unwrap();
+    assert_eq!(client.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+
+    let plainly = TestServer::plainly_serving(frameloop::app::router(), |server| server);
+    for (row, what, flood) in [
+        (43, "1,000 HEADERS, each reset", [headers, reset].concat()),
+        (44, "1,000 CONTINUATIONs", continuation.to_vec()),
+    ] {
+        let mut client = plain(&plainly);
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let began = Instant::now();
+        client
+            .write_all(&[&preface[..], &flood.repeat(1_000)].concat())
+            .unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer, "", "it is not HTTP/1.1 either");
+        figure(
+            Kind::Attack,
+            row,
+            format_args!("HTTP/2, which is not spoken: its preface and {what}: answer"),
+            "FIN",
+            format_args!("FIN after {:.1?}", began.elapsed()),
+        );
     }
 }
 

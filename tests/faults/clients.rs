@@ -1,6 +1,6 @@
 //! Rows 1, 2, 4, 5 and 6: clients that break off, stop reading or stand still.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -282,6 +282,9 @@ fn row_5_a_member_that_stops_reading_is_told_and_the_others_notice_nothing() {
 
 const CLIENT: &str = "FAULTS_FROZEN_CLIENT";
 
+/// What it says when its connection is open.
+const OPEN: &str = "the client's connection is open";
+
 /// Not a test of its own: the client of the next, in a process that can be frozen.
 #[test]
 fn frozen_client() {
@@ -290,6 +293,7 @@ fn frozen_client() {
     };
     let address: SocketAddr = address.parse().unwrap();
     let socket = socket::open(address, "/echo").unwrap();
+    println!("{OPEN}");
     let stop = Arc::new(AtomicBool::new(false));
     let shape = Shape {
         pause: Duration::from_millis(20),
@@ -325,20 +329,17 @@ fn row_6_a_client_process_frozen_and_thawed() {
                     .stdout(Stdio::piped())
                     .spawn()
                     .unwrap();
-                thread::sleep(Duration::from_millis(200));
+                let stdout = BufReader::new(client.stdout.take().unwrap());
+                let mut lines = stdout.lines().map(Result::unwrap);
+                assert!(lines.any(|line| line.contains(OPEN)));
                 signal_to(client.id(), Signal::STOP);
                 thread::sleep(Duration::from_secs(freeze));
                 signal_to(client.id(), Signal::CONT);
-                thread::sleep(Duration::from_millis(100));
+                // It has one more round of echoes before it says how many it lost.
                 drop(client.stdin.take());
-                let output = client.wait_with_output().unwrap();
-                let output = String::from_utf8(output.stdout).unwrap();
-                let line = output.lines().find_map(|line| line.split_once("lost "));
-                line.unwrap_or_else(|| panic!("{output}"))
-                    .1
-                    .trim()
-                    .parse::<u64>()
-                    .unwrap()
+                let lost = lines.find_map(|line| Some(line.split_once("lost ")?.1.to_owned()));
+                client.wait().unwrap();
+                lost.unwrap().trim().parse::<u64>().unwrap()
             };
             assert_eq!(lost(short), 0, "a freeze shorter than the ping's deadlines");
             let after = lost(long);

@@ -41,15 +41,6 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
                     socket::open(server.address, path).unwrap()
                 })
                 .collect();
-            let message = frame(0x82, &[7; 1_000]);
-            let (first, rest) = message.split_at(500);
-            let mut messages: Vec<_> = (0..10)
-                .map(|_| {
-                    let mut socket = socket::open(server.address, "/echo").unwrap();
-                    socket.get_mut().write_all(first).unwrap();
-                    socket
-                })
-                .collect();
             let head = request("/echo").into_bytes();
             let mut handshakes: Vec<_> = (0..10)
                 .map(|_| {
@@ -59,7 +50,18 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
                     stream
                 })
                 .collect();
-            thread::sleep(Duration::from_millis(50));
+            let message = frame(0x82, &[7; 1_000]);
+            let (first, rest) = message.split_at(500);
+            let mut messages: Vec<_> = (0..10)
+                .map(|_| {
+                    let mut socket = socket::open(server.address, "/echo").unwrap();
+                    // The Pong says that the half has been read, which comes in the same segment.
+                    let half = [&frame(0x89, b"")[..], first].concat();
+                    socket.get_mut().write_all(&half).unwrap();
+                    socket.get_mut().read_exact(&mut [0; 2]).unwrap();
+                    socket
+                })
+                .collect();
             server.signal(Signal::STOP);
             // What comes during the freeze comes in time; the time of the others stands still.
             let (during, after) = messages.split_at_mut(5);
@@ -72,6 +74,7 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
             thread::sleep(freeze);
             server.signal(Signal::CONT);
             let thawed = Instant::now();
+            // Time for the mistake.
             thread::sleep(Duration::from_millis(200));
             for socket in after {
                 socket.get_mut().write_all(rest).unwrap();

@@ -30,6 +30,7 @@ mod logs;
 mod namespace;
 mod proxy;
 mod restart;
+mod slow_members;
 mod system_calls;
 
 use std::fmt::Display;

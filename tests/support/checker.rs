@@ -176,6 +176,11 @@ impl Log {
         }
     }
 
+    /// Whether this message of this publisher came.
+    pub(crate) fn has(&self, publisher: u32, sequence: u64) -> bool {
+        self.order.contains(&(publisher, sequence))
+    }
+
     /// Whether all came that these publishers have sent.
     pub(crate) fn has_all(&self, sent: impl IntoIterator<Item = (u32, u64)>) -> bool {
         sent.into_iter().all(|(publisher, sent)| {

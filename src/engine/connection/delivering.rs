@@ -3,12 +3,12 @@
 use std::io;
 
 use super::{Connection, Phase};
-use crate::engine::SlowConsumer;
 use crate::engine::backlog::messages_left;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::drive::{Context, Delivery, Encoded, Progress};
 use crate::engine::handler::Handler;
 use crate::engine::socket::Stream;
+use crate::engine::{SlowConsumer, SlowConsumerPolicy};
 use crate::protocol::CloseCode;
 
 impl<H: Handler> Connection<H> {
@@ -50,7 +50,23 @@ impl<H: Handler> Connection<H> {
         if self.backlog.octets() + frames.len() > max_octets
             || self.backlog.messages() + messages > max_messages
         {
-            return self.end_slow_consumer(stream, context);
+            match delivery.policy {
+                SlowConsumerPolicy::Close => {
+                    context.tally.dropped += messages as u64;
+                    return self.end_slow_consumer(stream, context);
+                }
+                SlowConsumerPolicy::DropNewest => {
+                    context.tally.dropped += messages as u64;
+                    return Progress::Waiting;
+                }
+                SlowConsumerPolicy::DropOldest => {
+                    let dropped = self.backlog.drop_oldest_beyond(
+                        max_octets.saturating_sub(frames.len()),
+                        max_messages.saturating_sub(messages),
+                    );
+                    context.tally.dropped += dropped as u64;
+                }
+            }
         }
         self.backlog.push_delivery(encoded.rest(0), messages, false);
         Progress::Waiting
@@ -64,6 +80,7 @@ impl<H: Handler> Connection<H> {
     ) -> Progress {
         match self.phase {
             Phase::Open | Phase::Leaving { .. } => {
+                context.tally.dropped += self.backlog.drop_deliveries() as u64;
                 let frame = (CloseCode::Policy, "slow consumer");
                 self.end(Disconnect::SlowConsumer, frame, stream, context)
             }

@@ -55,6 +55,7 @@ impl<H: Handler> Connection<H> {
     ) -> Progress {
         log::failed(&why, &stream.peer_address());
         self.receiver.discard();
+        self.excess = None;
         self.backlog.drop_deliveries();
         let mut output = Output::new(
             stream,
@@ -112,11 +113,12 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Octets to read after our FIN. Whoever sends a message that is too big is most often still
-    /// sending it, and would lose our Close to a reset.
+    /// Octets to read after our FIN. Whoever sends a message that is too big, or too many, is most
+    /// often still sending, and would lose our Close to a reset.
     fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> usize {
         match why {
-            Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig) => {
+            Disconnect::FastPublisher
+            | Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig) => {
                 linger_size.saturating_add(self.receiver.limits().max_message_size)
             }
             _ => linger_size,

@@ -3,8 +3,10 @@
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
-use super::{Connection, INTERNAL_ERROR, Phase};
+use super::{Connection, Excess, INTERNAL_ERROR, Phase};
+use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::drive::Context;
 use crate::engine::handler::{Handler, WebSocket};
@@ -102,21 +104,25 @@ impl<H: Handler> Connection<H> {
                 }
                 if socket.sender.is_open() {
                     self.handler.message(&mut socket, message);
+                    let hold = self.handler.hold();
+                    if hold.is_some() {
+                        return Ok(hold);
+                    }
                 } // else only the Close is waited for (§7.1.2)
             }
-            Ok(())
+            Ok(None)
         }));
-        let failed = match handled {
-            Ok(Ok(())) => None,
+        let (failed, hold) = match handled {
+            Ok(Ok(hold)) => (None, hold),
             Ok(Err(error)) => {
                 socket.sender.fail(error, &mut socket.output);
-                Some(Disconnect::Failed(error))
+                (Some(Disconnect::Failed(error)), None)
             }
             Err(_) => {
                 self.receiver.discard();
                 let (code, reason) = INTERNAL_ERROR;
                 socket.sender.fail_with(code, reason, &mut socket.output);
-                Some(Disconnect::HandlerPanicked)
+                (Some(Disconnect::HandlerPanicked), None)
             }
         };
         let written = socket.output.finish(&mut self.sent);
@@ -135,6 +141,9 @@ impl<H: Handler> Connection<H> {
             self.since = context.now;
             self.close_since = context.now;
         }
+        if let Some(time) = hold {
+            self.hold(time, input, context);
+        }
         if let Some(why) = failed {
             log::failed(&why, &stream.peer_address());
         }
@@ -145,6 +154,45 @@ impl<H: Handler> Connection<H> {
             };
         }
         Ok(())
+    }
+
+    /// Handles what was kept back of a peer under back-pressure, unless it is held still. Says
+    /// whether more may be read.
+    #[cold]
+    pub(super) fn resume(
+        &mut self,
+        key: Key,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> io::Result<bool> {
+        if !self.is_held(context.now)
+            && let Some(excess) = &mut self.excess
+        {
+            let mut input = mem::take(&mut excess.input);
+            self.handle(key, &mut input, Ok(()), stream, context)?;
+        }
+        Ok(matches!(self.phase, Phase::Open)
+            && self.is_read(context.high_water_mark)
+            && !self.is_held(context.now))
+    }
+
+    /// Puts back-pressure on a peer that publishes faster than it may: nothing more is handled for
+    /// that time, `input` included.
+    #[cold]
+    fn hold(&mut self, time: Duration, input: &[u8], context: &mut Context) {
+        context.tally.holds += 1;
+        let now = context.now;
+        let ticks = time.as_nanos().div_ceil(context.tick.as_nanos());
+        let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX / 4);
+        let excess = self.excess.get_or_insert_with(|| {
+            Box::new(Excess {
+                since: now,
+                held_until: now,
+                input: Vec::new(),
+            })
+        });
+        excess.held_until = now.wrapping_add(ticks.clamp(1, Tick::MAX / 4));
+        excess.input = input.to_vec();
     }
 }
 

@@ -47,11 +47,17 @@ impl<H: Handler> Connection<H> {
             }
             Phase::Open => {}
         }
-        let is_read = self.is_read(context.high_water_mark);
+        let is_read = self.is_read(context.high_water_mark) && !self.is_held(now);
         if !is_read {
             // It cannot be heard: what it would say has all its time when it can.
             self.message_since = now;
             self.pinged = None;
+        }
+        if let Some(excess) = &self.excess
+            && now.wrapping_sub(excess.since) >= deadlines.excess
+        {
+            let frame = (CloseCode::Policy, "publishing too fast");
+            return self.end(Disconnect::FastPublisher, frame, stream, context);
         }
         let timeout = if self.sender.is_close_sent()
             && now.wrapping_sub(self.close_since) >= deadlines.close
@@ -75,6 +81,7 @@ impl<H: Handler> Connection<H> {
                 let frame = (CloseCode::Policy, reason);
                 self.end(Disconnect::TimedOut(timeout), frame, stream, context)
             }
+            None if self.excess.is_some() && is_read => Progress::MoreToRead,
             None => self.wait(),
         }
     }

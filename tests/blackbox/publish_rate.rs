@@ -1,0 +1,224 @@
+//! How fast a client may publish (attack 54): back-pressure first, and 1008 only if it goes on.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frameloop::Settings;
+use frameloop::engine::Deadlines;
+
+use crate::client::{Client, PATIENCE, close_frame, frame, reply};
+use crate::report::{Kind, figure};
+use crate::server::TestServer;
+
+/// A server with this bound, in messages a second, on publishing, and on going on beyond it.
+fn server(rate: u32, excess: Duration) -> TestServer {
+    TestServer::with(|server| {
+        server.with_settings(Settings {
+            max_publish_rate: Some(rate),
+            deadlines: Deadlines {
+                excess,
+                ..Deadlines::default()
+            },
+            ..Settings::default()
+        })
+    })
+}
+
+fn numbered(numbers: std::ops::Range<u32>) -> Vec<u8> {
+    numbers
+        .flat_map(|number| frame(0x82, &number.to_be_bytes()))
+        .collect()
+}
+
+fn receives_numbered(client: &mut Client, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        assert_eq!(client.receive(), (0x82, number.to_be_bytes().to_vec()));
+    }
+}
+
+#[test]
+fn attack_54_a_burst_beyond_the_rate_is_slowed_down_and_nothing_of_it_is_lost() {
+    const RATE: u32 = 100;
+    let server = server(RATE, PATIENCE);
+    let mut member = Client::open(&server, "/broadcast/burst");
+    let mut publisher = Client::open(&server, "/broadcast/burst");
+    let began = Instant::now();
+    publisher.send(&[numbered(0..2 * RATE), close_frame(1000, b"done")].concat());
+    receives_numbered(&mut member, 0..RATE);
+    receives_numbered(&mut member, RATE..2 * RATE);
+    let took = began.elapsed();
+    // A second's worth is free, the other takes a second less what a coarse clock forgives.
+    assert!(took > Duration::from_millis(800), "{took:?}");
+    receives_numbered(&mut publisher, 0..2 * RATE);
+    publisher.receives(&reply(0x88, b"\x03\xE8done"));
+    publisher.ends();
+    // Another's rate is its own.
+    let mut publisher = Client::open(&server, "/broadcast/burst");
+    publisher.send(&numbered(0..RATE));
+    receives_numbered(&mut publisher, 0..RATE);
+}
+
+#[test]
+fn attack_54_a_publisher_at_line_rate_is_held_to_its_rate() {
+    const MEMBERS: usize = 100;
+    const ROUNDS: usize = 400;
+    let server = TestServer::with(|server| server.with_workers(1));
+    // What they are sent meanwhile fits into their sockets' buffers.
+    let members: Vec<Client> = (0..MEMBERS)
+        .map(|_| Client::open(&server, "/broadcast/storm"))
+        .collect();
+    let publisher = Client::open(&server, "/broadcast/storm");
+    let mut writer = publisher.stream.try_clone().unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let began = Instant::now();
+    let flood = {
+        let over = Arc::clone(&over);
+        thread::spawn(move || {
+            writer
+                .set_write_timeout(Some(Duration::from_millis(20)))
+                .unwrap();
+            let message = frame(0x81, b"storm");
+            let messages = message.repeat(1_000);
+            let mut sent = 0;
+            while !over.load(Ordering::SeqCst) {
+                sent += writer.write(&messages[sent % message.len()..]).unwrap_or(0);
+            }
+        })
+    };
+    let mut others: Vec<Client> = (0..2)
+        .map(|_| Client::open(&server, "/broadcast/calm"))
+        .collect();
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let sent = Instant::now();
+        others[0].send_text("calm");
+        for other in &mut others {
+            other.receives_text("calm");
+        }
+        times.push(sent.elapsed());
+        thread::park_timeout(Duration::from_millis(2));
+    }
+    over.store(true, Ordering::SeqCst);
+    flood.join().unwrap();
+    let took = began.elapsed();
+    let mut octets = Vec::new();
+    members[0].stream.set_nonblocking(true).unwrap();
+    let nothing_more = (&members[0].stream).read_to_end(&mut octets).unwrap_err();
+    assert_eq!(nothing_more.kind(), ErrorKind::WouldBlock);
+    let published = octets.len() / reply(0x81, b"storm").len();
+    times.sort();
+    figure(
+        Kind::Attack,
+        54,
+        format_args!(
+            "a publisher at line rate to {MEMBERS} members: messages; p99 in another room"
+        ),
+        "<= 1,000 and 1,000 a second; -",
+        format_args!(
+            "{published} in {took:.1?}, each sent {} times; {:.1?}",
+            MEMBERS + 1,
+            times[ROUNDS * 99 / 100]
+        ),
+    );
+    let most = 1_000.0 + 1_000.0 * took.as_secs_f64();
+    assert!(published >= 1_000, "{published}");
+    assert!(published as f64 <= most * 1.05 + 100.0, "{published}");
+}
+
+#[test]
+fn attack_54_whoever_goes_on_publishing_too_fast_is_closed() {
+    let excess = Duration::from_millis(500);
+    let server = server(50, excess);
+    let mut member = Client::open(&server, "/broadcast/persistent");
+    let mut publisher = Client::open(&server, "/broadcast/persistent");
+    let mut writer = publisher.stream.try_clone().unwrap();
+    let began = Instant::now();
+    let flood = thread::spawn(move || {
+        let messages = frame(0x81, b"x").repeat(1_000);
+        while writer.write_all(&messages).is_ok() {}
+    });
+    let mut count = 0;
+    let (code, reason) = loop {
+        match publisher.receive() {
+            (0x81, _) if count < 10_000 => count += 1,
+            (first, payload) => break (first, payload),
+        }
+    };
+    let took = began.elapsed();
+    assert_eq!(
+        (code, &*reason),
+        (0x88, &b"\x03\xF0publishing too fast"[..])
+    );
+    publisher.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    flood.join().unwrap();
+    for _ in 0..count {
+        member.receives_text("x");
+    }
+    member.send_text("still here");
+    member.receives_text("still here");
+    figure(
+        Kind::Attack,
+        54,
+        "publishing at line rate for longer than 500 ms (10 s by default): Close",
+        "1008 after 0.5 s",
+        format_args!("1008 after {took:.1?}, {count} messages at 50 a second"),
+    );
+    assert!(took > excess * 8 / 10, "{took:?}");
+}
+
+/// Whoever has said all it had to say when it may go on is not going on too fast.
+#[test]
+fn attack_54_bursts_that_end_are_slowed_down_and_never_closed() {
+    const RATE: u32 = 100;
+    let excess = Duration::from_millis(400);
+    let server = server(RATE, excess);
+    let mut publisher = Client::open(&server, "/broadcast/bursts");
+    let began = Instant::now();
+    let mut numbers = 0..RATE;
+    while began.elapsed() < excess * 4 {
+        publisher.send(&numbered(numbers.clone()));
+        receives_numbered(&mut publisher, numbers.clone());
+        numbers = numbers.end..numbers.end + RATE / 10;
+    }
+    assert!(
+        numbers.end > 2 * RATE,
+        "{numbers:?}: it was slowed down too much"
+    );
+}
+
+#[test]
+fn attack_54_echoes_and_control_frames_are_not_publishing() {
+    const MESSAGES: u32 = 1_000;
+    let server = server(1, Duration::from_millis(100));
+    let mut client = Client::open(&server, "/echo");
+    client.send(&numbered(0..MESSAGES));
+    receives_numbered(&mut client, 0..MESSAGES);
+    let mut client = Client::open(&server, "/broadcast/pings");
+    client.send(&frame(0x89, b"?").repeat(MESSAGES as usize));
+    for _ in 0..MESSAGES {
+        client.receives(&reply(0x8A, b"?"));
+    }
+}
+
+/// Who is held back is told of the end like everybody, and its answer is read.
+#[test]
+fn attack_54_a_drain_does_not_wait_for_who_is_held_back() {
+    let server = server(1, PATIENCE);
+    let mut publisher = Client::open(&server, "/broadcast/drain");
+    publisher.send(&numbered(0..1_000));
+    receives_numbered(&mut publisher, 0..1);
+    let began = Instant::now();
+    server.shutdown.drain();
+    let mut received = publisher.receive();
+    while received.0 == 0x82 {
+        received = publisher.receive();
+    }
+    assert_eq!(received, (0x88, b"\x03\xE9".to_vec()));
+    publisher.send(&close_frame(1001, b""));
+    publisher.ends();
+    server.stopped().unwrap();
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}

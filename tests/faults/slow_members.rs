@@ -1,0 +1,195 @@
+//! Row 5 again, in rooms that drop messages instead of members: who does not read sees a gap and
+//! goes on, the others see neither.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frameloop::engine::SlowConsumerPolicy;
+use frameloop::metrics::Metrics;
+use frameloop::server::{ListenAddress, Server};
+use frameloop::{CloseCode, Handler, Membership, Message, Rooms, Router};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use tungstenite::{Error, WebSocket};
+
+use crate::checker::{self, Log, Tally};
+use crate::load;
+
+use crate::socket::{self, PATIENCE};
+use crate::tell;
+
+/// A member of a room whose messages are numbered by those who publish them.
+struct Member(Rooms, Option<Membership>);
+
+impl Handler for Member {
+    fn open(&mut self, socket: &mut frameloop::WebSocket<'_>) {
+        match self.0.join("numbered", &socket.peer()) {
+            Ok(membership) => self.1 = Some(membership),
+            Err(error) => socket.close(CloseCode::Policy, error.reason()),
+        }
+    }
+
+    fn message(&mut self, _: &mut frameloop::WebSocket<'_>, message: Message<'_>) {
+        if let Some(membership) = &self.1 {
+            membership.publish(message);
+        }
+    }
+}
+
+/// Publishes so many messages and takes each before the next: how long each took, in order.
+fn publish(
+    socket: &mut WebSocket<TcpStream>,
+    log: &mut Log,
+    sequences: std::ops::Range<u64>,
+) -> Vec<Duration> {
+    sequences
+        .map(|sequence| {
+            let payload = checker::payload(9, sequence, 30_000);
+            let began = Instant::now();
+            let message = socket::message(checker::is_text(sequence), payload);
+            socket.send(message).unwrap();
+            load::receive(socket, log).unwrap();
+            began.elapsed()
+        })
+        .collect()
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+#[test]
+fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
+    const BEFORE: u64 = 100;
+    const MESSAGES: u64 = 500;
+    const SLOW: usize = 3;
+    for (policy, name) in [
+        (SlowConsumerPolicy::DropOldest, "oldest"),
+        (SlowConsumerPolicy::DropNewest, "newest"),
+    ] {
+        let end = Arc::new(AtomicU64::new(u64::MAX));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let metrics = Metrics::new();
+        let server = runtime.block_on(Server::bind("127.0.0.1:0")).unwrap();
+        let server = server.with_workers(2).with_metrics(metrics.clone());
+        let ListenAddress::Tcp(address) = server.local_addresses().unwrap()[0] else {
+            unreachable!()
+        };
+        let shutdown = server.shutdown();
+        let rooms = Rooms::with_policy(policy);
+        let router = Router::new().websocket("/", move |_| Member(rooms.clone(), None));
+        let serving = thread::spawn(move || runtime.block_on(server.serve(router)));
+
+        let mut publisher = socket::open(address, "/").unwrap();
+        let mut own = Log::joining([(9, 0)]);
+        let quick = {
+            let socket = socket::open(address, "/").unwrap();
+            let end = Arc::clone(&end);
+            thread::spawn(move || read_until_end(socket, &end))
+        };
+        let before = publish(&mut publisher, &mut own, 0..BEFORE);
+        let mut slow = [(); SLOW].map(|()| Slow::join(address, BEFORE));
+        let meanwhile = publish(&mut publisher, &mut own, BEFORE..MESSAGES);
+
+        // Each takes what waits for it, and then it misses nothing more.
+        let mut next = MESSAGES;
+        let mut have_caught_up = false;
+        while !have_caught_up {
+            publish(&mut publisher, &mut own, next..next + 1);
+            have_caught_up = slow.iter_mut().all(|slow| slow.catches_up(next));
+            next += 1;
+        }
+        end.store(next, Ordering::SeqCst);
+        publish(&mut publisher, &mut own, next..next + 1);
+        let mut lost = 0;
+        for slow in &slow {
+            let tally = slow.log.stayed([(9, next)]);
+            let faults = (tally.duplicated, tally.reordered, tally.corrupted);
+            assert_eq!(faults, (0, 0, 0), "{name}: {tally}");
+            assert_eq!(tally.received + tally.lost, next - BEFORE, "{name}");
+            assert!(tally.lost > 0, "{name}: nothing was dropped");
+            // The latest waits for whoever loses the oldest, and for nobody else.
+            let loses_oldest = policy == SlowConsumerPolicy::DropOldest;
+            assert_eq!(slow.log.has(9, MESSAGES - 1), loses_oldest, "{name}");
+            lost += tally.lost;
+        }
+        let others = own.stayed([(9, next + 1)]) + quick.join().unwrap();
+        assert_eq!((others.lost, others.duplicated), (0, 0), "{others}");
+        tells(&metrics, &format!("frameloop_fanout_dropped_total {lost}"));
+        tells(&metrics, "frameloop_slow_consumers_total 0");
+        tell(
+            5,
+            &format!("broadcast members stop reading, then resume, in rooms that drop the {name}"),
+            format_args!(
+                "{lost} of {} dropped and counted, 0 duplicated, reordered, corrupted; others: lost \
+                 {}; p99 of the publisher's own copy {:.1?} before, {:.1?} meanwhile",
+                (next - BEFORE) * SLOW as u64,
+                others.lost,
+                p99(before),
+                p99(meanwhile)
+            ),
+        );
+        shutdown.cut();
+        serving.join().unwrap().unwrap();
+    }
+}
+
+/// A member that reads all the time, until the message of this number has come.
+fn read_until_end(mut socket: WebSocket<TcpStream>, end: &AtomicU64) -> Tally {
+    let mut log = Log::joining([(9, 0)]);
+    while !log.has(9, end.load(Ordering::SeqCst)) {
+        load::receive(&mut socket, &mut log).unwrap();
+    }
+    log.stayed([(9, end.load(Ordering::SeqCst) + 1)])
+}
+
+/// A member that reads only when it is told to.
+struct Slow {
+    socket: WebSocket<TcpStream>,
+    log: Log,
+}
+
+impl Slow {
+    /// Joins when so many messages have been published.
+    fn join(address: SocketAddr, due: u64) -> Slow {
+        let socket = socket::open(address, "/").unwrap();
+        set_socket_recv_buffer_size(socket.get_ref(), 64 << 10).unwrap();
+        Slow {
+            socket,
+            log: Log::joining([(9, due)]),
+        }
+    }
+
+    /// Reads what waits: whether the message of this number was there, too.
+    fn catches_up(&mut self, sequence: u64) -> bool {
+        let silence = Some(Duration::from_millis(300));
+        self.socket.get_ref().set_read_timeout(silence).unwrap();
+        while !self.log.has(9, sequence) {
+            match load::receive(&mut self.socket, &mut self.log) {
+                Ok(()) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        true
+    }
+}
+
+fn tells(metrics: &Metrics, line: &str) {
+    let began = Instant::now();
+    while !metrics.encode().lines().any(|told| told == line) {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "no {line:?} in\n{}",
+            metrics.encode()
+        );
+        thread::yield_now();
+    }
+}
