@@ -388,42 +388,44 @@ visiting("round trips: p50, p99 and their lines", async (visit) => {
 });
 
 for (const [room, first, second] of [
-  ["/ws/{n}", ["Client 1: hello", "Client 1 says: hello"], ["Client 1 says: hello"]],
-  ["/ws/chat/lobby/", ['{"message": "hello"}'], ['{"message": "hello"}']],
-  ["/broadcast/page", ["hello"], ["hello"]],
+  ["/ws/{n}", ["Client 1: hello", "Client 1 says: hello", "Client 2 says: well"], ["Client 1 says: hello", "Client 2: well", "Client 2 says: well"]],
+  ["/ws/chat/lobby/", ['{"message": "hello"}', '{"message": "well"}'], ['{"message": "hello"}', '{"message": "well"}']],
+  ["/broadcast/page", ["hello", "well"], ["hello", "well"]],
 ]) {
   visiting(`chat: two panes in ${room}`, async (visit) => {
+    const pane = (at) => visit.locator(".pane").nth(at);
     await visit.selectOption("#room", room);
     await visit.click("#join");
-    for (const pane of [0, 1]) await visit.locator(".pane").nth(pane).locator(".note", { hasText: "joined" }).waitFor();
-    await visit.locator(".pane input").first().fill("hello");
-    await visit.locator(".pane button").first().click();
-    for (const [pane, texts] of [first, second].entries()) {
-      const said = visit.locator(".pane").nth(pane).locator(".talk p:not(.note)");
+    for (const at of [0, 1]) await pane(at).locator(".note", { hasText: "joined" }).waitFor();
+    for (const [at, text] of ["hello", "well"].entries()) {
+      await pane(at).locator("input").fill(text);
+      await pane(at).locator("button").click();
+      for (const other of [0, 1]) await pane(other).locator("p", { hasText: text }).first().waitFor();
+    }
+    for (const [at, texts] of [first, second].entries()) {
+      const said = pane(at).locator(".talk p:not(.note)");
       await said.nth(texts.length - 1).waitFor();
       assert.deepEqual(await said.allTextContents(), texts);
     }
     await visit.click("#leave");
-    for (const pane of [0, 1]) await visit.locator(".pane").nth(pane).locator(".note", { hasText: "1000 normal" }).waitFor();
+    for (const at of [0, 1]) await pane(at).locator(".note", { hasText: "1000 normal" }).waitFor();
   });
 }
 
 visiting("code: what is printed runs", async (visit) => {
   await visit.context().grantPermissions(["clipboard-read", "clipboard-write"]);
-  const python = path.join(process.env.INTEROP_CACHE, "venv/bin/python");
+  const env = { ...process.env, PATH: `${path.join(process.env.INTEROP_CACHE, "venv/bin")}:${process.env.PATH}` };
+  const runs = async (command, ...args) => (await run(command, args, { env }).catch((error) => error)).stdout;
   const snippet = async (language) => {
     await visit.check(`[name=language][value=${language}]`, { force: true });
     return value(visit, "#snippet");
   };
   await visit.fill("#message", "it's \"quoted\"");
   const echoed = "Echo: it's \"quoted\"\n";
-  assert.equal((await run(python, ["-c", await snippet("Python")])).stdout, echoed);
-  assert.match(await snippet("websocat"), /^echo 'it'\\''s "quoted"' \| websocat -n1 'ws:.*\/ws'$/);
+  assert.equal(await runs("python", "-c", await snippet("Python")), echoed);
   assert.match(await snippet("Rust"), /socket\.send\("it's \\"quoted\\""\.into\(\)\)/);
-  const websocat = await run("sh", ["-c", `command -v websocat >/dev/null && ${await snippet("websocat")}`]).catch(() => undefined);
-  if (websocat) assert.equal(websocat.stdout, echoed);
-  const curl = await run("sh", ["-c", await snippet("curl")]).catch((error) => error); // the time runs out
-  assert.match(curl.stdout, /^HTTP\/1.1 101 [^]*s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/i);
+  assert.equal(await runs("sh", "-c", await snippet("websocat")), echoed);
+  assert.match(await runs("sh", "-c", await snippet("curl")), /^HTTP\/1.1 101 [^]*s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/i);
   await visit.click("#copyCode");
   await visit.locator("#copyCode", { hasText: "Copied" }).waitFor();
   assert.equal(await visit.evaluate(() => navigator.clipboard.readText()), await snippet("curl"));
@@ -431,9 +433,9 @@ visiting("code: what is printed runs", async (visit) => {
   await visit.click("#endpoints button:text-is('/echo')");
   await visit.fill("#protocols", "b, a");
   await visit.fill("#message", "Hello");
-  assert.equal((await run(python, ["-c", await snippet("Python")])).stdout, "Hello\n");
+  assert.equal(await runs("python", "-c", await snippet("Python")), "Hello\n");
   assert.match(await snippet("JavaScript"), /\/echo", \["b","a"\]\)/);
-  assert.match((await run("sh", ["-c", await snippet("curl")]).catch((error) => error)).stdout, /sec-websocket-protocol: b\r/i);
+  assert.match(await runs("sh", "-c", await snippet("curl")), /sec-websocket-protocol: b\r/i);
 });
 
 /** The status of an opening handshake. */
