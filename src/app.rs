@@ -197,7 +197,7 @@ fn document(settings: &AppSettings) -> Bytes {
 const PAGE_POLICY: &str = "default-src 'none'; \
     script-src 'sha256-pAxJFbUbZWeAI5Rawu5n/VXuOBZWwc1tTDDAYhCZZ3o=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
-    style-src 'sha256-FpYQ7Bml753APThs2uMzu9wTJuSgZ8ivsPCvB2QjTB4='; \
+    style-src 'sha256-cbCnbckvY8LfsxNTVUR1LpaokSotWyuIElBKYin/xq4='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
