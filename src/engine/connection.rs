@@ -68,6 +68,20 @@ struct Excess {
     input: Vec<u8>,
 }
 
+impl Excess {
+    /// Puts back-pressure on a peer, for so many ticks; `input` is handled after them.
+    #[cold]
+    fn hold(excess: &mut Option<Box<Excess>>, now: Tick, ticks: u128, input: &[u8]) {
+        let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX);
+        let since = excess.as_ref().map_or(now, |excess| excess.since);
+        *excess = Some(Box::new(Excess {
+            since,
+            held_until: now.wrapping_add(ticks.clamp(1, Tick::MAX / 4)),
+            input: input.to_vec(),
+        }));
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     /// Frames are read and handled.
@@ -142,7 +156,7 @@ impl<H: Handler> Connection<H> {
         Ok(self.settle(stream, context))
     }
 
-    /// All is read that there is.
+    /// All is read that there is: who is not held by now publishes no faster than it may.
     fn wait_for_more(&mut self, now: Tick) -> Progress {
         if self.excess.is_some() && !self.is_held(now) {
             self.excess = None;

@@ -87,6 +87,7 @@ fn broadcast_with_churning_members() {
         })
         .collect();
 
+    let before = server.resources();
     let mut left = Tally::default();
     let mut leavers = 0;
     let mut leave_at = Instant::now() + between_leaves;
@@ -100,6 +101,8 @@ fn broadcast_with_churning_members() {
             left = left + member.thread.join().unwrap().left();
             leavers += 1;
         }
+        // A sample is taken when the server is done with all who left.
+        server.returns_to(before);
     });
     stop.store(true, Ordering::SeqCst);
     let members = members.into_iter().map(|member| member.thread);

@@ -3,10 +3,8 @@
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::time::Duration;
 
 use super::{Connection, Excess, INTERNAL_ERROR, Phase};
-use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::drive::Context;
 use crate::engine::handler::{Handler, WebSocket};
@@ -104,25 +102,27 @@ impl<H: Handler> Connection<H> {
                 }
                 if socket.sender.is_open() {
                     self.handler.message(&mut socket, message);
-                    let hold = self.handler.hold();
-                    if hold.is_some() {
-                        return Ok(hold);
+                    if let Some(time) = self.handler.hold() {
+                        let ticks = time.as_nanos().div_ceil(context.tick.as_nanos());
+                        Excess::hold(&mut self.excess, context.now, ticks, input);
+                        context.tally.holds += 1;
+                        break;
                     }
                 } // else only the Close is waited for (§7.1.2)
             }
-            Ok(None)
+            Ok(())
         }));
-        let (failed, hold) = match handled {
-            Ok(Ok(hold)) => (None, hold),
+        let failed = match handled {
+            Ok(Ok(())) => None,
             Ok(Err(error)) => {
                 socket.sender.fail(error, &mut socket.output);
-                (Some(Disconnect::Failed(error)), None)
+                Some(Disconnect::Failed(error))
             }
             Err(_) => {
                 self.receiver.discard();
                 let (code, reason) = INTERNAL_ERROR;
                 socket.sender.fail_with(code, reason, &mut socket.output);
-                (Some(Disconnect::HandlerPanicked), None)
+                Some(Disconnect::HandlerPanicked)
             }
         };
         let written = socket.output.finish(&mut self.sent);
@@ -140,9 +140,6 @@ impl<H: Handler> Connection<H> {
         if before != (self.backlog.is_empty(), self.sender.is_open()) {
             self.since = context.now;
             self.close_since = context.now;
-        }
-        if let Some(time) = hold {
-            self.hold(time, input, context);
         }
         if let Some(why) = failed {
             log::failed(&why, &stream.peer_address());
@@ -174,25 +171,6 @@ impl<H: Handler> Connection<H> {
         Ok(matches!(self.phase, Phase::Open)
             && self.is_read(context.high_water_mark)
             && !self.is_held(context.now))
-    }
-
-    /// Puts back-pressure on a peer that publishes faster than it may: nothing more is handled for
-    /// that time, `input` included.
-    #[cold]
-    fn hold(&mut self, time: Duration, input: &[u8], context: &mut Context) {
-        context.tally.holds += 1;
-        let now = context.now;
-        let ticks = time.as_nanos().div_ceil(context.tick.as_nanos());
-        let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX / 4);
-        let excess = self.excess.get_or_insert_with(|| {
-            Box::new(Excess {
-                since: now,
-                held_until: now,
-                input: Vec::new(),
-            })
-        });
-        excess.held_until = now.wrapping_add(ticks.clamp(1, Tick::MAX / 4));
-        excess.input = input.to_vec();
     }
 }
 
