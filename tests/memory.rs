@@ -694,3 +694,91 @@ fn resident() -> usize {
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
     kib.map_or(0, |kib: usize| kib << 10)
 }
+
+/// A session of Socket.IO that has joined a namespace by polling: its target.
+#[cfg(feature = "socketio")]
+fn joined_by_polling(server: &TestServer) -> String {
+    const TARGET: &str = "/socket.io/?EIO=4&transport=polling";
+    let open = ask(server, "GET", TARGET, "");
+    let sid = open.split("\"sid\":\"").nth(1).unwrap();
+    let target = format!("{TARGET}&sid={}", sid.split('"').next().unwrap());
+    ask(server, "POST", &target, "40");
+    assert!(ask(server, "GET", &target, "").contains("40{"));
+    target
+}
+
+/// A whole response.
+#[cfg(feature = "socketio")]
+fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
+    use std::io::Read;
+    let mut client = Client::connect(server);
+    let length = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    client.send(request.as_bytes());
+    let mut response = String::new();
+    client.stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    response
+}
+
+/// No Ping ends these sessions within the test: an upgrade that fails must.
+#[cfg(feature = "socketio")]
+#[test]
+fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
+    use frameloop::socketio::{self, SocketRef};
+    const SESSIONS: usize = 100;
+    let _alone = alone();
+    let hour = Duration::from_secs(3_600);
+    let second = Duration::from_secs(1);
+    for (what, ping_timeout) in [
+        ("upgrades that fail before their probe", hour),
+        ("upgrades that fail after their probe", hour),
+        ("polls that nobody waits for", second),
+    ] {
+        let (service, io) = socketio::service(socketio::Settings {
+            ping_interval: ping_timeout,
+            ping_timeout,
+            connect_timeout: second,
+            ..Default::default()
+        });
+        io.ns("/", async |_: SocketRef| {});
+        let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);
+        let server = TestServer::serving(router, |server| server.with_workers(1));
+        let attack = |sessions| {
+            for _ in 0..sessions {
+                let target = joined_by_polling(&server);
+                if ping_timeout == hour {
+                    let target = target.replace("polling", "websocket");
+                    let mut client = Client::open(&server, &target);
+                    if what.contains("after") {
+                        client.send_text("2probe");
+                        client.receives_text("3probe");
+                    }
+                } else {
+                    let poll = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                    Client::connect(&server).send(poll.as_bytes());
+                }
+            }
+            let deadline = Instant::now() + PATIENCE;
+            while service.sessions() > 0 && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        // What the first of them makes stays for all.
+        attack(SESSIONS);
+        let before = heap();
+        attack(SESSIONS);
+        let left = (service.sessions(), heap().saturating_sub(before));
+        figure(
+            Kind::Attack,
+            48,
+            format_args!("{SESSIONS} sessions of Socket.IO, {what}: sessions and heap left"),
+            "0, < 64 KiB",
+            format_args!("{}, {} KiB", left.0, left.1 >> 10),
+        );
+        assert!(left.0 == 0 && left.1 < 64 << 10, "{what}: {left:?}");
+    }
+}

@@ -89,7 +89,9 @@ impl Contestant {
                 let mut command = Command::new(flask_python());
                 command
                     .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(FLASK_APP))
-                    .env("ASYNC_MODE", "gevent");
+                    .env("ASYNC_MODE", "gevent")
+                    // While a thousand connect, those that are connected do not listen.
+                    .env("PING_TIMEOUT", "120");
                 Ok(command)
             }
             _ => Ok(peer(self.name(), duty)),

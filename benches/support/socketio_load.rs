@@ -61,20 +61,26 @@ impl Client<std::net::TcpStream> {
     }
 }
 
+/// Appends a packet's frame.
+fn frame(packet: &str, frames: &mut Vec<u8>) {
+    frames.push(0x81);
+    match packet.len() {
+        length @ 0..126 => frames.push(0x80 | length as u8),
+        length => {
+            frames.push(0x80 | 126);
+            frames.extend((length as u16).to_be_bytes());
+        }
+    }
+    // The key zero masks nothing.
+    frames.extend([0; 4]);
+    frames.extend(packet.as_bytes());
+}
+
 impl<S: Read + Write> Client<S> {
     fn send(&mut self, packet: &str) -> io::Result<()> {
-        let mut frame = vec![0x81];
-        match packet.len() {
-            length @ 0..126 => frame.push(0x80 | length as u8),
-            length => {
-                frame.push(0x80 | 126);
-                frame.extend((length as u16).to_be_bytes());
-            }
-        }
-        // The key zero masks nothing.
-        frame.extend([0; 4]);
-        frame.extend(packet.as_bytes());
-        self.stream.write_all(&frame)
+        let mut frames = Vec::new();
+        frame(packet, &mut frames);
+        self.stream.write_all(&frames)
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -117,7 +123,7 @@ impl<S: Read + Write> Client<S> {
 pub(crate) struct BroadcastLoad {
     poll: Poll,
     clients: Vec<Client<TcpStream>>,
-    /// Messages that are sent at once.
+    /// Messages that are sent at once, by one write.
     burst: usize,
     sent: u64,
     events: Events,
@@ -179,12 +185,14 @@ impl BroadcastLoad {
 
     fn broadcast(&mut self) -> io::Result<()> {
         let mut ends = Vec::with_capacity(self.burst);
+        let mut frames = Vec::new();
         for _ in 0..self.burst {
             self.sent += 1;
             let text = format!("{:0100}", self.sent);
-            self.clients[0].send(&format!(r#"42["message","{text}"]"#))?;
+            frame(&format!(r#"42["message","{text}"]"#), &mut frames);
             ends.push(format!(r#": {text}"}}]"#));
         }
+        self.clients[0].stream.write_all(&frames)?;
         let mut received = vec![0; self.clients.len()];
         let mut waiting = self.clients.len();
         while waiting > 0 {

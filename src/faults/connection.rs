@@ -58,7 +58,12 @@ enum Phase {
 
 /// Serves it to its end.
 pub(super) async fn serve(mut connection: Connection, mut stream: Upgraded) {
-    let served = timeout(LIFETIME, connection.run(&mut stream)).await;
+    let served = async {
+        // The 101, whatever happens to what comes after.
+        stream.flush().await?;
+        connection.run(&mut stream).await
+    };
+    let served = timeout(LIFETIME, served).await;
     // However it ended otherwise, the stream's drop is a FIN.
     if let Ok(Ok(())) = served
         && connection.phase == Phase::Aborted

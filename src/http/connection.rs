@@ -159,7 +159,7 @@ async fn in_time<T>(
 
 /// Gives a WebSocket's stream, and what came early, to who is to have it.
 async fn hand_over(
-    mut stream: Stream,
+    stream: Stream,
     early: Bytes,
     accepted: Accepted,
     site: &Site,
@@ -182,20 +182,14 @@ async fn hand_over(
         Owner::Mount(adopt, address_place) => {
             let websocket_place = Box::new(((site.place)(), address_place));
             drop(place);
-            let written = async {
-                stream.write_all(&response).await?;
-                stream.flush().await
-            };
-            if written.await.is_ok() {
-                let upgraded = Upgraded::new(
-                    stream,
-                    early,
-                    site.linger(),
-                    websocket_place,
-                    site.ending.clone(),
-                );
-                adopt(upgraded);
-            }
+            adopt(Upgraded::new(
+                stream,
+                response.into(),
+                early,
+                site.linger(),
+                websocket_place,
+                site.ending.clone(),
+            ));
         }
     }
 }

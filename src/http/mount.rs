@@ -1,18 +1,20 @@
 //! A service that has all paths below one to itself.
 
 use std::fmt;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::Stream;
 use super::connection::linger;
@@ -24,7 +26,7 @@ pub trait Mount: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Response<Full<Bytes>>>;
 
-    /// Says what is to become of a WebSocket's stream once the 101 is out, or refuses it.
+    /// Says what is to become of a WebSocket's stream after the 101, or refuses it.
     fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>>;
 
     /// Ends all that it has, because the server ends.
@@ -40,11 +42,14 @@ pub type Adopt = Box<dyn FnOnce(Upgraded) + Send>;
 /// What a WebSocket that is not to be gets instead of the 101.
 pub type Refusal = Box<Response<Full<Bytes>>>;
 
-/// The stream of a WebSocket from after the 101. Dropped, it lingers: FIN goes out and what still
-/// comes is read for a while, so that the peer does not lose the last that was sent to it.
+/// The stream of a WebSocket from after the 101, which goes out with the first that is written, but
+/// before anything is read or flushed. Dropped, it lingers: FIN goes out and what still comes is
+/// read for a while, so that the peer does not lose the last that was sent to it.
 pub struct Upgraded {
     /// Taken by the drop only.
     stream: Option<Stream>,
+    /// What is not written yet of the 101.
+    head: Bytes,
     /// What came with the handshake, before anything else.
     early: Bytes,
     /// Who waits to read until the peer takes what was written.
@@ -70,6 +75,7 @@ pub(super) struct Linger {
 impl Upgraded {
     pub(super) fn new(
         stream: Stream,
+        head: Bytes,
         early: Bytes,
         linger: Linger,
         place: Box<dyn Send>,
@@ -77,6 +83,7 @@ impl Upgraded {
     ) -> Upgraded {
         Upgraded {
             stream: Some(stream),
+            head,
             early,
             reader: None,
             failed: false,
@@ -112,6 +119,34 @@ impl Upgraded {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// Writes what is left of the 101 and, by the same write, of these octets: how many of them.
+    fn poll_write_head(
+        &mut self,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let head = self.head.clone();
+            let parts = [IoSlice::new(&head), IoSlice::new(octets)];
+            let written = Pin::new(self.stream()?).poll_write_vectored(context, &parts);
+            let written = ready!(self.wrote(written))?;
+            self.head.advance(written.min(head.len()));
+            if written > head.len() || (octets.is_empty() && self.head.is_empty()) {
+                return Poll::Ready(Ok(written - head.len()));
+            }
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+    }
+
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.head.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_write_head(context, &[]).map_ok(drop)
+    }
+
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = &written {
             self.failed |= result.is_err();
@@ -133,6 +168,7 @@ impl AsyncRead for Upgraded {
         if this.failed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        ready!(this.poll_head(context))?;
         if !this.early.is_empty() {
             let octets = this.early.len().min(buffer.remaining());
             buffer.put_slice(&this.early.split_to(octets));
@@ -155,29 +191,44 @@ impl AsyncWrite for Upgraded {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if !this.head.is_empty() {
+            return this.poll_write_head(context, octets);
+        }
         let written = Pin::new(this.stream()?).poll_write(context, octets);
         this.wrote(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().stream()?).poll_flush(context)
+        let this = self.get_mut();
+        ready!(this.poll_head(context))?;
+        Pin::new(this.stream()?).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().stream()?).poll_shutdown(context)
+        let this = self.get_mut();
+        ready!(this.poll_head(context))?;
+        Pin::new(this.stream()?).poll_shutdown(context)
     }
 }
 
 impl Drop for Upgraded {
     fn drop(&mut self) {
-        let (Some(stream), place, lingering) = (self.stream.take(), self.place.take(), self.linger)
-        else {
+        let Some(mut stream) = self.stream.take() else {
             return;
         };
+        let (head, place, lingering) = (
+            std::mem::take(&mut self.head),
+            self.place.take(),
+            self.linger,
+        );
         // Without a runtime the server is gone already, and nobody waits.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                linger(stream, lingering).await;
+                // Nobody has written or read anything.
+                let head = stream.write_all(&head);
+                if let Ok(Ok(())) = timeout(lingering.timeout, head).await {
+                    linger(stream, lingering).await;
+                }
                 drop(place);
             });
         }

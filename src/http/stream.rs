@@ -1,6 +1,6 @@
 //! The accepted stream while hyper reads its requests.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -209,6 +209,21 @@ impl AsyncWrite for Stream {
             TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, octets),
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_write(context, octets),
+        };
+        this.in_time(written, context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = match &mut this.socket {
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         };
         this.in_time(written, context)
     }

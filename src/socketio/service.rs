@@ -54,12 +54,19 @@ impl Service {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let query = Query::of(&head.uri);
         if query.transport == Some("websocket") {
             return error(3, "Bad request"); // it does not ask for an upgrade
         }
         let opens_session = query.sid.is_none();
+        if let Some(sid) = query.sid {
+            let Some(engine_id) = self.sessions.engine_id(sid) else {
+                return unknown_session();
+            };
+            let transport = query.transport.unwrap_or_default();
+            head.uri = target(&head.uri, transport, Some(&engine_id));
+        }
         match head.method {
             Method::GET if opens_session => self.open(head).await,
             Method::GET => {
@@ -91,15 +98,18 @@ impl Service {
         let Some(place) = self.sessions.place() else {
             return unavailable();
         };
-        head.extensions.insert(place);
+        head.extensions.insert(place.clone());
         let uri = head.uri.clone();
         let request = Request::from_parts(head, Full::default());
-        let (head, body) = self.engine.ask(request).await.into_parts();
+        let (mut head, body) = self.engine.ask(request).await.into_parts();
         let Ok(open) = body.collect().await.map(Collected::to_bytes);
-        if let Some(sid) = opened_session(&open) {
-            first_ping::answer_polled(&*self.engine, &polling(&uri, Some(sid))).await;
-        }
-        Response::from_parts(head, Full::new(open))
+        let Some((before, sid, after)) = opened_session(&open) else {
+            return Response::from_parts(head, Full::new(open));
+        };
+        first_ping::answer_polled(&*self.engine, &target(&uri, "polling", Some(sid))).await;
+        let told = [before, place.tell(sid), after].concat();
+        head.headers.remove(header::CONTENT_LENGTH); // that of another id
+        Response::from_parts(head, Full::from(told))
     }
 
     /// The whole body of a POST.
@@ -138,7 +148,10 @@ impl Service {
                 engine.adopt(Transport::first(stream), request)
             }));
         };
-        let upgrade = Upgrade::begin(&self.upgrades, sid, &engine, request.uri());
+        let engine_id = self.sessions.engine_id(sid);
+        let engine_id = engine_id.ok_or_else(|| Box::new(unknown_session()))?;
+        *request.uri_mut() = target(request.uri(), "websocket", Some(&engine_id));
+        let upgrade = Upgrade::begin(&self.upgrades, &engine_id, &engine, request.uri());
         let upgrade = upgrade.ok_or_else(|| Box::new(error(3, "Bad request")))?;
         // An empty POST does nothing, and tells whether there is such a session that polls.
         let probe = post(request.uri(), Bytes::new());
@@ -241,23 +254,26 @@ pub(super) fn post(uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
 /// A GET of polling to the session of `uri`.
 pub(super) fn get(uri: &Uri) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
-    *request.uri_mut() = polling(uri, Query::of(uri).sid);
+    *request.uri_mut() = target(uri, "polling", Query::of(uri).sid);
     request
 }
 
-/// The same, but of polling and to that session.
-fn polling(uri: &Uri, sid: Option<&str>) -> Uri {
+/// The same, but by that transport and to that session.
+fn target(uri: &Uri, transport: &str, sid: Option<&str>) -> Uri {
     let version = Query::of(uri).version.unwrap_or_default();
     let sid = sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
-    let target = format!("{}?EIO={version}&transport=polling{sid}", uri.path());
+    let target = format!("{}?EIO={version}&transport={transport}{sid}", uri.path());
     // All of it comes from a target, or from the engine.
     target.parse().unwrap_or_else(|_| uri.clone())
 }
 
-/// The session that an open packet tells of.
-fn opened_session(open: &[u8]) -> Option<&str> {
-    let (_, rest) = std::str::from_utf8(open).ok()?.split_once(r#""sid":""#)?;
-    rest.split('"').next()
+/// The session that an open packet tells of, amid what is before and after it.
+fn opened_session(open: &[u8]) -> Option<(&str, &str, &str)> {
+    const NAME: &str = r#""sid":""#;
+    let open = std::str::from_utf8(open).ok()?;
+    let (before, rest) = open.split_at(open.find(NAME)? + NAME.len());
+    let (sid, after) = rest.split_at(rest.find('"')?);
+    Some((before, sid, after))
 }
 
 /// What the engine wants to know of a request's query.
@@ -328,6 +344,10 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response
+}
+
+fn unknown_session() -> Response<Full<Bytes>> {
+    error(1, "Session ID unknown")
 }
 
 fn unavailable() -> Response<Full<Bytes>> {

@@ -1,51 +1,100 @@
-//! How many sessions there are: a session of polling is no connection, and would be bounded by
-//! nothing else.
+//! Which sessions there are: how many, since a session of polling is no connection and would be
+//! bounded by nothing else, and under which id a client knows its own.
+//!
+//! The engine gives a session and its sockets the same id, and sockets' ids are told to other
+//! clients, by applications. Who polls with a session's id has that session: so a client is told
+//! another, that it alone knows.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use socketioxide::socket::Sid;
 
 /// The sessions that there are, of at most so many.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     max: usize,
-    count: Arc<AtomicUsize>,
+    open: Arc<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    count: AtomicUsize,
+    /// The engine's ids of sessions that have polled, by those that their clients know.
+    polled: Mutex<HashMap<String, String>>,
 }
 
 /// One session's place. It is kept in the extensions of the request that opened the session, which
 /// the session keeps, and is given back with the last copy.
 #[derive(Clone, Debug)]
 pub(super) struct SessionPlace {
-    _taken: Arc<Taken>,
+    taken: Arc<Taken>,
 }
 
 #[derive(Debug)]
-struct Taken(Arc<AtomicUsize>);
+struct Taken {
+    open: Arc<Open>,
+    /// The id that the client knows, once there is one.
+    told: OnceLock<String>,
+}
 
 impl Sessions {
     pub(super) fn new(max: usize) -> Sessions {
         Sessions {
             max,
-            count: Arc::default(),
+            open: Arc::default(),
         }
     }
 
     /// A place for one more, if there is one.
     pub(super) fn place(&self) -> Option<SessionPlace> {
-        let taken = Taken(Arc::clone(&self.count));
-        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        let taken = Taken {
+            open: Arc::clone(&self.open),
+            told: OnceLock::new(),
+        };
+        let before = self.open.count.fetch_add(1, Ordering::Relaxed);
         (before < self.max).then(|| SessionPlace {
-            _taken: Arc::new(taken),
+            taken: Arc::new(taken),
         })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.open.count.load(Ordering::Relaxed)
+    }
+
+    /// The engine's id of the session that a client knows by this.
+    pub(super) fn engine_id(&self, told: &str) -> Option<String> {
+        self.open.polled().get(told).cloned()
+    }
+}
+
+impl SessionPlace {
+    /// The id that the client of this session, which the engine has opened under `engine_id`, is
+    /// to be told.
+    pub(super) fn tell(&self, engine_id: &str) -> &str {
+        let Taken { open, told } = &*self.taken;
+        told.get_or_init(|| {
+            let told = Sid::new().to_string();
+            open.polled().insert(told.clone(), engine_id.to_owned());
+            told
+        })
+    }
+}
+
+impl Open {
+    /// A poisoned lock is taken all the same: the map is whole between any two statements.
+    fn polled(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(told) = self.told.get() {
+            self.open.polled().remove(told);
+        }
     }
 }
 
@@ -65,5 +114,18 @@ mod tests {
         drop(copy);
         assert_eq!(sessions.count(), 0);
         assert!(sessions.place().is_some());
+    }
+
+    #[test]
+    fn a_client_is_told_another_id_that_ends_with_its_session() {
+        let sessions = Sessions::new(2);
+        let place = sessions.place().unwrap();
+        let told = place.tell("engine's").to_owned();
+        assert_eq!(place.tell("engine's"), told);
+        assert_ne!(sessions.place().unwrap().tell("other"), told);
+        assert_eq!(sessions.engine_id(&told).as_deref(), Some("engine's"));
+        assert_eq!(sessions.engine_id("engine's"), None);
+        drop(place);
+        assert_eq!(sessions.engine_id(&told), None);
     }
 }

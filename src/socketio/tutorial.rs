@@ -2,6 +2,8 @@
 //! `message` to everybody. Beyond that the events that the tutorial only names: `echo`, rooms
 //! (`join`, `leave`, `room`), acknowledgements (`ack`, `ask`), `bye`, and a namespace `/ns`.
 
+use std::future::{Ready, ready};
+
 use serde::Serialize;
 
 use super::python_repr::formatted;
@@ -31,7 +33,9 @@ fn sent<T, E>(result: Result<T, E>) {
     drop(result);
 }
 
-async fn connected(socket: SocketRef) {
+/// No future does this, which would be polled when the packet that confirms the namespace has gone
+/// out already: the greeting goes with it, by the same write.
+fn connected(socket: SocketRef) -> Ready<()> {
     log::socketio("connected", socket.id);
     sent(socket.emit("response", &response("连接成功")));
     socket.on_disconnect(async |socket: SocketRef, reason: DisconnectReason| {
@@ -45,6 +49,7 @@ async fn connected(socket: SocketRef) {
     socket.on("ack", ack);
     socket.on("ask", ask);
     socket.on("bye", async |socket: SocketRef| sent(socket.disconnect()));
+    ready(())
 }
 
 async fn message(socket: SocketRef, io: SocketIo, Args(args): Args, ack: AckSender) {

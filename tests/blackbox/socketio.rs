@@ -63,6 +63,8 @@ fn get(server: &TestServer, query: &str) -> Response {
 struct Session<'s> {
     server: &'s TestServer,
     query: String,
+    /// The id of its socket on `/`, once it has one.
+    socket: String,
 }
 
 impl<'s> Session<'s> {
@@ -71,23 +73,31 @@ impl<'s> Session<'s> {
         assert_eq!(open.status, 200);
         let sid = member(&open.body, "sid").to_owned();
         let query = format!("{POLLING}&sid={sid}");
-        Session { server, query }
+        Session {
+            server,
+            query,
+            socket: String::new(),
+        }
     }
 
-    /// One that has joined `/` and taken the first Ping, the CONNECT and the greeting.
+    /// One that has joined `/` and taken the CONNECT and the greeting.
     fn joined(server: &'s TestServer) -> Session<'s> {
-        let session = Session::open(server);
-        session.post("40").is(200, "ok");
-        let joined = format!(r#"40{{"sid":"{}"}}"#, session.sid());
-        session.receives(&[&joined, r#"42["response",{"data":"连接成功"}]"#]);
-        session
+        Session::joined_with(server, &[r#"42["response",{"data":"连接成功"}]"#])
     }
 
     /// One that has joined `/` of a server with the handlers of [`serving`].
     fn joined_silently(server: &'s TestServer) -> Session<'s> {
-        let session = Session::open(server);
+        Session::joined_with(server, &[])
+    }
+
+    fn joined_with(server: &'s TestServer, greeting: &[&str]) -> Session<'s> {
+        let mut session = Session::open(server);
         session.post("40").is(200, "ok");
-        session.receives(&[&format!(r#"40{{"sid":"{}"}}"#, session.sid())]);
+        let mut packets = session.take(1 + greeting.len());
+        let joined = packets.remove(0);
+        session.socket = member(&joined, "sid").to_owned();
+        assert_eq!(joined, format!(r#"40{{"sid":"{}"}}"#, session.socket));
+        assert_eq!(packets, greeting);
         session
     }
 
@@ -111,18 +121,24 @@ impl<'s> Session<'s> {
         response(&mut self.polling())
     }
 
-    /// What comes next must be these packets, with Pings left out, in as many responses as it
-    /// takes.
+    /// What comes next must be these packets.
     #[track_caller]
     fn receives(&self, packets: &[&str]) {
+        assert_eq!(self.take(packets.len()), packets);
+    }
+
+    /// The packets that come next, at least so many, with Pings left out, in as many responses as
+    /// it takes.
+    #[track_caller]
+    fn take(&self, count: usize) -> Vec<String> {
         let mut received = Vec::new();
-        while received.len() < packets.len() {
+        while received.len() < count {
             let polled = self.poll();
             assert_eq!(polled.status, 200, "{received:?}");
             let packets = polled.body.split('\x1e').filter(|packet| *packet != "2");
             received.extend(packets.map(str::to_owned));
         }
-        assert_eq!(received, packets);
+        received
     }
 
     #[track_caller]
@@ -267,10 +283,9 @@ fn s4_s5_events_are_acknowledged_and_binary_comes_back() {
 #[test]
 fn s6_namespaces_are_joined_each_for_itself() {
     let session = Session::joined(TestServer::shared());
-    let sid = session.sid();
     session.post("40/ns,").is(200, "ok");
     let (joined, greeting) = (
-        format!(r#"40/ns,{{"sid":"{sid}"}}"#),
+        format!(r#"40/ns,{{"sid":"{}"}}"#, session.socket),
         r#"42/ns,["response",{"data":"ns"}]"#,
     );
     session.receives(&[&joined, greeting]);
@@ -374,6 +389,26 @@ fn s10_requests_that_cannot_be_served_are_400() {
     let mut client = Client::connect(server);
     client.send(b"GET /socket.io HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(client.receive_head().starts_with("HTTP/1.1 404 "));
+}
+
+/// Applications tell clients of each other's sockets: who knows a socket's id has not its session.
+#[test]
+fn a_session_is_not_to_be_had_by_its_sockets_id() {
+    let session = Session::joined(TestServer::shared());
+    assert_ne!(session.sid(), session.socket);
+    let stranger = Session {
+        server: session.server,
+        query: format!("{POLLING}&sid={}", session.socket),
+        socket: String::new(),
+    };
+    stranger.is_gone();
+    assert_eq!(stranger.post("41").status, 400);
+    let mut client = Client::connect(session.server);
+    let query = stranger.query.replace("polling", "websocket");
+    client.send(upgrade_request(&query).as_bytes());
+    let head = client.receive_head();
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    session.lives();
 }
 
 #[test]
@@ -523,9 +558,7 @@ fn s13_nothing_comes_before_it_is_due() {
     });
     let session = Session::open(&server);
     session.post("40").is(200, "ok");
-    session
-        .poll()
-        .is(200, &format!(r#"40{{"sid":"{}"}}"#, session.sid()));
+    assert!(session.poll().body.starts_with("40{"));
     assert!(session.polling().is_silent_for(Duration::from_millis(50)));
 
     let mut client = upgrade(&server, WEBSOCKET);

@@ -1,7 +1,8 @@
 """The Flask-SocketIO tutorial's application, which frameloop's clients must not be able to tell from
 frameloop, and the events that the tutorial only names: rooms, acknowledgements, a namespace.
 
-Prints its address, and serves there. ASYNC_MODE=threading|gevent, REDIS_QUEUE=redis://HOST:PORT/0
+Prints its address, and serves there. ASYNC_MODE=threading|gevent, REDIS_QUEUE=redis://HOST:PORT/0,
+PING_TIMEOUT=SECONDS
 """
 
 import os
@@ -24,6 +25,7 @@ socketio = SocketIO(
     cors_allowed_origins="*",
     async_mode=os.environ.get("ASYNC_MODE", "threading"),
     message_queue=os.environ.get("REDIS_QUEUE"),
+    ping_timeout=int(os.environ.get("PING_TIMEOUT", "20")),
 )
 
 
