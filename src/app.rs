@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::compat::EchoService;
 use crate::faults;
 use crate::handlers::broadcast::Broadcast;
 #[cfg(feature = "redis")]
@@ -44,6 +45,36 @@ pub const ENDPOINTS: &[Description] = &[
     page("/healthz", "200 'ok'"),
 ];
 
+/// The endpoints that are served, by this server's own name or in another service's stead.
+pub fn endpoints(compat: Option<EchoService>) -> &'static [Description] {
+    const JMALLOC: &[Description] = &[
+        websocket("/", "who serves, then every message back (on any path)"),
+        page("/.sse", "the request and the time, as events"),
+        page("/.ws", "a page to try it"),
+        page("/", "the request back (on any path)"),
+    ];
+    const LPINCA: &[Description] = &[websocket("/", "every message back (on any path)")];
+    const FIREWALK: &[Description] = &[
+        websocket("/websocket", "what was asked, then Close"),
+        websocket("/websocket/payloads/3", "the same three times, then Close"),
+        websocket("/websocket/echo", "every message back"),
+        websocket("/websocket/ping/3", "Close after three Pings"),
+    ];
+    const HTTPBIN: &[Description] = &[websocket(
+        "/websocket/echo",
+        "every message back, in fragments (?max_fragment_size=2)",
+    )];
+    const HTTPARENA: &[Description] = &[websocket("/ws", "every message back")];
+    match compat {
+        None => ENDPOINTS,
+        Some(EchoService::Jmalloc) => JMALLOC,
+        Some(EchoService::Lpinca) => LPINCA,
+        Some(EchoService::Firewalk) => FIREWALK,
+        Some(EchoService::Httpbin) => HTTPBIN,
+        Some(EchoService::Httparena) => HTTPARENA,
+    }
+}
+
 const fn websocket(example: &'static str, what: &'static str) -> Description {
     Description {
         example,
@@ -65,6 +96,8 @@ const fn page(example: &'static str, what: &'static str) -> Description {
 pub struct AppSettings {
     /// Whether clients of `/echo` may ask for faults.
     pub faults: bool,
+    /// What is served instead of the ready-made endpoints, if anything is.
+    pub compat: Option<EchoService>,
     /// Where the rooms are those of other processes, too; `None` if they are this one's alone.
     #[cfg(feature = "redis")]
     pub redis: Option<Redis>,
@@ -77,6 +110,7 @@ impl Default for AppSettings {
     fn default() -> AppSettings {
         AppSettings {
             faults: true,
+            compat: None,
             #[cfg(feature = "redis")]
             redis: None,
             #[cfg(feature = "socketio")]
@@ -92,6 +126,9 @@ pub fn router() -> Router {
 
 /// The router of the ready-made endpoints, with other settings than the default.
 pub fn router_with(settings: AppSettings) -> Router {
+    if let Some(service) = settings.compat {
+        return service.router(Page::html(PAGE, PAGE_POLICY));
+    }
     let echo_endpoint = match settings.faults {
         true => Endpoint::new(|_| echo).diverting(faults::divert),
         false => Endpoint::new(|_| echo),

@@ -62,7 +62,7 @@
 //! | floor | module | holds |
 //! |---|---|---|
 //! | 8 | `cli` | command line, logs, exit codes |
-//! | 6 | [`server`], `app`, `socketio`, `faults` | sockets, workers, drain; the endpoint table; Socket.IO; faults on demand |
+//! | 6 | [`server`], `app`, `socketio`, `faults`, `compat` | sockets, workers, drain; the endpoint table; Socket.IO; faults on demand; other echo services |
 //! | 5 | [`http`] | hyper's service, router, pages |
 //! | 4 | `handlers` | what endpoints do |
 //! | 3 | [`rooms`] | fan-out |
@@ -85,6 +85,8 @@
 pub mod app;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
+pub mod compat;
 pub mod engine;
 #[cfg(feature = "cli")]
 mod faults;

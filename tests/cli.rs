@@ -141,6 +141,68 @@ fn help_teaches_every_flag_its_variable_and_the_exit_codes() {
 }
 
 #[test]
+fn who_is_stood_in_for_has_defaults_and_variables_of_its_own() {
+    let config = |command: &mut Command| run(command.arg("--print-config")).1;
+    let settings = config(frameloop(&["--compat", "jmalloc"]).env("PORT", "81"));
+    for line in [
+        "compat = jmalloc",
+        "listen = 0.0.0.0:81",
+        "ping-interval = 0",
+    ] {
+        assert!(settings.contains(&format!("{line}\n")), "{settings}");
+    }
+    let settings = config(
+        frameloop(&["serve", "--ping-interval", "7s"])
+            .env("FRAMELOOP_COMPAT", "lpinca")
+            .env("MAX_MESSAGE_SIZE", "7")
+            .env("HEARTBEAT_INTERVAL", "8")
+            .env("BIND_ADDRESS", "127.0.0.1"),
+    );
+    for line in [
+        "listen = 127.0.0.1:1337",
+        "max-message-size = 7",
+        "ping-interval = 7s",
+        "ping-timeout = 8ms",
+        "high-water-mark = 16384",
+    ] {
+        assert!(settings.contains(&format!("{line}\n")), "{settings}");
+    }
+    let (code, _, error) = run(frameloop(&["--compat", "lpinca"]).env("BIND_PORT", "many"));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("'[::]:many' is no address"), "{error}");
+    let (code, _, error) = run(&mut frameloop(&["--compat", "httpbun"]));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("httpbin"), "{error}");
+}
+
+/// The first message of jmalloc's echo server, and a field of its responses.
+#[test]
+fn jmallocs_variables_are_obeyed() {
+    let mut command = frameloop(&["--compat", "jmalloc", "--listen", "127.0.0.1:0"]);
+    let served = Served::start(
+        command
+            .env("SEND_SERVER_HOSTNAME", "false")
+            .env("SEND_HEADER_X_SERVED_IN", "a test"),
+    );
+    let mut stream = served.open();
+    let mut first = [0; 2];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"\x81\x00");
+    echo(&mut stream);
+    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(
+        response.contains("\r\nX-Served-In: a test\r\n"),
+        "{response}"
+    );
+    let body = "\r\n\r\nGET / HTTP/1.1\n\nHost: a\nConnection: close\n";
+    assert!(response.ends_with(body), "{response}");
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let expected = format!("frameloop {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The floor of each module of the crate. A module may import what is on its own floor's modules
 /// below, and itself.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("protocol", 0),
     ("handshake", 1),
     ("engine", 2),
@@ -24,6 +24,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("tls", 6),
     ("socketio", 6),
     ("faults", 6),
+    ("compat", 6),
     ("app", 6),
     ("load", 7),
     ("cli", 8),
@@ -31,10 +32,11 @@ const FLOORS: [(&str, u8); 16] = [
 ];
 
 /// Neighbours on one floor that may know each other, one way: who, whom.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 6] = [
     ("engine", "log"),
     ("metrics", "engine"),
     ("server", "tls"),
+    ("app", "compat"),
     ("app", "faults"),
     ("app", "socketio"),
 ];

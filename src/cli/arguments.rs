@@ -17,7 +17,8 @@ use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
 #[cfg(feature = "proxy-protocol")]
 use super::values::network;
-use super::values::{address, duration, size};
+use super::values::{address, duration, echo_service, size};
+use crate::compat::EchoService;
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 use crate::http::HttpSettings;
@@ -92,6 +93,11 @@ pub(super) struct Serve {
     /// Print every setting that holds, and stop
     #[arg(long)]
     pub(super) print_config: bool,
+
+    /// Stand in for an echo service that people use: its endpoints instead of frameloop's, and its
+    /// address, limits and environment variables where no flag says otherwise
+    #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
+    pub(super) compat: Option<EchoService>,
 
     /// Let no client of /echo ask for faults (delay, drop, abort, invalid ...)
     #[arg(long, env = "FRAMELOOP_NO_FAULTS",
@@ -445,6 +451,34 @@ impl LimitArguments {
     pub(super) fn max_connections_per_address(&self) -> Option<usize> {
         Some(self.max_connections_per_address).filter(|max| *max > 0)
     }
+}
+
+/// The service to stand in for, if one is chosen.
+pub(super) fn compat(matches: &ArgMatches) -> Option<EchoService> {
+    let matches = match matches.subcommand() {
+        None => matches,
+        Some(("serve", matches)) => matches,
+        Some(_) => return None,
+    };
+    matches.get_one("compat").copied()
+}
+
+/// The command line with the defaults of a service.
+pub(super) fn with_defaults(service: EchoService) -> clap::Command {
+    fn change(mut command: clap::Command, service: EchoService) -> clap::Command {
+        for (name, value) in service.defaults() {
+            // Built without deflate there is no such flag.
+            if command
+                .get_arguments()
+                .any(|argument| argument.get_id() == name)
+            {
+                command = command.mut_arg(name, |argument| argument.default_value(value));
+            }
+        }
+        command
+    }
+    let command = change(Cli::command(), service);
+    command.mut_subcommand("serve", |serve| change(serve, service))
 }
 
 /// Every setting that holds, one `flag = value` a line; `max_open_files` is what the operating

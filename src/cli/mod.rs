@@ -50,7 +50,10 @@ impl From<Exit> for ExitCode {
 
 /// Runs the command line that this process was given.
 pub fn run() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let mut matches = Cli::command().get_matches();
+    if let Some(service) = arguments::compat(&matches) {
+        matches = arguments::with_defaults(service).get_matches();
+    }
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => {

@@ -12,6 +12,7 @@ use super::logs;
 use super::operator::Operator;
 use super::service_manager;
 use crate::app::{self, AppSettings};
+use crate::compat::EchoService;
 use crate::server::{ListenAddress, Server, Shutdown};
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
@@ -61,6 +62,7 @@ fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String>
     let second = super::beside::nothing();
     let app = AppSettings {
         faults: !arguments.no_faults,
+        compat: arguments.compat,
         #[cfg(feature = "redis")]
         redis,
         #[cfg(feature = "socketio")]
@@ -111,10 +113,10 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
     let server = server.with_certificate(certificate.clone());
     // Whoever closed standard output does not want to know.
     #[cfg(feature = "tls")]
-    let _ = print_endpoints(&addresses, certificate.is_some())
+    let _ = print_endpoints(&addresses, certificate.is_some(), arguments.compat)
         .and_then(|()| arguments.tls.print_fingerprint(certificate.as_ref()));
     #[cfg(not(feature = "tls"))]
-    let _ = print_endpoints(&addresses, false);
+    let _ = print_endpoints(&addresses, false, arguments.compat);
     Ok(Prepared {
         server,
         admin,
@@ -208,7 +210,11 @@ pub(super) fn raise_open_files() -> usize {
     }
 }
 
-fn print_endpoints(addresses: &[ListenAddress], is_secure: bool) -> io::Result<()> {
+fn print_endpoints(
+    addresses: &[ListenAddress],
+    is_secure: bool,
+    compat: Option<EchoService>,
+) -> io::Result<()> {
     let (http, websocket) = match is_secure {
         true => ("https", "wss"),
         false => ("http", "ws"),
@@ -229,7 +235,7 @@ fn print_endpoints(addresses: &[ListenAddress], is_secure: bool) -> io::Result<(
         }
     }
     writeln!(out)?;
-    for endpoint in app::ENDPOINTS {
+    for endpoint in app::endpoints(compat) {
         let scheme = if endpoint.is_websocket {
             websocket
         } else {

@@ -1,8 +1,11 @@
-//! Durations and sizes as people write them.
+//! Durations, sizes and names as people write them.
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
 use super::service_manager::SYSTEMD;
+use crate::compat::EchoService;
 
 /// `10`, `10s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -47,6 +50,18 @@ pub(super) fn address(text: &str) -> Result<String, String> {
             "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000 unix:/run/frameloop.sock, or systemd"
         )),
     }
+}
+
+/// The name of a service to stand in for.
+pub(super) fn echo_service() -> impl TypedValueParser<Value = EchoService> {
+    let names = EchoService::ALL.map(|(name, _, what)| PossibleValue::new(name).help(what));
+    PossibleValuesParser::new(names).try_map(|name| {
+        let mut all = EchoService::ALL.into_iter();
+        let found = all.find(|(known, ..)| *known == name);
+        found
+            .map(|(_, service, _)| service)
+            .ok_or("no such service")
+    })
 }
 
 /// `ADDRESS` or `ADDRESS/BITS`.

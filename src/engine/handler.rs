@@ -73,6 +73,15 @@ impl WebSocket<'_> {
         self.sender.send(message, &mut self.output);
     }
 
+    /// [`WebSocket::send`], in fragments of at most `max_fragment_size` octets of payload and not
+    /// compressed.
+    pub fn send_fragmented(&mut self, message: Message<'_>, max_fragment_size: usize) {
+        let mut frames = Vec::new();
+        self.sender
+            .send_fragmented(message, max_fragment_size, &mut frames);
+        self.output.encoded(&frames, message);
+    }
+
     #[inline(never)]
     fn send_compressed(&mut self, message: Message<'_>) {
         let WebSocket {

@@ -8,6 +8,7 @@ use super::backlog::Backlog;
 use super::tally::{Flow, Flows};
 use crate::protocol;
 use crate::protocol::frame::EncodedHeader;
+use crate::protocol::{Message, OpCode};
 
 /// Gathers the frames that one event's messages are answered with. Small payloads are copied
 /// into the thread's buffer, large ones are written from where they are; what the socket does not
@@ -76,6 +77,22 @@ impl<'a> Output<'a> {
             self.write(&[]);
         }
         self.backlog
+    }
+
+    /// Takes the frames that a message has been encoded to.
+    pub(super) fn encoded(&mut self, frames: &[u8], message: Message<'_>) {
+        let Some((opcode, payload)) = message.frame().filter(|_| !frames.is_empty()) else {
+            return;
+        };
+        if opcode.is_control() {
+            self.sent.control.add(1, payload.len());
+        } else {
+            self.sent.data.add(1, payload.len());
+            if opcode == OpCode::Text {
+                self.sent.text.add(1, payload.len());
+            }
+        }
+        self.write(frames);
     }
 
     /// Whether a large payload is gathered with what follows it: one system call less is worth

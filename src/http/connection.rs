@@ -39,7 +39,9 @@ pub(crate) struct Site {
     pub(crate) place: Box<dyn Fn() -> Box<dyn Send>>,
     /// Told of every status that a handshake or a refused request was answered with.
     pub(crate) told: Box<dyn Fn(StatusCode)>,
-    /// Turns true when the server is to end: what has been asked is answered, then no more.
+    /// Turns true when the server is to end: WebSockets that are not the frame loop's close.
+    pub(crate) draining: watch::Receiver<bool>,
+    /// Turns true when no WebSocket is left of a server that is to end: what has been asked is answered, then no more.
     pub(crate) ending: watch::Receiver<bool>,
     /// Who speaks for others, by the PROXY protocol.
     #[cfg(feature = "proxy-protocol")]
@@ -188,7 +190,7 @@ async fn hand_over(
                 early,
                 site.linger(),
                 websocket_place,
-                site.ending.clone(),
+                site.draining.clone(),
             ));
         }
     }

@@ -69,6 +69,7 @@ impl InProcessServer {
                 admission: Box::new(|| Ok(())),
                 place: Box::new(|| Box::new(())),
                 told: Box::new(|_| {}),
+                draining: ends.clone(),
                 ending: ends,
                 #[cfg(feature = "proxy-protocol")]
                 proxies: [].into(),

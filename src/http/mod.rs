@@ -19,7 +19,7 @@ mod timer;
 pub(crate) use connection::{Site, serve_connection};
 pub use in_process::InProcessServer;
 pub(crate) use limited::Addresses;
-pub use mount::{Adopt, Answering, Mount, Refusal, Upgraded};
+pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
 pub use router::{Diversion, Endpoint, Request, Router};
 pub(crate) use stream::Stream;

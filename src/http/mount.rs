@@ -1,6 +1,7 @@
 //! A service that has all paths below one to itself.
 
 use std::fmt;
+use std::future::ready;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -18,19 +19,61 @@ use tokio::time::timeout;
 
 use super::Stream;
 use super::connection::linger;
+use crate::handshake::HandshakeError;
 
 /// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
 /// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
 /// Host, Origin and token, and WebSockets those of the opening handshake, too.
 pub trait Mount: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
-    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Response<Full<Bytes>>>;
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply>;
 
-    /// Says what is to become of a WebSocket's stream after the 101, or refuses it.
-    fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>>;
+    /// Says what is to become of a WebSocket's stream after the 101, or refuses it: by
+    /// default with 404.
+    fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>> {
+        let _ = request;
+        let refusal = HandshakeError::NotFound.response().map(Full::from);
+        Box::pin(ready(Err(Box::new(refusal))))
+    }
 
     /// Ends all that it has, because the server ends.
-    fn close(self: Arc<Self>) -> Answering<()>;
+    fn close(self: Arc<Self>) -> Answering<()> {
+        Box::pin(ready(()))
+    }
+}
+
+/// What a [`Mount`] answers a request that does not ask for an upgrade.
+pub enum Reply {
+    /// A response, after which the connection is hyper's as before.
+    Response(Response<Full<Bytes>>),
+    /// The head of a response, and who takes the stream to write its body; such a stream counts as
+    /// a WebSocket does.
+    Stream(Response<()>, Adopt),
+}
+
+impl Reply {
+    /// The response's fields.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Reply::Response(response) => response.headers_mut(),
+            Reply::Stream(response, _) => response.headers_mut(),
+        }
+    }
+}
+
+impl From<Response<Full<Bytes>>> for Reply {
+    fn from(response: Response<Full<Bytes>>) -> Reply {
+        Reply::Response(response)
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Response(response) => formatter.debug_tuple("Response").field(response).finish(),
+            Reply::Stream(head, _) => formatter.debug_tuple("Stream").field(head).finish(),
+        }
+    }
 }
 
 /// What a [`Mount`] is about to say.

@@ -67,7 +67,8 @@ impl Page {
         response
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    /// As the answer to a request.
+    pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

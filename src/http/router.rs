@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::{Connection, Drive, EndpointIndex, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
-use crate::protocol::DeflateParameters;
+use crate::protocol::{DeflateParameters, Limits};
 
 use super::limited::{Limited, Place};
 use super::{Adopt, Mount, Page};
@@ -15,7 +15,7 @@ use super::{Adopt, Mount, Page};
 ///
 /// A pattern is matched segment by segment, without normalising: `{name}` takes one segment that
 /// is not empty, anything else must be equal. Of several matches the one with the fewest
-/// parameters wins.
+/// parameters wins. The pattern `*` takes what no other does.
 ///
 /// ```
 /// use frameloop::{Message, Router, WebSocket};
@@ -97,7 +97,7 @@ impl Router {
     }
 
     /// Gives all paths that begin with `prefix` to a service, but for those that have a route of
-    /// their own.
+    /// their own, and for requests for an upgrade that an endpoint takes.
     #[must_use]
     pub fn mount(mut self, prefix: &str, service: Arc<dyn Mount>) -> Router {
         self.mounts.push((prefix.into(), service));
@@ -129,10 +129,13 @@ impl Router {
     }
 
     /// The service that has this path to itself, if one has.
-    pub(super) fn find_mount(&self, path: &str) -> Option<&Arc<dyn Mount>> {
+    pub(super) fn find_mount(&self, path: &str, wants_upgrade: bool) -> Option<&Arc<dyn Mount>> {
         let mut mounts = self.mounts.iter();
         let (_, mount) = mounts.find(|(prefix, _)| path.starts_with(&**prefix))?;
-        let has_route = self.routes.iter().any(|route| *route.pattern == *path);
+        let has_route = self.routes.iter().any(|route| {
+            let takes_upgrade = wants_upgrade && route.endpoint.is_some();
+            *route.pattern == *path || (takes_upgrade && matches(&route.pattern, path))
+        });
         (!has_route).then_some(mount)
     }
 
@@ -160,7 +163,10 @@ impl Router {
         self.routes
             .iter()
             .filter(|route| matches(&route.pattern, path))
-            .min_by_key(|route| route.pattern.matches('{').count())
+            .min_by_key(|route| match &*route.pattern {
+                ANY => usize::MAX,
+                pattern => pattern.matches('{').count(),
+            })
     }
 }
 
@@ -188,7 +194,10 @@ pub struct Endpoint {
     subprotocols: Subprotocols,
     is_publishing: bool,
     divert: Option<Box<Divert>>,
+    limits: Option<Box<LimitsOf>>,
 }
+
+type LimitsOf = dyn Fn(&Request<'_>) -> Limits + Send + Sync;
 
 type Divert = dyn Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page> + Send + Sync;
 
@@ -251,7 +260,18 @@ impl Endpoint {
             subprotocols: Subprotocols::default(),
             is_publishing: false,
             divert: None,
+            limits: None,
         }
+    }
+
+    /// Holds each connection to limits of its own, where they are narrower than the server's.
+    #[must_use]
+    pub fn with_limits(
+        mut self,
+        limits: impl Fn(&Request<'_>) -> Limits + Send + Sync + 'static,
+    ) -> Endpoint {
+        self.limits = Some(Box::new(limits));
+        self
     }
 
     /// Gives some connections to somebody else, or refuses them by a page, once their handshake
@@ -303,12 +323,24 @@ impl Endpoint {
         request: &Request<'_>,
         admitted: Admitted<'_>,
     ) -> Result<Box<dyn Drive>, HandshakeError> {
-        let publish_rate = admitted.settings.max_publish_rate;
-        (self.make)(
-            request,
-            admitted,
-            publish_rate.filter(|_| self.is_publishing),
-        )
+        let rate = admitted.settings.max_publish_rate;
+        let rate = rate.filter(|_| self.is_publishing);
+        let Some(limits) = &self.limits else {
+            return (self.make)(request, admitted, rate);
+        };
+        let (all, own) = (admitted.settings.limits, limits(request));
+        let settings = Settings {
+            limits: Limits {
+                max_message_size: own.max_message_size.min(all.max_message_size),
+                max_frame_size: own.max_frame_size.min(all.max_frame_size),
+            },
+            ..admitted.settings.clone()
+        };
+        let admitted = Admitted {
+            settings: &settings,
+            ..admitted
+        };
+        (self.make)(request, admitted, rate)
     }
 }
 
@@ -381,7 +413,13 @@ fn parameter(pattern: &str) -> Option<&str> {
     pattern.strip_prefix('{')?.strip_suffix('}')
 }
 
+/// The pattern of what no other pattern matches.
+const ANY: &str = "*";
+
 fn matches(pattern: &str, path: &str) -> bool {
+    if pattern == ANY {
+        return true;
+    }
     let mut path = segments(path);
     let all = segments(pattern).all(|pattern| {
         path.next().is_some_and(|segment| match parameter(pattern) {
@@ -435,6 +473,7 @@ mod tests {
             ("/ws/chat/{room}/", "/ws/chat/lobby", false),
             ("/", "/", true),
             ("/", "", false),
+            ("*", "/a/b", true),
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
         }
@@ -446,9 +485,11 @@ mod tests {
     fn the_route_with_the_fewest_parameters_wins() {
         let router = Router::new()
             .page("/{any}", |_| Page::text("any"))
-            .page("/fixed", |_| Page::text("fixed"));
+            .page("/fixed", |_| Page::text("fixed"))
+            .page("*", |_| Page::text("no other"));
         assert_eq!(router.find("/fixed").unwrap().pattern, "/fixed");
         assert_eq!(router.find("/other").unwrap().pattern, "/{any}");
-        assert!(router.find("/a/b").is_none());
+        assert_eq!(router.find("/a/b").unwrap().pattern, "*");
+        assert!(Router::new().find("/a/b").is_none());
     }
 }

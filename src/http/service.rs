@@ -20,7 +20,7 @@ use hyper::service::Service;
 use super::connection::Site;
 use super::limited::Place;
 use super::router::{Admitted, Diversion};
-use super::{Adopt, Mount, Page};
+use super::{Adopt, Mount, Page, Reply};
 use crate::engine::{Drive, EndpointIndex};
 use crate::handshake::{self, HandshakeError, Subprotocols};
 use crate::log;
@@ -68,7 +68,8 @@ impl HttpService {
     fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
         let site = &self.site;
         handshake::check_host(head, &site.policy)?;
-        if let Some(mount) = site.router.find_mount(head.uri.path()) {
+        let wants_upgrade = handshake::wants_upgrade(head);
+        if let Some(mount) = site.router.find_mount(head.uri.path(), wants_upgrade) {
             return self.respond_mounted(Arc::clone(mount), head, body);
         }
         let is_connect = head.method == Method::CONNECT;
@@ -79,7 +80,7 @@ impl HttpService {
         };
         let request = matched.request(head);
         let endpoint = match matched.endpoint {
-            Some(endpoint) if handshake::wants_upgrade(head) => endpoint,
+            Some(endpoint) if wants_upgrade => endpoint,
             endpoint => match (matched.page(&request), endpoint) {
                 (Some(page), _) => return page_response(page, &head.method),
                 (None, Some(endpoint)) => endpoint,
@@ -144,8 +145,23 @@ impl HttpService {
         let site = &self.site;
         if !handshake::wants_upgrade(head) {
             handshake::check_page(head, &site.policy)?;
-            let answering = mount.respond(http::Request::from_parts(head.clone(), body));
-            return Ok(Answer::Later(answering));
+            let replying = mount.respond(http::Request::from_parts(head.clone(), body));
+            let place = self.place();
+            let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(site));
+            return Ok(Answer::Later(Box::pin(async move {
+                let (response, adopt) = match replying.await {
+                    Reply::Response(response) => return response,
+                    Reply::Stream(response, adopt) => (response, adopt),
+                };
+                match place.and_then(|place| (site.admission)().map(|()| place)) {
+                    Ok(place) => acceptance.set(Some(Accepted {
+                        owner: Owner::Mount(adopt, place),
+                        response,
+                    })),
+                    Err(error) => return error.response().map(Full::from),
+                }
+                pending().await
+            })));
         }
         let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
         let place = self.place()?;

@@ -104,6 +104,35 @@ impl Sender {
         }
     }
 
+    /// Sends a data message in fragments of at most `max_fragment_size` octets of payload (§5.4),
+    /// not compressed. A control frame goes whole.
+    pub fn send_fragmented(
+        &mut self,
+        message: Message<'_>,
+        max_fragment_size: usize,
+        output: &mut impl Output,
+    ) {
+        let data = message.frame().filter(|(opcode, _)| !opcode.is_control());
+        let Some((mut opcode, mut rest)) = data.filter(|_| self.is_open()) else {
+            return self.send(message, output);
+        };
+        loop {
+            let (fragment, after) = rest.split_at(rest.len().min(max_fragment_size.max(1)));
+            let header = FrameHeader {
+                fin: after.is_empty(),
+                rsv1: false,
+                opcode,
+                masking_key: None,
+                payload_length: fragment.len() as u64,
+            };
+            output.frame(header.encode(), fragment);
+            if after.is_empty() {
+                return;
+            }
+            (opcode, rest) = (OpCode::Continuation, after);
+        }
+    }
+
     fn send_control(&mut self, message: Message<'_>, output: &mut impl Output) {
         fn cut(payload: &[u8]) -> &[u8] {
             payload.get(..125).unwrap_or(payload) // §5.5

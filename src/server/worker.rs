@@ -61,8 +61,9 @@ impl Worker {
                 shared,
             })
         })?;
+        let (draining, drains) = watch::channel(false);
         let (ending, ends) = watch::channel(false);
-        let site = Rc::new(site(index, &shared, &frame_loop, ends));
+        let site = Rc::new(site(index, &shared, &frame_loop, drains, ends));
         let serve = {
             let shared = Arc::clone(&shared);
             let handshakes = Handshakes::new(shared.max_handshakes());
@@ -116,6 +117,7 @@ impl Worker {
             () = shared.shutdown.reached(Stage::Draining) => {}
         }
         shared.draining.store(true, Ordering::Relaxed);
+        draining.send_replace(true);
         tokio::select! {
             result = &mut looping => result??,
             // Those that are on their way here have been accepted: they get their 503.
@@ -226,6 +228,7 @@ fn site(
     index: usize,
     shared: &Arc<Shared>,
     frame_loop: &FrameLoopHandle,
+    draining: watch::Receiver<bool>,
     ending: watch::Receiver<bool>,
 ) -> Site {
     Site {
@@ -268,6 +271,7 @@ fn site(
                 let _ = (&shared, status);
             })
         },
+        draining,
         ending,
         #[cfg(feature = "proxy-protocol")]
         proxies: Arc::clone(&shared.proxies),

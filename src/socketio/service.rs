@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::first_ping::Transport;
 use super::sessions::Sessions;
 use super::{Settings, first_ping};
-use crate::http::{Adopt, Answering, Mount, Refusal};
+use crate::http::{Adopt, Answering, Mount, Refusal, Reply};
 
 /// Socket.IO, or another protocol on Engine.IO, as the router mounts it.
 pub struct Service {
@@ -166,7 +166,7 @@ impl Service {
 }
 
 impl Mount for Service {
-    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Response<Full<Bytes>>> {
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply> {
         Box::pin(async move {
             let asked = request.headers();
             let origin = asked.get(header::ORIGIN).cloned();
@@ -177,7 +177,7 @@ impl Mount for Service {
                 let preflight = is_preflight.then_some(fields).flatten();
                 share(response.headers_mut(), origin, is_preflight, preflight);
             }
-            response
+            response.into()
         })
     }
 

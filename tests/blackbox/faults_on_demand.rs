@@ -203,6 +203,19 @@ fn the_peers_close_follows_what_is_late() {
 }
 
 #[test]
+fn a_server_that_ends_says_so() {
+    let server = TestServer::with(|server| server);
+    let mut client = Client::open(&server, "/echo?delay=1");
+    client.send_text("a");
+    client.receives(&reply(0x81, b"a"));
+    server.shutdown.drain();
+    client.receives(b"\x88\x02\x03\xE9");
+    client.send(&frame(0x88, b"\x03\xE9"));
+    client.ends();
+    server.stopped().unwrap();
+}
+
+#[test]
 fn violations_are_what_their_names_say() {
     for (name, expected) in [
         ("opcode", &b"\x83\x02hi"[..]),

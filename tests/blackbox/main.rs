@@ -19,6 +19,8 @@ mod server;
 mod access;
 mod attacks;
 mod closing;
+#[cfg(feature = "cli")]
+mod compat;
 mod deadlines;
 #[cfg(feature = "deflate")]
 mod deflate;

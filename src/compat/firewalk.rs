@@ -1,0 +1,155 @@
+//! Firewalk, Alamofire's test server: a reply or several that tell of the request, then a Close;
+//! an echo; and a Close after so many Pings. Ours does not tell the client's address, and sends
+//! at most 1 MiB of replies.
+
+use std::mem;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
+
+use crate::engine::{Disconnect, Handler, WebSocket};
+use crate::handlers::echo::echo;
+use crate::handshake::{HandshakeError, Subprotocols};
+use crate::http::{Endpoint, Request, Router};
+use crate::protocol::{CloseCode, CloseFrame, Message};
+
+/// How long after its last reply the server closes, if `closeDelay` says nothing.
+const CLOSE_DELAY: Duration = Duration::from_millis(30);
+
+/// Octets of all replies together.
+const MAX_REPLIES_SIZE: usize = 1 << 20;
+
+pub(super) fn router() -> Router {
+    let any_subprotocol =
+        |endpoint: Endpoint| endpoint.with_subprotocols(Subprotocols::FirstOffered);
+    let router = Router::new()
+        .endpoint(
+            "/websocket",
+            any_subprotocol(Endpoint::refusing(|request| Replies::new(request, 1))),
+        )
+        .endpoint(
+            "/websocket/payloads/{count}",
+            any_subprotocol(Endpoint::refusing(|request| {
+                Replies::new(request, count(request))
+            })),
+        )
+        .endpoint("/websocket/echo", any_subprotocol(Endpoint::new(|_| echo)))
+        .endpoint(
+            "/websocket/ping/{count}",
+            any_subprotocol(Endpoint::new(|request| CloseAfterPings {
+                left: count(request),
+            })),
+        );
+    super::health(router)
+}
+
+fn count(request: &Request<'_>) -> i64 {
+    request.param("count").parse().unwrap_or(1)
+}
+
+/// Sends its replies, waits, and closes.
+struct Replies {
+    reply: Vec<u8>,
+    count: usize,
+    close_code: CloseCode,
+    close_delay: Duration,
+    closing: Option<JoinHandle<()>>,
+}
+
+impl Replies {
+    fn new(request: &Request<'_>, count: i64) -> Result<Replies, HandshakeError> {
+        let reply = reply(request).to_string().into_bytes();
+        let count = usize::try_from(count).unwrap_or(0);
+        if reply.len().saturating_mul(count) > MAX_REPLIES_SIZE {
+            return Err(HandshakeError::Forbidden);
+        }
+        let number = |name: &str| {
+            let mut arguments = arguments(request);
+            let (_, value) = arguments.find(|(key, _)| *key == name)?;
+            value.parse::<u64>().ok()
+        };
+        let code = number("closeCode").and_then(|code| u16::try_from(code).ok());
+        Ok(Replies {
+            reply,
+            count,
+            close_code: code
+                .map(CloseCode::from)
+                .filter(|code| code.is_allowed())
+                .unwrap_or(CloseCode::Normal),
+            close_delay: number("closeDelay").map_or(CLOSE_DELAY, Duration::from_millis),
+            closing: None,
+        })
+    }
+}
+
+impl Handler for Replies {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        let reply = mem::take(&mut self.reply);
+        for _ in 0..self.count {
+            socket.send(Message::Binary(&reply));
+        }
+        let (peer, code, delay) = (socket.peer(), self.close_code, self.close_delay);
+        self.closing = Some(tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            peer.close(CloseFrame { code, reason: "" });
+        }));
+    }
+
+    fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
+
+    fn closed(&mut self, _: &Disconnect) {
+        if let Some(closing) = &self.closing {
+            closing.abort();
+        }
+    }
+}
+
+struct CloseAfterPings {
+    left: i64,
+}
+
+impl Handler for CloseAfterPings {
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        if let Message::Ping(_) = message {
+            self.left = self.left.saturating_sub(1);
+            if self.left == 0 {
+                socket.close(CloseCode::Away, "");
+            }
+        }
+    }
+}
+
+/// What is told of a request.
+fn reply(request: &Request<'_>) -> Value {
+    let mut headers = Map::new();
+    for name in request.headers().keys() {
+        let values = request.headers().get_all(name).iter();
+        let values: Vec<_> = values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        headers.insert(name.to_string(), values.join(", ").into());
+    }
+    let host = headers.get("host").and_then(Value::as_str);
+    let query = request.query().map(|query| format!("?{query}"));
+    let url = format!(
+        "http://{}{}{}",
+        host.unwrap_or_default(),
+        request.path(),
+        query.unwrap_or_default()
+    );
+    let arguments: Map<String, Value> = arguments(request)
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect();
+    json!({
+        "url": url,
+        "origin": "No remote address.",
+        "headers": headers,
+        "args": arguments,
+    })
+}
+
+fn arguments<'a>(request: &Request<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let query = request.query().unwrap_or_default();
+    query.split('&').filter_map(|pair| pair.split_once('='))
+}

@@ -1,0 +1,281 @@
+//! jmalloc/echo-server: on any path a WebSocket that first says who serves it, unless it is told
+//! not to (then its first message is empty), and an HTTP echo; below paths that end in `.sse` the
+//! same as events, in `.ws` a page to try it. Ours keeps no log of messages, answers a body beyond
+//! 1 MiB with 413, and has its own page, so `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and
+//! `WEBSOCKET_ROOT` mean nothing.
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, interval_at, timeout};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use super::variable;
+use crate::engine::{Handler, WebSocket};
+use crate::handlers::echo::echo;
+use crate::http::{Answering, Mount, Page, Reply, Router, Upgraded};
+use crate::protocol::Message;
+
+const MAX_BODY_SIZE: usize = 1 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) fn router(page: Page) -> Router {
+    Router::new()
+        .websocket("*", |request| Echo {
+            greeting: match tells_hostname(request.headers()) {
+                true => greeting(),
+                false => String::new(),
+            },
+        })
+        .mount("/", Arc::new(Http { page }))
+}
+
+pub(super) fn defaults() -> Vec<(&'static str, String)> {
+    vec![
+        super::listen("0.0.0.0", "PORT", "8080"),
+        ("ping_interval", String::from("0")),
+        ("deflate", String::from("off")),
+    ]
+}
+
+/// Whether the name of this host is told: the request has the last word.
+fn tells_hostname(headers: &HeaderMap) -> bool {
+    let asked = headers
+        .get("x-send-server-hostname")
+        .map(HeaderValue::as_bytes);
+    match asked.filter(|asked| !asked.is_empty()) {
+        Some(asked) => !asked.eq_ignore_ascii_case(b"false"),
+        None => !variable("SEND_SERVER_HOSTNAME")
+            .is_some_and(|value| value.eq_ignore_ascii_case("false")),
+    }
+}
+
+fn greeting() -> String {
+    match sysinfo::System::host_name() {
+        Some(name) => format!("Request served by {name}"),
+        None => String::from("Server hostname unknown: the system has none"),
+    }
+}
+
+struct Echo {
+    /// Sent first, even if it is empty.
+    greeting: String,
+}
+
+impl Handler for Echo {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        socket.send(Message::Text(&std::mem::take(&mut self.greeting)));
+    }
+
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        echo(socket, message);
+    }
+}
+
+/// What is no WebSocket.
+#[derive(Debug)]
+struct Http {
+    page: Page,
+}
+
+impl Mount for Http {
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply> {
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let limited = Limited::new(body, MAX_BODY_SIZE).collect();
+            let body = match timeout(BODY_TIMEOUT, limited).await {
+                Ok(Ok(body)) => body.to_bytes(),
+                Ok(Err(_)) => return status(StatusCode::PAYLOAD_TOO_LARGE).into(),
+                Err(_) => return status(StatusCode::REQUEST_TIMEOUT).into(),
+            };
+            let path = head.uri.path();
+            let mut reply = if path.ends_with(".ws") {
+                Reply::from(self.page.clone().into_response())
+            } else if path.ends_with(".sse") && takes_chunks(&head) {
+                events(&head, &body)
+            } else {
+                Reply::from(http_echo(&head, &body))
+            };
+            add_fields(reply.headers_mut());
+            reply
+        })
+    }
+}
+
+/// Whether a body without a known end may be the answer.
+fn takes_chunks(head: &Parts) -> bool {
+    head.method != Method::HEAD && head.version >= Version::HTTP_11
+}
+
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    *response.status_mut() = status;
+    response
+}
+
+/// `SEND_HEADER_FOO_BAR=x` is a field `FOO-BAR: x` of every response.
+fn add_fields(headers: &mut HeaderMap) {
+    for (variable, value) in std::env::vars_os() {
+        let name = variable
+            .to_str()
+            .and_then(|name| name.strip_prefix("SEND_HEADER_"));
+        let name = name.map(|name| HeaderName::try_from(name.replace('_', "-")));
+        let value = value.to_str().map(HeaderValue::from_str);
+        if let (Some(Ok(name)), Some(Ok(value))) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+}
+
+fn http_echo(head: &Parts, body: &[u8]) -> Response<Full<Bytes>> {
+    let mut text = Vec::new();
+    if tells_hostname(&head.headers) {
+        text.extend_from_slice(greeting().as_bytes());
+        text.extend_from_slice(b"\n\n");
+    }
+    text.extend(request_text(head, body));
+    let mut response = Response::new(Full::new(text.into()));
+    let plain = HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// The request as it is told back.
+fn request_text(head: &Parts, body: &[u8]) -> Vec<u8> {
+    let Parts {
+        method,
+        uri,
+        version,
+        headers,
+        ..
+    } = head;
+    let host = headers
+        .get(header::HOST)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    let mut text = format!("{method} {uri} {version:?}\n\nHost: ").into_bytes();
+    text.extend_from_slice(host);
+    text.push(b'\n');
+    let mut fields: Vec<(String, &HeaderValue)> = headers
+        .iter()
+        // Go keeps these two apart from the other fields.
+        .filter(|(name, _)| !matches!(**name, header::HOST | header::TRANSFER_ENCODING))
+        .map(|(name, value)| (canonical(name), value))
+        .collect();
+    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (name, value) in fields {
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.push(b'\n');
+    }
+    if !body.is_empty() {
+        text.push(b'\n');
+        text.extend_from_slice(body);
+    }
+    text
+}
+
+/// A field's name as Go writes it: `X-Request-Id`.
+fn canonical(name: &HeaderName) -> String {
+    let parts = name.as_str().split('-').map(|part| {
+        let (first, rest) = part.split_at(part.len().min(1));
+        first.to_ascii_uppercase() + rest
+    });
+    parts.collect::<Vec<_>>().join("-")
+}
+
+/// Who serves, what was asked, and then the time each second.
+fn events(head: &Parts, body: &[u8]) -> Reply {
+    let mut events = Events::default();
+    let mut first = String::new();
+    if tells_hostname(&head.headers)
+        && let Some(name) = sysinfo::System::host_name()
+    {
+        first.push_str(&events.next("server", &name));
+    }
+    let request = request_text(head, body);
+    first.push_str(&events.next("request", &String::from_utf8_lossy(&request)));
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONNECTION, "keep-alive"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::TRANSFER_ENCODING, "chunked"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    Reply::Stream(
+        response,
+        Box::new(move |stream| {
+            tokio::spawn(async move {
+                // Whoever is gone needs no more.
+                let _ = stream_events(stream, first, events).await;
+            });
+        }),
+    )
+}
+
+/// Events are numbered from 1.
+#[derive(Debug, Default)]
+struct Events(u64);
+
+impl Events {
+    fn next(&mut self, event: &str, data: &str) -> String {
+        self.0 += 1;
+        let mut text = format!("event: {event}\n");
+        for line in data.split('\n') {
+            let _ = writeln!(text, "data: {line}");
+        }
+        let _ = write!(text, "id: {}\n\n", self.0);
+        text
+    }
+}
+
+/// Sends events until the client goes or the server ends.
+async fn stream_events(mut stream: Upgraded, first: String, mut events: Events) -> io::Result<()> {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut ending = stream.ending();
+    let mut ticks = interval_at(Instant::now() + SECOND, SECOND);
+    let mut input = [0; 1_024];
+    stream.write_all(&chunk(&first)).await?;
+    loop {
+        tokio::select! {
+            () = async {
+                // The sender outlives all connections.
+                let _ = ending.wait_for(|ending| *ending).await;
+            } => return stream.write_all(b"0\r\n\r\n").await,
+            _ = ticks.tick() => {
+                stream.write_all(&chunk(&events.next("time", &now()))).await?;
+            }
+            read = stream.read(&mut input) => if read? == 0 {
+                return Ok(());
+            },
+        }
+    }
+}
+
+/// A chunk of a body (RFC 9112 §7.1).
+fn chunk(text: &str) -> Vec<u8> {
+    format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+/// The time as RFC 3339 writes it, to the second.
+fn now() -> String {
+    let mut text = String::new();
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    let seconds = text.split_once('.').map_or(&*text, |(seconds, _)| seconds);
+    format!("{seconds}Z")
+}
