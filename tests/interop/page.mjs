@@ -58,7 +58,7 @@ const rowsOf = (log) => `${log} .entry`;
 
 /** The rows of a log, once they are all drawn: what happened, to which direction, with what. */
 async function rows(visit, log = "#log") {
-  await visit.waitForFunction("!log.drawing && !sessionLog.drawing");
+  await visit.waitForFunction(() => !log.drawing && !sessionLog.drawing);
   return visit.locator(rowsOf(log)).evaluateAll((entries) =>
     entries.map((entry) => ({
       direction: entry.dataset.direction,
