@@ -109,7 +109,7 @@ pub(super) struct Serve {
     #[arg(long, env = "FRAMELOOP_DETERMINISTIC",
           value_parser = clap::builder::BoolishValueParser::new())]
     #[arg(conflicts_with_all = ["workers", "compat"])]
-    #[cfg_attr(feature = "redis", arg(conflicts_with_all = ["redis_url", "socketio_redis"]))]
+    #[cfg_attr(feature = "redis", arg(conflicts_with_all = ["channel_layer", "socketio_redis"]))]
     #[cfg_attr(feature = "tls", arg(conflicts_with_all = ["tls_cert", "tls_self_signed"]))]
     pub(super) deterministic: bool,
 
