@@ -24,6 +24,9 @@ impl Server {
     pub(crate) fn start(binary: &Path) -> Result<Server, String> {
         let mut child = Command::new(binary)
             .args(["--listen", "127.0.0.1:0"])
+            // It forgets a session that its client has left after 45 s: without a bound there would
+            // be as many as were begun in that time, and the memory would tell of nothing else.
+            .args(["--socketio-max-sessions", "4096"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
