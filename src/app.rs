@@ -40,13 +40,17 @@ pub const ENDPOINTS: &[Description] = &[
     websocket("/broadcast", "every message to everybody here"),
     websocket("/broadcast/news", "the same, by topic"),
     #[cfg(feature = "socketio")]
-    page("/socket.io/", "Socket.IO (Flask-SocketIO)"),
+    page(SOCKETIO, "Socket.IO (Flask-SocketIO)"),
     page("/", "this list; in a browser a page to try them"),
     page("/healthz", "200 'ok'"),
 ];
 
-/// The endpoints that are served, by this server's own name or in another service's stead.
-pub fn endpoints(compat: Option<EchoService>) -> &'static [Description] {
+/// The endpoints that are served, by this server's own name or in another service's stead,
+/// [deterministic](AppSettings::deterministic) or not.
+pub fn endpoints(
+    compat: Option<EchoService>,
+    deterministic: bool,
+) -> impl Iterator<Item = &'static Description> {
     const JMALLOC: &[Description] = &[
         websocket("/", "who serves, then every message back (on any path)"),
         page("/.sse", "the request and the time, as events"),
@@ -65,15 +69,19 @@ pub fn endpoints(compat: Option<EchoService>) -> &'static [Description] {
         "every message back, in fragments (?max_fragment_size=2)",
     )];
     const HTTPARENA: &[Description] = &[websocket("/ws", "every message back")];
-    match compat {
+    let endpoints = match compat {
         None => ENDPOINTS,
         Some(EchoService::Jmalloc) => JMALLOC,
         Some(EchoService::Lpinca) => LPINCA,
         Some(EchoService::Firewalk) => FIREWALK,
         Some(EchoService::Httpbin) => HTTPBIN,
         Some(EchoService::Httparena) => HTTPARENA,
-    }
+    };
+    let is_there = move |endpoint: &&Description| !(deterministic && endpoint.example == SOCKETIO);
+    endpoints.iter().filter(is_there)
 }
+
+const SOCKETIO: &str = "/socket.io/";
 
 const fn websocket(example: &'static str, what: &'static str) -> Description {
     Description {
@@ -101,6 +109,9 @@ pub struct AppSettings {
     /// Where the rooms are those of other processes, too; `None` if they are this one's alone.
     #[cfg(feature = "redis")]
     pub redis: Option<Redis>,
+    /// Whether the same octets must give the same answers: faults without a seed have 0, and there
+    /// is no Socket.IO, whose session ids are random.
+    pub deterministic: bool,
     /// What sessions of Socket.IO are held to.
     #[cfg(feature = "socketio")]
     pub socketio: socketio::Settings,
@@ -113,6 +124,7 @@ impl Default for AppSettings {
             compat: None,
             #[cfg(feature = "redis")]
             redis: None,
+            deterministic: false,
             #[cfg(feature = "socketio")]
             socketio: socketio::Settings::default(),
         }
@@ -129,15 +141,22 @@ pub fn router_with(settings: AppSettings) -> Router {
     if let Some(service) = settings.compat {
         return service.router(Page::html(PAGE, PAGE_POLICY));
     }
+    let deterministic = settings.deterministic;
     let echo_endpoint = match settings.faults {
-        true => Endpoint::new(|_| echo).diverting(faults::divert),
+        true => {
+            let seed = deterministic.then_some(0);
+            Endpoint::new(|_| echo)
+                .diverting(move |request, settings| faults::divert(request, settings, seed))
+        }
         false => Endpoint::new(|_| echo),
     };
     let (clients, chat, topics) = rooms(&settings);
     let topic_rooms = topics.clone();
     let document = document(&settings);
     let router = Router::new()
-        .page("/", move |request| front_page(&document, request.headers()))
+        .page("/", move |request| {
+            front_page(&document, request.headers(), deterministic)
+        })
         .endpoint("/", any_subprotocol(Endpoint::new(|_| echo)))
         .endpoint("/echo", any_subprotocol(echo_endpoint))
         .websocket("/ws", |_| tutorial_echo)
@@ -184,13 +203,16 @@ fn rooms(settings: &AppSettings) -> (Rooms, Rooms, Rooms) {
 /// Adds the Flask-SocketIO tutorial's application.
 #[cfg(feature = "socketio")]
 fn with_socketio(router: Router, settings: AppSettings) -> Router {
+    if settings.deterministic {
+        return router;
+    }
     let (service, io) = socketio::service(settings.socketio);
     socketio::tutorial::register(&io);
     router
         .page("/socket.io/socket.io.js", |_| {
             Page::script(socketio::BROWSER_CLIENT)
         })
-        .mount("/socket.io/", service)
+        .mount(SOCKETIO, service)
 }
 
 #[cfg(not(feature = "socketio"))]
@@ -204,12 +226,12 @@ fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
 }
 
 /// The page for browsers, a list for all others.
-fn front_page(document: &Bytes, headers: &HeaderMap) -> Page {
+fn front_page(document: &Bytes, headers: &HeaderMap, deterministic: bool) -> Page {
     let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     let is_browser = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
     match is_browser {
         true => Page::html(document.clone(), PAGE_POLICY),
-        false => Page::text(listing()),
+        false => Page::text(listing(deterministic)),
     }
 }
 
@@ -238,14 +260,14 @@ const PAGE_POLICY: &str = "default-src 'none'; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-fn listing() -> String {
+fn listing(deterministic: bool) -> String {
     let mut text =
         String::from("frameloop: a WebSocket server to measure, test and fuzz against\n\n");
     for Description {
         example,
         what,
         is_websocket,
-    } in ENDPOINTS.iter().copied()
+    } in endpoints(None, deterministic).copied()
     {
         let kind = if is_websocket { "websocket" } else { "http" };
         text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));

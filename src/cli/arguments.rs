@@ -104,6 +104,15 @@ pub(super) struct Serve {
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) no_faults: bool,
 
+    /// Give the same octets the same answers and the same log: one worker, no randomness, no Date,
+    /// no times and addresses in the log, and no Socket.IO and no /metrics, which cannot be had so
+    #[arg(long, env = "FRAMELOOP_DETERMINISTIC",
+          value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(conflicts_with_all = ["workers", "compat"])]
+    #[cfg_attr(feature = "redis", arg(conflicts_with_all = ["channel_layer", "socketio_redis"]))]
+    #[cfg_attr(feature = "tls", arg(conflicts_with_all = ["tls_cert", "tls_self_signed"]))]
+    pub(super) deterministic: bool,
+
     #[command(flatten)]
     pub(super) access: Access,
 
@@ -403,6 +412,7 @@ impl Serve {
             head_timeout: self.deadlines.handshake_timeout,
             max_head_size: self.limits.max_head_size,
             max_headers: self.limits.max_headers,
+            date: !self.deterministic,
         }
     }
 
@@ -428,6 +438,7 @@ impl Serve {
 
     pub(super) fn workers(&self) -> usize {
         match self.workers {
+            _ if self.deterministic => 1,
             Some(workers) => workers.into(),
             None => std::thread::available_parallelism().map_or(1, usize::from),
         }

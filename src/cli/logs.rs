@@ -11,10 +11,13 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::arguments::{LogArguments, LogFormat, LogLevel};
+use crate::log;
 
 /// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request. What is logged
 /// last is written when what is returned is dropped.
-pub(super) fn start(arguments: &LogArguments) -> Logs {
+///
+/// A deterministic log has no times, and each line is written before anything else is done.
+pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
     let level = match arguments.log_level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
@@ -24,15 +27,23 @@ pub(super) fn start(arguments: &LogArguments) -> Logs {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = Arc::new(Lines::start());
+    let lines = Arc::new(match deterministic {
+        true => Lines::at_once(),
+        false => Lines::start(),
+    });
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(colour)
         .with_target(false)
         .with_writer(Arc::clone(&lines));
-    match arguments.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+    if deterministic {
+        log::make_deterministic();
+    }
+    match (arguments.log_format, deterministic) {
+        (LogFormat::Text, false) => builder.init(),
+        (LogFormat::Text, true) => builder.without_time().init(),
+        (LogFormat::Json, false) => builder.json().flatten_event(true).init(),
+        (LogFormat::Json, true) => builder.json().flatten_event(true).without_time().init(),
     }
     Logs(lines)
 }
@@ -44,7 +55,8 @@ impl Drop for Logs {
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(1);
         let (written, all_written) = mpsc::channel();
-        if self.0.queue.send(Entry::Flush(written)).is_ok() {
+        let asked = self.0.queue.as_ref();
+        if asked.is_some_and(|queue| queue.send(Entry::Flush(written)).is_ok()) {
             // Whoever reads the log may have stopped to.
             let _ = all_written.recv_timeout(PATIENCE);
         }
@@ -54,7 +66,8 @@ impl Drop for Logs {
 /// Lines on their way to a thread of their own: a reader of the log that stops, or a slow disk,
 /// must not stop the server. What does not fit is left out and counted.
 struct Lines {
-    queue: Sender<Entry>,
+    /// `None` writes at once.
+    queue: Option<Sender<Entry>>,
     waiting: Arc<Waiting>,
 }
 
@@ -80,20 +93,33 @@ impl Lines {
         let _ = thread::Builder::new()
             .name(String::from("log"))
             .spawn(move || write(&entries, &written));
-        Lines { queue, waiting }
+        Lines {
+            queue: Some(queue),
+            waiting,
+        }
+    }
+
+    fn at_once() -> Lines {
+        Lines {
+            queue: None,
+            waiting: Arc::default(),
+        }
     }
 }
 
 /// Each write is a whole line.
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let Some(queue) = &self.queue else {
+            return io::stderr().write_all(line).map(|()| line.len());
+        };
         let Waiting { octets, left_out } = &*self.waiting;
         if octets.fetch_add(line.len(), Ordering::Relaxed) + line.len() > Lines::MAX_OCTETS {
             octets.fetch_sub(line.len(), Ordering::Relaxed);
             left_out.fetch_add(1, Ordering::Relaxed);
         } else {
             // Without a thread there is nobody to write it.
-            let _ = self.queue.send(Entry::Line(line.into()));
+            let _ = queue.send(Entry::Line(line.into()));
         }
         Ok(line.len())
     }

@@ -18,7 +18,7 @@ use crate::server::{ListenAddress, Server, Shutdown};
 use crate::tls::Certificate;
 
 pub(super) fn serve(arguments: &Serve) -> Exit {
-    let _logs = logs::start(&arguments.logs);
+    let _logs = logs::start(&arguments.logs, arguments.deterministic);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -63,6 +63,7 @@ fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String>
     let app = AppSettings {
         faults: !arguments.no_faults,
         compat: arguments.compat,
+        deterministic: arguments.deterministic,
         #[cfg(feature = "redis")]
         redis,
         #[cfg(feature = "socketio")]
@@ -113,10 +114,10 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
     let server = server.with_certificate(certificate.clone());
     // Whoever closed standard output does not want to know.
     #[cfg(feature = "tls")]
-    let _ = print_endpoints(&addresses, certificate.is_some(), arguments.compat)
+    let _ = print_endpoints(&addresses, certificate.is_some(), arguments.compat, arguments.deterministic)
         .and_then(|()| arguments.tls.print_fingerprint(certificate.as_ref()));
     #[cfg(not(feature = "tls"))]
-    let _ = print_endpoints(&addresses, false, arguments.compat);
+    let _ = print_endpoints(&addresses, false, arguments.compat, arguments.deterministic);
     Ok(Prepared {
         server,
         admin,
@@ -138,9 +139,12 @@ impl Prepared {
         if let Some(redis) = &app.redis {
             redis.count_in(operator.metrics.clone());
         }
+        let is_deterministic = app.deterministic;
         let router = operator.readiness(app::router_with(app));
         let (router, administer) = match self.admin {
             Some(admin) => (router, Some(admin.serve(operator.router()))),
+            // Memory and times are never the same.
+            None if is_deterministic => (router, None),
             None => (operator.metrics(router), None),
         };
         let reload = move || {
@@ -214,6 +218,7 @@ fn print_endpoints(
     addresses: &[ListenAddress],
     is_secure: bool,
     compat: Option<EchoService>,
+    is_deterministic: bool,
 ) -> io::Result<()> {
     let (http, websocket) = match is_secure {
         true => ("https", "wss"),
@@ -235,7 +240,7 @@ fn print_endpoints(
         }
     }
     writeln!(out)?;
-    for endpoint in app::endpoints(compat) {
+    for endpoint in app::endpoints(compat, is_deterministic) {
         let scheme = if endpoint.is_websocket {
             websocket
         } else {

@@ -77,12 +77,13 @@ impl<S: Stream> Connections<S> {
         early: &mut [u8],
     ) -> Result<Key, E> {
         let now = self.context.now;
+        let number = self.count + 1;
         let key = self.entries.insert_with(|key| {
             let stream = make(key)?;
             Ok(Entry {
                 stream,
                 connection,
-                number: self.count,
+                number,
                 endpoint,
                 opened: now,
                 heard: now,
@@ -91,7 +92,7 @@ impl<S: Stream> Connections<S> {
                 is_ready: false,
             })
         })?;
-        self.count += 1;
+        self.count = number;
         self.observer.opened(endpoint);
         self.drive(key, |connection, stream, context| {
             connection.open(key, head, early, stream, context)

@@ -74,7 +74,7 @@ pub(crate) struct Tally {
 /// A connection that is over.
 #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the log reads it"))]
 pub(crate) struct ConnectionRecord<'a> {
-    /// Which it was of its worker's.
+    /// Which it was of its worker's, from 1.
     pub(crate) number: u64,
     /// Where it was opened.
     pub(crate) endpoint: EndpointIndex,

@@ -73,7 +73,8 @@ pub(super) async fn serve(mut connection: Connection, mut stream: Upgraded) {
 }
 
 impl Connection {
-    pub(super) fn new(faults: Faults, limits: Limits) -> Connection {
+    /// `seed` holds where the client gave none; without either its faults are random.
+    pub(super) fn new(faults: Faults, seed: Option<u64>, limits: Limits) -> Connection {
         let asked = faults.max_message_size.unwrap_or(MAX_MESSAGE_SIZE);
         let limits = Limits {
             max_message_size: limits.max_message_size.min(asked),
@@ -81,7 +82,7 @@ impl Connection {
         };
         let now = Instant::now();
         Connection {
-            random: match faults.seed {
+            random: match faults.seed.or(seed) {
                 Some(seed) => fastrand::Rng::with_seed(seed),
                 None => fastrand::Rng::new(),
             },

@@ -15,13 +15,15 @@ use connection::Connection;
 use http::StatusCode;
 use parameters::Faults;
 
-/// Takes the connections that ask for a fault.
+/// Takes the connections that ask for a fault. `seed` is for those that bring none; `None` is a
+/// random one.
 ///
 /// # Errors
 /// 400 that names the parameter that is wrong and what it may be.
 pub(crate) fn divert(
     request: &Request<'_>,
     settings: &Settings,
+    seed: Option<u64>,
 ) -> Result<Option<Diversion>, Page> {
     let faults = Faults::parse(request.query(), request.headers())
         .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
@@ -30,7 +32,10 @@ pub(crate) fn divert(
         Diversion {
             change: faults.invalid.and_then(violation::Violation::of_handshake),
             adopt: Box::new(move |stream| {
-                tokio::spawn(connection::serve(Connection::new(faults, limits), stream));
+                tokio::spawn(connection::serve(
+                    Connection::new(faults, seed, limits),
+                    stream,
+                ));
             }),
         }
     }))

@@ -72,6 +72,7 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
         // hyper takes no smaller buffer than this.
         .max_buf_size(site.http.max_head_size.max(8 << 10))
         .title_case_headers(true)
+        .auto_date_header(site.http.date)
         // Else hyper drops the response to a client that has sent FIN, if it reads that first.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);

@@ -36,15 +36,18 @@ pub struct HttpSettings {
     pub max_head_size: usize,
     /// Header lines of a request; more are refused with 431.
     pub max_headers: usize,
+    /// Whether responses tell the time, in a Date field; refusals and the 101 never do.
+    pub date: bool,
 }
 
 impl Default for HttpSettings {
-    /// 10 s, 16 KiB, 100 headers.
+    /// 10 s, 16 KiB, 100 headers, a date.
     fn default() -> HttpSettings {
         HttpSettings {
             head_timeout: Duration::from_secs(10),
             max_head_size: 16 << 10,
             max_headers: 100,
+            date: true,
         }
     }
 }

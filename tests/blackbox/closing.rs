@@ -329,6 +329,19 @@ fn c23_a_large_echo_is_whole_before_fin() {
 }
 
 /// C38: the Close arrives, though the client is sending a megabyte more.
+/// A message to a room goes to its sender, too, but not behind the Close that the handler has sent
+/// since.
+#[test]
+fn nothing_follows_our_close_when_the_client_leaves_upon_it() {
+    for leaves in [Vec::new(), close_frame(1000, b""), b"\xFF".to_vec()] {
+        let mut client = Client::open(TestServer::shared(), "/ws/chat/nothing_follows/");
+        let message = frame(0x81, br#"{"message": "hi"}"#);
+        client.send(&[message, frame(0x82, b""), leaves].concat());
+        client.finish();
+        client.closes_with(1011);
+    }
+}
+
 #[test]
 fn c38_a_close_reaches_a_client_that_is_still_sending() {
     let more = vec![0x5A; 1_000_000];

@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "not every test binary needs all of it")]
 
-use std::fmt;
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -14,33 +12,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::socket::{PATIENCE, open};
 
+#[path = "resources.rs"]
+mod resources;
+
+pub(crate) use resources::Resources;
+
 /// A serving process, killed when dropped.
 pub(crate) struct ServerProcess {
     child: Child,
     pub(crate) address: SocketAddr,
-}
-
-/// What a process holds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Resources {
-    /// Kibioctets.
-    pub(crate) resident: u64,
-    pub(crate) descriptors: u64,
-    pub(crate) threads: u64,
-}
-
-impl fmt::Display for Resources {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Resources {
-            resident,
-            descriptors,
-            threads,
-        } = self;
-        write!(
-            formatter,
-            "{resident} KiB resident, {descriptors} descriptors, {threads} threads"
-        )
-    }
 }
 
 /// `frameloop` with these arguments, quiet, on a free port of the loopback interface unless they
@@ -108,18 +88,7 @@ impl ServerProcess {
     }
 
     pub(crate) fn resources(&self) -> Resources {
-        let process = format!("/proc/{}", self.id());
-        let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
-        let value = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let value = line.and_then(|line| line.split_whitespace().next());
-            value.and_then(|value| value.parse().ok()).unwrap_or(0)
-        };
-        Resources {
-            resident: value("VmRSS:"),
-            threads: value("Threads:"),
-            descriptors: fs::read_dir(format!("{process}/fd")).map_or(0, |fds| fds.count() as u64),
-        }
+        Resources::of(self.id())
     }
 
     /// What it holds when all its workers have served and nothing is on its way.

@@ -21,8 +21,8 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> Progress {
         match self.phase {
-            Phase::Open if self.sender.is_open() => {}
-            Phase::Leaving { .. } => {}
+            // §5.5.1: nothing follows our Close, also where the peer leaves upon it.
+            Phase::Open | Phase::Leaving { .. } if self.sender.is_open() => {}
             _ => return Progress::Waiting,
         }
         let messages = delivery.messages;

@@ -1,0 +1,183 @@
+//! One session made of others, by a seed.
+
+use std::ops::Range;
+
+use fastrand::Rng;
+
+use crate::session::{End, Session, Step};
+
+/// Most octets of a session.
+const MAX_OCTETS: usize = 64 << 10;
+/// Most steps of a session.
+const MAX_STEPS: usize = 40;
+
+/// The session that this seed makes of the recorded ones, always the same.
+pub(crate) fn mutated(recordings: &[Session], seed: u64) -> Session {
+    let mut random = Rng::with_seed(seed);
+    let mut session = chosen(&mut random, recordings).clone();
+    for _ in 0..random.usize(0..=6) {
+        let before = session.clone();
+        match random.u8(0..4) {
+            0 => mutate_steps(&mut session, recordings, &mut random),
+            _ => mutate_octets(&mut session, recordings, &mut random),
+        }
+        if session.len() > MAX_OCTETS || session.steps.len() > MAX_STEPS {
+            session = before;
+        }
+    }
+    session.end = match random.u8(0..10) {
+        0 => End::Reset,
+        1 | 2 => End::Leave,
+        _ => End::Finish,
+    };
+    session
+}
+
+fn mutate_steps(session: &mut Session, recordings: &[Session], random: &mut Rng) {
+    let steps = &mut session.steps;
+    // The first one connects.
+    if steps.len() < 2 {
+        return;
+    }
+    let at = random.usize(1..steps.len());
+    match random.u8(0..8) {
+        0 => drop(steps.remove(at)),
+        1 => steps.insert(at, steps[at].clone()),
+        2 => {
+            let other = random.usize(1..steps.len());
+            steps.swap(at, other);
+        }
+        3 => steps.insert(at, Step::Await),
+        4 => steps.truncate(at),
+        5 => {
+            if let Step::Send(octets) = &mut steps[at]
+                && !octets.is_empty()
+            {
+                let rest = octets.split_off(random.usize(..octets.len()));
+                steps.insert(at + 1, Step::Send(rest));
+            }
+        }
+        6 => {
+            // What came before is answered, or not, while the next is under way.
+            steps.retain(|step| *step != Step::Await);
+        }
+        _ => {
+            let other = &chosen(random, recordings).steps;
+            let from = random.usize(..other.len());
+            steps.truncate(at);
+            steps.extend_from_slice(&other[from..]);
+        }
+    }
+}
+
+fn mutate_octets(session: &mut Session, recordings: &[Session], random: &mut Rng) {
+    let Some(octets) = some_octets(session, random) else {
+        return;
+    };
+    let range = some_range(octets.len(), random);
+    match random.u8(0..10) {
+        0 => octets[range.start] ^= 1 << random.u8(0..8),
+        1 => octets[range.start] = random.u8(..),
+        2 => octets[range.start] = *chosen(random, &INTERESTING),
+        3 => drop(octets.drain(range)),
+        4 => {
+            let copy = octets[range.clone()].to_vec();
+            octets.splice(range.end..range.end, copy);
+        }
+        5 => {
+            let copies = octets[range.clone()].repeat(random.usize(2..64));
+            octets.splice(range, copies);
+        }
+        6 => {
+            let inserted: Vec<u8> = (0..random.usize(1..9)).map(|_| random.u8(..)).collect();
+            octets.splice(range.start..range.start, inserted);
+        }
+        7 => {
+            let number = chosen(random, &NUMBERS).to_be_bytes();
+            let number = &number[8 - *chosen(random, &[1, 2, 4, 8])..];
+            let end = octets.len().min(range.start + number.len());
+            octets.splice(range.start..end, number.iter().copied());
+        }
+        8 => octets.truncate(range.end),
+        _ => {
+            let mut other = chosen(random, recordings).clone();
+            if let Some(other) = some_octets(&mut other, random) {
+                let piece = other[some_range(other.len(), random)].to_vec();
+                octets.splice(range, piece);
+            }
+        }
+    }
+}
+
+/// First octets of frames, lengths, masks and what ends things in HTTP.
+const INTERESTING: [u8; 20] = [
+    0x00, 0x01, 0x02, 0x08, 0x80, 0x81, 0x82, 0x83, 0x88, 0x89, 0x8A, 0xC1, 0xFE, 0xFF, 0x7F,
+    b'\r', b'\n', b' ', b':', b'\t',
+];
+
+const NUMBERS: [u64; 12] = [
+    0,
+    1,
+    125,
+    126,
+    127,
+    0x7FFF,
+    0xFFFF,
+    0x1_0000,
+    0x0100_0001,
+    0x7FFF_FFFF,
+    1 << 63,
+    u64::MAX,
+];
+
+/// The octets of one of its steps that has any.
+fn some_octets<'s>(session: &'s mut Session, random: &mut Rng) -> Option<&'s mut Vec<u8>> {
+    let mut sends: Vec<_> = session
+        .steps
+        .iter_mut()
+        .filter_map(|step| match step {
+            Step::Send(octets) if !octets.is_empty() => Some(octets),
+            _ => None,
+        })
+        .collect();
+    match sends.len() {
+        0 => None,
+        count => Some(sends.swap_remove(random.usize(..count))),
+    }
+}
+
+/// A range that is not empty, mostly a short one.
+fn some_range(length: usize, random: &mut Rng) -> Range<usize> {
+    let start = random.usize(..length);
+    let longest = match random.bool() {
+        true => 16,
+        false => length,
+    };
+    let most = (length - start).min(longest);
+    start..start + random.usize(1..=most)
+}
+
+fn chosen<'a, T>(random: &mut Rng, all: &'a [T]) -> &'a T {
+    &all[random.usize(..all.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_makes_one_session_and_seeds_make_many() {
+        let recordings = [Session {
+            steps: vec![Step::Connect, Step::Send(b"GET / HTTP/1.1".to_vec())],
+            end: End::Finish,
+        }];
+        let of = |seed| mutated(&recordings, seed).to_string();
+        let sessions: std::collections::BTreeSet<_> = (0..1_000).map(of).collect();
+        assert!(sessions.len() > 500, "{}", sessions.len());
+        assert!(
+            (0..1_000)
+                .map(of)
+                .all(|session| sessions.contains(&session))
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! The server that is under test, in a process of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::resources::Resources;
+use crate::socket::{self, PATIENCE};
+
+/// A serving process, killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    panicked: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Starts this binary and waits until it says where it serves.
+    pub(crate) fn start(binary: &Path) -> Result<Server, String> {
+        let mut child = Command::new(binary)
+            .args(["--listen", "127.0.0.1:0"])
+            // It forgets a session that its client has left after 45 s: without a bound there would
+            // be as many as were begun in that time, and the memory would tell of nothing else.
+            .args(["--socketio-max-sessions", "4096"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", binary.display()))?;
+        let mut stdout = BufReader::new(child.stdout.take().ok_or("no output")?);
+        let stderr = BufReader::new(child.stderr.take().ok_or("no log")?);
+        let panicked = Arc::new(AtomicBool::new(false));
+        thread::spawn({
+            let panicked = Arc::clone(&panicked);
+            move || {
+                for line in stderr.split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line);
+                    // Sessions of peers are logged as INFO, escaped.
+                    if line.contains("panicked at") || line.contains("ERROR") {
+                        eprintln!("the server logs: {line}");
+                        panicked.store(true, Ordering::SeqCst);
+                    }
+                }
+            }
+        });
+        let mut first = String::new();
+        let _ = stdout.read_line(&mut first);
+        let address = first.trim().rsplit_once("http://");
+        let address = address.and_then(|(_, address)| address.parse().ok());
+        let address = address.ok_or_else(|| format!("the server says {first:?}"))?;
+        // Else its next line would break the pipe.
+        thread::spawn(move || stdout.lines().count());
+        Ok(Server {
+            child,
+            address,
+            panicked,
+        })
+    }
+
+    /// What is wrong with it, if it has ended or panicked.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Err(format!("the server ended: {status}"));
+        }
+        match self.panicked.load(Ordering::SeqCst) {
+            true => Err(String::from("the server panicked")),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn resources(&self) -> Resources {
+        Resources::of(self.child.id())
+    }
+
+    /// What it holds when all its workers have served and nobody is left.
+    pub(crate) fn settled(&self) -> Result<Resources, String> {
+        let first: Result<Vec<_>, _> = (0..8)
+            .map(|_| socket::open(self.address, "/echo"))
+            .collect();
+        drop(first.map_err(|error| format!("a first connection: {error}"))?);
+        let mut last = self.resources();
+        loop {
+            thread::sleep(Duration::from_millis(100));
+            let now = self.resources();
+            if now.descriptors == last.descriptors && self.connections() == Some(0) {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
+    /// Waits until it has no WebSocket, and no more descriptors and threads than before.
+    pub(crate) fn returned_to(&self, before: Resources) -> Result<Resources, String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (connections, now) = (self.connections(), self.resources());
+            let is_back = now.descriptors <= before.descriptors && now.threads <= before.threads;
+            if connections == Some(0) && is_back {
+                return Ok(now);
+            }
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "{connections:?} connections, {now}; before: {before}"
+                ));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Has it end as told, within the time that it gives itself.
+    pub(crate) fn end(mut self) -> Result<(), String> {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-s", "TERM", &id]).status();
+        told.map_err(|error| format!("kill: {error}"))?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return match status.success() {
+                    true => Ok(()),
+                    false => Err(format!("the server ended: {status}")),
+                };
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err(String::from("the server does not end"))
+    }
+
+    /// Open WebSockets, as `/metrics` tells.
+    fn connections(&self) -> Option<u64> {
+        const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        stream.write_all(REQUEST).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let mut values = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = values.find(|(name, _)| name.starts_with("frameloop_connections"))?;
+        value.parse().ok()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

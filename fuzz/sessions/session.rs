@@ -1,0 +1,144 @@
+//! What a client does from its connecting to its end, and how that is written down.
+//!
+//! A line a step: `connect` (another connection, which the next steps are about), `send OCTETS`,
+//! `await` (something from the server, for a while), and as the last line how all its connections
+//! end: `finish` (FIN, then read to the server's), `leave` (close) or `reset`. Octets are ASCII with
+//! `\r`, `\n`, `\\` and `\xNN`; `{sid}` stands for the session id that the server told last. Lines
+//! that begin with `#` say what it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Session {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) end: End,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    Connect,
+    Send(Vec<u8>),
+    Await,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    Finish,
+    Leave,
+    Reset,
+}
+
+impl Session {
+    /// Octets that are sent.
+    pub(crate) fn len(&self) -> usize {
+        let octets = self.steps.iter().map(|step| match step {
+            Step::Send(octets) => octets.len(),
+            Step::Connect | Step::Await => 0,
+        });
+        octets.sum()
+    }
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            match step {
+                Step::Connect => writeln!(formatter, "connect")?,
+                Step::Await => writeln!(formatter, "await")?,
+                Step::Send(octets) => writeln!(formatter, "send {}", escaped(octets))?,
+            }
+        }
+        formatter.write_str(match self.end {
+            End::Finish => "finish",
+            End::Leave => "leave",
+            End::Reset => "reset",
+        })
+    }
+}
+
+/// The octets as a line shows them.
+pub(crate) fn escaped(octets: &[u8]) -> String {
+    let mut text = String::new();
+    for octet in octets {
+        match octet {
+            b'\r' => text.push_str("\\r"),
+            b'\n' => text.push_str("\\n"),
+            b'\\' => text.push_str("\\\\"),
+            b' '..=b'~' => text.push(char::from(*octet)),
+            _ => text.push_str(&format!("\\x{octet:02x}")),
+        }
+    }
+    text
+}
+
+impl FromStr for Session {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Session, String> {
+        let mut steps = Vec::new();
+        let mut end = None;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let step = match line.split_once(' ') {
+                Some(("send", octets)) => Step::Send(unescaped(octets)?),
+                None if line == "connect" => Step::Connect,
+                None if line == "await" => Step::Await,
+                _ => {
+                    end = Some(match line {
+                        "finish" => End::Finish,
+                        "leave" => End::Leave,
+                        "reset" => End::Reset,
+                        _ => return Err(format!("no step: {line}")),
+                    });
+                    break;
+                }
+            };
+            steps.push(step);
+        }
+        let end = end.ok_or("its last line must be finish, leave or reset")?;
+        Ok(Session { steps, end })
+    }
+}
+
+fn unescaped(text: &str) -> Result<Vec<u8>, String> {
+    let mut octets = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let (octet, length) = match (first, after) {
+            (b'\\', [b'r', ..]) => (b'\r', 1),
+            (b'\\', [b'n', ..]) => (b'\n', 1),
+            (b'\\', [b'\\', ..]) => (b'\\', 1),
+            (b'\\', [b'x', digits @ ..]) => {
+                let digits = digits
+                    .get(..2)
+                    .and_then(|digits| str::from_utf8(digits).ok());
+                let octet = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                (octet.ok_or("two digits must follow \\x")?, 3)
+            }
+            (b'\\', _) => return Err(String::from("\\ is followed by r, n, \\ or xNN")),
+            (octet, _) => (*octet, 0),
+        };
+        octets.push(octet);
+        rest = &after[length..];
+    }
+    Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let session = Session {
+            steps: vec![
+                Step::Connect,
+                Step::Send((0..=255).collect()),
+                Step::Await,
+                Step::Send(Vec::new()),
+            ],
+            end: End::Reset,
+        };
+        assert_eq!(session.to_string().parse(), Ok(session));
+    }
+}
