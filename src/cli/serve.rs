@@ -114,8 +114,13 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
     let server = server.with_certificate(certificate.clone());
     // Whoever closed standard output does not want to know.
     #[cfg(feature = "tls")]
-    let _ = print_endpoints(&addresses, certificate.is_some(), arguments.compat, arguments.deterministic)
-        .and_then(|()| arguments.tls.print_fingerprint(certificate.as_ref()));
+    let _ = print_endpoints(
+        &addresses,
+        certificate.is_some(),
+        arguments.compat,
+        arguments.deterministic,
+    )
+    .and_then(|()| arguments.tls.print_fingerprint(certificate.as_ref()));
     #[cfg(not(feature = "tls"))]
     let _ = print_endpoints(&addresses, false, arguments.compat, arguments.deterministic);
     Ok(Prepared {
