@@ -1,7 +1,11 @@
 //! `--deterministic`: the same octets give the same answers and the same log, however they are cut.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/process.rs"]
 mod process;
