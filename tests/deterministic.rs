@@ -56,7 +56,7 @@ fn script() -> Vec<Vec<u8>> {
         talk("/echo?reorder=0.5", &numbered(0x82).collect::<Vec<_>>()),
         // Rooms, in which the sender is, too.
         talk("/broadcast/news", &numbered(0x82).collect::<Vec<_>>()),
-        talk("/ws/1", &[frame(0x81, b"hi"), close.clone()]),
+        talk("/ws/1", &[frame(0x81, b"hi"), close]),
         talk(
             "/ws/chat/lobby/",
             &[frame(0x81, br#"{"message":"hi"}"#), frame(0x81, b"{")],
