@@ -37,7 +37,7 @@ pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream, Transport};
-pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
+pub(crate) use tally::{ConnectionRecord, EndpointIndex, Flow, Observer, Tally};
 #[cfg(feature = "tls")]
 pub use tls::TlsSocket;
 
