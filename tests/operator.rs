@@ -242,8 +242,13 @@ fn nobody_is_sent_to_a_server_that_drains() {
 
 #[test]
 fn a_line_is_logged_of_each_connection_that_ends() {
-    let mut served = Served::start("access", &[]);
-    let mut client = served.open("/echo");
+    for (name, path) in [("access", "/echo"), ("access-of-faults", "/echo?drop=0")] {
+        a_line_is_logged(Served::start(name, &[]), path);
+    }
+}
+
+fn a_line_is_logged(mut served: Served, path: &str) {
+    let mut client = served.open(path);
     client
         .write_all(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xE8")
         .unwrap();

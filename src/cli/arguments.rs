@@ -457,7 +457,7 @@ impl LimitArguments {
 pub(super) fn compat(matches: &ArgMatches) -> Option<EchoService> {
     let matches = match matches.subcommand() {
         None => matches,
-        Some(("serve", matches)) => matches,
+        Some(("serve" | "healthcheck", matches)) => matches,
         Some(_) => return None,
     };
     matches.get_one("compat").copied()
@@ -478,7 +478,9 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
         command
     }
     let command = change(Cli::command(), service);
-    command.mut_subcommand("serve", |serve| change(serve, service))
+    command
+        .mut_subcommand("serve", |serve| change(serve, service))
+        .mut_subcommand("healthcheck", |healthcheck| change(healthcheck, service))
 }
 
 /// Every setting that holds, one `flag = value` a line; `max_open_files` is what the operating
