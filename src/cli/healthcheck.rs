@@ -27,10 +27,6 @@ pub(super) struct Healthcheck {
 
     /// The service that the server stands in for, which says where it listens by default
     #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
-    #[expect(
-        dead_code,
-        reason = "it changes the default of --listen, then these are read"
-    )]
     compat: Option<EchoService>,
 
     /// Host to ask for, where --allow-host lets only some through; of several the first
