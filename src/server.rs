@@ -364,6 +364,10 @@ struct Shared {
     congestion: Congestion,
     assembly_budget: AssemblyBudget,
     /// How many connections have been tasks so far.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "faults are counted there")
+    )]
     tasks: AtomicU64,
     draining: AtomicBool,
     shutdown: Shutdown,

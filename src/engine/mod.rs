@@ -37,7 +37,9 @@ pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream, Transport};
-pub(crate) use tally::{ConnectionRecord, EndpointIndex, Flow, Observer, Tally};
+#[cfg(feature = "cli")]
+pub(crate) use tally::Flow;
+pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
 #[cfg(feature = "tls")]
 pub use tls::TlsSocket;
 

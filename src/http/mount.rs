@@ -104,7 +104,15 @@ pub struct Upgraded {
     linger: Linger,
     /// Given back when the stream is closed.
     place: Option<Box<dyn Send>>,
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "faults are counted there")
+    )]
     account: Arc<dyn Account>,
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "faults are counted there")
+    )]
     peer: PeerAddress,
     /// Dropped with this.
     held: Option<Box<dyn Send>>,
@@ -113,6 +121,10 @@ pub struct Upgraded {
 }
 
 /// What a server's connections share, for one whose stream is not the frame loop's.
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "faults are counted there")
+)]
 pub(crate) trait Account: Send + Sync {
     /// What all unfinished messages may hold together.
     fn budget(&self) -> AssemblyBudget;
@@ -172,11 +184,13 @@ impl Upgraded {
     }
 
     /// What the server's connections share, and where this one is counted.
+    #[cfg(feature = "cli")]
     pub(crate) fn account(&self) -> Arc<dyn Account> {
         Arc::clone(&self.account)
     }
 
     /// Who is at the other end.
+    #[cfg(feature = "cli")]
     pub(crate) fn peer(&self) -> PeerAddress {
         self.peer
     }
