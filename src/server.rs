@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
@@ -291,6 +291,7 @@ impl Server {
             accepting: AtomicUsize::new(self.listeners.len()),
             congestion: Congestion::default(),
             assembly_budget,
+            tasks: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
             #[cfg(feature = "metrics")]
@@ -362,6 +363,12 @@ struct Shared {
     accepting: AtomicUsize,
     congestion: Congestion,
     assembly_budget: AssemblyBudget,
+    /// How many connections have been tasks so far.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "faults are counted there")
+    )]
+    tasks: AtomicU64,
     draining: AtomicBool,
     shutdown: Shutdown,
     #[cfg(feature = "metrics")]

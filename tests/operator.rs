@@ -122,8 +122,13 @@ fn metrics_tell_of_publishers_that_are_held_back() {
 
 #[test]
 fn metrics_tell_of_connections_messages_and_ends() {
-    let served = Served::start("metrics", &[]);
-    let mut client = served.open("/echo");
+    for (name, path) in [("metrics", "/echo"), ("metrics-of-faults", "/echo?drop=0")] {
+        metrics_tell_of(&Served::start(name, &[]), path);
+    }
+}
+
+fn metrics_tell_of(served: &Served, path: &str) {
+    let mut client = served.open(path);
     served.tells("frameloop_connections{endpoint=\"/echo\"} 1");
     served.tells("frameloop_handshakes_total{status=\"101\"} 1");
     // A text of two octets, a binary one of three, a Ping of none.
@@ -237,8 +242,13 @@ fn nobody_is_sent_to_a_server_that_drains() {
 
 #[test]
 fn a_line_is_logged_of_each_connection_that_ends() {
-    let mut served = Served::start("access", &[]);
-    let mut client = served.open("/echo");
+    for (name, path) in [("access", "/echo"), ("access-of-faults", "/echo?drop=0")] {
+        a_line_is_logged(Served::start(name, &[]), path);
+    }
+}
+
+fn a_line_is_logged(mut served: Served, path: &str) {
+    let mut client = served.open(path);
     client
         .write_all(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xE8")
         .unwrap();

@@ -205,6 +205,28 @@ fn a_healthcheck_takes_the_variables_of_its_server() {
         .output()
         .unwrap();
     assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
+    // By what a service listens on that it stands in for.
+    let healthy = shell("exec \"$0\" healthcheck --host example.com")
+        .env("FRAMELOOP_COMPAT", "jmalloc")
+        .env("PORT", port.to_string())
+        .output()
+        .unwrap();
+    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
+    // Where the operator has an address, he is asked.
+    let admin = std::env::temp_dir().join(format!("frameloop-{}-health", std::process::id()));
+    let admin = format!("unix:{}", admin.display());
+    let _other = ServerProcess::start(&["--admin-listen", &admin]);
+    let asked = |arguments: &str| {
+        shell(&format!("exec \"$0\" healthcheck {arguments}"))
+            .env("FRAMELOOP_LISTEN", "systemd")
+            .env("FRAMELOOP_ADMIN_LISTEN", &admin)
+            .output()
+            .unwrap()
+            .status
+            .code()
+    };
+    assert_eq!(asked(""), Some(0));
+    assert_eq!(asked("127.0.0.1:1"), Some(1), "who is named is asked");
     // Another host is turned away: 421.
     let refused = shell("exec \"$0\" healthcheck")
         .env("FRAMELOOP_LISTEN", server.address.to_string())

@@ -468,7 +468,7 @@ impl LimitArguments {
 pub(super) fn compat(matches: &ArgMatches) -> Option<EchoService> {
     let matches = match matches.subcommand() {
         None => matches,
-        Some(("serve", matches)) => matches,
+        Some(("serve" | "healthcheck", matches)) => matches,
         Some(_) => return None,
     };
     matches.get_one("compat").copied()
@@ -489,7 +489,9 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
         command
     }
     let command = change(Cli::command(), service);
-    command.mut_subcommand("serve", |serve| change(serve, service))
+    command
+        .mut_subcommand("serve", |serve| change(serve, service))
+        .mut_subcommand("healthcheck", |healthcheck| change(healthcheck, service))
 }
 
 /// Every setting that holds, one `flag = value` a line; `max_open_files` is what the operating

@@ -7,14 +7,27 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{address, duration};
+use super::values::{address, duration, echo_service};
+use crate::compat::EchoService;
 
 #[derive(Args, Debug)]
 pub(super) struct Healthcheck {
-    /// Where the server listens, HOST:PORT or unix:PATH; of several the first
-    #[arg(env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = address,
+    /// Whom to ask, HOST:PORT or unix:PATH [default: --admin-listen, else --listen]
+    #[arg(value_name = "ADDRESS", value_parser = address)]
+    address: Option<String>,
+
+    /// Where the server listens for the operator
+    #[arg(long, env = "FRAMELOOP_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = address)]
+    admin_listen: Option<String>,
+
+    /// Where the server listens; of several the first
+    #[arg(long, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = address,
           value_delimiter = ',', default_value = "127.0.0.1:8000")]
-    address: Vec<String>,
+    listen: Vec<String>,
+
+    /// The service that the server stands in for, which says where it listens by default
+    #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
+    compat: Option<EchoService>,
 
     /// Host to ask for, where --allow-host lets only some through; of several the first
     #[arg(
@@ -39,7 +52,8 @@ impl Healthcheck {
     /// Why not.
     pub(super) fn run(&self) -> io::Result<()> {
         let timeout = Some(self.timeout).filter(|timeout| !timeout.is_zero());
-        let address = self.address.first().map_or("", String::as_str);
+        let address = self.address.as_ref().or(self.admin_listen.as_ref());
+        let address = address.or(self.listen.first()).map_or("", String::as_str);
         let host = self.host.first().map_or("", String::as_str);
         if let Some(path) = address.strip_prefix("unix:") {
             let stream = UnixStream::connect(path)?;

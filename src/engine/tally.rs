@@ -17,7 +17,7 @@ pub(crate) struct Flow {
 
 impl Flow {
     #[inline]
-    pub(super) fn add(&mut self, messages: usize, octets: usize) {
+    pub(crate) fn add(&mut self, messages: usize, octets: usize) {
         self.messages += messages as u64;
         self.octets += octets as u64;
     }

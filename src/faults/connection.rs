@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,16 +10,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::parameters::{After, Faults};
 use super::violation::length;
-use crate::http::Upgraded;
-use crate::protocol::{
-    AssemblyBudget, AssemblyPool, CloseCode, CloseFrame, Limits, Message, Receiver, Role,
+use crate::engine::{
+    ConnectionRecord, Deadlines, Disconnect, EndpointIndex, Flow, PeerAddress, Settings, Tally,
+    Timeout,
 };
+use crate::http::{Account, Rate, Upgraded};
+use crate::protocol::{AssemblyPool, CloseCode, CloseFrame, Limits, Message, Receiver, Role};
 
 /// No connection with faults lives longer: some of them keep it from ending by itself.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
-
-/// How long the client has to answer a Close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Octets of the largest message, if the client does not ask for another bound: its echo may be
 /// several times as much in small fragments.
@@ -30,6 +30,18 @@ const MAX_WAITING: usize = 1_024;
 
 pub(super) struct Connection {
     faults: Faults,
+    deadlines: Deadlines,
+    rate: Option<Rate>,
+    /// When the client was last heard, or could not be.
+    heard: Instant,
+    /// When the Ping went out that nothing has been heard since.
+    pinged: Option<Instant>,
+    /// When the message under way began.
+    message_since: Option<Instant>,
+    /// What has passed since that was last told.
+    tally: Tally,
+    /// How it ends, once it does.
+    why: Option<Disconnect>,
     random: fastrand::Rng,
     limits: Limits,
     phase: Phase,
@@ -49,39 +61,104 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Open,
-    /// Our Close goes out; the client has until then to answer.
-    CloseSent(Instant),
+    /// Our Close, with this code, goes out; the client has until then to answer.
+    CloseSent(CloseCode, Option<Instant>),
     /// What waits is the last.
     Ending,
     Aborted,
 }
 
-/// Serves it to its end.
-pub(super) async fn serve(mut connection: Connection, mut stream: Upgraded) {
+/// Serves it to its end, and counts it.
+pub(super) async fn serve(
+    mut connection: Connection,
+    mut stream: Upgraded,
+    endpoint: EndpointIndex,
+) {
+    let account = stream.account();
+    // Told by its drop, so that also a connection that is cut is counted out.
+    let mut counted = Counted {
+        number: account.opened(endpoint),
+        endpoint,
+        peer: stream.peer(),
+        begun: connection.begun,
+        received: Flow::default(),
+        sent: Flow::default(),
+        why: Disconnect::CutAtShutdown,
+        account,
+    };
     let served = async {
         // The 101, whatever happens to what comes after.
         stream.flush().await?;
-        connection.run(&mut stream).await
+        connection.run(&mut stream, &mut counted).await
     };
     let served = timeout(LIFETIME, served).await;
+    counted.tell(&mut connection);
+    counted.why = match (served, connection.why) {
+        (_, Some(why)) => why,
+        (Ok(Err(error)), None) => Disconnect::Broken(error.kind()),
+        (Ok(Ok(())) | Err(_), None) => Disconnect::ClosedByUs(None, None),
+    };
     // However it ended otherwise, the stream's drop is a FIN.
-    if let Ok(Ok(())) = served
-        && connection.phase == Phase::Aborted
-    {
+    if connection.phase == Phase::Aborted {
         stream.abort();
+    }
+}
+
+/// A connection in the server's counts.
+struct Counted {
+    account: Arc<dyn Account>,
+    number: u64,
+    endpoint: EndpointIndex,
+    peer: PeerAddress,
+    begun: Instant,
+    received: Flow,
+    sent: Flow,
+    why: Disconnect,
+}
+
+impl Counted {
+    /// Tells what has passed since it was last told.
+    fn tell(&mut self, connection: &mut Connection) {
+        if connection.tally != Tally::default() {
+            let tally = std::mem::take(&mut connection.tally);
+            self.received += tally.received.data;
+            self.sent += tally.sent.data;
+            self.account.tallied(&tally);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.account.closed(&ConnectionRecord {
+            number: self.number,
+            endpoint: self.endpoint,
+            peer: self.peer,
+            duration: self.begun.elapsed(),
+            received: self.received,
+            sent: self.sent,
+            why: &self.why,
+        });
     }
 }
 
 impl Connection {
     /// `seed` holds where the client gave none; without either its faults are random.
-    pub(super) fn new(faults: Faults, seed: Option<u64>, limits: Limits) -> Connection {
+    pub(super) fn new(faults: Faults, seed: Option<u64>, settings: &Settings) -> Connection {
         let asked = faults.max_message_size.unwrap_or(MAX_MESSAGE_SIZE);
         let limits = Limits {
-            max_message_size: limits.max_message_size.min(asked),
-            ..limits
+            max_message_size: settings.limits.max_message_size.min(asked),
+            ..settings.limits
         };
         let now = Instant::now();
         Connection {
+            deadlines: settings.deadlines.clone(),
+            rate: settings.max_message_rate.map(Rate::new),
+            heard: now,
+            pinged: None,
+            message_since: None,
+            tally: Tally::default(),
+            why: None,
             random: match faults.seed.or(seed) {
                 Some(seed) => fastrand::Rng::with_seed(seed),
                 None => fastrand::Rng::new(),
@@ -99,14 +176,15 @@ impl Connection {
         }
     }
 
-    async fn run(&mut self, stream: &mut Upgraded) -> io::Result<()> {
+    async fn run(&mut self, stream: &mut Upgraded, counted: &mut Counted) -> io::Result<()> {
         let mut ending = stream.ending();
         let mut ends = false;
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut receiver = Receiver::new(Role::Server, self.limits);
         let mut buffer = vec![0; 16 << 10];
-        let mut pool = AssemblyPool::new(AssemblyBudget::new(64 << 20));
+        let mut pool = AssemblyPool::new(counted.account.budget());
         loop {
+            counted.tell(self);
             self.due(Instant::now());
             if self.phase == Phase::Aborted
                 || (self.phase == Phase::Ending && self.waiting.is_empty())
@@ -121,7 +199,7 @@ impl Connection {
                 _ = ending.wait_for(|ending| *ending), if !ends => {
                     ends = true;
                     self.cut();
-                    self.close(1001, "");
+                    self.close(CloseCode::Away, "");
                 }
                 () = sleep_until(event.unwrap_or(self.begun)), if event.is_some() => {}
                 written = async {
@@ -132,7 +210,7 @@ impl Connection {
                 read = reader.read(&mut buffer), if self.is_read() => match read? {
                     0 => {
                         self.release();
-                        self.phase = Phase::Ending;
+                        self.end(Disconnect::EndOfStream);
                     }
                     octets => self.received(&mut receiver, &mut buffer[..octets], &mut pool),
                 },
@@ -167,12 +245,14 @@ impl Connection {
     /// What is to happen by now.
     fn due(&mut self, now: Instant) {
         if self.faults.abort.is_some_and(|after| self.is_after(after)) {
+            self.end(Disconnect::ClosedByUs(None, None));
             self.phase = Phase::Aborted;
         }
+        self.keep_time(now);
         match self.phase {
-            Phase::CloseSent(deadline) if deadline <= now => {
+            Phase::CloseSent(_, Some(deadline)) if deadline <= now => {
                 self.waiting.clear();
-                self.phase = Phase::Ending;
+                self.end(Disconnect::TimedOut(Timeout::Close));
             }
             Phase::Open => {
                 let closes = match (self.faults.close_after, self.faults.close) {
@@ -181,18 +261,77 @@ impl Connection {
                 };
                 if closes {
                     let reason = std::mem::take(&mut self.faults.reason);
-                    self.close(self.faults.close.unwrap_or(1000), &reason);
+                    let code = self.faults.close.unwrap_or(1000).into();
+                    self.close(code, &reason);
                 } else if let (Some(interval), Some(at)) = (self.faults.ping, self.next_ping)
                     && at <= now
                 {
                     self.next_ping = Some(now + interval);
                     if self.waiting.len() < MAX_WAITING {
-                        self.push(vec![0x89, 0x00], Duration::ZERO);
+                        self.ping();
                     }
                 }
             }
             _ => {}
         }
+    }
+
+    /// Looks whether the client is alive and goes on with its message. It cannot show that while
+    /// it is not read from, and need not while something goes out to it.
+    fn keep_time(&mut self, now: Instant) {
+        if !self.is_timed() {
+            self.heard = now;
+            self.message_since = self.message_since.map(|_| now);
+            return;
+        }
+        if self.keepalive_at().is_some_and(|at| at <= now) {
+            if self.pinged.is_some() {
+                self.fail(CloseCode::Policy, "ping timeout", Timeout::Ping);
+            } else {
+                self.pinged = Some(now);
+                self.heard = now;
+                self.ping();
+            }
+        } else if self.message_at().is_some_and(|at| at <= now) {
+            self.fail(CloseCode::Policy, "message timeout", Timeout::Message);
+        }
+    }
+
+    fn is_timed(&self) -> bool {
+        self.phase == Phase::Open && self.waiting.is_empty() && self.is_read()
+    }
+
+    /// When the client has been silent for too long.
+    fn keepalive_at(&self) -> Option<Instant> {
+        let patience = match self.pinged {
+            None => self.deadlines.ping_interval,
+            Some(_) => self.deadlines.ping_timeout,
+        };
+        (!patience.is_zero()).then(|| self.heard + patience)
+    }
+
+    /// When the message under way has taken too long.
+    fn message_at(&self) -> Option<Instant> {
+        let patience = self.deadlines.message;
+        let since = self.message_since.filter(|_| !patience.is_zero())?;
+        Some(since + patience)
+    }
+
+    fn ping(&mut self) {
+        self.tally.sent.control.add(1, 0);
+        self.push(vec![0x89, 0x00], Duration::ZERO);
+    }
+
+    /// Closes without waiting for the client's answer.
+    fn fail(&mut self, code: CloseCode, reason: &str, timeout: Timeout) {
+        self.close(code, reason);
+        self.end(Disconnect::TimedOut(timeout));
+    }
+
+    /// What waits is the last.
+    fn end(&mut self, why: Disconnect) {
+        self.phase = Phase::Ending;
+        self.why.get_or_insert(why);
     }
 
     /// The next time at which something happens by itself.
@@ -203,12 +342,17 @@ impl Connection {
             _ => None,
         };
         let closing = match self.phase {
-            Phase::CloseSent(deadline) => [Some(deadline), None],
+            Phase::CloseSent(_, deadline) => [deadline, None],
             Phase::Open => [at(self.faults.close_after), self.next_ping],
             _ => [None, None],
         };
         let others = [at(self.faults.abort), at(self.faults.stall)];
-        closing.into_iter().chain(others).flatten().min()
+        let timed = match self.is_timed() {
+            true => [self.keepalive_at(), self.message_at()],
+            false => [None, None],
+        };
+        let all = closing.into_iter().chain(others).chain(timed);
+        all.flatten().min()
     }
 
     /// When the next piece may go out, if any waits.
@@ -238,19 +382,33 @@ impl Connection {
     }
 
     fn received(&mut self, receiver: &mut Receiver, mut input: &mut [u8], pool: &mut AssemblyPool) {
+        self.heard = Instant::now();
+        self.pinged = None;
         loop {
             match receiver.receive(&mut input, pool) {
-                Ok(Some(message)) => self.message(message),
+                Ok(Some(message)) => {
+                    if message.is_data() {
+                        self.message_since = None;
+                    }
+                    self.message(message);
+                }
                 Ok(None) => break,
                 Err(error) => {
-                    self.close(error.close_code().into(), error.reason());
-                    self.phase = Phase::Ending;
+                    self.close(error.close_code(), error.reason());
+                    self.end(Disconnect::Failed(error));
                 }
             }
         }
+        let inside = receiver.is_inside_message();
+        self.message_since = inside.then(|| self.message_since.unwrap_or(self.heard));
     }
 
     fn message(&mut self, message: Message<'_>) {
+        self.count(&message);
+        let is_close = matches!(message, Message::Close(_));
+        if self.phase == Phase::Open && !is_close && !self.rate.as_mut().is_none_or(Rate::admits) {
+            self.close(CloseCode::Policy, "too many messages");
+        }
         if self.phase != Phase::Open && !matches!(message, Message::Close(_)) {
             return;
         }
@@ -259,16 +417,37 @@ impl Connection {
             Message::Binary(payload) => self.echo(0x2, payload),
             Message::Ping(payload) if !self.faults.mute_pong => {
                 let pong = [&[0x8A], &*length(payload.len()), payload].concat();
+                self.tally.sent.control.add(1, payload.len());
                 self.push(pong, Duration::ZERO);
             }
             Message::Ping(_) | Message::Pong(_) => {}
             Message::Close(frame) => {
+                let code = frame.map(|frame| frame.code);
+                if let Phase::CloseSent(ours, _) = self.phase {
+                    self.end(Disconnect::ClosedByUs(Some(ours), code));
+                    return;
+                }
                 if self.phase == Phase::Open {
                     self.release();
                     let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
-                    self.push(close_frame(&payload), Duration::ZERO);
+                    self.push_close(&payload);
                 }
-                self.phase = Phase::Ending;
+                self.end(Disconnect::ClosedByPeer(code));
+            }
+        }
+    }
+
+    fn count(&mut self, message: &Message<'_>) {
+        let received = &mut self.tally.received;
+        match message {
+            Message::Text(text) => {
+                received.data.add(1, text.len());
+                received.text.add(1, text.len());
+            }
+            Message::Binary(payload) => received.data.add(1, payload.len()),
+            control => {
+                let length = control.frame().map_or(0, |(_, payload)| payload.len());
+                received.control.add(1, length);
             }
         }
     }
@@ -287,12 +466,18 @@ impl Connection {
         {
             self.push(frames, delay);
             if violation.ends() {
-                self.phase = Phase::Ending;
+                self.end(Disconnect::ClosedByUs(None, None));
             }
             return;
         }
         let frames = self.encode(opcode, payload);
-        if dup < self.faults.dup {
+        let copies = if dup < self.faults.dup { 2 } else { 1 };
+        let is_text = frames.first().is_some_and(|first| first & 0xF == 0x1);
+        self.tally.sent.data.add(copies, copies * payload.len());
+        if is_text {
+            self.tally.sent.text.add(copies, copies * payload.len());
+        }
+        if copies > 1 {
             self.push(frames.clone(), delay);
         }
         if reorder < self.faults.reorder && self.overtaken.is_none() {
@@ -348,17 +533,19 @@ impl Connection {
         self.waiting.push_back((due, octets));
     }
 
-    fn close(&mut self, code: u16, reason: &str) {
+    fn close(&mut self, code: CloseCode, reason: &str) {
         if self.phase == Phase::Open {
             self.release();
-            let code = CloseCode::from(code);
-            let payload = CloseFrame { code, reason }.encode();
-            self.push(close_frame(&payload), Duration::ZERO);
-            self.phase = Phase::CloseSent(Instant::now() + CLOSE_TIMEOUT);
+            self.push_close(&CloseFrame { code, reason }.encode());
+            let patience = self.deadlines.close;
+            let deadline = (!patience.is_zero()).then(|| Instant::now() + patience);
+            self.phase = Phase::CloseSent(code, deadline);
         }
     }
-}
 
-fn close_frame(payload: &[u8]) -> Vec<u8> {
-    [&[0x88], &*length(payload.len()), payload].concat()
+    fn push_close(&mut self, payload: &[u8]) {
+        self.tally.sent.control.add(1, payload.len());
+        let frame = [&[0x88], &*length(payload.len()), payload].concat();
+        self.push(frame, Duration::ZERO);
+    }
 }

@@ -3,7 +3,8 @@
 //! others can, by header fields: `?close_after=3` is `X-Echo-Close-After: 3`.
 //!
 //! Such a connection is a task that owns its stream: the frame loop and its echo know nothing of
-//! faults and pay nothing for them.
+//! faults and pay nothing for them. It keeps to the server's limits, deadlines and budget all the
+//! same, and is counted with the others.
 
 mod connection;
 mod parameters;
@@ -28,14 +29,12 @@ pub(crate) fn divert(
     let faults = Faults::parse(request.query(), request.headers())
         .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
     Ok(faults.map(|faults| {
-        let limits = settings.limits;
+        let settings = settings.clone();
         Diversion {
             change: faults.invalid.and_then(violation::Violation::of_handshake),
-            adopt: Box::new(move |stream| {
-                tokio::spawn(connection::serve(
-                    Connection::new(faults, seed, limits),
-                    stream,
-                ));
+            adopt: Box::new(move |stream, endpoint| {
+                let connection = Connection::new(faults, seed, &settings);
+                tokio::spawn(connection::serve(connection, stream, endpoint));
             }),
         }
     }))

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::mount::{Linger, Upgraded};
 use super::service::{Acceptance, Accepted, HttpService, Owner};
 use super::timer::Timer;
-use super::{Addresses, HttpSettings, Router, Stream};
+use super::{Account, Addresses, HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, Settings};
 use crate::handshake::{HandshakeError, Policy};
 use crate::log;
@@ -37,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
     /// A place among the WebSockets for one that is not the frame loop's.
     pub(crate) place: Box<dyn Fn() -> Box<dyn Send>>,
+    /// Where such a WebSocket is counted.
+    pub(crate) account: Arc<dyn Account>,
     /// Told of every status that a handshake or a refused request was answered with.
     pub(crate) told: Box<dyn Fn(StatusCode)>,
     /// Turns true when the server is to end: WebSockets that are not the frame loop's close.
@@ -191,6 +193,7 @@ async fn hand_over(
                 early,
                 site.linger(),
                 websocket_place,
+                Arc::clone(&site.account),
                 site.draining.clone(),
             ));
         }

@@ -11,8 +11,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::{HttpSettings, Router, Site, Stream, serve_connection};
-use crate::engine::{Congestion, FrameLoopHandle, Settings};
+use super::{Account, HttpSettings, Router, Site, Stream, serve_connection};
+use crate::engine::{
+    Congestion, ConnectionRecord, EndpointIndex, FrameLoopHandle, Settings, Tally,
+};
 use crate::handshake::Policy;
 use crate::protocol::AssemblyBudget;
 
@@ -68,6 +70,7 @@ impl InProcessServer {
                 addresses: None,
                 admission: Box::new(|| Ok(())),
                 place: Box::new(|| Box::new(())),
+                account: Arc::new(Nobody),
                 told: Box::new(|_| {}),
                 draining: ends.clone(),
                 ending: ends,
@@ -111,4 +114,21 @@ impl fmt::Debug for InProcessServer {
             .field("router", &self.site.router)
             .finish_non_exhaustive()
     }
+}
+
+/// Counts nothing.
+struct Nobody;
+
+impl Account for Nobody {
+    fn budget(&self) -> AssemblyBudget {
+        AssemblyBudget::default()
+    }
+
+    fn opened(&self, _: EndpointIndex) -> u64 {
+        0
+    }
+
+    fn tallied(&self, _: &Tally) {}
+
+    fn closed(&self, _: &ConnectionRecord<'_>) {}
 }

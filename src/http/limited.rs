@@ -60,7 +60,7 @@ impl<H: Handler> Handler for Limited<H> {
 }
 
 /// So many a second, and as many at once after a second of silence: a token bucket.
-struct Rate {
+pub(crate) struct Rate {
     a_second: f64,
     left: f64,
     refilled: Instant,
@@ -69,7 +69,7 @@ struct Rate {
 }
 
 impl Rate {
-    fn new(a_second: u32) -> Rate {
+    pub(crate) fn new(a_second: u32) -> Rate {
         Rate {
             a_second: a_second.into(),
             left: a_second.into(),
@@ -79,7 +79,7 @@ impl Rate {
     }
 
     /// Takes one, if there is one.
-    fn admits(&mut self) -> bool {
+    pub(crate) fn admits(&mut self) -> bool {
         self.refill();
         let admits = self.left >= 1.0;
         if admits {

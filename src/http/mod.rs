@@ -19,6 +19,9 @@ mod timer;
 pub(crate) use connection::{Site, serve_connection};
 pub use in_process::InProcessServer;
 pub(crate) use limited::Addresses;
+#[cfg(feature = "cli")]
+pub(crate) use limited::Rate;
+pub(crate) use mount::Account;
 pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
 pub use router::{Diversion, Endpoint, Request, Router};

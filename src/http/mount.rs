@@ -19,7 +19,9 @@ use tokio::time::timeout;
 
 use super::Stream;
 use super::connection::linger;
+use crate::engine::{ConnectionRecord, EndpointIndex, PeerAddress, Tally};
 use crate::handshake::HandshakeError;
+use crate::protocol::AssemblyBudget;
 
 /// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
 /// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
@@ -102,10 +104,39 @@ pub struct Upgraded {
     linger: Linger,
     /// Given back when the stream is closed.
     place: Option<Box<dyn Send>>,
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "faults are counted there")
+    )]
+    account: Arc<dyn Account>,
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "faults are counted there")
+    )]
+    peer: PeerAddress,
     /// Dropped with this.
     held: Option<Box<dyn Send>>,
     /// Turns true when the server is to end.
     ending: watch::Receiver<bool>,
+}
+
+/// What a server's connections share, for one whose stream is not the frame loop's.
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "faults are counted there")
+)]
+pub(crate) trait Account: Send + Sync {
+    /// What all unfinished messages may hold together.
+    fn budget(&self) -> AssemblyBudget;
+
+    /// A connection has been opened at this endpoint. Gives its number.
+    fn opened(&self, endpoint: EndpointIndex) -> u64;
+
+    /// What has been done since this was last said.
+    fn tallied(&self, tally: &Tally);
+
+    /// A connection that was opened has ended.
+    fn closed(&self, record: &ConnectionRecord<'_>);
 }
 
 /// How long, and how much, is read on after our FIN.
@@ -122,9 +153,12 @@ impl Upgraded {
         early: Bytes,
         linger: Linger,
         place: Box<dyn Send>,
+        account: Arc<dyn Account>,
         ending: watch::Receiver<bool>,
     ) -> Upgraded {
         Upgraded {
+            peer: stream.peer(),
+            account,
             stream: Some(stream),
             head,
             early,
@@ -147,6 +181,18 @@ impl Upgraded {
     /// Turns true when the server is to end.
     pub fn ending(&self) -> watch::Receiver<bool> {
         self.ending.clone()
+    }
+
+    /// What the server's connections share, and where this one is counted.
+    #[cfg(feature = "cli")]
+    pub(crate) fn account(&self) -> Arc<dyn Account> {
+        Arc::clone(&self.account)
+    }
+
+    /// Who is at the other end.
+    #[cfg(feature = "cli")]
+    pub(crate) fn peer(&self) -> PeerAddress {
+        self.peer
     }
 
     /// Resets the connection: the peer gets RST, and what was not sent yet is lost.

@@ -8,7 +8,7 @@ use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::{DeflateParameters, Limits};
 
 use super::limited::{Limited, Place};
-use super::{Adopt, Mount, Page};
+use super::{Mount, Page, Upgraded};
 
 /// The table of endpoints and pages, by path. A path may have both: a request that asks for an
 /// upgrade meets the endpoint, any other the page.
@@ -204,9 +204,9 @@ type Divert = dyn Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page>
 /// A WebSocket whose stream goes to somebody else than the frame loop.
 pub struct Diversion {
     /// Takes the stream once the 101 is out.
-    pub adopt: Adopt,
+    pub(crate) adopt: Box<dyn FnOnce(Upgraded, EndpointIndex) + Send>,
     /// Changes the 101, rightly or wrongly.
-    pub change: Option<fn(&mut http::Response<()>)>,
+    pub(crate) change: Option<fn(&mut http::Response<()>)>,
 }
 
 impl fmt::Debug for Diversion {

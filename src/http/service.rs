@@ -91,7 +91,7 @@ impl HttpService {
             |deflate| handshake::accept(head, &site.policy, endpoint.subprotocols(), deflate);
         match endpoint.divert(&request, &site.settings) {
             Ok(None) => {}
-            Ok(Some(diversion)) => return self.divert(diversion, accept(None)?),
+            Ok(Some(diversion)) => return self.divert(diversion, matched.index, accept(None)?),
             Err(page) => {
                 accept(None)?;
                 (site.told)(page.status());
@@ -120,6 +120,7 @@ impl HttpService {
     fn divert(
         &self,
         diversion: Diversion,
+        endpoint: EndpointIndex,
         accepted: handshake::Accepted,
     ) -> Result<Answer, HandshakeError> {
         let place = self.place()?;
@@ -130,7 +131,10 @@ impl HttpService {
             change(&mut response);
         }
         self.acceptance.set(Some(Accepted {
-            owner: Owner::Mount(diversion.adopt, place),
+            owner: Owner::Mount(
+                Box::new(move |stream| (diversion.adopt)(stream, endpoint)),
+                place,
+            ),
             response,
         }));
         Ok(Answer::Never)

@@ -68,6 +68,11 @@ impl Stream {
         Ok(Socket::new(transport, self.peer))
     }
 
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> PeerAddress {
+        self.peer
+    }
+
     /// The client's address, if it has one.
     pub(super) fn peer_address(&self) -> Option<IpAddr> {
         match self.peer {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::accept::{self, Accepted};
-use super::observer::WorkerObserver;
+use super::observer::{TaskAccount, WorkerObserver};
 use super::{Listener, Shared, Stage};
 use crate::engine::FrameLoopHandle;
 use crate::handshake::HandshakeError;
@@ -271,6 +271,9 @@ fn site(
                 let _ = (&shared, status);
             })
         },
+        account: Arc::new(TaskAccount {
+            shared: Arc::clone(shared),
+        }),
         draining,
         ending,
         #[cfg(feature = "proxy-protocol")]

@@ -3,7 +3,9 @@
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-use frameloop::app;
+use frameloop::engine::Deadlines;
+use frameloop::protocol::Limits;
+use frameloop::{Settings, app};
 
 use crate::client::{Client, frame, reply, request};
 use crate::server::TestServer;
@@ -213,6 +215,185 @@ fn a_server_that_ends_says_so() {
     client.send(&frame(0x88, b"\x03\xE9"));
     client.ends();
     server.stopped().unwrap();
+}
+
+/// `/echo` with a fault that changes nothing, on a server with these settings.
+fn open_with(settings: Settings) -> (TestServer, Client) {
+    let server = TestServer::with(|server| server.with_settings(settings));
+    let client = Client::open(&server, "/echo?drop=0");
+    (server, client)
+}
+
+fn deadlines(change: impl FnOnce(&mut Deadlines)) -> Settings {
+    let mut settings = Settings::default();
+    change(&mut settings.deadlines);
+    settings
+}
+
+#[test]
+fn who_answers_no_ping_is_closed() {
+    let (_server, mut client) = open_with(deadlines(|deadlines| {
+        deadlines.ping_interval = Duration::from_millis(100);
+        deadlines.ping_timeout = Duration::from_millis(300);
+    }));
+    for _ in 0..3 {
+        client.receives(b"\x89\x00");
+        client.send(&frame(0x8A, b""));
+    }
+    client.receives(b"\x89\x00");
+    client.receives(&reply(0x88, b"\x03\xF0ping timeout"));
+    client.ends();
+}
+
+/// An echo that is late because it was asked to be is no silence of the client's.
+#[test]
+fn no_ping_is_missed_while_an_echo_waits() {
+    let settings = deadlines(|deadlines| {
+        deadlines.ping_interval = Duration::from_millis(20);
+        deadlines.ping_timeout = Duration::from_millis(20);
+    });
+    let server = TestServer::with(|server| server.with_settings(settings));
+    let mut client = Client::open(&server, "/echo?delay=300");
+    client.send_text("a");
+    client.receives(&reply(0x81, b"a"));
+}
+
+#[test]
+fn a_message_that_does_not_end_is_closed() {
+    let (_server, mut client) = open_with(deadlines(|deadlines| {
+        deadlines.message = Duration::from_millis(100);
+    }));
+    client.send(&frame(0x01, b"begun"));
+    client.receives(&reply(0x88, b"\x03\xF0message timeout"));
+    client.ends();
+}
+
+#[test]
+fn who_does_not_answer_a_close_is_not_waited_for() {
+    let server = TestServer::with(|server| {
+        server.with_settings(deadlines(|deadlines| {
+            deadlines.close = Duration::from_millis(100);
+        }))
+    });
+    let mut client = Client::open(&server, "/echo?close=4000");
+    client.receives(b"\x88\x02\x0F\xA0");
+    client.ends();
+}
+
+#[test]
+fn the_servers_rate_of_messages_holds() {
+    let (_server, mut client) = open_with(Settings {
+        max_message_rate: Some(2),
+        ..Settings::default()
+    });
+    client.send(&frame(0x81, b"a").repeat(3));
+    client.receives(&reply(0x81, b"a").repeat(2));
+    client.receives(&reply(0x88, b"\x03\xF0too many messages"));
+}
+
+#[test]
+fn the_servers_largest_message_is_the_largest() {
+    let (_server, mut client) = open_with(Settings {
+        limits: Limits {
+            max_message_size: 3,
+            max_frame_size: 3,
+        },
+        ..Settings::default()
+    });
+    client.send_text("abc");
+    client.receives_text("abc");
+    client.send(&[frame(0x01, b"ab"), frame(0x80, b"cd")].concat());
+    client.closes_with(1009);
+}
+
+/// The budget is one with that of all other connections.
+#[test]
+fn unfinished_messages_share_the_servers_budget() {
+    let settings = || Settings {
+        max_unfinished_size: 64 << 10,
+        ..Settings::default()
+    };
+    let (_server, mut alone) = open_with(settings());
+    alone.send(&frame(0x01, &[b'a'; 48 << 10]));
+    alone.send(&frame(0x80, b"b"));
+    assert_eq!(alone.receive().1.len(), (48 << 10) + 1);
+
+    let (server, mut late) = open_with(settings());
+    let mut first = Client::open(&server, "/echo");
+    first.send(&frame(0x01, &[b'a'; 48 << 10]));
+    first.send(&frame(0x89, b"read?"));
+    first.receives(b"\x8A\x05read?");
+    late.send(&frame(0x01, &[b'a'; 48 << 10]));
+    late.closes_with(1013);
+}
+
+/// A seed repeats all that is drawn: what is lost, what comes twice, and what overtakes.
+#[test]
+fn a_seed_repeats_every_fault_and_another_seed_does_not() {
+    let run = |seed: u32| {
+        let mut client = open(&format!("drop=0.3&dup=0.3&reorder=0.3&seed={seed}"));
+        for number in 10..74 {
+            client.send_text(&number.to_string());
+        }
+        client.send(&frame(0x88, b""));
+        let mut octets = Vec::new();
+        client.stream.read_to_end(&mut octets).unwrap();
+        octets
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+/// Each parameter, as its header field, with a value that it cannot have.
+#[test]
+fn every_header_field_is_refused_with_its_name_and_range() {
+    for (name, value, range) in [
+        ("delay", "60001", "from 0 to 60000 milliseconds"),
+        ("jitter", "60001", "from 0 to 60000 milliseconds"),
+        ("drop", "2", "a share from 0 to 1"),
+        ("dup", "2", "a share from 0 to 1"),
+        ("reorder", "2", "a share from 0 to 1"),
+        ("fragment", "0", "from 1 to 16777216 octets"),
+        ("trickle", "0", "from 1 to 1000000000 octets a second"),
+        ("close", "999", "1000 to 1003, 1007 to 1014 or 3000 to 4999"),
+        (
+            "close_after",
+            "x",
+            "from 0 to 1000000, or a time from 0ms to 3600000ms",
+        ),
+        (
+            "abort",
+            "x",
+            "from 0 to 1000000, or a time from 0ms to 3600000ms",
+        ),
+        (
+            "stall",
+            "x",
+            "from 0 to 1000000, or a time from 0ms to 3600000ms",
+        ),
+        ("ping", "9", "from 10 to 3600000 milliseconds"),
+        ("mute_pong", "x", "empty, 1, true, 0 or false"),
+        ("max_message_size", "0", "from 1 to 16777216 octets"),
+        ("text", "x", "empty, 1, true, 0 or false"),
+        ("binary", "x", "empty, 1, true, 0 or false"),
+        ("invalid", "x", "one of accept_key, "),
+        ("seed", "-1", "from 0 to 18446744073709551615"),
+    ] {
+        let field = format!("X-Echo-{}: {value}", name.replace('_', "-"));
+        let asked = request("/echo").replace("\r\n\r\n", &format!("\r\n{field}\r\n\r\n"));
+        let response = refusal(&asked);
+        assert!(response.starts_with("HTTP/1.1 400 "), "{name}: {response}");
+        let (_, body) = response.split_once("\r\n\r\n").unwrap();
+        let begin = format!("{name}=\"{value}\": must be ");
+        assert!(body.starts_with(&begin), "{body}");
+        assert!(body.contains(range), "{body}");
+        let asked = request(&format!("/echo?{name}={value}"));
+        let (_, same) = refusal(&asked)
+            .split_once("\r\n\r\n")
+            .map(|(head, body)| (head.to_owned(), body.to_owned()))
+            .unwrap();
+        assert_eq!(same, body);
+    }
 }
 
 #[test]
