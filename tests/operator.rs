@@ -268,7 +268,7 @@ fn a_line_is_logged(mut served: Served, path: &str) {
         "{line}"
     );
     assert!(
-        fields["connection"].as_str().unwrap().ends_with("-0"),
+        fields["connection"].as_str().unwrap().ends_with("-1"),
         "{line}"
     );
     assert!(fields["seconds"].is_number(), "{line}");

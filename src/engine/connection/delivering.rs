@@ -21,8 +21,10 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> Progress {
         match self.phase {
-            // §5.5.1: nothing follows our Close, also where the peer leaves upon it.
-            Phase::Open | Phase::Leaving { .. } if self.sender.is_open() => {}
+            Phase::Open if self.sender.is_open() => {}
+            // What the peer's own messages caused comes before our Close, and nothing after it
+            // (§5.5.1).
+            Phase::Leaving { .. } if !self.sender.is_close_sent() && !self.sender.is_closed() => {}
             _ => return Progress::Waiting,
         }
         let messages = delivery.messages;
