@@ -1,6 +1,7 @@
 //! How large things may be, and what a client that takes nothing costs.
 
 use std::io::Write;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -210,16 +211,20 @@ fn f13_a_slow_consumer_is_closed_and_nobody_else_notices() {
         payload[..8].copy_from_slice(format!("{number:08}").as_bytes());
         payload
     };
+    let (taken, takes) = mpsc::channel();
     let reading = thread::spawn(move || {
         for number in 0..MESSAGES {
             let (_, received) = reader.receive();
             assert_eq!(received, payload(number), "message {number}");
+            taken.send(()).unwrap();
         }
     });
     for number in 0..MESSAGES {
         publisher.send(&frame(0x82, &payload(number)));
         let (_, received) = publisher.receive();
         assert_eq!(received.len(), 64 << 10);
+        // Else a reader whose thread gets no turn is slow, too.
+        takes.recv().unwrap();
     }
     reading.join().unwrap();
     // What the slow one was sent in time is whole and in order; then it ends.

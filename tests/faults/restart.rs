@@ -196,6 +196,7 @@ fn row_20_a_second_signal_stops_at_once() {
 
 #[test]
 fn row_21_everybody_comes_back_at_once_after_a_restart() {
+    let _alone = crate::alone_with_many_connections();
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let clients = u64::from(times(10_000, 1_000)).min(limit.saturating_sub(1_000));
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -160,6 +160,7 @@ fn row_12_sending_fails() {
 
 #[test]
 fn row_13_a_ceiling_of_memory() {
+    let _alone = crate::alone_with_many_connections();
     const WHAT: &str = "address space of 256 MiB (RLIMIT_AS), many connections that have echoed";
     let limit = ["prlimit", "--as=268435456"];
     if !succeeds(limit[0], &[limit[1], "true"]) {
@@ -193,6 +194,7 @@ fn row_13_a_ceiling_of_memory() {
 /// refused, whoever it is; those whose messages come whole notice nothing.
 #[test]
 fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
+    let _alone = crate::alone_with_many_connections();
     const WHAT: &str = "address space of 256 MiB (RLIMIT_AS), 60 kB of an unfinished message each";
     const CLIENTS: usize = 6_000;
     let limit = ["prlimit", "--as=268435456"];
