@@ -66,7 +66,7 @@ impl Account for TaskAccount {
             metrics.opened(self.shared.router.pattern(endpoint));
         }
         let _ = endpoint;
-        self.shared.tasks.fetch_add(1, Ordering::Relaxed)
+        self.shared.tasks.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn tallied(&self, tally: &Tally) {
