@@ -1,0 +1,246 @@
+//! A chat room of Django Channels over one Redis: deliveries a second, and the servers' CPU for
+//! each, of one frameloop, of two, and of daphne with the same layer of channels_redis.
+//!
+//! `cargo bench --bench cluster` needs `redis-server`, and for daphne the Python of
+//! `tests/interop` (`tests/interop/run python_channels` installs it into `target/interop`, or
+//! `CHANNELS_PYTHON` names another). One member publishes; when all have the message, it publishes
+//! the next. Redis's own CPU is not counted, being the same for all.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use serde_json::{Value, json};
+
+/// Deliveries of a chat room over Redis, against Django Channels
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Members of the room, spread over the nodes
+    #[arg(long, default_value = "50")]
+    members: usize,
+
+    /// Length of each measurement
+    #[arg(long, default_value = "3")]
+    seconds: u64,
+
+    /// Write all figures to this file
+    #[arg(long)]
+    json: Option<String>,
+
+    /// Cargo says this to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A process that ends with its measurement.
+struct Process {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    fn start(command: &mut Command, port: u16) -> Process {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let process = Process {
+            child: child.expect("it starts"),
+            port,
+        };
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "it does not listen"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        process
+    }
+
+    /// CPU seconds so far, of user and system.
+    fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks = fields.split(' ').skip(11).take(2);
+        ticks
+            .map(|ticks| ticks.parse::<f64>().unwrap())
+            .sum::<f64>()
+            / 100.0
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn redis() -> Process {
+    let port = free_port();
+    let mut command = Command::new("redis-server");
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]);
+    Process::start(&mut command, port)
+}
+
+fn frameloop(redis: &Process, layer: &str) -> Process {
+    let port = free_port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
+    command
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--workers", "1"])
+        .args([
+            "--channel-layer",
+            &format!("redis-{layer}"),
+            "--max-publish-rate",
+            "0",
+        ])
+        .args([
+            "--redis-url",
+            &format!("redis://127.0.0.1:{}/0", redis.port),
+        ]);
+    Process::start(&mut command, port)
+}
+
+/// `None` where there is no Python with Channels.
+fn daphne(redis: &Process, layer: &str) -> Option<Process> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let installed = root.join("target/interop/venv/bin/python");
+    let python = std::env::var_os("CHANNELS_PYTHON").map_or(installed, Into::into);
+    let port = free_port();
+    let mut command = Command::new(&python);
+    command
+        .args(["-m", "daphne", "-b", "127.0.0.1", "-p", &port.to_string()])
+        .arg("channels_app:application")
+        .env("PYTHONPATH", root.join("tests/interop"))
+        .env("REDIS", format!("127.0.0.1:{}", redis.port))
+        .env("LAYER", layer);
+    python.exists().then(|| Process::start(&mut command, port))
+}
+
+const MESSAGE: &[u8] = b"{\"message\": \"sixteen octets..\"}";
+
+fn member(port: u16) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream
+        .write_all(
+            b"GET /ws/chat/bench/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+    }
+    stream
+}
+
+/// One message to all.
+fn round(members: &mut [BufReader<TcpStream>]) {
+    let mut frame = vec![0x81, 0x80 | MESSAGE.len() as u8, 0, 0, 0, 0];
+    frame.extend(MESSAGE);
+    members[0].get_mut().write_all(&frame).unwrap();
+    let expected = [&[0x81, MESSAGE.len() as u8], MESSAGE].concat();
+    let mut reply = vec![0; expected.len()];
+    for member in members {
+        member.read_exact(&mut reply).expect("every member gets it");
+        assert!(reply == expected, "the delivery is wrong");
+    }
+}
+
+fn measure(nodes: &[Process], arguments: &Arguments) -> (f64, f64) {
+    let ports = nodes.iter().map(|node| node.port).cycle();
+    let mut members: Vec<_> = ports.take(arguments.members).map(member).collect();
+    // All processes are in the group by then.
+    thread::sleep(Duration::from_secs(1));
+    for _ in 0..10 {
+        round(&mut members);
+    }
+    let cpu = || nodes.iter().map(Process::cpu).sum::<f64>();
+    let (before, began) = (cpu(), Instant::now());
+    let mut deliveries = 0;
+    while began.elapsed() < Duration::from_secs(arguments.seconds) {
+        round(&mut members);
+        deliveries += arguments.members;
+    }
+    let deliveries = deliveries as f64;
+    let rate = deliveries / began.elapsed().as_secs_f64();
+    (rate, (cpu() - before) / deliveries * 1e6)
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let is_there = Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_ok();
+    if !arguments.bench || !is_there {
+        println!("skipped: cargo bench runs it, with redis-server");
+        return;
+    }
+    let mut results = Vec::<Value>::new();
+    println!(
+        "{:<8} {:<12} {:>12} {:>12} {:>8}",
+        "layer", "nodes", "deliveries/s", "CPU us each", "x"
+    );
+    for layer in ["pubsub", "core"] {
+        let redis = redis();
+        let mut baseline = None;
+        let contestants = [
+            (
+                "daphne",
+                daphne(&redis, layer).into_iter().collect::<Vec<_>>(),
+            ),
+            ("frameloop", vec![frameloop(&redis, layer)]),
+            (
+                "2 frameloop",
+                vec![frameloop(&redis, layer), frameloop(&redis, layer)],
+            ),
+        ];
+        for (name, nodes) in contestants {
+            if nodes.is_empty() {
+                println!("{layer:<8} {name:<12} skipped: no Python with Channels");
+                continue;
+            }
+            let (rate, cpu) = measure(&nodes, &arguments);
+            let times = *baseline.get_or_insert(cpu) / cpu;
+            println!("{layer:<8} {name:<12} {rate:>12.0} {cpu:>12.2} {times:>8.1}");
+            results.push(json!({
+                "layer": layer, "nodes": name, "deliveries_per_second": rate,
+                "cpu_us_per_delivery": cpu, "times_cheaper": times,
+            }));
+        }
+    }
+    if let Some(file) = &arguments.json {
+        let all = json!({ "members": arguments.members, "results": results });
+        fs::write(file, format!("{all:#}\n")).expect("the file can be written");
+    }
+}
