@@ -10,6 +10,7 @@ use crate::load::Load;
 use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
 use crate::server::RedisServer;
+use crate::soak;
 use crate::{
     DISCARDED, GAPS, Socket, client, has_redis, metric, metric_reaches, node, reaches, receives,
     send,
@@ -97,7 +98,8 @@ fn row_17_redis_killed_and_back() {
         return;
     }
     let mut cluster = Cluster::started();
-    for number in 1..=3 {
+    let times = soak::duration().map_or(3, |_| 100);
+    for number in 1..=times {
         cluster.redis.kill();
         let text = number.to_string();
         send(&mut cluster.members[0], &text);
@@ -110,7 +112,8 @@ fn row_17_redis_killed_and_back() {
             .redis
             .has_subscribers("frameloop:broadcast:fault", 2);
     }
-    cluster.comes_back(Kind::Fault, 17, "Redis killed and back, 3 times");
+    let what = format!("Redis killed and back, {times} times");
+    cluster.comes_back(Kind::Fault, 17, &what);
 }
 
 #[test]
@@ -123,7 +126,8 @@ fn row_17_redis_frozen() {
     // Longer than the patience with Redis: the nodes give it up.
     let began = Instant::now();
     let mut number = 0;
-    while began.elapsed() < Duration::from_secs(4) {
+    let freeze = Duration::from_secs(soak::duration().map_or(4, |_| 30));
+    while began.elapsed() < freeze {
         number += 1;
         let text = number.to_string();
         send(&mut cluster.members[0], &text);
@@ -131,7 +135,8 @@ fn row_17_redis_frozen() {
         std::thread::sleep(Duration::from_millis(10));
     }
     cluster.redis.signal(Signal::CONT);
-    cluster.comes_back(Kind::Fault, 17, "Redis frozen for 4 s");
+    let what = format!("Redis frozen for {} s", freeze.as_secs());
+    cluster.comes_back(Kind::Fault, 17, &what);
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod load;
 mod process;
 #[path = "../support/report.rs"]
 mod report;
+#[path = "../support/soak.rs"]
+mod soak;
 #[path = "../support/socket.rs"]
 mod socket;
 
