@@ -138,7 +138,8 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
 pub(crate) fn redis(what: impl Display) {
     #[cfg(feature = "cli")]
     if FAULTS.admits() {
-        tracing::warn!("{what}");
+        // Errors of the library may have several lines.
+        tracing::warn!("{}", what.to_string().replace('\n', " "));
     }
     let _ = what;
 }

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -140,6 +141,62 @@ async def test_rooms_on_three_servers_lose_double_and_reorder_nothing(layer, tmp
     redis.stop()
     print(f"{layer}: {ROOMS} rooms on 3 servers: sent {sent}, received {received}, "
           f"lost 0, duplicated 0, reordered 0, in {took:.1f} s")
+
+
+def ip(*words):
+    return subprocess.run(["ip", *words], capture_output=True).returncode == 0
+
+
+@contextlib.contextmanager
+def namespace():
+    """A network namespace with two links to this one: where it is, and this end of each."""
+    name = f"frameloop{os.getpid()}"
+    if not (shutil.which("ip") and ip("netns", "add", name)):
+        pytest.skip("needs ip and the right to make network namespaces")
+    try:
+        links = [f"fl{os.getpid()}a", f"fl{os.getpid()}b"]
+        for number, link in enumerate(links):
+            made = [
+                ip("link", "add", link, "type", "veth", "peer", "name", f"far{number}", "netns", name),
+                ip("addr", "add", f"10.213.{number}.1/30", "dev", link),
+                ip("link", "set", link, "up"),
+                ip("-n", name, "addr", "add", f"10.213.{number}.2/30", "dev", f"far{number}"),
+                ip("-n", name, "link", "set", f"far{number}", "up"),
+            ]
+            if not all(made):
+                pytest.skip("no veth links here")
+        yield name, links
+    finally:
+        ip("netns", "del", name)
+
+
+@pytest.mark.timeout(120)
+async def test_a_cut_link_between_network_namespaces_heals():
+    with namespace() as (name, links):
+        server = ["ip", "netns", "exec", name, "redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"]
+        redis = subprocess.Popen(server, stdout=subprocess.DEVNULL)
+        nodes = [process([FRAMELOOP, "--listen", "127.0.0.1:0", "--channel-layer", "redis-pubsub", "--redis-url",
+                          f"redis://10.213.{number}.2:6379/0"]) for number in range(2)]
+        try:
+            with nodes[0] as first, nodes[1] as second:
+                one, two = (re.search(r"http://([0-9.:]+)", node.stdout.readline())[1] for node in (first, second))
+                async with open_room(one, "cut") as near, open_room(two, "cut") as far:
+                    await comes_through(near, far, "there")
+                    await comes_through(far, near, "and back")
+                    assert ip("link", "set", links[1], "down")
+                    for number in range(25):
+                        message = json.dumps({"message": number})
+                        await far.send(message)
+                        while await asyncio.wait_for(far.recv(), 5) != message:
+                            pass
+                        await asyncio.sleep(0.2)
+                    assert ip("link", "set", links[1], "up")
+                    await comes_through(near, far, "again there")
+                    await comes_through(far, near, "and again back")
+                assert await gauge(two, "frameloop_gap_events_total") >= 1
+        finally:
+            redis.kill()
+            redis.wait()
 
 
 @pytest.mark.timeout(120)
