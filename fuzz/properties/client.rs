@@ -26,14 +26,18 @@ impl Frame<'_> {
                 octets.extend((length as u64).to_be_bytes());
             }
         }
-        octets.extend(self.key.into_iter().flatten());
-        let key = self.key.unwrap_or_default();
-        octets.extend(
-            self.payload
-                .iter()
-                .zip(key.iter().cycle())
-                .map(|(octet, key)| octet ^ key),
-        );
+        let Some(key) = self.key else {
+            octets.extend(self.payload);
+            return octets;
+        };
+        octets.extend(key);
+        let begin = octets.len();
+        octets.extend(self.payload);
+        // One loop over two slices, so that it is not taken octet by octet.
+        let mask = key.repeat(self.payload.len().div_ceil(4));
+        for (octet, key) in octets[begin..].iter_mut().zip(&mask) {
+            *octet ^= key;
+        }
         octets
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use frameloop::engine::{SimulatedConnection, Simulation};
+use frameloop::protocol::{CloseCode, CloseFrame};
 use frameloop::{Handler, Membership, Message, Rooms, WebSocket};
 
 use super::client::{Frame, Sent, read_frames};
@@ -35,6 +36,11 @@ enum Operation {
     Fail {
         member: u8,
     },
+    /// A member asks its handler to close, at once or behind what it is owed.
+    Dismiss {
+        member: u8,
+        at_once: bool,
+    },
     /// A member stops taking what it is sent, or takes it again.
     Stall {
         member: u8,
@@ -53,20 +59,47 @@ type Log = Rc<RefCell<Vec<Vec<u8>>>>;
 struct Chat {
     rooms: Rooms,
     log: Log,
-    joined_at: Rc<RefCell<Option<usize>>>,
+    stay: Rc<RefCell<Stay>>,
     membership: Option<Membership>,
+}
+
+/// How long the log was when a member came, and when its handler closed.
+#[derive(Clone, Copy, Default)]
+struct Stay {
+    joined_at: usize,
+    dismissed: Option<Dismissed>,
+}
+
+#[derive(Clone, Copy)]
+enum Dismissed {
+    AtOnce,
+    /// What the room had got by then comes first.
+    Behind(usize),
 }
 
 impl Handler for Chat {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         self.membership = self.rooms.join("room", &socket.peer()).ok();
-        *self.joined_at.borrow_mut() = Some(self.log.borrow().len());
+        self.stay.borrow_mut().joined_at = self.log.borrow().len();
     }
 
-    fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
-        if let (Message::Binary(payload), Some(membership)) = (message, &self.membership) {
-            self.log.borrow_mut().push(payload.to_vec());
-            membership.publish(message);
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        let dismissed = &mut self.stay.borrow_mut().dismissed;
+        match (message, &self.membership) {
+            (Message::Binary(payload), Some(membership)) => {
+                self.log.borrow_mut().push(payload.to_vec());
+                membership.publish(message);
+            }
+            (Message::Text("at once"), _) => {
+                socket.close(CloseCode::Normal, "");
+                *dismissed = Some(Dismissed::AtOnce);
+            }
+            (Message::Text(_), _) => {
+                let code = CloseCode::Normal;
+                socket.peer().close(CloseFrame { code, reason: "" });
+                dismissed.get_or_insert(Dismissed::Behind(self.log.borrow().len()));
+            }
+            _ => {}
         }
     }
 }
@@ -75,7 +108,7 @@ struct Member {
     worker: usize,
     connection: SimulatedConnection,
     scripted: Scripted,
-    joined_at: usize,
+    stay: Rc<RefCell<Stay>>,
     published: u32,
     /// It has said goodbye, or worse: what it gets after that is its own affair.
     has_left: bool,
@@ -121,6 +154,7 @@ impl Session {
             } => self.publish(member, count % 40, usize::from(length % 1_000)),
             Operation::Close { member } => self.leave(member, b"\x88\x80\0\0\0\0"),
             Operation::Fail { member } => self.leave(member, b"\x83\x80\0\0\0\0"),
+            Operation::Dismiss { member, at_once } => self.dismiss(member, at_once),
             Operation::Fin { member } => {
                 self.leave(member, b"");
                 if let Some(member) = self.member(member) {
@@ -149,20 +183,19 @@ impl Session {
 
     fn join(&mut self, worker: usize) {
         let scripted = Scripted::default();
-        let joined_at = Rc::new(RefCell::new(None));
+        let stay = Rc::default();
         let chat = Chat {
             rooms: self.rooms.clone(),
             log: Rc::clone(&self.log),
-            joined_at: Rc::clone(&joined_at),
+            stay: Rc::clone(&stay),
             membership: None,
         };
         let connection = self.workers[worker].open(scripted.server(), chat, None);
-        let joined_at = joined_at.borrow().expect("it has joined");
         self.members.push(Member {
             worker,
             connection,
             scripted,
-            joined_at,
+            stay,
             published: 0,
             has_left: false,
         });
@@ -187,6 +220,20 @@ impl Session {
             };
             member.scripted.wire().incoming.extend(frame.octets());
         }
+        let (worker, connection) = (member.worker, member.connection);
+        self.workers[worker].ready(connection);
+    }
+
+    fn dismiss(&mut self, index: u8, at_once: bool) {
+        let Some(member) = self.member(index).filter(|member| !member.has_left) else {
+            return;
+        };
+        let frame = Frame {
+            first: 0x81,
+            payload: if at_once { b"at once" } else { b"behind" },
+            key: Some([1, 2, 3, 4]),
+        };
+        member.scripted.wire().incoming.extend(frame.octets());
         let (worker, connection) = (member.worker, member.connection);
         self.workers[worker].ready(connection);
     }
@@ -277,25 +324,31 @@ impl Member {
             places.push(next + place);
             next += place + 1;
         }
+        let Stay {
+            joined_at,
+            dismissed,
+        } = *self.stay.borrow();
         // What was on its way when it joined may reach it, too.
         let begin = places
             .first()
-            .map_or(self.joined_at, |first| self.joined_at.min(*first));
-        let is_run = places.iter().copied().eq(begin..begin + places.len());
+            .map_or(joined_at, |first| joined_at.min(*first));
+        let end = begin + places.len();
+        let is_run = places.iter().copied().eq(begin..end);
         // What waited for somebody who says goodbye is dropped.
         assert!(is_run || self.has_left, "a gap");
-        match close.map(|close| (close.close_code(), self.has_left)) {
-            None if is_open && !self.has_left => {
-                assert!(!is_partial);
-                assert_eq!(
-                    begin + places.len(),
-                    log.len(),
-                    "a member got less than all"
-                );
+        match close.map(|close| close.close_code()) {
+            _ if self.has_left => {}
+            None if is_open => {
+                assert!(dismissed.is_none() && !is_partial);
+                assert_eq!(end, log.len(), "a member got less than all");
             }
-            // The only reason for which a member that behaves is closed.
-            Some((code, false)) => assert_eq!(code, Some(1008)),
-            _ => {}
+            Some(Some(1000)) => match dismissed.expect("nobody else closes a member that stays") {
+                Dismissed::AtOnce => {}
+                Dismissed::Behind(owed) => assert!(end >= owed, "closed before what it was owed"),
+            },
+            // The only other reason for which a member that behaves is closed.
+            Some(code) => assert_eq!(code, Some(1008)),
+            None => {}
         }
     }
 }

@@ -82,7 +82,6 @@ impl<H: Handler> Connection<H> {
     ) -> Progress {
         match self.phase {
             Phase::Open | Phase::Leaving { .. } => {
-                context.tally.dropped += self.backlog.drop_deliveries() as u64;
                 let frame = (CloseCode::Policy, "slow consumer");
                 self.end(Disconnect::SlowConsumer, frame, stream, context)
             }

@@ -56,7 +56,7 @@ impl<H: Handler> Connection<H> {
         log::failed(&why, &stream.peer_address());
         self.receiver.discard();
         self.excess = None;
-        self.backlog.drop_deliveries();
+        self.drop_deliveries(context);
         let mut output = Output::new(
             stream,
             &mut context.output,
@@ -70,6 +70,14 @@ impl<H: Handler> Connection<H> {
         self.phase = Phase::Draining { why, linger: true };
         self.since = context.now;
         self.settle(stream, context)
+    }
+
+    /// Drops fan-out that waits, unless our Close waits behind it: without it, that would tell the
+    /// peer that it has got all.
+    fn drop_deliveries(&mut self, context: &mut Context) {
+        if !self.sender.is_close_sent() {
+            context.tally.dropped += self.backlog.drop_deliveries() as u64;
+        }
     }
 
     /// Goes as far as an ending connection can go for now.
