@@ -76,7 +76,9 @@ impl Worker {
                     number,
                     handshakes: Rc::clone(&handshakes),
                 };
-                let task = tokio::task::spawn_local(serve_connection(stream, site, place));
+                // A task is moved several times, and this one is large.
+                let serving = Box::pin(serve_connection(stream, site, place));
+                let task = tokio::task::spawn_local(serving);
                 handshakes.borrow_mut().add(number, task.abort_handle());
             }
         };
