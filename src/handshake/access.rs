@@ -303,6 +303,9 @@ mod tests {
             ("https://good.example", "null", false),
             ("https://good.example", "https://127.0.0.1", false),
             ("http://127.0.0.1:3000", "http://127.0.0.1:3000", true),
+            ("http://good.example", "http://good.example:80", true),
+            ("ws://good.example:80", "ws://good.example", true),
+            ("wss://good.example", "wss://good.example:80", false),
             ("null", "null", true),
             ("null", "https://null", false),
         ] {
@@ -316,5 +319,77 @@ mod tests {
         for text in ["", "good.example", "://x", "https://", "1x://y"] {
             assert!(text.parse::<Origin>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_host_without_a_port_is_for_any_port() {
+        for (allowed, authority, expected) in [
+            ("a.example", "A.example", true),
+            ("a.example", "a.example:8000", true),
+            ("a.example", "b.example", false),
+            ("a.example:80", "a.example", true),
+            ("a.example:443", "a.example", true),
+            ("a.example:8000", "a.example", false),
+            ("a.example:8000", "a.example:8000", true),
+            ("a.example:8000", "a.example:80", false),
+        ] {
+            let allowed: AllowedHost = allowed.parse().unwrap();
+            let authority = Authority::parse(authority).unwrap();
+            assert_eq!(
+                allowed.admits(&authority),
+                expected,
+                "{allowed:?} {authority:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_is_shown_whole_in_a_header_or_else_in_the_query() {
+        let token: Token = "s3cret".parse().unwrap();
+        for (authorization, target, expected) in [
+            (Some("Bearer s3cret"), "/ws", true),
+            (Some("bearer s3cret"), "/ws", true),
+            (Some("Basic s3cret"), "/ws", false),
+            (Some("Bearer s3cret "), "/ws", false),
+            (Some("Bearer s3cre"), "/ws", false),
+            (Some("Bearer"), "/ws", false),
+            (None, "/ws", false),
+            (None, "/ws?token=s3cret", true),
+            (None, "/ws?a=b&token=s3cret", true),
+            (None, "/ws?xtoken=s3cret", false),
+            (None, "/ws?token=", false),
+            // The header is what counts where there is one.
+            (Some("Bearer wrong"), "/ws?token=s3cret", false),
+            (Some("Basic x"), "/ws?token=s3cret", true),
+        ] {
+            let mut request = http::Request::get(target);
+            if let Some(value) = authorization {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            let (request, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(
+                token.admits(&request),
+                expected,
+                "{authorization:?} {target}"
+            );
+        }
+        assert_eq!(
+            format!("{token:?}"),
+            "Token",
+            "it is a secret, in a log too"
+        );
+    }
+
+    #[test]
+    fn whoever_writes_it_wrongly_is_told_how_it_is_written() {
+        for text in ["", "a b", "a/b", "a%20"] {
+            let error = text.parse::<Token>().unwrap_err();
+            assert!(error.to_string().contains("openssl rand"), "{text}");
+        }
+        assert!("aZ09-._~".parse::<Token>().is_ok());
+        let error = "a/b".parse::<Origin>().unwrap_err().to_string();
+        assert!(error.starts_with("'a/b' is no origin; write "), "{error}");
+        let error = "a/b".parse::<AllowedHost>().unwrap_err().to_string();
+        assert!(error.starts_with("'a/b' is no host; write "), "{error}");
     }
 }

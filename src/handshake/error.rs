@@ -196,6 +196,8 @@ mod tests {
     fn every_refusal_closes_and_says_what_to_do() {
         for error in HandshakeError::ALL {
             let response = error.response();
+            assert_eq!(error.to_string(), error.advice());
+            assert!(!error.advice().is_empty());
             let further: &[(&str, &str)] = match response.status().as_u16() {
                 400 | 403 | 404 | 421 => &[("connection", "close")],
                 401 => &[("connection", "close"), ("www-authenticate", "Bearer")],
