@@ -1,45 +1,72 @@
-//! Whatever a client of Socket.IO sends, the server answers the next one, and keeps nothing of the
-//! one before.
+//! Whatever a client of Socket.IO sends, the server answers the next one, or has ended the session
+//! by then, of which it keeps nothing.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::iter::repeat_with;
 use std::sync::Arc;
+use std::time::Duration;
 
-use frameloop::http::{HttpSettings, InProcessServer};
+use frameloop::http::{HttpSettings, InProcessClient, InProcessServer};
 use frameloop::socketio::{self, AckSender, Args, Event, Service, SocketRef};
 use frameloop::{Router, Settings};
 
 use super::client::Frame;
 
 thread_local! {
-    /// Never dropped: a runtime cannot end among a thread's last values.
-    static SERVER: OnceCell<&'static Server> = const { OnceCell::new() };
+    static SESSIONS: RefCell<Option<Sessions>> = const { RefCell::new(None) };
 }
 
-struct Server {
-    in_process: InProcessServer,
-    service: Arc<Service>,
-}
+/// Sessions that are opened at once: each waits a millisecond or two for its first Ping.
+const OPENED_AT_ONCE: usize = 16;
 
-/// The first octet says how the rest is sent: as the body of a POST, or as messages.
+/// A day: no session ends because of the time that a fuzzer takes over its others.
+const NEVER: Duration = Duration::from_secs(86_400);
+
+/// The first octet says how the rest is sent, as the body of a POST or as messages, and whether in a
+/// new session or in one of the inputs before, as long as that lives.
 pub(crate) fn check(input: &[u8]) {
-    let Some((&transport, rest)) = input.split_first() else {
+    let Some((&how, rest)) = input.split_first() else {
         return;
     };
-    SERVER.with(|server| {
-        let server = server.get_or_init(|| Box::leak(Box::new(Server::new())));
-        match transport % 2 {
-            0 => server.post(rest),
-            _ => server.send(rest),
+    SESSIONS.with_borrow_mut(|sessions| {
+        let sessions = sessions.get_or_insert_with(Sessions::new);
+        let is_new = how >= 0x80;
+        match how % 2 {
+            0 => sessions.post(rest, is_new),
+            _ => sessions.send(rest, is_new),
         }
         // Those that have ended are forgotten when the runtime has its next turn.
-        let left = server.service.sessions();
+        let open = sessions.polling.len() + sessions.messaging.len();
+        let left = sessions.service.sessions() - open;
         assert!(left < 8, "{left} sessions are left");
     });
 }
 
-impl Server {
-    fn new() -> Server {
-        let (service, io) = socketio::service(socketio::Settings::default());
+/// Those that are open; the last of each kind is in use.
+struct Sessions {
+    server: &'static InProcessServer,
+    service: Arc<Service>,
+    /// Who opens sessions of polling; all that they ask for later is asked by the first of them.
+    pollers: Vec<InProcessClient<'static>>,
+    polling: Vec<Polling>,
+    /// WebSockets that have joined `/`.
+    messaging: Vec<InProcessClient<'static>>,
+    inputs: u64,
+}
+
+struct Polling {
+    sid: String,
+    has_joined: bool,
+}
+
+impl Sessions {
+    fn new() -> Sessions {
+        let settings = socketio::Settings {
+            ping_interval: NEVER,
+            connect_timeout: NEVER,
+            ..socketio::Settings::default()
+        };
+        let (service, io) = socketio::service(settings);
         for namespace in ["/", "/n"] {
             io.ns(namespace, async |socket: SocketRef| {
                 socket.on_fallback(
@@ -51,67 +78,181 @@ impl Server {
             });
         }
         let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);
-        let in_process = InProcessServer::new(router, Settings::default(), HttpSettings::default());
-        Server {
-            in_process: in_process.expect("a poller"),
+        let http = HttpSettings {
+            head_timeout: Duration::ZERO,
+            ..HttpSettings::default()
+        };
+        let server = InProcessServer::new(router, Settings::default(), http).expect("a poller");
+        // Never dropped: a runtime cannot end among a thread's last values.
+        let server: &InProcessServer = Box::leak(Box::new(server));
+        Sessions {
+            server,
             service,
+            pollers: clients(server),
+            polling: Vec::new(),
+            messaging: Vec::new(),
+            inputs: 0,
         }
     }
 
-    /// Posts to a session that has joined `/`.
-    fn post(&self, body: &[u8]) {
-        let open = self.ask("GET", "", b"");
-        let text = String::from_utf8_lossy(&open);
-        let (_, sid) = text.split_once(r#""sid":""#).expect("a new session");
-        let session = format!("&sid={}", sid.split('"').next().unwrap_or_default());
-        assert_eq!(status(&self.ask("POST", &session, b"40")), 200);
-        assert!([200, 400].contains(&status(&self.ask("POST", &session, body))));
-        // If it still is, it has at least this to tell.
-        let answer = self.ask("POST", &session, br#"427["last"]"#);
-        if status(&answer) == 200 {
-            assert!([200, 400].contains(&status(&self.ask("GET", &session, b""))));
+    /// Posts to a session.
+    fn post(&mut self, body: &[u8], is_new: bool) {
+        if let Some(old) = self.polling.pop_if(|session| is_new && session.has_joined) {
+            let ended = self.ask(&[request("POST", &old.sid, b"1")]);
+            assert_eq!(ended[0].0, 200);
         }
-        self.ask("POST", &session, b"1");
+        if self.polling.is_empty() {
+            self.open_polling();
+        }
+        let last = self.last_event();
+        let Some(session) = self.polling.pop() else {
+            return;
+        };
+        let join = (!session.has_joined).then(|| request("POST", &session.sid, b"40"));
+        // If the session still is, the last has at least this to tell.
+        let requests = join.into_iter().chain([
+            request("POST", &session.sid, body),
+            request("POST", &session.sid, last.as_bytes()),
+            request("GET", &session.sid, b""),
+        ]);
+        let answers = self.ask(&requests.collect::<Vec<_>>());
+        assert!(
+            answers
+                .iter()
+                .all(|(status, _)| [200, 400].contains(status))
+        );
+        let is_told = |(status, body): &(_, Vec<u8>)| *status == 200 && contains(body, &last);
+        if answers.last().is_some_and(is_told) {
+            self.polling.push(Polling {
+                has_joined: true,
+                ..session
+            });
+        }
     }
 
-    /// Sends messages after the one that joins `/`; each ends with 0xFF.
-    fn send(&self, messages: &[u8]) {
+    /// Several: all are asked for before the first has to be there.
+    fn open_polling(&mut self) {
+        for client in &mut self.pollers {
+            let asked = client.exchange(&request("GET", "", b""), |_| true);
+            asked.expect("to have sent it");
+        }
+        let opened = self.pollers.iter_mut().map(|client| {
+            let open = client.exchange(b"", |received| responses(received).len() == 1);
+            let open = String::from_utf8(open.expect("an answer")).expect("a text");
+            let (_, sid) = open.split_once(r#""sid":""#).expect("a new session");
+            Polling {
+                sid: sid.split('"').next().unwrap_or_default().to_owned(),
+                has_joined: false,
+            }
+        });
+        self.polling = opened.collect();
+    }
+
+    /// The statuses and bodies of what answers these requests, which are sent at once.
+    fn ask(&mut self, requests: &[Vec<u8>]) -> Vec<(u16, Vec<u8>)> {
+        let is_whole = |received: &[u8]| responses(received).len() == requests.len();
+        let received = self.pollers[0].exchange(&requests.concat(), is_whole);
+        let responses = responses(&received.expect("answers"));
+        assert_eq!(responses.len(), requests.len());
+        responses
+    }
+
+    /// Sends messages; each ends with 0xFF.
+    fn send(&mut self, messages: &[u8], is_new: bool) {
+        self.messaging.pop_if(|_| is_new);
+        if self.messaging.is_empty() {
+            self.open_messaging();
+        }
+        let last = self.last_event();
+        let Some(mut client) = self.messaging.pop() else {
+            return;
+        };
+        let messages = messages.split(|octet| *octet == 0xFF);
+        let octets: Vec<u8> = messages.chain([last.as_bytes()]).flat_map(frame).collect();
+        let received = client.exchange(&octets, |received| contains(received, &last));
+        // A server that has ended the session has not read all, of which the client may be told.
+        if received.is_ok_and(|received| contains(&received, &last)) {
+            self.messaging.push(client);
+        }
+    }
+
+    /// Several, as those that poll.
+    fn open_messaging(&mut self) {
         let mut octets = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\n\
             Upgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
             .to_vec();
-        let messages = messages.split(|octet| *octet == 0xFF);
-        for payload in [b"40".as_slice()].into_iter().chain(messages) {
-            let is_text = std::str::from_utf8(payload).is_ok();
-            let frame = Frame {
-                first: if is_text { 0x81 } else { 0x82 },
-                payload,
-                key: Some([1, 2, 3, 4]),
-            };
-            octets.extend(frame.octets());
+        octets.extend(frame(b"40"));
+        self.messaging = clients(self.server);
+        for client in &mut self.messaging {
+            let asked = client.exchange(&octets, |_| true);
+            asked.expect("to have sent it");
         }
-        assert_eq!(status(&self.exchange(&octets)), 101);
+        for client in &mut self.messaging {
+            let answer = client.exchange(b"", |received| contains(received, "40{"));
+            assert!(contains(&answer.expect("an answer"), "40{"));
+        }
     }
 
-    fn ask(&self, method: &str, session: &str, body: &[u8]) -> Vec<u8> {
-        let length = body.len();
-        let head = format!(
-            "{method} /socket.io/?EIO=4&transport=polling{session} HTTP/1.1\r\nHost: a\r\n\
-             Connection: close\r\nContent-Length: {length}\r\n\r\n"
-        );
-        self.exchange(&[head.as_bytes(), body].concat())
-    }
-
-    fn exchange(&self, octets: &[u8]) -> Vec<u8> {
-        let answer = self.in_process.exchange(octets);
-        answer.expect("an answer")
+    /// An event that comes back as it is, unlike those of other inputs.
+    fn last_event(&mut self) -> String {
+        self.inputs += 1;
+        format!(r#"42["last",{}]"#, self.inputs)
     }
 }
 
-fn status(response: &[u8]) -> u16 {
-    let text = String::from_utf8_lossy(response);
-    let digits = text.split(' ').nth(1);
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or_else(|| panic!("no status: {text}"))
+fn clients(server: &'static InProcessServer) -> Vec<InProcessClient<'static>> {
+    let clients = repeat_with(|| server.connect().expect("a client"));
+    clients.take(OPENED_AT_ONCE).collect()
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let is_text = std::str::from_utf8(payload).is_ok();
+    let frame = Frame {
+        first: if is_text { 0x81 } else { 0x82 },
+        payload,
+        key: Some([1, 2, 3, 4]),
+    };
+    frame.octets()
+}
+
+/// A request of a session, or for one.
+fn request(method: &str, sid: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let session = if sid.is_empty() { "" } else { "&sid=" };
+    let head = format!(
+        "{method} /socket.io/?EIO=4&transport=polling{session}{sid} HTTP/1.1\r\nHost: a\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// The statuses and bodies of the responses that are whole.
+fn responses(mut octets: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let mut responses = Vec::new();
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut head = httparse::Response::new(&mut headers);
+        let parsed = head.parse(octets).expect("a head");
+        let httparse::Status::Complete(length) = parsed else {
+            return responses;
+        };
+        let size = head
+            .headers
+            .iter()
+            .find(|field| field.name == "Content-Length");
+        let size = size.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+        let rest = &octets[length..];
+        let Some((body, rest)) = rest.split_at_checked(size.expect("a length")) else {
+            return responses;
+        };
+        responses.push((head.code.unwrap_or_default(), body.to_vec()));
+        octets = rest;
+    }
+}
+
+fn contains(octets: &[u8], text: &str) -> bool {
+    octets
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }

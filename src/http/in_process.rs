@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 use super::{Account, HttpSettings, Router, Site, Stream, serve_connection};
 use crate::engine::{
@@ -83,17 +83,30 @@ impl InProcessServer {
         })
     }
 
+    /// A client that stays.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn connect(&self) -> io::Result<InProcessClient<'_>> {
+        let _entered = self.runtime.enter();
+        let (client, server) = UnixStream::pair()?;
+        let serve = serve_connection(Stream::from(server), Rc::clone(&self.site), ());
+        Ok(InProcessClient {
+            serving: self.local.spawn_local(serve),
+            stream: client,
+            server: self,
+        })
+    }
+
     /// Sends `octets` and FIN as a new client, and gives all that comes back until the server's
     /// FIN.
     ///
     /// # Errors
     /// Of the operating system.
     pub fn exchange(&self, octets: &[u8]) -> io::Result<Vec<u8>> {
+        let client = self.connect()?;
         self.local.block_on(&self.runtime, async {
-            let (client, server) = UnixStream::pair()?;
-            let serve = serve_connection(Stream::from(server), Rc::clone(&self.site), ());
-            let serving = tokio::task::spawn_local(serve);
-            let (mut reader, mut writer) = client.into_split();
+            let (mut reader, mut writer) = client.stream.into_split();
             let send = async {
                 // A server that has seen enough reads no further.
                 let _ = writer.write_all(octets).await;
@@ -101,8 +114,40 @@ impl InProcessServer {
             };
             let mut received = Vec::new();
             let (_, read) = tokio::join!(send, reader.read_to_end(&mut received));
-            serving.await?;
+            client.serving.await?;
             read.map(|_| received)
+        })
+    }
+}
+
+/// A client of an [`InProcessServer`]. The server serves it while somebody waits for an answer.
+pub struct InProcessClient<'a> {
+    server: &'a InProcessServer,
+    stream: UnixStream,
+    serving: JoinHandle<()>,
+}
+
+impl InProcessClient<'_> {
+    /// Sends `octets`, and gives what comes back until `is_whole` says so of it, or until FIN.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn exchange(
+        &mut self,
+        octets: &[u8],
+        mut is_whole: impl FnMut(&[u8]) -> bool,
+    ) -> io::Result<Vec<u8>> {
+        let (mut reader, mut writer) = self.stream.split();
+        let InProcessServer { local, runtime, .. } = self.server;
+        local.block_on(runtime, async {
+            let receive = async {
+                let mut received = Vec::new();
+                while !is_whole(&received) && reader.read_buf(&mut received).await? > 0 {}
+                Ok(received)
+            };
+            // A server that has seen enough reads no further.
+            let (_, received) = tokio::join!(writer.write_all(octets), receive);
+            received
         })
     }
 }
@@ -112,6 +157,15 @@ impl fmt::Debug for InProcessServer {
         formatter
             .debug_struct("InProcessServer")
             .field("router", &self.site.router)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for InProcessClient<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("InProcessClient")
+            .field("stream", &self.stream)
             .finish_non_exhaustive()
     }
 }

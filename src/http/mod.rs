@@ -17,7 +17,7 @@ mod stream;
 mod timer;
 
 pub(crate) use connection::{Site, serve_connection};
-pub use in_process::InProcessServer;
+pub use in_process::{InProcessClient, InProcessServer};
 pub(crate) use limited::Addresses;
 #[cfg(feature = "cli")]
 pub(crate) use limited::Rate;

@@ -204,7 +204,7 @@ fn cut<'a>(octets: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     pieces.collect()
 }
 
-/// Packets of Engine.IO and Socket.IO, and what is nearly such, to either transport.
+/// Packets of Engine.IO and Socket.IO, and what is nearly such, to either transport, in a new session or not.
 pub(crate) fn socketio() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         "[0-9b]{1,3}",
@@ -218,8 +218,8 @@ pub(crate) fn socketio() -> impl Strategy<Value = Vec<u8>> {
         Just("\u{1e}".to_owned()),
         "\\PC{0,4}",
     ];
-    (any::<bool>(), prop::collection::vec(part, 0..20)).prop_map(|(by_websocket, parts)| {
-        let mut input = vec![u8::from(by_websocket)];
+    (any::<u8>(), prop::collection::vec(part, 0..20)).prop_map(|(how, parts)| {
+        let mut input = vec![how];
         input.extend(parts.concat().bytes());
         input
     })
