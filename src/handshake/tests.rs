@@ -6,7 +6,8 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Version, header};
 
 use super::HandshakeError as Error;
-use super::{AllowOrigin, Policy, Subprotocols, accept, check_host, wants_upgrade};
+use super::{AllowOrigin, Policy, Subprotocols, accept, check_host, check_page, wants_upgrade};
+use crate::Deflate;
 
 const OPENING: [&str; 5] = [
     "+Host: server.example.com",
@@ -411,4 +412,65 @@ fn a_botched_handshake_still_wants_an_upgrade() {
         let changes = [plain, &[change]].concat();
         assert!(wants_upgrade(&request("GET /ws", &changes)), "{change}");
     }
+}
+
+#[rustfmt::skip] // one row, one line
+#[test]
+fn a_request_that_is_no_handshake_shows_its_origin_and_token_too() {
+    let good = policy(&["https://good.example"], &[]);
+    let required = Policy { require_origin: true, ..Policy::default() };
+    let secret = Policy { token: Some("s3cret".parse().unwrap()), ..Policy::default() };
+    let rows: &[(&str, &[&str], &Policy, Result<(), Error>)] = &[
+        ("GET /", &["Origin: https://good.example"], &good, Ok(())),
+        ("GET /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),
+        ("POST /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),
+        ("GET /", &["+Origin: https://a", "+Origin: https://b"], &good, Err(Error::RepeatedOrigin)),
+        // Browsers leave it out of a GET.
+        ("GET /", &[], &required, Ok(())),
+        ("POST /", &[], &required, Err(Error::Origin)),
+        ("POST /", &["Origin: https://a"], &required, Ok(())),
+        ("GET /", &[], &secret, Err(Error::Unauthorized)),
+        ("POST /", &["Authorization:Bearer x"], &secret, Err(Error::Unauthorized)),
+        ("POST /", &["Authorization:Bearer s3cret"], &secret, Ok(())),
+        ("GET /?token=s3cret", &[], &secret, Ok(())),
+        // What a browser asks before it shows a token.
+        ("OPTIONS /", &[], &secret, Ok(())),
+        ("OPTIONS /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),
+    ];
+    for (line, changes, policy, expected) in rows {
+        assert_eq!(check_page(&request(line, changes), policy), *expected, "{line} {changes:?}");
+    }
+}
+
+#[test]
+fn a_token_is_the_last_that_is_asked_for() {
+    let secret = Policy {
+        token: Some("s3cret".parse().unwrap()),
+        ..Policy::default()
+    };
+    for (changes, expected) in [
+        (&["X-Name: x"], Err(Error::Unauthorized)),
+        (&["Authorization:Bearer x"], Err(Error::Unauthorized)),
+        (&["Authorization:Bearer s3cret"], Ok(None)),
+        (&["Sec-WebSocket-Key: x"], Err(Error::Key)),
+    ] {
+        let answer = answer("GET /ws", changes, &secret, &Subprotocols::None);
+        assert_eq!(answer, expected, "{changes:?}");
+    }
+}
+
+#[test]
+fn what_was_agreed_on_is_known_to_both_ends() {
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10";
+    let parts = request("GET /ws", &[offer]);
+    let accept = |deflate| accept(&parts, &Policy::default(), &Subprotocols::None, deflate);
+    let deflate = Deflate::default();
+    let accepted = accept(Some(&deflate)).unwrap();
+    let parameters = accepted.deflate().expect("it was offered");
+    assert_eq!(parameters.server_max_window_bits, 10);
+    let response = accepted.response();
+    let header = &response.headers()[header::SEC_WEBSOCKET_EXTENSIONS];
+    let header = header.to_str().unwrap();
+    assert!(header.contains("server_max_window_bits=10"), "{header}");
+    assert_eq!(accept(None).unwrap().deflate(), None);
 }
