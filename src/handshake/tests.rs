@@ -414,13 +414,16 @@ fn a_botched_handshake_still_wants_an_upgrade() {
     }
 }
 
+/// Request line, headers, policy, outcome.
+type Row<'a> = (&'a str, &'a [&'a str], &'a Policy, Result<(), Error>);
+
 #[rustfmt::skip] // one row, one line
 #[test]
 fn a_request_that_is_no_handshake_shows_its_origin_and_token_too() {
     let good = policy(&["https://good.example"], &[]);
     let required = Policy { require_origin: true, ..Policy::default() };
     let secret = Policy { token: Some("s3cret".parse().unwrap()), ..Policy::default() };
-    let rows: &[(&str, &[&str], &Policy, Result<(), Error>)] = &[
+    let rows: &[Row<'_>] = &[
         ("GET /", &["Origin: https://good.example"], &good, Ok(())),
         ("GET /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),
         ("POST /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),

@@ -90,6 +90,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hostile_reason_forges_no_log_line() {
+        let frame = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "\"\nERROR \u{1b}[31m\u{202e}é",
+        };
+        let shown = "1000 \"\\\"\\nERROR \\u{1b}[31m\\u{202e}é\"";
+        assert_eq!(frame.to_string(), shown);
+    }
+
+    #[test]
     fn a_long_reason_is_cut_between_characters() {
         let reason = "é".repeat(100);
         let frame = CloseFrame {

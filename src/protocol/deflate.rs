@@ -7,6 +7,10 @@ mod codec;
 #[path = "deflate/no_codec.rs"]
 mod codec;
 
+#[cfg(test)]
+#[cfg(feature = "deflate")]
+mod tests;
+
 pub use codec::Deflater;
 pub(super) use codec::Inflater;
 

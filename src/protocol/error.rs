@@ -160,7 +160,12 @@ mod tests {
                 matches!(code, 1002 | 1007 | 1008 | 1009 | 1013),
                 "{error:?}"
             );
-            assert!(error.reason().len() <= 123, "{error:?}");
+            // Of its own, and short enough for a Close frame.
+            let reason = error.reason();
+            let same = ProtocolError::ALL.iter().filter(|e| e.reason() == reason);
+            assert_eq!(same.count(), 1, "{error:?}");
+            assert!((1..=123).contains(&reason.len()), "{error:?}");
+            assert_eq!(error.to_string(), reason);
         }
     }
 }

@@ -368,6 +368,84 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_frame_is_told_by_its_first_octet() {
+        for (first, opcode, is_control) in [
+            (0x00, OpCode::Continuation, false),
+            (0x81, OpCode::Text, false),
+            (0x82, OpCode::Binary, false),
+            (0x88, OpCode::Close, true),
+            (0x89, OpCode::Ping, true),
+            (0x8A, OpCode::Pong, true),
+        ] {
+            let expected = Expectation {
+                fragmented: opcode == OpCode::Continuation,
+                ..SERVER
+            };
+            // 125 octets are the most that a control frame holds.
+            let octets = [first, 0xFD, 1, 2, 3, 4];
+            let (header, length) = FrameHeader::decode(&octets, &expected).unwrap().unwrap();
+            assert_eq!((header.opcode, header.payload_length), (opcode, 125));
+            assert_eq!((header.fin, length), (first & 0x80 != 0, 6));
+            let encoded = header.encode();
+            assert_eq!(encoded.as_ref(), octets);
+            assert_eq!(encoded.is_control(), is_control, "{opcode:?}");
+            assert_eq!(encoded.is_text(), opcode == OpCode::Text, "{opcode:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_does_not_mask() {
+        let expected = Expectation {
+            role: Role::Client,
+            ..SERVER
+        };
+        let decode = |octets: &[u8]| FrameHeader::decode(octets, &expected);
+        assert_eq!(decode(&[0x81, 0x80]), Err(ProtocolError::MaskedFrame));
+        assert!(matches!(decode(&[0x81, 0x00]), Ok(Some((_, 2)))));
+    }
+
+    #[rustfmt::skip] // one row, one line
+    #[test]
+    fn limits_are_the_largest_that_is_let_in() {
+        use ProtocolError::{FrameTooBig, MessageTooBig};
+        let limits = Limits { max_message_size: 100, max_frame_size: 64 };
+        // RSV1 goes with a frame that begins a compressed message, `compressed` with one that
+        // continues it: of those it is the text that must keep to the limits. Without context a
+        // text of 64 octets compresses to 64 + 64 / 64 + 64 at most.
+        for (first, compressed, assembled, length, outcome) in [
+            (0x82, false, 0, 64, None),
+            (0x82, false, 0, 65, Some(FrameTooBig)),
+            (0x80, false, 36, 64, None),
+            (0x80, false, 37, 64, Some(MessageTooBig)),
+            (0x80, false, 100, 0, None),
+            (0x80, false, 100, 1, Some(MessageTooBig)),
+            (0x80, false, 37, 65, Some(FrameTooBig)),
+            (0xC2, false, 0, 65, None),
+            (0xC2, false, 0, 129, None),
+            (0xC2, false, 0, 130, Some(FrameTooBig)),
+            (0xC2, false, 0, 1_000, Some(FrameTooBig)),
+            (0x80, true, 90, 65, None),
+            (0x80, true, 90, 125, None),
+            (0x80, true, 0, 1_000, Some(FrameTooBig)),
+            // Control frames are in no message.
+            (0x89, false, 100, 125, None),
+        ] {
+            let fragmented = first & 0x0F == 0;
+            let deflate = compressed || first & 0x40 != 0;
+            let expected = Expectation { fragmented, compressed, deflate, assembled, limits, ..SERVER };
+            let header = FrameHeader {
+                fin: true,
+                rsv1: first & 0x40 != 0,
+                opcode: OpCode::decode(first).unwrap(),
+                masking_key: Some([0; 4]),
+                payload_length: length,
+            };
+            let decoded = FrameHeader::decode(header.encode().as_ref(), &expected);
+            assert_eq!(decoded.err(), outcome, "{first:#X} {compressed} {assembled} {length}");
+        }
+    }
+
+    #[test]
     fn a_data_frame_inside_a_fragmented_message_must_continue_it() {
         let expected = Expectation {
             fragmented: true,

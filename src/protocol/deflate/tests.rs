@@ -1,0 +1,99 @@
+//! What the sender keeps of the text before, against another implementation's inflater.
+
+use flate2::{Decompress, FlushDecompress};
+
+use super::{Deflate, DeflateParameters, Deflater};
+use crate::protocol::frame::Expectation;
+use crate::protocol::sender::{Sender, encode_compressed_message};
+use crate::protocol::{FrameHeader, Limits, Message, Role};
+
+const EAGER: Deflate = Deflate {
+    level: 6,
+    min_size: 0,
+    context_takeover: true,
+    window_bits: 15,
+};
+
+fn sender(server_max_window_bits: u8) -> Sender {
+    Sender::with_deflate(&DeflateParameters {
+        server_no_context_takeover: false,
+        client_no_context_takeover: false,
+        server_max_window_bits,
+        client_max_window_bits: 15,
+    })
+}
+
+/// What a peer with context takeover reads.
+fn inflate(peer: &mut Decompress, mut frames: &[u8]) -> Vec<u8> {
+    let expected = Expectation {
+        role: Role::Client,
+        fragmented: false,
+        compressed: false,
+        deflate: true,
+        assembled: 0,
+        limits: Limits::default(),
+    };
+    let mut text = Vec::with_capacity(1 << 16);
+    while let Some((header, length)) = FrameHeader::decode(frames, &expected).unwrap() {
+        let (payload, rest) = frames[length..].split_at(header.payload_length.try_into().unwrap());
+        if header.rsv1 {
+            let payload = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+            let flush = FlushDecompress::Sync;
+            peer.decompress_vec(&payload, &mut text, flush).unwrap();
+        } else {
+            text.extend_from_slice(payload);
+        }
+        frames = rest;
+    }
+    text
+}
+
+#[test]
+fn what_is_shared_may_stand_between_what_refers_to_earlier_messages() {
+    for window_bits in [9, 15] {
+        let (mut sender, mut deflater) = (sender(window_bits), Deflater::new());
+        let mut peer = Decompress::new(false);
+        let same = b"the quick brown fox jumps over the lazy dog ".repeat(3);
+        let mut lengths = Vec::new();
+        for round in 0..60 {
+            let text = [&same[..], &[b'a' + round % 26; 40]].concat();
+            let message = Message::Binary(&text);
+            let mut output = Vec::new();
+            if round % 5 == 3 {
+                assert!(sender.accepts_compressed(15, text.len()));
+                let deflate = &EAGER;
+                assert!(encode_compressed_message(
+                    message,
+                    deflate,
+                    &mut deflater,
+                    &mut output
+                ));
+                sender.sent_compressed();
+            } else {
+                sender.send_compressed(message, &EAGER, &mut deflater, &mut output);
+            }
+            assert!(inflate(&mut peer, &output) == text, "round {round}");
+            lengths.push(output.len());
+        }
+        // The second refers to the first, the one after a shared one to none.
+        assert!(lengths[1] < lengths[0] / 2, "{lengths:?}");
+        assert!(lengths[4] > lengths[1] * 2, "{lengths:?}");
+    }
+}
+
+#[test]
+fn what_is_shared_is_for_windows_that_hold_it() {
+    for (window_bits, of_message, length, expected) in [
+        (15, 15, 1 << 20, true),
+        (9, 9, 1 << 20, true),
+        (10, 9, 1 << 20, true),
+        (9, 15, 512, true),
+        (9, 15, 513, false),
+        (12, 15, 4_096, true),
+        (12, 15, 4_097, false),
+    ] {
+        let accepts = sender(window_bits).accepts_compressed(of_message, length);
+        assert_eq!(accepts, expected, "{window_bits} {of_message} {length}");
+    }
+    assert!(!Sender::default().accepts_compressed(15, 1));
+}
