@@ -88,8 +88,9 @@ pub type Adopt = Box<dyn FnOnce(Upgraded) + Send>;
 pub type Refusal = Box<Response<Full<Bytes>>>;
 
 /// The stream of a WebSocket from after the 101, which goes out with the first that is written, but
-/// before anything is read or flushed. Dropped, it lingers: FIN goes out and what still comes is
-/// read for a while, so that the peer does not lose the last that was sent to it.
+/// before anything is read or flushed. Dropped before the peer has sent FIN, it lingers: our FIN goes
+/// out and what still comes is read for a while, so that the peer does not lose the last that was
+/// sent to it.
 pub struct Upgraded {
     /// Taken by the drop only.
     stream: Option<Stream>,
@@ -101,6 +102,8 @@ pub struct Upgraded {
     reader: Option<Waker>,
     /// Whether writing has failed: then there is nothing more to read either.
     failed: bool,
+    /// Whether all has been read that the peer will ever send.
+    ended: bool,
     linger: Linger,
     /// Given back when the stream is closed.
     place: Option<Box<dyn Send>>,
@@ -164,6 +167,7 @@ impl Upgraded {
             early,
             reader: None,
             failed: false,
+            ended: false,
             linger,
             place: Some(place),
             held: None,
@@ -269,7 +273,10 @@ impl AsyncRead for Upgraded {
             this.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
-        Pin::new(this.stream()?).poll_read(context, buffer)
+        let before = buffer.remaining();
+        ready!(Pin::new(this.stream()?).poll_read(context, buffer))?;
+        this.ended = before > 0 && buffer.remaining() == before;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -305,6 +312,9 @@ impl Drop for Upgraded {
         let Some(mut stream) = self.stream.take() else {
             return;
         };
+        if self.ended && self.head.is_empty() && stream.ends_by_close() {
+            return;
+        }
         let (head, place, lingering) = (
             std::mem::take(&mut self.head),
             self.place.take(),

@@ -138,6 +138,15 @@ impl Stream {
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
 
+    /// Whether closing tells a peer that has sent FIN all: TLS has a goodbye of its own.
+    pub(super) fn ends_by_close(&self) -> bool {
+        match self.socket {
+            TokioSocket::Tcp(_) | TokioSocket::Unix(_) => true,
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(_) => false,
+        }
+    }
+
     /// Whether the last that was to be written was not taken.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.is_some()
