@@ -1,6 +1,6 @@
 //! The other end of the wire, as plainly as it can be written: frames in, frames out.
 
-use frameloop::protocol::Message;
+use frameloop::protocol::{CloseFrame, Message};
 
 /// A frame that a client may or may not send.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +94,21 @@ pub(crate) enum Received {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<(u16, String)>),
+}
+
+impl Received {
+    pub(crate) fn borrow(&self) -> Message<'_> {
+        match self {
+            Received::Text(text) => Message::Text(text),
+            Received::Binary(payload) => Message::Binary(payload),
+            Received::Ping(payload) => Message::Ping(payload),
+            Received::Pong(payload) => Message::Pong(payload),
+            Received::Close(frame) => Message::Close(frame.as_ref().map(|(code, reason)| {
+                let code = (*code).into();
+                CloseFrame { code, reason }
+            })),
+        }
+    }
 }
 
 impl From<Message<'_>> for Received {

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use frameloop::Deflate;
+use frameloop::protocol::sender::{encode_compressed_message, encode_message};
 use frameloop::protocol::{DeflateParameters, Deflater, Limits, Message, Receiver, Role, Sender};
 
 use super::client::{Frame, Received, read_frames};
@@ -31,7 +32,9 @@ pub(crate) fn check(input: &[u8]) {
         client_max_window_bits: 9 + (flags >> 5) % 7,
     };
     match level >> 6 {
-        0 => send(&parameters, level % 10, &messages(rest)),
+        0 => send(&parameters, level % 10, &messages(rest), false),
+        // Every other message is one that others get, too.
+        3 => send(&parameters, level % 10, &messages(rest), true),
         1 => receive_from_another(&parameters, level % 10, &messages(rest)),
         _ => corrupt(&parameters, rest),
     }
@@ -67,16 +70,27 @@ fn messages(mut rest: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// What is sent reads back, here and by another.
-fn send(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>]) {
+fn send(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>], shared: bool) {
     let mut settings = Deflate::default();
     settings.level = level.max(1);
     settings.min_size = 0;
     let mut sender = Sender::with_deflate(parameters);
     let mut octets = Vec::new();
-    for message in messages {
+    for (index, message) in messages.iter().enumerate() {
+        let is_accepted = sender.accepts_compressed(settings.window_bits, message.len());
+        let window = 1 << parameters.server_max_window_bits;
+        assert_eq!(is_accepted, message.len() <= window || window == 1 << 15);
         let message = Message::Binary(message);
         DEFLATER.with_borrow_mut(|deflater| {
-            sender.send_compressed(message, &settings, deflater, &mut octets);
+            if !(shared && index % 2 == 1) {
+                sender.send_compressed(message, &settings, deflater, &mut octets);
+            } else if is_accepted
+                && encode_compressed_message(message, &settings, deflater, &mut octets)
+            {
+                sender.sent_compressed();
+            } else {
+                encode_message(message, &mut octets);
+            }
         });
     }
     let expected: Vec<Received> = messages.iter().cloned().map(Received::Binary).collect();

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Version};
 
 use super::client::read_frames;
-use super::headers::naive_status;
+use super::headers::{NaivePolicy, naive_status};
 
 thread_local! {
     static SERVER: InProcessServer = server();
@@ -46,7 +46,7 @@ pub(crate) fn check(octets: &[u8]) {
         );
     }
     if let Some(head) = request(octets) {
-        let expected = naive_status(&head);
+        let expected = naive_status(&head, &NaivePolicy::default());
         let is_endpoint = head.uri.path() == "/ws";
         let accepts = expected == 101 && is_endpoint;
         assert_eq!(

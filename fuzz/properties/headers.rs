@@ -1,10 +1,14 @@
 //! Request heads made of fields, each most often a sound one, against a second, naive reading of
-//! the rules for opening handshakes: the same status for every combination of faults.
+//! the rules for opening handshakes and of who may connect: the same status for every combination
+//! of faults.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
-use frameloop::handshake::{self, Policy, Subprotocols};
+use frameloop::Deflate;
+use frameloop::handshake::{self, AllowOrigin, AllowedHost, HandshakeError, Origin, Policy};
+use frameloop::handshake::{Subprotocols, Token};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Version};
 
@@ -15,7 +19,8 @@ struct Head<'a> {
     method: u8,
     target: u8,
     is_http_1_0: bool,
-    /// Which of the six fields of a sound head are left out.
+    /// Which of the five fields of a sound head are left out, and, in its upper three bits, which
+    /// of the policies is the server's.
     left_out: u8,
     fields: Vec<(u8, Value<'a>)>,
 }
@@ -45,7 +50,7 @@ const FIELDS: [(&str, &str); 13] = [
     ("content-length", "0"),
     ("transfer-encoding", "chunked"),
     ("sec-websocket-accept", "x"),
-    ("authorization", "Bearer x"),
+    ("authorization", "Bearer s3cret"),
     ("x-anything", "y"),
 ];
 
@@ -78,6 +83,51 @@ const KNOWN: [&str; 26] = [
     "\ta ",
 ];
 
+/// Who may connect, as plainly as it can be said.
+#[derive(Default)]
+pub(crate) struct NaivePolicy {
+    /// None allows any.
+    origins: Option<[&'static str; 3]>,
+    require_origin: bool,
+    /// None allows any.
+    hosts: Option<[&'static str; 3]>,
+    token: Option<&'static str>,
+}
+
+/// What a server has been told, and what it offers.
+struct Server {
+    policy: Policy,
+    naive: NaivePolicy,
+    subprotocols: Subprotocols,
+    deflate: Option<Deflate>,
+}
+
+static SERVERS: LazyLock<[Server; 8]> = LazyLock::new(|| {
+    std::array::from_fn(|index| {
+        let all = index == 7;
+        let naive = NaivePolicy {
+            origins: (all || index == 1).then_some([
+                "http://localhost:8000",
+                "null",
+                "wss://a:443",
+            ]),
+            require_origin: all || index == 2,
+            hosts: (all || index == 3).then_some(["LocalHost", "[::1]:80", "a:8000"]),
+            token: (all || index == 4).then_some("s3cret"),
+        };
+        Server {
+            policy: naive.policy(),
+            naive,
+            subprotocols: match index {
+                5 => Subprotocols::None,
+                6 | 7 => Subprotocols::Supported(vec!["superchat".into(), "5".into()]),
+                _ => Subprotocols::FirstOffered,
+            },
+            deflate: (index >= 5).then(Deflate::default),
+        }
+    })
+});
+
 pub(crate) fn check(input: &[u8]) {
     let Ok(head) = Head::arbitrary_take_rest(Unstructured::new(input)) else {
         return;
@@ -85,20 +135,180 @@ pub(crate) fn check(input: &[u8]) {
     let Some(parts) = head.parts() else {
         return;
     };
-    let policy = Policy::default();
-    let ours = handshake::check_host(&parts, &policy)
-        .and_then(|()| handshake::accept(&parts, &policy, &Subprotocols::FirstOffered, None));
+    let server = &SERVERS[usize::from(head.left_out >> 5)];
+    let policy = &server.policy;
+    let host = handshake::check_host(&parts, policy);
+    let ours = host.and_then(|()| {
+        handshake::accept(
+            &parts,
+            policy,
+            &server.subprotocols,
+            server.deflate.as_ref(),
+        )
+    });
     let status = match &ours {
         Ok(accepted) => {
             let response = accepted.response();
-            let subprotocol = naive_subprotocols(&parts).and_then(|offers| offers.first().cloned());
-            assert_eq!(accepted.subprotocol().map(str::to_owned), subprotocol);
+            assert_eq!(
+                accepted.subprotocol(),
+                server.naive_subprotocol(&parts).as_deref()
+            );
+            let extensions = response.headers().get("sec-websocket-extensions");
+            assert_eq!(extensions.is_some(), accepted.deflate().is_some());
             response.status()
         }
-        Err(error) => error.status(),
+        Err(error) => check_refusal(*error),
     };
-    assert_eq!(status.as_u16(), naive_status(&parts), "{parts:?}");
+    assert_eq!(
+        status.as_u16(),
+        naive_status(&parts, &server.naive),
+        "{parts:?}"
+    );
+    if host.is_ok() {
+        let page = handshake::check_page(&parts, policy);
+        let status = page.map_or_else(|error| error.status().as_u16(), |()| 200);
+        assert_eq!(
+            status,
+            naive_page_status(&parts, &server.naive),
+            "{parts:?}"
+        );
+    }
+    assert!(ours.is_err() || handshake::wants_upgrade(&parts));
+    for (_, value) in head.fields.iter().take(8) {
+        check_settings(&String::from_utf8_lossy(
+            &value.octets("http://localhost:8000"),
+        ));
+    }
     check_time(&head);
+}
+
+/// A refusal says what to do, closes, and names what its status demands.
+fn check_refusal(error: HandshakeError) -> http::StatusCode {
+    let response = error.response();
+    let value = |name: &str| response.headers().get(name)?.to_str().ok();
+    assert_eq!(*response.body(), error.to_string());
+    assert_eq!(
+        value("content-length"),
+        Some(&*response.body().len().to_string())
+    );
+    assert!(value("connection").is_some_and(|value| value.ends_with("close")));
+    let demanded = match response.status().as_u16() {
+        401 => value("www-authenticate") == Some("Bearer"),
+        405 => value("allow") == Some("GET"),
+        426 => {
+            value("upgrade") == Some("websocket") && value("sec-websocket-version") == Some("13")
+        }
+        _ => true,
+    };
+    assert!(demanded, "{response:?}");
+    response.status()
+}
+
+/// A setting is taken if it is one, and a wrong one is quoted so that it forges no log line.
+fn check_settings(text: &str) {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let says = |error: Option<String>| {
+        let text = error.unwrap_or_default();
+        assert!(!text.contains(char::is_control), "{text}");
+        text.is_empty()
+    };
+    let token = text.parse::<Token>();
+    assert_eq!(
+        token.is_ok(),
+        !text.is_empty() && text.chars().all(is_plain)
+    );
+    assert!(
+        token
+            .as_ref()
+            .is_ok_and(|token| format!("{token:?}") == "Token")
+            || token.is_err()
+    );
+    says(token.err().map(|error| error.to_string()));
+    let host = text.parse::<AllowedHost>().err();
+    assert_eq!(
+        says(host.map(|error| error.to_string())),
+        naive_authority(text).is_some()
+    );
+    let origin = text.parse::<Origin>().err();
+    assert_eq!(
+        says(origin.map(|error| error.to_string())),
+        naive_origin(text).is_some()
+    );
+}
+
+impl NaivePolicy {
+    fn policy(&self) -> Policy {
+        let origin = |origin: &str| origin.parse::<Origin>().expect("an origin");
+        let host = |host: &str| host.parse::<AllowedHost>().expect("a host");
+        Policy {
+            allowed_origins: match self.origins {
+                None => AllowOrigin::Any,
+                Some(origins) => AllowOrigin::Listed(origins.map(origin).into()),
+            },
+            require_origin: self.require_origin,
+            allowed_hosts: self
+                .hosts
+                .map_or(Vec::new(), |hosts| hosts.map(host).into()),
+            token: self.token.map(|token| token.parse().expect("a token")),
+        }
+    }
+
+    fn admits_origin(&self, origin: &[u8]) -> bool {
+        let Some(allowed) = self.origins else {
+            return true;
+        };
+        let origin = std::str::from_utf8(origin).ok().and_then(naive_origin);
+        origin.is_some_and(|origin| allowed.map(naive_origin).contains(&Some(origin)))
+    }
+
+    /// Whether requests may be for this host and port.
+    fn admits_host(&self, asked: Option<(String, Option<u16>)>) -> bool {
+        let Some(allowed) = self.hosts else {
+            return true;
+        };
+        asked.is_some_and(|(host, port)| {
+            allowed
+                .into_iter()
+                .filter_map(naive_authority)
+                .any(|allowed| {
+                    let ports = match (allowed.1, port) {
+                        (None, _) => true,
+                        (Some(80 | 443), None) => true,
+                        (allowed, port) => allowed == port,
+                    };
+                    ports && allowed.0 == host
+                })
+        })
+    }
+
+    fn admits_token(&self, head: &Parts) -> bool {
+        let Some(token) = self.token else {
+            return true;
+        };
+        let bearer = head.headers.get("authorization").and_then(|value| {
+            let (scheme, shown) = value.as_bytes().split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"Bearer ").then_some(shown)
+        });
+        match bearer {
+            Some(shown) => shown == token.as_bytes(),
+            None => head
+                .uri
+                .query()
+                .is_some_and(|query| query.ends_with("token=s3cret")),
+        }
+    }
+}
+
+impl Server {
+    fn naive_subprotocol(&self, head: &Parts) -> Option<String> {
+        let offers = naive_subprotocols(head).expect("it was accepted");
+        let mut offers = offers.into_iter();
+        match &self.subprotocols {
+            Subprotocols::None => None,
+            Subprotocols::FirstOffered => offers.next(),
+            Subprotocols::Supported(supported) => offers.find(|offer| supported.contains(offer)),
+        }
+    }
 }
 
 impl Head<'_> {
@@ -112,7 +322,7 @@ impl Head<'_> {
         ];
         const TARGETS: [&str; 6] = [
             "/ws",
-            "/ws?x=1",
+            "/ws?x=1&token=s3cret",
             "http://other/ws",
             "x:80",
             "*",
@@ -157,7 +367,7 @@ impl Value<'_> {
 }
 
 /// The status that a request gets whose path is an endpoint that takes any subprotocol.
-pub(crate) fn naive_status(head: &Parts) -> u16 {
+pub(crate) fn naive_status(head: &Parts, policy: &NaivePolicy) -> u16 {
     let values = |name: &str| -> Vec<&[u8]> {
         let values = head.headers.get_all(name).iter();
         values.map(|value| value.as_bytes().trim_ascii()).collect()
@@ -170,26 +380,34 @@ pub(crate) fn naive_status(head: &Parts) -> u16 {
         elements.any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     };
     let is_1_0 = head.version == Version::HTTP_10;
-    match values("host")[..] {
-        [host] if is_authority(host) => {}
-        [] if is_1_0 => {}
+    let host = match values("host")[..] {
+        [host] => match std::str::from_utf8(host).ok().and_then(naive_authority) {
+            Some(host) => Some(host),
+            None => return 400,
+        },
+        [] if is_1_0 => None,
         _ => return 400,
-    }
+    };
     let target = head.uri.to_string();
     let authority = target
         .strip_prefix("http://")
         .and_then(|rest| rest.split('/').next());
     let is_sound_target = match (authority, head.method.as_str()) {
-        (Some(authority), "CONNECT") | (Some(authority), _) => {
-            head.method != Method::CONNECT && is_authority(authority.as_bytes())
-                || head.method == Method::CONNECT && is_authority(authority.as_bytes())
-        }
+        (Some(authority), _) => naive_authority(authority).is_some(),
         (None, "CONNECT") => !target.starts_with('/') && target != "*",
         (None, "OPTIONS") => target.starts_with('/') || target == "*",
         (None, _) => target.starts_with('/'),
     };
     if !is_sound_target {
         return 400;
+    }
+    let asked = match authority {
+        Some(authority) => naive_authority(authority),
+        None if head.method == Method::CONNECT => naive_authority(&target),
+        None => host,
+    };
+    if !policy.admits_host(asked) {
+        return 421;
     }
     if head.method != Method::GET {
         return 405;
@@ -213,14 +431,58 @@ pub(crate) fn naive_status(head: &Parts) -> u16 {
         [key] if is_key(key) => {}
         _ => return 400,
     }
-    if values("origin").len() > 1 || naive_subprotocols(head).is_none() {
+    match values("origin")[..] {
+        [] if policy.require_origin => return 403,
+        [origin] if !policy.admits_origin(origin) => return 403,
+        [] | [_] => {}
+        _ => return 400,
+    }
+    if naive_subprotocols(head).is_none() {
         return 400;
     }
     let extensions: Vec<&[u8]> = values("sec-websocket-extensions");
     if naive_offers(&extensions).is_none() {
         return 400;
     }
-    101
+    match policy.admits_token(head) {
+        true => 101,
+        false => 401,
+    }
+}
+
+/// The status of a request for a page that speaks for a client.
+fn naive_page_status(head: &Parts, policy: &NaivePolicy) -> u16 {
+    let origins = head.headers.get_all("origin").iter();
+    let origins: Vec<&[u8]> = origins
+        .map(|origin| origin.as_bytes().trim_ascii())
+        .collect();
+    match origins[..] {
+        [] if policy.require_origin && head.method != Method::GET => 403,
+        [origin] if !policy.admits_origin(origin) => 403,
+        [_, _, ..] => 400,
+        _ if head.method != Method::OPTIONS && !policy.admits_token(head) => 401,
+        _ => 200,
+    }
+}
+
+/// Scheme, host and port that is not the scheme's own; or `null` three times over.
+fn naive_origin(text: &str) -> Option<(String, String, Option<u16>)> {
+    if text == "null" {
+        return Some((text.into(), text.into(), None));
+    }
+    let (scheme, authority) = text.split_once("://")?;
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(is_allowed) {
+        return None;
+    }
+    let scheme = scheme.to_ascii_lowercase();
+    let (host, port) = naive_authority(authority)?;
+    let own = match &*scheme {
+        "ws" | "http" => 80,
+        "wss" | "https" => 443,
+        _ => return Some((scheme, host, port)),
+    };
+    Some((scheme, host, port.filter(|port| *port != own)))
 }
 
 /// The subprotocols offered; none if the field is malformed.
@@ -251,10 +513,8 @@ pub(crate) fn is_token_character(character: char) -> bool {
     character.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(character)
 }
 
-fn is_authority(text: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else {
-        return false;
-    };
+/// A host in lower case and perhaps a port.
+fn naive_authority(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.rfind(':') {
         Some(colon) if !text[colon..].contains(']') => (&text[..colon], &text[colon + 1..]),
         _ => (text, ""),
@@ -270,7 +530,8 @@ fn is_authority(text: &[u8]) -> bool {
         && host[1..host.len() - 1]
             .parse::<std::net::Ipv6Addr>()
             .is_ok();
-    is_port && (is_literal || is_name(host))
+    let is_sound = is_port && (is_literal || is_name(host));
+    is_sound.then(|| (host.to_ascii_lowercase(), port.parse().ok()))
 }
 
 /// Base64 of 16 octets, of which a decoder may or may not look at the last four bits.
@@ -298,9 +559,10 @@ fn check_time(head: &Head<'_>) {
             return;
         };
         let accept = |parts: &Parts| {
-            let policy = Policy::default();
-            let _ = handshake::check_host(parts, &policy);
-            let _ = handshake::accept(parts, &policy, &Subprotocols::FirstOffered, None);
+            let server = &SERVERS[usize::from(head.left_out >> 5)];
+            let _ = handshake::check_host(parts, &server.policy);
+            let (subprotocols, deflate) = (&server.subprotocols, server.deflate.as_ref());
+            let _ = handshake::accept(parts, &server.policy, subprotocols, deflate);
         };
         assert_linear(|| accept(&half), || accept(&whole));
     }

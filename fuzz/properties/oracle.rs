@@ -1,9 +1,11 @@
 //! tungstenite's codec as an oracle: the same octets give the same messages, and are accepted or
-//! rejected alike, but for differences that are named here.
+//! rejected alike, but for differences that are named here; and what we send for them, whole or in
+//! fragments, it reads back.
 
 use std::io::{self, Read, Write};
 
-use frameloop::protocol::{Limits, ProtocolError, Receiver, Role};
+use frameloop::protocol::{Limits, Message, ProtocolError, Receiver};
+use frameloop::protocol::{Role, Sender};
 use tungstenite::error::{CapacityError, Error};
 use tungstenite::protocol::{WebSocket, WebSocketConfig};
 
@@ -15,13 +17,14 @@ pub(crate) fn check(octets: &[u8]) {
         max_message_size: 1_000,
         max_frame_size: 800,
     };
-    compare(octets, LIMITS);
+    let ours = compare(octets, LIMITS);
+    check_sender(&ours, 1 + octets.len() % 100);
 }
 
 /// Both read these octets, as a server that accepts these sizes.
-pub(crate) fn compare(octets: &[u8], limits: Limits) {
+pub(crate) fn compare(octets: &[u8], limits: Limits) -> Outcome {
     let ours = receiver::receive(Receiver::new(Role::Server, limits), &[octets], false);
-    let (messages, error) = tungstenite(octets, limits);
+    let (messages, error) = tungstenite(octets, limits, tungstenite::protocol::Role::Server);
     if !is_named_difference(&ours, &error) {
         assert_eq!(ours.messages, messages);
         assert_eq!(
@@ -38,6 +41,49 @@ pub(crate) fn compare(octets: &[u8], limits: Limits) {
             _ => common,
         };
         assert_eq!(ours.messages[..common], messages[..common]);
+    }
+    ours
+}
+
+/// What came is sent back, and said of an error; tungstenite reads the same.
+fn check_sender(ours: &Outcome, max_fragment_size: usize) {
+    let (mut sender, mut octets) = (Sender::default(), Vec::new());
+    let mut expected = ours.messages.clone();
+    for message in &ours.messages {
+        assert!(sender.is_open());
+        let message = message.borrow();
+        assert_eq!(received(message.into()), Received::from(message));
+        match message {
+            Message::Close(frame) => {
+                let line = frame.map(|frame| frame.to_string()).unwrap_or_default();
+                assert!(!line.contains(char::is_control), "{line}");
+                sender.send(message, &mut octets);
+                assert_eq!(sender.close_code_sent(), frame.map(|frame| frame.code));
+            }
+            _ => sender.send_fragmented(message, max_fragment_size, &mut octets),
+        }
+    }
+    if let Some(error) = ours.error {
+        sender.fail(error, &mut octets);
+        assert!(sender.is_closed());
+        let close = (u16::from(error.close_code()), error.to_string());
+        expected.push(Received::Close(Some(close)));
+    }
+    // What comes too late is not sent (RFC 6455 §5.5.1).
+    let length = octets.len();
+    if !sender.is_open() {
+        assert!(sender.is_closed() || sender.is_close_sent());
+        sender.send_fragmented(Message::Text("more"), 1, &mut octets);
+        sender.close(None, &mut octets);
+        assert_eq!(octets.len(), length);
+    }
+    // It calls the registered code 1014 invalid.
+    if !matches!(expected.last(), Some(Received::Close(Some((1014, _))))) {
+        let limits = Limits::default();
+        let role = tungstenite::protocol::Role::Client;
+        let (messages, error) = tungstenite(&octets, limits, role);
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(messages, expected);
     }
 }
 
@@ -88,37 +134,43 @@ impl Write for Scripted<'_> {
 }
 
 /// What tungstenite makes of the octets.
-fn tungstenite(octets: &[u8], limits: Limits) -> (Vec<Received>, Option<Error>) {
+fn tungstenite(
+    octets: &[u8],
+    limits: Limits,
+    role: tungstenite::protocol::Role,
+) -> (Vec<Received>, Option<Error>) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4 << 10)
         .max_message_size(Some(limits.max_message_size))
         .max_frame_size(Some(limits.max_frame_size));
-    let role = tungstenite::protocol::Role::Server;
     let mut socket = WebSocket::from_raw_socket(Scripted(octets), role, Some(config));
     let mut messages = Vec::new();
     loop {
         match socket.read() {
-            Ok(tungstenite::Message::Text(text)) => messages.push(Received::Text(text.to_string())),
-            Ok(tungstenite::Message::Binary(payload)) => {
-                messages.push(Received::Binary(payload.to_vec()));
+            Ok(message) => {
+                let is_last = message.is_close();
+                messages.push(received(message));
+                if is_last {
+                    return (messages, None);
+                }
             }
-            Ok(tungstenite::Message::Ping(payload)) => {
-                messages.push(Received::Ping(payload.to_vec()));
-            }
-            Ok(tungstenite::Message::Pong(payload)) => {
-                messages.push(Received::Pong(payload.to_vec()));
-            }
-            Ok(tungstenite::Message::Close(frame)) => {
-                messages.push(Received::Close(
-                    frame.map(|frame| (u16::from(frame.code), frame.reason.to_string())),
-                ));
-                return (messages, None);
-            }
-            Ok(tungstenite::Message::Frame(_)) => unreachable!("only ever sent"),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 return (messages, None);
             }
             Err(error) => return (messages, Some(error)),
         }
+    }
+}
+
+fn received(message: tungstenite::Message) -> Received {
+    match message {
+        tungstenite::Message::Text(text) => Received::Text(text.to_string()),
+        tungstenite::Message::Binary(payload) => Received::Binary(payload.to_vec()),
+        tungstenite::Message::Ping(payload) => Received::Ping(payload.to_vec()),
+        tungstenite::Message::Pong(payload) => Received::Pong(payload.to_vec()),
+        tungstenite::Message::Close(frame) => {
+            Received::Close(frame.map(|frame| (u16::from(frame.code), frame.reason.to_string())))
+        }
+        tungstenite::Message::Frame(_) => unreachable!("only ever sent"),
     }
 }

@@ -5,7 +5,9 @@
 //! input = role-and-extension limits cut-count *cut octets
 //! ```
 
-use frameloop::protocol::{AssemblyPool, DeflateParameters, Limits, ProtocolError, Receiver, Role};
+use frameloop::protocol::frame::Expectation;
+use frameloop::protocol::{AssemblyPool, DeflateParameters, FrameHeader, Limits, OpCode};
+use frameloop::protocol::{ProtocolError, Receiver, Role};
 
 use super::client::Received;
 
@@ -46,6 +48,7 @@ pub(crate) fn check(input: &[u8]) {
         assert_eq!(receive(new(), &single, is_direct), whole);
         check_place_of_error(&new, octets, &whole);
     }
+    check_header(octets, *flags);
 }
 
 /// Sizes that a short input can reach, and some that it cannot.
@@ -69,11 +72,7 @@ pub(crate) const LIMITS: [Limits; 4] = [
 ];
 
 fn receiver(flags: u8, limits: Limits) -> Receiver {
-    let role = match flags & 1 {
-        0 => Role::Server,
-        _ => Role::Client,
-    };
-    let receiver = Receiver::new(role, limits);
+    let receiver = Receiver::new(role(flags), limits);
     match flags & 2 {
         0 => receiver,
         _ => receiver.with_deflate(&DeflateParameters {
@@ -82,6 +81,13 @@ fn receiver(flags: u8, limits: Limits) -> Receiver {
             server_max_window_bits: 15,
             client_max_window_bits: 15,
         }),
+    }
+}
+
+fn role(flags: u8) -> Role {
+    match flags & 1 {
+        0 => Role::Server,
+        _ => Role::Client,
     }
 }
 
@@ -133,6 +139,31 @@ fn assert_discards(mut receiver: Receiver, pool: &mut AssemblyPool) {
     let mut input = frame.as_mut_slice();
     assert_eq!(receiver.receive(&mut input, pool), Ok(None));
     assert!(input.is_empty() && !receiver.is_inside_message());
+}
+
+/// The header that the octets begin with is written as it was read, and needs all of its octets.
+fn check_header(octets: &[u8], flags: u8) {
+    let expected = Expectation {
+        role: role(flags),
+        fragmented: octets.first().is_some_and(|first| first & 0x0F == 0),
+        compressed: false,
+        deflate: flags & 2 != 0,
+        assembled: 0,
+        limits: Limits {
+            max_message_size: usize::MAX,
+            max_frame_size: usize::MAX,
+        },
+    };
+    let Ok(Some((header, length))) = FrameHeader::decode(octets, &expected) else {
+        return;
+    };
+    let encoded = header.encode();
+    assert_eq!(encoded.as_ref(), &octets[..length]);
+    assert_eq!(encoded.is_control(), octets[0] & 0x0F >= 8);
+    assert_eq!(encoded.is_text(), header.opcode == OpCode::Text);
+    for cut in 0..length {
+        assert_eq!(FrameHeader::decode(&octets[..cut], &expected), Ok(None));
+    }
 }
 
 /// The error does not come late: the shortest beginning of the input that has it ends with the
