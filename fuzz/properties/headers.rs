@@ -173,6 +173,7 @@ pub(crate) fn check(input: &[u8]) {
             "{parts:?}"
         );
     }
+    check_refusal(HandshakeError::ALL[usize::from(head.target) % HandshakeError::ALL.len()]);
     assert!(ours.is_err() || handshake::wants_upgrade(&parts));
     for (_, value) in head.fields.iter().take(8) {
         check_settings(&String::from_utf8_lossy(

@@ -50,7 +50,7 @@ fn check_sender(ours: &Outcome, max_fragment_size: usize) {
     let (mut sender, mut octets) = (Sender::default(), Vec::new());
     let mut expected = ours.messages.clone();
     for message in &ours.messages {
-        assert!(sender.is_open());
+        assert!(sender.is_open() && sender.close_code_sent().is_none());
         let message = message.borrow();
         assert_eq!(received(message.into()), Received::from(message));
         match message {
