@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Rooms;
+use super::channels::Score;
 use super::own::Sequences;
 use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels, lock};
 use crate::log;
@@ -26,9 +27,8 @@ use crate::log;
 pub struct Relay {
     shared: Arc<Shared>,
     client: Client,
-    /// The last time told to Redis as a score: no two events have the same, or their order would
-    /// be lost.
-    last_score: f64,
+    /// The last time told to Redis as a score.
+    last_score: Score,
 }
 
 impl fmt::Debug for Relay {
@@ -79,7 +79,7 @@ impl Relay {
         Relay {
             shared,
             client,
-            last_score: 0.0,
+            last_score: Score::default(),
         }
     }
 
@@ -312,7 +312,7 @@ impl Relay {
         let groups: BTreeSet<Arc<str>> = events.iter().map(|(to, _)| Arc::clone(to)).collect();
         let mut ask = Pipeline::new();
         for group in &groups {
-            let expired = seconds() - channels::GROUP_EXPIRY as f64;
+            let expired = since_1970().as_secs_f64() - channels::GROUP_EXPIRY as f64;
             ask.zrembyscore(&**group, 0, expired).ignore();
             ask.zrange(&**group, 0, -1);
         }
@@ -328,7 +328,7 @@ impl Relay {
             if processes.is_empty() {
                 continue;
             }
-            self.last_score = seconds().max(self.last_score + 1e-6);
+            self.last_score = self.last_score.next(since_1970());
             let call = send.cmd("EVAL").arg(channels::SEND).arg(processes.len());
             for key in processes.keys() {
                 call.arg(key);
@@ -336,9 +336,8 @@ impl Relay {
             for (_, members) in processes {
                 call.arg(channels::body(&event, members, fastrand::u128(..)));
             }
-            let score = format!("{:.6}", self.last_score);
             call.arg(channels::CAPACITY)
-                .arg(score)
+                .arg(self.last_score.to_string())
                 .arg(channels::EXPIRY);
             sends += 1;
         }
@@ -483,7 +482,9 @@ async fn enter(
 ) -> RedisResult<()> {
     let mut enter = Pipeline::new();
     for (group, member) in members {
-        enter.zadd(&**group, member, seconds()).ignore();
+        enter
+            .zadd(&**group, member, since_1970().as_secs_f64())
+            .ignore();
         let expiry = channels::GROUP_EXPIRY as i64;
         enter.expire(&**group, expiry).ignore();
     }
@@ -506,8 +507,8 @@ fn gone() -> RedisError {
     RedisError::from((ErrorKind::Io, "it does not answer"))
 }
 
-/// Since 1970, as Python's `time.time()` has it.
-fn seconds() -> f64 {
+/// What Python's `time.time()` tells.
+fn since_1970() -> Duration {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs_f64()
+    since.unwrap_or_default()
 }
