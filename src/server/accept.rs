@@ -21,13 +21,15 @@ pub(super) enum Accepted {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// Accepts on one listener until the drain, and then who has connected by then. Gives each
-/// connection to a worker: `serve` takes those that stay on this one, `inboxes` the others'.
+/// Accepts on one listener until the drain, and then who has connected by then: each when there is
+/// `room` for it. Gives each connection to a worker: `serve` takes those that stay on this one,
+/// `inboxes` the others', of which there are as many.
 pub(super) async fn accept(
     listener: Listener,
     here: usize,
     inboxes: Vec<UnboundedSender<Accepted>>,
     shared: Arc<Shared>,
+    room: impl AsyncFn(),
     serve: impl Fn(Stream),
 ) -> io::Result<()> {
     let listener = AsyncListener::new(listener, shared.settings.deadlines.write_stall)?;
@@ -43,7 +45,7 @@ pub(super) async fn accept(
     while queued > 0 {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
+            accepted = async { room().await; listener.accept().await } => accepted,
             () = &mut draining => break,
         };
         if shared.shutdown.has_reached(Stage::Draining) {

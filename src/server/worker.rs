@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, LocalSet};
+use tokio::time::{Instant, timeout};
 
 use super::accept::{self, Accepted};
 use super::observer::{TaskAccount, WorkerObserver};
@@ -64,9 +65,9 @@ impl Worker {
         let (draining, drains) = watch::channel(false);
         let (ending, ends) = watch::channel(false);
         let site = Rc::new(site(index, &shared, &frame_loop, drains, ends));
+        let handshakes = Handshakes::new(shared.max_handshakes());
         let serve = {
-            let shared = Arc::clone(&shared);
-            let handshakes = Handshakes::new(shared.max_handshakes());
+            let (shared, handshakes) = (Arc::clone(&shared), Rc::clone(&handshakes));
             move |stream: Stream| {
                 let (site, shared) = (Rc::clone(&site), Arc::clone(&shared));
                 let number = handshakes.borrow_mut().next();
@@ -84,11 +85,14 @@ impl Worker {
         };
         if let Some((listeners, inboxes)) = acceptor {
             for listener in listeners {
+                let (inboxes, handshakes) = (inboxes.clone(), Rc::clone(&handshakes));
+                let room = async move || Handshakes::room(&handshakes).await;
                 let accept = accept::accept(
                     listener,
                     index,
-                    inboxes.clone(),
+                    inboxes,
                     Arc::clone(&shared),
+                    room,
                     serve.clone(),
                 );
                 let shared = Arc::clone(&shared);
@@ -136,15 +140,25 @@ impl Worker {
 struct Handshakes {
     max: usize,
     next: u64,
-    tasks: BTreeMap<u64, AbortHandle>,
+    tasks: BTreeMap<u64, (AbortHandle, Instant)>,
+    /// One has ended.
+    ended: Rc<Notify>,
 }
 
 impl Handshakes {
+    /// How long each has for saying what it wants, if somebody else wants its place: a client that
+    /// opens thousands of connections at once takes so long to come to the last.
+    const GRACE: Duration = Duration::from_secs(1);
+
+    /// How long a new one waits for that.
+    const PATIENCE: Duration = Duration::from_millis(10);
+
     fn new(max: usize) -> Rc<RefCell<Handshakes>> {
         Rc::new(RefCell::new(Handshakes {
             max,
             next: 0,
             tasks: BTreeMap::new(),
+            ended: Rc::default(),
         }))
     }
 
@@ -153,15 +167,42 @@ impl Handshakes {
         self.next
     }
 
+    /// Until there is room for one more, or the oldest is to be ended for it. Were it ended at
+    /// once, many clients that come back together would push each other out for ever.
+    async fn room(handshakes: &RefCell<Handshakes>) {
+        let full = || {
+            let handshakes = handshakes.borrow();
+            if handshakes.tasks.len() < handshakes.max {
+                return None;
+            }
+            let (_, since) = handshakes.tasks.values().next()?;
+            let grace = Self::GRACE.checked_sub(since.elapsed())?;
+            Some((Rc::clone(&handshakes.ended), grace))
+        };
+        while let Some((ended, grace)) = full() {
+            if timeout(grace.min(Self::PATIENCE), ended.notified())
+                .await
+                .is_err()
+            {
+                break;
+            }
+        }
+    }
+
     /// Adds one, and ends the oldest if there are too many: it has had the most time to say what
     /// it wants.
     fn add(&mut self, number: u64, task: AbortHandle) {
-        self.tasks.insert(number, task);
+        self.tasks.insert(number, (task, Instant::now()));
         if self.tasks.len() > self.max
-            && let Some((_, oldest)) = self.tasks.pop_first()
+            && let Some((_, (oldest, _))) = self.tasks.pop_first()
         {
             oldest.abort();
         }
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.tasks.remove(&number);
+        self.ended.notify_one();
     }
 }
 
@@ -176,7 +217,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.handshakes.borrow_mut().tasks.remove(&self.number);
+        self.handshakes.borrow_mut().remove(self.number);
         self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! The octets around a handshake: early, late, in pieces, or not at all; and servers that are
 //! full or stopping.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -322,6 +322,32 @@ fn attack_21_silent_connections_are_bounded_and_the_oldest_go_first() {
         "the oldest goes, < 50 ms",
         format_args!("the oldest goes, {took:.1?}"),
     );
+}
+
+/// Fault 21: of many who connect at once before any of them says what it wants, those who are too
+/// many wait; they do not push the others out, who would come back and do the same.
+#[test]
+fn fault_21_who_connects_at_once_with_many_others_gets_its_turn() {
+    const MAX: usize = 1_024;
+    const CLIENTS: usize = MAX + 512;
+    let server = TestServer::with(|server| server.with_workers(1).with_max_connections(4 * MAX));
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(&server)).collect();
+    // Long enough for all to have been accepted who can be.
+    assert!(clients[CLIENTS - 1].is_silent_for(Duration::from_millis(200)));
+    for client in &mut clients {
+        let _ = client.stream.write_all(request("/echo").as_bytes());
+    }
+    let is_served = |client: &mut Client| {
+        let mut head = [0; 13];
+        client.stream.read_exact(&mut head).is_ok() && &head == b"HTTP/1.1 101 "
+    };
+    let served = clients
+        .iter_mut()
+        .map(is_served)
+        .filter(|is_served| *is_served)
+        .count();
+    // Those for whom nobody made room for a while have taken the places of some.
+    assert!(served > CLIENTS - 256, "{served} of {CLIENTS}");
 }
 
 /// A socket that another worker accepted, and that is not yet served when the drain begins.
