@@ -533,3 +533,6 @@ fn take_unmasked<'i>(
     }
     payload
 }
+
+#[cfg(test)]
+mod tests;

@@ -322,4 +322,53 @@ mod tests {
         Sender::default().received_close(None, &mut output);
         assert_eq!(output, b"\x88\x00");
     }
+
+    #[test]
+    fn a_close_that_is_owed_lets_nothing_more_out() {
+        let (mut sender, mut output) = (Sender::default(), Vec::new());
+        assert!(sender.is_open() && !sender.is_closed() && !sender.is_close_sent());
+        sender.owe_close();
+        assert!(!sender.is_open() && !sender.is_closed() && !sender.is_close_sent());
+        sender.send(Message::Text("more"), &mut output);
+        sender.close(Some(BYE), &mut output);
+        assert_eq!(output, b"");
+        sender.received_close(Some(BYE), &mut output);
+        assert_eq!(output, b"\x88\x05\x03\xE8bye");
+        assert!(sender.is_closed());
+        // It changes nothing where a Close of ours is out.
+        let mut sender = Sender::default();
+        sender.close(Some(BYE), &mut output);
+        sender.owe_close();
+        assert!(sender.is_close_sent());
+        assert_eq!(sender.close_code_sent(), Some(CloseCode::Normal));
+    }
+
+    #[test]
+    fn only_data_messages_are_worth_compressing_and_only_where_that_was_agreed_on() {
+        let deflate = Deflate {
+            level: 1,
+            min_size: 3,
+            context_takeover: false,
+            window_bits: 15,
+        };
+        for (message, expected) in [
+            (Message::Text("abc"), true),
+            (Message::Binary(b"abc"), true),
+            (Message::Text("ab"), false),
+            (Message::Ping(b"abcd"), false),
+            (Message::Pong(b"abcd"), false),
+            (Message::Close(None), false),
+        ] {
+            let is_worth_it = worth_compressing(&message, &deflate).is_some();
+            assert_eq!(is_worth_it, expected, "{message:?}");
+        }
+        let parameters = DeflateParameters {
+            server_no_context_takeover: true,
+            client_no_context_takeover: true,
+            server_max_window_bits: 15,
+            client_max_window_bits: 15,
+        };
+        assert!(Sender::with_deflate(&parameters).may_compress());
+        assert!(!Sender::default().may_compress());
+    }
 }

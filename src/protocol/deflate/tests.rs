@@ -1,11 +1,12 @@
 //! What the sender keeps of the text before, against another implementation's inflater.
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 use super::{Deflate, DeflateParameters, Deflater};
 use crate::protocol::frame::Expectation;
 use crate::protocol::sender::{Sender, encode_compressed_message};
-use crate::protocol::{FrameHeader, Limits, Message, Role};
+use crate::protocol::{AssemblyPool, FrameHeader, Limits, Message, OpCode};
+use crate::protocol::{ProtocolError, Receiver, Role};
 
 const EAGER: Deflate = Deflate {
     level: 6,
@@ -96,4 +97,47 @@ fn what_is_shared_is_for_windows_that_hold_it() {
         assert_eq!(accepts, expected, "{window_bits} {of_message} {length}");
     }
     assert!(!Sender::default().accepts_compressed(15, 1));
+}
+
+#[test]
+fn what_inflates_to_the_limit_is_let_in_and_no_octet_more() {
+    // It is inflated in steps of 16 KiB.
+    for length in [1, 16_383, 16_384, 16_385, 32_768, 100_000] {
+        let text = vec![b'a'; length];
+        let mut payload = Vec::with_capacity(1_000);
+        let mut compress = Compress::new(Compression::best(), false);
+        let flush = FlushCompress::Sync;
+        compress.compress_vec(&text, &mut payload, flush).unwrap();
+        let header = FrameHeader {
+            fin: true,
+            rsv1: true,
+            opcode: OpCode::Text,
+            masking_key: Some([0; 4]),
+            payload_length: payload.len() as u64 - 4,
+        };
+        for (max, expected) in [
+            (length, Ok(length)),
+            (length - 1, Err(ProtocolError::MessageTooBig)),
+        ] {
+            let limits = Limits {
+                max_message_size: max,
+                max_frame_size: 16 << 10,
+            };
+            let parameters = DeflateParameters {
+                server_no_context_takeover: true,
+                client_no_context_takeover: true,
+                server_max_window_bits: 15,
+                client_max_window_bits: 15,
+            };
+            let mut receiver = Receiver::new(Role::Server, limits).with_deflate(&parameters);
+            let mut octets = [header.encode().as_ref(), &payload[..payload.len() - 4]].concat();
+            let mut pool = AssemblyPool::default();
+            let received = receiver.receive(&mut octets.as_mut_slice(), &mut pool);
+            let received = received.map(|message| match message {
+                Some(Message::Text(text)) => text.len(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(received, expected, "{length} in {max}");
+        }
+    }
 }

@@ -1,0 +1,83 @@
+//! What the properties of the fuzz corpus do not tell apart.
+
+use super::*;
+
+/// The first message or error that these frames of a client, masked with zeroes, end in.
+fn last(frames: &[(u8, usize)]) -> Result<Option<usize>, ProtocolError> {
+    let mut receiver = Receiver::new(Role::Server, Limits::default());
+    let mut pool = AssemblyPool::default();
+    let mut last = None;
+    for (first, length) in frames {
+        let header = FrameHeader {
+            fin: first & 0x80 != 0,
+            rsv1: false,
+            opcode: match first & 0x0F {
+                0 => OpCode::Continuation,
+                2 => OpCode::Binary,
+                _ => OpCode::Ping,
+            },
+            masking_key: Some([0; 4]),
+            payload_length: *length as u64,
+        };
+        let mut octets = [header.encode().as_ref(), &vec![0; *length]].concat();
+        let mut input = octets.as_mut_slice();
+        while let Some(message) = receiver.receive(&mut input, &mut pool)? {
+            if let Message::Binary(payload) = message {
+                last = Some(payload.len());
+            }
+        }
+    }
+    Ok(last)
+}
+
+#[test]
+fn so_many_empty_fragments_may_follow_one_another_and_no_more() {
+    const MAX: usize = Limits::MAX_EMPTY_FRAGMENTS as usize;
+    let empty = |count: usize| vec![(0x00, 0); count];
+    let too_many = Err(ProtocolError::EmptyFragments);
+    for (frames, expected) in [
+        (
+            [&[(0x02, 1)][..], &empty(MAX), &[(0x80, 1)]].concat(),
+            Ok(Some(2)),
+        ),
+        ([&[(0x02, 1)][..], &empty(MAX + 1)].concat(), too_many),
+        // The first and the last count, too.
+        (
+            [&[(0x02, 0)][..], &empty(MAX - 1), &[(0x80, 1)]].concat(),
+            Ok(Some(1)),
+        ),
+        ([&[(0x02, 0)][..], &empty(MAX)].concat(), too_many),
+        (
+            [&[(0x02, 1)][..], &empty(MAX), &[(0x80, 0)]].concat(),
+            too_many,
+        ),
+        // One octet, and they begin anew; a Ping is none of them.
+        (
+            [
+                &[(0x02, 1)][..],
+                &empty(MAX),
+                &[(0x00, 1)],
+                &empty(MAX),
+                &[(0x80, 1)],
+            ]
+            .concat(),
+            Ok(Some(3)),
+        ),
+        (
+            [&[(0x02, 1)][..], &empty(MAX), &[(0x89, 0)], &empty(1)].concat(),
+            too_many,
+        ),
+        (
+            [
+                &[(0x02, 1)][..],
+                &empty(MAX),
+                &[(0x80, 1), (0x02, 0)],
+                &empty(MAX - 1),
+            ]
+            .concat(),
+            Ok(Some(2)),
+        ),
+    ] {
+        assert_eq!(last(&frames), expected, "{} frames", frames.len());
+    }
+}
