@@ -421,6 +421,28 @@ mod tests {
     }
 
     #[test]
+    fn small_buffers_are_given_back_one_by_one() {
+        let mut pool = AssemblyPool::default();
+        let messages: Vec<_> = (0..3).map(|_| message(1_000, &mut pool)).collect();
+        messages.into_iter().for_each(|message| pool.put(message));
+        for left in [3, 2, 1, 0, 0] {
+            assert_eq!((pool.small.len(), pool.kept > 0), (left, left > 0));
+            pool.shrink();
+        }
+    }
+
+    #[test]
+    fn the_budget_is_what_may_be_taken() {
+        let budget = AssemblyBudget::new(10);
+        let mut loan = budget.loan();
+        assert_eq!(loan.extend(10), Ok(()));
+        assert_eq!(loan.extend(1), Err(ProtocolError::BudgetExceeded));
+        drop(loan);
+        assert_eq!(budget.loan().extend(11), Err(ProtocolError::BudgetExceeded));
+        assert_eq!(budget.octets.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn a_buffer_is_at_most_twice_what_it_holds() {
         for piece in [1, 7, 1_000, 70_000] {
             let mut pool = AssemblyPool::default();
