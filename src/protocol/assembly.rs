@@ -443,6 +443,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "deflate")]
+    fn an_inflater_counts_too() {
+        // zlib's state and its window of 32 KiB.
+        let mut pool = AssemblyPool::new(AssemblyBudget::new(40 << 10));
+        let refused = pool.take_inflater().err();
+        assert_eq!(refused, Some(ProtocolError::BudgetExceeded));
+        let mut pool = AssemblyPool::new(AssemblyBudget::new(64 << 10));
+        assert!(pool.take_inflater().is_ok());
+    }
+
+    #[test]
     fn a_buffer_is_at_most_twice_what_it_holds() {
         for piece in [1, 7, 1_000, 70_000] {
             let mut pool = AssemblyPool::default();
