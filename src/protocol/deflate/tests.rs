@@ -141,3 +141,59 @@ fn what_inflates_to_the_limit_is_let_in_and_no_octet_more() {
         }
     }
 }
+
+/// What a server makes of one compressed message of a client's.
+fn receive(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    let header = FrameHeader {
+        fin: true,
+        rsv1: true,
+        opcode: OpCode::Binary,
+        masking_key: Some([0; 4]),
+        payload_length: payload.len() as u64,
+    };
+    let parameters = DeflateParameters {
+        server_no_context_takeover: true,
+        client_no_context_takeover: true,
+        server_max_window_bits: 15,
+        client_max_window_bits: 15,
+    };
+    let mut receiver = Receiver::new(Role::Server, Limits::default()).with_deflate(&parameters);
+    let mut octets = [header.encode().as_ref(), payload].concat();
+    let mut pool = AssemblyPool::default();
+    let received = receiver.receive(&mut octets.as_mut_slice(), &mut pool)?;
+    match received {
+        Some(Message::Binary(text)) => Ok(text.to_vec()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_message_may_end_its_stream_and_go_on_with_another() {
+    // RFC 7692 §7.2.3.3 to §7.2.3.6
+    let hello = b"\xF2\x48\xCD\xC9\xC9\x07\x00";
+    let last = b"\xF3\x48\xCD\xC9\xC9\x07\x00\x00";
+    let stored = b"\x00\x05\x00\xFA\xFF\x48\x65\x6C\x6C\x6F\x00";
+    let broken = Err(ProtocolError::InvalidCompressedData);
+    for (payload, expected) in [
+        (&hello[..], Ok(&b"Hello"[..])),
+        (&last[..], Ok(b"Hello")),
+        (&stored[..], Ok(b"Hello")),
+        (&[&last[..7], hello].concat(), Ok(b"HelloHello")),
+        (&[&last[..7], last].concat(), Ok(b"HelloHello")),
+        (&last[..7], Ok(b"Hello")),
+        (b"\x00", Ok(b"")),
+        (b"", Ok(b"")),
+        // A stored block that ends too early, one whose length is not what it says, no block.
+        (&stored[..9], broken),
+        (b"\x00\x05\x00\xFA\xFE\x48\x65\x6C\x6C\x6F\x00", broken),
+        (b"\x07", broken),
+        // A tail that was not taken off is no harm.
+        (&[&hello[..], b"\x00\x00\xFF\xFF"].concat(), Ok(b"Hello")),
+    ] {
+        assert_eq!(
+            receive(payload),
+            expected.map(<[u8]>::to_vec),
+            "{payload:02X?}"
+        );
+    }
+}
