@@ -1,7 +1,8 @@
 //! A Redis of the test's own.
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,15 +15,29 @@ use crate::socket::PATIENCE;
 /// A server on a free port, which keeps nothing on the disk. Killed when dropped.
 pub(crate) struct RedisServer {
     child: Option<Child>,
-    port: u16,
+    address: SocketAddrV4,
+}
+
+/// An address of the loopback network that nobody else uses: a port that a killed server leaves is
+/// still its own when it comes back, and no other test's.
+fn address_of_its_own() -> Ipv4Addr {
+    static SERVERS: AtomicU8 = AtomicU8::new(1);
+    let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+    let [.., high, low] = process::id().to_be_bytes();
+    Ipv4Addr::new(127, 128 | high, low, number)
 }
 
 impl RedisServer {
-    /// A port for one, and nothing that listens there.
+    /// An address for one, and nothing that listens there.
     pub(crate) fn not_started() -> RedisServer {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ip = address_of_its_own();
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        RedisServer { child: None, port }
+        let address = SocketAddrV4::new(ip, port);
+        RedisServer {
+            child: None,
+            address,
+        }
     }
 
     pub(crate) fn started() -> RedisServer {
@@ -32,9 +47,9 @@ impl RedisServer {
     }
 
     pub(crate) fn start(&mut self) {
-        let port = self.port.to_string();
+        let (ip, port) = (self.address.ip().to_string(), self.address.port());
         let child = Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1"])
+            .args(["--port", &port.to_string(), "--bind", &ip])
             .args(["--save", "", "--appendonly", "no", "--dir", "/tmp"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -42,7 +57,7 @@ impl RedisServer {
             .expect("redis-server starts");
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(self.address).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not listen");
             thread::sleep(Duration::from_millis(10));
         }
@@ -61,7 +76,7 @@ impl RedisServer {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        format!("redis://{}/0", self.address)
     }
 
     pub(crate) fn connect(&self) -> Connection {
