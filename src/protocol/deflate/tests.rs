@@ -197,3 +197,46 @@ fn a_message_may_end_its_stream_and_go_on_with_another() {
         );
     }
 }
+
+#[test]
+fn one_deflater_serves_every_level_and_window_as_if_it_had_no_other() {
+    let words = [
+        "frame",
+        "payload",
+        "masking key",
+        "close",
+        "ping",
+        "pong",
+        "é",
+    ];
+    let text: String = (0..4_000_usize)
+        .map(|n| words[(n * n + n / 7) % words.len()])
+        .collect();
+    let compress = |deflater: &mut Deflater, level, window_bits| {
+        let deflate = Deflate {
+            level,
+            window_bits,
+            ..EAGER
+        };
+        let mut output = Vec::new();
+        assert!(encode_compressed_message(
+            Message::Text(&text),
+            &deflate,
+            deflater,
+            &mut output
+        ));
+        output
+    };
+    let mut one = Deflater::new();
+    let mut lengths = Vec::new();
+    for (level, window_bits) in [(1, 15), (9, 15), (9, 9), (1, 9), (9, 15), (1, 15)] {
+        let output = compress(&mut one, level, window_bits);
+        let fresh = compress(&mut Deflater::new(), level, window_bits);
+        assert!(output == fresh, "level {level}, window of 2^{window_bits}");
+        lengths.push(output.len());
+    }
+    assert!(
+        lengths[1] < lengths[0] && lengths[1] < lengths[2],
+        "{lengths:?}"
+    );
+}
