@@ -113,6 +113,10 @@ fn read_by_another(
             assert_eq!(&frame.payload, message);
             continue;
         }
+        assert!(
+            frame.payload.len() < message.len(),
+            "what is sent compressed is smaller"
+        );
         if parameters.server_no_context_takeover {
             theirs.reset(false);
         }
