@@ -390,6 +390,20 @@ mod tests {
     }
 
     #[test]
+    fn what_fits_a_small_buffer_is_no_large_one() {
+        let mut pool = AssemblyPool::default();
+        let largest = message(AssemblyPool::SMALL, &mut pool);
+        pool.put(largest);
+        assert_eq!((pool.small.len(), pool.large.len()), (1, 0));
+        let large = message(MIB, &mut pool);
+        pool.put(large);
+        assert_eq!(pool.large.len(), 1);
+        drop(pool.take());
+        let _largest = message(AssemblyPool::SMALL, &mut pool);
+        assert_eq!(pool.large.len(), 1);
+    }
+
+    #[test]
     fn a_pool_keeps_so_much_and_no_more() {
         let mut pool = AssemblyPool::default();
         let messages: Vec<_> = (0..10).map(|_| message(16 * MIB, &mut pool)).collect();

@@ -213,3 +213,33 @@ impl fmt::Debug for Deflater {
 fn octets(before: u64, after: u64) -> usize {
     usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deflater_keeps_a_stream_for_each_window_and_an_output_of_1_mib_at_most() {
+        let mut deflater = Deflater::new();
+        assert_eq!(deflater.streams.len(), 7);
+        let mut capacity_after = |length: usize| {
+            let context = Context::none(15);
+            assert!(deflater.deflate(&vec![7; length], 1, &context).is_some());
+            deflater.output.capacity()
+        };
+        let for_worst_case = |length: usize| length + length / 8 + 64;
+        assert!(capacity_after(1_000) <= for_worst_case(1_000));
+        let large = capacity_after(500_000);
+        assert!((500_000..=for_worst_case(500_000)).contains(&large));
+        // That is kept; what is larger is not.
+        assert_eq!(capacity_after(1_000), large);
+        assert!(capacity_after(3 << 20) > 3 << 20);
+        assert!(capacity_after(1_000) <= Deflater::KEPT);
+    }
+
+    #[test]
+    fn codecs_show_what_they_are_and_nothing_of_what_went_through() {
+        assert_eq!(format!("{:?}", Deflater::new()), "Deflater { .. }");
+        assert_eq!(format!("{:?}", Inflater::default()), "Inflater { .. }");
+    }
+}
