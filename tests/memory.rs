@@ -140,6 +140,7 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
         for client in &mut *clients {
             client.send(all_but_last);
         }
+        settle(&server);
         for client in clients {
             client.send(last);
             client.receives(&reply(0x82, &vec![7; 1 << 20]));

@@ -387,10 +387,6 @@ fn nobody_is_cut_for_a_silence_while_the_server_does_not_listen() {
     let mut blocker = Client::open(&server, "/");
     let blocked = peers.recv().unwrap();
     let mut client = Client::open(&server, "/");
-    blocker.send_text("block");
-    for _ in 0..65 {
-        blocked.send(Message::Binary(&[0; 1 << 20]));
-    }
     let writer = client.stream.try_clone().unwrap();
     let (stop, stopped) = mpsc::channel::<()>();
     let talk = thread::spawn(move || {
@@ -398,6 +394,10 @@ fn nobody_is_cut_for_a_silence_while_the_server_does_not_listen() {
             (&writer).write_all(&frame(0x8A, b"")).unwrap();
         }
     });
+    blocker.send_text("block");
+    for _ in 0..65 {
+        blocked.send(Message::Binary(&[0; 1 << 20]));
+    }
     thread::park_timeout(interval * 3);
     release.send(()).unwrap();
     thread::park_timeout(interval / 4);
