@@ -77,7 +77,7 @@
 //! `redis`, on by default, joins the rooms of several processes.
 //! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
-//! base64, bytes, http, socket2 and subtle.
+//! base64, bytes, http, rustix and subtle.
 
 #![forbid(unsafe_code)]
 

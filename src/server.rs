@@ -11,6 +11,7 @@ use std::{fmt, net};
 
 #[cfg(feature = "proxy-protocol")]
 use ipnet::IpNet;
+use rustix::net::sockopt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Congestion, Settings};
@@ -56,6 +57,7 @@ pub struct Server {
     max_connections: usize,
     max_connections_per_address: Option<usize>,
     drain_timeout: Duration,
+    give_back_memory: Option<fn()>,
     shutdown: Shutdown,
     #[cfg(feature = "proxy-protocol")]
     proxies: Vec<IpNet>,
@@ -105,6 +107,7 @@ impl Default for Server {
             max_connections: usize::MAX,
             max_connections_per_address: None,
             drain_timeout: Duration::from_secs(10),
+            give_back_memory: None,
             shutdown: Shutdown::new(),
             #[cfg(feature = "proxy-protocol")]
             proxies: Vec::new(),
@@ -153,7 +156,7 @@ impl Server {
             Listener::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
                 // As of `bind_tcp`.
-                socket2::SockRef::from(listener).set_tcp_nodelay(true)?;
+                sockopt::set_tcp_nodelay(listener, true)?;
             }
             Listener::Unix(listener) => listener.set_nonblocking(true)?,
         }
@@ -239,6 +242,16 @@ impl Server {
         }
     }
 
+    /// Has `give_back` called on a worker's thread, every few seconds, once most of its connections
+    /// have gone: for an allocator that keeps by thread what was freed there.
+    #[must_use]
+    pub fn with_memory_given_back(self, give_back: fn()) -> Server {
+        Server {
+            give_back_memory: Some(give_back),
+            ..self
+        }
+    }
+
     /// Believes these proxies whom they speak for. Each TCP connection from them must begin with a
     /// header of the PROXY protocol, version 1 or 2; from others it is no request.
     #[cfg(feature = "proxy-protocol")]
@@ -286,6 +299,7 @@ impl Server {
             max_connections: self.max_connections,
             addresses: self.max_connections_per_address.map(Addresses::new),
             drain_timeout: self.drain_timeout,
+            give_back_memory: self.give_back_memory,
             loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
             websockets: AtomicIsize::new(0),
             accepting: AtomicUsize::new(self.listeners.len()),
@@ -355,6 +369,7 @@ struct Shared {
     max_connections: usize,
     addresses: Option<Addresses>,
     drain_timeout: Duration,
+    give_back_memory: Option<fn()>,
     /// How many connections each worker has.
     loads: Vec<AtomicIsize>,
     /// How many of those are WebSockets, of all workers together.

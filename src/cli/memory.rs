@@ -1,10 +1,23 @@
-//! How much memory this process may use.
+//! How much memory this process may use, and giving back what it does not.
+
+use std::hint::black_box;
 
 use rlimit::Resource;
 use sysinfo::{MemoryRefreshKind, System};
 
 /// Where there is no /proc to ask, as in an empty chroot, this much is thought to be there.
 const UNKNOWN: u64 = 4 << 30;
+
+/// Has the allocator give back what this thread keeps of what was freed.
+///
+/// Rust has no word for it. But mimalloc, before it says that there is no memory, collects all that
+/// is free and tries once more (`_mi_malloc_generic` in its `page.c`), and there never is as much as
+/// is asked for here. Other allocators say so at once.
+pub(super) fn give_back() {
+    const MORE_THAN_THERE_IS: usize = usize::MAX / 4;
+    // Or the compiler would leave out an allocation that nobody uses.
+    let _ = black_box(&mut Vec::<u8>::new()).try_reserve_exact(MORE_THAN_THERE_IS);
+}
 
 /// Octets: the least of what the machine has, the control group allows and the process's own
 /// limits do.

@@ -9,6 +9,7 @@ use super::Exit;
 use super::arguments::Serve;
 use super::beside::Beside;
 use super::logs;
+use super::memory;
 use super::operator::Operator;
 use super::service_manager;
 use crate::app::{self, AppSettings};
@@ -96,7 +97,8 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         .with_workers(arguments.workers())
         .with_max_connections(max_connections)
         .with_max_connections_per_address(arguments.limits.max_connections_per_address())
-        .with_drain_timeout(arguments.deadlines.drain_timeout);
+        .with_drain_timeout(arguments.deadlines.drain_timeout)
+        .with_memory_given_back(memory::give_back);
     #[cfg(feature = "proxy-protocol")]
     let server = server.with_proxies(arguments.access.proxy_protocol_from.clone());
     // Before anybody is told where: from then on a signal means a drain.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::backlog::Backlog;
 use super::tally::{Flow, Flows};
 use crate::protocol;
+use crate::protocol::copy;
 use crate::protocol::frame::EncodedHeader;
 use crate::protocol::{Message, OpCode};
 
@@ -17,10 +18,9 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
-    /// What the worker has sent, in this turn or before.
+    /// What the worker has sent, and the data messages among it that were this connection's.
     sent: &'a mut Flows,
-    /// What it had before this turn.
-    sent_before: Flow,
+    sent_data: &'a mut Flow,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
     error: Option<io::Error>,
@@ -41,13 +41,14 @@ impl<'a> Output<'a> {
         buffer: &'a mut Vec<u8>,
         backlog: &'a mut Backlog,
         sent: &'a mut Flows,
+        sent_data: &'a mut Flow,
     ) -> Output<'a> {
         Output {
             stream,
             buffer,
             backlog,
-            sent_before: sent.data,
             sent,
+            sent_data,
             more_follows: false,
             error: None,
         }
@@ -59,12 +60,11 @@ impl<'a> Output<'a> {
         self.more_follows = more_follows;
     }
 
-    /// Writes what has been gathered, and counts its data messages as `sent` by the connection.
+    /// Writes what has been gathered.
     ///
     /// # Errors
     /// Of the socket, now or earlier in this turn.
-    pub(super) fn finish(mut self, sent: &mut Flow) -> io::Result<()> {
-        *sent += self.sent.data - self.sent_before;
+    pub(super) fn finish(mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
             self.write(&[]);
         }
@@ -84,15 +84,22 @@ impl<'a> Output<'a> {
         let Some((opcode, payload)) = message.frame().filter(|_| !frames.is_empty()) else {
             return;
         };
-        if opcode.is_control() {
-            self.sent.control.add(1, payload.len());
-        } else {
-            self.sent.data.add(1, payload.len());
-            if opcode == OpCode::Text {
-                self.sent.text.add(1, payload.len());
-            }
-        }
+        self.count(opcode.is_control(), opcode == OpCode::Text, payload);
         self.write(frames);
+    }
+
+    #[inline(always)]
+    fn count(&mut self, is_control: bool, is_text: bool, payload: &[u8]) {
+        if is_control {
+            self.sent.control.add(1, payload.len());
+            return;
+        }
+        self.sent_data.add(1, payload.len());
+        if is_text {
+            self.sent.text.add(1, payload.len());
+        } else {
+            self.sent.binary.add(1, payload.len());
+        }
     }
 
     /// Whether a large payload is gathered with what follows it: one system call less is worth
@@ -135,19 +142,12 @@ impl<'a> Output<'a> {
 impl protocol::Output for Output<'_> {
     #[inline(always)]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
-        if header.is_control() {
-            self.sent.control.add(1, payload.len());
-        } else {
-            self.sent.data.add(1, payload.len());
-            if header.is_text() {
-                self.sent.text.add(1, payload.len());
-            }
-        }
+        self.count(header.is_control(), header.is_text(), payload);
         header.append_to(self.buffer);
         if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);
         } else {
-            self.buffer.extend_from_slice(payload);
+            copy::append(self.buffer, payload);
             if self.buffer.len() >= Self::FULL {
                 self.write(&[]);
             }

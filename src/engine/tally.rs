@@ -1,6 +1,6 @@
 //! What has passed, counted: for metrics, and for the line that is logged of each connection.
 
-use std::ops::{AddAssign, Sub};
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use super::disconnect::Disconnect;
@@ -24,32 +24,17 @@ impl Flow {
 }
 
 impl AddAssign for Flow {
-    #[inline]
     fn add_assign(&mut self, other: Flow) {
         self.messages += other.messages;
         self.octets += other.octets;
     }
 }
 
-impl Sub for Flow {
-    type Output = Flow;
-
-    #[inline]
-    fn sub(self, earlier: Flow) -> Flow {
-        Flow {
-            messages: self.messages - earlier.messages,
-            octets: self.octets - earlier.octets,
-        }
-    }
-}
-
 /// Messages of one direction by type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Flows {
-    /// Text and Binary.
-    pub(crate) data: Flow,
-    /// Of these, Text.
     pub(crate) text: Flow,
+    pub(crate) binary: Flow,
     /// Ping, Pong and Close.
     pub(crate) control: Flow,
 }

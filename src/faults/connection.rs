@@ -121,8 +121,10 @@ impl Counted {
     fn tell(&mut self, connection: &mut Connection) {
         if connection.tally != Tally::default() {
             let tally = std::mem::take(&mut connection.tally);
-            self.received += tally.received.data;
-            self.sent += tally.sent.data;
+            self.received += tally.received.text;
+            self.received += tally.received.binary;
+            self.sent += tally.sent.text;
+            self.sent += tally.sent.binary;
             self.account.tallied(&tally);
         }
     }
@@ -440,11 +442,8 @@ impl Connection {
     fn count(&mut self, message: &Message<'_>) {
         let received = &mut self.tally.received;
         match message {
-            Message::Text(text) => {
-                received.data.add(1, text.len());
-                received.text.add(1, text.len());
-            }
-            Message::Binary(payload) => received.data.add(1, payload.len()),
+            Message::Text(text) => received.text.add(1, text.len()),
+            Message::Binary(payload) => received.binary.add(1, payload.len()),
             control => {
                 let length = control.frame().map_or(0, |(_, payload)| payload.len());
                 received.control.add(1, length);
@@ -473,10 +472,11 @@ impl Connection {
         let frames = self.encode(opcode, payload);
         let copies = if dup < self.faults.dup { 2 } else { 1 };
         let is_text = frames.first().is_some_and(|first| first & 0xF == 0x1);
-        self.tally.sent.data.add(copies, copies * payload.len());
-        if is_text {
-            self.tally.sent.text.add(copies, copies * payload.len());
-        }
+        let sent = match is_text {
+            true => &mut self.tally.sent.text,
+            false => &mut self.tally.sent.binary,
+        };
+        sent.add(copies, copies * payload.len());
         if copies > 1 {
             self.push(frames.clone(), delay);
         }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
@@ -128,14 +129,14 @@ impl Stream {
 
     /// Closes the socket by RST, where its kind has such a thing.
     pub(super) fn abort(self) {
-        let socket = match &self.socket {
-            TokioSocket::Tcp(stream) => socket2::SockRef::from(stream),
+        let stream = match &self.socket {
+            TokioSocket::Tcp(stream) => stream,
             TokioSocket::Unix(_) => return,
             #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => socket2::SockRef::from(stream.get_ref().0),
+            TokioSocket::Tls(stream) => stream.get_ref().0,
         };
         // Without it the socket closes by FIN, which nothing here can mend.
-        let _ = socket.set_linger(Some(Duration::ZERO));
+        let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     }
 
     /// Whether closing tells a peer that has sent FIN all: TLS has a goodbye of its own.

@@ -1,43 +1,54 @@
 //! Masking (RFC 6455 §5.3).
 
+use super::copy::by_vectors;
+
 /// XORs `payload` in place with the masking key, `offset` octets into the frame's payload. The
 /// same call masks and unmasks.
 #[inline(always)]
 pub fn apply_masking_key(payload: &mut [u8], key: [u8; 4], offset: usize) {
-    let key = u32::from_ne_bytes(key);
-    // Turn the key so that its first octet meets the payload's first.
-    let turn = [0, 8, 16, 24].get(offset % 4).copied().unwrap_or_default();
-    let key = if cfg!(target_endian = "little") {
-        key.rotate_right(turn)
-    } else {
-        key.rotate_left(turn)
-    };
-    if cfg!(feature = "simd") && payload.len() >= WORTH_DISPATCHING {
+    let key = turn(u32::from_ne_bytes(key), offset);
+    if payload.len() >= WORTH_DISPATCHING {
         apply_widest(payload, key);
     } else {
         apply(payload, key);
     }
 }
 
+/// The key turned so that its first octet is the one for this place in the payload.
+#[inline(always)]
+fn turn(key: u32, offset: usize) -> u32 {
+    let turn = [0, 8, 16, 24].get(offset % 4).copied().unwrap_or_default();
+    if cfg!(target_endian = "little") {
+        key.rotate_right(turn)
+    } else {
+        key.rotate_left(turn)
+    }
+}
+
 /// From this many octets on the widest vectors that the processor has pay for being chosen.
 const WORTH_DISPATCHING: usize = 512;
 
+/// A vector that lies across two cache lines takes two accesses: the octets before the first that
+/// does not are apart.
 #[inline(never)]
 fn apply_widest(payload: &mut [u8], key: u32) {
-    #[cfg(feature = "simd")]
-    pulp::Arch::new().dispatch(
+    /// Octets of AVX2's.
+    const VECTOR: usize = 32;
+    let before = payload.as_ptr().align_offset(VECTOR);
+    let (before, payload) = payload.split_at_mut(before.min(payload.len()));
+    apply(before, key);
+    let key = turn(key, before.len());
+    by_vectors(
         #[inline(always)]
         || apply(payload, key),
     );
-    #[cfg(not(feature = "simd"))]
-    apply(payload, key);
 }
 
 /// The key is widened to a block and applied block by block, which the compiler turns into the
 /// vector instructions of whoever calls this.
 #[inline(always)]
 fn apply(payload: &mut [u8], key: u32) {
-    let wide = u64::from(key) << 32 | u64::from(key);
+    let wide = u64::from(key) * 0x1_0000_0001;
     let (blocks, rest) = payload.as_chunks_mut::<64>();
     for block in blocks {
         for lane in block.as_chunks_mut::<8>().0 {

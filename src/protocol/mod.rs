@@ -23,6 +23,7 @@ pub mod sender;
 pub mod utf8;
 
 mod assembly;
+pub(crate) mod copy;
 
 pub use assembly::{AssemblyBudget, AssemblyPool};
 pub use close::{CloseCode, CloseFrame};

@@ -12,6 +12,7 @@
 //!
 //! At most one Close is ever sent, and nothing after it (§5.5.1).
 
+use super::copy;
 use super::deflate::{Context, Deflate, DeflateParameters, Deflater};
 use super::frame::EncodedHeader;
 use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
@@ -26,7 +27,7 @@ impl Output for Vec<u8> {
     #[inline]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
         header.append_to(self);
-        self.extend_from_slice(payload);
+        copy::append(self, payload);
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -120,7 +122,8 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
     const AFTER: Duration = Duration::from_secs(1);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !write_stall.is_zero() {
-        socket2::SockRef::from(listener).set_tcp_user_timeout(Some(write_stall + AFTER))?;
+        let milliseconds = (write_stall + AFTER).as_millis().try_into();
+        sockopt::set_tcp_user_timeout(listener, milliseconds.unwrap_or(u32::MAX))?;
     }
     let _ = (listener, write_stall, AFTER);
     Ok(())
@@ -249,7 +252,7 @@ mod tests {
         let AsyncStream::Tcp(stream, _) = listener.accept().await.unwrap() else {
             unreachable!()
         };
-        let timeout = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
-        assert_eq!(timeout, Some(Duration::from_secs(31)));
+        let timeout = sockopt::tcp_user_timeout(&stream).unwrap();
+        assert_eq!(timeout, 31_000);
     }
 }

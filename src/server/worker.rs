@@ -103,6 +103,9 @@ impl Worker {
                 });
             }
         }
+        if let Some(give_back) = shared.give_back_memory {
+            tokio::task::spawn_local(give_back_memory(index, Arc::clone(&shared), give_back));
+        }
         let mut receive = pin!(async {
             while let Some(accepted) = inbox.recv().await {
                 match accepted.into_stream() {
@@ -133,6 +136,22 @@ impl Worker {
         }
         frame_loop.cut();
         Ok(())
+    }
+}
+
+/// Gives memory back again and again while a worker has half as many connections as it once had
+/// since the last time, or none.
+async fn give_back_memory(worker: usize, shared: Arc<Shared>, give_back: fn()) {
+    const EVERY: Duration = Duration::from_secs(10);
+    let mut most = 0;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let load = shared.loads[worker].load(Ordering::Relaxed);
+        most = most.max(load);
+        if load <= most / 2 {
+            give_back();
+            most = load;
+        }
     }
 }
 

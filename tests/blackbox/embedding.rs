@@ -529,3 +529,24 @@ fn attack_55_a_connection_is_in_so_many_rooms_and_no_more() {
         format_args!("{}; 255 octets", Rooms::MAX_MEMBERSHIPS),
     );
 }
+
+/// Every worker has it done on its own thread, once its connections have gone.
+#[test]
+fn memory_is_given_back_by_every_worker() {
+    static THREADS: Mutex<Option<Sender<Option<String>>>> = Mutex::new(None);
+    fn give_back() {
+        let name = thread::current().name().map(String::from);
+        if let Some(threads) = &*THREADS.lock().unwrap() {
+            let _ = threads.send(name);
+        }
+    }
+    let (sender, threads) = mpsc::channel();
+    *THREADS.lock().unwrap() = Some(sender);
+    let server = TestServer::with(|server| server.with_memory_given_back(give_back));
+    drop(Client::open(&server, "/echo"));
+    let mut missing = vec!["worker-0", "worker-1"];
+    while !missing.is_empty() {
+        let name = threads.recv_timeout(3 * PATIENCE).unwrap().unwrap();
+        missing.retain(|worker| *worker != name);
+    }
+}

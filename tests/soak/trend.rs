@@ -153,6 +153,7 @@ fn a_leak_is_seen_and_start_up_is_not_one() {
             .map(|second| {
                 let resources = Resources {
                     resident: resident(second),
+                    anonymous: resident(second),
                     descriptors: 7,
                     threads: 3,
                 };

@@ -8,6 +8,9 @@ use std::fs;
 pub(crate) struct Resources {
     /// Kibioctets.
     pub(crate) resident: u64,
+    /// Of these, what is not the program's own file: those pages come as parts of it first run,
+    /// and are the page cache's.
+    pub(crate) anonymous: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
 }
@@ -16,12 +19,13 @@ impl fmt::Display for Resources {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Resources {
             resident,
+            anonymous,
             descriptors,
             threads,
         } = self;
         write!(
             formatter,
-            "{resident} KiB resident, {descriptors} descriptors, {threads} threads"
+            "{resident} KiB resident, {anonymous} of them anonymous, {descriptors} descriptors, {threads} threads"
         )
     }
 }
@@ -37,6 +41,7 @@ impl Resources {
         };
         Resources {
             resident: value("VmRSS:"),
+            anonymous: value("RssAnon:"),
             threads: value("Threads:"),
             descriptors: fs::read_dir(format!("{process}/fd")).map_or(0, |fds| fds.count() as u64),
         }

@@ -25,6 +25,7 @@ impl<H: Handler> Connection<H> {
             &mut context.output,
             &mut self.backlog,
             &mut context.tally.sent,
+            &mut self.sent,
         );
         match self.phase {
             Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut output),
@@ -37,7 +38,7 @@ impl<H: Handler> Connection<H> {
             }
             _ => return Progress::Waiting,
         }
-        if let Err(error) = output.finish(&mut self.sent) {
+        if let Err(error) = output.finish() {
             return self.broken(&error);
         }
         self.since = context.now;
@@ -62,9 +63,10 @@ impl<H: Handler> Connection<H> {
             &mut context.output,
             &mut self.backlog,
             &mut context.tally.sent,
+            &mut self.sent,
         );
         self.sender.fail_with(code, reason, &mut output);
-        if output.finish(&mut self.sent).is_err() {
+        if output.finish().is_err() {
             return Progress::Over(why);
         }
         self.phase = Phase::Draining { why, linger: true };

@@ -68,7 +68,7 @@ impl<H: Handler> Connection<H> {
     ) -> io::Result<()> {
         let before = (self.backlog.is_empty(), self.sender.is_open());
         let inside = self.receiver.is_inside_message();
-        let received_before = context.tally.received.data;
+        let mut has_message = false;
         let mut closed = None;
 
         let mut socket = WebSocket {
@@ -78,6 +78,7 @@ impl<H: Handler> Connection<H> {
                 &mut context.output,
                 &mut self.backlog,
                 &mut context.tally.sent,
+                &mut self.sent,
             ),
             mailbox: &context.mailbox,
             key,
@@ -89,10 +90,13 @@ impl<H: Handler> Connection<H> {
                 let received = &mut context.tally.received;
                 match message {
                     Message::Text(text) => {
-                        received.data.add(1, text.len());
                         received.text.add(1, text.len());
+                        self.received.add(1, text.len());
                     }
-                    Message::Binary(payload) => received.data.add(1, payload.len()),
+                    Message::Binary(payload) => {
+                        received.binary.add(1, payload.len());
+                        self.received.add(1, payload.len());
+                    }
                     Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
                         let length = message.frame().map_or(0, |(_, payload)| payload.len());
                         received.control.add(1, length);
@@ -100,6 +104,7 @@ impl<H: Handler> Connection<H> {
                         continue;
                     }
                 }
+                has_message = true;
                 if socket.sender.is_open() {
                     self.handler.message(&mut socket, message);
                     if let Some(time) = self.handler.hold() {
@@ -125,12 +130,9 @@ impl<H: Handler> Connection<H> {
                 Some(Disconnect::HandlerPanicked)
             }
         };
-        let written = socket.output.finish(&mut self.sent);
-        let received = context.tally.received.data - received_before;
-        self.received += received;
+        let written = socket.output.finish();
         written?;
 
-        let has_message = received.messages > 0;
         if has_message {
             self.idle_since = context.now;
         }

@@ -111,10 +111,11 @@ impl<H: Handler> Connection<H> {
                     &mut context.output,
                     &mut self.backlog,
                     &mut context.tally.sent,
+                    &mut self.sent,
                 );
                 self.sender.send(Message::Ping(b""), &mut output);
                 // A socket that is broken says so at the next read, too.
-                let _ = output.finish(&mut self.sent);
+                let _ = output.finish();
                 self.since = context.now;
             }
             _ => {}
