@@ -571,23 +571,25 @@ fn unfinished_messages_keep_to_their_budget_together() {
     let before = heap();
     let message = frame(0x82, &[7; 300_000]);
     let (begun, rest) = message.split_at(message.len() - 1);
-    let mut holders = Vec::new();
-    let refused = loop {
-        assert!(holders.len() < 100, "nobody was refused");
-        let mut client = Client::open(&server, "/echo");
+    let mut holders: Vec<Client> = (0..=BUDGET / 300_000)
+        .map(|_| Client::open(&server, "/echo"))
+        .collect();
+    for client in &mut holders {
         client.send(begun);
-        let mut next = [0];
-        client
-            .stream
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
-        let is_refused = client.stream.peek(&mut next).is_ok();
-        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        if is_refused {
-            break client;
+        let patience = Some(Duration::from_millis(10));
+        client.stream.set_read_timeout(patience).unwrap();
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        assert!(Instant::now() < deadline, "nobody was refused");
+        let is_refused = |client: &Client| client.stream.peek(&mut [0]).is_ok();
+        if let Some(position) = holders.iter().position(is_refused) {
+            break holders.swap_remove(position);
         }
-        holders.push(client);
     };
+    for client in holders.iter().chain([&refused]) {
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
     let held = heap().saturating_sub(before);
     figure(
         Kind::Fault,

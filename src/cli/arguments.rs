@@ -404,6 +404,7 @@ impl Serve {
             max_unfinished_size: limits.max_unfinished_size(),
             max_message_rate: Some(limits.max_message_rate).filter(|rate| *rate > 0),
             max_publish_rate: Some(limits.max_publish_rate).filter(|rate| *rate > 0),
+            gather_publications: !self.deterministic,
         }
     }
 

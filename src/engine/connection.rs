@@ -49,23 +49,26 @@ pub(crate) struct Connection<H> {
     idle_since: Tick,
     /// When the Ping went out that nothing has been heard since.
     pinged: Option<Tick>,
-    /// The peer publishes faster than it may.
+    /// What is not handled yet of what has been read.
     excess: Option<Box<Excess>>,
     /// What the peer has sent, and what was sent to it.
     received: Flow,
     sent: Flow,
 }
 
-/// What is known of a peer that publishes faster than it may: back-pressure on it until it does
-/// so no more.
+/// What is not handled yet of what has been read.
 #[derive(Debug)]
 struct Excess {
-    /// When the back-pressure began.
-    since: Tick,
-    /// Until when nothing is read from it.
-    held_until: Tick,
-    /// What has been read of it already, from the first message that is too early on.
+    /// Back-pressure on a peer that publishes faster than it may, until it does so no more.
+    hold: Option<Hold>,
     input: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    since: Tick,
+    /// Until when nothing is handled or read.
+    until: Tick,
 }
 
 impl Excess {
@@ -73,12 +76,26 @@ impl Excess {
     #[cold]
     fn hold(excess: &mut Option<Box<Excess>>, now: Tick, ticks: u128, input: &[u8]) {
         let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX);
-        let since = excess.as_ref().map_or(now, |excess| excess.since);
-        *excess = Some(Box::new(Excess {
-            since,
-            held_until: now.wrapping_add(ticks.clamp(1, Tick::MAX / 4)),
-            input: input.to_vec(),
-        }));
+        let before = excess.as_ref().and_then(|excess| excess.hold);
+        let hold = Some(Hold {
+            since: before.map_or(now, |hold| hold.since),
+            until: now.wrapping_add(ticks.clamp(1, Tick::MAX / 4)),
+        });
+        let input = input.to_vec();
+        *excess = Some(Box::new(Excess { hold, input }));
+    }
+
+    /// Has `input` handled in the next turn.
+    #[cold]
+    fn put_back(excess: &mut Option<Box<Excess>>, input: &[u8]) {
+        let hold = excess.as_ref().and_then(|excess| excess.hold);
+        let input = input.to_vec();
+        *excess = Some(Box::new(Excess { hold, input }));
+    }
+
+    fn is_held(&self, now: Tick) -> bool {
+        self.hold
+            .is_some_and(|hold| (now.wrapping_sub(hold.until) as i32) < 0)
     }
 }
 
@@ -143,6 +160,9 @@ impl<H: Handler> Connection<H> {
             if !self.is_read(context.high_water_mark) {
                 return Ok(Progress::Waiting);
             }
+            if context.mailbox.goes_first() {
+                return Ok(Progress::MoreToRead);
+            }
             if self.excess.is_some() && !self.resume(key, stream, context)? {
                 return Ok(self.settle(stream, context));
             }
@@ -171,25 +191,32 @@ impl<H: Handler> Connection<H> {
 
     /// All is read that there is: who is not held by now publishes no faster than it may.
     fn wait_for_more(&mut self, now: Tick) -> Progress {
-        if self.excess.is_some() && !self.is_held(now) {
+        if self.excess.is_some() && !self.is_held(now) && !self.has_input(now) {
             self.excess = None;
         }
-        self.wait()
+        self.wait(now)
     }
 
     /// Nothing can be done until the socket has something, or a deadline passes.
-    fn wait(&self) -> Progress {
+    fn wait(&self, now: Tick) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
             || !self.sender.is_open()
             || !self.backlog.is_empty()
             || self.receiver.is_inside_message()
             || self.pinged.is_some()
             || self.excess.is_some();
-        if is_timed {
-            Progress::Waiting
-        } else {
-            Progress::Idle
+        match is_timed {
+            false => Progress::Idle,
+            true if self.has_input(now) => Progress::MoreToRead,
+            true => Progress::Waiting,
         }
+    }
+
+    /// Whether something that has been read can be handled.
+    fn has_input(&self, now: Tick) -> bool {
+        self.excess
+            .as_ref()
+            .is_some_and(|excess| !excess.input.is_empty() && !excess.is_held(now))
     }
 
     /// Whether a message is under way that the peer may send more of.
@@ -209,7 +236,7 @@ impl<H: Handler> Connection<H> {
     fn is_held(&self, now: Tick) -> bool {
         self.excess
             .as_ref()
-            .is_some_and(|excess| (now.wrapping_sub(excess.held_until) as i32) < 0)
+            .is_some_and(|excess| excess.is_held(now))
     }
 
     /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.

@@ -141,7 +141,7 @@ impl FrameLoop {
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
         // It cannot fail but for a poller that is gone, and then nobody is left to wake.
         let wake = Box::new(move || waker.wake().unwrap_or_default());
-        let mailbox = Mailbox::new(wake, congestion, settings.deflate);
+        let mailbox = Mailbox::new(wake, congestion, settings);
         let (clock, deadlines) = Clock::new(&settings.deadlines);
         let context = Context::new(settings, clock.tick(), deadlines, budget, mailbox);
         Ok(FrameLoop {

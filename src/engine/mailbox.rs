@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::SlowConsumerPolicy;
 use super::compression::with_deflater;
 use super::peer::Peer;
 use super::slots::{Key, Slots};
+use super::{Settings, SlowConsumerPolicy};
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
 /// A worker's queue of commands, in the order in which they were given.
@@ -30,6 +30,8 @@ pub(crate) struct Mailbox {
     congestion: Congestion,
     /// How messages are compressed, if they are.
     deflate: Option<Deflate>,
+    /// What the messages of one read publish may be gathered.
+    gathers: bool,
 }
 
 type Wake = Box<dyn Fn() + Send + Sync>;
@@ -123,7 +125,7 @@ impl Mailbox {
     /// From this many octets on a worker delivers before it reads on.
     const FULL: usize = 1 << 20;
 
-    pub(super) fn new(wake: Wake, congestion: Congestion, deflate: Option<Deflate>) -> Mailbox {
+    pub(super) fn new(wake: Wake, congestion: Congestion, settings: &Settings) -> Mailbox {
         Mailbox {
             letters: Mutex::default(),
             filled: AtomicBool::new(false),
@@ -131,7 +133,8 @@ impl Mailbox {
             wake,
             octets: AtomicUsize::new(0),
             congestion,
-            deflate,
+            deflate: settings.deflate,
+            gathers: settings.gather_publications,
         }
     }
 
@@ -152,6 +155,12 @@ impl Mailbox {
 
     pub(super) fn is_filled(&self) -> bool {
         self.filled.load(Ordering::SeqCst)
+    }
+
+    /// Whether what is there is to be delivered before any other message is handled.
+    #[inline]
+    pub(super) fn goes_first(&self) -> bool {
+        !self.gathers && self.is_filled()
     }
 
     /// Whether it is worth delivering before anything more is read.

@@ -73,11 +73,15 @@ pub struct Settings {
     /// silence: a few octets from one become many to all members of a room. Beyond them it is not
     /// read from for a while, and closed after [`Deadlines::excess`]. `None` is no limit.
     pub max_publish_rate: Option<u32>,
+    /// Whether what the messages of one read publish goes to each member in one write. Otherwise
+    /// each is delivered before the client's next one is handled: what comes back to it then
+    /// depends in no way on how its octets were cut.
+    pub gather_publications: bool,
 }
 
 impl Default for Settings {
     /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; 1 GiB; 1,000
-    /// messages published a second, and no other limit of rate.
+    /// messages published a second, and no other limit of rate; publications are gathered.
     fn default() -> Settings {
         Settings {
             limits: Limits::default(),
@@ -92,6 +96,7 @@ impl Default for Settings {
             max_unfinished_size: 1 << 30,
             max_message_rate: None,
             max_publish_rate: Some(1_000),
+            gather_publications: true,
         }
     }
 }

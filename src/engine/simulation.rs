@@ -79,7 +79,7 @@ impl<S: Stream> Simulation<S> {
     /// A worker without connections.
     pub fn new(settings: &Settings) -> Simulation<S> {
         let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let mailbox = Mailbox::new(Box::new(|| {}), Congestion::default(), settings.deflate);
+        let mailbox = Mailbox::new(Box::new(|| {}), Congestion::default(), settings);
         let budget = AssemblyBudget::new(settings.max_unfinished_size);
         let context = Context::new(settings, clock.tick(), deadlines, budget, mailbox);
         Simulation {

@@ -76,7 +76,7 @@ impl Driven {
                 clock.tick(),
                 deadlines,
                 AssemblyBudget::new(usize::MAX),
-                Mailbox::new(Box::new(|| {}), Congestion::default(), None),
+                Mailbox::new(Box::new(|| {}), Congestion::default(), &settings),
             ),
         };
         let Driven {

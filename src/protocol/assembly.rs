@@ -267,11 +267,10 @@ impl Loan {
     /// Takes `more` octets.
     fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
         let AssemblyBudget { max_octets, octets } = &self.budget;
-        let before = octets.fetch_add(more, Ordering::Relaxed);
-        if before.saturating_add(more) > *max_octets {
-            octets.fetch_sub(more, Ordering::Relaxed);
-            return Err(ProtocolError::BudgetExceeded); // §10.4
-        }
+        let extended = |octets: usize| octets.checked_add(more).filter(|sum| sum <= max_octets);
+        octets
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, extended)
+            .map_err(|_| ProtocolError::BudgetExceeded)?; // §10.4
         self.octets = self.octets.saturating_add(more);
         Ok(())
     }

@@ -113,6 +113,10 @@ impl<H: Handler> Connection<H> {
                         context.tally.holds += 1;
                         break;
                     }
+                    if socket.mailbox.goes_first() && !input.is_empty() {
+                        Excess::put_back(&mut self.excess, input);
+                        break;
+                    }
                 } // else only the Close is waited for (§7.1.2)
             }
             Ok(())
@@ -172,7 +176,8 @@ impl<H: Handler> Connection<H> {
         }
         Ok(matches!(self.phase, Phase::Open)
             && self.is_read(context.high_water_mark)
-            && !self.is_held(context.now))
+            && !self.is_held(context.now)
+            && !self.has_input(context.now))
     }
 }
 

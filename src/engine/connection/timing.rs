@@ -53,8 +53,8 @@ impl<H: Handler> Connection<H> {
             self.message_since = now;
             self.pinged = None;
         }
-        if let Some(excess) = &self.excess
-            && now.wrapping_sub(excess.since) >= deadlines.excess
+        if let Some(hold) = self.excess.as_ref().and_then(|excess| excess.hold)
+            && now.wrapping_sub(hold.since) >= deadlines.excess
         {
             let frame = (CloseCode::Policy, "publishing too fast");
             return self.end(Disconnect::FastPublisher, frame, stream, context);
@@ -82,7 +82,7 @@ impl<H: Handler> Connection<H> {
                 self.end(Disconnect::TimedOut(timeout), frame, stream, context)
             }
             None if self.excess.is_some() && is_read => Progress::MoreToRead,
-            None => self.wait(),
+            None => self.wait(now),
         }
     }
 
