@@ -61,6 +61,8 @@ pub(crate) struct Connection<H> {
 struct Excess {
     /// Back-pressure on a peer that publishes faster than it may, until it does so no more.
     hold: Option<Hold>,
+    /// It is to be handled in the next turn, when what came before it has been delivered.
+    is_next: bool,
     input: Vec<u8>,
 }
 
@@ -81,16 +83,22 @@ impl Excess {
             since: before.map_or(now, |hold| hold.since),
             until: now.wrapping_add(ticks.clamp(1, Tick::MAX / 4)),
         });
-        let input = input.to_vec();
-        *excess = Some(Box::new(Excess { hold, input }));
+        *excess = Some(Box::new(Excess {
+            hold,
+            is_next: false,
+            input: input.to_vec(),
+        }));
     }
 
     /// Has `input` handled in the next turn.
     #[cold]
     fn put_back(excess: &mut Option<Box<Excess>>, input: &[u8]) {
         let hold = excess.as_ref().and_then(|excess| excess.hold);
-        let input = input.to_vec();
-        *excess = Some(Box::new(Excess { hold, input }));
+        *excess = Some(Box::new(Excess {
+            hold,
+            is_next: true,
+            input: input.to_vec(),
+        }));
     }
 
     fn is_held(&self, now: Tick) -> bool {
@@ -160,9 +168,6 @@ impl<H: Handler> Connection<H> {
             if !self.is_read(context.high_water_mark) {
                 return Ok(Progress::Waiting);
             }
-            if context.mailbox.goes_first() {
-                return Ok(Progress::MoreToRead);
-            }
             if self.excess.is_some() && !self.resume(key, stream, context)? {
                 return Ok(self.settle(stream, context));
             }
@@ -191,14 +196,14 @@ impl<H: Handler> Connection<H> {
 
     /// All is read that there is: who is not held by now publishes no faster than it may.
     fn wait_for_more(&mut self, now: Tick) -> Progress {
-        if self.excess.is_some() && !self.is_held(now) && !self.has_input(now) {
+        if self.excess.is_some() && !self.is_excess_kept(now) {
             self.excess = None;
         }
-        self.wait(now)
+        self.wait()
     }
 
     /// Nothing can be done until the socket has something, or a deadline passes.
-    fn wait(&self, now: Tick) -> Progress {
+    fn wait(&self) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
             || !self.sender.is_open()
             || !self.backlog.is_empty()
@@ -207,16 +212,18 @@ impl<H: Handler> Connection<H> {
             || self.excess.is_some();
         match is_timed {
             false => Progress::Idle,
-            true if self.has_input(now) => Progress::MoreToRead,
+            true if self.excess.as_ref().is_some_and(|excess| excess.is_next) => {
+                Progress::MoreToRead
+            }
             true => Progress::Waiting,
         }
     }
 
-    /// Whether something that has been read can be handled.
-    fn has_input(&self, now: Tick) -> bool {
+    /// Whether what has been read already is to wait.
+    fn is_excess_kept(&self, now: Tick) -> bool {
         self.excess
             .as_ref()
-            .is_some_and(|excess| !excess.input.is_empty() && !excess.is_held(now))
+            .is_some_and(|excess| excess.is_next || excess.is_held(now))
     }
 
     /// Whether a message is under way that the peer may send more of.

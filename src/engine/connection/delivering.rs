@@ -43,7 +43,7 @@ impl<H: Handler> Connection<H> {
                     .push_delivery(encoded.rest(written), messages, written > 0);
                 self.since = context.now;
             }
-            return self.wait(context.now);
+            return self.wait();
         }
         let SlowConsumer {
             max_octets,

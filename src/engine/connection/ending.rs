@@ -118,7 +118,7 @@ impl<H: Handler> Connection<H> {
                         _ => Progress::Over(why),
                     };
                 }
-                Phase::Open | Phase::Leaving { .. } => return self.wait(context.now),
+                Phase::Open | Phase::Leaving { .. } => return self.wait(),
             }
         }
     }

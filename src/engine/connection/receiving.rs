@@ -113,7 +113,7 @@ impl<H: Handler> Connection<H> {
                         context.tally.holds += 1;
                         break;
                     }
-                    if socket.mailbox.goes_first() && !input.is_empty() {
+                    if socket.mailbox.goes_first() {
                         Excess::put_back(&mut self.excess, input);
                         break;
                     }
@@ -169,15 +169,16 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> io::Result<bool> {
         if !self.is_held(context.now)
+            && !context.mailbox.goes_first()
             && let Some(excess) = &mut self.excess
         {
+            excess.is_next = false;
             let mut input = mem::take(&mut excess.input);
             self.handle(key, &mut input, Ok(()), stream, context)?;
         }
         Ok(matches!(self.phase, Phase::Open)
             && self.is_read(context.high_water_mark)
-            && !self.is_held(context.now)
-            && !self.has_input(context.now))
+            && !self.is_excess_kept(context.now))
     }
 }
 

@@ -82,7 +82,7 @@ impl<H: Handler> Connection<H> {
                 self.end(Disconnect::TimedOut(timeout), frame, stream, context)
             }
             None if self.excess.is_some() && is_read => Progress::MoreToRead,
-            None => self.wait(now),
+            None => self.wait(),
         }
     }
 
