@@ -130,10 +130,12 @@ pub(crate) fn check(input: &[u8]) {
     settings.limits.max_frame_size = 2_000;
     settings.slow_consumer.max_octets = 8_000;
     settings.slow_consumer.max_messages = 32;
+    let gathering = Simulation::new(&settings);
+    settings.gather_publications = false;
     let mut session = Session {
         rooms: Rooms::default(),
         log: Log::default(),
-        workers: [Simulation::new(&settings), Simulation::new(&settings)],
+        workers: [gathering, Simulation::new(&settings)],
         members: Vec::new(),
     };
     for operation in operations.iter().take(40) {
