@@ -10,7 +10,7 @@ use crate::handlers::broadcast::Broadcast;
 use crate::handlers::channels_chat;
 use crate::handlers::channels_chat::ChatConsumer;
 use crate::handlers::connection_manager::Client;
-use crate::handlers::echo::echo;
+use crate::handlers::echo::Echo;
 use crate::handlers::tutorial_echo::tutorial_echo;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
@@ -145,10 +145,10 @@ pub fn router_with(settings: AppSettings) -> Router {
     let echo_endpoint = match settings.faults {
         true => {
             let seed = deterministic.then_some(0);
-            Endpoint::new(|_| echo)
+            Endpoint::new(|_| Echo)
                 .diverting(move |request, settings| faults::divert(request, settings, seed))
         }
-        false => Endpoint::new(|_| echo),
+        false => Endpoint::new(|_| Echo),
     };
     let (clients, chat, topics) = rooms(&settings);
     let topic_rooms = topics.clone();
@@ -157,7 +157,7 @@ pub fn router_with(settings: AppSettings) -> Router {
         .page("/", move |request| {
             front_page(&document, request.headers(), deterministic)
         })
-        .endpoint("/", any_subprotocol(Endpoint::new(|_| echo)))
+        .endpoint("/", any_subprotocol(Endpoint::new(|_| Echo)))
         .endpoint("/echo", any_subprotocol(echo_endpoint))
         .websocket("/ws", |_| tutorial_echo)
         .endpoint(

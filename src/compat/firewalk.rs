@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
 use crate::engine::{Disconnect, Handler, WebSocket};
-use crate::handlers::echo::echo;
+use crate::handlers::echo::Echo;
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::http::{Endpoint, Request, Router};
 use crate::protocol::{CloseCode, CloseFrame, Message};
@@ -34,7 +34,7 @@ pub(super) fn router() -> Router {
                 Replies::new(request, count(request))
             })),
         )
-        .endpoint("/websocket/echo", any_subprotocol(Endpoint::new(|_| echo)))
+        .endpoint("/websocket/echo", any_subprotocol(Endpoint::new(|_| Echo)))
         .endpoint(
             "/websocket/ping/{count}",
             any_subprotocol(Endpoint::new(|request| CloseAfterPings {

@@ -1,8 +1,8 @@
 //! What HttpArena asks of `/ws`: text and binary echoed, a Close answered, 4xx without an upgrade.
 
-use crate::handlers::echo::echo;
+use crate::handlers::echo::Echo;
 use crate::http::Router;
 
 pub(super) fn router() -> Router {
-    super::health(Router::new().websocket("/ws", |_| echo))
+    super::health(Router::new().websocket("/ws", |_| Echo))
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::variable;
 use crate::engine::{Handler, WebSocket};
-use crate::handlers::echo::echo;
+use crate::handlers::echo::Echo;
 use crate::http::{Answering, Mount, Page, Reply, Router, Upgraded};
 use crate::protocol::Message;
 
@@ -32,7 +32,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn router(page: Page) -> Router {
     Router::new()
-        .websocket("*", |request| Echo {
+        .websocket("*", |request| GreetingEcho {
             greeting: match tells_hostname(request.headers()) {
                 true => greeting(),
                 false => String::new(),
@@ -68,18 +68,18 @@ fn greeting() -> String {
     }
 }
 
-struct Echo {
+struct GreetingEcho {
     /// Sent first, even if it is empty.
     greeting: String,
 }
 
-impl Handler for Echo {
+impl Handler for GreetingEcho {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         socket.send(Message::Text(&std::mem::take(&mut self.greeting)));
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
-        echo(socket, message);
+        Echo.message(socket, message);
     }
 }
 

@@ -10,12 +10,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::variable;
-use crate::handlers::echo::echo;
+use crate::handlers::echo::Echo;
 use crate::http::{Answering, Mount, Reply, Router};
 
 pub(super) fn router() -> Router {
     let router = Router::new()
-        .websocket("*", |_| echo)
+        .websocket("*", |_| Echo)
         .mount("/", Arc::new(UpgradeRequired));
     super::health(router)
 }

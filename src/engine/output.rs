@@ -18,7 +18,9 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
-    /// What the worker has sent, and the data messages among it that were this connection's.
+    /// What has been gathered, until [`Output::finish`] adds it to what the worker has sent, and
+    /// the data messages of it to the connection's.
+    gathered: Flows,
     sent: &'a mut Flows,
     sent_data: &'a mut Flow,
     /// More messages of this event follow: what fits into the buffer may wait for them.
@@ -47,6 +49,7 @@ impl<'a> Output<'a> {
             stream,
             buffer,
             backlog,
+            gathered: Flows::default(),
             sent,
             sent_data,
             more_follows: false,
@@ -68,6 +71,8 @@ impl<'a> Output<'a> {
         if !self.buffer.is_empty() {
             self.write(&[]);
         }
+        *self.sent += self.gathered;
+        *self.sent_data += self.gathered.data();
         self.error.map_or(Ok(()), Err)
     }
 
@@ -90,16 +95,12 @@ impl<'a> Output<'a> {
 
     #[inline(always)]
     fn count(&mut self, is_control: bool, is_text: bool, payload: &[u8]) {
-        if is_control {
-            self.sent.control.add(1, payload.len());
-            return;
-        }
-        self.sent_data.add(1, payload.len());
-        if is_text {
-            self.sent.text.add(1, payload.len());
-        } else {
-            self.sent.binary.add(1, payload.len());
-        }
+        let flow = match (is_control, is_text) {
+            (true, _) => &mut self.gathered.control,
+            (false, true) => &mut self.gathered.text,
+            (false, false) => &mut self.gathered.binary,
+        };
+        flow.add(1, payload.len());
     }
 
     /// Whether a large payload is gathered with what follows it: one system call less is worth

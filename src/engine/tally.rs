@@ -39,6 +39,23 @@ pub(crate) struct Flows {
     pub(crate) control: Flow,
 }
 
+impl Flows {
+    /// All but control frames.
+    pub(crate) fn data(self) -> Flow {
+        let mut data = self.text;
+        data += self.binary;
+        data
+    }
+}
+
+impl AddAssign for Flows {
+    fn add_assign(&mut self, other: Flows) {
+        self.text += other.text;
+        self.binary += other.binary;
+        self.control += other.control;
+    }
+}
+
 /// What a worker has done since it last told.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Tally {

@@ -110,24 +110,41 @@ impl Receiver {
     ///
     /// # Errors
     /// The [`ProtocolError`] of the rule that the peer broke, once.
-    #[inline(always)]
     pub fn receive<'r, 'i: 'r>(
         &'r mut self,
         input: &mut &'i mut [u8],
         pool: &mut AssemblyPool,
     ) -> Result<Option<Message<'r>>, ProtocolError> {
-        if let Reading::Start = self.reading {
-            if input.is_empty() {
-                return Ok(None);
-            }
-            if let Some((opcode, payload)) = self.whole_message(input) {
-                return match opcode {
-                    OpCode::Text => self.text(payload).map(Some),
-                    _ => Ok(Some(Message::Binary(payload))),
-                };
-            }
+        match self.receive_whole(input) {
+            Ok(None) => self.receive_piecewise(input, pool),
+            received => received,
         }
-        self.receive_piecewise(input, pool)
+    }
+
+    /// [`Receiver::receive`] in the common case: the next message, if it is a data message in one
+    /// frame that the input holds whole, so that nothing is kept and nothing is copied. Whatever
+    /// else the input begins with is left where it is, for [`Receiver::receive_piecewise`].
+    ///
+    /// Who calls the two one after the other has the message in registers where it is whole, and
+    /// in memory only otherwise.
+    #[inline(always)]
+    pub(crate) fn receive_whole<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+    ) -> Result<Option<Message<'i>>, ProtocolError> {
+        if !matches!(self.reading, Reading::Start) {
+            return Ok(None);
+        }
+        let Some((opcode, payload)) = self.whole_message(input) else {
+            return Ok(None);
+        };
+        if opcode != OpCode::Text {
+            return Ok(Some(Message::Binary(payload)));
+        }
+        match utf8::validate(payload) {
+            Ok(text) => Ok(Some(Message::Text(text))),
+            Err(_) => Err(self.fail(ProtocolError::InvalidUtf8)), // §8.1
+        }
     }
 
     /// Space to read the payload under way straight into, at most as much as is still to come of
@@ -194,10 +211,14 @@ impl Receiver {
         self.assembly = None;
     }
 
-    /// The common case, a data message in one frame that the input holds whole: nothing is kept
-    /// and nothing is copied. Whatever else the input begins with is left where it is.
+    /// The payload of a data message in one frame, if the input holds one whole.
     #[inline(always)]
     fn whole_message<'i>(&self, input: &mut &'i mut [u8]) -> Option<(OpCode, &'i [u8])> {
+        const TEXT: u8 = 0x80 | OpCode::Text as u8;
+        const BINARY: u8 = 0x80 | OpCode::Binary as u8;
+        if !matches!(input.first(), Some(&(TEXT | BINARY))) {
+            return None; // no FIN, reserved bits, or another opcode
+        }
         let expected = Expectation {
             role: self.role,
             fragmented: false,
@@ -210,7 +231,7 @@ impl Receiver {
         let (header, taken) = FrameHeader::decode(input, &expected).ok()??;
         let (_, rest) = input.split_at_checked(taken)?;
         let length = usize::try_from(header.payload_length).ok()?;
-        if !header.fin || header.opcode.is_control() || rest.len() < length {
+        if rest.len() < length {
             return None;
         }
         take(input, taken);
@@ -218,8 +239,21 @@ impl Receiver {
         Some((header.opcode, payload))
     }
 
-    /// All other cases: control frames, fragments, frames that straddle inputs, and errors.
-    fn receive_piecewise<'r, 'i: 'r>(
+    /// [`Receiver::receive`] in all cases: control frames, fragments, frames that straddle inputs,
+    /// and errors, too.
+    #[inline(always)]
+    pub(crate) fn receive_piecewise<'r, 'i: 'r>(
+        &'r mut self,
+        input: &mut &'i mut [u8],
+        pool: &mut AssemblyPool,
+    ) -> Result<Option<Message<'r>>, ProtocolError> {
+        match self.reading {
+            Reading::Start if input.is_empty() => Ok(None),
+            _ => self.receive_pieces(input, pool),
+        }
+    }
+
+    fn receive_pieces<'r, 'i: 'r>(
         &'r mut self,
         input: &mut &'i mut [u8],
         pool: &mut AssemblyPool,

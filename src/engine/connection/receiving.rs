@@ -11,6 +11,7 @@ use crate::engine::handler::{Handler, WebSocket};
 use crate::engine::output::Output;
 use crate::engine::slots::Key;
 use crate::engine::socket::Stream;
+use crate::engine::tally::Flows;
 use crate::log;
 use crate::protocol::{Message, ProtocolError};
 
@@ -70,6 +71,7 @@ impl<H: Handler> Connection<H> {
         let inside = self.receiver.is_inside_message();
         let mut has_message = false;
         let mut closed = None;
+        let mut received = Flows::default();
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
@@ -85,18 +87,23 @@ impl<H: Handler> Connection<H> {
         };
         let handled = panic::catch_unwind(AssertUnwindSafe(|| {
             so_far?;
-            while let Some(message) = self.receiver.receive(&mut input, &mut context.pool)? {
+            loop {
+                // Without `?`, by which the message would go through memory.
+                let message = match self.receiver.receive_whole(&mut input) {
+                    Ok(Some(message)) => message,
+                    Ok(None) => {
+                        let pool = &mut context.pool;
+                        match self.receiver.receive_piecewise(&mut input, pool)? {
+                            Some(message) => message,
+                            None => return Ok(()),
+                        }
+                    }
+                    Err(error) => return Err(error),
+                };
                 socket.output.expect_more(!input.is_empty());
-                let received = &mut context.tally.received;
                 match message {
-                    Message::Text(text) => {
-                        received.text.add(1, text.len());
-                        self.received.add(1, text.len());
-                    }
-                    Message::Binary(payload) => {
-                        received.binary.add(1, payload.len());
-                        self.received.add(1, payload.len());
-                    }
+                    Message::Text(text) => received.text.add(1, text.len()),
+                    Message::Binary(payload) => received.binary.add(1, payload.len()),
                     Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
                         let length = message.frame().map_or(0, |(_, payload)| payload.len());
                         received.control.add(1, length);
@@ -135,6 +142,8 @@ impl<H: Handler> Connection<H> {
             }
         };
         let written = socket.output.finish();
+        context.tally.received += received;
+        self.received += received.data();
         written?;
 
         if has_message {
