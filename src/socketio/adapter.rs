@@ -2,22 +2,32 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use socketioxide::adapter::Emitter;
+use socketioxide::socket::Sid;
+use socketioxide_core::Value;
 use socketioxide_core::adapter::errors::BroadcastError;
 use socketioxide_core::adapter::{
-    BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, SocketEmitter,
+    BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, SocketEmitter,
 };
 use socketioxide_core::packet::Packet;
+use socketioxide_core::parser::Parse;
+use socketioxide_parser_common::CommonParser;
 
 #[cfg(feature = "redis")]
 use super::bus::Bus;
+use super::fan_out::FanOut;
+use crate::protocol::Message;
+use crate::protocol::sender::encode_message;
 
 /// The clients and rooms of a namespace, as [`SocketIo`](super::SocketIo)'s handlers know it.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
+    fan_out: FanOut,
+    own: OnceLock<Weak<Adapter>>,
     #[cfg(feature = "redis")]
     bus: Option<Bus>,
 }
@@ -27,6 +37,7 @@ pub struct Adapter {
 pub struct AdapterState {
     #[cfg(feature = "redis")]
     pub(super) bus: Option<Bus>,
+    pub(super) fan_out: FanOut,
 }
 
 impl CoreAdapter<Emitter> for Adapter {
@@ -36,15 +47,17 @@ impl CoreAdapter<Emitter> for Adapter {
     type InitRes = ();
 
     fn new(state: &AdapterState, local: CoreLocalAdapter<Emitter>) -> Adapter {
-        let _ = state;
         Adapter {
             local,
+            fan_out: state.fan_out.clone(),
+            own: OnceLock::new(),
             #[cfg(feature = "redis")]
             bus: state.bus.clone(),
         }
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) {
+        self.own.get_or_init(|| Arc::downgrade(&self));
         #[cfg(feature = "redis")]
         if let Some(bus) = &self.bus {
             bus.register(&self);
@@ -60,6 +73,15 @@ impl CoreAdapter<Emitter> for Adapter {
         #[cfg(feature = "redis")]
         if let Some(bus) = &self.bus {
             bus.publish_emit(&packet, &options);
+        }
+        if let Some(own) = self.own.get()
+            && self.fan_out.len() >= MANY
+            && !options.has_flag(BroadcastFlags::Volatile)
+        {
+            let sids = self.local.sockets(options.clone());
+            if sids.len() >= MANY {
+                return broadcast_to_many(&self.fan_out, own, packet, sids).await;
+            }
         }
         let sent = self.local.broadcast(packet, options);
         sent.map_err(BroadcastError::from)
@@ -81,6 +103,47 @@ impl CoreAdapter<Emitter> for Adapter {
 }
 
 impl DefinedAdapter for Adapter {}
+
+/// Clients from which on it pays to go past the engine.
+const MANY: usize = 16;
+
+async fn broadcast_to_many(
+    fan_out: &FanOut,
+    adapter: &Weak<Adapter>,
+    packet: Packet,
+    sids: Vec<Sid>,
+) -> Result<(), BroadcastError> {
+    let frames = encode(packet.clone());
+    let adapter = adapter.clone();
+    let by_engine = move |sid| match adapter.upgrade() {
+        Some(adapter) => {
+            let client = BroadcastOptions::new(sid);
+            adapter.local.broadcast(packet.clone(), client)
+        }
+        None => Ok(()),
+    };
+    match fan_out.send(sids, frames, Arc::new(by_engine)).await {
+        errors if errors.is_empty() => Ok(()),
+        errors => Err(errors.into()),
+    }
+}
+
+/// The frames of a packet and its attachments, as the engine would write them.
+fn encode(packet: Packet) -> Bytes {
+    let mut frames = Vec::new();
+    let attachments = match CommonParser.encode(packet) {
+        Value::Str(text, attachments) => {
+            let text = format!("4{text}"); // Engine.IO's message
+            encode_message(Message::Text(&text), &mut frames);
+            attachments.unwrap_or_default()
+        }
+        Value::Bytes(octets) => [octets].into(),
+    };
+    for octets in attachments {
+        encode_message(Message::Binary(&octets), &mut frames);
+    }
+    frames.into()
+}
 
 impl fmt::Debug for Adapter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,14 +9,16 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::Service;
 use socketioxide::service::SocketIoService;
 
+use super::fan_out::FanOut;
 use super::first_ping::Transport;
-use super::service::Engine;
+use super::service::{Engine, Query};
 use super::{Adapter, SocketIo};
 use crate::http::Answering;
 
 pub(super) struct SocketIoEngine {
     pub(super) service: SocketIoService<Elsewhere, Adapter>,
     pub(super) io: SocketIo,
+    pub(super) fan_out: FanOut,
 }
 
 impl Engine for SocketIoEngine {
@@ -29,7 +31,9 @@ impl Engine for SocketIoEngine {
         })
     }
 
-    fn adopt(&self, stream: Transport, request: Request<()>) {
+    fn adopt(&self, mut stream: Transport, request: Request<()>) {
+        let sid = Query::of(request.uri()).sid;
+        stream.enrol(&self.fan_out, sid.and_then(|sid| sid.parse().ok()));
         // What it may refuse has been checked; if it does, the stream is dropped and so closed.
         drop(Service::<(Transport, _)>::call(
             &self.service,

@@ -11,10 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Uri;
 use http_body_util::BodyExt;
+use socketioxide::socket::Sid;
 use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::fan_out::FanOut;
 use super::service::{Engine, get, post};
+use super::session_stream::SessionStream;
 use crate::http::Upgraded;
 
 /// Answers the Ping of a session of polling that has just been opened, if there is one.
@@ -41,7 +44,7 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 /// A WebSocket's stream as the engine sees it.
 #[derive(Debug)]
 pub struct Transport {
-    stream: Upgraded,
+    stream: SessionStream,
     first_ping: FirstPing,
     /// Who waits to read until it is known whether the first Ping comes at once.
     reader: Option<Waker>,
@@ -70,10 +73,15 @@ impl Transport {
 
     fn new(stream: Upgraded, first_ping: FirstPing) -> Transport {
         Transport {
-            stream,
+            stream: SessionStream::new(stream),
             first_ping,
             reader: None,
         }
+    }
+
+    /// Lets broadcasts go past the engine. Without a `sid`, the engine is about to open a session.
+    pub(super) fn enrol(&mut self, fan_out: &FanOut, sid: Option<Sid>) {
+        self.stream.enrol(fan_out, sid);
     }
 }
 

@@ -29,10 +29,12 @@ mod arguments;
 #[cfg(feature = "redis")]
 mod bus;
 mod engine;
+mod fan_out;
 mod first_ping;
 #[cfg(feature = "cli")]
 mod python_repr;
 mod service;
+mod session_stream;
 mod sessions;
 #[cfg(feature = "cli")]
 pub(crate) mod tutorial;
@@ -51,6 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Elsewhere, SocketIoEngine};
+use fan_out::FanOut;
 use socketioxide::ParserConfig;
 
 /// The server of all namespaces: registers handlers, and emits to whom they concern.
@@ -124,7 +127,9 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
     let adapter = AdapterState {
         #[cfg(feature = "redis")]
         bus: settings.bus.clone(),
+        fan_out: FanOut::default(),
     };
+    let fan_out = adapter.fan_out.clone();
     let (service, io) = socketioxide::SocketIo::builder()
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
@@ -140,6 +145,7 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
     let engine = SocketIoEngine {
         service,
         io: io.clone(),
+        fan_out,
     };
     (Arc::new(Service::new(engine, settings)), io)
 }

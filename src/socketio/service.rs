@@ -268,7 +268,7 @@ fn target(uri: &Uri, transport: &str, sid: Option<&str>) -> Uri {
 }
 
 /// The session that an open packet tells of, amid what is before and after it.
-fn opened_session(open: &[u8]) -> Option<(&str, &str, &str)> {
+pub(super) fn opened_session(open: &[u8]) -> Option<(&str, &str, &str)> {
     const NAME: &str = r#""sid":""#;
     let open = std::str::from_utf8(open).ok()?;
     let (before, rest) = open.split_at(open.find(NAME)? + NAME.len());
@@ -277,14 +277,14 @@ fn opened_session(open: &[u8]) -> Option<(&str, &str, &str)> {
 }
 
 /// What the engine wants to know of a request's query.
-struct Query<'a> {
+pub(super) struct Query<'a> {
     version: Option<&'a str>,
     transport: Option<&'a str>,
-    sid: Option<&'a str>,
+    pub(super) sid: Option<&'a str>,
 }
 
 impl<'a> Query<'a> {
-    fn of(uri: &'a Uri) -> Query<'a> {
+    pub(super) fn of(uri: &'a Uri) -> Query<'a> {
         let find = |name: &str| {
             let mut parameters = uri.query().unwrap_or_default().split('&');
             parameters.find_map(|parameter| parameter.strip_prefix(name))

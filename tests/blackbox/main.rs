@@ -42,6 +42,8 @@ mod shutdown;
 mod slow_consumer;
 #[cfg(feature = "socketio")]
 mod socketio;
+#[cfg(feature = "socketio")]
+mod socketio_fan_out;
 #[cfg(feature = "tls")]
 mod tls;
 mod utf8;

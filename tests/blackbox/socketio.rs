@@ -15,13 +15,13 @@ use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 const POLLING: &str = "EIO=4&transport=polling";
-const WEBSOCKET: &str = "EIO=4&transport=websocket";
+pub(crate) const WEBSOCKET: &str = "EIO=4&transport=websocket";
 
 /// A response: its status, its head in lower case, and its body.
-struct Response {
+pub(crate) struct Response {
     status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Response {
@@ -47,7 +47,7 @@ fn ask(server: &TestServer, method: &str, query: &str, fields: &str, body: &[u8]
     client
 }
 
-fn response(client: &mut Client) -> Response {
+pub(crate) fn response(client: &mut Client) -> Response {
     let head = client.receive_head().to_lowercase();
     let mut body = String::new();
     client.stream.read_to_string(&mut body).unwrap();
@@ -60,9 +60,9 @@ fn get(server: &TestServer, query: &str) -> Response {
 }
 
 /// A session of polling.
-struct Session<'s> {
+pub(crate) struct Session<'s> {
     server: &'s TestServer,
-    query: String,
+    pub(crate) query: String,
     /// The id of its socket on `/`, once it has one.
     socket: String,
 }
@@ -86,7 +86,7 @@ impl<'s> Session<'s> {
     }
 
     /// One that has joined `/` of a server with the handlers of [`serving`].
-    fn joined_silently(server: &'s TestServer) -> Session<'s> {
+    pub(crate) fn joined_silently(server: &'s TestServer) -> Session<'s> {
         Session::joined_with(server, &[])
     }
 
@@ -113,7 +113,7 @@ impl<'s> Session<'s> {
         ask(self.server, "POST", &self.query, "", body)
     }
 
-    fn polling(&self) -> Client {
+    pub(crate) fn polling(&self) -> Client {
         ask(self.server, "GET", &self.query, "", b"")
     }
 
@@ -130,7 +130,7 @@ impl<'s> Session<'s> {
     /// The packets that come next, at least so many, with Pings left out, in as many responses as
     /// it takes.
     #[track_caller]
-    fn take(&self, count: usize) -> Vec<String> {
+    pub(crate) fn take(&self, count: usize) -> Vec<String> {
         let mut received = Vec::new();
         while received.len() < count {
             let polled = self.poll();
@@ -164,12 +164,12 @@ fn upgrade_request(query: &str) -> String {
     crate::client::request(&format!("/socket.io/?{query}"))
 }
 
-fn upgrade(server: &TestServer, query: &str) -> Client {
+pub(crate) fn upgrade(server: &TestServer, query: &str) -> Client {
     Client::open(server, &format!("/socket.io/?{query}"))
 }
 
 /// The next text message that is no Ping of Engine.IO.
-fn receive_packet(client: &mut Client) -> String {
+pub(crate) fn receive_packet(client: &mut Client) -> String {
     loop {
         let (first, payload) = client.receive();
         let text = String::from_utf8(payload).unwrap();

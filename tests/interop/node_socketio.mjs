@@ -153,6 +153,19 @@ for (const transports of TRANSPORTS) {
     assert.deepEqual(find("disconnected by the server"), [["disconnect", "io server disconnect"]]);
   });
 
+  // Enough for broadcasts to take their short cut.
+  test(`the same amid a crowd by ${transports.join(" and ")}`, { timeout }, async () => {
+    const amidCrowd = async (url) => {
+      const connect = () => Client.connect(url, { transports });
+      const crowd = await Promise.all(Array.from({ length: 24 }, connect));
+      const seen = await transcript(url, transports);
+      const counts = crowd.map((client) => client.events.length);
+      crowd.forEach((client) => client.close());
+      return [seen, counts];
+    };
+    assert.deepEqual(await amidCrowd(serverUrl), await amidCrowd(FLASK_SOCKETIO_URL));
+  });
+
   test(`S11 too large a message ends its session only, by ${transports.join(" and ")}`, { timeout }, async () => {
     const other = await Client.connect(serverUrl, { transports });
     const client = await Client.connect(serverUrl, { transports });

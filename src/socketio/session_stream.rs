@@ -1,0 +1,523 @@
+//! The stream of a session's WebSocket: the engine's to write to and, between its frames, that of
+//! [broadcasts](super::fan_out) that go past it.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes};
+use socketioxide::socket::Sid;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::fan_out::{Epoch, FanOut, Worker};
+use super::service::opened_session;
+use crate::http::Upgraded;
+use crate::protocol::frame::Expectation;
+use crate::protocol::{FrameHeader, Limits, OpCode, Role};
+
+/// The engine's half of it.
+#[derive(Debug)]
+pub(super) struct SessionStream {
+    session: Arc<Session>,
+    enrolment: Enrolment,
+}
+
+/// Whether broadcasts may go past the engine.
+#[derive(Debug)]
+enum Enrolment {
+    /// They may not: it is none that they know of.
+    None,
+    /// Not before the engine has written the first packet of a namespace.
+    Expected { fan_out: FanOut, sid: Option<Sid> },
+    /// They may, until this is dropped.
+    Done { fan_out: FanOut, sid: Sid },
+}
+
+/// A session that has a WebSocket, as broadcasts see it.
+pub(super) struct Session(Mutex<State<Upgraded>>);
+
+/// What is written to a stream by two.
+struct State<S> {
+    stream: S,
+    outgoing: Outgoing,
+    /// The engine is waiting for the stream to take what it has written.
+    is_stalled: bool,
+    /// The engine may have more to write, of before this: only what began after it goes past it.
+    settled: Epoch,
+    /// What is left of a broadcast that the stream has taken in part. Until it is gone and flushed,
+    /// the engine's writing is held.
+    rest: Option<Bytes>,
+    held: Option<Waker>,
+}
+
+/// What became of a broadcast.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sent {
+    /// It is written, or the stream is broken, which its reader will find.
+    Written,
+    /// The rest of it waits for [`Session::poll_drain`].
+    Begun,
+    /// It has to go by the engine, behind what waits there.
+    Refused,
+}
+
+impl SessionStream {
+    pub(super) fn new(stream: Upgraded) -> SessionStream {
+        SessionStream {
+            session: Arc::new(Session(Mutex::new(State::new(stream)))),
+            enrolment: Enrolment::None,
+        }
+    }
+
+    /// Lets broadcasts go past the engine once it has written a packet. Without a `sid`, it is the
+    /// one in the open packet.
+    pub(super) fn enrol(&mut self, fan_out: &FanOut, sid: Option<Sid>) {
+        self.enrolment = Enrolment::Expected {
+            fan_out: fan_out.clone(),
+            sid,
+        };
+    }
+
+    /// The engine writes these octets.
+    fn wrote(&mut self, octets: &[u8], has_packet: bool) {
+        let Enrolment::Expected { fan_out, sid } = &mut self.enrolment else {
+            return;
+        };
+        match sid {
+            None => *sid = opened_sid(octets),
+            Some(sid) if has_packet => {
+                if let Some(worker) = Worker::current(fan_out) {
+                    let (fan_out, sid) = (fan_out.clone(), *sid);
+                    self.session.lock().settled = fan_out.epoch();
+                    fan_out.add(sid, worker, Arc::clone(&self.session));
+                    self.enrolment = Enrolment::Done { fan_out, sid };
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl Enrolment {
+    fn now(&self) -> Epoch {
+        match self {
+            Enrolment::Done { fan_out, .. } => fan_out.epoch(),
+            Enrolment::None | Enrolment::Expected { .. } => Epoch::default(),
+        }
+    }
+}
+
+impl Session {
+    /// Writes the frames of a broadcast that began at `epoch`, if the engine has nothing to write
+    /// that was there before.
+    pub(super) fn send(&self, frames: &Bytes, epoch: Epoch) -> Sent {
+        self.lock().send(frames, epoch)
+    }
+
+    /// What was there to be written goes by the engine, until then nothing past it.
+    pub(super) fn settle(&self, epoch: Epoch) {
+        self.lock().settled = epoch;
+    }
+
+    /// Writes the rest of what has begun.
+    pub(super) fn poll_drain(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.lock().poll_drain(context)
+    }
+
+    /// A poisoned lock is taken all the same: a panic within the stream leaves it broken, at worst.
+    fn lock(&self) -> MutexGuard<'_, State<Upgraded>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> State<S> {
+    fn new(stream: S) -> State<S> {
+        State {
+            stream,
+            outgoing: Outgoing::default(),
+            is_stalled: false,
+            settled: Epoch::default(),
+            rest: None,
+            held: None,
+        }
+    }
+
+    fn send(&mut self, frames: &Bytes, epoch: Epoch) -> Sent {
+        if !self.outgoing.is_between_packets()
+            || self.is_stalled
+            || self.rest.is_some()
+            || epoch <= self.settled
+        {
+            return Sent::Refused;
+        }
+        // Nobody waits to write; if it blocks, `poll_drain` will.
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut stream = Pin::new(&mut self.stream);
+        let written = match stream.as_mut().poll_write(context, frames) {
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(_)) => return Sent::Written,
+            Poll::Pending => 0,
+        };
+        if written == frames.len() && stream.poll_flush(context).is_ready() {
+            return Sent::Written;
+        }
+        self.rest = Some(frames.slice(written..));
+        Sent::Begun
+    }
+
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Whether it ends well makes no difference here: the reader of a broken stream finds it.
+        let _ = ready!(self.poll_rest(context));
+        self.rest = None;
+        if let Some(held) = self.held.take() {
+            held.wake();
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let State { stream, rest, .. } = self;
+        let mut stream = Pin::new(stream);
+        if let Some(rest) = rest {
+            while !rest.is_empty() {
+                match ready!(stream.as_mut().poll_write(context, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => rest.advance(written),
+                }
+            }
+        }
+        stream.poll_flush(context)
+    }
+
+    /// Writes what the engine has to write, unless a broadcast has begun; it is `now`.
+    fn poll_engine_write(
+        &mut self,
+        context: &mut Context<'_>,
+        octets: &[u8],
+        now: Epoch,
+    ) -> Poll<io::Result<usize>> {
+        let written = match self.poll_turn(context) {
+            Poll::Ready(()) => Pin::new(&mut self.stream).poll_write(context, octets),
+            Poll::Pending => Poll::Pending,
+        };
+        let taken = match &written {
+            Poll::Ready(Ok(written)) => octets.get(..*written).unwrap_or_default(),
+            Poll::Ready(Err(_)) | Poll::Pending => &[],
+        };
+        self.outgoing.pass(taken);
+        self.stalls(taken.len() < octets.len(), now);
+        written
+    }
+
+    fn poll_engine_flush(&mut self, context: &mut Context<'_>, now: Epoch) -> Poll<io::Result<()>> {
+        let flushed = match self.poll_turn(context) {
+            Poll::Ready(()) => Pin::new(&mut self.stream).poll_flush(context),
+            Poll::Pending => Poll::Pending,
+        };
+        self.stalls(flushed.is_pending(), now);
+        flushed
+    }
+
+    /// The engine waits for the stream, or does so no more: then it may have more to write, of what
+    /// was there until now.
+    fn stalls(&mut self, is_stalled: bool, now: Epoch) {
+        if self.is_stalled && !is_stalled {
+            self.settled = now;
+        }
+        self.is_stalled = is_stalled;
+    }
+
+    /// Waits while a broadcast has begun.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.rest.is_none() {
+            return Poll::Ready(());
+        }
+        self.held = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for SessionStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.session.lock().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for SessionStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let mut state = this.session.lock();
+        let written = state.poll_engine_write(context, octets, this.enrolment.now());
+        let has_packet = state.outgoing.has_packet;
+        drop(state);
+        this.wrote(octets, has_packet);
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.session.lock();
+        state.poll_engine_flush(context, self.enrolment.now())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.session.lock();
+        ready!(state.poll_turn(context));
+        Pin::new(&mut state.stream).poll_shutdown(context)
+    }
+}
+
+impl Drop for SessionStream {
+    fn drop(&mut self) {
+        if let Enrolment::Done { fan_out, sid } = &self.enrolment {
+            fan_out.remove(*sid, &self.session);
+        }
+        self.session.lock().outgoing.is_closed = true;
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+/// The frames that the engine writes, of which only so much is looked at as tells where another may
+/// come in between.
+#[derive(Debug, Default)]
+struct Outgoing {
+    /// The first octets of a header that is not whole yet.
+    header: Vec<u8>,
+    /// Octets of payload that are still to come.
+    payload: u64,
+    opcode: Option<OpCode>,
+    /// There was a packet of a namespace, so the session's transport is this one.
+    has_packet: bool,
+    /// There was a Close, or nothing will come any more.
+    is_closed: bool,
+}
+
+impl Outgoing {
+    fn is_between_packets(&self) -> bool {
+        self.has_packet && !self.is_closed && self.payload == 0 && self.header.is_empty()
+    }
+
+    fn pass(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() && !self.is_closed {
+            if self.payload > 0 {
+                // Engine.IO's messages are text that begins with 4, or binary.
+                self.has_packet |= match self.opcode.take() {
+                    Some(OpCode::Text) => octets.first() == Some(&b'4'),
+                    opcode => opcode == Some(OpCode::Binary),
+                };
+                let length = usize::try_from(self.payload)
+                    .unwrap_or(usize::MAX)
+                    .min(octets.len());
+                octets = octets.get(length..).unwrap_or_default();
+                self.payload -= length as u64;
+            } else {
+                octets = self.pass_header(octets);
+            }
+        }
+    }
+
+    /// What comes after the octets of a header.
+    fn pass_header<'o>(&mut self, octets: &'o [u8]) -> &'o [u8] {
+        let expected = Expectation {
+            role: Role::Client,
+            fragmented: false,
+            compressed: false,
+            deflate: false,
+            assembled: 0,
+            limits: Limits {
+                max_message_size: usize::MAX,
+                max_frame_size: usize::MAX,
+            },
+        };
+        let before = self.header.len();
+        let whole = FrameHeader::MAX_LENGTH.min(before + octets.len());
+        let more = octets.get(..whole - before).unwrap_or_default();
+        self.header.extend_from_slice(more);
+        match FrameHeader::decode(&self.header, &expected) {
+            Ok(Some((header, length))) => {
+                self.header.clear();
+                self.payload = header.payload_length;
+                self.opcode = Some(header.opcode);
+                self.is_closed = header.opcode == OpCode::Close;
+                octets.get(length - before..).unwrap_or_default()
+            }
+            Ok(None) => &[],
+            Err(_) => {
+                self.is_closed = true; // it is none of the engine's
+                &[]
+            }
+        }
+    }
+}
+
+/// The session that a frame with an open packet opens.
+fn opened_sid(octets: &[u8]) -> Option<Sid> {
+    let payload = octets.get(octets.iter().position(|octet| *octet == b'{')?..)?;
+    let (_, sid, _) = opened_session(payload)?;
+    sid.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broadcast_comes_between_packets_however_their_frames_are_cut() {
+        let long = [&[0x82, 126, 1, 0][..], &[7; 256]].concat();
+        let frames: [(&[u8], bool); 6] = [
+            (b"\x81\x020{", false),
+            (b"\x81\x063probe", false),
+            (b"\x81\x0240", true),
+            (b"\x8A\x00", true),
+            (&long, true),
+            (b"\x88\x02\x03\xE8", false),
+        ];
+        for size in 1..9 {
+            let mut outgoing = Outgoing::default();
+            for (frame, expected) in frames {
+                let mut pieces = frame.chunks(size).peekable();
+                while let Some(piece) = pieces.next() {
+                    outgoing.pass(piece);
+                    if pieces.peek().is_some() {
+                        assert!(!outgoing.is_between_packets(), "{frame:?} in {size}s");
+                    }
+                }
+                assert_eq!(outgoing.is_between_packets(), expected, "{frame:?}");
+            }
+        }
+    }
+
+    /// Takes `room` octets, then blocks.
+    #[derive(Default)]
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let this = self.get_mut();
+            let written = octets.len().min(this.room);
+            if written == 0 {
+                return Poll::Pending;
+            }
+            this.room -= written;
+            this.taken.extend_from_slice(&octets[..written]);
+            Poll::Ready(Ok(written))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    const PACKET: &[u8] = b"\x81\x03420";
+    const BROADCAST: Bytes = Bytes::from_static(b"\x81\x03421");
+
+    /// One whose engine has written a packet.
+    fn state(room: usize) -> State<Narrow> {
+        let mut state = State::new(Narrow {
+            taken: Vec::new(),
+            room: PACKET.len(),
+        });
+        assert!(write(&mut state, PACKET, 0));
+        state.stream.taken.clear();
+        state.stream.room = room;
+        state
+    }
+
+    /// The engine writes; says whether all was taken.
+    fn write(state: &mut State<Narrow>, octets: &[u8], now: u64) -> bool {
+        let context = &mut Context::from_waker(Waker::noop());
+        let written = state.poll_engine_write(context, octets, Epoch::at(now));
+        matches!(written, Poll::Ready(Ok(length)) if length == octets.len())
+    }
+
+    fn drains(state: &mut State<Narrow>) -> bool {
+        let context = &mut Context::from_waker(Waker::noop());
+        state.poll_drain(context).is_ready()
+    }
+
+    #[test]
+    fn a_broadcast_is_written_only_where_the_engine_has_nothing_before_it() {
+        let mut state = state(100);
+        assert_eq!(state.send(&BROADCAST, Epoch::at(1)), Sent::Written);
+        // The engine is stopped amid a packet, and between two.
+        for room in [2, 0] {
+            state.stream.room = room;
+            assert!(!write(&mut state, PACKET, 4));
+            state.stream.room = 100;
+            assert_eq!(state.send(&BROADCAST, Epoch::at(9)), Sent::Refused);
+            assert!(write(&mut state, &PACKET[room..], 5));
+            // What began before may have to go behind more of the engine's.
+            assert_eq!(state.send(&BROADCAST, Epoch::at(5)), Sent::Refused);
+            assert_eq!(state.send(&BROADCAST, Epoch::at(6)), Sent::Written);
+        }
+        write(&mut state, b"\x88\x00", 7);
+        assert_eq!(state.send(&BROADCAST, Epoch::at(9)), Sent::Refused);
+    }
+
+    #[test]
+    fn a_broadcast_that_has_begun_goes_before_the_engine() {
+        for room in [0, 1, 4] {
+            let mut state = state(room);
+            assert_eq!(state.send(&BROADCAST, Epoch::at(1)), Sent::Begun);
+            state.stream.room = 0;
+            assert!(!drains(&mut state));
+            assert!(!write(&mut state, PACKET, 1));
+            state.stream.room = 100;
+            assert_eq!(state.send(&BROADCAST, Epoch::at(2)), Sent::Refused);
+            assert!(!write(&mut state, PACKET, 2), "it is held");
+            assert!(drains(&mut state));
+            assert_eq!(state.send(&BROADCAST, Epoch::at(3)), Sent::Refused);
+            assert!(write(&mut state, PACKET, 3));
+            assert_eq!(state.send(&BROADCAST, Epoch::at(4)), Sent::Written);
+            let expected = [&BROADCAST[..], PACKET, &BROADCAST].concat();
+            assert_eq!(state.stream.taken, expected, "{room}");
+        }
+    }
+
+    #[test]
+    fn a_flush_that_is_held_counts_as_having_more_to_write() {
+        let mut state = state(1);
+        assert_eq!(state.send(&BROADCAST, Epoch::at(1)), Sent::Begun);
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(state.poll_engine_flush(context, Epoch::at(1)).is_pending());
+        state.stream.room = 100;
+        assert!(drains(&mut state));
+        assert_eq!(state.send(&BROADCAST, Epoch::at(9)), Sent::Refused);
+        assert!(state.poll_engine_flush(context, Epoch::at(2)).is_ready());
+        assert_eq!(state.send(&BROADCAST, Epoch::at(2)), Sent::Refused);
+        assert_eq!(state.send(&BROADCAST, Epoch::at(3)), Sent::Written);
+    }
+
+    #[test]
+    fn the_session_is_the_open_packets() {
+        let sid = Sid::new();
+        let open = format!("\u{1}0{{\"sid\":\"{sid}\",\"upgrades\":[]}}");
+        assert_eq!(opened_sid(open.as_bytes()), Some(sid));
+        assert_eq!(opened_sid(b"\x81\x0240"), None);
+    }
+}

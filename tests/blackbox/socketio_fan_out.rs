@@ -1,0 +1,239 @@
+//! Socket.IO's broadcasts to many clients: everything once, whole and in the order in which it was
+//! emitted, whatever way each client's packets take.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::thread;
+
+use frameloop::Router;
+use frameloop::socketio::{self, Args, Settings, SocketIo, SocketRef, Value};
+
+use crate::client::{Client, PATIENCE};
+use crate::server::TestServer;
+use crate::socketio::{Session, WEBSOCKET, receive_packet, upgrade};
+
+/// More than enough to go past the engine.
+const CLIENTS: usize = 40;
+
+/// A server with so many workers and these events: `tell` has every client told so many numbers,
+/// with so many octets, each by a packet of its own and then by a broadcast; `flood` has broadcasts of so many octets
+/// sent, numbered, as many as asked for; `attach` one with attachments.
+fn serving(workers: usize) -> TestServer {
+    let (service, io) = socketio::service(Settings::default());
+    io.ns("/", async |socket: SocketRef| {
+        socket.on("tell", async |io: SocketIo, Args(args): Args| {
+            let filler = "x".repeat(integer(&args[1]));
+            for number in 0..integer(&args[0]) {
+                for client in io.of("/").unwrap().sockets() {
+                    client.emit("own", &(number, &filler)).unwrap();
+                }
+                let everybody = io.of("/").unwrap();
+                everybody.emit("all", &(number, &filler)).await.unwrap();
+            }
+        });
+        socket.on("flood", async |io: SocketIo, Args(args): Args| {
+            let filler = "x".repeat(integer(&args[0]));
+            for number in 0..integer(&args[1]) {
+                let _ = io.of("/").unwrap().emit("flood", &(number, &filler)).await;
+            }
+        });
+        socket.on("attach", async |io: SocketIo| {
+            let octets = bytes::Bytes::from_static(b"\x01\x02\x03");
+            io.of("/").unwrap().emit("attached", &octets).await.unwrap();
+        });
+        socket.on("message", async |io: SocketIo, args: Args| {
+            let _ = io.of("/").unwrap().emit("message", &args).await;
+        });
+    });
+    let router = Router::new().mount("/socket.io/", service as Arc<_>);
+    TestServer::serving(router, |server| server.with_workers(workers))
+}
+
+fn integer(value: &Value) -> usize {
+    match value {
+        Value::Number(number) => number.to_string().parse().unwrap(),
+        _ => panic!("a number is meant"),
+    }
+}
+
+fn joined(server: &TestServer) -> Client {
+    let mut client = upgrade(server, WEBSOCKET);
+    assert!(receive_packet(&mut client).starts_with('0'));
+    client.send_text("40");
+    assert!(receive_packet(&mut client).starts_with("40"));
+    client
+}
+
+#[track_caller]
+fn receives(client: &mut Client, packet: &str) {
+    assert_eq!(receive_packet(client), packet);
+}
+
+#[test]
+fn what_is_emitted_to_one_keeps_its_place_among_broadcasts() {
+    for workers in [1, 4] {
+        let server = serving(workers);
+        let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+        clients[0].send_text(r#"42["tell",50,0]"#);
+        for client in &mut clients {
+            for number in 0..50 {
+                receives(client, &format!(r#"42["own",{number},""]"#));
+                receives(client, &format!(r#"42["all",{number},""]"#));
+            }
+        }
+    }
+}
+
+/// The sockets are full again and again, and packets begin to go and have to wait.
+#[test]
+fn what_is_emitted_to_slow_clients_keeps_its_place_among_broadcasts() {
+    let server = serving(2);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+    clients[0].send_text(r#"42["tell",100,100000]"#);
+    let filler = "x".repeat(100_000);
+    for number in 0..100 {
+        for client in &mut clients {
+            receives(client, &format!(r#"42["own",{number},"{filler}"]"#));
+            receives(client, &format!(r#"42["all",{number},"{filler}"]"#));
+        }
+    }
+}
+
+#[test]
+fn a_clients_messages_reach_all_in_its_order() {
+    let server = serving(4);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+    for number in 0..500 {
+        clients[0].send_text(&format!(r#"42["message",{number}]"#));
+    }
+    for client in &mut clients {
+        for number in 0..500 {
+            receives(client, &format!(r#"42["message",{number}]"#));
+        }
+    }
+}
+
+#[test]
+fn attachments_come_behind_their_packet() {
+    let server = serving(2);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+    for _ in 0..20 {
+        clients[0].send_text(r#"42["attach"]"#);
+    }
+    for client in &mut clients {
+        for _ in 0..20 {
+            receives(client, r#"451-["attached",{"_placeholder":true,"num":0}]"#);
+            assert_eq!(client.receive(), (0x82, vec![1, 2, 3]));
+        }
+    }
+}
+
+/// 30 MB wait for one client, far more than its socket takes.
+#[test]
+fn who_reads_late_misses_nothing_and_delays_nobody() {
+    let server = serving(2);
+    let mut late = joined(&server);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+    clients[0].send_text(r#"42["flood",100000,300]"#);
+    let filler = "x".repeat(100_000);
+    thread::scope(|scope| {
+        for client in &mut clients {
+            let filler = &filler;
+            scope.spawn(move || {
+                for number in 0..300 {
+                    receives(client, &format!(r#"42["flood",{number},"{filler}"]"#));
+                }
+            });
+        }
+    });
+    for number in 0..300 {
+        receives(&mut late, &format!(r#"42["flood",{number},"{filler}"]"#));
+    }
+    clients[0].send_text(r#"42["tell",1,0]"#);
+    receives(&mut late, r#"42["own",0,""]"#);
+    receives(&mut late, r#"42["all",0,""]"#);
+}
+
+#[test]
+fn an_upgrade_amid_broadcasts_loses_and_doubles_nothing() {
+    let server = serving(2);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+    let session = Session::joined_silently(&server);
+    let talker = thread::spawn({
+        let mut talker = joined(&server);
+        move || {
+            for number in 0..400 {
+                talker.send_text(&format!(r#"42["message",{number}]"#));
+                receives(&mut talker, &format!(r#"42["message",{number}]"#));
+            }
+        }
+    });
+    let mut received = session.take(1);
+    let mut upgraded = upgrade(&server, &session.query.replace("polling", "websocket"));
+    upgraded.send_text("2probe");
+    let mut parked = session.polling();
+    receives(&mut upgraded, "3probe");
+    let last = crate::socketio::response(&mut parked);
+    received.extend(last.body.split('\x1e').map(str::to_owned));
+    upgraded.send_text("5");
+    received.retain(|packet| packet.starts_with('4'));
+    while received.len() < 400 {
+        received.push(receive_packet(&mut upgraded));
+    }
+    let expected: Vec<String> = (0..400)
+        .map(|number| format!(r#"42["message",{number}]"#))
+        .collect();
+    assert_eq!(received, expected);
+    talker.join().unwrap();
+    for client in &mut clients {
+        for packet in &expected {
+            receives(client, packet);
+        }
+    }
+}
+
+/// Frames are whole to the end, and none comes after the Close.
+#[test]
+fn a_drain_amid_broadcasts_ends_with_the_close() {
+    let server = serving(2);
+    let mut talker = joined(&server);
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+    talker.send_text(r#"42["flood",20000,100000]"#);
+    let readers: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            thread::spawn(move || {
+                let mut octets = Vec::new();
+                client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                // Whoever is cut off in the end has still had whole frames until then.
+                let end = client.stream.read_to_end(&mut octets);
+                let mut rest = &*octets;
+                while let [first, second, after @ ..] = rest {
+                    let (length, after) = match second {
+                        126 => (
+                            usize::from(u16::from_be_bytes([after[0], after[1]])),
+                            &after[2..],
+                        ),
+                        length => (usize::from(*length), after),
+                    };
+                    assert!(matches!(first, 0x81 | 0x88), "{first:#x}");
+                    if *first == 0x88 {
+                        assert_eq!(after.len(), length, "something follows the Close");
+                        return true;
+                    }
+                    assert!(after.len() >= length || end.is_err(), "a frame is cut off");
+                    rest = after.get(length..).unwrap_or_default();
+                }
+                false
+            })
+        })
+        .collect();
+    let mut some = [0; 100_000];
+    talker.stream.read_exact(&mut some).unwrap();
+    server.shutdown.drain();
+    let closed = readers.into_iter().map(|reader| reader.join().unwrap());
+    assert!(closed.filter(|closed| *closed).count() > 0);
+    // It may be gone already.
+    let _ = talker.stream.write_all(b"");
+    server.stopped().unwrap();
+}
