@@ -232,6 +232,40 @@ fn attack_47_attachments_that_never_all_come_are_bounded_together() {
     assert!(grown / CLIENTS <= 2 * LIMIT, "{grown} octets");
 }
 
+/// What waits for clients that read nothing is kept once for all of them.
+#[cfg(feature = "socketio")]
+#[test]
+fn broadcasts_that_many_do_not_take_are_kept_once() {
+    const CLIENTS: usize = 20;
+    const MESSAGES: usize = 100;
+    const SIZE: usize = 200_000;
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(2));
+    let join = |_| {
+        let mut client = Client::open(&server, "/socket.io/?EIO=4&transport=websocket");
+        client.send_text("40");
+        while !client.receive().1.starts_with(b"42") {}
+        client
+    };
+    let _stalled: Vec<Client> = (0..CLIENTS).map(join).collect();
+    let mut talker = join(CLIENTS);
+    let text = "x".repeat(SIZE);
+    let before = heap();
+    for _ in 0..MESSAGES {
+        talker.send_text(&format!(r#"42["message","{text}"]"#));
+        while talker.receive().1.len() < SIZE {}
+    }
+    let grown = heap().saturating_sub(before);
+    figure(
+        Kind::Attack,
+        48,
+        "Socket.IO: 20 of 21 clients read none of 100 broadcasts of 200,000 octets: heap",
+        "<= 60 MB",
+        format_args!("{} KiB", grown >> 10),
+    );
+    assert!(grown <= 3 * MESSAGES * SIZE, "{grown} octets");
+}
+
 #[test]
 fn attacks_8_and_31_whoever_reads_nothing_costs_next_to_nothing() {
     let _alone = alone();

@@ -287,6 +287,9 @@ impl AsyncWrite for Upgraded {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())); // amid a frame, maybe
+        }
         if !this.head.is_empty() {
             return this.poll_write_head(context, octets);
         }
@@ -297,7 +300,8 @@ impl AsyncWrite for Upgraded {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_head(context))?;
-        Pin::new(this.stream()?).poll_flush(context)
+        let flushed = Pin::new(this.stream()?).poll_flush(context).map_ok(|()| 0);
+        this.wrote(flushed).map_ok(drop)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

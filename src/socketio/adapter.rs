@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use socketioxide::SocketError;
 use socketioxide::adapter::Emitter;
 use socketioxide::socket::Sid;
 use socketioxide_core::Value;
 use socketioxide_core::adapter::errors::BroadcastError;
 use socketioxide_core::adapter::{
-    BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, SocketEmitter,
+    BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, Room,
+    SocketEmitter,
 };
 use socketioxide_core::packet::Packet;
 use socketioxide_core::parser::Parse;
@@ -78,8 +80,10 @@ impl CoreAdapter<Emitter> for Adapter {
             && self.fan_out.len() >= MANY
             && !options.has_flag(BroadcastFlags::Volatile)
         {
+            let _place = self.fan_out.place().await;
             let sids = self.local.sockets(options.clone());
             if sids.len() >= MANY {
+                let own = own.clone();
                 return broadcast_to_many(&self.fan_out, own, packet, sids).await;
             }
         }
@@ -109,22 +113,41 @@ const MANY: usize = 16;
 
 async fn broadcast_to_many(
     fan_out: &FanOut,
-    adapter: &Weak<Adapter>,
+    adapter: Weak<Adapter>,
     packet: Packet,
     sids: Vec<Sid>,
 ) -> Result<(), BroadcastError> {
     let frames = encode(packet.clone());
-    let adapter = adapter.clone();
-    let by_engine = move |sid| match adapter.upgrade() {
-        Some(adapter) => {
-            let client = BroadcastOptions::new(sid);
-            adapter.local.broadcast(packet.clone(), client)
-        }
-        None => Ok(()),
+    let by_engine = move |sids: &[Sid]| match adapter.upgrade() {
+        Some(adapter) if !sids.is_empty() => adapter.broadcast_by_engine(&packet, sids),
+        _ => Ok(()),
     };
     match fan_out.send(sids, frames, Arc::new(by_engine)).await {
         errors if errors.is_empty() => Ok(()),
         errors => Err(errors.into()),
+    }
+}
+
+impl Adapter {
+    /// Puts a packet in these sockets' queues. It is encoded once, and the queues share it, so they
+    /// are in one room for that moment: one by one, each would have a copy.
+    fn broadcast_by_engine(&self, packet: &Packet, sids: &[Sid]) -> Result<(), Vec<SocketError>> {
+        let room: Room = Sid::new().to_string().into();
+        for sid in sids {
+            self.local.add_all(*sid, room.clone());
+        }
+        let mut members = BroadcastOptions::default();
+        members.rooms.push(room.clone());
+        let sent = self.local.broadcast(packet.clone(), members);
+        for sid in sids {
+            self.local.del(*sid, room.clone());
+            // Nothing is kept of one that has left the namespace in the meantime.
+            let own = BroadcastOptions::new(*sid);
+            if self.local.fetch_sockets(own).is_empty() {
+                self.local.del_all(*sid);
+            }
+        }
+        sent
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::service::Service;
 use socketioxide::service::SocketIoService;
@@ -23,8 +23,13 @@ pub(super) struct SocketIoEngine {
 
 impl Engine for SocketIoEngine {
     fn ask(&self, request: Request<Full<Bytes>>) -> Answering<Response<Full<Bytes>>> {
-        let answer = Service::<Request<Full<Bytes>>>::call(&self.service, request);
+        let (service, fan_out) = (self.service.clone(), self.fan_out.clone());
         Box::pin(async move {
+            // As a WebSocket is not read from, what is posted waits.
+            if request.method() == Method::POST {
+                drop(fan_out.place().await);
+            }
+            let answer = Service::<Request<Full<Bytes>>>::call(&service, request);
             let Ok((head, body)) = answer.await.map(Response::into_parts);
             let Ok(collected) = body.collect().await;
             Response::from_parts(head, Full::new(collected.to_bytes()))

@@ -5,11 +5,16 @@
 //! streams of those sessions that have nothing else to write; to all others it goes by the engine.
 //!
 //! **Order.** Who emits, waits for that and emits again sees both arrive in that order, whatever
-//! way they take: a broadcast is handed over by a task, which the runtime runs behind those that
-//! earlier emits woke, and is over when it is written. Broadcasts are written in the order in which
-//! they were handed over, neighbouring ones to the same sessions by one write.
+//! way they take: a broadcast is handed over by a task, which the runtime runs behind what earlier
+//! emits of the same thread woke, and is over when it is written. Broadcasts are written in the
+//! order in which they were handed over, what several of them have for one session by one write.
+//!
+//! **Bounds.** Of each worker's clients so many broadcasts are under way; further ones wait for
+//! them, and meanwhile nothing more is read from those clients.
 
-use std::collections::HashMap;
+mod batch;
+
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
@@ -22,10 +27,10 @@ use bytes::Bytes;
 use socketioxide::SocketError;
 use socketioxide::socket::Sid;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{self, unconstrained};
 
-use super::session_stream::{Sent, Session};
+use super::session_stream::Session;
 
 /// The sessions that broadcasts reach past the engine. Clones are the same.
 #[derive(Clone, Default)]
@@ -46,19 +51,30 @@ struct Enrolled {
 /// A session that a broadcast goes to.
 type Member = (Sid, Arc<Session>);
 
+/// The sessions that are one worker's.
+type Share = (Arc<Worker>, Vec<Member>);
+
 /// When a broadcast began, among all.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Epoch(u64);
+
+/// A broadcast's place among those of its worker that are under way, until it is over.
+pub(super) struct Place(
+    #[expect(dead_code, reason = "to be dropped")] Option<OwnedSemaphorePermit>,
+);
 
 /// The thread that a session's tasks are run by.
 pub(super) struct Worker {
     runtime: Handle,
     queue: Mutex<Queue>,
+    /// For broadcasts by this thread: given and given back by it alone, so that those who wait go on
+    /// in their order.
+    places: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct Queue {
-    broadcasts: Vec<Broadcast>,
+    broadcasts: VecDeque<Broadcast>,
     /// There is a task that writes them.
     is_written: bool,
 }
@@ -73,8 +89,8 @@ struct Broadcast {
     report: oneshot::Sender<Vec<SocketError>>,
 }
 
-/// Sends the same to one session by the engine.
-pub(super) type ByEngine = Arc<dyn Fn(Sid) -> Result<(), Vec<SocketError>> + Send + Sync>;
+/// Sends the same to these sessions by the engine.
+pub(super) type ByEngine = Arc<dyn Fn(&[Sid]) -> Result<(), Vec<SocketError>> + Send + Sync>;
 
 impl Epoch {
     #[cfg(test)]
@@ -86,7 +102,17 @@ impl Epoch {
 impl FanOut {
     /// How many sessions there are.
     pub(super) fn len(&self) -> usize {
-        read(&self.0.sessions).len()
+        for_reading(&self.0.sessions).len()
+    }
+
+    /// A place for one more broadcast of this thread, once there is one. Whoever has waited longest
+    /// is next.
+    pub(super) async fn place(&self) -> Place {
+        match Worker::current(self) {
+            Some(worker) => worker.place().await,
+            // No client is read from here.
+            None => Place(None),
+        }
     }
 
     /// Sends the frames to these sessions, and waits until they are written, or in the engine's
@@ -98,25 +124,7 @@ impl FanOut {
         by_engine: ByEngine,
     ) -> Vec<SocketError> {
         let epoch = Epoch(self.0.broadcasts.fetch_add(1, Ordering::SeqCst) + 1);
-        let mut shares: Vec<(Arc<Worker>, Vec<Member>)> = Vec::new();
-        let mut others = Vec::new();
-        {
-            let sessions = read(&self.0.sessions);
-            for sid in sids {
-                let Some(Enrolled { worker, session }) = sessions.get(&sid) else {
-                    others.push(sid);
-                    continue;
-                };
-                let member = (sid, Arc::clone(session));
-                match shares
-                    .iter_mut()
-                    .find(|share| Arc::ptr_eq(&share.0, worker))
-                {
-                    Some((_, members)) => members.push(member),
-                    None => shares.push((Arc::clone(worker), vec![member])),
-                }
-            }
-        }
+        let (shares, others) = self.shares(sids);
         let mut reports = Vec::new();
         for (worker, members) in shares {
             let (report, reported) = oneshot::channel();
@@ -133,16 +141,34 @@ impl FanOut {
                 },
             );
         }
-        let mut errors: Vec<SocketError> = others
-            .into_iter()
-            .filter_map(|sid| by_engine(sid).err())
-            .flatten()
-            .collect();
+        let mut errors = by_engine(&others).err().unwrap_or_default();
         for reported in reports {
             // Of a worker that has ended there is nothing to be said.
             errors.extend(reported.await.unwrap_or_default());
         }
         errors
+    }
+
+    /// These sessions by their workers, and those that only the engine reaches.
+    fn shares(&self, sids: Vec<Sid>) -> (Vec<Share>, Vec<Sid>) {
+        let mut shares: Vec<Share> = Vec::new();
+        let mut others = Vec::new();
+        let sessions = for_reading(&self.0.sessions);
+        for sid in sids {
+            let Some(Enrolled { worker, session }) = sessions.get(&sid) else {
+                others.push(sid);
+                continue;
+            };
+            let member = (sid, Arc::clone(session));
+            match shares
+                .iter_mut()
+                .find(|share| Arc::ptr_eq(&share.0, worker))
+            {
+                Some((_, members)) => members.push(member),
+                None => shares.push((Arc::clone(worker), vec![member])),
+            }
+        }
+        (shares, others)
     }
 
     /// Now: whatever begins from here on is later.
@@ -151,11 +177,11 @@ impl FanOut {
     }
 
     pub(super) fn add(&self, sid: Sid, worker: Arc<Worker>, session: Arc<Session>) {
-        write(&self.0.sessions).insert(sid, Enrolled { worker, session });
+        for_writing(&self.0.sessions).insert(sid, Enrolled { worker, session });
     }
 
     pub(super) fn remove(&self, sid: Sid, session: &Arc<Session>) {
-        let mut sessions = write(&self.0.sessions);
+        let mut sessions = for_writing(&self.0.sessions);
         if sessions
             .get(&sid)
             .is_some_and(|enrolled| Arc::ptr_eq(&enrolled.session, session))
@@ -175,12 +201,26 @@ impl Worker {
         }
         let mut workers = lock(&fan_out.0.workers);
         let worker = workers.entry(thread::current().id()).or_insert_with(|| {
+            /// Each keeps a list of those whom it goes to.
+            const PLACES: usize = 128;
             Arc::new(Worker {
                 runtime,
                 queue: Mutex::default(),
+                places: Arc::new(Semaphore::new(PLACES)),
             })
         });
         Some(Arc::clone(worker))
+    }
+
+    /// Whether broadcasts wait for their place: then nothing more is to be read from clients before
+    /// a [place](Worker::place) has been had.
+    pub(super) fn is_congested(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
+    pub(super) async fn place(&self) -> Place {
+        // Nobody closes it.
+        Place(Arc::clone(&self.places).acquire_owned().await.ok())
     }
 
     /// Has the broadcast written behind all that earlier emits of this thread have woken.
@@ -188,36 +228,64 @@ impl Worker {
         let (worker, fan_out) = (Arc::clone(self), fan_out.clone());
         self.runtime.spawn(async move {
             let mut queue = lock(&worker.queue);
-            queue.broadcasts.push(broadcast);
+            queue.broadcasts.push_back(broadcast);
             if !mem::replace(&mut queue.is_written, true) {
                 drop(queue);
-                // Its writes are many, and none of them is to wait for another turn.
-                task::spawn(unconstrained(worker.write(fan_out)));
+                let writing = Writing(worker);
+                // Were a budget of the runtime's used up by so many writes, the next one would look
+                // like one that the client does not take.
+                task::spawn(unconstrained(writing.write(fan_out)));
             }
         });
     }
 
+    /// The broadcasts that are to be written next, together.
+    fn next_batch(&self) -> Option<Vec<Broadcast>> {
+        const DELIVERIES: usize = 1 << 16;
+        let mut queue = lock(&self.queue);
+        let mut deliveries = 0;
+        let within = queue.broadcasts.iter().take_while(|broadcast| {
+            let is_within = deliveries < DELIVERIES;
+            deliveries += broadcast.members.len();
+            is_within
+        });
+        let count = within.count();
+        if count == 0 {
+            queue.is_written = false;
+            return None;
+        }
+        Some(queue.broadcasts.drain(..count).collect())
+    }
+}
+
+/// The task that writes a worker's broadcasts.
+struct Writing(Arc<Worker>);
+
+impl Writing {
     /// Writes broadcasts until none is left.
-    async fn write(self: Arc<Worker>, fan_out: FanOut) {
-        let _until_none_is_left = IsWritten(&self);
-        loop {
-            let mut broadcasts = mem::take(&mut lock(&self.queue).broadcasts);
-            if broadcasts.is_empty() {
-                return;
-            }
-            // What an earlier emit woke may have yielded, and be run once more.
+    async fn write(self, fan_out: FanOut) {
+        while let Some(mut broadcasts) = self.0.next_batch() {
+            // What an earlier emit woke may have yielded, or wait among what other threads woke.
             task::yield_now().await;
             requeue().await;
-            let mut rest = &mut *broadcasts;
-            while !rest.is_empty() {
-                let (together, after) = rest.split_at_mut(neighbours(rest));
-                write_together(together, &fan_out).await;
-                rest = after;
-            }
+            batch::write(&mut broadcasts, &fan_out).await;
             for broadcast in broadcasts {
                 // Who has sent it may not wait for that.
                 let _ = broadcast.report.send(broadcast.errors);
             }
+        }
+    }
+}
+
+impl Drop for Writing {
+    /// The runtime ends, or there was a panic: nobody else writes what is left, and whoever has
+    /// sent it is not to wait for that.
+    fn drop(&mut self) {
+        let mut queue = lock(&self.0.queue);
+        if mem::take(&mut queue.is_written) {
+            let left = mem::take(&mut queue.broadcasts);
+            drop(queue);
+            drop(left);
         }
     }
 }
@@ -228,78 +296,6 @@ impl fmt::Debug for FanOut {
             .debug_struct("FanOut")
             .field("sessions", &self.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// There is no task that writes a worker's broadcasts once this is dropped.
-struct IsWritten<'w>(&'w Worker);
-
-impl Drop for IsWritten<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.queue).is_written = false;
-    }
-}
-
-/// How many broadcasts from the first on go to the same sessions and are not too large for one
-/// write.
-fn neighbours(broadcasts: &[Broadcast]) -> usize {
-    const OCTETS: usize = 64 << 10;
-    let Some((first, others)) = broadcasts.split_first() else {
-        return 0;
-    };
-    let mut octets = first.frames.len();
-    let same = others.iter().take_while(|other| {
-        octets += other.frames.len();
-        octets <= OCTETS
-            && other.members.len() == first.members.len()
-            && other
-                .members
-                .iter()
-                .zip(&first.members)
-                .all(|(other, first)| Arc::ptr_eq(&other.1, &first.1))
-    });
-    1 + same.count()
-}
-
-/// Writes broadcasts to the same sessions.
-async fn write_together(broadcasts: &mut [Broadcast], fan_out: &FanOut) {
-    /// Sessions after which other tasks have their turn.
-    const SESSIONS: usize = 256;
-    let Some(first) = broadcasts.first_mut() else {
-        return;
-    };
-    let members = mem::take(&mut first.members);
-    let epoch = first.epoch;
-    let frames = match broadcasts {
-        [only] => only.frames.clone(),
-        _ => {
-            let frames: Vec<&[u8]> = broadcasts
-                .iter()
-                .map(|broadcast| &*broadcast.frames)
-                .collect();
-            Bytes::from(frames.concat())
-        }
-    };
-    for sessions in members.chunks(SESSIONS) {
-        for (sid, session) in sessions {
-            match session.send(&frames, epoch) {
-                Sent::Written => {}
-                Sent::Begun => {
-                    let session = Arc::clone(session);
-                    task::spawn(poll_fn(move |context| session.poll_drain(context)));
-                }
-                Sent::Refused => {
-                    for broadcast in &mut *broadcasts {
-                        let sent = (broadcast.by_engine)(*sid);
-                        broadcast.errors.extend(sent.err().into_iter().flatten());
-                    }
-                    session.settle(fan_out.epoch());
-                }
-            }
-        }
-        if sessions.len() == SESSIONS {
-            requeue().await;
-        }
     }
 }
 
@@ -321,10 +317,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read<T>(shared: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+fn for_reading<T>(shared: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     shared.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write<T>(shared: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+fn for_writing<T>(shared: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     shared.write().unwrap_or_else(PoisonError::into_inner)
 }

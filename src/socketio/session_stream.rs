@@ -18,21 +18,25 @@ use crate::protocol::frame::Expectation;
 use crate::protocol::{FrameHeader, Limits, OpCode, Role};
 
 /// The engine's half of it.
-#[derive(Debug)]
 pub(super) struct SessionStream {
     session: Arc<Session>,
     enrolment: Enrolment,
+    /// What is waited for before anything more is read.
+    until_read: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// Whether broadcasts may go past the engine.
-#[derive(Debug)]
 enum Enrolment {
     /// They may not: it is none that they know of.
     None,
     /// Not before the engine has written the first packet of a namespace.
     Expected { fan_out: FanOut, sid: Option<Sid> },
     /// They may, until this is dropped.
-    Done { fan_out: FanOut, sid: Sid },
+    Done {
+        fan_out: FanOut,
+        sid: Sid,
+        worker: Arc<Worker>,
+    },
 }
 
 /// A session that has a WebSocket, as broadcasts see it.
@@ -68,6 +72,7 @@ impl SessionStream {
         SessionStream {
             session: Arc::new(Session(Mutex::new(State::new(stream)))),
             enrolment: Enrolment::None,
+            until_read: None,
         }
     }
 
@@ -78,6 +83,22 @@ impl SessionStream {
             fan_out: fan_out.clone(),
             sid,
         };
+    }
+
+    /// Waits while broadcasts wait for their place, of which the client could begin more.
+    fn poll_uncongested(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.until_read.is_none()
+            && let Enrolment::Done { worker, .. } = &self.enrolment
+            && worker.is_congested()
+        {
+            let worker = Arc::clone(worker);
+            self.until_read = Some(Box::pin(async move { drop(worker.place().await) }));
+        }
+        if let Some(until_read) = &mut self.until_read {
+            ready!(until_read.as_mut().poll(context));
+            self.until_read = None;
+        }
+        Poll::Ready(())
     }
 
     /// The engine writes these octets.
@@ -91,8 +112,12 @@ impl SessionStream {
                 if let Some(worker) = Worker::current(fan_out) {
                     let (fan_out, sid) = (fan_out.clone(), *sid);
                     self.session.lock().settled = fan_out.epoch();
-                    fan_out.add(sid, worker, Arc::clone(&self.session));
-                    self.enrolment = Enrolment::Done { fan_out, sid };
+                    fan_out.add(sid, Arc::clone(&worker), Arc::clone(&self.session));
+                    self.enrolment = Enrolment::Done {
+                        fan_out,
+                        sid,
+                        worker,
+                    };
                 }
             }
             Some(_) => {}
@@ -168,8 +193,9 @@ impl<S: AsyncWrite + Unpin> State<S> {
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // Whether it ends well makes no difference here: the reader of a broken stream finds it.
-        let _ = ready!(self.poll_rest(context));
+        if ready!(self.poll_rest(context)).is_err() {
+            self.outgoing.is_closed = true; // the reader finds why
+        }
         self.rest = None;
         if let Some(held) = self.held.take() {
             held.wake();
@@ -245,7 +271,9 @@ impl AsyncRead for SessionStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.session.lock().stream).poll_read(context, buffer)
+        let this = self.get_mut();
+        ready!(this.poll_uncongested(context));
+        Pin::new(&mut this.session.lock().stream).poll_read(context, buffer)
     }
 }
 
@@ -278,16 +306,18 @@ impl AsyncWrite for SessionStream {
 
 impl Drop for SessionStream {
     fn drop(&mut self) {
-        if let Enrolment::Done { fan_out, sid } = &self.enrolment {
+        if let Enrolment::Done { fan_out, sid, .. } = &self.enrolment {
             fan_out.remove(*sid, &self.session);
         }
         self.session.lock().outgoing.is_closed = true;
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for SessionStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Session").finish_non_exhaustive()
+        formatter
+            .debug_struct("SessionStream")
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use frameloop::Router;
 use frameloop::socketio::{self, Args, Settings, SocketIo, SocketRef, Value};
 
-use crate::client::{Client, PATIENCE};
+use crate::client::{Client, PATIENCE, frame};
 use crate::server::TestServer;
 use crate::socketio::{Session, WEBSOCKET, receive_packet, upgrade};
 
@@ -40,6 +40,9 @@ fn serving(workers: usize) -> TestServer {
         socket.on("attach", async |io: SocketIo| {
             let octets = bytes::Bytes::from_static(b"\x01\x02\x03");
             io.of("/").unwrap().emit("attached", &octets).await.unwrap();
+        });
+        socket.on("shout", async |socket: SocketRef, args: Args| {
+            let _ = socket.broadcast().emit("shout", &args).await;
         });
         socket.on("message", async |io: SocketIo, args: Args| {
             let _ = io.of("/").unwrap().emit("message", &args).await;
@@ -103,12 +106,38 @@ fn what_is_emitted_to_slow_clients_keeps_its_place_among_broadcasts() {
 fn a_clients_messages_reach_all_in_its_order() {
     let server = serving(4);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
-    for number in 0..500 {
-        clients[0].send_text(&format!(r#"42["message",{number}]"#));
-    }
+    // Far more than are under way at once.
+    let messages = (0..3_000).map(|number| format!(r#"42["message",{number}]"#));
+    let octets: Vec<u8> = messages
+        .flat_map(|message| frame(0x81, message.as_bytes()))
+        .collect();
+    clients[0].send(&octets);
     for client in &mut clients {
-        for number in 0..500 {
+        for number in 0..3_000 {
             receives(client, &format!(r#"42["message",{number}]"#));
+        }
+    }
+}
+
+#[test]
+fn messages_of_many_to_different_clients_come_in_each_senders_order() {
+    let server = serving(2);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
+    for number in 0..20 {
+        for (sender, client) in clients.iter_mut().enumerate() {
+            client.send_text(&format!(r#"42["shout",{sender},{number}]"#));
+        }
+    }
+    for (own, client) in clients.iter_mut().enumerate() {
+        let mut next = vec![0; CLIENTS];
+        next[own] = 20; // none of its own
+        while next.iter().any(|next| *next < 20) {
+            let packet = receive_packet(client);
+            let numbers = packet.strip_prefix(r#"42["shout","#).unwrap();
+            let (sender, number) = numbers.trim_end_matches(']').split_once(',').unwrap();
+            let next = &mut next[sender.parse::<usize>().unwrap()];
+            assert_eq!(number, next.to_string(), "{packet}");
+            *next += 1;
         }
     }
 }
