@@ -129,7 +129,7 @@ fn messages_of_many_to_different_clients_come_in_each_senders_order() {
         }
     }
     for (own, client) in clients.iter_mut().enumerate() {
-        let mut next = vec![0; CLIENTS];
+        let mut next = [0; CLIENTS];
         next[own] = 20; // none of its own
         while next.iter().any(|next| *next < 20) {
             let packet = receive_packet(client);
