@@ -127,6 +127,9 @@ impl Sessions {
                 has_joined: true,
                 ..session
             });
+        } else {
+            // It has ended, or more to tell than one response holds.
+            self.ask(&[request("POST", &session.sid, b"1")]);
         }
     }
 
