@@ -62,14 +62,20 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
                 )
             };
         }
-        match record.why {
-            // Whoever scans a network leaves so: no news to anybody.
-            Disconnect::Broken(_) => line!(debug),
-            _ if ACCESS.admits() => line!(info),
-            _ => {}
+        match is_scan(record) {
+            true => line!(debug),
+            false if ACCESS.admits() => line!(info),
+            false => {}
         }
     }
     let _ = (worker, endpoint, record);
+}
+
+/// Whoever scans a network resets its connections before a message passes: no news to anybody.
+#[cfg(feature = "cli")]
+fn is_scan(record: &ConnectionRecord<'_>) -> bool {
+    let is_broken = matches!(record.why, Disconnect::Broken(_));
+    is_broken && record.received.messages == 0 && record.sent.messages == 0
 }
 
 /// A proxy did not say for whom it speaks.

@@ -255,13 +255,7 @@ fn a_line_is_logged(mut served: Served, path: &str) {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     drop(client);
-    let log = BufReader::new(served.child.stderr.take().unwrap());
-    let line = log
-        .lines()
-        .map(Result::unwrap)
-        .find(|line| line.contains("\"endpoint\""))
-        .unwrap();
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let line = access_line(&mut served);
     let fields = &line;
     assert!(
         fields["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
@@ -282,6 +276,39 @@ fn a_line_is_logged(mut served: Served, path: &str) {
         assert_eq!(fields[name], value, "{name}: {line}");
     }
     assert_eq!(fields["endpoint"], "/echo");
+}
+
+/// The first line of the access log.
+fn access_line(served: &mut Served) -> serde_json::Value {
+    let log = BufReader::new(served.child.stderr.take().unwrap());
+    let mut lines = log.lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("\"endpoint\"")).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+/// Whoever resets a connection on which something was said has used it; whoever says nothing only
+/// looked whether somebody is there.
+#[test]
+fn a_reset_has_its_line_once_a_message_passed() {
+    for (name, path) in [("reset", "/echo"), ("reset-of-faults", "/echo?drop=0")] {
+        let mut served = Served::start(name, &[]);
+        reset(served.open(path));
+        served.tells("frameloop_closes_total{code=\"1006\",reason=\"broken\"} 1");
+        let mut client = served.open(path);
+        client.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        reset(client);
+        // The second alone: it is the first in the log.
+        let line = access_line(&mut served);
+        for (name, value) in [("received", 1), ("sent", 1), ("code", 1006)] {
+            assert_eq!(line[name], value, "{name}: {line}");
+        }
+    }
+}
+
+/// Ends the connection by RST.
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
 /// Every metric that the dashboard draws is told, under that name.
