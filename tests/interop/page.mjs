@@ -587,14 +587,14 @@ visiting("Socket.IO: namespaces, auth and what is refused", async (visit) => {
   await visit.locator("#emitter .problem", { hasText: "not connected" }).waitFor();
 });
 
-test("a server without Socket.IO or faults shows neither", { timeout: 180_000 }, async () => {
+test("a server without chat, faults or Socket.IO shows none of them", { timeout: 180_000 }, async () => {
   const visit = await browser.newPage(wide);
-  const body = (await (await fetch(address, { headers: { Accept: "text/html" } })).text()).replace(/<section id="(faults|socketio)"/g, "$& hidden");
+  const body = (await (await fetch(address, { headers: { Accept: "text/html" } })).text()).replace(/<section id="(chat|faults|socketio)"/g, "$& hidden");
   await visit.setContent(body);
-  for (const id of ["faults", "socketio"]) {
+  for (const id of ["chat", "faults", "socketio"]) {
     for (const selector of [`#${id}`, `nav [href="#${id}"]`]) assert.ok(await visit.locator(selector).isHidden(), selector);
   }
-  assert.ok(await visit.locator('nav [href="#chat"]').isVisible());
+  assert.ok(await visit.locator('nav [href="#code"]').isVisible());
   await visit.close();
 });
 
