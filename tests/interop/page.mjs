@@ -100,6 +100,7 @@ visiting("J1: the JavaScript that the page prints, pasted into a page of another
   };
   await elsewhere.goto(`http://127.0.0.1:${server.address().port}/`);
   await elsewhere.addScriptTag({ content: await value(visit, "#snippet") });
+  await until("连接已建立");
   await until("Echo: Hello Server");
   await elsewhere.evaluate("ws.close(1000, 'done')");
   await until("1000 done true");
