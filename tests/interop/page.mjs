@@ -392,10 +392,12 @@ for (const [room, first, second] of [
   ["/ws/{n}", ["Client 1: hello", "Client 1 says: hello", "Client 2 says: well"], ["Client 1 says: hello", "Client 2: well", "Client 2 says: well"]],
   ["/ws/chat/lobby/", ['{"message": "hello"}', '{"message": "well"}'], ['{"message": "hello"}', '{"message": "well"}']],
   ["/broadcast/page", ["hello", "well"], ["hello", "well"]],
+  ["ws/4{n}", ["Client 41: hello", "Client 41 says: hello", "Client 42 says: well"], ["Client 41 says: hello", "Client 42: well", "Client 42 says: well"]],
+  ["/ws/chat/of_our_own/", ['{"message": "hello"}', '{"message": "well"}'], ['{"message": "hello"}', '{"message": "well"}']],
 ]) {
   visiting(`chat: two panes in ${room}`, async (visit) => {
     const pane = (at) => visit.locator(".pane").nth(at);
-    await visit.selectOption("#room", room);
+    await visit.fill("#room", room);
     await visit.click("#join");
     for (const at of [0, 1]) await pane(at).locator(".note", { hasText: "joined" }).waitFor();
     for (const [at, text] of ["hello", "well"].entries()) {
@@ -412,6 +414,12 @@ for (const [room, first, second] of [
     for (const at of [0, 1]) await pane(at).locator(".note", { hasText: "1000 normal" }).waitFor();
   });
 }
+
+visiting("chat: the rooms that it knows are offered", async (visit) => {
+  const offered = visit.locator("#rooms option").evaluateAll((options) => options.map(({ value }) => value));
+  assert.deepEqual(await offered, ["/ws/{n}", "/ws/chat/lobby/", "/broadcast/page"]);
+  assert.equal(await visit.locator("#room").getAttribute("list"), "rooms");
+});
 
 visiting("code: what is printed runs", async (visit) => {
   await visit.context().grantPermissions(["clipboard-read", "clipboard-write"]);
