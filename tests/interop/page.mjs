@@ -433,6 +433,10 @@ visiting("code: what is printed runs", async (visit) => {
   const echoed = "Echo: it's \"quoted\"\n";
   assert.equal(await runs("python", "-c", await snippet("Python")), echoed);
   assert.match(await snippet("Rust"), /socket\.send\("it's \\"quoted\\""\.into\(\)\)/);
+  await visit.fill("#message", "\u0007\b\f\\u0007\n\\");
+  const escaped = String.raw`socket.send("\u{0007}\u{8}\u{c}\\u0007\n\\".into())`;
+  assert.ok((await snippet("Rust")).includes(escaped), await snippet("Rust"));
+  await visit.fill("#message", "it's \"quoted\"");
   assert.equal(await runs("sh", "-c", await snippet("websocat")), echoed);
   assert.match(await runs("sh", "-c", await snippet("curl")), /^HTTP\/1.1 101 [^]*s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/i);
   await visit.click("#copyCode");
