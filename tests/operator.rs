@@ -68,14 +68,28 @@ impl Served {
 
     /// Waits until the metrics have this line.
     fn tells(&self, line: &str) {
+        self.tells_one(line, |told| told == line);
+    }
+
+    /// Waits until the metric of this name is above 0.
+    fn tells_more_than_none(&self, name: &str) {
+        self.tells_one(name, |told| {
+            let value = told
+                .strip_prefix(name)
+                .and_then(|rest| rest.trim().parse().ok());
+            value.is_some_and(|value: f64| value > 0.0)
+        });
+    }
+
+    fn tells_one(&self, what: &str, is_it: impl Fn(&str) -> bool) {
         let begin = Instant::now();
         loop {
             let (status, text) = self.get("/metrics");
             assert_eq!(status, 200);
-            if text.lines().any(|told| told == line) {
+            if text.lines().any(&is_it) {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "no {line:?} in\n{text}");
+            assert!(begin.elapsed() < PATIENCE, "no {what:?} in\n{text}");
             std::thread::yield_now();
         }
     }
@@ -198,6 +212,41 @@ fn fan_out_is_counted_once_for_each_receiver() {
     }
     served.tells("frameloop_fanout_deliveries_total 3");
     served.tells("frameloop_fanout_bytes_total 12");
+}
+
+#[test]
+fn metrics_tell_of_what_waits_for_a_client_that_does_not_read() {
+    // More than the kernel's buffers hold.
+    const LENGTH: usize = 15 << 20;
+    let served = Served::start("backlog", &[]);
+    let mut client = served.open("/echo");
+    let mut message = vec![0x82, 0xFF];
+    message.extend(LENGTH.to_be_bytes());
+    message.resize(message.len() + 4 + LENGTH, 0);
+    client.write_all(&message).unwrap();
+    served.tells_more_than_none("frameloop_backlog_bytes");
+    client.read_exact(&mut vec![0; 10 + LENGTH]).unwrap();
+    served.tells("frameloop_backlog_bytes 0");
+}
+
+#[test]
+fn metrics_tell_of_slow_consumers() {
+    const LENGTH: u16 = 60_000;
+    let served = Served::start("slow", &["--max-queue-size", "1000"]);
+    let _slow = served.open("/broadcast");
+    let mut publisher = served.open("/broadcast");
+    let mut message = vec![0x82, 0xFE];
+    message.extend(LENGTH.to_be_bytes());
+    message.resize(message.len() + 4 + usize::from(LENGTH), 0);
+    // More than the kernel's buffers hold.
+    for _ in 0..400 {
+        publisher.write_all(&message).unwrap();
+        publisher
+            .read_exact(&mut vec![0; 4 + usize::from(LENGTH)])
+            .unwrap();
+    }
+    served.tells("frameloop_slow_consumers_total 1");
+    served.tells("frameloop_closes_total{code=\"1008\",reason=\"slow consumer\"} 1");
 }
 
 #[test]
