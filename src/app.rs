@@ -257,7 +257,7 @@ fn document(settings: &AppSettings) -> Bytes {
 /// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
 /// server, WebSockets to anywhere, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-E5QMgE0xtHW58VW35SqOG4ZQDIep4OOgRMnrOIblLPA=' \
+    script-src 'sha256-wP2laskSjKzdWE3IKNKI5d1R+Z3qX1VTt3RrBYHL6lU=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
     style-src 'sha256-4RzkNetgSnVkNYBSdQlZDU8ZVYrWgr0rpolYy/lHfkw='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
