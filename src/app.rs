@@ -139,7 +139,7 @@ pub fn router() -> Router {
 /// The router of the ready-made endpoints, with other settings than the default.
 pub fn router_with(settings: AppSettings) -> Router {
     if let Some(service) = settings.compat {
-        return service.router(Page::html(PAGE, PAGE_POLICY));
+        return service.router(Page::html(document(&settings), PAGE_POLICY));
     }
     let deterministic = settings.deterministic;
     let echo_endpoint = match settings.faults {
@@ -239,9 +239,12 @@ const PAGE: &str = include_str!("page.html");
 
 /// The page without the sections of what this server has not.
 fn document(settings: &AppSettings) -> Bytes {
+    let is_ours = settings.compat.is_none();
+    let has_socketio = cfg!(feature = "socketio") && !settings.deterministic;
     let sections = [
-        ("faults", settings.faults),
-        ("socketio", cfg!(feature = "socketio")),
+        ("chat", is_ours),
+        ("faults", is_ours && settings.faults),
+        ("socketio", is_ours && has_socketio),
     ];
     let absent = sections.iter().filter(|(_, is_there)| !is_there);
     let document = absent.fold(PAGE.to_owned(), |document, (name, _)| {
@@ -254,9 +257,9 @@ fn document(settings: &AppSettings) -> Bytes {
 /// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
 /// server, WebSockets to anywhere, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-pAxJFbUbZWeAI5Rawu5n/VXuOBZWwc1tTDDAYhCZZ3o=' \
+    script-src 'sha256-wP2laskSjKzdWE3IKNKI5d1R+Z3qX1VTt3RrBYHL6lU=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
-    style-src 'sha256-cbCnbckvY8LfsxNTVUR1LpaokSotWyuIElBKYin/xq4='; \
+    style-src 'sha256-4RzkNetgSnVkNYBSdQlZDU8ZVYrWgr0rpolYy/lHfkw='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
@@ -314,13 +317,39 @@ mod tests {
 
     #[test]
     fn the_page_hides_what_is_not_there() {
-        let faults = "<section id=\"faults\" class";
-        let with = document(&AppSettings::default());
-        assert!(String::from_utf8_lossy(&with).contains(faults));
-        let without = document(&AppSettings {
-            faults: false,
-            ..AppSettings::default()
-        });
-        assert!(String::from_utf8_lossy(&without).contains("<section id=\"faults\" hidden class"));
+        let all = AppSettings::default;
+        for (settings, hidden) in [
+            (all(), &[][..]),
+            (
+                AppSettings {
+                    faults: false,
+                    ..all()
+                },
+                &["faults"],
+            ),
+            (
+                AppSettings {
+                    deterministic: true,
+                    ..all()
+                },
+                &["socketio"],
+            ),
+            (
+                AppSettings {
+                    compat: Some(EchoService::Jmalloc),
+                    ..all()
+                },
+                &["chat", "faults", "socketio"],
+            ),
+        ] {
+            let document = document(&settings);
+            let document = String::from_utf8_lossy(&document);
+            for name in ["chat", "faults", "socketio"] {
+                let is_hidden = document.contains(&format!("<section id=\"{name}\" hidden class"));
+                let is_expected = hidden.contains(&name)
+                    || (name == "socketio" && cfg!(not(feature = "socketio")));
+                assert_eq!(is_hidden, is_expected, "{name}: {settings:?}");
+            }
+        }
     }
 }

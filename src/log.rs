@@ -62,14 +62,20 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
                 )
             };
         }
-        match record.why {
-            // Whoever scans a network leaves so: no news to anybody.
-            Disconnect::Broken(_) => line!(debug),
-            _ if ACCESS.admits() => line!(info),
-            _ => {}
+        match is_scan(record) {
+            true => line!(debug),
+            false if ACCESS.admits() => line!(info),
+            false => {}
         }
     }
     let _ = (worker, endpoint, record);
+}
+
+/// Whoever scans a network resets its connections before a message passes: no news to anybody.
+#[cfg(feature = "cli")]
+fn is_scan(record: &ConnectionRecord<'_>) -> bool {
+    let is_broken = matches!(record.why, Disconnect::Broken(_));
+    is_broken && record.received.messages == 0 && record.sent.messages == 0
 }
 
 /// A proxy did not say for whom it speaks.
@@ -133,6 +139,14 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
     }
 }
 
+/// A server that stands in for one which logs its requests and messages logs them, too.
+#[cfg(feature = "cli")]
+pub(crate) fn stood_in(what: &str, said: &str) {
+    if ECHOES.admits() {
+        tracing::info!("{what}{}", Escaped(said));
+    }
+}
+
 /// Redis has gone, or come back, or cannot be told something.
 #[cfg(feature = "redis")]
 pub(crate) fn redis(what: impl Display) {
@@ -177,6 +191,10 @@ static FAULTS: Limit = Limit::new(100, "lines about peers' faults were left out"
 /// The access log: one line costs more than an opening handshake leaves over.
 #[cfg(feature = "cli")]
 static ACCESS: Limit = Limit::new(1_000, "connections ended without a line of their own");
+
+/// Requests and messages of a service in whose stead this one logs them.
+#[cfg(feature = "cli")]
+static ECHOES: Limit = Limit::new(1_000, "requests and messages were left out");
 
 /// At most so many lines a second; those left out are counted.
 #[cfg(feature = "cli")]

@@ -175,6 +175,85 @@ fn who_is_stood_in_for_has_defaults_and_variables_of_its_own() {
     assert!(error.contains("httpbin"), "{error}");
 }
 
+/// What is asked and said is in the log, as LOG_HTTP_HEADERS and LOG_HTTP_BODY ask.
+#[test]
+fn jmallocs_requests_and_messages_are_logged() {
+    let mut command = frameloop(&["--compat", "jmalloc", "--listen", "127.0.0.1:0"]);
+    let served = Served::start(
+        command
+            .env("LOG_HTTP_HEADERS", "true")
+            .env("LOG_HTTP_BODY", "true")
+            .env("SEND_SERVER_HOSTNAME", "false"),
+    );
+    let mut client = served.open();
+    client.read_exact(&mut [0; 2]).unwrap();
+    client
+        .write_all(b"\x81\x83\0\0\0\0a\nb\x82\x83\0\0\0\0\0\0\0")
+        .unwrap();
+    client.read_exact(&mut [0; 5 + 5]).unwrap();
+    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let request = "POST /path?a=1 HTTP/1.1\r\nHost: a\r\nX-Field: its value\r\n\
+                   Content-Length: 5\r\nConnection: close\r\n\r\nhello";
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    drop(client);
+    served.signal("TERM");
+    let (_, log) = served.ended();
+    for line in [
+        "GET /echo",
+        "Sec-Websocket-Version: 13",
+        "upgraded to websocket",
+        "txt | a\\nb",
+        "bin | 3 byte(s)",
+        "POST /path?a=1",
+        "X-Field: its value",
+        "body | 68656c6c6f",
+    ] {
+        let is_logged = log.lines().any(|logged| logged.ends_with(line));
+        assert!(is_logged, "{line}: {log}");
+    }
+}
+
+#[test]
+fn httpbins_variables_are_obeyed() {
+    let mut command = frameloop(&["--compat", "httpbin", "--listen", "127.0.0.1:0"]);
+    let served = Served::start(
+        command
+            .env("MAX_BODY_SIZE", "10")
+            .env("MAX_DURATION", "200ms"),
+    );
+    for (query, status) in [
+        ("max_message_size=11", "400"),
+        ("max_message_size=10", "101"),
+    ] {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        let request = format!(
+            "GET /websocket/echo?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n\r\n"
+        );
+        let patience = Duration::from_secs(5); // less than the 10 s of the default
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        if status == "101" {
+            // The Close of a connection that has lasted its time is answered.
+            let mut octet = [0];
+            while !answer.ends_with(b"\x88\x02\x03\xE8") {
+                stream.read_exact(&mut octet).unwrap();
+                answer.push(octet[0]);
+            }
+        } else {
+            stream.read_to_end(&mut answer).unwrap();
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+}
+
 /// The first message of jmalloc's echo server, and a field of its responses.
 #[test]
 fn jmallocs_variables_are_obeyed() {
@@ -581,7 +660,7 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
 }
 
 /// Attack 34, C26, C27 and fault 1: whoever resets its connection, at whichever octet, leaves
-/// nothing behind and is not worth a line.
+/// nothing behind, and before its first message is not worth a line.
 #[test]
 fn attack_34_resets_at_every_octet_leave_no_descriptor_and_no_line() {
     let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
@@ -634,10 +713,9 @@ fn attack_34_resets_at_every_octet_leave_no_descriptor_and_no_line() {
     served.signal("TERM");
     let (code, log) = served.ended();
     assert_eq!(code, Some(0));
-    // Those who echoed have left like anybody, and of such a line is logged.
-    let lines = log
-        .lines()
-        .filter(|line| !line.contains("endpoint=\"/echo\""));
+    // Those whose message came before their end have used the server: of them a line is logged.
+    let has_spoken = |line: &str| line.contains("endpoint=") && !line.contains(" received=0 ");
+    let lines = log.lines().filter(|line| !has_spoken(line));
     assert_eq!(lines.count(), 1, "{log}");
     assert!(log.contains("stopping"), "{log}");
 }

@@ -68,14 +68,28 @@ impl Served {
 
     /// Waits until the metrics have this line.
     fn tells(&self, line: &str) {
+        self.tells_one(line, |told| told == line);
+    }
+
+    /// Waits until the metric of this name is above 0.
+    fn tells_more_than_none(&self, name: &str) {
+        self.tells_one(name, |told| {
+            let value = told
+                .strip_prefix(name)
+                .and_then(|rest| rest.trim().parse().ok());
+            value.is_some_and(|value: f64| value > 0.0)
+        });
+    }
+
+    fn tells_one(&self, what: &str, is_it: impl Fn(&str) -> bool) {
         let begin = Instant::now();
         loop {
             let (status, text) = self.get("/metrics");
             assert_eq!(status, 200);
-            if text.lines().any(|told| told == line) {
+            if text.lines().any(&is_it) {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "no {line:?} in\n{text}");
+            assert!(begin.elapsed() < PATIENCE, "no {what:?} in\n{text}");
             std::thread::yield_now();
         }
     }
@@ -201,6 +215,41 @@ fn fan_out_is_counted_once_for_each_receiver() {
 }
 
 #[test]
+fn metrics_tell_of_what_waits_for_a_client_that_does_not_read() {
+    // More than the kernel's buffers hold.
+    const LENGTH: usize = 15 << 20;
+    let served = Served::start("backlog", &[]);
+    let mut client = served.open("/echo");
+    let mut message = vec![0x82, 0xFF];
+    message.extend(LENGTH.to_be_bytes());
+    message.resize(message.len() + 4 + LENGTH, 0);
+    client.write_all(&message).unwrap();
+    served.tells_more_than_none("frameloop_backlog_bytes");
+    client.read_exact(&mut vec![0; 10 + LENGTH]).unwrap();
+    served.tells("frameloop_backlog_bytes 0");
+}
+
+#[test]
+fn metrics_tell_of_slow_consumers() {
+    const LENGTH: u16 = 60_000;
+    let served = Served::start("slow", &["--max-queue-size", "1000"]);
+    let _slow = served.open("/broadcast");
+    let mut publisher = served.open("/broadcast");
+    let mut message = vec![0x82, 0xFE];
+    message.extend(LENGTH.to_be_bytes());
+    message.resize(message.len() + 4 + usize::from(LENGTH), 0);
+    // More than the kernel's buffers hold.
+    for _ in 0..400 {
+        publisher.write_all(&message).unwrap();
+        publisher
+            .read_exact(&mut vec![0; 4 + usize::from(LENGTH)])
+            .unwrap();
+    }
+    served.tells("frameloop_slow_consumers_total 1");
+    served.tells("frameloop_closes_total{code=\"1008\",reason=\"slow consumer\"} 1");
+}
+
+#[test]
 fn metrics_are_where_everything_is_unless_the_operator_has_an_address() {
     let served = Served::start("where", &[]);
     let mut public = TcpStream::connect(&served.address).unwrap();
@@ -255,13 +304,7 @@ fn a_line_is_logged(mut served: Served, path: &str) {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     drop(client);
-    let log = BufReader::new(served.child.stderr.take().unwrap());
-    let line = log
-        .lines()
-        .map(Result::unwrap)
-        .find(|line| line.contains("\"endpoint\""))
-        .unwrap();
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let line = access_line(&mut served);
     let fields = &line;
     assert!(
         fields["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
@@ -282,6 +325,39 @@ fn a_line_is_logged(mut served: Served, path: &str) {
         assert_eq!(fields[name], value, "{name}: {line}");
     }
     assert_eq!(fields["endpoint"], "/echo");
+}
+
+/// The first line of the access log.
+fn access_line(served: &mut Served) -> serde_json::Value {
+    let log = BufReader::new(served.child.stderr.take().unwrap());
+    let mut lines = log.lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("\"endpoint\"")).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+/// Whoever resets a connection on which something was said has used it; whoever says nothing only
+/// looked whether somebody is there.
+#[test]
+fn a_reset_has_its_line_once_a_message_passed() {
+    for (name, path) in [("reset", "/echo"), ("reset-of-faults", "/echo?drop=0")] {
+        let mut served = Served::start(name, &[]);
+        reset(served.open(path));
+        served.tells("frameloop_closes_total{code=\"1006\",reason=\"broken\"} 1");
+        let mut client = served.open(path);
+        client.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        reset(client);
+        // The second alone: it is the first in the log.
+        let line = access_line(&mut served);
+        for (name, value) in [("received", 1), ("sent", 1), ("code", 1006)] {
+            assert_eq!(line[name], value, "{name}: {line}");
+        }
+    }
+}
+
+/// Ends the connection by RST.
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
 /// Every metric that the dashboard draws is told, under that name.

@@ -287,6 +287,164 @@ fn the_manual_page_has_every_flag_and_no_mistake() {
     std::fs::remove_file(path).unwrap();
 }
 
+#[cfg(feature = "tls")]
+mod tls {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{
+        ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+    };
+
+    use super::*;
+
+    type Secured = StreamOwned<ClientConnection, TcpStream>;
+
+    #[test]
+    fn sighup_reads_the_certificate_again_and_drops_nobody() {
+        let directory = std::env::temp_dir().join(format!("frameloop-{}-hup", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+        let first = write_certificate(&directory);
+        let arguments = [
+            "--tls-cert",
+            &path("cert.pem"),
+            "--tls-key",
+            &path("key.pem"),
+        ];
+        let mut server = start(frameloop(&arguments).stderr(Stdio::piped()));
+        let mut log = BufReader::new(server.0.stderr.take().unwrap()).lines();
+        let mut before = connect(server.1);
+        assert_eq!(certificate_of(&before), first);
+
+        let second = write_certificate(&directory);
+        assert_eq!(
+            certificate_of(&connect(server.1)),
+            first,
+            "nobody has read it"
+        );
+        process::signal_to(server.0.id(), Signal::HUP);
+        log.find(|line| line.as_ref().unwrap().contains("read again"))
+            .unwrap()
+            .unwrap();
+        let mut after = connect(server.1);
+        assert_eq!(certificate_of(&after), second);
+        for client in [&mut before, &mut after] {
+            client.write_all(&socket::frame(0x81, b"hi")).unwrap();
+            let mut echo = [0; 4];
+            client.read_exact(&mut echo).unwrap();
+            assert_eq!(echo, *b"\x81\x02hi");
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn the_fingerprint_that_is_printed_is_of_the_certificate_that_is_served() {
+        let mut command = frameloop(&["--tls-self-signed"]);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let address = first.rsplit_once("//").unwrap().1.parse().unwrap();
+        let _server = Started(child, address);
+        let printed = lines.find_map(|line| {
+            let line = line.unwrap();
+            Some(line.strip_prefix("Certificate (SHA-256): ")?.to_owned())
+        });
+        let served = certificate_of(&connect(address));
+        let digest = ::ring::digest::digest(&::ring::digest::SHA256, &served);
+        let pairs: Vec<_> = digest
+            .as_ref()
+            .iter()
+            .map(|octet| format!("{octet:02X}"))
+            .collect();
+        assert_eq!(printed.unwrap(), pairs.join(":"));
+    }
+
+    /// A new certificate and its key, in files.
+    fn write_certificate(directory: &Path) -> CertificateDer<'static> {
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        std::fs::write(directory.join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().clone()
+    }
+
+    /// An open WebSocket at `/echo`.
+    fn connect(address: SocketAddr) -> Secured {
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = StreamOwned::new(session, stream);
+        stream
+            .write_all(socket::request("/echo").as_bytes())
+            .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            stream.read_exact(&mut octet).unwrap();
+            head.push(octet[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        stream
+    }
+
+    fn certificate_of(stream: &Secured) -> CertificateDer<'static> {
+        stream.conn.peer_certificates().unwrap()[0].clone()
+    }
+
+    /// Takes any certificate whose key the server has: the tests look at which it is.
+    #[derive(Debug)]
+    struct AnyCertificate(Arc<CryptoProvider>);
+
+    impl ServerCertVerifier for AnyCertificate {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.0.signature_verification_algorithms;
+            verify_tls12_signature(message, certificate, signed, algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.0.signature_verification_algorithms;
+            verify_tls13_signature(message, certificate, signed, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}
+
 #[cfg(feature = "proxy-protocol")]
 #[test]
 fn the_log_names_the_client_that_a_proxy_speaks_for() {

@@ -1,4 +1,5 @@
 //! What HttpArena asks of `/ws`: text and binary echoed, a Close answered, 4xx without an upgrade.
+//! Nothing differs from what its validator asks.
 
 use crate::handlers::echo::Echo;
 use crate::http::Router;

@@ -1,8 +1,17 @@
 //! jmalloc/echo-server: on any path a WebSocket that first says who serves it, unless it is told
 //! not to (then its first message is empty), and an HTTP echo; below paths that end in `.sse` the
-//! same as events, in `.ws` a page to try it. Ours keeps no log of messages, answers a body beyond
-//! 1 MiB with 413, and has its own page, so `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and
-//! `WEBSOCKET_ROOT` mean nothing.
+//! same as events, in `.ws` a page to try it. `PORT`, `SEND_SERVER_HOSTNAME`, `SEND_HEADER_FOO_BAR`,
+//! `LOG_HTTP_HEADERS` and `LOG_HTTP_BODY` are obeyed.
+//!
+//! Ours differs in this:
+//! - Requests and messages are logged without the client's address, which the line at a
+//!   connection's end has, cut to 256 octets, and up to 1,000 lines a second. `LOG_HTTP_BODY` logs
+//!   the first 128 octets, without offsets and text beside them.
+//! - `Echo server listening on port 8080.` is said in our own words, on standard output.
+//! - The page is ours, and connects to where it came from: `WEBSOCKET_ROOT` means nothing.
+//! - A body beyond 1 MiB is answered with 413, one that is not there after 10 s with 408.
+//! - A message beyond `--max-message-size` is answered with Close 1009.
+//! - There is no HTTP/2 without TLS (h2c).
 
 use std::fmt::Write as _;
 use std::io;
@@ -25,6 +34,7 @@ use super::variable;
 use crate::engine::{Handler, WebSocket};
 use crate::handlers::echo::Echo;
 use crate::http::{Answering, Mount, Page, Reply, Router, Upgraded};
+use crate::log;
 use crate::protocol::Message;
 
 const MAX_BODY_SIZE: usize = 1 << 20;
@@ -32,11 +42,19 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn router(page: Page) -> Router {
     Router::new()
-        .websocket("*", |request| GreetingEcho {
-            greeting: match tells_hostname(request.headers()) {
-                true => greeting(),
-                false => String::new(),
-            },
+        .websocket("*", |request| {
+            let query = request.query().map(|query| format!("?{query}"));
+            log_request(
+                &Method::GET,
+                &format!("{}{}", request.path(), query.unwrap_or_default()),
+                request.headers(),
+            );
+            GreetingEcho {
+                greeting: match tells_hostname(request.headers()) {
+                    true => greeting(),
+                    false => String::new(),
+                },
+            }
         })
         .mount("/", Arc::new(Http { page }))
 }
@@ -47,6 +65,25 @@ pub(super) fn defaults() -> Vec<(&'static str, String)> {
         ("ping_interval", String::from("0")),
         ("deflate", String::from("off")),
     ]
+}
+
+fn log_request(method: &Method, target: &str, headers: &HeaderMap) {
+    log::stood_in("", &format!("{method} {target}"));
+    if variable("LOG_HTTP_HEADERS").is_some() {
+        for (name, value) in headers {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            log::stood_in("", &format!("{}: {value}", canonical(name)));
+        }
+    }
+}
+
+fn log_body(body: &[u8]) {
+    const MAX_OCTETS: usize = 128;
+    if !body.is_empty() && variable("LOG_HTTP_BODY").is_some() {
+        let octets = body.iter().take(MAX_OCTETS);
+        let digits: String = octets.map(|octet| format!("{octet:02x}")).collect();
+        log::stood_in("body | ", &digits);
+    }
 }
 
 /// Whether the name of this host is told: the request has the last word.
@@ -75,10 +112,18 @@ struct GreetingEcho {
 
 impl Handler for GreetingEcho {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
+        log::stood_in("upgraded to websocket", "");
         socket.send(Message::Text(&std::mem::take(&mut self.greeting)));
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        match message {
+            Message::Text(text) => log::stood_in("txt | ", text),
+            Message::Binary(octets) => {
+                log::stood_in("bin | ", &format!("{} byte(s)", octets.len()));
+            }
+            _ => {}
+        }
         Echo.message(socket, message);
     }
 }
@@ -99,6 +144,8 @@ impl Mount for Http {
                 Ok(Err(_)) => return status(StatusCode::PAYLOAD_TOO_LARGE).into(),
                 Err(_) => return status(StatusCode::REQUEST_TIMEOUT).into(),
             };
+            log_request(&head.method, &head.uri.to_string(), &head.headers);
+            log_body(&body);
             let path = head.uri.path();
             let mut reply = if path.ends_with(".ws") {
                 Reply::from(self.page.clone().into_response())

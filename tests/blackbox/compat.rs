@@ -118,6 +118,10 @@ fn jmalloc_echoes_http_with_its_fields_in_order() {
     );
     assert!(head.contains("\r\nContent-Type: text/html"), "{head}");
     assert!(body.contains("new WebSocket("));
+    for section in ["chat", "faults", "socketio"] {
+        let hidden = format!("<section id=\"{section}\" hidden");
+        assert!(body.contains(&hidden), "{section} is not served");
+    }
 }
 
 #[test]

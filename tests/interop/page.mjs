@@ -100,6 +100,7 @@ visiting("J1: the JavaScript that the page prints, pasted into a page of another
   };
   await elsewhere.goto(`http://127.0.0.1:${server.address().port}/`);
   await elsewhere.addScriptTag({ content: await value(visit, "#snippet") });
+  await until("连接已建立");
   await until("Echo: Hello Server");
   await elsewhere.evaluate("ws.close(1000, 'done')");
   await until("1000 done true");
@@ -391,10 +392,12 @@ for (const [room, first, second] of [
   ["/ws/{n}", ["Client 1: hello", "Client 1 says: hello", "Client 2 says: well"], ["Client 1 says: hello", "Client 2: well", "Client 2 says: well"]],
   ["/ws/chat/lobby/", ['{"message": "hello"}', '{"message": "well"}'], ['{"message": "hello"}', '{"message": "well"}']],
   ["/broadcast/page", ["hello", "well"], ["hello", "well"]],
+  ["ws/4{n}", ["Client 41: hello", "Client 41 says: hello", "Client 42 says: well"], ["Client 41 says: hello", "Client 42: well", "Client 42 says: well"]],
+  ["/ws/chat/of_our_own/", ['{"message": "hello"}', '{"message": "well"}'], ['{"message": "hello"}', '{"message": "well"}']],
 ]) {
   visiting(`chat: two panes in ${room}`, async (visit) => {
     const pane = (at) => visit.locator(".pane").nth(at);
-    await visit.selectOption("#room", room);
+    await visit.fill("#room", room);
     await visit.click("#join");
     for (const at of [0, 1]) await pane(at).locator(".note", { hasText: "joined" }).waitFor();
     for (const [at, text] of ["hello", "well"].entries()) {
@@ -412,6 +415,12 @@ for (const [room, first, second] of [
   });
 }
 
+visiting("chat: the rooms that it knows are offered", async (visit) => {
+  const offered = visit.locator("#rooms option").evaluateAll((options) => options.map(({ value }) => value));
+  assert.deepEqual(await offered, ["/ws/{n}", "/ws/chat/lobby/", "/broadcast/page"]);
+  assert.equal(await visit.locator("#room").getAttribute("list"), "rooms");
+});
+
 visiting("code: what is printed runs", async (visit) => {
   await visit.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   const env = { ...process.env, PATH: `${path.join(process.env.INTEROP_CACHE, "venv/bin")}:${process.env.PATH}` };
@@ -424,6 +433,10 @@ visiting("code: what is printed runs", async (visit) => {
   const echoed = "Echo: it's \"quoted\"\n";
   assert.equal(await runs("python", "-c", await snippet("Python")), echoed);
   assert.match(await snippet("Rust"), /socket\.send\("it's \\"quoted\\""\.into\(\)\)/);
+  await visit.fill("#message", "\u0007\b\f\\u0007\n\\");
+  const escaped = String.raw`socket.send("\u{0007}\u{8}\u{c}\\u0007\n\\".into())`;
+  assert.ok((await snippet("Rust")).includes(escaped), await snippet("Rust"));
+  await visit.fill("#message", "it's \"quoted\"");
   assert.equal(await runs("sh", "-c", await snippet("websocat")), echoed);
   assert.match(await runs("sh", "-c", await snippet("curl")), /^HTTP\/1.1 101 [^]*s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/i);
   await visit.click("#copyCode");
@@ -587,14 +600,14 @@ visiting("Socket.IO: namespaces, auth and what is refused", async (visit) => {
   await visit.locator("#emitter .problem", { hasText: "not connected" }).waitFor();
 });
 
-test("a server without Socket.IO or faults shows neither", { timeout: 180_000 }, async () => {
+test("a server without chat, faults or Socket.IO shows none of them", { timeout: 180_000 }, async () => {
   const visit = await browser.newPage(wide);
-  const body = (await (await fetch(address, { headers: { Accept: "text/html" } })).text()).replace(/<section id="(faults|socketio)"/g, "$& hidden");
+  const body = (await (await fetch(address, { headers: { Accept: "text/html" } })).text()).replace(/<section id="(chat|faults|socketio)"/g, "$& hidden");
   await visit.setContent(body);
-  for (const id of ["faults", "socketio"]) {
+  for (const id of ["chat", "faults", "socketio"]) {
     for (const selector of [`#${id}`, `nav [href="#${id}"]`]) assert.ok(await visit.locator(selector).isHidden(), selector);
   }
-  assert.ok(await visit.locator('nav [href="#chat"]').isVisible());
+  assert.ok(await visit.locator('nav [href="#code"]').isVisible());
   await visit.close();
 });
 
