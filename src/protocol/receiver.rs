@@ -214,10 +214,8 @@ impl Receiver {
     /// The payload of a data message in one frame, if the input holds one whole.
     #[inline(always)]
     fn whole_message<'i>(&self, input: &mut &'i mut [u8]) -> Option<(OpCode, &'i [u8])> {
-        const TEXT: u8 = 0x80 | OpCode::Text as u8;
-        const BINARY: u8 = 0x80 | OpCode::Binary as u8;
-        if !matches!(input.first(), Some(&(TEXT | BINARY))) {
-            return None; // no FIN, reserved bits, or another opcode
+        if !matches!(input.first(), Some(0x81 | 0x82)) {
+            return None; // neither text nor binary, no FIN, or reserved bits
         }
         let expected = Expectation {
             role: self.role,

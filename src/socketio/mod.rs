@@ -4,6 +4,9 @@
 //! Sessions, packets, namespaces, rooms and acks are [`socketioxide`]'s, whose documentation holds
 //! for the [`SocketIo`] here. This module mounts it on the router: requests come from our own HTTP
 //! service, a WebSocket's stream from our own opening handshake, and both within limits.
+//! Broadcasts to 16 clients or more are written past the engine's queues, at the price of plain
+//! fan-out: whoever awaits them sees its emits arrive in their order, but those of two handlers
+//! have none.
 //!
 //! ```no_run
 //! use frameloop::socketio::{self, AckSender, Args, Settings, SocketRef};
