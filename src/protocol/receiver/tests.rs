@@ -81,3 +81,29 @@ fn so_many_empty_fragments_may_follow_one_another_and_no_more() {
         assert_eq!(last(&frames), expected, "{} frames", frames.len());
     }
 }
+
+#[test]
+fn a_whole_message_is_taken_at_once_and_all_else_is_left_where_it_is() {
+    let cases: [(&[u8], Option<Message<'_>>, usize); 9] = [
+        (b"\x81\x82\0\0\0\0hi", Some(Message::Text("hi")), 0),
+        (b"\x82\x82\0\0\0\0hi", Some(Message::Binary(b"hi")), 0),
+        (b"\x82\x81\x01\0\0\0h\x82", Some(Message::Binary(b"i")), 1),
+        (b"", None, 0),
+        (b"\x82\x82\0\0\0\0h", None, 7), // more is to come
+        (b"\x02\x81\0\0\0\0h", None, 7), // a fragment
+        (b"\x89\x80\0\0\0\0", None, 6),  // a Ping
+        (b"\xC2\x81\0\0\0\0h", None, 7), // a reserved bit
+        (b"\x82\x01h", None, 3),         // not masked
+    ];
+    for (octets, expected, left) in cases {
+        let mut octets = octets.to_vec();
+        let mut input = &mut octets[..];
+        let mut receiver = Receiver::new(Role::Server, Limits::default());
+        assert_eq!(receiver.receive_whole(&mut input), Ok(expected));
+        assert_eq!(input.len(), left, "{expected:?}");
+    }
+    let mut octets = *b"\x81\x81\0\0\0\0\xFF";
+    let mut receiver = Receiver::new(Role::Server, Limits::default());
+    let received = receiver.receive_whole(&mut &mut octets[..]);
+    assert_eq!(received, Err(ProtocolError::InvalidUtf8));
+}
