@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use frameloop::Router;
 use frameloop::server::Server;
@@ -11,8 +12,10 @@ use frameloop::tls::Certificate;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio::try_join;
 use tokio_rustls::TlsConnector;
 
 use super::TestServer;
@@ -44,7 +47,7 @@ fn encrypting(server: SocketAddr) -> SocketAddr {
     let connector = TlsConnector::from(Arc::new(config));
     thread::spawn(move || {
         runtime.block_on(async {
-            while let Ok((mut client, _)) = listener.accept().await {
+            while let Ok((client, _)) = listener.accept().await {
                 let connector = connector.clone();
                 tokio::spawn(async move {
                     let Ok(stream) = TcpStream::connect(server).await else {
@@ -53,14 +56,36 @@ fn encrypting(server: SocketAddr) -> SocketAddr {
                     stream.set_nodelay(true).unwrap();
                     client.set_nodelay(true).unwrap();
                     let name = ServerName::try_from("localhost").unwrap();
-                    if let Ok(mut stream) = connector.connect(name, stream).await {
-                        let _ = copy_bidirectional(&mut client, &mut stream).await;
+                    if let Ok(stream) = connector.connect(name, stream).await {
+                        pass(client, stream).await;
                     }
                 });
             }
         });
     });
     address
+}
+
+/// How long a client that the server has reset may take to read what was said before.
+const REST: Duration = Duration::from_secs(2);
+
+/// Passes on what both say, until both have ended or one has failed.
+async fn pass(client: impl AsyncRead + AsyncWrite, server: impl AsyncRead + AsyncWrite) {
+    let (mut from_client, mut to_client) = split(client);
+    let (mut from_server, mut to_server) = split(server);
+    let up = async {
+        let copied = copy(&mut from_client, &mut to_server).await;
+        if copied.is_err() {
+            sleep(REST).await;
+        }
+        copied?;
+        to_server.shutdown().await
+    };
+    let down = async {
+        copy(&mut from_server, &mut to_client).await?;
+        to_client.shutdown().await
+    };
+    let _ = try_join!(up, down);
 }
 
 /// Trusts everybody: what is tested is the server.
