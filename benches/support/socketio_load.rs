@@ -27,25 +27,36 @@ struct Client<S> {
 }
 
 impl Client<std::net::TcpStream> {
+    /// Asks for a WebSocket and waits for it.
     fn connect(sources: &mut Sources, address: SocketAddr) -> io::Result<Self> {
-        let stream = sources.connect(address)?;
+        let mut client = Self::ask(sources, address)?;
+        client.wait_for_upgrade()?;
+        Ok(client)
+    }
+
+    /// Asks for a WebSocket.
+    fn ask(sources: &mut Sources, address: SocketAddr) -> io::Result<Self> {
+        let mut stream = sources.connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut client = Self {
+        stream.write_all(&upgrade_request(WEBSOCKET))?;
+        Ok(Self {
             stream,
             received: Vec::new(),
-        };
-        client.stream.write_all(&upgrade_request(WEBSOCKET))?;
-        // The first packet may come with the head.
+        })
+    }
+
+    /// Waits until the server has agreed. The first packet may come with the head.
+    fn wait_for_upgrade(&mut self) -> io::Result<()> {
         let end = loop {
-            client.fill()?;
-            let mut windows = client.received.windows(4);
+            self.fill()?;
+            let mut windows = self.received.windows(4);
             if let Some(end) = windows.position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
         };
-        let head: Vec<u8> = client.received.drain(..end).collect();
-        check_upgraded(&head).map(|()| client)
+        let head: Vec<u8> = self.received.drain(..end).collect();
+        check_upgraded(&head)
     }
 
     /// Waits for a packet that begins with `prefix`.
@@ -267,9 +278,10 @@ pub(crate) fn connects(
 }
 
 fn by_websocket(sources: &mut Sources, address: SocketAddr, at_once: usize) -> io::Result<()> {
-    let clients = (0..at_once).map(|_| Client::connect(sources, address));
+    let clients = (0..at_once).map(|_| Client::ask(sources, address));
     let mut clients = clients.collect::<io::Result<Vec<_>>>()?;
     for client in &mut clients {
+        client.wait_for_upgrade()?;
         client.wait_for("0")?;
         client.send("40")?;
     }

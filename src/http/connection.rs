@@ -213,7 +213,9 @@ impl Site {
 fn encode(response: &Response<()>) -> Vec<u8> {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();
-    let mut octets = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    let mut octets = ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"]
+        .concat()
+        .into_bytes();
     for (name, value) in response.headers() {
         let mut begins = true;
         octets.extend(name.as_str().bytes().map(|octet| {

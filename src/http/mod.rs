@@ -14,6 +14,7 @@ mod proxy_protocol;
 mod router;
 mod service;
 mod stream;
+mod tcp;
 mod timer;
 
 pub(crate) use connection::{Site, serve_connection};

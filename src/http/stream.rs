@@ -1,14 +1,13 @@
 //! The accepted stream while hyper reads its requests.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{self, IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 #[cfg(feature = "proxy-protocol")]
 use {super::proxy_protocol, ipnet::IpNet};
@@ -19,11 +18,12 @@ use {
     tokio_rustls::{TlsAcceptor, server::TlsStream},
 };
 
+use super::tcp::Tcp;
 #[cfg(feature = "tls")]
 use crate::engine::TlsSocket;
 use crate::engine::{PeerAddress, Socket, Transport};
 
-/// A connected stream that is tokio's.
+/// A connected stream that is tokio's, or is when it has to be waited for. It is non-blocking.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TokioSocket,
@@ -37,10 +37,10 @@ pub(crate) struct Stream {
 
 #[derive(Debug)]
 enum TokioSocket {
-    Tcp(TcpStream),
+    Tcp(Tcp),
     Unix(UnixStream),
     #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Stream {
@@ -92,7 +92,7 @@ impl Stream {
         let peer = self.peer_address().map(|peer| peer.to_canonical());
         if let (TokioSocket::Tcp(stream), Some(peer)) = (&mut self.socket, peer)
             && proxies.iter().any(|proxies| proxies.contains(&peer))
-            && let Some(client) = proxy_protocol::receive(stream).await?
+            && let Some(client) = proxy_protocol::receive(stream.registered()?).await?
         {
             self.peer = PeerAddress::Ip(client);
         }
@@ -129,14 +129,12 @@ impl Stream {
 
     /// Closes the socket by RST, where its kind has such a thing.
     pub(super) fn abort(self) {
-        let stream = match &self.socket {
-            TokioSocket::Tcp(stream) => stream,
-            TokioSocket::Unix(_) => return,
+        match self.socket {
+            TokioSocket::Tcp(stream) => stream.abort(),
+            TokioSocket::Unix(_) => {}
             #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => stream.get_ref().0,
-        };
-        // Without it the socket closes by FIN, which nothing here can mend.
-        let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+            TokioSocket::Tls(stream) => stream.into_inner().0.abort(),
+        }
     }
 
     /// Whether closing tells a peer that has sent FIN all: TLS has a goodbye of its own.
@@ -185,9 +183,9 @@ impl Stream {
     }
 }
 
-impl From<(TcpStream, SocketAddr)> for Stream {
-    fn from((stream, peer): (TcpStream, SocketAddr)) -> Stream {
-        Stream::new(TokioSocket::Tcp(stream), PeerAddress::Ip(peer))
+impl From<(net::TcpStream, SocketAddr)> for Stream {
+    fn from((stream, peer): (net::TcpStream, SocketAddr)) -> Stream {
+        Stream::new(TokioSocket::Tcp(Tcp::new(stream)), PeerAddress::Ip(peer))
     }
 }
 

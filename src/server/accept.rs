@@ -2,25 +2,28 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use mio::net::{TcpListener, UnixListener};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{BACKLOG, Listener, Shared, Stage};
 use crate::http::Stream;
 use crate::log;
 
-/// A connected socket on its way from the worker that accepted it to the one that serves it.
+/// A connected, non-blocking socket on its way to the worker that serves it.
 pub(super) enum Accepted {
-    Tcp(std::net::TcpStream, SocketAddr),
-    Unix(std::os::unix::net::UnixStream),
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
 }
 
 /// Accepts on one listener until the drain, and then who has connected by then: each when there is
@@ -32,7 +35,7 @@ pub(super) async fn accept(
     inboxes: Vec<UnboundedSender<Accepted>>,
     shared: Arc<Shared>,
     room: impl AsyncFn(),
-    serve: impl Fn(Stream),
+    serve: impl Fn(Accepted),
 ) -> io::Result<()> {
     let listener = AsyncListener::new(listener, shared.settings.deadlines.write_stall)?;
     let mut pressure = Pressure::new();
@@ -54,18 +57,16 @@ pub(super) async fn accept(
             queued -= 1;
         }
         match accepted {
-            Ok(stream) => {
+            Ok(accepted) => {
                 pressure.relieved();
                 turn = turn.wrapping_add(1);
                 let worker = least_loaded(&shared, turn);
                 shared.loads[worker].fetch_add(1, Ordering::Relaxed);
                 if worker == here {
-                    serve(stream.into());
-                } else if let Ok(accepted) = stream.into_accepted() {
+                    serve(accepted);
+                } else {
                     // A worker that is gone takes the server down with it.
                     let _ = inboxes[worker].send(accepted);
-                } else {
-                    shared.loads[worker].fetch_sub(1, Ordering::Relaxed);
                 }
             }
             Err(error) if is_exhaustion(&error) => pressure.wait(&listener, &error).await,
@@ -85,32 +86,43 @@ fn least_loaded(shared: &Shared, turn: usize) -> usize {
         .unwrap_or_default()
 }
 
+/// A listener that tokio waits for. What it accepts is not registered with tokio's poller, as what
+/// tokio's own listeners accept is: see [`Stream`].
 enum AsyncListener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    Tcp(AsyncFd<TcpListener>),
+    Unix(AsyncFd<UnixListener>),
 }
 
 impl AsyncListener {
+    #[expect(
+        deprecated,
+        reason = "its successor is an unsafe fn; the listener is its own, and closed by its drop"
+    )]
     fn new(listener: Listener, write_stall: Duration) -> io::Result<AsyncListener> {
+        const READABLE: Interest = Interest::READABLE;
         Ok(match listener {
             Listener::Tcp(listener) => {
                 set_user_timeout(&listener, write_stall)?;
-                AsyncListener::Tcp(TcpListener::from_std(listener)?)
+                let listener = TcpListener::from_std(listener);
+                AsyncListener::Tcp(AsyncFd::with_interest(listener, READABLE)?)
             }
-            Listener::Unix(listener) => AsyncListener::Unix(UnixListener::from_std(listener)?),
+            Listener::Unix(listener) => {
+                let listener = UnixListener::from_std(listener);
+                AsyncListener::Unix(AsyncFd::with_interest(listener, READABLE)?)
+            }
         })
     }
 
-    async fn accept(&self) -> io::Result<AsyncStream> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             AsyncListener::Tcp(listener) => listener
-                .accept()
+                .async_io(Interest::READABLE, TcpListener::accept)
                 .await
-                .map(|(stream, peer)| AsyncStream::Tcp(stream, peer)),
+                .map(|(stream, peer)| Accepted::Tcp(stream.into(), peer)),
             AsyncListener::Unix(listener) => listener
-                .accept()
+                .async_io(Interest::READABLE, UnixListener::accept)
                 .await
-                .map(|(stream, _)| AsyncStream::Unix(stream)),
+                .map(|(stream, _)| Accepted::Unix(stream.into())),
         }
     }
 }
@@ -129,37 +141,13 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
     Ok(())
 }
 
-/// A connected socket that is tokio's, on the worker that accepted it.
-enum AsyncStream {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
-}
-
-impl AsyncStream {
-    fn into_accepted(self) -> io::Result<Accepted> {
-        Ok(match self {
-            AsyncStream::Tcp(stream, peer) => Accepted::Tcp(stream.into_std()?, peer),
-            AsyncStream::Unix(stream) => Accepted::Unix(stream.into_std()?),
-        })
-    }
-}
-
-impl From<AsyncStream> for Stream {
-    fn from(stream: AsyncStream) -> Stream {
-        match stream {
-            AsyncStream::Tcp(stream, peer) => (stream, peer).into(),
-            AsyncStream::Unix(stream) => stream.into(),
-        }
-    }
-}
-
 impl Accepted {
-    /// Makes the socket the tokio's of the worker that serves it.
+    /// The stream of the worker that serves it.
     pub(super) fn into_stream(self) -> io::Result<Stream> {
-        Ok(match self {
-            Accepted::Tcp(stream, peer) => (TcpStream::from_std(stream)?, peer).into(),
-            Accepted::Unix(stream) => UnixStream::from_std(stream)?.into(),
-        })
+        match self {
+            Accepted::Tcp(stream, peer) => Ok((stream, peer).into()),
+            Accepted::Unix(stream) => Ok(tokio::net::UnixStream::from_std(stream)?.into()),
+        }
     }
 }
 
@@ -249,7 +237,7 @@ mod tests {
         let write_stall = Duration::from_secs(30);
         let listener = AsyncListener::new(Listener::Tcp(listener), write_stall).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
-        let AsyncStream::Tcp(stream, _) = listener.accept().await.unwrap() else {
+        let Accepted::Tcp(stream, _) = listener.accept().await.unwrap() else {
             unreachable!()
         };
         let timeout = sockopt::tcp_user_timeout(&stream).unwrap();

@@ -20,7 +20,7 @@ use super::observer::{TaskAccount, WorkerObserver};
 use super::{Listener, Shared, Stage};
 use crate::engine::FrameLoopHandle;
 use crate::handshake::HandshakeError;
-use crate::http::{Site, Stream, serve_connection};
+use crate::http::{Site, serve_connection};
 use crate::log;
 use crate::protocol::CloseCode;
 
@@ -68,7 +68,14 @@ impl Worker {
         let handshakes = Handshakes::new(shared.max_handshakes());
         let serve = {
             let (shared, handshakes) = (Arc::clone(&shared), Rc::clone(&handshakes));
-            move |stream: Stream| {
+            move |accepted: Accepted| {
+                let stream = match accepted.into_stream() {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        shared.loads[index].fetch_sub(1, Ordering::Relaxed);
+                        return log::not_adopted(&error);
+                    }
+                };
                 let (site, shared) = (Rc::clone(&site), Arc::clone(&shared));
                 let number = handshakes.borrow_mut().next();
                 let place = Place {
@@ -108,13 +115,7 @@ impl Worker {
         }
         let mut receive = pin!(async {
             while let Some(accepted) = inbox.recv().await {
-                match accepted.into_stream() {
-                    Ok(stream) => serve(stream),
-                    Err(error) => {
-                        shared.loads[index].fetch_sub(1, Ordering::Relaxed);
-                        log::not_adopted(&error);
-                    }
-                }
+                serve(accepted);
             }
             // No other worker is left; the end comes by the shutdown.
             pending::<()>().await;
