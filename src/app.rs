@@ -237,7 +237,7 @@ fn front_page(document: &Bytes, headers: &HeaderMap, deterministic: bool) -> Pag
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page without the sections of what this server has not.
+/// The page without the sections of what this server has not, and with where it connects to first.
 fn document(settings: &AppSettings) -> Bytes {
     let is_ours = settings.compat.is_none();
     let has_socketio = cfg!(feature = "socketio") && !settings.deterministic;
@@ -247,17 +247,23 @@ fn document(settings: &AppSettings) -> Bytes {
         ("socketio", is_ours && has_socketio),
     ];
     let absent = sections.iter().filter(|(_, is_there)| !is_there);
-    let document = absent.fold(PAGE.to_owned(), |document, (name, _)| {
+    let mut document = absent.fold(PAGE.to_owned(), |document, (name, _)| {
         let section = format!("<section id=\"{name}\"");
         document.replace(&section, &format!("{section} hidden"))
     });
+    let endpoint = settings.compat.and_then(EchoService::page_endpoint);
+    if let Some(endpoint) = endpoint {
+        const FIELD: &str = "<input id=\"url\"";
+        let value = endpoint.replace('&', "&amp;").replace('"', "&quot;");
+        document = document.replace(FIELD, &format!("{FIELD} data-endpoint=\"{value}\""));
+    }
     Bytes::from(document)
 }
 
 /// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
 /// server, WebSockets to anywhere, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-wP2laskSjKzdWE3IKNKI5d1R+Z3qX1VTt3RrBYHL6lU=' \
+    script-src 'sha256-awY61Oi5d5eSNh8k/i7lKVxOyLqG+aQQthZGLrEUMeg=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
     style-src 'sha256-4RzkNetgSnVkNYBSdQlZDU8ZVYrWgr0rpolYy/lHfkw='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \

@@ -141,7 +141,7 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
 
 /// A server that stands in for one which logs its requests and messages logs them, too.
 #[cfg(feature = "cli")]
-pub(crate) fn stood_in(what: &str, said: &str) {
+pub(crate) fn stood_in(what: impl Display, said: &str) {
     if ECHOES.admits() {
         tracing::info!("{what}{}", Escaped(said));
     }

@@ -186,6 +186,7 @@ fn jmallocs_requests_and_messages_are_logged() {
             .env("SEND_SERVER_HOSTNAME", "false"),
     );
     let mut client = served.open();
+    let address = client.local_addr().unwrap();
     client.read_exact(&mut [0; 2]).unwrap();
     client
         .write_all(b"\x81\x83\0\0\0\0a\nb\x82\x83\0\0\0\0\0\0\0")
@@ -193,21 +194,23 @@ fn jmallocs_requests_and_messages_are_logged() {
     client.read_exact(&mut [0; 5 + 5]).unwrap();
     let mut stream = TcpStream::connect(&served.address).unwrap();
     let request = "POST /path?a=1 HTTP/1.1\r\nHost: a\r\nX-Field: its value\r\n\
-                   Content-Length: 5\r\nConnection: close\r\n\r\nhello";
+                   Content-Length: 18\r\nConnection: close\r\n\r\nhello\0hello|hello.";
     stream.write_all(request.as_bytes()).unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
     drop(client);
     served.signal("TERM");
     let (_, log) = served.ended();
     for line in [
-        "GET /echo",
-        "Sec-Websocket-Version: 13",
-        "upgraded to websocket",
-        "txt | a\\nb",
-        "bin | 3 byte(s)",
-        "POST /path?a=1",
-        "X-Field: its value",
-        "body | 68656c6c6f",
+        &*format!(" --------  {address} | GET /echo"),
+        " Headers",
+        " Sec-Websocket-Version: 13",
+        &format!(" {address} | upgraded to websocket"),
+        &format!(" {address} | txt | a\\nb"),
+        &format!(" {address} | bin | 3 byte(s)"),
+        " | POST /path?a=1",
+        " X-Field: its value",
+        " 00000000  68 65 6c 6c 6f 00 68 65  6c 6c 6f 7c 68 65 6c 6c  |hello.hello|hell|",
+        " 00000010  6f 2e                                             |o.|",
     ] {
         let is_logged = log.lines().any(|logged| logged.ends_with(line));
         assert!(is_logged, "{line}: {log}");
@@ -261,7 +264,8 @@ fn jmallocs_variables_are_obeyed() {
     let served = Served::start(
         command
             .env("SEND_SERVER_HOSTNAME", "false")
-            .env("SEND_HEADER_X_SERVED_IN", "a test"),
+            .env("SEND_HEADER_X_SERVED_IN", "a test")
+            .env("WEBSOCKET_ROOT", "/root\"&"),
     );
     let mut stream = served.open();
     let mut first = [0; 2];
@@ -279,6 +283,15 @@ fn jmallocs_variables_are_obeyed() {
     );
     let body = "\r\n\r\nGET / HTTP/1.1\n\nHost: a\nConnection: close\n";
     assert!(response.ends_with(body), "{response}");
+    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let request = b"GET /.ws HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(
+        page.contains(" data-endpoint=\"/root&quot;&amp;\""),
+        "{page}"
+    );
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! jmalloc/echo-server: on any path a WebSocket that first says who serves it, unless it is told
 //! not to (then its first message is empty), and an HTTP echo; below paths that end in `.sse` the
 //! same as events, in `.ws` a page to try it. `PORT`, `SEND_SERVER_HOSTNAME`, `SEND_HEADER_FOO_BAR`,
-//! `LOG_HTTP_HEADERS` and `LOG_HTTP_BODY` are obeyed.
+//! `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and `WEBSOCKET_ROOT` are obeyed.
 //!
 //! Ours differs in this:
-//! - Requests and messages are logged without the client's address, which the line at a
-//!   connection's end has, cut to 256 octets, and up to 1,000 lines a second. `LOG_HTTP_BODY` logs
-//!   the first 128 octets, without offsets and text beside them.
+//! - Its lines are in our log, with time and level before them, escaped, cut to 256 octets and up
+//!   to 1,000 a second. Of a body the first 128 octets are dumped.
 //! - `Echo server listening on port 8080.` is said in our own words, on standard output.
-//! - The page is ours, and connects to where it came from: `WEBSOCKET_ROOT` means nothing.
+//! - The page is ours.
 //! - A body beyond 1 MiB is answered with 413, one that is not there after 10 s with 408.
 //! - A message beyond `--max-message-size` is answered with Close 1009.
 //! - There is no HTTP/2 without TLS (h2c).
@@ -31,7 +30,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::variable;
-use crate::engine::{Handler, WebSocket};
+use crate::engine::{Handler, PeerAddress, WebSocket};
 use crate::handlers::echo::Echo;
 use crate::http::{Answering, Mount, Page, Reply, Router, Upgraded};
 use crate::log;
@@ -43,13 +42,16 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn router(page: Page) -> Router {
     Router::new()
         .websocket("*", |request| {
+            let peer = request.peer_address();
             let query = request.query().map(|query| format!("?{query}"));
             log_request(
+                peer,
                 &Method::GET,
                 &format!("{}{}", request.path(), query.unwrap_or_default()),
                 request.headers(),
             );
             GreetingEcho {
+                peer,
                 greeting: match tells_hostname(request.headers()) {
                     true => greeting(),
                     false => String::new(),
@@ -67,22 +69,47 @@ pub(super) fn defaults() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn log_request(method: &Method, target: &str, headers: &HeaderMap) {
-    log::stood_in("", &format!("{method} {target}"));
-    if variable("LOG_HTTP_HEADERS").is_some() {
-        for (name, value) in headers {
+/// What the page connects to first, of this server, if it was said.
+pub(super) fn page_endpoint() -> Option<String> {
+    variable("WEBSOCKET_ROOT")
+}
+
+fn log_request(peer: PeerAddress, method: &Method, target: &str, headers: &HeaderMap) {
+    let logs_headers = variable("LOG_HTTP_HEADERS").is_some();
+    let more_follows = logs_headers || variable("LOG_HTTP_BODY").is_some();
+    let mark = if more_follows { "--------  " } else { "" };
+    log::stood_in(format_args!("{mark}{peer} | {method} "), target);
+    if logs_headers {
+        log::stood_in("Headers", "");
+        for (name, value) in fields(headers) {
             let value = String::from_utf8_lossy(value.as_bytes());
-            log::stood_in("", &format!("{}: {value}", canonical(name)));
+            log::stood_in(format_args!("{name}: "), &value);
         }
     }
 }
 
+/// Dumps a body as `hexdump -C` does.
 fn log_body(body: &[u8]) {
     const MAX_OCTETS: usize = 128;
-    if !body.is_empty() && variable("LOG_HTTP_BODY").is_some() {
-        let octets = body.iter().take(MAX_OCTETS);
-        let digits: String = octets.map(|octet| format!("{octet:02x}")).collect();
-        log::stood_in("body | ", &digits);
+    const LINE: usize = 16;
+    if variable("LOG_HTTP_BODY").is_none() {
+        return;
+    }
+    let shown = body.get(..MAX_OCTETS).unwrap_or(body);
+    for (line, octets) in shown.chunks(LINE).enumerate() {
+        let (mut digits, mut text) = (String::new(), String::new());
+        for place in 0..LINE {
+            digits.push_str(if place % 8 == 0 { "  " } else { " " });
+            match octets.get(place) {
+                Some(octet) => {
+                    let _ = write!(digits, "{octet:02x}");
+                    let is_shown = matches!(octet, b' '..=b'~');
+                    text.push(if is_shown { char::from(*octet) } else { '.' });
+                }
+                None => digits.push_str("  "),
+            }
+        }
+        log::stood_in(format_args!("{:08x}{digits}  |{text}|", line * LINE), "");
     }
 }
 
@@ -106,21 +133,23 @@ fn greeting() -> String {
 }
 
 struct GreetingEcho {
+    peer: PeerAddress,
     /// Sent first, even if it is empty.
     greeting: String,
 }
 
 impl Handler for GreetingEcho {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        log::stood_in("upgraded to websocket", "");
+        log::stood_in(format_args!("{} | upgraded to websocket", self.peer), "");
         socket.send(Message::Text(&std::mem::take(&mut self.greeting)));
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         match message {
-            Message::Text(text) => log::stood_in("txt | ", text),
+            Message::Text(text) => log::stood_in(format_args!("{} | txt | ", self.peer), text),
             Message::Binary(octets) => {
-                log::stood_in("bin | ", &format!("{} byte(s)", octets.len()));
+                let (peer, length) = (self.peer, octets.len());
+                log::stood_in(format_args!("{peer} | bin | {length} byte(s)"), "");
             }
             _ => {}
         }
@@ -144,7 +173,13 @@ impl Mount for Http {
                 Ok(Err(_)) => return status(StatusCode::PAYLOAD_TOO_LARGE).into(),
                 Err(_) => return status(StatusCode::REQUEST_TIMEOUT).into(),
             };
-            log_request(&head.method, &head.uri.to_string(), &head.headers);
+            let peer = head.extensions.get().copied();
+            log_request(
+                peer.unwrap_or(PeerAddress::Unknown),
+                &head.method,
+                &head.uri.to_string(),
+                &head.headers,
+            );
             log_body(&body);
             let path = head.uri.path();
             let mut reply = if path.ends_with(".ws") {
@@ -213,14 +248,7 @@ fn request_text(head: &Parts, body: &[u8]) -> Vec<u8> {
     let mut text = format!("{method} {uri} {version:?}\n\nHost: ").into_bytes();
     text.extend_from_slice(host);
     text.push(b'\n');
-    let mut fields: Vec<(String, &HeaderValue)> = headers
-        .iter()
-        // Go keeps these two apart from the other fields.
-        .filter(|(name, _)| !matches!(**name, header::HOST | header::TRANSFER_ENCODING))
-        .map(|(name, value)| (canonical(name), value))
-        .collect();
-    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
-    for (name, value) in fields {
+    for (name, value) in fields(headers) {
         text.extend_from_slice(name.as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
@@ -231,6 +259,18 @@ fn request_text(head: &Parts, body: &[u8]) -> Vec<u8> {
         text.extend_from_slice(body);
     }
     text
+}
+
+/// The fields by their names.
+fn fields(headers: &HeaderMap) -> Vec<(String, &HeaderValue)> {
+    let mut fields: Vec<(String, &HeaderValue)> = headers
+        .iter()
+        // Go keeps these two apart from the other fields.
+        .filter(|(name, _)| !matches!(**name, header::HOST | header::TRANSFER_ENCODING))
+        .map(|(name, value)| (canonical(name), value))
+        .collect();
+    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    fields
 }
 
 /// A field's name as Go writes it: `X-Request-Id`.

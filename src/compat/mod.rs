@@ -65,6 +65,15 @@ impl EchoService {
         }
     }
 
+    /// Where the page connects to first, if the service has a variable for it that is set: what
+    /// follows this server's address.
+    pub fn page_endpoint(self) -> Option<String> {
+        match self {
+            EchoService::Jmalloc => jmalloc::page_endpoint(),
+            _ => None,
+        }
+    }
+
     /// The flags that are by default what the service does, or what its own environment variables
     /// ask of it, by the names of their fields.
     pub fn defaults(self) -> Vec<(&'static str, String)> {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -77,6 +77,16 @@ pub enum PeerAddress {
     Unix,
     /// It has none.
     Unknown,
+}
+
+impl PeerAddress {
+    /// The IP address, if it has one.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            PeerAddress::Ip(address) => Some(address.ip()),
+            PeerAddress::Unix | PeerAddress::Unknown => None,
+        }
+    }
 }
 
 impl fmt::Display for PeerAddress {

@@ -61,11 +61,7 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     };
     let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
     let acceptance = Acceptance::default();
-    let address = match site.addresses {
-        Some(_) => stream.peer_address(),
-        None => None,
-    };
-    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), address);
+    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), stream.peer());
     let mut connection = http1::Builder::new()
         .timer(Timer)
         .header_read_timeout(head_timeout)

@@ -25,7 +25,8 @@ use crate::protocol::AssemblyBudget;
 
 /// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
 /// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
-/// Host, Origin and token, and WebSockets those of the opening handshake, too.
+/// Host, Origin and token, and WebSockets those of the opening handshake, too. Who sent a request is
+/// among its extensions, a [`PeerAddress`].
 pub trait Mount: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply>;

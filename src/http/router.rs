@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::engine::{Connection, Drive, EndpointIndex, Handler, Settings};
+use crate::engine::{Connection, Drive, EndpointIndex, Handler, PeerAddress, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::{DeflateParameters, Limits};
 
@@ -171,12 +171,17 @@ impl Router {
 }
 
 impl<'r> Matched<'r> {
-    pub(super) fn request<'a>(&self, head: &'a http::request::Parts) -> Request<'a>
+    pub(super) fn request<'a>(
+        &self,
+        head: &'a http::request::Parts,
+        peer: PeerAddress,
+    ) -> Request<'a>
     where
         'r: 'a,
     {
         Request {
             head,
+            peer,
             pattern: self.pattern,
             subprotocol: None,
         }
@@ -363,6 +368,7 @@ impl fmt::Debug for PageMaker {
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     head: &'a http::request::Parts,
+    peer: PeerAddress,
     pattern: &'a str,
     subprotocol: Option<&'a str>,
 }
@@ -390,6 +396,11 @@ impl<'a> Request<'a> {
     /// The request's header fields.
     pub fn headers(&self) -> &'a http::HeaderMap {
         &self.head.headers
+    }
+
+    /// Who sent it: the other end of the connection, or whom a proxy there speaks for.
+    pub fn peer_address(&self) -> PeerAddress {
+        self.peer
     }
 
     /// The subprotocol that was chosen.

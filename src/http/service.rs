@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::pending;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use super::connection::Site;
 use super::limited::Place;
 use super::router::{Admitted, Diversion};
 use super::{Adopt, Mount, Page, Reply};
-use crate::engine::{Drive, EndpointIndex};
+use crate::engine::{Drive, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Subprotocols};
 use crate::log;
 
@@ -30,8 +29,8 @@ use crate::log;
 pub(super) struct HttpService {
     site: Rc<Site>,
     acceptance: Acceptance,
-    /// Where the client is, if its address matters.
-    address: Option<IpAddr>,
+    /// Who asks.
+    peer: PeerAddress,
 }
 
 /// Where a request that is to become a WebSocket is left.
@@ -53,15 +52,11 @@ pub(super) enum Owner {
 }
 
 impl HttpService {
-    pub(super) fn new(
-        site: Rc<Site>,
-        acceptance: Acceptance,
-        address: Option<IpAddr>,
-    ) -> HttpService {
+    pub(super) fn new(site: Rc<Site>, acceptance: Acceptance, peer: PeerAddress) -> HttpService {
         HttpService {
             site,
             acceptance,
-            address,
+            peer,
         }
     }
 
@@ -78,7 +73,7 @@ impl HttpService {
             None if is_connect => return Err(HandshakeError::MethodNotAllowed),
             None => return Err(HandshakeError::NotFound),
         };
-        let request = matched.request(head);
+        let request = matched.request(head, self.peer);
         let endpoint = match matched.endpoint {
             Some(endpoint) if wants_upgrade => endpoint,
             endpoint => match (matched.page(&request), endpoint) {
@@ -147,9 +142,14 @@ impl HttpService {
         body: Incoming,
     ) -> Result<Answer, HandshakeError> {
         let site = &self.site;
+        let given = || {
+            let mut head = head.clone();
+            head.extensions.insert(self.peer);
+            head
+        };
         if !handshake::wants_upgrade(head) {
             handshake::check_page(head, &site.policy)?;
-            let replying = mount.respond(http::Request::from_parts(head.clone(), body));
+            let replying = mount.respond(http::Request::from_parts(given(), body));
             let place = self.place();
             let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(site));
             return Ok(Answer::Later(Box::pin(async move {
@@ -170,7 +170,7 @@ impl HttpService {
         let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
         let place = self.place()?;
         (site.admission)()?;
-        let upgrading = mount.upgrade(http::Request::from_parts(head.clone(), ()));
+        let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
         let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
         let site = Rc::clone(site);
         Ok(Answer::Later(Box::pin(async move {
@@ -189,7 +189,7 @@ impl HttpService {
 
     /// A place among the connections of the client's address, if those are limited.
     fn place(&self) -> Result<Option<Place>, HandshakeError> {
-        let (Some(addresses), Some(address)) = (&self.site.addresses, self.address) else {
+        let (Some(addresses), Some(address)) = (&self.site.addresses, self.peer.ip()) else {
             return Ok(None);
         };
         match addresses.place(address) {

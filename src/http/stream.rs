@@ -1,7 +1,7 @@
 //! The accepted stream while hyper reads its requests.
 
 use std::io::{self, IoSlice};
-use std::net::{self, IpAddr, SocketAddr};
+use std::net::{self, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -74,14 +74,6 @@ impl Stream {
         self.peer
     }
 
-    /// The client's address, if it has one.
-    pub(super) fn peer_address(&self) -> Option<IpAddr> {
-        match self.peer {
-            PeerAddress::Ip(address) => Some(address.ip()),
-            PeerAddress::Unix | PeerAddress::Unknown => None,
-        }
-    }
-
     /// Takes the header of the PROXY protocol off the stream, where that comes from one of these
     /// proxies.
     ///
@@ -89,7 +81,7 @@ impl Stream {
     /// When a proxy sends no such header, or leaves.
     #[cfg(feature = "proxy-protocol")]
     pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<Stream> {
-        let peer = self.peer_address().map(|peer| peer.to_canonical());
+        let peer = self.peer.ip().map(|peer| peer.to_canonical());
         if let (TokioSocket::Tcp(stream), Some(peer)) = (&mut self.socket, peer)
             && proxies.iter().any(|proxies| proxies.contains(&peer))
             && let Some(client) = proxy_protocol::receive(stream.registered()?).await?

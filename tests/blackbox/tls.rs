@@ -154,6 +154,70 @@ fn c46_fin_without_close_notify_is_an_end_like_any() {
     );
 }
 
+/// A record that is cut off or forged ends its own connection, and its message is not handled; one
+/// that comes in pieces is as good as any.
+#[test]
+fn fault_19_truncated_and_forged_records_end_their_connection_alone() {
+    type Damage = fn(&mut Vec<u8>);
+    let files = Files::new("records");
+    let (sender, told) = mpsc::channel();
+    let router = Router::new()
+        .websocket("/", move |_| Told(sender.clone()))
+        .websocket("/echo", |_| {
+            |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message)
+        });
+    let server =
+        TestServer::plainly_serving(router, |server| server.with_certificate(Some(files.read())));
+    let mut bystander = files.client(&server).unwrap();
+    open(&mut bystander, "/echo");
+    let record = |client: &mut Secured| {
+        client
+            .conn
+            .writer()
+            .write_all(&frame(0x81, b"hello"))
+            .unwrap();
+        let mut record = Vec::new();
+        client.conn.write_tls(&mut record).unwrap();
+        record
+    };
+    let cases: [(Damage, bool); 5] = [
+        (|record| record.truncate(1), true),
+        (|record| record.truncate(5), true),
+        (|record| record.truncate(record.len() - 1), true),
+        (
+            |record| record.iter_mut().for_each(|octet| *octet ^= 1),
+            false,
+        ),
+        (|record| *record.last_mut().unwrap() ^= 1, false),
+    ];
+    for (place, (damage, is_cut)) in cases.into_iter().enumerate() {
+        let mut client = files.client(&server).unwrap();
+        open(&mut client, "/");
+        let mut record = record(&mut client);
+        damage(&mut record);
+        client.sock.write_all(&record).unwrap();
+        client.sock.shutdown(Shutdown::Write).unwrap();
+        let why = told.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(why == Disconnect::EndOfStream, is_cut, "{place}: {why:?}");
+        assert_eq!(why.code(), 1006, "{place}: {why:?}");
+        bystander.write_all(&frame(0x81, b"still here")).unwrap();
+        receives(&mut bystander, &reply(0x81, b"still here"));
+    }
+    let mut client = files.client(&server).unwrap();
+    open(&mut client, "/echo");
+    for octet in record(&mut client) {
+        client.sock.write_all(&[octet]).unwrap();
+    }
+    receives(&mut client, &reply(0x81, b"hello"));
+    figure(
+        Kind::Fault,
+        19,
+        "TLS records cut off or forged: their connections; others",
+        "1006; served",
+        "1006; served",
+    );
+}
+
 #[test]
 fn messages_of_all_sizes_come_back_to_a_reader_in_no_hurry() {
     let files = Files::new("sizes");

@@ -364,9 +364,19 @@ visiting("log: filter, show, pause, copy, export, clear", async (visit) => {
   await visit.click("#log .copy");
   await visit.locator("#log .copy", { hasText: "Copied" }).waitFor();
   assert.deepEqual(parsed(await visit.evaluate(() => navigator.clipboard.readText())), expected);
-  const [download] = await Promise.all([visit.waitForEvent("download"), visit.click("#log .export")]);
-  assert.equal(download.suggestedFilename(), "frameloop.jsonl");
-  assert.deepEqual(parsed(await readFile(await download.path(), "utf8")), expected);
+  const exported = async () => {
+    const [download] = await Promise.all([visit.waitForEvent("download"), visit.click("#log .export")]);
+    assert.equal(download.suggestedFilename(), "frameloop.jsonl");
+    return readFile(await download.path(), "utf8");
+  };
+  assert.deepEqual(parsed(await exported()), expected);
+  // What programs read of them is in fields of its own.
+  await visit.click("#disconnect");
+  await row(visit, "close", "1000");
+  const fields = (await exported()).trim().split("\n").map((line) => JSON.parse(line));
+  assert.ok(fields[1].trip >= 0, JSON.stringify(fields[1]));
+  const { code, reason, clean } = fields.at(-1);
+  assert.deepEqual({ code, reason, clean }, { code: 1000, reason: "", clean: true });
 });
 
 visiting("round trips: p50, p99 and their lines", async (visit) => {
