@@ -1,14 +1,14 @@
 //! Firewalk, Alamofire's test server: a reply or several that tell of the request, then a Close;
-//! an echo; and a Close after so many Pings. Ours does not tell the client's address, and sends
-//! at most 1 MiB of replies.
+//! an echo; and a Close after so many Pings. Ours sends at most 1 MiB of replies.
 
 use std::mem;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
-use crate::engine::{Disconnect, Handler, WebSocket};
+use crate::engine::{Disconnect, Handler, PeerAddress, WebSocket};
 use crate::handlers::echo::Echo;
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::http::{Endpoint, Request, Router};
@@ -143,10 +143,21 @@ fn reply(request: &Request<'_>) -> Value {
         .collect();
     json!({
         "url": url,
-        "origin": "No remote address.",
+        "origin": origin(request.peer_address()),
         "headers": headers,
         "args": arguments,
     })
+}
+
+/// The client's address as SwiftNIO writes it.
+fn origin(peer: PeerAddress) -> String {
+    match peer {
+        PeerAddress::Ip(SocketAddr::V4(address)) => format!("[IPv4]{address}"),
+        PeerAddress::Ip(SocketAddr::V6(address)) => {
+            format!("[IPv6]{}:{}", address.ip(), address.port())
+        }
+        PeerAddress::Unix | PeerAddress::Unknown => String::from("No remote address."),
+    }
 }
 
 fn arguments<'a>(request: &Request<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {

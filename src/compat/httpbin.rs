@@ -3,7 +3,7 @@
 //!
 //! Ours differs in this:
 //! - A value of those that cannot be read counts as not set, where theirs does not start.
-//! - A botched handshake is refused as on every endpoint, where theirs says 400.
+//! - The body of a refused handshake is our advice, where theirs is JSON.
 //! - A frame that is too big gets Close 1009, where theirs says 1002: such a frame breaks no rule
 //!   of the protocol.
 //! - At the end of `MAX_DURATION` comes Close 1000.
@@ -34,7 +34,8 @@ pub(super) fn router() -> Router {
         Ok(_) => Ok(None),
         Err(detail) => Err(bad_request(&detail)),
     })
-    .with_limits(move |request| limits(request).unwrap_or_default());
+    .with_limits(move |request| limits(request).unwrap_or_default())
+    .refusing_all_with(StatusCode::BAD_REQUEST);
     super::health(Router::new().endpoint("/websocket/echo", endpoint))
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::StatusCode;
+
 use crate::engine::{Connection, Drive, EndpointIndex, Handler, PeerAddress, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::{DeflateParameters, Limits};
@@ -200,6 +202,7 @@ pub struct Endpoint {
     is_publishing: bool,
     divert: Option<Box<Divert>>,
     limits: Option<Box<LimitsOf>>,
+    refusal_status: Option<StatusCode>,
 }
 
 type LimitsOf = dyn Fn(&Request<'_>) -> Limits + Send + Sync;
@@ -266,7 +269,19 @@ impl Endpoint {
             is_publishing: false,
             divert: None,
             limits: None,
+            refusal_status: None,
         }
+    }
+
+    /// Refuses every handshake that is not in order with this status, instead of its fault's own.
+    #[must_use]
+    pub fn refusing_all_with(mut self, status: StatusCode) -> Endpoint {
+        self.refusal_status = Some(status);
+        self
+    }
+
+    pub(super) fn refusal_status(&self) -> Option<StatusCode> {
+        self.refusal_status
     }
 
     /// Holds each connection to limits of its own, where they are narrower than the server's.

@@ -84,6 +84,11 @@ impl HttpService {
         };
         let accept =
             |deflate| handshake::accept(head, &site.policy, endpoint.subprotocols(), deflate);
+        if let Some(status) = endpoint.refusal_status()
+            && let Err(error) = accept(None)
+        {
+            return Ok(self.refuse(error, status, head));
+        }
         match endpoint.divert(&request, &site.settings) {
             Ok(None) => {}
             Ok(Some(diversion)) => return self.divert(diversion, matched.index, accept(None)?),
@@ -110,6 +115,16 @@ impl HttpService {
             response,
         }));
         Ok(Answer::Never)
+    }
+
+    fn refuse(&self, error: HandshakeError, status: StatusCode, head: &Parts) -> Answer {
+        log::refused(error, head);
+        (self.site.told)(status);
+        let mut refusal = error.response().map(Full::from);
+        *refusal.status_mut() = status;
+        // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
+        *refusal.version_mut() = head.version;
+        Answer::Now(Some(refusal))
     }
 
     fn divert(
@@ -207,14 +222,8 @@ impl Service<http::Request<Incoming>> for HttpService {
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         // Only what is mounted reads a body: no page wants one, a handshake with one is refused.
         let (head, body) = request.into_parts();
-        self.respond(&head, body).unwrap_or_else(|error| {
-            log::refused(error, &head);
-            (self.site.told)(error.status());
-            let mut refusal = error.response().map(Full::from);
-            // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
-            *refusal.version_mut() = head.version;
-            Answer::Now(Some(refusal))
-        })
+        self.respond(&head, body)
+            .unwrap_or_else(|error| self.refuse(error, error.status(), &head))
     }
 }
 

@@ -227,6 +227,8 @@ fn firewalk_tells_of_the_request_and_closes() {
             let reply: serde_json::Value = serde_json::from_slice(&payload).unwrap();
             assert_eq!(reply["url"], format!("http://localhost{path}"));
             assert_eq!(reply["headers"]["sec-websocket-version"], "13");
+            let origin = reply["origin"].as_str().unwrap();
+            assert!(origin.starts_with("[IPv4]127.0.0.1:"), "{origin}");
         }
         let (first, payload) = client.receive();
         assert_eq!(
@@ -315,6 +317,22 @@ fn httpbin_refuses_sizes_out_of_range() {
             "{{\n  \"status_code\": 400,\n  \"error\": \"Bad Request\",\n  \"detail\": \"{detail}\"\n}}\n"
         );
         assert_eq!(body, expected);
+    }
+}
+
+/// Whatever is wrong with a handshake, the status is one.
+#[test]
+fn httpbin_refuses_every_botched_handshake_with_400() {
+    let server = standing_in_for(EchoService::Httpbin);
+    let whole = request("/websocket/echo");
+    for botched in [
+        String::from("GET /websocket/echo HTTP/1.1\r\nHost: a\r\n\r\n"),
+        whole.replace("Version: 13", "Version: 8"),
+        whole.replace("GET ", "POST "),
+        whole.replace("Sec-WebSocket-Key", "X-Key"),
+    ] {
+        let (head, _) = response(&server, &botched);
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
     }
 }
 
