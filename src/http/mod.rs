@@ -5,6 +5,7 @@
 //! 101 is out, and what the client sent early becomes the frame loop's first input.
 
 mod connection;
+mod endpoint;
 mod in_process;
 mod limited;
 mod mount;
@@ -18,6 +19,7 @@ mod tcp;
 mod timer;
 
 pub(crate) use connection::{Site, serve_connection};
+pub use endpoint::{Diversion, Endpoint};
 pub use in_process::{InProcessClient, InProcessServer};
 pub(crate) use limited::Addresses;
 #[cfg(feature = "cli")]
@@ -25,7 +27,7 @@ pub(crate) use limited::Rate;
 pub(crate) use mount::Account;
 pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
-pub use router::{Diversion, Endpoint, Request, Router};
+pub use router::{Request, Router};
 pub(crate) use stream::Stream;
 
 use std::time::Duration;

@@ -17,8 +17,8 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 
 use super::connection::Site;
+use super::endpoint::{Admitted, Diversion};
 use super::limited::Place;
-use super::router::{Admitted, Diversion};
 use super::{Adopt, Mount, Page, Reply};
 use crate::engine::{Drive, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Subprotocols};

@@ -163,3 +163,57 @@ impl AsyncWrite for Tcp {
         Poll::Ready(end.map_err(io::Error::from))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn pair() -> (net::TcpStream, Tcp) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (client, Tcp::new(stream))
+    }
+
+    /// Without a runtime, where registering would panic.
+    #[test]
+    fn what_has_come_is_read_and_answered_without_a_poller() {
+        let (mut client, mut stream) = pair();
+        client.write_all(b"request").unwrap();
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut octets = [0; 16];
+        let mut buffer = ReadBuf::new(&mut octets);
+        let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
+        assert!(matches!(read, Poll::Ready(Ok(()))), "{read:?}");
+        assert_eq!(buffer.filled(), b"request");
+        let written = Pin::new(&mut stream).poll_write(context, b"response");
+        assert!(matches!(written, Poll::Ready(Ok(8))), "{written:?}");
+        drop(stream.into_std().unwrap());
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert_eq!(response, "response");
+    }
+
+    #[tokio::test]
+    async fn what_has_not_come_and_is_not_taken_is_waited_for() {
+        const SIZE: usize = 16 << 20; // more than the buffers on the way hold
+        let (mut client, mut stream) = pair();
+        let client = std::thread::spawn(move || {
+            client.read_exact(&mut vec![0; SIZE]).unwrap();
+            client.write_all(b"all of it").unwrap();
+            client
+        });
+        stream.write_all(&vec![7; SIZE]).await.unwrap();
+        let mut octets = [0; 9];
+        stream.read_exact(&mut octets).await.unwrap();
+        assert_eq!(&octets, b"all of it");
+        drop(client.join().unwrap());
+        assert_eq!(stream.read(&mut octets).await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,190 @@
+//! A WebSocket endpoint: who handles its connections, and what those are held to.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use super::limited::{Limited, Place};
+use super::router::Request;
+use super::{Page, Upgraded};
+use crate::engine::{Connection, Drive, EndpointIndex, Handler, Settings};
+use crate::handshake::{HandshakeError, Subprotocols};
+use crate::protocol::{DeflateParameters, Limits};
+
+/// A WebSocket endpoint: how its handlers are made and which subprotocols it speaks.
+pub struct Endpoint {
+    make: Box<MakeConnection>,
+    subprotocols: Subprotocols,
+    is_publishing: bool,
+    divert: Option<Box<Divert>>,
+    limits: Option<Box<LimitsOf>>,
+    refusal_status: Option<StatusCode>,
+}
+
+type LimitsOf = dyn Fn(&Request<'_>) -> Limits + Send + Sync;
+
+type Divert = dyn Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page> + Send + Sync;
+
+/// A WebSocket whose stream goes to somebody else than the frame loop.
+pub struct Diversion {
+    /// Takes the stream once the 101 is out.
+    pub(crate) adopt: Box<dyn FnOnce(Upgraded, EndpointIndex) + Send>,
+    /// Changes the 101, rightly or wrongly.
+    pub(crate) change: Option<fn(&mut http::Response<()>)>,
+}
+
+impl fmt::Debug for Diversion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Diversion")
+    }
+}
+
+/// A client that is let in: what its connection is to keep to.
+pub(super) struct Admitted<'a> {
+    pub(super) settings: &'a Settings,
+    /// How its messages may be compressed, if they may.
+    pub(super) deflate: Option<&'a DeflateParameters>,
+    /// Its place among those of its address, if those are counted.
+    pub(super) place: Option<Place>,
+}
+
+/// Makes a connection that may publish so many messages a second.
+type MakeConnection = dyn Fn(&Request<'_>, Admitted<'_>, Option<u32>) -> Result<Box<dyn Drive>, HandshakeError>
+    + Send
+    + Sync;
+
+impl Endpoint {
+    /// An endpoint that takes every connection.
+    pub fn new<H: Handler>(make: impl Fn(&Request<'_>) -> H + Send + Sync + 'static) -> Endpoint {
+        Endpoint::refusing(move |request| Ok(make(request)))
+    }
+
+    /// An endpoint that may refuse a connection that is otherwise in order, before the 101: with
+    /// [`Unauthorized`](HandshakeError::Unauthorized), [`Forbidden`](HandshakeError::Forbidden)
+    /// or [`NotFound`](HandshakeError::NotFound), say.
+    pub fn refusing<H: Handler>(
+        make: impl Fn(&Request<'_>) -> Result<H, HandshakeError> + Send + Sync + 'static,
+    ) -> Endpoint {
+        Endpoint {
+            make: Box::new(move |request, admitted, publish_rate| {
+                let handler = make(request)?;
+                let Admitted {
+                    settings,
+                    deflate,
+                    place,
+                } = admitted;
+                Ok(match (settings.max_message_rate, publish_rate, place) {
+                    (None, None, None) => Box::new(Connection::new(handler, settings, deflate)),
+                    (rate, publish_rate, place) => {
+                        let handler = Limited::new(handler, rate, publish_rate, place);
+                        Box::new(Connection::new(handler, settings, deflate))
+                    }
+                })
+            }),
+            subprotocols: Subprotocols::default(),
+            is_publishing: false,
+            divert: None,
+            limits: None,
+            refusal_status: None,
+        }
+    }
+
+    /// Refuses every handshake that is not in order with this status, instead of its fault's own.
+    #[must_use]
+    pub fn refusing_all_with(mut self, status: StatusCode) -> Endpoint {
+        self.refusal_status = Some(status);
+        self
+    }
+
+    pub(super) fn refusal_status(&self) -> Option<StatusCode> {
+        self.refusal_status
+    }
+
+    /// Holds each connection to limits of its own, where they are narrower than the server's.
+    #[must_use]
+    pub fn with_limits(
+        mut self,
+        limits: impl Fn(&Request<'_>) -> Limits + Send + Sync + 'static,
+    ) -> Endpoint {
+        self.limits = Some(Box::new(limits));
+        self
+    }
+
+    /// Gives some connections to somebody else, or refuses them by a page, once their handshake
+    /// is in order: those that `divert` chooses. They are never compressed.
+    #[must_use]
+    pub fn diverting(
+        mut self,
+        divert: impl Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Endpoint {
+        self.divert = Some(Box::new(divert));
+        self
+    }
+
+    pub(super) fn divert(
+        &self,
+        request: &Request<'_>,
+        settings: &Settings,
+    ) -> Result<Option<Diversion>, Page> {
+        match &self.divert {
+            Some(divert) => divert(request, settings),
+            None => Ok(None),
+        }
+    }
+
+    /// Changes which subprotocol is chosen of those that a client offers. By default none is.
+    #[must_use]
+    pub fn with_subprotocols(mut self, subprotocols: Subprotocols) -> Endpoint {
+        self.subprotocols = subprotocols;
+        self
+    }
+
+    /// Says that the handler publishes every data message to a room: then a client is held to
+    /// [`Settings::max_publish_rate`].
+    #[must_use]
+    pub fn publishing(mut self) -> Endpoint {
+        self.is_publishing = true;
+        self
+    }
+
+    pub(super) fn subprotocols(&self) -> &Subprotocols {
+        &self.subprotocols
+    }
+
+    pub(super) fn connection(
+        &self,
+        request: &Request<'_>,
+        admitted: Admitted<'_>,
+    ) -> Result<Box<dyn Drive>, HandshakeError> {
+        let rate = admitted.settings.max_publish_rate;
+        let rate = rate.filter(|_| self.is_publishing);
+        let Some(limits) = &self.limits else {
+            return (self.make)(request, admitted, rate);
+        };
+        let (all, own) = (admitted.settings.limits, limits(request));
+        let settings = Settings {
+            limits: Limits {
+                max_message_size: own.max_message_size.min(all.max_message_size),
+                max_frame_size: own.max_frame_size.min(all.max_frame_size),
+            },
+            ..admitted.settings.clone()
+        };
+        let admitted = Admitted {
+            settings: &settings,
+            ..admitted
+        };
+        (self.make)(request, admitted, rate)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Endpoint")
+            .field("subprotocols", &self.subprotocols)
+            .finish_non_exhaustive()
+    }
+}
