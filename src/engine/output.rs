@@ -18,10 +18,9 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
-    /// What has been gathered, until [`Output::finish`] adds it to what the worker has sent, and
-    /// the data messages of it to the connection's.
-    gathered: Flows,
+    /// What the worker has sent.
     sent: &'a mut Flows,
+    /// The connection's own data messages.
     sent_data: &'a mut Flow,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
@@ -49,7 +48,6 @@ impl<'a> Output<'a> {
             stream,
             buffer,
             backlog,
-            gathered: Flows::default(),
             sent,
             sent_data,
             more_follows: false,
@@ -71,8 +69,6 @@ impl<'a> Output<'a> {
         if !self.buffer.is_empty() {
             self.write(&[]);
         }
-        *self.sent += self.gathered;
-        *self.sent_data += self.gathered.data();
         self.error.map_or(Ok(()), Err)
     }
 
@@ -95,12 +91,12 @@ impl<'a> Output<'a> {
 
     #[inline(always)]
     fn count(&mut self, is_control: bool, is_text: bool, payload: &[u8]) {
-        let flow = match (is_control, is_text) {
-            (true, _) => &mut self.gathered.control,
-            (false, true) => &mut self.gathered.text,
-            (false, false) => &mut self.gathered.binary,
-        };
-        flow.add(1, payload.len());
+        match (is_control, is_text) {
+            (true, _) => return self.sent.control.add(1, payload.len()),
+            (false, true) => self.sent.text.add(1, payload.len()),
+            (false, false) => self.sent.binary.add(1, payload.len()),
+        }
+        self.sent_data.add(1, payload.len());
     }
 
     /// Whether a large payload is gathered with what follows it: one system call less is worth

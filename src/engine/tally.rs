@@ -39,15 +39,6 @@ pub(crate) struct Flows {
     pub(crate) control: Flow,
 }
 
-impl Flows {
-    /// All but control frames.
-    pub(crate) fn data(self) -> Flow {
-        let mut data = self.text;
-        data += self.binary;
-        data
-    }
-}
-
 impl AddAssign for Flows {
     fn add_assign(&mut self, other: Flows) {
         self.text += other.text;

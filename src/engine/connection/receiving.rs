@@ -11,7 +11,6 @@ use crate::engine::handler::{Handler, WebSocket};
 use crate::engine::output::Output;
 use crate::engine::slots::Key;
 use crate::engine::socket::Stream;
-use crate::engine::tally::Flows;
 use crate::log;
 use crate::protocol::{Message, ProtocolError};
 
@@ -71,7 +70,7 @@ impl<H: Handler> Connection<H> {
         let inside = self.receiver.is_inside_message();
         let mut has_message = false;
         let mut closed = None;
-        let mut received = Flows::default();
+        let received = &mut context.tally.received;
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
@@ -102,8 +101,14 @@ impl<H: Handler> Connection<H> {
                 };
                 socket.output.expect_more(!input.is_empty());
                 match message {
-                    Message::Text(text) => received.text.add(1, text.len()),
-                    Message::Binary(payload) => received.binary.add(1, payload.len()),
+                    Message::Text(text) => {
+                        received.text.add(1, text.len());
+                        self.received.add(1, text.len());
+                    }
+                    Message::Binary(payload) => {
+                        received.binary.add(1, payload.len());
+                        self.received.add(1, payload.len());
+                    }
                     Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
                         let length = message.frame().map_or(0, |(_, payload)| payload.len());
                         received.control.add(1, length);
@@ -141,10 +146,7 @@ impl<H: Handler> Connection<H> {
                 Some(Disconnect::HandlerPanicked)
             }
         };
-        let written = socket.output.finish();
-        context.tally.received += received;
-        self.received += received.data();
-        written?;
+        socket.output.finish()?;
 
         if has_message {
             self.idle_since = context.now;
