@@ -255,6 +255,17 @@ fn httpbins_variables_are_obeyed() {
             "{answer}"
         );
     }
+    for (variable, value) in [
+        ("MAX_BODY_SIZE", "1MiB"),
+        ("MAX_BODY_SIZE", "0"),
+        ("MAX_DURATION", "10"),
+    ] {
+        let command = &mut frameloop(&["--compat", "httpbin", "--listen", "127.0.0.1:0"]);
+        let (code, _, error) = run(command.env(variable, value));
+        assert_eq!(code, Some(2));
+        let expected = format!("{variable} is \"{value}\": write a ");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 /// The first message of jmalloc's echo server, and a field of its responses.

@@ -53,6 +53,9 @@ async fn run(arguments: &Serve) -> Exit {
 
 /// What the endpoints are told, and what has to run beside the server for that.
 fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String> {
+    if let Some(service) = arguments.compat {
+        service.check_variables()?;
+    }
     #[cfg(feature = "redis")]
     let (redis, first) = arguments.channel_layer.redis()?;
     #[cfg(not(feature = "redis"))]

@@ -2,10 +2,9 @@
 //! `PORT`, `MAX_BODY_SIZE` and `MAX_DURATION` are obeyed.
 //!
 //! Ours differs in this:
-//! - A value of those that cannot be read counts as not set, where theirs does not start.
-//! - The body of a refused handshake is our advice, where theirs is JSON.
-//! - A frame that is too big gets Close 1009, where theirs says 1002: such a frame breaks no rule
-//!   of the protocol.
+//! - What it lets pass and we refuse, POST or a key of the wrong length, is refused with our advice.
+//! - A frame that is too big gets Close 1002 as theirs, when its header has come, and so without
+//!   the sizes in the reason.
 //! - At the end of `MAX_DURATION` comes Close 1000.
 //! - A code point may be split over two fragments, which theirs refuses.
 //! - None of its other paths is there, nor `/sse`.
@@ -13,17 +12,18 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use tokio::task::JoinHandle;
 
 use super::variable;
 use crate::engine::{Disconnect, Handler, WebSocket};
+use crate::handshake::HandshakeError;
 use crate::http::{Endpoint, Page, Request, Router};
-use crate::protocol::{CloseCode, CloseFrame, Limits, Message};
+use crate::protocol::{CloseCode, CloseFrame, Limits, Message, ProtocolError};
 
 pub(super) fn router() -> Router {
-    let max_body_size = max_body_size();
-    let max_duration = max_duration();
+    let max_body_size = max_body_size().unwrap_or(MAX_BODY_SIZE);
+    let max_duration = max_duration().unwrap_or(MAX_DURATION);
     let limits = move |request: &Request<'_>| limits(request, max_body_size);
     let endpoint = Endpoint::new(move |request| Echo {
         max_fragment_size: limits(request).map_or(1, |limits| limits.max_frame_size),
@@ -35,7 +35,7 @@ pub(super) fn router() -> Router {
         Err(detail) => Err(bad_request(&detail)),
     })
     .with_limits(move |request| limits(request).unwrap_or_default())
-    .refusing_all_with(StatusCode::BAD_REQUEST);
+    .refusing_with(|request, error| bad_request(&fault(request, error)));
     super::health(Router::new().endpoint("/websocket/echo", endpoint))
 }
 
@@ -47,16 +47,34 @@ pub(super) fn defaults() -> Vec<(&'static str, String)> {
     ]
 }
 
+pub(super) fn check_variables() -> Result<(), String> {
+    max_body_size()?;
+    max_duration()?;
+    Ok(())
+}
+
+const MAX_BODY_SIZE: i32 = 1 << 20;
+const MAX_DURATION: Duration = Duration::from_secs(10);
+
 /// Octets of the largest message, and so of the largest fragment.
-fn max_body_size() -> i32 {
-    let size = variable("MAX_BODY_SIZE").and_then(|size| size.parse().ok());
-    size.filter(|size| *size > 0).unwrap_or(1 << 20)
+fn max_body_size() -> Result<i32, String> {
+    let Some(value) = variable("MAX_BODY_SIZE") else {
+        return Ok(MAX_BODY_SIZE);
+    };
+    let size = value.parse().ok().filter(|size| *size > 0);
+    size.ok_or_else(|| {
+        format!("MAX_BODY_SIZE is {value:?}: write a number of octets, such as 1048576")
+    })
 }
 
 /// How long a connection may last.
-fn max_duration() -> Duration {
-    let duration = variable("MAX_DURATION").and_then(|duration| go_duration(&duration));
-    duration.unwrap_or(Duration::from_secs(10))
+fn max_duration() -> Result<Duration, String> {
+    let Some(value) = variable("MAX_DURATION") else {
+        return Ok(MAX_DURATION);
+    };
+    go_duration(&value).ok_or_else(|| {
+        format!("MAX_DURATION is {value:?}: write a duration such as 10s, 500ms or 1m30s")
+    })
 }
 
 /// A duration as Go writes it: `500ms`, `1.5h`, `1m30s`.
@@ -131,6 +149,28 @@ fn size(
     }
 }
 
+/// What is wrong with a handshake, in the service's words where it has some.
+fn fault(request: &Request<'_>, error: HandshakeError) -> String {
+    let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let text = match error {
+        HandshakeError::Upgrade if field(header::CONNECTION).is_none() => {
+            "missing required `Connection: upgrade` header"
+        }
+        HandshakeError::Connection => "missing required `Connection: upgrade` header",
+        HandshakeError::Upgrade => "missing required `Upgrade: websocket` header",
+        HandshakeError::Key if field(header::SEC_WEBSOCKET_KEY).is_none() => {
+            "missing required `Sec-Websocket-Key` header"
+        }
+        HandshakeError::Version => {
+            let version = field(header::SEC_WEBSOCKET_VERSION).unwrap_or_default();
+            let version = String::from_utf8_lossy(version);
+            return format!("only websocket version \"13\" is supported, got \"{version}\"");
+        }
+        error => error.advice(),
+    };
+    String::from(text)
+}
+
 fn bad_request(detail: &str) -> Page {
     let detail = serde_json::Value::from(detail);
     Page::text(format!(
@@ -163,6 +203,13 @@ impl Handler for Echo {
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         if message.is_data() {
             socket.send_fragmented(message, self.max_fragment_size);
+        }
+    }
+
+    fn close_code(&self, error: ProtocolError) -> CloseCode {
+        match error {
+            ProtocolError::FrameTooBig => CloseCode::Protocol,
+            error => error.close_code(),
         }
     }
 

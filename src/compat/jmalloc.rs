@@ -10,10 +10,11 @@
 //! - The page is ours.
 //! - A body beyond 1 MiB is answered with 413, one that is not there after 10 s with 408.
 //! - A message beyond `--max-message-size` is answered with Close 1009.
-//! - There is no HTTP/2 without TLS (h2c).
+//! - HTTP/2 without TLS is for who begins with it. Who asks for it by Upgrade, which RFC 9113 has
+//!   done away with, is answered by HTTP/1.1.
 
 use std::fmt::Write as _;
-use std::io;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +23,10 @@ use http::request::Parts;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
+use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, interval_at, timeout};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -32,7 +34,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use super::variable;
 use crate::engine::{Handler, PeerAddress, WebSocket};
 use crate::handlers::echo::Echo;
-use crate::http::{Answering, Mount, Page, Reply, Router, Upgraded};
+use crate::http::{Answering, Mount, Page, Reply, Router};
 use crate::log;
 use crate::protocol::Message;
 
@@ -58,7 +60,14 @@ pub(super) fn router(page: Page) -> Router {
                 },
             }
         })
-        .mount("/", Arc::new(Http { page }))
+        .mount(
+            "/",
+            Arc::new(Http {
+                page,
+                ending: watch::Sender::new(false),
+            }),
+        )
+        .with_h2c()
 }
 
 pub(super) fn defaults() -> Vec<(&'static str, String)> {
@@ -161,6 +170,8 @@ impl Handler for GreetingEcho {
 #[derive(Debug)]
 struct Http {
     page: Page,
+    /// Turns true when the server ends.
+    ending: watch::Sender<bool>,
 }
 
 impl Mount for Http {
@@ -185,13 +196,18 @@ impl Mount for Http {
             let mut reply = if path.ends_with(".ws") {
                 Reply::from(self.page.clone().into_response())
             } else if path.ends_with(".sse") && takes_chunks(&head) {
-                events(&head, &body)
+                events(&head, &body, self.ending.subscribe())
             } else {
                 Reply::from(http_echo(&head, &body))
             };
             add_fields(reply.headers_mut());
             reply
         })
+    }
+
+    fn close(self: Arc<Self>) -> Answering<()> {
+        self.ending.send_replace(true);
+        Box::pin(ready(()))
     }
 }
 
@@ -282,8 +298,9 @@ fn canonical(name: &HeaderName) -> String {
     parts.collect::<Vec<_>>().join("-")
 }
 
-/// Who serves, what was asked, and then the time each second.
-fn events(head: &Parts, body: &[u8]) -> Reply {
+/// Who serves, what was asked, and then the time each second, until the client goes or the server
+/// ends.
+fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> Reply {
     let mut events = Events::default();
     let mut first = String::new();
     if tells_hostname(&head.headers)
@@ -293,26 +310,33 @@ fn events(head: &Parts, body: &[u8]) -> Reply {
     }
     let request = request_text(head, body);
     first.push_str(&events.next("request", &String::from_utf8_lossy(&request)));
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut ticks = interval_at(Instant::now() + SECOND, SECOND);
+        let mut event = first;
+        // Whoever is gone needs no more.
+        while sender.send_data(Bytes::from(event)).await.is_ok() {
+            tokio::select! {
+                _ = ending.wait_for(|ending| *ending) => return,
+                _ = ticks.tick() => event = events.next("time", &now()),
+            }
+        }
+    });
+    let mut response = Response::new(body);
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONNECTION, "keep-alive"),
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (header::TRANSFER_ENCODING, "chunked"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
     }
-    Reply::Stream(
-        response,
-        Box::new(move |stream| {
-            tokio::spawn(async move {
-                // Whoever is gone needs no more.
-                let _ = stream_events(stream, first, events).await;
-            });
-        }),
-    )
+    if head.version == Version::HTTP_2 {
+        response.headers_mut().remove(header::CONNECTION); // RFC 9113 §8.2.2
+    }
+    Reply::Stream(response)
 }
 
 /// Events are numbered from 1.
@@ -329,34 +353,6 @@ impl Events {
         let _ = write!(text, "id: {}\n\n", self.0);
         text
     }
-}
-
-/// Sends events until the client goes or the server ends.
-async fn stream_events(mut stream: Upgraded, first: String, mut events: Events) -> io::Result<()> {
-    const SECOND: Duration = Duration::from_secs(1);
-    let mut ending = stream.ending();
-    let mut ticks = interval_at(Instant::now() + SECOND, SECOND);
-    let mut input = [0; 1_024];
-    stream.write_all(&chunk(&first)).await?;
-    loop {
-        tokio::select! {
-            () = async {
-                // The sender outlives all connections.
-                let _ = ending.wait_for(|ending| *ending).await;
-            } => return stream.write_all(b"0\r\n\r\n").await,
-            _ = ticks.tick() => {
-                stream.write_all(&chunk(&events.next("time", &now()))).await?;
-            }
-            read = stream.read(&mut input) => if read? == 0 {
-                return Ok(());
-            },
-        }
-    }
-}
-
-/// A chunk of a body (RFC 9112 §7.1).
-fn chunk(text: &str) -> Vec<u8> {
-    format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
 /// The time as RFC 3339 writes it, to the second.

@@ -65,6 +65,15 @@ impl EchoService {
         }
     }
 
+    /// Tells whether its own environment variables can be read, those that are no flag's default:
+    /// what is to be written instead, if not.
+    pub fn check_variables(self) -> Result<(), String> {
+        match self {
+            EchoService::Httpbin => httpbin::check_variables(),
+            _ => Ok(()),
+        }
+    }
+
     /// Where the page connects to first, if the service has a variable for it that is set: what
     /// follows this server's address.
     pub fn page_endpoint(self) -> Option<String> {

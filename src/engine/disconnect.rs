@@ -15,8 +15,8 @@ pub enum Disconnect {
     ClosedByPeer(Option<CloseCode>),
     /// We began the closing handshake with the first code, the peer answered with the second.
     ClosedByUs(Option<CloseCode>, Option<CloseCode>),
-    /// The peer broke a rule of the protocol.
-    Failed(ProtocolError),
+    /// The peer broke a rule of the protocol, which was answered with this status code.
+    Failed(ProtocolError, CloseCode),
     /// The peer ended the TCP connection without a Close.
     EndOfStream,
     /// The TCP connection broke.
@@ -55,7 +55,7 @@ impl Disconnect {
             Disconnect::ClosedByPeer(code) | Disconnect::ClosedByUs(code, _) => {
                 code.map_or(1005, u16::from)
             }
-            Disconnect::Failed(error) => u16::from(error.close_code()),
+            Disconnect::Failed(_, code) => u16::from(code),
             Disconnect::SlowConsumer | Disconnect::FastPublisher => 1008,
             Disconnect::HandlerPanicked => 1011,
             Disconnect::EndOfStream
@@ -70,7 +70,7 @@ impl Disconnect {
         match self {
             Disconnect::ClosedByPeer(_) => "closed by peer",
             Disconnect::ClosedByUs(..) => "closed by server",
-            Disconnect::Failed(_) => "protocol error",
+            Disconnect::Failed(..) => "protocol error",
             Disconnect::EndOfStream => "end of stream",
             Disconnect::Broken(_) => "broken",
             Disconnect::TimedOut(Timeout::Ping) => "ping timeout",
@@ -100,7 +100,7 @@ impl fmt::Display for Disconnect {
         match self {
             Disconnect::ClosedByPeer(_) => formatter.write_str("closed by peer"),
             Disconnect::ClosedByUs(..) => formatter.write_str("closed by server"),
-            Disconnect::Failed(error) => write!(formatter, "protocol error: {error}"),
+            Disconnect::Failed(error, _) => write!(formatter, "protocol error: {error}"),
             Disconnect::EndOfStream => formatter.write_str("peer went without a Close"),
             Disconnect::Broken(kind) => write!(formatter, "connection broke: {kind}"),
             Disconnect::TimedOut(Timeout::Ping) => formatter.write_str("ping timeout"),

@@ -10,7 +10,7 @@ use super::mailbox::Mailbox;
 use super::output::Output;
 use super::peer::Peer;
 use super::slots::Key;
-use crate::protocol::{CloseCode, CloseFrame, Message, Sender};
+use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError, Sender};
 
 /// One connection's side of an endpoint: made for each connection, called by its worker only.
 ///
@@ -34,6 +34,12 @@ pub trait Handler: 'static {
     #[inline]
     fn hold(&mut self) -> Option<Duration> {
         None
+    }
+
+    /// The status code that the Close is to carry when the client has broken a rule of the
+    /// protocol: by default the rule's own (RFC 6455 §7.4.1).
+    fn close_code(&self, error: ProtocolError) -> CloseCode {
+        error.close_code()
     }
 
     /// The connection is over. Called once, after everything else.

@@ -396,8 +396,9 @@ impl Connection {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.close(error.close_code(), error.reason());
-                    self.end(Disconnect::Failed(error));
+                    let code = error.close_code();
+                    self.close(code, error.reason());
+                    self.end(Disconnect::Failed(error, code));
                 }
             }
         }

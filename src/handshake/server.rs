@@ -95,6 +95,13 @@ pub fn wants_upgrade(request: &Parts) -> bool {
         .any(|name| *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-"))
 }
 
+/// Whether a request asks for HTTP/2 and no WebSocket: where that is served, whoever does not get it
+/// in this way goes on as before (RFC 9110 §7.8), because RFC 9113 has done away with the way.
+pub fn wants_h2c(request: &Parts) -> bool {
+    let wants = |protocol| has_token(&request.headers, &header::UPGRADE, protocol);
+    wants("h2c") && !wants("websocket")
+}
+
 /// Checks the opening handshake (RFC 6455 §4.2.1) of a request whose host and path are in order.
 /// Without `deflate` every extension is declined.
 ///

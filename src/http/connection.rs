@@ -16,11 +16,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
+#[cfg(feature = "h2c")]
+use super::h2c;
+use super::limited::Place;
 use super::mount::{Linger, Upgraded};
 use super::service::{Acceptance, Accepted, HttpService, Owner};
 use super::timer::Timer;
 use super::{Account, Addresses, HttpSettings, Router, Stream};
-use crate::engine::{FrameLoopHandle, Settings};
+use crate::engine::{FrameLoopHandle, PeerAddress, Settings};
 use crate::handshake::{HandshakeError, Policy};
 use crate::log;
 
@@ -104,6 +107,10 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
         // It pipelined requests and took none of the responses, which hyper still holds.
         Ok(Some(_)) => {}
         Ok(None) => linger(stream, site.linger()).await,
+        #[cfg(feature = "h2c")]
+        Err(error) if error.is_parse_version_h2() && site.router.speaks_h2c() => {
+            hand_over_to_h2c(stream, parts.read_buf, &site, place).await;
+        }
         Err(error) => {
             log::bad_request(&error);
             linger(stream, site.linger()).await;
@@ -196,7 +203,43 @@ async fn hand_over(
     }
 }
 
+/// Gives the stream of a client that has begun with HTTP/2 to who speaks it. It counts as a
+/// WebSocket does, because it may last as long.
+#[cfg(feature = "h2c")]
+async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl Sized) {
+    let peer = stream.peer();
+    let address_place = site.address_place(peer);
+    let admitted = address_place.and_then(|place| (site.admission)().map(|()| place));
+    let Ok(address_place) = admitted else {
+        return linger(stream, site.linger()).await;
+    };
+    let websocket_place = Box::new(((site.place)(), address_place));
+    drop(place);
+    let stream = Upgraded::new(
+        stream,
+        Bytes::new(),
+        early,
+        site.linger(),
+        websocket_place,
+        Arc::clone(&site.account),
+        site.draining.clone(),
+    );
+    let (router, policy) = (Arc::clone(&site.router), Arc::clone(&site.policy));
+    tokio::spawn(h2c::serve(stream, peer, router, policy));
+}
+
 impl Site {
+    /// A place among the connections of the client's address, if those are limited.
+    pub(super) fn address_place(&self, peer: PeerAddress) -> Result<Option<Place>, HandshakeError> {
+        let (Some(addresses), Some(address)) = (&self.addresses, peer.ip()) else {
+            return Ok(None);
+        };
+        match addresses.place(address) {
+            Some(place) => Ok(Some(place)),
+            None => Err(HandshakeError::AddressAtCapacity),
+        }
+    }
+
     fn linger(&self) -> Linger {
         Linger {
             size: self.settings.linger_size,

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use http::StatusCode;
-
 use super::limited::{Limited, Place};
 use super::router::Request;
 use super::{Page, Upgraded};
@@ -18,10 +16,12 @@ pub struct Endpoint {
     is_publishing: bool,
     divert: Option<Box<Divert>>,
     limits: Option<Box<LimitsOf>>,
-    refusal_status: Option<StatusCode>,
+    refusal: Option<Box<RefusalPage>>,
 }
 
 type LimitsOf = dyn Fn(&Request<'_>) -> Limits + Send + Sync;
+
+type RefusalPage = dyn Fn(&Request<'_>, HandshakeError) -> Page + Send + Sync;
 
 type Divert = dyn Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page> + Send + Sync;
 
@@ -85,19 +85,23 @@ impl Endpoint {
             is_publishing: false,
             divert: None,
             limits: None,
-            refusal_status: None,
+            refusal: None,
         }
     }
 
-    /// Refuses every handshake that is not in order with this status, instead of its fault's own.
+    /// Refuses handshakes that are not in order by this page, instead of with their fault's own
+    /// status and advice.
     #[must_use]
-    pub fn refusing_all_with(mut self, status: StatusCode) -> Endpoint {
-        self.refusal_status = Some(status);
+    pub fn refusing_with(
+        mut self,
+        page: impl Fn(&Request<'_>, HandshakeError) -> Page + Send + Sync + 'static,
+    ) -> Endpoint {
+        self.refusal = Some(Box::new(page));
         self
     }
 
-    pub(super) fn refusal_status(&self) -> Option<StatusCode> {
-        self.refusal_status
+    pub(super) fn refusal(&self) -> Option<&RefusalPage> {
+        self.refusal.as_deref()
     }
 
     /// Holds each connection to limits of its own, where they are narrower than the server's.

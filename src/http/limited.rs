@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::{Disconnect, Handler, WebSocket};
-use crate::protocol::{CloseCode, Message};
+use crate::protocol::{CloseCode, Message, ProtocolError};
 
 /// A handler under limits. Where no limit is set there is none of these, so that limits which are
 /// off cost nothing.
@@ -52,6 +52,10 @@ impl<H: Handler> Handler for Limited<H> {
 
     fn hold(&mut self) -> Option<Duration> {
         self.publish_rate.as_mut().and_then(Rate::spend)
+    }
+
+    fn close_code(&self, error: ProtocolError) -> CloseCode {
+        self.handler.close_code(error)
     }
 
     fn closed(&mut self, why: &Disconnect) {

@@ -6,6 +6,8 @@
 
 mod connection;
 mod endpoint;
+#[cfg(feature = "h2c")]
+mod h2c;
 mod in_process;
 mod limited;
 mod mount;
@@ -15,6 +17,7 @@ mod proxy_protocol;
 mod router;
 mod service;
 mod stream;
+mod streamed;
 mod tcp;
 mod timer;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
+use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
@@ -49,9 +50,9 @@ pub trait Mount: fmt::Debug + Send + Sync + 'static {
 pub enum Reply {
     /// A response, after which the connection is hyper's as before.
     Response(Response<Full<Bytes>>),
-    /// The head of a response, and who takes the stream to write its body; such a stream counts as
-    /// a WebSocket does.
-    Stream(Response<()>, Adopt),
+    /// A response whose body has no known end. By HTTP/1.1 its connection counts as a WebSocket
+    /// does, and ends with the body.
+    Stream(Response<Channel<Bytes>>),
 }
 
 impl Reply {
@@ -59,7 +60,7 @@ impl Reply {
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
             Reply::Response(response) => response.headers_mut(),
-            Reply::Stream(response, _) => response.headers_mut(),
+            Reply::Stream(response) => response.headers_mut(),
         }
     }
 }
@@ -74,7 +75,10 @@ impl fmt::Debug for Reply {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reply::Response(response) => formatter.debug_tuple("Response").field(response).finish(),
-            Reply::Stream(head, _) => formatter.debug_tuple("Stream").field(head).finish(),
+            Reply::Stream(response) => {
+                let head = response.headers();
+                formatter.debug_tuple("Stream").field(head).finish()
+            }
         }
     }
 }

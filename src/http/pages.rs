@@ -55,10 +55,6 @@ impl Page {
         self
     }
 
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// As the answer to a handshake, after which the connection closes.
     pub(super) fn into_refusal(self) -> Response<Full<Bytes>> {
         let mut response = self.into_response();

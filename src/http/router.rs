@@ -37,6 +37,7 @@ use crate::engine::{EndpointIndex, Handler, PeerAddress};
 pub struct Router {
     routes: Vec<Route>,
     mounts: Vec<(Box<str>, Arc<dyn Mount>)>,
+    speaks_h2c: bool,
 }
 
 #[derive(Debug)]
@@ -98,6 +99,19 @@ impl Router {
     pub fn mount(mut self, prefix: &str, service: Arc<dyn Mount>) -> Router {
         self.mounts.push((prefix.into(), service));
         self
+    }
+
+    /// Serves what is mounted by HTTP/2, too, to clients that begin with it (RFC 9113 §3.3). Those
+    /// that ask for it by Upgrade are answered by HTTP/1.1.
+    #[cfg(feature = "h2c")]
+    #[must_use]
+    pub fn with_h2c(mut self) -> Router {
+        self.speaks_h2c = true;
+        self
+    }
+
+    pub(super) fn speaks_h2c(&self) -> bool {
+        self.speaks_h2c
     }
 
     /// Ends what is mounted, because the server ends.

@@ -19,6 +19,7 @@ use hyper::service::Service;
 use super::connection::Site;
 use super::endpoint::{Admitted, Diversion};
 use super::limited::Place;
+use super::streamed::write_chunks;
 use super::{Adopt, Mount, Page, Reply};
 use crate::engine::{Drive, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Subprotocols};
@@ -63,9 +64,10 @@ impl HttpService {
     fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
         let site = &self.site;
         handshake::check_host(head, &site.policy)?;
-        let wants_upgrade = handshake::wants_upgrade(head);
+        let wants_h2c = || site.router.speaks_h2c() && handshake::wants_h2c(head);
+        let wants_upgrade = handshake::wants_upgrade(head) && !wants_h2c();
         if let Some(mount) = site.router.find_mount(head.uri.path(), wants_upgrade) {
-            return self.respond_mounted(Arc::clone(mount), head, body);
+            return self.respond_mounted(Arc::clone(mount), wants_upgrade, head, body);
         }
         let is_connect = head.method == Method::CONNECT;
         let matched = match site.router.find(head.uri.path()) {
@@ -84,18 +86,18 @@ impl HttpService {
         };
         let accept =
             |deflate| handshake::accept(head, &site.policy, endpoint.subprotocols(), deflate);
-        if let Some(status) = endpoint.refusal_status()
+        if let Some(page) = endpoint.refusal()
             && let Err(error) = accept(None)
         {
-            return Ok(self.refuse(error, status, head));
+            log::refused(error, head);
+            return Ok(self.refuse(page(&request, error).into_refusal(), head));
         }
         match endpoint.divert(&request, &site.settings) {
             Ok(None) => {}
             Ok(Some(diversion)) => return self.divert(diversion, matched.index, accept(None)?),
             Err(page) => {
                 accept(None)?;
-                (site.told)(page.status());
-                return Ok(Answer::Now(Some(page.into_refusal())));
+                return Ok(self.refuse(page.into_refusal(), head));
             }
         }
         let accepted = accept(site.settings.deflate.as_ref())?;
@@ -104,7 +106,7 @@ impl HttpService {
         let admitted = Admitted {
             settings: &site.settings,
             deflate: deflate.as_ref(),
-            place: self.place()?,
+            place: self.site.address_place(self.peer)?,
         };
         let connection = endpoint.connection(&request, admitted)?;
         (site.admission)()?;
@@ -117,11 +119,8 @@ impl HttpService {
         Ok(Answer::Never)
     }
 
-    fn refuse(&self, error: HandshakeError, status: StatusCode, head: &Parts) -> Answer {
-        log::refused(error, head);
-        (self.site.told)(status);
-        let mut refusal = error.response().map(Full::from);
-        *refusal.status_mut() = status;
+    fn refuse(&self, mut refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
+        (self.site.told)(refusal.status());
         // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
         *refusal.version_mut() = head.version;
         Answer::Now(Some(refusal))
@@ -133,7 +132,7 @@ impl HttpService {
         endpoint: EndpointIndex,
         accepted: handshake::Accepted,
     ) -> Result<Answer, HandshakeError> {
-        let place = self.place()?;
+        let place = self.site.address_place(self.peer)?;
         (self.site.admission)()?;
         (self.site.told)(StatusCode::SWITCHING_PROTOCOLS);
         let mut response = accepted.response();
@@ -153,6 +152,7 @@ impl HttpService {
     fn respond_mounted(
         &self,
         mount: Arc<dyn Mount>,
+        wants_upgrade: bool,
         head: &Parts,
         body: Incoming,
     ) -> Result<Answer, HandshakeError> {
@@ -162,20 +162,26 @@ impl HttpService {
             head.extensions.insert(self.peer);
             head
         };
-        if !handshake::wants_upgrade(head) {
+        if !wants_upgrade {
             handshake::check_page(head, &site.policy)?;
             let replying = mount.respond(http::Request::from_parts(given(), body));
-            let place = self.place();
+            let place = self.site.address_place(self.peer);
             let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(site));
             return Ok(Answer::Later(Box::pin(async move {
-                let (response, adopt) = match replying.await {
+                let (mut head, body) = match replying.await {
                     Reply::Response(response) => return response,
-                    Reply::Stream(response, adopt) => (response, adopt),
+                    Reply::Stream(response) => response.into_parts(),
                 };
+                let chunked = HeaderValue::from_static("chunked");
+                head.headers.insert(header::TRANSFER_ENCODING, chunked);
+                let adopt: Adopt = Box::new(|stream| {
+                    // Whoever is gone needs no more.
+                    tokio::spawn(async { write_chunks(stream, body).await.ok() });
+                });
                 match place.and_then(|place| (site.admission)().map(|()| place)) {
                     Ok(place) => acceptance.set(Some(Accepted {
                         owner: Owner::Mount(adopt, place),
-                        response,
+                        response: Response::from_parts(head, ()),
                     })),
                     Err(error) => return error.response().map(Full::from),
                 }
@@ -183,7 +189,7 @@ impl HttpService {
             })));
         }
         let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
-        let place = self.place()?;
+        let place = self.site.address_place(self.peer)?;
         (site.admission)()?;
         let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
         let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
@@ -201,17 +207,6 @@ impl HttpService {
             pending().await
         })))
     }
-
-    /// A place among the connections of the client's address, if those are limited.
-    fn place(&self) -> Result<Option<Place>, HandshakeError> {
-        let (Some(addresses), Some(address)) = (&self.site.addresses, self.peer.ip()) else {
-            return Ok(None);
-        };
-        match addresses.place(address) {
-            Some(place) => Ok(Some(place)),
-            None => Err(HandshakeError::AddressAtCapacity),
-        }
-    }
 }
 
 impl Service<http::Request<Incoming>> for HttpService {
@@ -222,8 +217,10 @@ impl Service<http::Request<Incoming>> for HttpService {
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         // Only what is mounted reads a body: no page wants one, a handshake with one is refused.
         let (head, body) = request.into_parts();
-        self.respond(&head, body)
-            .unwrap_or_else(|error| self.refuse(error, error.status(), &head))
+        self.respond(&head, body).unwrap_or_else(|error| {
+            log::refused(error, &head);
+            self.refuse(error.response().map(Full::from), &head)
+        })
     }
 }
 

@@ -282,7 +282,7 @@ fn httpbin_echoes_in_fragments() {
     client.closes_with(1009);
     let mut client = Client::open(&server, path);
     client.send(&frame(0x81, b"abcde"));
-    client.closes_with(1009);
+    client.closes_with(1002);
 }
 
 #[test]
@@ -313,11 +313,15 @@ fn httpbin_refuses_sizes_out_of_range() {
         assert!(head.contains("\r\nContent-Type: application/json; charset=utf-8\r\n"));
         let mut body = String::new();
         client.stream.read_to_string(&mut body).unwrap();
-        let expected = format!(
-            "{{\n  \"status_code\": 400,\n  \"error\": \"Bad Request\",\n  \"detail\": \"{detail}\"\n}}\n"
-        );
-        assert_eq!(body, expected);
+        assert_eq!(body, httpbin_refusal(detail));
     }
+}
+
+/// What go-httpbin says of a request that is wrong.
+fn httpbin_refusal(detail: &str) -> String {
+    format!(
+        "{{\n  \"status_code\": 400,\n  \"error\": \"Bad Request\",\n  \"detail\": \"{detail}\"\n}}\n"
+    )
 }
 
 /// Whatever is wrong with a handshake, the status is one.
@@ -325,14 +329,34 @@ fn httpbin_refuses_sizes_out_of_range() {
 fn httpbin_refuses_every_botched_handshake_with_400() {
     let server = standing_in_for(EchoService::Httpbin);
     let whole = request("/websocket/echo");
-    for botched in [
-        String::from("GET /websocket/echo HTTP/1.1\r\nHost: a\r\n\r\n"),
-        whole.replace("Version: 13", "Version: 8"),
-        whole.replace("GET ", "POST "),
-        whole.replace("Sec-WebSocket-Key", "X-Key"),
+    for (botched, detail) in [
+        (
+            String::from("GET /websocket/echo HTTP/1.1\r\nHost: a\r\n\r\n"),
+            "missing required `Connection: upgrade` header",
+        ),
+        (
+            whole.replace("Upgrade: websocket", "Upgrade: h2c"),
+            "missing required `Upgrade: websocket` header",
+        ),
+        (
+            whole.replace("Version: 13", "Version: 8"),
+            "only websocket version \\\"13\\\" is supported, got \\\"8\\\"",
+        ),
+        (
+            whole.replace("Sec-WebSocket-Version: 13\r\n", ""),
+            "only websocket version \\\"13\\\" is supported, got \\\"\\\"",
+        ),
+        (
+            whole.replace("Sec-WebSocket-Key", "X-Key"),
+            "missing required `Sec-Websocket-Key` header",
+        ),
+        (whole.replace("GET ", "POST "), "Use the method GET."),
     ] {
-        let (head, _) = response(&server, &botched);
+        let (head, body) = response(&server, &botched);
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Type: application/json; charset=utf-8\r\n"));
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        assert_eq!(body, httpbin_refusal(detail));
     }
 }
 

@@ -30,6 +30,8 @@ mod endpoints;
 mod faults_on_demand;
 mod fragmentation;
 mod frames;
+#[cfg(feature = "cli")]
+mod h2c;
 mod handshake;
 mod handshake_extensions;
 mod handshake_fields;

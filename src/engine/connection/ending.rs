@@ -128,7 +128,7 @@ impl<H: Handler> Connection<H> {
     fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> usize {
         match why {
             Disconnect::FastPublisher
-            | Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig) => {
+            | Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig, _) => {
                 linger_size.saturating_add(self.receiver.limits().max_message_size)
             }
             _ => linger_size,

@@ -136,8 +136,10 @@ impl<H: Handler> Connection<H> {
         let failed = match handled {
             Ok(Ok(())) => None,
             Ok(Err(error)) => {
-                socket.sender.fail(error, &mut socket.output);
-                Some(Disconnect::Failed(error))
+                let code = self.handler.close_code(error);
+                let output = &mut socket.output;
+                socket.sender.fail_with(code, error.reason(), output);
+                Some(Disconnect::Failed(error, code))
             }
             Err(_) => {
                 self.receiver.discard();

@@ -1,0 +1,35 @@
+//! A response whose body has no known end, while hyper does not have its stream.
+
+use std::io;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Upgraded;
+
+/// Writes a body as chunks (RFC 9112 §7.1) until its end, or the client's.
+///
+/// # Errors
+/// Of the stream.
+pub(super) async fn write_chunks(mut stream: Upgraded, mut body: Channel<Bytes>) -> io::Result<()> {
+    let mut input = [0; 1_024];
+    loop {
+        tokio::select! {
+            frame = body.frame() => {
+                let Some(Ok(frame)) = frame else {
+                    return stream.write_all(b"0\r\n\r\n").await;
+                };
+                // An empty chunk would be the last.
+                if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
+                    let head = format!("{:x}\r\n", data.len());
+                    stream.write_all(&[head.as_bytes(), data, b"\r\n"].concat()).await?;
+                }
+            }
+            read = stream.read(&mut input) => if read? == 0 {
+                return Ok(());
+            },
+        }
+    }
+}

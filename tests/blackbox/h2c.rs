@@ -1,0 +1,164 @@
+//! HTTP/2 without TLS, where it is served: to who stands in for jmalloc/echo-server.
+
+use std::future::Future;
+
+use frameloop::app::{self, AppSettings};
+use frameloop::compat::EchoService;
+use frameloop::handshake::Policy;
+use frameloop::server::Server;
+use h2::RecvStream;
+use h2::client::{self, SendRequest};
+use http::{Request, Response};
+use tokio::net::TcpStream;
+
+use crate::client::{Client, request};
+use crate::server::TestServer;
+
+fn jmalloc(configure: impl FnOnce(Server) -> Server) -> TestServer {
+    let router = app::router_with(AppSettings {
+        compat: Some(EchoService::Jmalloc),
+        ..AppSettings::default()
+    });
+    TestServer::plainly_serving(router, configure)
+}
+
+/// Talks to the server by HTTP/2.
+fn by_http2<T, F>(server: &TestServer, talk: impl FnOnce(SendRequest<bytes::Bytes>) -> F) -> T
+where
+    F: Future<Output = T>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let (requests, connection) = client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        talk(requests.ready().await.unwrap()).await
+    })
+}
+
+async fn body(stream: &mut RecvStream) -> String {
+    let mut body = Vec::new();
+    while let Some(data) = stream.data().await {
+        let data = data.unwrap();
+        stream.flow_control().release_capacity(data.len()).unwrap();
+        body.extend(data);
+    }
+    String::from_utf8(body).unwrap()
+}
+
+async fn answer(
+    requests: &mut SendRequest<bytes::Bytes>,
+    request: Request<()>,
+    sent: &str,
+) -> (Response<RecvStream>, String) {
+    let (response, mut stream) = requests.send_request(request, false).unwrap();
+    stream.send_data(sent.to_owned().into(), true).unwrap();
+    let mut response = response.await.unwrap();
+    let body = body(response.body_mut()).await;
+    (response, body)
+}
+
+#[test]
+fn requests_are_echoed_side_by_side() {
+    let server = jmalloc(|server| server);
+    by_http2(&server, |mut requests| async move {
+        // The first is still open while the second is answered.
+        let open = Request::post("http://a:1/open").body(()).unwrap();
+        let (first, mut stream) = requests.send_request(open, false).unwrap();
+        let whole = Request::post("http://a:1/b/c?d=e")
+            .header("x-send-server-hostname", "false")
+            .header("x-one", "1")
+            .body(())
+            .unwrap();
+        let (response, text) = answer(&mut requests, whole, "hello").await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/plain");
+        assert_eq!(
+            text,
+            "POST /b/c?d=e HTTP/2.0\n\nHost: a:1\nX-One: 1\nX-Send-Server-Hostname: false\n\nhello"
+        );
+        stream.send_data("late".into(), true).unwrap();
+        let text = body(first.await.unwrap().body_mut()).await;
+        assert!(
+            text.ends_with("POST /open HTTP/2.0\n\nHost: a:1\n\nlate"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn events_end_with_the_server() {
+    let server = jmalloc(|server| server);
+    let shutdown = server.shutdown.clone();
+    by_http2(&server, |mut requests| async move {
+        let request = Request::get("http://a/.sse").body(()).unwrap();
+        let (response, _) = requests.send_request(request, true).unwrap();
+        let mut response = response.await.unwrap();
+        let headers = response.headers();
+        assert_eq!(headers["content-type"], "text/event-stream");
+        assert!(!headers.contains_key("connection"), "{headers:?}");
+        let first = response.body_mut().data().await.unwrap().unwrap();
+        let first = String::from_utf8_lossy(&first);
+        assert!(first.contains("\ndata: GET /.sse HTTP/2.0\n"), "{first}");
+        shutdown.drain();
+        // Ended, not reset.
+        body(response.body_mut()).await;
+    });
+    server.stopped().unwrap();
+}
+
+/// Whom a request is for, and what it shows, is checked as it is by HTTP/1.1.
+#[test]
+fn the_policy_holds() {
+    let server = jmalloc(|server| {
+        server.with_policy(Policy {
+            allowed_hosts: vec!["ours".parse().unwrap()],
+            token: Some("secret".parse().unwrap()),
+            ..Policy::default()
+        })
+    });
+    by_http2(&server, |mut requests| async move {
+        for (target, status) in [
+            ("http://theirs/?token=secret", 421),
+            ("http://ours/", 401),
+            ("http://ours/?token=secret", 200),
+        ] {
+            let request = Request::get(target).body(()).unwrap();
+            let (response, _) = answer(&mut requests, request, "").await;
+            assert_eq!(response.status(), status, "{target}");
+        }
+    });
+}
+
+/// A WebSocket is by HTTP/1.1 only.
+#[test]
+fn upgrades_to_http2_are_passed_over() {
+    let server = jmalloc(|server| server);
+    let mut client = Client::connect(&server);
+    client.send(
+        b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+          Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n",
+    );
+    let head = client.receive_head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+
+    let mut client = Client::connect(&server);
+    client.send(
+        request("/up")
+            .replace("Upgrade: websocket", "Upgrade: h2c, websocket")
+            .as_bytes(),
+    );
+    let head = client.receive_head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+}
+
+#[test]
+fn who_is_not_asked_for_it_does_not_speak_it() {
+    let server = TestServer::plainly_serving(app::router(), |server| server);
+    let mut client = Client::connect(&server);
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.ends();
+}
