@@ -143,9 +143,13 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
 #[cfg(feature = "cli")]
 pub(crate) fn stood_in(what: impl Display, said: &str) {
     if ECHOES.admits() {
-        tracing::info!("{what}{}", Escaped(said));
+        tracing::info!(target: STOOD_IN, "{what}{}", Escaped(said));
     }
 }
+
+/// The target of lines that are another server's: its users know them as they are.
+#[cfg(feature = "cli")]
+pub(crate) const STOOD_IN: &str = "stood in";
 
 /// Redis has gone, or come back, or cannot be told something.
 #[cfg(feature = "redis")]

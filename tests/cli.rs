@@ -179,7 +179,7 @@ fn who_is_stood_in_for_has_defaults_and_variables_of_its_own() {
 #[test]
 fn jmallocs_requests_and_messages_are_logged() {
     let mut command = frameloop(&["--compat", "jmalloc", "--listen", "127.0.0.1:0"]);
-    let served = Served::start(
+    let mut served = Served::start(
         command
             .env("LOG_HTTP_HEADERS", "true")
             .env("LOG_HTTP_BODY", "true")
@@ -192,29 +192,36 @@ fn jmallocs_requests_and_messages_are_logged() {
         .write_all(b"\x81\x83\0\0\0\0a\nb\x82\x83\0\0\0\0\0\0\0")
         .unwrap();
     client.read_exact(&mut [0; 5 + 5]).unwrap();
-    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let mut other = TcpStream::connect(&served.address).unwrap();
+    let port = other.peer_addr().unwrap().port();
     let request = "POST /path?a=1 HTTP/1.1\r\nHost: a\r\nX-Field: its value\r\n\
                    Content-Length: 18\r\nConnection: close\r\n\r\nhello\0hello|hello.";
-    stream.write_all(request.as_bytes()).unwrap();
-    stream.read_to_end(&mut Vec::new()).unwrap();
+    other.write_all(request.as_bytes()).unwrap();
+    other.read_to_end(&mut Vec::new()).unwrap();
     drop(client);
     served.signal("TERM");
+    let mut said = String::new();
+    served.stdout.read_to_string(&mut said).unwrap();
     let (_, log) = served.ended();
+    let other = other.local_addr().unwrap();
     for line in [
-        &*format!(" --------  {address} | GET /echo"),
-        " Headers",
-        " Sec-Websocket-Version: 13",
-        &format!(" {address} | upgraded to websocket"),
-        &format!(" {address} | txt | a\\nb"),
-        &format!(" {address} | bin | 3 byte(s)"),
-        " | POST /path?a=1",
-        " X-Field: its value",
-        " 00000000  68 65 6c 6c 6f 00 68 65  6c 6c 6f 7c 68 65 6c 6c  |hello.hello|hell|",
-        " 00000010  6f 2e                                             |o.|",
+        &*format!("Echo server listening on port {}.", port),
+        &format!("--------  {address} | GET /echo"),
+        "Headers",
+        "Sec-Websocket-Version: 13",
+        &format!("{address} | upgraded to websocket"),
+        &format!("{address} | txt | a\\nb"),
+        &format!("{address} | bin | 3 byte(s)"),
+        &format!("--------  {other} | POST /path?a=1"),
+        "X-Field: its value",
+        "00000000  68 65 6c 6c 6f 00 68 65  6c 6c 6f 7c 68 65 6c 6c  |hello.hello|hell|",
+        "00000010  6f 2e                                             |o.|",
     ] {
-        let is_logged = log.lines().any(|logged| logged.ends_with(line));
-        assert!(is_logged, "{line}: {log}");
+        let is_said = said.lines().any(|said| said == line);
+        assert!(is_said, "{line}: {said}");
     }
+    assert!(log.contains(" stopping: "), "{log}");
+    assert!(!log.contains(" | "), "{log}");
 }
 
 #[test]

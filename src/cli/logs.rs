@@ -1,5 +1,7 @@
-//! Log lines on standard error, which nobody who logs ever waits for.
+//! Log lines on standard error, which nobody who logs ever waits for. Those of a service that is
+//! stood in for are on standard output, as its users know them.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::iter;
 use std::sync::Arc;
@@ -9,6 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::arguments::{LogArguments, LogFormat, LogLevel};
 use crate::log;
@@ -35,17 +41,86 @@ pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
         .with_max_level(level)
         .with_ansi(colour)
         .with_target(false)
-        .with_writer(Arc::clone(&lines));
+        .with_writer(ByTarget {
+            lines: Arc::clone(&lines),
+            is_text: matches!(arguments.log_format, LogFormat::Text),
+        });
     if deterministic {
         log::make_deterministic();
     }
     match (arguments.log_format, deterministic) {
-        (LogFormat::Text, false) => builder.init(),
-        (LogFormat::Text, true) => builder.without_time().init(),
+        (LogFormat::Text, false) => builder.map_event_format(AsKnown).init(),
+        (LogFormat::Text, true) => builder.without_time().map_event_format(AsKnown).init(),
         (LogFormat::Json, false) => builder.json().flatten_event(true).init(),
         (LogFormat::Json, true) => builder.json().flatten_event(true).without_time().init(),
     }
     Logs(lines)
+}
+
+/// Leaves time and level out of the lines of a service that is stood in for.
+struct AsKnown<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for AsKnown<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if event.metadata().target() != log::STOOD_IN {
+            return self.0.format_event(context, writer, event);
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// Where a line goes.
+struct ByTarget {
+    lines: Arc<Lines>,
+    is_text: bool,
+}
+
+impl<'a> MakeWriter<'a> for ByTarget {
+    type Writer = LinesTo<'a>;
+
+    fn make_writer(&'a self) -> LinesTo<'a> {
+        LinesTo(&self.lines, Output::Error)
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LinesTo<'a> {
+        match self.is_text && metadata.target() == log::STOOD_IN {
+            true => LinesTo(&self.lines, Output::Standard),
+            false => self.make_writer(),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Output {
+    Standard,
+    Error,
+}
+
+impl Output {
+    /// It may be closed or full: there is nowhere to tell of it.
+    fn write(self, octets: &[u8]) {
+        if octets.is_empty() {
+            return;
+        }
+        let _ = match self {
+            Output::Standard => {
+                let mut out = io::stdout().lock();
+                out.write_all(octets).and_then(|()| out.flush())
+            }
+            Output::Error => io::stderr().write_all(octets),
+        };
+    }
 }
 
 /// The running log.
@@ -78,7 +153,7 @@ struct Waiting {
 }
 
 enum Entry {
-    Line(Box<[u8]>),
+    Line(Output, Box<[u8]>),
     Flush(Sender<()>),
 }
 
@@ -108,18 +183,22 @@ impl Lines {
 }
 
 /// Each write is a whole line.
-impl Write for &Lines {
+struct LinesTo<'a>(&'a Lines, Output);
+
+impl Write for LinesTo<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let Some(queue) = &self.queue else {
-            return io::stderr().write_all(line).map(|()| line.len());
+        let LinesTo(lines, output) = self;
+        let Some(queue) = &lines.queue else {
+            output.write(line);
+            return Ok(line.len());
         };
-        let Waiting { octets, left_out } = &*self.waiting;
+        let Waiting { octets, left_out } = &*lines.waiting;
         if octets.fetch_add(line.len(), Ordering::Relaxed) + line.len() > Lines::MAX_OCTETS {
             octets.fetch_sub(line.len(), Ordering::Relaxed);
             left_out.fetch_add(1, Ordering::Relaxed);
         } else {
             // Without a thread there is nobody to write it.
-            let _ = queue.send(Entry::Line(line.into()));
+            let _ = queue.send(Entry::Line(*output, line.into()));
         }
         Ok(line.len())
     }
@@ -134,32 +213,49 @@ fn write(entries: &Receiver<Entry>, waiting: &Waiting) {
     /// What comes within this time is written together: thousands of lines a second wake this
     /// thread a hundred times.
     const GATHERING: Duration = Duration::from_millis(10);
-    let mut lines = Vec::new();
+    let mut gathered = Gathered::default();
     while let Ok(first) = entries.recv() {
-        if let Entry::Line(_) = first {
+        if let Entry::Line(..) = first {
             thread::sleep(GATHERING);
         }
         for entry in iter::once(first).chain(entries.try_iter()) {
             match entry {
-                Entry::Line(line) => lines.extend_from_slice(&line),
+                Entry::Line(Output::Standard, line) => gathered.standard.extend_from_slice(&line),
+                Entry::Line(Output::Error, line) => gathered.error.extend_from_slice(&line),
                 Entry::Flush(written) => {
-                    write_out(&mut lines, waiting);
+                    gathered.write_out(waiting);
                     // Whoever asked may not wait any more.
                     let _ = written.send(());
                 }
             }
         }
-        write_out(&mut lines, waiting);
+        gathered.write_out(waiting);
     }
 }
 
-fn write_out(lines: &mut Vec<u8>, waiting: &Waiting) {
-    // Standard error may be closed or full; there is nowhere to tell of it.
-    let _ = io::stderr().write_all(lines);
-    waiting.octets.fetch_sub(lines.len(), Ordering::Relaxed);
-    lines.clear();
-    let left_out = waiting.left_out.swap(0, Ordering::Relaxed);
-    if left_out > 0 {
-        tracing::warn!(left_out, "standard error was too slow for log lines");
+/// Lines that are written together.
+#[derive(Default)]
+struct Gathered {
+    standard: Vec<u8>,
+    error: Vec<u8>,
+}
+
+impl Gathered {
+    fn write_out(&mut self, waiting: &Waiting) {
+        for (output, lines) in [
+            (Output::Standard, &mut self.standard),
+            (Output::Error, &mut self.error),
+        ] {
+            output.write(lines);
+            waiting.octets.fetch_sub(lines.len(), Ordering::Relaxed);
+            lines.clear();
+        }
+        let left_out = waiting.left_out.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "log lines were left out: their reader was too slow"
+            );
+        }
     }
 }

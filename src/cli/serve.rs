@@ -260,6 +260,14 @@ fn print_endpoints(
         writeln!(out, "  {url:<40} {}", endpoint.what)?;
     }
     writeln!(out, "\nCtrl-C stops it; frameloop --help tells the rest.")?;
+    let ports = addresses.iter().filter_map(|address| match address {
+        ListenAddress::Tcp(address) => Some(address.port()),
+        ListenAddress::Unix(_) => None,
+    });
+    let announcement = |port| compat.and_then(|service| service.announcement(port));
+    for line in ports.filter_map(announcement) {
+        writeln!(out, "{line}")?;
+    }
     out.flush()
 }
 

@@ -4,9 +4,10 @@
 //! `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and `WEBSOCKET_ROOT` are obeyed.
 //!
 //! Ours differs in this:
-//! - Its lines are in our log, with time and level before them, escaped, cut to 256 octets and up
-//!   to 1,000 a second. Of a body the first 128 octets are dumped.
-//! - `Echo server listening on port 8080.` is said in our own words, on standard output.
+//! - What a client says is escaped in its lines and cut to 256 octets, of a body the first 128
+//!   octets are dumped, and there are up to 1,000 lines a second. `--log-format json` has them
+//!   among ours.
+//! - Standard output begins with our own words, where we serve what.
 //! - The page is ours.
 //! - A body beyond 1 MiB is answered with 413, one that is not there after 10 s with 408.
 //! - A message beyond `--max-message-size` is answered with Close 1009.

@@ -74,6 +74,14 @@ impl EchoService {
         }
     }
 
+    /// What it says when it listens on this port, if anything.
+    pub fn announcement(self, port: u16) -> Option<String> {
+        match self {
+            EchoService::Jmalloc => Some(format!("Echo server listening on port {port}.")),
+            _ => None,
+        }
+    }
+
     /// Where the page connects to first, if the service has a variable for it that is set: what
     /// follows this server's address.
     pub fn page_endpoint(self) -> Option<String> {
