@@ -1,6 +1,5 @@
 //! One connection that has faults: a task that owns its stream.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::outgoing::Outgoing;
 use super::parameters::{After, Faults};
 use super::violation::length;
 use crate::engine::{
@@ -23,10 +23,6 @@ const LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Octets of the largest message, if the client does not ask for another bound: its echo may be
 /// several times as much in small fragments.
 const MAX_MESSAGE_SIZE: usize = 1 << 20;
-
-/// Octets, and messages, that may wait to be sent before nothing more is read.
-const MAX_WAITING_OCTETS: usize = 1 << 20;
-const MAX_WAITING: usize = 1_024;
 
 pub(super) struct Connection {
     faults: Faults,
@@ -48,14 +44,8 @@ pub(super) struct Connection {
     begun: Instant,
     /// Data messages that have come.
     messages: u64,
-    /// What is to go out, and not before when.
-    waiting: VecDeque<(Instant, Vec<u8>)>,
-    waiting_octets: usize,
-    /// The echo that the next one is to overtake.
-    overtaken: Option<Vec<u8>>,
+    outgoing: Outgoing,
     next_ping: Option<Instant>,
-    /// When the trickle has the next drop.
-    next_drop: Instant,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -169,11 +159,8 @@ impl Connection {
             phase: Phase::Open,
             begun: now,
             messages: 0,
-            waiting: VecDeque::new(),
-            waiting_octets: 0,
-            overtaken: None,
+            outgoing: Outgoing::new(faults.trickle),
             next_ping: faults.ping.map(|interval| now + interval),
-            next_drop: now,
             faults,
         }
     }
@@ -189,29 +176,28 @@ impl Connection {
             counted.tell(self);
             self.due(Instant::now());
             if self.phase == Phase::Aborted
-                || (self.phase == Phase::Ending && self.waiting.is_empty())
+                || (self.phase == Phase::Ending && self.outgoing.is_empty())
             {
                 return Ok(());
             }
-            let writable = self.writable_at();
+            let writable = self.outgoing.next_at();
             let event = self.event_at();
-            let piece = self.piece();
             tokio::select! {
                 biased;
                 _ = ending.wait_for(|ending| *ending), if !ends => {
                     ends = true;
-                    self.cut();
+                    // A frame that has begun to go out is to be whole before the Close.
+                    self.outgoing.cut(usize::from(self.phase != Phase::Ending));
                     self.close(CloseCode::Away, "");
                 }
                 () = sleep_until(event.unwrap_or(self.begun)), if event.is_some() => {}
                 written = async {
                     sleep_until(writable.unwrap_or(self.begun)).await;
-                    let octets = self.waiting.front().map_or(&[][..], |(_, octets)| octets);
-                    writer.write(&octets[..octets.len().min(piece)]).await
-                }, if writable.is_some() => self.wrote(written?),
+                    writer.write(self.outgoing.next()).await
+                }, if writable.is_some() => self.outgoing.wrote(written?),
                 read = reader.read(&mut buffer), if self.is_read() => match read? {
                     0 => {
-                        self.release();
+                        self.outgoing.release();
                         self.end(Disconnect::EndOfStream);
                     }
                     octets => self.received(&mut receiver, &mut buffer[..octets], &mut pool),
@@ -220,21 +206,10 @@ impl Connection {
         }
     }
 
-    /// Drops what waits, but for the frame that has begun to go out.
-    fn cut(&mut self) {
-        let kept = if self.phase == Phase::Ending { 0 } else { 1 };
-        self.waiting.truncate(kept);
-        self.overtaken = None;
-        self.waiting_octets = self.waiting.iter().map(|(_, octets)| octets.len()).sum();
-    }
-
     /// Whether the client is read from.
     fn is_read(&self) -> bool {
         let stalled = self.faults.stall.is_some_and(|after| self.is_after(after));
-        !stalled
-            && self.phase != Phase::Ending
-            && self.waiting_octets < MAX_WAITING_OCTETS
-            && self.waiting.len() < MAX_WAITING
+        !stalled && self.phase != Phase::Ending && !self.outgoing.is_full()
     }
 
     fn is_after(&self, after: After) -> bool {
@@ -253,7 +228,7 @@ impl Connection {
         self.keep_time(now);
         match self.phase {
             Phase::CloseSent(_, Some(deadline)) if deadline <= now => {
-                self.waiting.clear();
+                self.outgoing.cut(0);
                 self.end(Disconnect::TimedOut(Timeout::Close));
             }
             Phase::Open => {
@@ -269,7 +244,7 @@ impl Connection {
                     && at <= now
                 {
                     self.next_ping = Some(now + interval);
-                    if self.waiting.len() < MAX_WAITING {
+                    if !self.outgoing.has_too_many() {
                         self.ping();
                     }
                 }
@@ -300,7 +275,7 @@ impl Connection {
     }
 
     fn is_timed(&self) -> bool {
-        self.phase == Phase::Open && self.waiting.is_empty() && self.is_read()
+        self.phase == Phase::Open && self.outgoing.is_empty() && self.is_read()
     }
 
     /// When the client has been silent for too long.
@@ -321,7 +296,7 @@ impl Connection {
 
     fn ping(&mut self) {
         self.tally.sent.control.add(1, 0);
-        self.push(vec![0x89, 0x00], Duration::ZERO);
+        self.outgoing.push(vec![0x89, 0x00], Duration::ZERO);
     }
 
     /// Closes without waiting for the client's answer.
@@ -355,32 +330,6 @@ impl Connection {
         };
         let all = closing.into_iter().chain(others).chain(timed);
         all.flatten().min()
-    }
-
-    /// When the next piece may go out, if any waits.
-    fn writable_at(&self) -> Option<Instant> {
-        let (due, _) = self.waiting.front()?;
-        Some((*due).max(self.next_drop))
-    }
-
-    /// How many octets may go out at once: the trickle has about twenty drops a second.
-    fn piece(&self) -> usize {
-        let drop = |rate: u32| usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
-        self.faults.trickle.map_or(usize::MAX, drop)
-    }
-
-    fn wrote(&mut self, octets: usize) {
-        if let Some(rate) = self.faults.trickle {
-            let pause = Duration::from_secs_f64(octets as f64 / f64::from(rate));
-            self.next_drop = Instant::now() + pause;
-        }
-        self.waiting_octets -= octets;
-        if let Some((_, front)) = self.waiting.front_mut() {
-            front.drain(..octets);
-            if front.is_empty() {
-                self.waiting.pop_front();
-            }
-        }
     }
 
     fn received(&mut self, receiver: &mut Receiver, mut input: &mut [u8], pool: &mut AssemblyPool) {
@@ -421,7 +370,7 @@ impl Connection {
             Message::Ping(payload) if !self.faults.mute_pong => {
                 let pong = [&[0x8A], &*length(payload.len()), payload].concat();
                 self.tally.sent.control.add(1, payload.len());
-                self.push(pong, Duration::ZERO);
+                self.outgoing.push(pong, Duration::ZERO);
             }
             Message::Ping(_) | Message::Pong(_) => {}
             Message::Close(frame) => {
@@ -431,7 +380,7 @@ impl Connection {
                     return;
                 }
                 if self.phase == Phase::Open {
-                    self.release();
+                    self.outgoing.release();
                     let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
                     self.push_close(&payload);
                 }
@@ -464,7 +413,7 @@ impl Connection {
         if let Some(violation) = invalid
             && let Some(frames) = violation.frames(opcode, payload)
         {
-            self.push(frames, delay);
+            self.outgoing.push(frames, delay);
             if violation.ends() {
                 self.end(Disconnect::ClosedByUs(None, None));
             }
@@ -479,15 +428,16 @@ impl Connection {
         };
         sent.add(copies, copies * payload.len());
         if copies > 1 {
-            self.push(frames.clone(), delay);
+            self.outgoing.push(frames.clone(), delay);
         }
-        if reorder < self.faults.reorder && self.overtaken.is_none() {
-            self.waiting_octets += frames.len();
-            self.overtaken = Some(frames);
-            return;
+        let frames = match reorder < self.faults.reorder {
+            true => self.outgoing.keep_back(frames),
+            false => Some(frames),
+        };
+        if let Some(frames) = frames {
+            self.outgoing.push(frames, delay);
+            self.outgoing.release();
         }
-        self.push(frames, delay);
-        self.release();
     }
 
     /// An echo, forced to the type that was asked for and cut as was asked for.
@@ -518,25 +468,9 @@ impl Connection {
         }
     }
 
-    /// Sends the echo that was overtaken.
-    fn release(&mut self) {
-        if let Some(frames) = self.overtaken.take() {
-            self.waiting_octets -= frames.len();
-            self.push(frames, Duration::ZERO);
-        }
-    }
-
-    /// Sends, after what goes out already.
-    fn push(&mut self, octets: Vec<u8>, delay: Duration) {
-        let before = self.waiting.back().map(|(due, _)| *due);
-        let due = (Instant::now() + delay).max(before.unwrap_or(self.begun));
-        self.waiting_octets += octets.len();
-        self.waiting.push_back((due, octets));
-    }
-
     fn close(&mut self, code: CloseCode, reason: &str) {
         if self.phase == Phase::Open {
-            self.release();
+            self.outgoing.release();
             self.push_close(&CloseFrame { code, reason }.encode());
             let patience = self.deadlines.close;
             let deadline = (!patience.is_zero()).then(|| Instant::now() + patience);
@@ -547,6 +481,6 @@ impl Connection {
     fn push_close(&mut self, payload: &[u8]) {
         self.tally.sent.control.add(1, payload.len());
         let frame = [&[0x88], &*length(payload.len()), payload].concat();
-        self.push(frame, Duration::ZERO);
+        self.outgoing.push(frame, Duration::ZERO);
     }
 }

@@ -7,6 +7,7 @@
 //! same, and is counted with the others.
 
 mod connection;
+mod outgoing;
 mod parameters;
 mod violation;
 
