@@ -12,7 +12,7 @@ use std::{fmt, net};
 #[cfg(feature = "proxy-protocol")]
 use ipnet::IpNet;
 use rustix::net::sockopt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Congestion, Settings};
 use crate::handshake::Policy;
@@ -24,9 +24,14 @@ use crate::protocol::AssemblyBudget;
 use crate::tls::Certificate;
 
 mod accept;
+mod listen;
 mod observer;
+mod shutdown;
 mod worker;
 
+use listen::{listen_tcp, listen_unix};
+pub use shutdown::Shutdown;
+use shutdown::Stage;
 use worker::Worker;
 
 /// A server: listening sockets and what holds for their connections.
@@ -407,129 +412,5 @@ impl Shared {
         (self.max_connections / 4)
             .max(1_024)
             .div_ceil(self.loads.len())
-    }
-}
-
-/// Ends a server, from any thread.
-#[derive(Clone, Debug)]
-pub struct Shutdown {
-    stage: Arc<watch::Sender<Stage>>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Stage {
-    Serving,
-    Draining,
-    Cut,
-}
-
-impl Shutdown {
-    fn new() -> Shutdown {
-        Shutdown {
-            stage: Arc::new(watch::Sender::new(Stage::Serving)),
-        }
-    }
-
-    /// Stops accepting, sends every client a Close 1001, waits for their answers for the drain
-    /// timeout at most, then cuts who is left.
-    pub fn drain(&self) {
-        self.reach(Stage::Draining);
-    }
-
-    /// Ends every connection now.
-    pub fn cut(&self) {
-        self.reach(Stage::Cut);
-    }
-
-    /// Whether the server has been told to end.
-    pub fn is_draining(&self) -> bool {
-        self.has_reached(Stage::Draining)
-    }
-
-    fn reach(&self, stage: Stage) {
-        self.stage.send_if_modified(|current| {
-            let later = stage > *current;
-            *current = stage.max(*current);
-            later
-        });
-    }
-
-    fn has_reached(&self, stage: Stage) -> bool {
-        *self.stage.borrow() >= stage
-    }
-
-    async fn reached(&self, stage: Stage) {
-        // The sender is alive: it is `self`.
-        let _ = self
-            .stage
-            .subscribe()
-            .wait_for(|current| *current >= stage)
-            .await;
-    }
-}
-
-async fn listen_tcp(address: &str) -> io::Result<net::TcpListener> {
-    let mut last = io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("'{address}' is no HOST:PORT"),
-    );
-    for address in tokio::net::lookup_host(address).await? {
-        match bind_tcp(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
-    let socket = match address {
-        net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    // Replies leave at once: the frame loop does its own batching. Whoever is accepted inherits it.
-    socket.set_nodelay(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
-}
-
-fn listen_unix(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::net::UnixStream;
-    let listener = match UnixListener::bind(path) {
-        // A file that a dead server left is in the way; one that answers is a live server's.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        result => result?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accepted_sockets_send_small_replies_at_once() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let _guard = runtime.enter();
-        for host in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = bind_tcp(host.parse().unwrap()) else {
-                continue; // a machine without IPv6
-            };
-            listener.set_nonblocking(false).unwrap();
-            let _client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (accepted, _) = listener.accept().unwrap();
-            assert!(accepted.nodelay().unwrap(), "{host}");
-        }
     }
 }
