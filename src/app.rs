@@ -263,9 +263,9 @@ fn document(settings: &AppSettings) -> Bytes {
 /// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
 /// server, WebSockets to anywhere, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-awY61Oi5d5eSNh8k/i7lKVxOyLqG+aQQthZGLrEUMeg=' \
+    script-src 'sha256-OqZBlhvjjRsunu0003VPN0IKyfKJyPX5KRCWofr5+GI=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
-    style-src 'sha256-4RzkNetgSnVkNYBSdQlZDU8ZVYrWgr0rpolYy/lHfkw='; \
+    style-src 'sha256-ZAgZHOFl7KqgcJC0o7ifhQ7iVgahWf0BHmPIexDEOvQ='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 

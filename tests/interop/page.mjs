@@ -13,6 +13,7 @@ import { promisify } from "node:util";
 import { require, serverUrl, websocketUrl } from "./environment.mjs";
 
 const { chromium } = require("playwright-core");
+const axe = require("axe-core").source;
 const run = promisify(execFile);
 const address = `${serverUrl}/`;
 const screenshots = fileURLToPath(new URL("../../target/page/", import.meta.url));
@@ -29,7 +30,7 @@ before(async () => {
 after(() => browser?.close());
 
 /** A case in a page of its own, in which nothing may complain but what is `expected`. */
-function visiting(name, use, { options = wide, expected = /^$/, open = address } = {}) {
+function visiting(name, use, { options = wide, expected = /^$/, open = address, prepare = () => {} } = {}) {
   test(name, { timeout: 180_000 }, async (context) => {
     const visit = await browser.newPage(options);
     visit.setDefaultTimeout(60_000);
@@ -42,6 +43,7 @@ function visiting(name, use, { options = wide, expected = /^$/, open = address }
       window.violations = [];
       addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
     });
+    await visit.addInitScript(prepare);
     try {
       await visit.goto(open);
       await use(visit, context);
@@ -113,19 +115,19 @@ visiting("J2: a close with code and reason", async (visit) => {
   await visit.fill("#closeCode", "3000");
   await visit.fill("#reason", "x");
   await visit.click("#disconnect");
-  await row(visit, "close", "3000 of a library “x”");
+  await row(visit, "close", "3000 of a library “x” · clean");
   await visit.waitForSelector('#state[data-state="3"]');
   await connect(visit);
   await visit.fill("#closeCode", "1001");
   await visit.click("#disconnect"); // no page may send that
-  await visit.locator("#connection .problem", { hasText: "1001" }).waitFor();
+  await visit.locator("#connection .problem", { hasText: "the code must be 1000 or 3000 to 4999" }).waitFor();
   assert.equal(await visit.locator("#state").getAttribute("data-state"), "1");
 });
 
 visiting("J3: an unknown path is an error, then a close 1006", async (visit) => {
   await visit.fill("#url", `${websocketUrl}/nowhere`);
   await visit.click("#connect");
-  await row(visit, "close", "1006 no Close came · not a clean close");
+  await row(visit, "close", "1006 no Close came · not clean");
   assert.deepEqual((await rows(visit)).map(({ event }) => event), ["error", "close"]);
 }, { expected: /Unexpected response code: 404/ });
 
@@ -153,6 +155,40 @@ visiting("J4: octets come back as octets, from hex, Base64 and a file", async (v
   }
   assert.equal((await rows(visit)).length, 9);
 });
+
+visiting("what a browser refuses is said in the page's own words", async (visit) => {
+  const said = async (selector, problem) => {
+    await visit.locator(`${selector} .problem`, { hasText: problem }).waitFor();
+    assert.doesNotMatch((await value(visit, `${selector} .problem`)).replace(/WebSocket|JSON|Socket\.IO/g, ""), /[A-Za-z]{2}/);
+  };
+  const refused = async (url, protocols, problem) => {
+    await visit.fill("#url", url);
+    await visit.fill("#protocols", protocols);
+    await visit.click("#connect");
+    await said("#connection", problem);
+  };
+  for (const url of ["ws://[", "ftp://127.0.0.1/", `${websocketUrl}/echo#part`]) await refused(url, "", "不是 WebSocket 的网址");
+  for (const protocols of ["a, a", "a b"]) await refused("/echo", protocols, "子协议必须是有效标记，且不得重复");
+  await visit.fill("#protocols", "");
+  await connect(visit);
+  for (const [code, reason] of [["1001", ""], ["1000", "中".repeat(42)]]) {
+    await visit.fill("#closeCode", code);
+    await visit.fill("#reason", reason);
+    await visit.click("#disconnect");
+    await said("#connection", "关闭码必须是");
+  }
+  await compose(visit, "json", "{\n ]");
+  await visit.click("#send");
+  await said("#composer", "不是 JSON：第 2 行第 2 列");
+  await compose(visit, "json", "x");
+  await visit.click("#send");
+  await said("#composer", /不是 JSON$/);
+  await visit.click("#sessionOpen");
+  await visit.waitForSelector('#sessionState[data-state="1"]');
+  await visit.fill("#event", "disconnect");
+  await visit.click("#emit");
+  await said("#emitter", "此名称由 Socket.IO 保留");
+}, { options: { ...wide, locale: "zh-CN" } });
 
 visiting("J5: nothing is requested but the page, and the policy lets nothing else run", async (visit) => {
   assert.deepEqual(visit.requests.filter((url) => !url.startsWith("data:")), [address]);
@@ -224,16 +260,20 @@ visiting("J8: connect, send, echo, disconnect, by the keyboard alone", async (vi
     await visit.keyboard.press("Control+Enter");
     await row(visit, "message", `Echo: ${text}`);
   }
-  await visit.keyboard.press("Control+Home");
-  const recalled = [];
-  for (const key of ["ArrowUp", "ArrowUp"]) {
+  const recall = async (key) => {
+    const before = await visit.inputValue("#message");
     await visit.keyboard.press(key);
-    recalled.push(await visit.inputValue("#message"));
-  }
-  await visit.keyboard.press("Control+End");
-  await visit.keyboard.press("ArrowDown");
-  recalled.push(await visit.inputValue("#message"));
-  assert.deepEqual(recalled, ["second", "first", "second"]);
+    await visit.waitForFunction((before) => message.value !== before, before);
+    return visit.inputValue("#message");
+  };
+  await visit.keyboard.press("Control+A");
+  await visit.keyboard.type("in lines\nof its own");
+  await visit.keyboard.press("ArrowUp"); // to the first of them
+  assert.equal(await visit.inputValue("#message"), "in lines\nof its own");
+  const recalled = [];
+  for (const key of ["ArrowUp", "ArrowUp"]) recalled.push(await recall(key));
+  for (const key of ["ArrowDown", "ArrowDown"]) recalled.push(await recall(key));
+  assert.deepEqual(recalled, ["second", "first", "second", "in lines\nof its own"]);
   await visit.keyboard.press("Shift+Tab");
   await visit.keyboard.press("ArrowRight");
   assert.equal(await visit.locator("[name=kind]:checked").getAttribute("value"), "json");
@@ -278,6 +318,53 @@ visiting("connection: subprotocol, facts and reconnection", async (visit) => {
   assert.ok(await visit.locator("#disconnect").isDisabled());
 });
 
+visiting("connection: who is to reconnect waits, and can leave it", async (visit) => {
+  const waits = () => visit.locator("#state", { hasText: "closed · reconnecting" }).waitFor();
+  await visit.check("#again");
+  await connect(visit, "/echo");
+  await visit.fill("#closeCode", "1001");
+  await visit.click("#disconnect"); // refused: the connection is wanted on
+  await visit.locator("#connection .problem", { hasText: "the code" }).waitFor();
+  await visit.evaluate(() => socket.close(4000));
+  await waits();
+  await visit.fill("#url", "ws://[");
+  await visit.locator("#connection .problem", { hasText: "not the URL" }).waitFor();
+  await visit.locator("#state", { hasText: /^closed$/ }).waitFor();
+  for (const leave of ["#again", "#disconnect"]) {
+    await visit.fill("#closeCode", "1000");
+    await visit.check("#again");
+    await connect(visit, "/echo");
+    await visit.evaluate(() => socket.close(4000));
+    await waits();
+    await visit.click(leave);
+    await visit.locator("#state", { hasText: /^closed$/ }).waitFor();
+    await visit.waitForTimeout(1000);
+    assert.equal(await value(visit, "#state"), "closed");
+  }
+});
+
+visiting("connection: another one takes the place of the open one", async (visit) => {
+  await connect(visit, "/ws");
+  await visit.click("#endpoints button:text-is('/echo')");
+  await visit.press("#url", "Enter");
+  await row(visit, "close", "1000 normal · clean");
+  await visit.click("#send");
+  await row(visit, "message", "Hello Server12 B text");
+  assert.equal((await rows(visit)).filter(({ event }) => event === "close").length, 1);
+});
+
+visiting("connection: what has not changed stays as it is", async (visit) => {
+  await connect(visit, "/echo");
+  const changes = await visit.evaluate(async () => {
+    const changed = new Set();
+    const observer = new MutationObserver((records) => records.forEach(({ target }) => changed.add(target.id)));
+    for (const element of document.querySelectorAll(".state, .facts dd, .tiles dd")) observer.observe(element, { childList: true });
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    return [...changed];
+  });
+  assert.deepEqual(changes, ["openFor"]);
+});
+
 visiting("composer: JSON is checked and beautified", async (visit) => {
   await visit.click("#send");
   await visit.locator("#problem", { hasText: "not connected" }).waitFor();
@@ -285,6 +372,22 @@ visiting("composer: JSON is checked and beautified", async (visit) => {
   assert.equal(await visit.inputValue("#message"), '{"message": "Hello"}');
   await visit.click("#beautify");
   assert.equal(await visit.inputValue("#message"), '{\n  "message": "Hello"\n}');
+  await compose(visit, "json", String.raw`{"2":[ ],"1":{},"n":12345678901234567890.10,"1":["a \" }, b",[ {"c":null}]]}`);
+  await visit.click("#beautify");
+  assert.equal(await visit.inputValue("#message"), String.raw`{
+  "2": [],
+  "1": {},
+  "n": 12345678901234567890.10,
+  "1": [
+    "a \" }, b",
+    [
+      {
+        "c": null
+      }
+    ]
+  ]
+}`);
+  await compose(visit, "json", '{"message": "Hello"}');
   await connect(visit);
   await visit.click("#send");
   const found = await row(visit, "message", '{"message": "Hello"}');
@@ -312,15 +415,83 @@ visiting("composer: repeats as often as asked, and stops", async (visit) => {
   await visit.waitForSelector("#repeat[aria-pressed=false]");
 });
 
+visiting("composer: only numbers that it takes are obeyed", async (visit) => {
+  await connect(visit, "/echo");
+  for (const [field, text, button] of [["#every", "-1", "#repeat"], ["#times", "", "#repeat"], ["#size", "16777217", "#generate"]]) {
+    const before = await visit.inputValue(field);
+    await visit.fill(field, text);
+    await visit.click(button);
+    assert.equal(await visit.evaluate(() => `#${document.activeElement.id}`), field);
+    await visit.fill(field, before);
+  }
+  assert.equal(await value(visit, "#repeat"), "Repeat");
+  assert.deepEqual((await rows(visit)).map(({ event }) => event), ["open"]);
+});
+
+const written = async (visit) => [await visit.locator("[name=kind]:checked").getAttribute("value"), await visit.inputValue("#message")];
+
+visiting("composer: its history has the type of each message", async (visit) => {
+  await connect(visit, "/echo");
+  const messages = [["hex", "00 ff"], ["json", "[1]"], ["base64", "/wA="], ["text", "/wA="]];
+  for (const message of messages) {
+    await compose(visit, ...message);
+    await visit.click("#send");
+  }
+  await compose(visit, "json", "[");
+  await visit.locator("#message").focus();
+  for (const message of messages.reverse()) {
+    const before = await written(visit);
+    await visit.keyboard.press("ArrowUp");
+    await visit.waitForFunction(([kind, text]) => composer.elements.kind.value !== kind || message.value !== text, before);
+    assert.deepEqual(await written(visit), message);
+  }
+  for (let step = 0; step < 4; step++) await visit.keyboard.press("ArrowDown");
+  await visit.waitForFunction(() => message.value === "[");
+  assert.deepEqual(await written(visit), ["json", "["]);
+});
+
 visiting("composer: saved messages outlive the page", async (visit) => {
-  await visit.fill("#message", "kept");
-  await visit.click("#save");
+  for (const kind of ["text", "hex"]) {
+    await compose(visit, kind, "00");
+    await visit.click("#save");
+  }
   await visit.reload();
-  await visit.selectOption("#saved", "kept");
-  assert.equal(await visit.inputValue("#message"), "kept");
+  for (const [at, kind] of ["text", "hex"].entries()) {
+    await compose(visit, "json", "");
+    await visit.selectOption("#saved", { index: at + 1 });
+    assert.deepEqual(await written(visit), [kind, "00"]);
+  }
+  await visit.click("#forget");
+  await visit.reload();
+  await visit.selectOption("#saved", "00");
+  assert.deepEqual(await written(visit), ["text", "00"]);
+  await visit.click("#save"); // again: it is there once
+  assert.equal(await visit.locator("#saved option").count(), 2);
+  assert.equal(await visit.inputValue("#saved"), "00");
   await visit.click("#forget");
   await visit.reload();
   assert.equal(await visit.locator("#saved option").count(), 1);
+});
+
+for (const [what, prepare] of [
+  ["forbidden", () => Object.defineProperty(window, "localStorage", { get: () => { throw new DOMException("denied", "SecurityError"); } })],
+  ["full", () => (Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); })],
+]) {
+  visiting(`composer: nothing is saved where storage is ${what}, and it says so`, async (visit) => {
+    await visit.click("#save");
+    await visit.locator("#problem", { hasText: "this browser does not keep it" }).waitFor();
+    assert.equal(await visit.locator("#saved option").count(), 1);
+    await connect(visit);
+  }, { prepare });
+}
+
+visiting("composer: what is in storage may be anything", async (visit) => {
+  for (const stored of ["{", "{}", "[null]", '["text"]', "3"]) {
+    await visit.evaluate((stored) => localStorage.setItem("frameloop.saved", stored), stored);
+    await visit.reload();
+    assert.equal(await visit.locator("#saved option").count(), 1, stored);
+  }
+  await connect(visit);
 });
 
 visiting("log: filter, show, pause, copy, export, clear", async (visit) => {
@@ -381,6 +552,57 @@ visiting("log: filter, show, pause, copy, export, clear", async (visit) => {
   assert.deepEqual({ code, reason, clean }, { code: 1000, reason: "", clean: true });
 });
 
+visiting("log: time of day, type and JSON as it was sent", async (visit) => {
+  await connect(visit, "/echo");
+  const json = '{"n": 12345678901234567890}';
+  await visit.evaluate((json) => send(json), json);
+  const found = await row(visit, "message", `${json}27 B text`);
+  const time = found.locator("time");
+  const [at, local] = [await time.getAttribute("datetime"), await time.textContent()];
+  assert.equal(local, new Date(Date.parse(at) + 8 * 3_600_000).toISOString().slice(11, 23));
+  await found.locator("summary").click();
+  await found.locator("pre", { hasText: "12345678901234567890\n" }).waitFor();
+}, { options: { ...wide, timezoneId: "Asia/Shanghai" } });
+
+visiting("log: by the arrows from row to row, by one tab past them", async (visit) => {
+  await connect(visit, "/echo");
+  await visit.evaluate(() => Array.from({ length: 50 }, (_, number) => send(`[${number}]`)));
+  await row(visit, "message", "[49]");
+  await visit.locator("#log .rows").focus();
+  for (const key of ["ArrowUp", "ArrowUp", "ArrowUp", "ArrowDown", "Enter"]) await visit.keyboard.press(key);
+  assert.ok(await visit.locator("#log .entry").nth(-2).evaluate((entry) => entry.open && entry.contains(document.activeElement)));
+  await visit.keyboard.press("Tab");
+  assert.ok(await visit.evaluate(() => Boolean(document.activeElement.closest("#code"))));
+});
+
+visiting("log: of long texts only the beginning stays in memory", async (visit) => {
+  await connect(visit, "/echo");
+  const debuggerOf = await visit.context().newCDPSession(visit);
+  const heap = async () => {
+    await debuggerOf.send("HeapProfiler.collectGarbage");
+    return (await debuggerOf.send("Runtime.getHeapUsage")).usedSize / 1e6;
+  };
+  const before = await heap();
+  await visit.evaluate(() => Array.from({ length: 40 }, (_, number) => send(String(number).padStart(1_000_000, "x"))) && undefined);
+  await visit.waitForFunction(() => document.querySelector("#echoes").textContent === "40");
+  const found = await row(visit, "message", /1000000 B text · [0-9.]+ ms/); // its round trip is known all the same
+  await found.nth(39).waitFor();
+  const after = await heap();
+  assert.ok(after - before < 10, `${before} MB before, ${after} MB after`);
+});
+
+visiting("log: where the clipboard is forbidden, copying takes another way", async (visit) => {
+  await connect(visit, "/echo");
+  await visit.evaluate(() => (document.oncopy = () => (window.copied = getSelection().toString() || document.activeElement.value)));
+  await visit.click("#log .copy");
+  await visit.locator("#log .copy", { hasText: "Copied" }).waitFor();
+  assert.match(await visit.evaluate("copied"), /"event":"open"/);
+  assert.ok(await visit.evaluate(() => document.activeElement.matches("#log .copy")));
+  await visit.evaluate(() => (document.execCommand = () => false));
+  await visit.click("#copyCode");
+  await visit.locator("#copyCode", { hasText: "not copied" }).waitFor();
+}, { prepare: () => (Clipboard.prototype.writeText = async () => { throw new DOMException("denied", "NotAllowedError"); }) });
+
 visiting("round trips: p50, p99 and their lines", async (visit) => {
   await connect(visit, "/ws");
   await visit.fill("#every", "1");
@@ -410,7 +632,7 @@ for (const [room, first, second] of [
   visiting(`chat: two panes in ${room}`, async (visit) => {
     const pane = (at) => visit.locator(".pane").nth(at);
     await visit.fill("#room", room);
-    await visit.click("#join");
+    await visit.press("#room", "Enter");
     for (const at of [0, 1]) await pane(at).locator(".note", { hasText: "joined" }).waitFor();
     for (const [at, text] of ["hello", "well"].entries()) {
       await pane(at).locator("input").fill(text);
@@ -455,8 +677,24 @@ visiting("code: what is printed runs", async (visit) => {
   await visit.locator("#copyCode", { hasText: "Copied" }).waitFor();
   assert.equal(await visit.evaluate(() => navigator.clipboard.readText()), await snippet("curl"));
 
-  await visit.click("#endpoints button:text-is('/echo')");
+  // What means something to a shell, to curl or to a compiler is in the URL or the message.
+  await visit.fill("#url", `/echo?a='b"c\\d&e=$(id)\`id\`&x=[1-3]{a,b}&中=é f%20g`);
   await visit.fill("#protocols", "b, a");
+  for (const message of ["it's $(id) `id` \\n\\0 中😀", "-n", "two\nlines", "turned\u202eround"]) {
+    await visit.fill("#message", message);
+    assert.equal(await runs("python", "-c", await snippet("Python")), `${message}\n`);
+    assert.equal(await runs("sh", "-c", await snippet("websocat")), message.includes("\n") ? message : `${message}\n`);
+  }
+  assert.ok((await snippet("Rust")).includes(String.raw`socket.send("turned\u{202e}round".into())`));
+  const uri = `${websocketUrl}/echo?a=%27b%22c\\\\d&e=$(id)\`id\`&x=[1-3]{a,b}&%E4%B8%AD=%C3%A9%20f%20g`;
+  assert.ok((await snippet("Rust")).includes(`from_static("${uri}")`), await snippet("Rust"));
+  assert.deepEqual((await runs("sh", "-c", await snippet("curl"))).match(/^HTTP.*101/gm), ["HTTP/1.1 101"]);
+  for (const url of ["/echo", `${serverUrl}/echo`, ` ${websocketUrl}/echo `]) {
+    await visit.fill("#url", url);
+    assert.ok((await snippet("JavaScript")).includes(`("${websocketUrl}/echo", ["b","a"])`), url);
+  }
+
+  await visit.click("#endpoints button:text-is('/echo')");
   await visit.fill("#message", "Hello");
   assert.equal(await runs("python", "-c", await snippet("Python")), "Hello\n");
   assert.match(await snippet("JavaScript"), /\/echo", \["b","a"\]\)/);
@@ -593,7 +831,7 @@ for (const [transports, name, upgrades] of [["polling websocket", "websocket", 1
 visiting("Socket.IO: namespaces, auth and what is refused", async (visit) => {
   const happened = (event, text) => row(visit, event, text, "#sessionLog");
   await visit.check("[name=transport][value=websocket]", { force: true });
-  await visit.fill("#namespace", "/ns");
+  await visit.fill("#namespace", "ns");
   await visit.fill("#auth", '{"token": "bad"}');
   await visit.click("#sessionOpen");
   await happened("error", "unauthorized");
@@ -659,6 +897,12 @@ for (const [name, options] of Object.entries({
 
     const wider = await visit.evaluate(() => [...document.querySelectorAll("main *")].filter((element) => !element.closest(".rows, pre, nav") && element.getBoundingClientRect().right > innerWidth).map((element) => element.outerHTML.slice(0, 100)));
     assert.deepEqual(wider, []);
+    const cut = await visit.locator("#log .event").evaluateAll((events) => events.filter((event) => event.scrollWidth > event.clientWidth).map((event) => event.textContent));
+    assert.deepEqual(cut, []);
+    await visit.evaluate(axe);
+    const { passes, violations } = await visit.evaluate(() => axe.run());
+    assert.deepEqual(violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)]), []);
+    assert.ok(passes.find(({ id }) => id === "color-contrast").nodes.length > 50);
     const ground = await visit.evaluate(() => getComputedStyle(document.body).backgroundColor);
     assert.equal(Number(ground.match(/\d+/)[0]) > 128, options.colorScheme === "light", ground);
     assert.equal(await visit.evaluate(() => document.documentElement.lang), options.locale.slice(0, 2));
