@@ -9,7 +9,8 @@ FROM scratch
 COPY --from=build /frameloop/target/static/frameloop /frameloop
 # Nobody.
 USER 65534:65534
-ENV FRAMELOOP_LISTEN=0.0.0.0:8000
+# The health check sees variables, but no flags. An engine kills what takes 10 s to stop.
+ENV FRAMELOOP_LISTEN=0.0.0.0:8000 FRAMELOOP_DRAIN_TIMEOUT=8s
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=1s CMD ["/frameloop", "healthcheck"]
 ENTRYPOINT ["/frameloop"]
