@@ -13,6 +13,7 @@ mod process;
 #[path = "support/socket.rs"]
 mod socket;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -81,6 +82,28 @@ fn a_socket_that_was_passed_is_served_and_loses_nobody_between_two_servers() {
         served.signal(Signal::TERM);
         assert!(served.ended().success());
     }
+}
+
+/// A server that drains does not accept on a socket that others have, too: who comes is the next
+/// server's.
+#[test]
+fn who_comes_during_the_drain_of_a_passed_socket_is_left_to_the_next() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = activated(listener.try_clone().unwrap().into());
+    let served = ServerProcess::spawn(command.env("FRAMELOOP_WORKERS", "1"));
+    let mut client = open(served.address, "/echo").unwrap();
+    served.signal(Signal::TERM);
+    assert!(client.read().unwrap().is_close());
+    let mut late = TcpStream::connect(served.address).unwrap();
+    late.write_all(b"late").unwrap();
+    client.flush().unwrap();
+    assert!(served.ended().success());
+    // It does not block since the server had it.
+    let (mut waiting, _) = listener.accept().unwrap();
+    waiting.set_nonblocking(false).unwrap();
+    let mut octets = [0; 4];
+    waiting.read_exact(&mut octets).unwrap();
+    assert_eq!(&octets, b"late");
 }
 
 #[test]

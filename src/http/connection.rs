@@ -5,9 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
-#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -56,12 +54,16 @@ pub(crate) struct Site {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
+/// How long a new connection has to ask something of a server that ends: what it asks is on its way.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
 /// The `place` that it had is given back before the frame loop gives it another, or at its end.
 pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Sized) {
     let Some((stream, head_timeout)) = prepared(stream, &site).await else {
         return;
     };
+    let began = Instant::now();
     let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
     let acceptance = Acceptance::default();
     let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), stream.peer());
@@ -81,6 +83,8 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     let mut ending = pin!(async {
         // The sender outlives all connections.
         let _ = ending.wait_for(|ending| *ending).await;
+        // Who has just come is about to ask something.
+        tokio::time::sleep_until((began + PATIENCE).into()).await;
         // Until the runtime knows whether a socket that has just come has something to read.
         tokio::task::yield_now().await;
     });
