@@ -52,6 +52,7 @@ impl Served {
         stdout.read_line(&mut first).unwrap();
         let address = first
             .trim()
+            .trim_end_matches("\"}")
             .rsplit_once("http://")
             .map(|(_, address)| address.to_owned())
             .unwrap_or_default();
@@ -502,7 +503,7 @@ fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
         "--log-level",
         "debug",
     ];
-    let served = Served::start(&mut frameloop(&arguments));
+    let mut served = Served::start(&mut frameloop(&arguments));
     for hostile in ["/%0a{\"level\":\"error\"}", "/\u{1F600}"] {
         let mut stream = TcpStream::connect(&served.address).unwrap();
         write!(stream, "GET {hostile} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -524,6 +525,9 @@ fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
     client.read_to_end(&mut Vec::new()).unwrap();
     drop(client);
     served.signal("TERM");
+    let mut said = String::new();
+    served.stdout.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "", "but for where it serves");
     let (_, log) = served.ended();
     assert!(log.lines().count() >= 3, "{log}");
     for line in log.lines() {

@@ -34,7 +34,12 @@ impl Served {
         let mut first = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut first).unwrap();
-        let (_, address) = first.trim().rsplit_once("//").unwrap();
+        let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+        let (_, address) = first["message"]
+            .as_str()
+            .unwrap()
+            .rsplit_once("//")
+            .unwrap();
         Served {
             address: address.into(),
             admin,

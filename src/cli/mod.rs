@@ -1,5 +1,6 @@
 //! Floor 8: the command line.
 
+mod announcement;
 mod arguments;
 mod beside;
 #[cfg(feature = "redis")]

@@ -1,11 +1,12 @@
 //! `frameloop serve`: binds, tells where, serves, and drains on a signal.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
+use super::announcement::Announcement;
 use super::arguments::Serve;
 use super::beside::Beside;
 use super::logs;
@@ -13,8 +14,7 @@ use super::memory;
 use super::operator::Operator;
 use super::service_manager;
 use crate::app::{self, AppSettings};
-use crate::compat::EchoService;
-use crate::server::{ListenAddress, Server, Shutdown};
+use crate::server::{Server, Shutdown};
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
 
@@ -117,17 +117,22 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
     })?;
     #[cfg(feature = "tls")]
     let server = server.with_certificate(certificate.clone());
-    // Whoever closed standard output does not want to know.
     #[cfg(feature = "tls")]
-    let _ = print_endpoints(
-        &addresses,
+    let (is_secure, fingerprint) = (
         certificate.is_some(),
-        arguments.compat,
-        arguments.deterministic,
-    )
-    .and_then(|()| arguments.tls.print_fingerprint(certificate.as_ref()));
+        arguments.tls.fingerprint(certificate.as_ref()),
+    );
     #[cfg(not(feature = "tls"))]
-    let _ = print_endpoints(&addresses, false, arguments.compat, arguments.deterministic);
+    let (is_secure, fingerprint) = (false, None);
+    let announcement = Announcement {
+        addresses: &addresses,
+        is_secure,
+        fingerprint,
+        compat: arguments.compat,
+        is_deterministic: arguments.deterministic,
+    };
+    // Whoever closed standard output does not want to know.
+    let _ = announcement.print(arguments.logs.log_format);
     Ok(Prepared {
         server,
         admin,
@@ -222,53 +227,6 @@ pub(super) fn raise_open_files() -> usize {
             1_024
         }
     }
-}
-
-fn print_endpoints(
-    addresses: &[ListenAddress],
-    is_secure: bool,
-    compat: Option<EchoService>,
-    is_deterministic: bool,
-) -> io::Result<()> {
-    let (http, websocket) = match is_secure {
-        true => ("https", "wss"),
-        false => ("http", "ws"),
-    };
-    let mut out = io::stdout().lock();
-    let mut base = String::from("127.0.0.1");
-    for (index, address) in addresses.iter().enumerate() {
-        match address {
-            ListenAddress::Tcp(address) => {
-                writeln!(out, "frameloop serves on {http}://{address}")?;
-                if index == 0 {
-                    base = address.to_string();
-                }
-            }
-            ListenAddress::Unix(path) => {
-                writeln!(out, "frameloop serves on unix:{}", path.display())?;
-            }
-        }
-    }
-    writeln!(out)?;
-    for endpoint in app::endpoints(compat, is_deterministic) {
-        let scheme = if endpoint.is_websocket {
-            websocket
-        } else {
-            http
-        };
-        let url = format!("{scheme}://{base}{}", endpoint.example);
-        writeln!(out, "  {url:<40} {}", endpoint.what)?;
-    }
-    writeln!(out, "\nCtrl-C stops it; frameloop --help tells the rest.")?;
-    let ports = addresses.iter().filter_map(|address| match address {
-        ListenAddress::Tcp(address) => Some(address.port()),
-        ListenAddress::Unix(_) => None,
-    });
-    let announcement = |port| compat.and_then(|service| service.announcement(port));
-    for line in ports.filter_map(announcement) {
-        writeln!(out, "{line}")?;
-    }
-    out.flush()
 }
 
 /// SIGTERM, SIGINT and SIGHUP.

@@ -1,6 +1,6 @@
 //! The flags of TLS.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -59,13 +59,9 @@ impl TlsArguments {
         }
     }
 
-    /// Tells clients' users what to trust, where nobody else vouches for it.
-    pub(super) fn print_fingerprint(&self, certificate: Option<&Certificate>) -> io::Result<()> {
-        if let Some(certificate) = certificate.filter(|_| self.tls_self_signed) {
-            let mut out = io::stdout().lock();
-            writeln!(out, "Certificate (SHA-256): {}", certificate.fingerprint())?;
-            out.flush()?;
-        }
-        Ok(())
+    /// What clients' users are to trust, where nobody else vouches for the certificate.
+    pub(super) fn fingerprint(&self, certificate: Option<&Certificate>) -> Option<String> {
+        let certificate = certificate.filter(|_| self.tls_self_signed)?;
+        Some(certificate.fingerprint())
     }
 }

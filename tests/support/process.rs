@@ -67,7 +67,8 @@ impl ServerProcess {
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut first = String::new();
         stdout.read_line(&mut first).expect("it is text");
-        let address = first.trim().rsplit_once("http://");
+        // As text, or in an object.
+        let address = first.trim().trim_end_matches("\"}").rsplit_once("http://");
         let address = address.unwrap_or_else(|| panic!("the server says {first:?}"));
         let address = address.1.parse().expect("an address");
         // Else its next line would break the pipe.
