@@ -135,12 +135,7 @@ impl<H: Handler> Connection<H> {
         }));
         let failed = match handled {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => {
-                let code = self.handler.close_code(error);
-                let output = &mut socket.output;
-                socket.sender.fail_with(code, error.reason(), output);
-                Some(Disconnect::Failed(error, code))
-            }
+            Ok(Err(error)) => Some(fail(&self.handler, error, &mut socket)),
             Err(_) => {
                 self.receiver.discard();
                 let (code, reason) = INTERNAL_ERROR;
@@ -225,6 +220,15 @@ fn dispatch_control<H: Handler>(
     };
     handler.message(socket, message);
     Some(why)
+}
+
+/// Answers who has broken a rule of the protocol.
+#[cold]
+fn fail<H: Handler>(handler: &H, error: ProtocolError, socket: &mut WebSocket<'_>) -> Disconnect {
+    let code = handler.close_code(error);
+    let output = &mut socket.output;
+    socket.sender.fail_with(code, error.reason(), output);
+    Disconnect::Failed(error, code)
 }
 
 impl Reading {
