@@ -32,7 +32,7 @@ mod worker;
 use listen::{listen_tcp, listen_unix};
 pub use shutdown::Shutdown;
 use shutdown::Stage;
-use worker::Worker;
+use worker::{Acceptor, Worker};
 
 /// A server: listening sockets and what holds for their connections.
 ///
@@ -52,7 +52,7 @@ use worker::Worker;
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<Listener>,
+    listeners: Vec<(Listener, Queue)>,
     /// The files of its own Unix domain sockets, which go at the end.
     files: Vec<PathBuf>,
     settings: Settings,
@@ -79,6 +79,15 @@ pub enum Listener {
     Tcp(net::TcpListener),
     /// A Unix domain socket.
     Unix(UnixListener),
+}
+
+/// What becomes of those who have connected, and were not accepted yet, when the server ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Queue {
+    /// They are accepted and told: the socket goes.
+    Emptied,
+    /// They wait for the next who accepts: the socket is somebody else's, too.
+    Left,
 }
 
 /// Where a server listens.
@@ -147,12 +156,13 @@ impl Server {
             }
             None => Listener::Tcp(listen_tcp(address).await?),
         };
-        self.listeners.push(listener);
+        self.listeners.push((listener, Queue::Emptied));
         Ok(self)
     }
 
-    /// Listens on a socket that listens already, such as one from a service manager. The file of
-    /// a Unix domain socket is left to who made it.
+    /// Listens on a socket that listens already and is somebody else's, too, such as one from a
+    /// service manager. When the server is to end, those who come, and the file of a Unix domain
+    /// socket, are left to them.
     ///
     /// # Errors
     /// Of the operating system.
@@ -165,7 +175,7 @@ impl Server {
             }
             Listener::Unix(listener) => listener.set_nonblocking(true)?,
         }
-        self.listeners.push(listener);
+        self.listeners.push((listener, Queue::Left));
         Ok(self)
     }
 
@@ -176,7 +186,7 @@ impl Server {
     pub fn local_addresses(&self) -> io::Result<Vec<ListenAddress>> {
         self.listeners
             .iter()
-            .map(|listener| match listener {
+            .map(|(listener, _)| match listener {
                 Listener::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
                 Listener::Unix(listener) => {
                     let address = listener.local_addr()?;
@@ -311,6 +321,7 @@ impl Server {
             congestion: Congestion::default(),
             assembly_budget,
             tasks: AtomicU64::new(0),
+            tasks_backlog: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
             #[cfg(feature = "metrics")]
@@ -325,7 +336,8 @@ impl Server {
         });
         let (inboxes, outboxes): (Vec<_>, Vec<_>) =
             (0..self.workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let mut acceptor = Some((self.listeners, inboxes));
+        let listeners = self.listeners;
+        let mut acceptor = Some(Acceptor { listeners, inboxes });
         let mut ends = Vec::with_capacity(self.workers);
         for (index, inbox) in outboxes.into_iter().enumerate() {
             let (end, ended) = oneshot::channel();
@@ -389,6 +401,12 @@ struct Shared {
         allow(dead_code, reason = "faults are counted there")
     )]
     tasks: AtomicU64,
+    /// Octets that wait for their clients.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "faults are counted there")
+    )]
+    tasks_backlog: AtomicUsize,
     draining: AtomicBool,
     shutdown: Shutdown,
     #[cfg(feature = "metrics")]

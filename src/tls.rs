@@ -80,17 +80,15 @@ impl Certificate {
     /// Reads the files again. New handshakes get what they hold now; connections stay.
     ///
     /// # Errors
-    /// As of [`Certificate::read`]; what was read before stays in use then.
+    /// As of [`Certificate::read`], or that there are no files; what was there before stays in use.
     pub fn reload(&self) -> io::Result<()> {
-        if let Source::Files { certificate, key } = &self.source {
-            let certified = Arc::new(read(certificate, key)?);
-            let mut current = self
-                .current
-                .0
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            *current = certified;
-        }
+        let Source::Files { certificate, key } = &self.source else {
+            let what = "it was made at start, and there is no file to read";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+        };
+        let certified = Arc::new(read(certificate, key)?);
+        let current = &self.current.0;
+        *current.write().unwrap_or_else(PoisonError::into_inner) = certified;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::service_manager::SYSTEMD;
 use super::values::{address, duration, echo_service};
 use crate::compat::EchoService;
 
@@ -55,6 +56,12 @@ impl Healthcheck {
         let address = self.address.as_ref().or(self.admin_listen.as_ref());
         let address = address.or(self.listen.first()).map_or("", String::as_str);
         let host = self.host.first().map_or("", String::as_str);
+        if address == SYSTEMD {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "systemd knows where it listens: say it, as in frameloop healthcheck 127.0.0.1:8000",
+            ));
+        }
         if let Some(path) = address.strip_prefix("unix:") {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(timeout)?;

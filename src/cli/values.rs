@@ -47,7 +47,7 @@ pub(super) fn address(text: &str) -> Result<String, String> {
         Some(path) if !path.is_empty() => Ok(text.to_owned()),
         None if is_tcp() || text == SYSTEMD => Ok(text.to_owned()),
         _ => Err(format!(
-            "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000 unix:/run/frameloop.sock, or systemd"
+            "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000, unix:/run/frameloop.sock or systemd"
         )),
     }
 }

@@ -9,6 +9,7 @@
 //! - A code point may be split over two fragments, which theirs refuses.
 //! - None of its other paths is there, nor `/sse`.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -35,7 +36,10 @@ pub(super) fn router() -> Router {
         Err(detail) => Err(bad_request(&detail)),
     })
     .with_limits(move |request| limits(request).unwrap_or_default())
-    .refusing_with(|request, error| bad_request(&fault(request, error)));
+    .refusing_with(move |request, error| {
+        let fault = || fault(request, error);
+        bad_request(&limits(request).map_or_else(|detail| detail, |_| fault()))
+    });
     super::health(Router::new().endpoint("/websocket/echo", endpoint))
 }
 
@@ -135,8 +139,12 @@ fn size(
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let number = match pairs.find(|(key, _)| *key == name) {
         None | Some((_, "")) => default,
-        Some((_, value)) => value.parse().map_err(|_| {
-            format!("invalid {name}: strconv.ParseInt: parsing \"{value}\": invalid syntax")
+        Some((_, value)) => value.parse().map_err(|error: ParseIntError| {
+            let fault = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            format!("invalid {name}: strconv.ParseInt: parsing \"{value}\": {fault}")
         })?,
     };
     match usize::try_from(number) {

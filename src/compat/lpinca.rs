@@ -1,6 +1,7 @@
 //! websocket-echo.com: echoes on any path, and tells everybody else to upgrade. Ours answers who
 //! breaks the handshake as every endpoint does, and closes a client that does not answer Pings
-//! with 1008 where theirs is cut off.
+//! with 1008 where theirs is cut off. As soon as an echo waits it reads no more, whatever
+//! `HIGH_WATER_MARK` says.
 
 use std::sync::Arc;
 

@@ -29,6 +29,8 @@ pub enum Disconnect {
     FastPublisher,
     /// The handler panicked.
     HandlerPanicked,
+    /// We ended the TCP connection without a Close, as the client had asked for or for its age.
+    CutByServer,
     /// The server went away before the peer answered its Close.
     CutAtShutdown,
 }
@@ -61,6 +63,7 @@ impl Disconnect {
             Disconnect::EndOfStream
             | Disconnect::Broken(_)
             | Disconnect::TimedOut(_)
+            | Disconnect::CutByServer
             | Disconnect::CutAtShutdown => 1006,
         }
     }
@@ -81,6 +84,7 @@ impl Disconnect {
             Disconnect::SlowConsumer => "slow consumer",
             Disconnect::FastPublisher => "fast publisher",
             Disconnect::HandlerPanicked => "handler panicked",
+            Disconnect::CutByServer => "cut by server",
             Disconnect::CutAtShutdown => "cut at shutdown",
         }
     }
@@ -111,6 +115,7 @@ impl fmt::Display for Disconnect {
             Disconnect::SlowConsumer => formatter.write_str("slow consumer"),
             Disconnect::FastPublisher => formatter.write_str("fast publisher"),
             Disconnect::HandlerPanicked => formatter.write_str("handler panicked"),
+            Disconnect::CutByServer => formatter.write_str("cut by server"),
             Disconnect::CutAtShutdown => formatter.write_str("cut at shutdown"),
         }
     }

@@ -97,9 +97,13 @@ impl WebSocket<'_> {
             ..
         } = self;
         match mailbox.deflate() {
-            Some(deflate) => with_deflater(|deflater| {
-                sender.send_compressed(message, deflate, deflater, output);
-            }),
+            Some(deflate) => {
+                let before = output.sent_data();
+                with_deflater(|deflater| {
+                    sender.send_compressed(message, deflate, deflater, output);
+                });
+                output.recount(message, before);
+            }
             None => sender.send(message, output),
         }
     }

@@ -37,9 +37,9 @@ pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream, Transport};
-#[cfg(feature = "cli")]
-pub(crate) use tally::Flow;
 pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
+#[cfg(feature = "cli")]
+pub(crate) use tally::{Flow, Flows};
 #[cfg(feature = "tls")]
 pub use tls::TlsSocket;
 

@@ -99,6 +99,27 @@ impl<'a> Output<'a> {
         self.sent_data.add(1, payload.len());
     }
 
+    /// The connection's data messages so far.
+    pub(super) fn sent_data(&self) -> Flow {
+        *self.sent_data
+    }
+
+    /// Counts the payload of a message where since `before` a compressed one has been counted.
+    pub(super) fn recount(&mut self, message: Message<'_>, before: Flow) {
+        let counted = self.sent_data.octets - before.octets;
+        if self.sent_data.messages == before.messages {
+            return;
+        }
+        let (flow, size) = match message {
+            Message::Text(text) => (&mut self.sent.text, text.len()),
+            Message::Binary(payload) => (&mut self.sent.binary, payload.len()),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return,
+        };
+        for flow in [flow, &mut *self.sent_data] {
+            flow.octets = flow.octets - counted + size as u64;
+        }
+    }
+
     /// Whether a large payload is gathered with what follows it: one system call less is worth
     /// the copy.
     fn waits(&self, payload: &[u8]) -> bool {

@@ -1,15 +1,19 @@
 //! One connection that has faults: a task that owns its stream.
 
+use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::outgoing::Outgoing;
+use super::outgoing::{Frames, Outgoing};
 use super::parameters::{After, Faults};
-use super::violation::length;
 use crate::engine::{
     ConnectionRecord, Deadlines, Disconnect, EndpointIndex, Flow, PeerAddress, Settings, Tally,
     Timeout,
@@ -19,6 +23,9 @@ use crate::protocol::{AssemblyPool, CloseCode, CloseFrame, Limits, Message, Rece
 
 /// No connection with faults lives longer: some of them keep it from ending by itself.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// How often it is looked whether a client that is not read from has gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Octets of the largest message, if the client does not ask for another bound: its echo may be
 /// several times as much in small fragments.
@@ -73,6 +80,7 @@ pub(super) async fn serve(
         begun: connection.begun,
         received: Flow::default(),
         sent: Flow::default(),
+        backlog: 0,
         why: Disconnect::CutAtShutdown,
         account,
     };
@@ -86,7 +94,7 @@ pub(super) async fn serve(
     counted.why = match (served, connection.why) {
         (_, Some(why)) => why,
         (Ok(Err(error)), None) => Disconnect::Broken(error.kind()),
-        (Ok(Ok(())) | Err(_), None) => Disconnect::ClosedByUs(None, None),
+        (Ok(Ok(())) | Err(_), None) => Disconnect::CutByServer,
     };
     // However it ended otherwise, the stream's drop is a FIN.
     if connection.phase == Phase::Aborted {
@@ -103,12 +111,16 @@ struct Counted {
     begun: Instant,
     received: Flow,
     sent: Flow,
+    /// Octets that wait, as they were last told.
+    backlog: usize,
     why: Disconnect,
 }
 
 impl Counted {
     /// Tells what has passed since it was last told.
     fn tell(&mut self, connection: &mut Connection) {
+        self.tell_backlog(connection.outgoing.octets());
+        connection.tally.sent = connection.outgoing.take_sent();
         if connection.tally != Tally::default() {
             let tally = std::mem::take(&mut connection.tally);
             self.received += tally.received.text;
@@ -118,10 +130,18 @@ impl Counted {
             self.account.tallied(&tally);
         }
     }
+
+    fn tell_backlog(&mut self, octets: usize) {
+        if octets != self.backlog {
+            self.account.backlogged(self.backlog, octets);
+            self.backlog = octets;
+        }
+    }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.tell_backlog(0);
         self.account.closed(&ConnectionRecord {
             number: self.number,
             endpoint: self.endpoint,
@@ -168,48 +188,92 @@ impl Connection {
     async fn run(&mut self, stream: &mut Upgraded, counted: &mut Counted) -> io::Result<()> {
         let mut ending = stream.ending();
         let mut ends = false;
-        let (mut reader, mut writer) = tokio::io::split(stream);
         let mut receiver = Receiver::new(Role::Server, self.limits);
-        let mut buffer = vec![0; 16 << 10];
         let mut pool = AssemblyPool::new(counted.account.budget());
+        let mut input = Input::default();
         loop {
             counted.tell(self);
             self.due(Instant::now());
-            if self.phase == Phase::Aborted
-                || (self.phase == Phase::Ending && self.outgoing.is_empty())
-            {
-                return Ok(());
+            if self.is_stalled() && stream.is_left() {
+                self.outgoing.release();
+                self.end(Disconnect::EndOfStream);
             }
-            let writable = self.outgoing.next_at();
+            match self.phase {
+                Phase::Aborted => return self.flush(stream).await,
+                Phase::Ending if self.outgoing.is_empty() => return Ok(()),
+                _ if self.is_read() && !input.is_empty() => {
+                    self.received(&mut receiver, &mut input, &mut pool);
+                    continue;
+                }
+                _ => {}
+            }
             let event = self.event_at();
             tokio::select! {
                 biased;
                 _ = ending.wait_for(|ending| *ending), if !ends => {
                     ends = true;
-                    // A frame that has begun to go out is to be whole before the Close.
-                    self.outgoing.cut(usize::from(self.phase != Phase::Ending));
+                    self.outgoing.hurry();
                     self.close(CloseCode::Away, "");
                 }
                 () = sleep_until(event.unwrap_or(self.begun)), if event.is_some() => {}
-                written = async {
-                    sleep_until(writable.unwrap_or(self.begun)).await;
-                    writer.write(self.outgoing.next()).await
-                }, if writable.is_some() => self.outgoing.wrote(written?),
-                read = reader.read(&mut buffer), if self.is_read() => match read? {
-                    0 => {
+                moved = self.exchange(stream, &mut input) => match moved? {
+                    Moved::Out(octets) => self.outgoing.wrote(octets),
+                    Moved::In => {}
+                    Moved::EndOfStream => {
                         self.outgoing.release();
                         self.end(Disconnect::EndOfStream);
                     }
-                    octets => self.received(&mut receiver, &mut buffer[..octets], &mut pool),
                 },
             }
         }
     }
 
+    /// Writes what is due, or reads what has come.
+    async fn exchange(&mut self, stream: &mut Upgraded, input: &mut Input) -> io::Result<Moved> {
+        let writable = self.outgoing.next_at();
+        let is_read = self.is_read();
+        let mut is_due = pin!(sleep_until(writable.unwrap_or(self.begun)));
+        poll_fn(|context| {
+            if writable.is_some() && is_due.as_mut().poll(context).is_ready() {
+                let octets = self.outgoing.next();
+                if let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(context, octets) {
+                    return Poll::Ready(written.map(Moved::Out));
+                }
+            } else if let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(context) {
+                return Poll::Ready(Err(error)); // what TLS keeps back
+            }
+            match is_read {
+                true => input.poll_fill(stream, context),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Sends what is due and can go at once.
+    async fn flush(&mut self, stream: &mut Upgraded) -> io::Result<()> {
+        while self
+            .outgoing
+            .next_at()
+            .is_some_and(|at| at <= Instant::now())
+        {
+            let writing = stream.write(self.outgoing.next());
+            match timeout(Duration::ZERO, writing).await {
+                Ok(written) => self.outgoing.wrote(written?),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the client is read from.
     fn is_read(&self) -> bool {
-        let stalled = self.faults.stall.is_some_and(|after| self.is_after(after));
-        !stalled && self.phase != Phase::Ending && !self.outgoing.is_full()
+        !self.is_stalled() && self.phase != Phase::Ending && !self.outgoing.is_full()
+    }
+
+    fn is_stalled(&self) -> bool {
+        let stall = self.faults.stall;
+        self.phase != Phase::Ending && stall.is_some_and(|after| self.is_after(after))
     }
 
     fn is_after(&self, after: After) -> bool {
@@ -222,13 +286,13 @@ impl Connection {
     /// What is to happen by now.
     fn due(&mut self, now: Instant) {
         if self.faults.abort.is_some_and(|after| self.is_after(after)) {
-            self.end(Disconnect::ClosedByUs(None, None));
+            self.end(Disconnect::CutByServer);
             self.phase = Phase::Aborted;
         }
         self.keep_time(now);
         match self.phase {
             Phase::CloseSent(_, Some(deadline)) if deadline <= now => {
-                self.outgoing.cut(0);
+                self.outgoing.clear();
                 self.end(Disconnect::TimedOut(Timeout::Close));
             }
             Phase::Open => {
@@ -237,6 +301,9 @@ impl Connection {
                     (None, code) => code.is_some(),
                 };
                 if closes {
+                    if let Some(After::Time(_)) = self.faults.close_after {
+                        self.outgoing.hurry();
+                    }
                     let reason = std::mem::take(&mut self.faults.reason);
                     let code = self.faults.close.unwrap_or(1000).into();
                     self.close(code, &reason);
@@ -244,7 +311,7 @@ impl Connection {
                     && at <= now
                 {
                     self.next_ping = Some(now + interval);
-                    if !self.outgoing.has_too_many() {
+                    if !self.outgoing.is_full() {
                         self.ping();
                     }
                 }
@@ -270,7 +337,8 @@ impl Connection {
                 self.ping();
             }
         } else if self.message_at().is_some_and(|at| at <= now) {
-            self.fail(CloseCode::Policy, "message timeout", Timeout::Message);
+            let reason = "message not finished in time";
+            self.fail(CloseCode::Policy, reason, Timeout::Message);
         }
     }
 
@@ -295,8 +363,7 @@ impl Connection {
     }
 
     fn ping(&mut self) {
-        self.tally.sent.control.add(1, 0);
-        self.outgoing.push(vec![0x89, 0x00], Duration::ZERO);
+        self.outgoing.push_control(0x9, &[]);
     }
 
     /// Closes without waiting for the client's answer.
@@ -328,20 +395,24 @@ impl Connection {
             true => [self.keepalive_at(), self.message_at()],
             false => [None, None],
         };
-        let all = closing.into_iter().chain(others).chain(timed);
+        let look = self.is_stalled().then(|| now + LOOK_AGAIN);
+        let all = closing.into_iter().chain(others).chain(timed).chain([look]);
         all.flatten().min()
     }
 
-    fn received(&mut self, receiver: &mut Receiver, mut input: &mut [u8], pool: &mut AssemblyPool) {
+    fn received(&mut self, receiver: &mut Receiver, input: &mut Input, pool: &mut AssemblyPool) {
         self.heard = Instant::now();
         self.pinged = None;
-        loop {
-            match receiver.receive(&mut input, pool) {
+        let mut rest = input.unread();
+        // What is asked for after so many messages comes between two of them, however they come.
+        while self.is_read() && self.phase != Phase::Aborted {
+            match receiver.receive(&mut rest, pool) {
                 Ok(Some(message)) => {
                     if message.is_data() {
                         self.message_since = None;
                     }
                     self.message(message);
+                    self.due(self.heard);
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -351,6 +422,8 @@ impl Connection {
                 }
             }
         }
+        let left = rest.len();
+        input.read_until(left);
         let inside = receiver.is_inside_message();
         self.message_since = inside.then(|| self.message_since.unwrap_or(self.heard));
     }
@@ -368,9 +441,7 @@ impl Connection {
             Message::Text(text) => self.echo(0x1, text.as_bytes()),
             Message::Binary(payload) => self.echo(0x2, payload),
             Message::Ping(payload) if !self.faults.mute_pong => {
-                let pong = [&[0x8A], &*length(payload.len()), payload].concat();
-                self.tally.sent.control.add(1, payload.len());
-                self.outgoing.push(pong, Duration::ZERO);
+                self.outgoing.push_control(0xA, payload);
             }
             Message::Ping(_) | Message::Pong(_) => {}
             Message::Close(frame) => {
@@ -391,14 +462,12 @@ impl Connection {
 
     fn count(&mut self, message: &Message<'_>) {
         let received = &mut self.tally.received;
-        match message {
-            Message::Text(text) => received.text.add(1, text.len()),
-            Message::Binary(payload) => received.binary.add(1, payload.len()),
-            control => {
-                let length = control.frame().map_or(0, |(_, payload)| payload.len());
-                received.control.add(1, length);
-            }
-        }
+        let flow = match message {
+            Message::Text(_) => &mut received.text,
+            Message::Binary(_) => &mut received.binary,
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => &mut received.control,
+        };
+        flow.add(1, message.size());
     }
 
     fn echo(&mut self, opcode: u8, payload: &[u8]) {
@@ -413,25 +482,20 @@ impl Connection {
         if let Some(violation) = invalid
             && let Some(frames) = violation.frames(opcode, payload)
         {
+            let kind = violation.kind(opcode);
+            let frames = Frames::raw(frames, kind, payload.len());
             self.outgoing.push(frames, delay);
             if violation.ends() {
-                self.end(Disconnect::ClosedByUs(None, None));
+                self.end(Disconnect::CutByServer);
             }
             return;
         }
-        let frames = self.encode(opcode, payload);
-        let copies = if dup < self.faults.dup { 2 } else { 1 };
-        let is_text = frames.first().is_some_and(|first| first & 0xF == 0x1);
-        let sent = match is_text {
-            true => &mut self.tally.sent.text,
-            false => &mut self.tally.sent.binary,
-        };
-        sent.add(copies, copies * payload.len());
-        if copies > 1 {
+        let frames = self.frames(opcode, payload);
+        if dup < self.faults.dup {
             self.outgoing.push(frames.clone(), delay);
         }
         let frames = match reorder < self.faults.reorder {
-            true => self.outgoing.keep_back(frames),
+            true => self.outgoing.keep_back(frames, delay),
             false => Some(frames),
         };
         if let Some(frames) = frames {
@@ -441,31 +505,13 @@ impl Connection {
     }
 
     /// An echo, forced to the type that was asked for and cut as was asked for.
-    fn encode(&self, opcode: u8, payload: &[u8]) -> Vec<u8> {
-        let text;
+    fn frames(&self, opcode: u8, payload: &[u8]) -> Frames {
         let (opcode, payload) = match opcode {
-            0x2 if self.faults.text => {
-                text = String::from_utf8_lossy(payload);
-                (0x1, text.as_bytes())
-            }
-            0x1 if self.faults.binary => (0x2, payload),
-            _ => (opcode, payload),
+            0x2 if self.faults.text => (0x1, String::from_utf8_lossy(payload).into_owned().into()),
+            0x1 if self.faults.binary => (0x2, Bytes::copy_from_slice(payload)),
+            _ => (opcode, Bytes::copy_from_slice(payload)),
         };
-        let size = self.faults.fragment.unwrap_or(usize::MAX);
-        let mut frames = Vec::with_capacity(payload.len() + 10);
-        let mut rest = payload;
-        let mut first = opcode;
-        loop {
-            let (fragment, after) = rest.split_at(rest.len().min(size));
-            let fin = if after.is_empty() { 0x80 } else { 0x00 };
-            frames.push(fin | first);
-            frames.extend(length(fragment.len()));
-            frames.extend_from_slice(fragment);
-            if after.is_empty() {
-                return frames;
-            }
-            (first, rest) = (0x0, after);
-        }
+        Frames::message(opcode, payload, self.faults.fragment.unwrap_or(usize::MAX))
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {
@@ -479,8 +525,64 @@ impl Connection {
     }
 
     fn push_close(&mut self, payload: &[u8]) {
-        self.tally.sent.control.add(1, payload.len());
-        let frame = [&[0x88], &*length(payload.len()), payload].concat();
+        let payload = Bytes::copy_from_slice(payload);
+        let frame = Frames::message(0x8, payload, usize::MAX);
         self.outgoing.push(frame, Duration::ZERO);
+    }
+}
+
+/// What a turn of reading and writing has come to.
+enum Moved {
+    Out(usize),
+    In,
+    EndOfStream,
+}
+
+/// What has been read, and not looked at yet.
+struct Input {
+    buffer: Vec<u8>,
+    unread: Range<usize>,
+}
+
+impl Default for Input {
+    fn default() -> Input {
+        Input {
+            buffer: vec![0; 16 << 10],
+            unread: 0..0,
+        }
+    }
+}
+
+impl Input {
+    fn is_empty(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    fn unread(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.unread.clone()]
+    }
+
+    /// All has been looked at but for the last so many octets.
+    fn read_until(&mut self, left: usize) {
+        self.unread.start = self.unread.end - left;
+    }
+
+    /// Reads, when nothing is left.
+    fn poll_fill(
+        &mut self,
+        stream: &mut Upgraded,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Moved>> {
+        let mut buffer = ReadBuf::new(&mut self.buffer);
+        match ready!(Pin::new(stream).poll_read(context, &mut buffer)) {
+            // TLS that ends without a goodbye.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            read => read?,
+        }
+        self.unread = 0..buffer.filled().len();
+        Poll::Ready(Ok(match self.is_empty() {
+            true => Moved::EndOfStream,
+            false => Moved::In,
+        }))
     }
 }

@@ -1,25 +1,130 @@
 //! What is to go out to a client with faults: late, in drops, and in another order.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::time::Instant;
+
+use super::violation::length;
+use crate::engine::Flows;
 
 /// Octets, and messages, that may wait before nothing more is read.
 const MAX_OCTETS: usize = 1 << 20;
-const MAX_FRAMES: usize = 1_024;
+const MAX_MESSAGES: usize = 1_024;
 
-/// Frames in the order in which they go out, each with when it is due.
+/// Octets that are encoded at once.
+const PIECE: usize = 16 << 10;
+
+/// What waits, in the order in which it goes out.
 pub(super) struct Outgoing {
-    waiting: VecDeque<(Instant, Vec<u8>)>,
-    /// Of all that waits and of what is overtaken.
+    waiting: VecDeque<Waiting>,
+    /// Octets of payload of all that waits and of what is overtaken.
     octets: usize,
     /// The echo that the next one is to overtake.
-    overtaken: Option<Vec<u8>>,
+    overtaken: Option<Waiting>,
+    /// What is encoded of the first that waits, and how much of that has gone out.
+    piece: Vec<u8>,
+    written: usize,
     /// Octets a second, if there is a trickle.
     trickle: Option<u32>,
     /// When the trickle has the next drop.
     next_drop: Instant,
+    /// What has gone out since somebody last asked.
+    sent: Flows,
+}
+
+struct Waiting {
+    /// When it may go out.
+    due: Instant,
+    begun: bool,
+    frames: Frames,
+}
+
+/// A message, or whatever goes out in place of one, encoded as it goes out.
+#[derive(Clone)]
+pub(super) struct Frames {
+    kind: Kind,
+    /// What it counts for, in octets of payload.
+    size: usize,
+    /// The payload that is not encoded yet.
+    rest: Bytes,
+    /// How much of that the frame has whose header is encoded.
+    left_of_frame: usize,
+    /// The opcode of the next frame, if one follows.
+    next: Option<u8>,
+    /// The largest payload of a frame.
+    fragment: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Text,
+    Binary,
+    Control,
+    /// No message at all.
+    Nothing,
+}
+
+impl Frames {
+    /// A message in fragments of at most so many octets.
+    pub(super) fn message(opcode: u8, payload: Bytes, fragment: usize) -> Frames {
+        Frames {
+            kind: Kind::of(opcode),
+            size: payload.len(),
+            rest: payload,
+            left_of_frame: 0,
+            next: Some(opcode),
+            fragment,
+        }
+    }
+
+    /// Octets that go out as they are, and count for a message of this kind and size.
+    pub(super) fn raw(octets: Vec<u8>, kind: Kind, size: usize) -> Frames {
+        Frames {
+            kind,
+            size,
+            left_of_frame: octets.len(),
+            rest: octets.into(),
+            next: None,
+            fragment: 0,
+        }
+    }
+
+    fn is_encoded(&self) -> bool {
+        self.next.is_none() && self.left_of_frame == 0
+    }
+
+    fn encode(&mut self, piece: &mut Vec<u8>) {
+        while piece.len() < PIECE {
+            if self.left_of_frame == 0 {
+                let Some(opcode) = self.next else {
+                    return;
+                };
+                let size = self.rest.len().min(self.fragment);
+                let is_last = size == self.rest.len();
+                piece.push(if is_last { 0x80 | opcode } else { opcode });
+                piece.extend(length(size));
+                self.left_of_frame = size;
+                self.next = (!is_last).then_some(0x0);
+            }
+            let octets = self.left_of_frame.min(PIECE);
+            piece.extend_from_slice(&self.rest[..octets]);
+            self.rest.advance(octets);
+            self.left_of_frame -= octets;
+        }
+    }
+}
+
+impl Kind {
+    pub(super) fn of(opcode: u8) -> Kind {
+        match opcode {
+            0x1 => Kind::Text,
+            0x2 => Kind::Binary,
+            _ => Kind::Control,
+        }
+    }
 }
 
 impl Outgoing {
@@ -29,8 +134,11 @@ impl Outgoing {
             waiting: VecDeque::new(),
             octets: 0,
             overtaken: None,
+            piece: Vec::new(),
+            written: 0,
             trickle,
             next_drop: Instant::now(),
+            sent: Flows::default(),
         }
     }
 
@@ -40,58 +148,112 @@ impl Outgoing {
 
     /// Whether so much waits that nothing more is to be read.
     pub(super) fn is_full(&self) -> bool {
-        self.octets >= MAX_OCTETS || self.has_too_many()
+        self.octets >= MAX_OCTETS || self.waiting.len() >= MAX_MESSAGES
     }
 
-    pub(super) fn has_too_many(&self) -> bool {
-        self.waiting.len() >= MAX_FRAMES
+    /// Octets of payload that wait.
+    pub(super) fn octets(&self) -> usize {
+        self.octets
+    }
+
+    /// What has gone out since this was last asked.
+    pub(super) fn take_sent(&mut self) -> Flows {
+        mem::take(&mut self.sent)
     }
 
     /// Adds frames, which go out after this time, and after what waits already.
-    pub(super) fn push(&mut self, frames: Vec<u8>, delay: Duration) {
-        let due = Instant::now() + delay;
-        let before = self.waiting.back().map_or(due, |(before, _)| *before);
-        self.octets += frames.len();
-        self.waiting.push_back((due.max(before), frames));
+    pub(super) fn push(&mut self, frames: Frames, delay: Duration) {
+        self.octets += frames.size;
+        self.push_due(frames, Instant::now() + delay);
+    }
+
+    /// Adds a control frame, which does not wait for what is late.
+    pub(super) fn push_control(&mut self, opcode: u8, payload: &[u8]) {
+        let due = Instant::now();
+        let before = |waiting: &Waiting| waiting.begun || waiting.due <= due;
+        let place = self.waiting.partition_point(before);
+        let payload = Bytes::copy_from_slice(payload);
+        self.octets += payload.len();
+        let waiting = Waiting {
+            due,
+            begun: false,
+            frames: Frames::message(opcode, payload, usize::MAX),
+        };
+        self.waiting.insert(place, waiting);
+    }
+
+    fn push_due(&mut self, frames: Frames, due: Instant) {
+        let before = self.waiting.back().map_or(due, |before| before.due);
+        self.waiting.push_back(Waiting {
+            due: due.max(before),
+            begun: false,
+            frames,
+        });
     }
 
     /// Keeps an echo back for the next one to overtake; returns it if there is one already.
-    pub(super) fn keep_back(&mut self, frames: Vec<u8>) -> Option<Vec<u8>> {
+    pub(super) fn keep_back(&mut self, frames: Frames, delay: Duration) -> Option<Frames> {
         if self.overtaken.is_some() {
             return Some(frames);
         }
-        self.octets += frames.len();
-        self.overtaken = Some(frames);
+        self.octets += frames.size;
+        self.overtaken = Some(Waiting {
+            due: Instant::now() + delay,
+            begun: false,
+            frames,
+        });
         None
     }
 
     /// Adds the echo that was overtaken.
     pub(super) fn release(&mut self) {
-        if let Some(frames) = self.overtaken.take() {
-            self.octets -= frames.len();
-            self.push(frames, Duration::ZERO);
+        if let Some(Waiting { due, frames, .. }) = self.overtaken.take() {
+            self.push_due(frames, due);
         }
     }
 
-    /// Drops what waits, but for the first so many frames.
-    pub(super) fn cut(&mut self, kept: usize) {
-        self.waiting.truncate(kept);
+    /// Drops the echoes that are late, and all that a trickle is not at, and waits for nothing else.
+    pub(super) fn hurry(&mut self) {
+        let now = Instant::now();
+        let trickles = self.trickle.is_some();
         self.overtaken = None;
-        self.octets = self.waiting.iter().map(|(_, frames)| frames.len()).sum();
+        self.waiting.retain_mut(|waiting| {
+            let is_late = waiting.due > now || trickles;
+            waiting.due = waiting.due.min(now);
+            waiting.begun || waiting.frames.kind == Kind::Control || !is_late
+        });
+        self.octets = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
-    /// When the next piece may go out, if any waits.
+    /// Drops all.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.overtaken = None;
+        self.piece.clear();
+        self.written = 0;
+        self.octets = 0;
+    }
+
+    /// When the next octets may go out, if any wait.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        let (due, _) = self.waiting.front()?;
-        Some((*due).max(self.next_drop))
+        let first = self.waiting.front()?;
+        Some(first.due.max(self.next_drop))
     }
 
     /// What may go out at once: the trickle has about twenty drops a second.
-    pub(super) fn next(&self) -> &[u8] {
+    pub(super) fn next(&mut self) -> &[u8] {
+        if self.written == self.piece.len()
+            && let Some(first) = self.waiting.front_mut()
+        {
+            self.piece.clear();
+            self.written = 0;
+            first.begun = true;
+            first.frames.encode(&mut self.piece);
+        }
         let drop = |rate: u32| usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
         let size = self.trickle.map_or(usize::MAX, drop);
-        let frames = self.waiting.front().map_or(&[][..], |(_, frames)| frames);
-        &frames[..frames.len().min(size)]
+        let piece = &self.piece[self.written..];
+        &piece[..piece.len().min(size)]
     }
 
     /// So many octets of that have gone out.
@@ -100,12 +262,19 @@ impl Outgoing {
             let pause = Duration::from_secs_f64(octets as f64 / f64::from(rate));
             self.next_drop = Instant::now() + pause;
         }
-        self.octets -= octets;
-        if let Some((_, front)) = self.waiting.front_mut() {
-            front.drain(..octets);
-            if front.is_empty() {
-                self.waiting.pop_front();
-            }
+        self.written += octets;
+        let is_over = |first: &mut Waiting| first.frames.is_encoded();
+        if self.written == self.piece.len()
+            && let Some(Waiting { frames, .. }) = self.waiting.pop_front_if(is_over)
+        {
+            self.octets -= frames.size;
+            let flow = match frames.kind {
+                Kind::Text => &mut self.sent.text,
+                Kind::Binary => &mut self.sent.binary,
+                Kind::Control => &mut self.sent.control,
+                Kind::Nothing => return,
+            };
+            flow.add(1, frames.size);
         }
     }
 }

@@ -170,8 +170,9 @@ fn in_query<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     let mut rest = value.as_bytes();
     while let Some((&octet, after)) = rest.split_first() {
         let escaped = after.split_at_checked(2).and_then(|(digits, after)| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            Some((u8::from_str_radix(digits, 16).ok()?, after))
+            let digit = |digit: u8| char::from(digit).to_digit(16);
+            let octet = digit(digits[0])? << 4 | digit(digits[1])?;
+            Some((octet as u8, after))
         });
         match (octet, escaped) {
             (b'%', Some((octet, after))) => {
@@ -191,8 +192,9 @@ fn number<T>(value: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, Str
 where
     T: FromStr + PartialOrd + fmt::Display,
 {
+    let is_plain = value.bytes().all(|octet| octet.is_ascii_digit());
     let parsed = value.parse().ok().filter(|number| range.contains(number));
-    parsed.ok_or_else(|| {
+    parsed.filter(|_| is_plain).ok_or_else(|| {
         let text = format!(
             "a whole number from {} to {} {unit}",
             range.start(),
@@ -227,7 +229,10 @@ fn after(value: &str) -> Result<After, String> {
     const EXPECTED: &str =
         "a number of messages from 0 to 1000000, or a time from 0ms to 3600000ms";
     let parsed = match value.strip_suffix("ms") {
-        Some(time) => milliseconds(time, 0..=3_600_000).map(After::Time),
+        Some(time) => {
+            let time = number(time, 0..=3_600_000, "");
+            time.map(|time| After::Time(Duration::from_millis(time)))
+        }
         None if value.is_empty() => Ok(After::Messages(0)),
         None => number(value, 0..=1_000_000, "").map(After::Messages),
     };

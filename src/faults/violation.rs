@@ -2,6 +2,8 @@
 
 use http::{HeaderValue, Response, header};
 
+use super::outgoing::Kind;
+
 /// A rule of the wire that a server may break to see what its client does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Violation {
@@ -82,6 +84,20 @@ impl Violation {
     /// Whether nothing may follow: the peer waits for the rest of a frame.
     pub(super) fn ends(self) -> bool {
         self == Violation::Truncated
+    }
+
+    /// What goes out counts for this kind of message, in place of an echo with this opcode.
+    pub(super) fn kind(self, opcode: u8) -> Kind {
+        match self {
+            Violation::ControlOpcode
+            | Violation::OversizedControl
+            | Violation::FragmentedControl
+            | Violation::OneOctetClose
+            | Violation::CloseCode
+            | Violation::CloseReason => Kind::Control,
+            Violation::Truncated => Kind::Nothing,
+            _ => Kind::of(opcode),
+        }
     }
 
     /// The octets that go out in place of an echo of this payload; `None` if the fault is in the

@@ -184,5 +184,7 @@ impl Account for Nobody {
 
     fn tallied(&self, _: &Tally) {}
 
+    fn backlogged(&self, _: usize, _: usize) {}
+
     fn closed(&self, _: &ConnectionRecord<'_>) {}
 }

@@ -143,6 +143,9 @@ pub(crate) trait Account: Send + Sync {
     /// What has been done since this was last said.
     fn tallied(&self, tally: &Tally);
 
+    /// Of one of them so many octets waited for its client, and now so many.
+    fn backlogged(&self, before: usize, now: usize);
+
     /// A connection that was opened has ended.
     fn closed(&self, record: &ConnectionRecord<'_>);
 }
@@ -209,6 +212,12 @@ impl Upgraded {
         if let Some(stream) = self.stream.take() {
             stream.abort();
         }
+    }
+
+    /// Whether the peer has sent FIN or RST, although nothing is read.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_left(&self) -> bool {
+        self.stream.as_ref().is_none_or(Stream::is_left)
     }
 
     fn stream(&mut self) -> io::Result<&mut Stream> {

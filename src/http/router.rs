@@ -155,11 +155,14 @@ impl Router {
         route.map_or("", |route| &route.pattern)
     }
 
-    pub(super) fn find(&self, path: &str) -> Option<Matched<'_>> {
-        self.routes
-            .iter()
-            .find(|route| *route.pattern == *path)
-            .or_else(|| self.find_with_parameters(path))
+    /// Where a path leads. A page does not hide an endpoint from who wants to become a WebSocket.
+    pub(super) fn find(&self, path: &str, wants_upgrade: bool) -> Option<Matched<'_>> {
+        let exact = self.routes.iter().find(|route| *route.pattern == *path);
+        exact
+            .filter(|route| !wants_upgrade || route.endpoint.is_some())
+            .or_else(|| self.find_with_parameters(path, wants_upgrade))
+            .or(exact)
+            .or_else(|| self.find_with_parameters(path, false))
             .map(|route| Matched {
                 endpoint: route.endpoint.as_ref(),
                 page: route.page.as_ref(),
@@ -169,9 +172,10 @@ impl Router {
     }
 
     /// The route with the fewest parameters, of those that lead there.
-    fn find_with_parameters(&self, path: &str) -> Option<&Route> {
+    fn find_with_parameters(&self, path: &str, wants_upgrade: bool) -> Option<&Route> {
         self.routes
             .iter()
+            .filter(|route| !wants_upgrade || route.endpoint.is_some())
             .filter(|route| matches(&route.pattern, path))
             .min_by_key(|route| match &*route.pattern {
                 ANY => usize::MAX,
@@ -309,6 +313,7 @@ fn is_parameter_value(segment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Message, WebSocket};
 
     #[test]
     fn patterns_match_segment_by_segment_without_normalising() {
@@ -343,9 +348,20 @@ mod tests {
             .page("/{any}", |_| Page::text("any"))
             .page("/fixed", |_| Page::text("fixed"))
             .page("*", |_| Page::text("no other"));
-        assert_eq!(router.find("/fixed").unwrap().pattern, "/fixed");
-        assert_eq!(router.find("/other").unwrap().pattern, "/{any}");
-        assert_eq!(router.find("/a/b").unwrap().pattern, "*");
-        assert!(Router::new().find("/a/b").is_none());
+        assert_eq!(router.find("/fixed", false).unwrap().pattern, "/fixed");
+        assert_eq!(router.find("/other", false).unwrap().pattern, "/{any}");
+        assert_eq!(router.find("/a/b", false).unwrap().pattern, "*");
+        assert!(Router::new().find("/a/b", false).is_none());
+    }
+
+    #[test]
+    fn a_page_hides_no_endpoint() {
+        let router = Router::new()
+            .websocket("*", |_| |_: &mut WebSocket<'_>, _: Message<'_>| {})
+            .page("/page", |_| Page::text(""));
+        assert_eq!(router.find("/page", false).unwrap().pattern, "/page");
+        assert_eq!(router.find("/page", true).unwrap().pattern, "*");
+        let pages = Router::new().page("/page", |_| Page::text(""));
+        assert_eq!(pages.find("/page", true).unwrap().pattern, "/page");
     }
 }

@@ -70,7 +70,7 @@ impl HttpService {
             return self.respond_mounted(Arc::clone(mount), wants_upgrade, head, body);
         }
         let is_connect = head.method == Method::CONNECT;
-        let matched = match site.router.find(head.uri.path()) {
+        let matched = match site.router.find(head.uri.path(), wants_upgrade) {
             Some(matched) => matched,
             None if is_connect => return Err(HandshakeError::MethodNotAllowed),
             None => return Err(HandshakeError::NotFound),

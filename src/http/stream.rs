@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{self, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use {
     tokio_rustls::{TlsAcceptor, server::TlsStream},
 };
 
-use super::tcp::Tcp;
+use super::tcp::{self, Tcp};
 #[cfg(feature = "tls")]
 use crate::engine::TlsSocket;
 use crate::engine::{PeerAddress, Socket, Transport};
@@ -126,6 +127,17 @@ impl Stream {
             TokioSocket::Unix(_) => {}
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => stream.into_inner().0.abort(),
+        }
+    }
+
+    /// Whether the peer has sent FIN or RST, although nothing is read.
+    #[cfg(feature = "cli")]
+    pub(super) fn is_left(&self) -> bool {
+        match &self.socket {
+            TokioSocket::Tcp(stream) => stream.is_left(),
+            TokioSocket::Unix(stream) => tcp::is_left(stream.as_fd()),
+            #[cfg(feature = "tls")]
+            TokioSocket::Tls(stream) => stream.get_ref().0.is_left(),
         }
     }
 

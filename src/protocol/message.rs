@@ -32,6 +32,17 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Octets of the payload as it travels, uncompressed.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Message::Text(text) => text.len(),
+            Message::Binary(payload) | Message::Ping(payload) | Message::Pong(payload) => {
+                payload.len()
+            }
+            Message::Close(frame) => frame.map_or(0, |frame| frame.reason.len().saturating_add(2)),
+        }
+    }
+
     /// Whether this is an application's message rather than a control frame.
     pub const fn is_data(&self) -> bool {
         matches!(self, Message::Text(_) | Message::Binary(_))

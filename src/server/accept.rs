@@ -1,6 +1,7 @@
 //! Accepting: every connection goes to the worker that has the fewest.
 
 use std::fs::File;
+use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -16,7 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{BACKLOG, Listener, Shared, Stage};
+use super::{BACKLOG, Listener, Queue, Shared, Stage};
 use crate::http::Stream;
 use crate::log;
 
@@ -26,11 +27,11 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// Accepts on one listener until the drain, and then who has connected by then: each when there is
-/// `room` for it. Gives each connection to a worker: `serve` takes those that stay on this one,
+/// Accepts on one listener until the drain, and then who has connected by then, unless they are left
+/// to somebody else: each when there is `room` for it. Gives each connection to a worker: `serve` takes those that stay on this one,
 /// `inboxes` the others', of which there are as many.
 pub(super) async fn accept(
-    listener: Listener,
+    (listener, queue): (Listener, Queue),
     here: usize,
     inboxes: Vec<UnboundedSender<Accepted>>,
     shared: Arc<Shared>,
@@ -40,6 +41,12 @@ pub(super) async fn accept(
     let listener = AsyncListener::new(listener, shared.settings.deadlines.write_stall)?;
     let mut pressure = Pressure::new();
     let mut turn = 0_usize;
+    let mut leaving = pin!(async {
+        match queue {
+            Queue::Left => shared.shutdown.reached(Stage::Draining).await,
+            Queue::Emptied => pending().await,
+        }
+    });
     let mut draining = pin!(async {
         shared.shutdown.reached(Stage::Draining).await;
         // Until the runtime has asked the listener once more.
@@ -50,6 +57,7 @@ pub(super) async fn accept(
     while queued > 0 {
         let accepted = tokio::select! {
             biased;
+            () = &mut leaving => break,
             accepted = async { room().await; listener.accept().await } => accepted,
             () = &mut draining => break,
         };

@@ -72,9 +72,23 @@ impl Account for TaskAccount {
     fn tallied(&self, tally: &Tally) {
         #[cfg(feature = "metrics")]
         if let Some(metrics) = &self.shared.metrics {
-            metrics.tallied(self.worker(), tally);
+            let backlog_octets = self.shared.tasks_backlog.load(Ordering::Relaxed);
+            metrics.tallied(
+                self.worker(),
+                &Tally {
+                    backlog_octets,
+                    ..*tally
+                },
+            );
         }
         let _ = tally;
+    }
+
+    fn backlogged(&self, before: usize, now: usize) {
+        let backlog = &self.shared.tasks_backlog;
+        backlog.fetch_add(now, Ordering::Relaxed);
+        backlog.fetch_sub(before, Ordering::Relaxed);
+        self.tallied(&Tally::default());
     }
 
     fn closed(&self, record: &ConnectionRecord<'_>) {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::accept::{self, Accepted};
 use super::observer::{TaskAccount, WorkerObserver};
-use super::{Listener, Shared, Stage};
+use super::{Listener, Queue, Shared, Stage};
 use crate::engine::FrameLoopHandle;
 use crate::handshake::HandshakeError;
 use crate::http::{Site, serve_connection};
@@ -29,8 +29,15 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     /// Connections that another worker accepted for this one.
     pub(super) inbox: UnboundedReceiver<Accepted>,
-    /// For the one worker that accepts: the listeners, and the way to all workers.
-    pub(super) acceptor: Option<(Vec<Listener>, Vec<UnboundedSender<Accepted>>)>,
+    /// Of one worker.
+    pub(super) acceptor: Option<Acceptor>,
+}
+
+/// What the one worker that accepts has.
+pub(super) struct Acceptor {
+    pub(super) listeners: Vec<(Listener, Queue)>,
+    /// The way to all workers.
+    pub(super) inboxes: Vec<UnboundedSender<Accepted>>,
 }
 
 impl Worker {
@@ -90,7 +97,7 @@ impl Worker {
                 handshakes.borrow_mut().add(number, task.abort_handle());
             }
         };
-        if let Some((listeners, inboxes)) = acceptor {
+        if let Some(Acceptor { listeners, inboxes }) = acceptor {
             for listener in listeners {
                 let (inboxes, handshakes) = (inboxes.clone(), Rc::clone(&handshakes));
                 let room = async move || Handshakes::room(&handshakes).await;

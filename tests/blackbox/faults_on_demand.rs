@@ -264,7 +264,7 @@ fn a_message_that_does_not_end_is_closed() {
         deadlines.message = Duration::from_millis(100);
     }));
     client.send(&frame(0x01, b"begun"));
-    client.receives(&reply(0x88, b"\x03\xF0message timeout"));
+    client.receives(&reply(0x88, b"\x03\xF0message not finished in time"));
     client.ends();
 }
 

@@ -27,6 +27,8 @@ mod deflate;
 mod embedding;
 mod endpoints;
 #[cfg(feature = "cli")]
+mod faults_in_time;
+#[cfg(feature = "cli")]
 mod faults_on_demand;
 mod fragmentation;
 mod frames;

@@ -11,6 +11,7 @@ use crate::engine::handler::{Handler, WebSocket};
 use crate::engine::output::Output;
 use crate::engine::slots::Key;
 use crate::engine::socket::Stream;
+use crate::engine::tally::Flow;
 use crate::log;
 use crate::protocol::{Message, ProtocolError};
 
@@ -110,9 +111,8 @@ impl<H: Handler> Connection<H> {
                         self.received.add(1, payload.len());
                     }
                     Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
-                        let length = message.frame().map_or(0, |(_, payload)| payload.len());
-                        received.control.add(1, length);
-                        closed = dispatch_control(&mut self.handler, &mut socket, message);
+                        let flow = &mut received.control;
+                        closed = dispatch_control(&mut self.handler, &mut socket, message, flow);
                         continue;
                     }
                 }
@@ -190,13 +190,16 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Answers a control frame, and then the handler sees it. Says how the connection closes if that
-/// was a Close.
+/// Counts a control frame and answers it, and then the handler sees it. Says how the connection
+/// closes if that was a Close.
+#[inline(never)]
 fn dispatch_control<H: Handler>(
     handler: &mut H,
     socket: &mut WebSocket<'_>,
     message: Message<'_>,
+    received: &mut Flow,
 ) -> Option<Disconnect> {
+    received.add(1, message.size());
     let Message::Close(frame) = message else {
         if socket.sender.is_open() {
             if let Message::Ping(payload) = message {
