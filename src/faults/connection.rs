@@ -2,23 +2,20 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::ops::Range;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::counted::Counted;
+use super::input::Input;
 use super::outgoing::{Frames, Outgoing};
 use super::parameters::{After, Faults};
-use crate::engine::{
-    ConnectionRecord, Deadlines, Disconnect, EndpointIndex, Flow, PeerAddress, Settings, Tally,
-    Timeout,
-};
-use crate::http::{Account, Rate, Upgraded};
+use crate::engine::{Deadlines, Disconnect, EndpointIndex, Settings, Tally, Timeout};
+use crate::http::{Rate, Upgraded};
 use crate::protocol::{AssemblyPool, CloseCode, CloseFrame, Limits, Message, Receiver, Role};
 
 /// No connection with faults lives longer: some of them keep it from ending by itself.
@@ -65,32 +62,26 @@ enum Phase {
     Aborted,
 }
 
+/// So many octets have gone out, or come in.
+enum Moved {
+    Out(usize),
+    In(usize),
+}
+
 /// Serves it to its end, and counts it.
 pub(super) async fn serve(
     mut connection: Connection,
     mut stream: Upgraded,
     endpoint: EndpointIndex,
 ) {
-    let account = stream.account();
-    // Told by its drop, so that also a connection that is cut is counted out.
-    let mut counted = Counted {
-        number: account.opened(endpoint),
-        endpoint,
-        peer: stream.peer(),
-        begun: connection.begun,
-        received: Flow::default(),
-        sent: Flow::default(),
-        backlog: 0,
-        why: Disconnect::CutAtShutdown,
-        account,
-    };
+    let mut counted = Counted::new(&stream, endpoint);
     let served = async {
         // The 101, whatever happens to what comes after.
         stream.flush().await?;
         connection.run(&mut stream, &mut counted).await
     };
     let served = timeout(LIFETIME, served).await;
-    counted.tell(&mut connection);
+    connection.tell(&mut counted);
     counted.why = match (served, connection.why) {
         (_, Some(why)) => why,
         (Ok(Err(error)), None) => Disconnect::Broken(error.kind()),
@@ -99,58 +90,6 @@ pub(super) async fn serve(
     // However it ended otherwise, the stream's drop is a FIN.
     if connection.phase == Phase::Aborted {
         stream.abort();
-    }
-}
-
-/// A connection in the server's counts.
-struct Counted {
-    account: Arc<dyn Account>,
-    number: u64,
-    endpoint: EndpointIndex,
-    peer: PeerAddress,
-    begun: Instant,
-    received: Flow,
-    sent: Flow,
-    /// Octets that wait, as they were last told.
-    backlog: usize,
-    why: Disconnect,
-}
-
-impl Counted {
-    /// Tells what has passed since it was last told.
-    fn tell(&mut self, connection: &mut Connection) {
-        self.tell_backlog(connection.outgoing.octets());
-        connection.tally.sent = connection.outgoing.take_sent();
-        if connection.tally != Tally::default() {
-            let tally = std::mem::take(&mut connection.tally);
-            self.received += tally.received.text;
-            self.received += tally.received.binary;
-            self.sent += tally.sent.text;
-            self.sent += tally.sent.binary;
-            self.account.tallied(&tally);
-        }
-    }
-
-    fn tell_backlog(&mut self, octets: usize) {
-        if octets != self.backlog {
-            self.account.backlogged(self.backlog, octets);
-            self.backlog = octets;
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.tell_backlog(0);
-        self.account.closed(&ConnectionRecord {
-            number: self.number,
-            endpoint: self.endpoint,
-            peer: self.peer,
-            duration: self.begun.elapsed(),
-            received: self.received,
-            sent: self.sent,
-            why: &self.why,
-        });
     }
 }
 
@@ -189,10 +128,10 @@ impl Connection {
         let mut ending = stream.ending();
         let mut ends = false;
         let mut receiver = Receiver::new(Role::Server, self.limits);
-        let mut pool = AssemblyPool::new(counted.account.budget());
+        let mut pool = AssemblyPool::new(counted.budget());
         let mut input = Input::default();
         loop {
-            counted.tell(self);
+            self.tell(counted);
             self.due(Instant::now());
             if self.is_stalled() && stream.is_left() {
                 self.outgoing.release();
@@ -218,14 +157,20 @@ impl Connection {
                 () = sleep_until(event.unwrap_or(self.begun)), if event.is_some() => {}
                 moved = self.exchange(stream, &mut input) => match moved? {
                     Moved::Out(octets) => self.outgoing.wrote(octets),
-                    Moved::In => {}
-                    Moved::EndOfStream => {
+                    Moved::In(0) => {
                         self.outgoing.release();
                         self.end(Disconnect::EndOfStream);
                     }
+                    Moved::In(_) => {}
                 },
             }
         }
+    }
+
+    /// Has what has passed counted.
+    fn tell(&mut self, counted: &mut Counted) {
+        self.tally.sent = self.outgoing.take_sent();
+        counted.tell(&std::mem::take(&mut self.tally), self.outgoing.octets());
     }
 
     /// Writes what is due, or reads what has come.
@@ -243,7 +188,7 @@ impl Connection {
                 return Poll::Ready(Err(error)); // what TLS keeps back
             }
             match is_read {
-                true => input.poll_fill(stream, context),
+                true => input.poll_fill(stream, context).map_ok(Moved::In),
                 false => Poll::Pending,
             }
         })
@@ -528,61 +473,5 @@ impl Connection {
         let payload = Bytes::copy_from_slice(payload);
         let frame = Frames::message(0x8, payload, usize::MAX);
         self.outgoing.push(frame, Duration::ZERO);
-    }
-}
-
-/// What a turn of reading and writing has come to.
-enum Moved {
-    Out(usize),
-    In,
-    EndOfStream,
-}
-
-/// What has been read, and not looked at yet.
-struct Input {
-    buffer: Vec<u8>,
-    unread: Range<usize>,
-}
-
-impl Default for Input {
-    fn default() -> Input {
-        Input {
-            buffer: vec![0; 16 << 10],
-            unread: 0..0,
-        }
-    }
-}
-
-impl Input {
-    fn is_empty(&self) -> bool {
-        self.unread.is_empty()
-    }
-
-    fn unread(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.unread.clone()]
-    }
-
-    /// All has been looked at but for the last so many octets.
-    fn read_until(&mut self, left: usize) {
-        self.unread.start = self.unread.end - left;
-    }
-
-    /// Reads, when nothing is left.
-    fn poll_fill(
-        &mut self,
-        stream: &mut Upgraded,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<Moved>> {
-        let mut buffer = ReadBuf::new(&mut self.buffer);
-        match ready!(Pin::new(stream).poll_read(context, &mut buffer)) {
-            // TLS that ends without a goodbye.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            read => read?,
-        }
-        self.unread = 0..buffer.filled().len();
-        Poll::Ready(Ok(match self.is_empty() {
-            true => Moved::EndOfStream,
-            false => Moved::In,
-        }))
     }
 }

@@ -7,6 +7,8 @@
 //! same, and is counted with the others.
 
 mod connection;
+mod counted;
+mod input;
 mod outgoing;
 mod parameters;
 mod violation;
