@@ -228,7 +228,7 @@ impl Metrics {
     /// Adds up what a worker has counted.
     pub(crate) fn tallied(&self, worker: usize, tally: &Tally) {
         for (flows, traffic) in [tally.received, tally.sent].iter().zip(&self.0.traffic) {
-            let flows = [flows.text, flows.binary, flows.control];
+            let flows = [flows.text, flows.binary(), flows.control];
             for (flow, traffic) in flows.iter().zip(traffic) {
                 traffic.messages.inc_by(flow.messages);
                 traffic.octets.inc_by(flow.octets);

@@ -18,10 +18,11 @@ pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Vec<u8>,
     backlog: &'a mut Backlog,
-    /// What the worker has sent.
+    /// What the worker has sent; data messages are added when the turn is over.
     sent: &'a mut Flows,
-    /// The connection's own data messages.
+    /// The connection's own data messages, now and before the turn.
     sent_data: &'a mut Flow,
+    sent_before: Flow,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
     error: Option<io::Error>,
@@ -49,6 +50,7 @@ impl<'a> Output<'a> {
             buffer,
             backlog,
             sent,
+            sent_before: *sent_data,
             sent_data,
             more_follows: false,
             error: None,
@@ -69,6 +71,7 @@ impl<'a> Output<'a> {
         if !self.buffer.is_empty() {
             self.write(&[]);
         }
+        self.sent.data += *self.sent_data - self.sent_before;
         self.error.map_or(Ok(()), Err)
     }
 
@@ -91,10 +94,11 @@ impl<'a> Output<'a> {
 
     #[inline(always)]
     fn count(&mut self, is_control: bool, is_text: bool, payload: &[u8]) {
-        match (is_control, is_text) {
-            (true, _) => return self.sent.control.add(1, payload.len()),
-            (false, true) => self.sent.text.add(1, payload.len()),
-            (false, false) => self.sent.binary.add(1, payload.len()),
+        if is_control {
+            return self.sent.control.add(1, payload.len());
+        }
+        if is_text {
+            self.sent.text.add(1, payload.len());
         }
         self.sent_data.add(1, payload.len());
     }
@@ -106,17 +110,14 @@ impl<'a> Output<'a> {
 
     /// Counts the payload of a message where since `before` a compressed one has been counted.
     pub(super) fn recount(&mut self, message: Message<'_>, before: Flow) {
-        let counted = self.sent_data.octets - before.octets;
-        if self.sent_data.messages == before.messages {
+        let counted = *self.sent_data - before;
+        if counted.messages == 0 {
             return;
         }
-        let (flow, size) = match message {
-            Message::Text(text) => (&mut self.sent.text, text.len()),
-            Message::Binary(payload) => (&mut self.sent.binary, payload.len()),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return,
-        };
-        for flow in [flow, &mut *self.sent_data] {
-            flow.octets = flow.octets - counted + size as u64;
+        let size = message.size() as u64;
+        self.sent_data.octets = before.octets + size;
+        if let Message::Text(_) = message {
+            self.sent.text.octets += size - counted.octets; // no text becomes larger
         }
     }
 

@@ -1,6 +1,6 @@
 //! What has passed, counted: for metrics, and for the line that is logged of each connection.
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Sub};
 use std::time::Duration;
 
 use super::disconnect::Disconnect;
@@ -30,20 +30,34 @@ impl AddAssign for Flow {
     }
 }
 
+impl Sub for Flow {
+    type Output = Flow;
+
+    /// What has passed since `earlier`.
+    fn sub(self, earlier: Flow) -> Flow {
+        Flow {
+            messages: self.messages.wrapping_sub(earlier.messages),
+            octets: self.octets.wrapping_sub(earlier.octets),
+        }
+    }
+}
+
 /// Messages of one direction by type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Flows {
+    /// Text and binary messages. A connection counts them for itself, and adds them up here once
+    /// for all the messages of an event.
+    pub(crate) data: Flow,
+    /// Of these, text.
     pub(crate) text: Flow,
-    pub(crate) binary: Flow,
     /// Ping, Pong and Close.
     pub(crate) control: Flow,
 }
 
-impl AddAssign for Flows {
-    fn add_assign(&mut self, other: Flows) {
-        self.text += other.text;
-        self.binary += other.binary;
-        self.control += other.control;
+impl Flows {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn binary(&self) -> Flow {
+        self.data - self.text
     }
 }
 

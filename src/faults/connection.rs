@@ -407,12 +407,16 @@ impl Connection {
 
     fn count(&mut self, message: &Message<'_>) {
         let received = &mut self.tally.received;
-        let flow = match message {
-            Message::Text(_) => &mut received.text,
-            Message::Binary(_) => &mut received.binary,
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => &mut received.control,
-        };
-        flow.add(1, message.size());
+        match message {
+            Message::Text(text) => {
+                received.data.add(1, text.len());
+                received.text.add(1, text.len());
+            }
+            Message::Binary(payload) => received.data.add(1, payload.len()),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+                received.control.add(1, message.size());
+            }
+        }
     }
 
     fn echo(&mut self, opcode: u8, payload: &[u8]) {

@@ -47,12 +47,8 @@ impl Counted {
     /// Tells what has passed since it was last told, and how many octets wait.
     pub(super) fn tell(&mut self, tally: &Tally, backlog: usize) {
         if *tally != Tally::default() {
-            for flow in [tally.received.text, tally.received.binary] {
-                self.received += flow;
-            }
-            for flow in [tally.sent.text, tally.sent.binary] {
-                self.sent += flow;
-            }
+            self.received += tally.received.data;
+            self.sent += tally.sent.data;
             self.account.tallied(tally);
         }
         if backlog != self.backlog {

@@ -268,13 +268,15 @@ impl Outgoing {
             && let Some(Waiting { frames, .. }) = self.waiting.pop_front_if(is_over)
         {
             self.octets -= frames.size;
-            let flow = match frames.kind {
-                Kind::Text => &mut self.sent.text,
-                Kind::Binary => &mut self.sent.binary,
-                Kind::Control => &mut self.sent.control,
-                Kind::Nothing => return,
-            };
-            flow.add(1, frames.size);
+            match frames.kind {
+                Kind::Text => {
+                    self.sent.data.add(1, frames.size);
+                    self.sent.text.add(1, frames.size);
+                }
+                Kind::Binary => self.sent.data.add(1, frames.size),
+                Kind::Control => self.sent.control.add(1, frames.size),
+                Kind::Nothing => {}
+            }
         }
     }
 }

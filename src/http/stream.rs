@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSlice};
 use std::net::{self, SocketAddr};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,7 +18,7 @@ use {
     tokio_rustls::{TlsAcceptor, server::TlsStream},
 };
 
-use super::tcp::{self, Tcp};
+use super::tcp::Tcp;
 #[cfg(feature = "tls")]
 use crate::engine::TlsSocket;
 use crate::engine::{PeerAddress, Socket, Transport};
@@ -135,7 +134,7 @@ impl Stream {
     pub(super) fn is_left(&self) -> bool {
         match &self.socket {
             TokioSocket::Tcp(stream) => stream.is_left(),
-            TokioSocket::Unix(stream) => tcp::is_left(stream.as_fd()),
+            TokioSocket::Unix(stream) => super::tcp::is_left(std::os::fd::AsFd::as_fd(stream)),
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => stream.get_ref().0.is_left(),
         }

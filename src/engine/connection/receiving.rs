@@ -72,6 +72,7 @@ impl<H: Handler> Connection<H> {
         let mut has_message = false;
         let mut closed = None;
         let received = &mut context.tally.received;
+        let received_before = self.received;
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
@@ -107,7 +108,6 @@ impl<H: Handler> Connection<H> {
                         self.received.add(1, text.len());
                     }
                     Message::Binary(payload) => {
-                        received.binary.add(1, payload.len());
                         self.received.add(1, payload.len());
                     }
                     Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
@@ -143,7 +143,9 @@ impl<H: Handler> Connection<H> {
                 Some(Disconnect::HandlerPanicked)
             }
         };
-        socket.output.finish()?;
+        let written = socket.output.finish();
+        context.tally.received.data += self.received - received_before;
+        written?;
 
         if has_message {
             self.idle_since = context.now;
