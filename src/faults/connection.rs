@@ -133,7 +133,7 @@ impl Connection {
         loop {
             self.tell(counted);
             self.due(Instant::now());
-            if self.is_stalled() && stream.is_left() {
+            if self.is_stalled() && stream.has_left() {
                 self.outgoing.release();
                 self.end(Disconnect::EndOfStream);
             }

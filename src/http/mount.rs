@@ -216,8 +216,8 @@ impl Upgraded {
 
     /// Whether the peer has sent FIN or RST, although nothing is read.
     #[cfg(feature = "cli")]
-    pub(crate) fn is_left(&self) -> bool {
-        self.stream.as_ref().is_none_or(Stream::is_left)
+    pub(crate) fn has_left(&self) -> bool {
+        self.stream.as_ref().is_none_or(Stream::has_left)
     }
 
     fn stream(&mut self) -> io::Result<&mut Stream> {

@@ -131,12 +131,12 @@ impl Stream {
 
     /// Whether the peer has sent FIN or RST, although nothing is read.
     #[cfg(feature = "cli")]
-    pub(super) fn is_left(&self) -> bool {
+    pub(super) fn has_left(&self) -> bool {
         match &self.socket {
-            TokioSocket::Tcp(stream) => stream.is_left(),
-            TokioSocket::Unix(stream) => super::tcp::is_left(std::os::fd::AsFd::as_fd(stream)),
+            TokioSocket::Tcp(stream) => stream.has_left(),
+            TokioSocket::Unix(stream) => super::tcp::has_left(std::os::fd::AsFd::as_fd(stream)),
             #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => stream.get_ref().0.is_left(),
+            TokioSocket::Tls(stream) => stream.get_ref().0.has_left(),
         }
     }
 

@@ -76,8 +76,8 @@ impl Tcp {
 
     /// Whether the peer has sent FIN or RST, although nothing is read.
     #[cfg(feature = "cli")]
-    pub(super) fn is_left(&self) -> bool {
-        self.descriptor().map_or(true, is_left)
+    pub(super) fn has_left(&self) -> bool {
+        self.descriptor().map_or(true, has_left)
     }
 
     /// Has it dropped by RST instead of FIN.
@@ -103,7 +103,7 @@ impl Tcp {
 
 /// Whether the other end of a stream has sent FIN or RST, although nothing is read.
 #[cfg(feature = "cli")]
-pub(super) fn is_left(descriptor: BorrowedFd<'_>) -> bool {
+pub(super) fn has_left(descriptor: BorrowedFd<'_>) -> bool {
     let gone = PollFlags::HUP | PollFlags::ERR;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let gone = gone | PollFlags::RDHUP;

@@ -107,9 +107,7 @@ impl<H: Handler> Connection<H> {
                         received.text.add(1, text.len());
                         self.received.add(1, text.len());
                     }
-                    Message::Binary(payload) => {
-                        self.received.add(1, payload.len());
-                    }
+                    Message::Binary(payload) => self.received.add(1, payload.len()),
                     Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
                         let flow = &mut received.control;
                         closed = dispatch_control(&mut self.handler, &mut socket, message, flow);
@@ -194,7 +192,7 @@ impl<H: Handler> Connection<H> {
 
 /// Counts a control frame and answers it, and then the handler sees it. Says how the connection
 /// closes if that was a Close.
-#[inline(never)]
+#[inline(never)] // within the loop it would have every message go through memory
 fn dispatch_control<H: Handler>(
     handler: &mut H,
     socket: &mut WebSocket<'_>,
