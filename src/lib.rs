@@ -62,9 +62,8 @@
 //! | floor | module | holds |
 //! |---|---|---|
 //! | 8 | `cli` | command line, logs, exit codes |
-//! | 6 | [`server`], `app`, `socketio`, `faults`, `compat` | sockets, workers, drain; the endpoint table; Socket.IO; faults on demand; other echo services |
+//! | 6 | [`server`], `app`, `socketio`, `faults` | sockets, workers, drain; the product's endpoints; Socket.IO; faults on demand |
 //! | 5 | [`http`] | hyper's service, router, pages |
-//! | 4 | `handlers` | what endpoints do |
 //! | 3 | [`rooms`] | fan-out |
 //! | 2 | [`engine`], `log` | frame loop, peers, deadlines |
 //! | 1 | [`handshake`] | request in, response and agreed extensions out |
@@ -85,13 +84,9 @@
 pub mod app;
 #[cfg(feature = "cli")]
 pub mod cli;
-#[cfg(feature = "cli")]
-pub mod compat;
 pub mod engine;
 #[cfg(feature = "cli")]
 mod faults;
-#[cfg(feature = "cli")]
-mod handlers;
 pub mod handshake;
 pub mod http;
 mod log;

@@ -1,4 +1,4 @@
-//! Floor 2: what a server tells Prometheus.
+//! What a server tells Prometheus.
 //!
 //! Workers count for themselves, without an atomic, and add it up here ten times a second or more;
 //! only what happens once in a connection's life is counted here at once.

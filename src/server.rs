@@ -1,4 +1,4 @@
-//! Floor 6: listening sockets, workers, and the drain at the end.
+//! Listening sockets, workers, and the drain at the end.
 
 use std::io;
 use std::os::unix::net::UnixListener;

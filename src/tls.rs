@@ -1,4 +1,4 @@
-//! Floor 6: certificates for `wss://` and `https://`, by rustls.
+//! Certificates for `wss://` and `https://`, by rustls.
 
 use std::fmt::Write as _;
 use std::io;

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::arguments::LogFormat;
 use crate::app;
-use crate::compat::EchoService;
+use crate::app::compat::EchoService;
 use crate::server::ListenAddress;
 
 pub(super) struct Announcement<'a> {

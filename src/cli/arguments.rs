@@ -18,7 +18,7 @@ use super::tls::TlsArguments;
 #[cfg(feature = "proxy-protocol")]
 use super::values::network;
 use super::values::{address, duration, echo_service, size};
-use crate::compat::EchoService;
+use crate::app::compat::EchoService;
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 use crate::http::HttpSettings;

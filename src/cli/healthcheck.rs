@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::service_manager::SYSTEMD;
 use super::values::{address, duration, echo_service};
-use crate::compat::EchoService;
+use crate::app::compat::EchoService;
 
 #[derive(Args, Debug)]
 pub(super) struct Healthcheck {

@@ -1,4 +1,4 @@
-//! Floor 8: the command line.
+//! The command line.
 
 mod announcement;
 mod arguments;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::service_manager::SYSTEMD;
-use crate::compat::EchoService;
+use crate::app::compat::EchoService;
 
 /// `10`, `10s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

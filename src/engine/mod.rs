@@ -1,4 +1,4 @@
-//! Floor 2: the frame loop, which owns the sockets.
+//! The frame loop, which owns the sockets.
 //!
 //! A worker thread has one frame loop. Connections are entries in it, not tasks: a readable
 //! event costs one `read` into the thread's buffer, every frame in it is handled, and all answers

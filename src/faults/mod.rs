@@ -1,4 +1,4 @@
-//! Floor 6: faults on demand. A client asks `/echo` for a server that is late, loses, repeats,
+//! Faults on demand. A client asks `/echo` for a server that is late, loses, repeats,
 //! breaks the protocol or the connection, by parameters of the query or, as browsers cannot but
 //! others can, by header fields: `?close_after=3` is `X-Echo-Close-After: 3`.
 //!

@@ -1,4 +1,4 @@
-//! Floor 1: the opening handshake (RFC 6455 §4), as pure functions: a request's head in, a
+//! The opening handshake (RFC 6455 §4), as pure functions: a request's head in, a
 //! decision out.
 //!
 //! The order of the checks is fixed, so that a request with several faults has one answer:

@@ -1,4 +1,4 @@
-//! Floor 5: hyper reads the request, [`handshake`](crate::handshake) decides, and the socket goes
+//! Hyper reads the request, [`handshake`](crate::handshake) decides, and the socket goes
 //! on to the frame loop.
 //!
 //! Nothing of hyper is kept for the life of a WebSocket: its connection is taken apart when the

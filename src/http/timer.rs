@@ -1,4 +1,4 @@
-//! hyper's clock.
+//! Hyper's clock.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

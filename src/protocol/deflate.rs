@@ -1,4 +1,4 @@
-//! permessage-deflate (RFC 7692): what a server is willing to do, what it has agreed on, and what
+//! Permessage-deflate (RFC 7692): what a server is willing to do, what it has agreed on, and what
 //! it keeps for that.
 
 #[cfg(feature = "deflate")]

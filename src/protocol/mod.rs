@@ -1,4 +1,4 @@
-//! Floor 0: RFC 6455 §5 to §7, octets in, messages out, and back.
+//! RFC 6455 §5 to §7, octets in, messages out, and back.
 //!
 //! Nothing here does I/O, waits, or knows a clock. [`Receiver`] takes octets off the front of a
 //! mutable slice, unmasks them in place and hands out one borrowed [`Message`] at a time;

@@ -1,4 +1,4 @@
-//! Floor 3: fan-out. A message published to a room reaches every member of it.
+//! Fan-out. A message published to a room reaches every member of it.
 //!
 //! What holds, on one node:
 //! - All members of a room see its messages in one order, which keeps each publisher's own.

@@ -1,4 +1,4 @@
-//! Floor 6: Socket.IO (Engine.IO 4, Socket.IO 5) beside the WebSockets, over HTTP polling and
+//! Socket.IO (Engine.IO 4, Socket.IO 5) beside the WebSockets, over HTTP polling and
 //! over WebSocket.
 //!
 //! Sessions, packets, namespaces, rooms and acks are [`socketioxide`]'s, whose documentation holds

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Value;
-use crate::handlers::python_json::write_float;
+use crate::app::python::write_float;
 
 /// What `f"{value}"` is: a string as it is, anything else as `repr` writes it.
 pub(super) fn formatted(value: &Value) -> String {

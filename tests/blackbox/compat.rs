@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
+use frameloop::app::compat::EchoService;
 use frameloop::app::{self, AppSettings};
-use frameloop::compat::EchoService;
 
 use crate::client::{Client, close_frame, frame, reply, request};
 use crate::server::TestServer;

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
+use frameloop::app::compat::EchoService;
 use frameloop::app::{self, AppSettings};
-use frameloop::compat::EchoService;
 use frameloop::handshake::Policy;
 use frameloop::server::Server;
 use h2::RecvStream;

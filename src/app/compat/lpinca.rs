@@ -1,4 +1,4 @@
-//! websocket-echo.com: echoes on any path, and tells everybody else to upgrade. Ours answers who
+//! Websocket-echo.com: echoes on any path, and tells everybody else to upgrade. Ours answers who
 //! breaks the handshake as every endpoint does, and closes a client that does not answer Pings
 //! with 1008 where theirs is cut off. As soon as an echo waits it reads no more, whatever
 //! `HIGH_WATER_MARK` says.
@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::variable;
-use crate::handlers::echo::Echo;
+use crate::app::echo::Echo;
 use crate::http::{Answering, Mount, Reply, Router};
 
 pub(super) fn router() -> Router {

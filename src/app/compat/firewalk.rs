@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
+use crate::app::echo::Echo;
 use crate::engine::{Disconnect, Handler, PeerAddress, WebSocket};
-use crate::handlers::echo::Echo;
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::http::{Endpoint, Request, Router};
 use crate::protocol::{CloseCode, CloseFrame, Message};

@@ -2,7 +2,7 @@
 
 use rmpv::Value;
 
-use super::python_json;
+use super::python;
 use crate::engine::{Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::protocol::{CloseCode, Message};
@@ -64,7 +64,7 @@ impl Handler for ChatConsumer {
 /// What a client, or a member, has as the message of a text; `None` where the tutorial's consumer
 /// raises.
 fn received(text: &str) -> Option<Value> {
-    let Value::Map(data) = python_json::loads(text)? else {
+    let Value::Map(data) = python::loads(text)? else {
         return None;
     };
     value_of("message", data)
@@ -72,7 +72,7 @@ fn received(text: &str) -> Option<Value> {
 
 /// What members are sent of a message; `None` where the tutorial's consumer raises.
 fn sent(message: &Value) -> Option<String> {
-    Some(format!("{{\"message\": {}}}", python_json::dumps(message)?))
+    Some(format!("{{\"message\": {}}}", python::dumps(message)?))
 }
 
 fn value_of(key: &str, entries: Vec<(Value, Value)>) -> Option<Value> {

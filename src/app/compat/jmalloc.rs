@@ -1,4 +1,4 @@
-//! jmalloc/echo-server: on any path a WebSocket that first says who serves it, unless it is told
+//! Jmalloc/echo-server: on any path a WebSocket that first says who serves it, unless it is told
 //! not to (then its first message is empty), and an HTTP echo; below paths that end in `.sse` the
 //! same as events, in `.ws` a page to try it. `PORT`, `SEND_SERVER_HOSTNAME`, `SEND_HEADER_FOO_BAR`,
 //! `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and `WEBSOCKET_ROOT` are obeyed.
@@ -33,8 +33,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::variable;
+use crate::app::echo::Echo;
 use crate::engine::{Handler, PeerAddress, WebSocket};
-use crate::handlers::echo::Echo;
 use crate::http::{Answering, Mount, Page, Reply, Router};
 use crate::log;
 use crate::protocol::Message;

@@ -1,17 +1,24 @@
-//! Floor 6: the endpoint table, the only place that names them all.
+//! The product: the endpoint table, and the endpoints that stand in it.
 
-use bytes::Bytes;
+mod broadcast;
+mod channels_chat;
+pub mod compat;
+mod connection_manager;
+mod echo;
+mod page;
+pub(crate) mod python;
+mod tutorial_echo;
+
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::compat::EchoService;
+use broadcast::Broadcast;
+use channels_chat::ChatConsumer;
+use compat::EchoService;
+use connection_manager::Client;
+use echo::Echo;
+use tutorial_echo::tutorial_echo;
+
 use crate::faults;
-use crate::handlers::broadcast::Broadcast;
-#[cfg(feature = "redis")]
-use crate::handlers::channels_chat;
-use crate::handlers::channels_chat::ChatConsumer;
-use crate::handlers::connection_manager::Client;
-use crate::handlers::echo::Echo;
-use crate::handlers::tutorial_echo::tutorial_echo;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
 use crate::rooms::Rooms;
@@ -139,7 +146,7 @@ pub fn router() -> Router {
 /// The router of the ready-made endpoints, with other settings than the default.
 pub fn router_with(settings: AppSettings) -> Router {
     if let Some(service) = settings.compat {
-        return service.router(Page::html(document(&settings), PAGE_POLICY));
+        return service.router(page::for_browsers(&settings));
     }
     let deterministic = settings.deterministic;
     let echo_endpoint = match settings.faults {
@@ -152,7 +159,7 @@ pub fn router_with(settings: AppSettings) -> Router {
     };
     let (clients, chat, topics) = rooms(&settings);
     let topic_rooms = topics.clone();
-    let document = document(&settings);
+    let document = page::for_browsers(&settings);
     let router = Router::new()
         .page("/", move |request| {
             front_page(&document, request.headers(), deterministic)
@@ -226,48 +233,14 @@ fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
 }
 
 /// The page for browsers, a list for all others.
-fn front_page(document: &Bytes, headers: &HeaderMap, deterministic: bool) -> Page {
+fn front_page(document: &Page, headers: &HeaderMap, deterministic: bool) -> Page {
     let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     let is_browser = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
     match is_browser {
-        true => Page::html(document.clone(), PAGE_POLICY),
+        true => document.clone(),
         false => Page::text(listing(deterministic)),
     }
 }
-
-const PAGE: &str = include_str!("page.html");
-
-/// The page without the sections of what this server has not, and with where it connects to first.
-fn document(settings: &AppSettings) -> Bytes {
-    let is_ours = settings.compat.is_none();
-    let has_socketio = cfg!(feature = "socketio") && !settings.deterministic;
-    let sections = [
-        ("chat", is_ours),
-        ("faults", is_ours && settings.faults),
-        ("socketio", is_ours && has_socketio),
-    ];
-    let absent = sections.iter().filter(|(_, is_there)| !is_there);
-    let mut document = absent.fold(PAGE.to_owned(), |document, (name, _)| {
-        let section = format!("<section id=\"{name}\"");
-        document.replace(&section, &format!("{section} hidden"))
-    });
-    let endpoint = settings.compat.and_then(EchoService::page_endpoint);
-    if let Some(endpoint) = endpoint {
-        const FIELD: &str = "<input id=\"url\"";
-        let value = endpoint.replace('&', "&amp;").replace('"', "&quot;");
-        document = document.replace(FIELD, &format!("{FIELD} data-endpoint=\"{value}\""));
-    }
-    Bytes::from(document)
-}
-
-/// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
-/// server, WebSockets to anywhere, and nothing else.
-const PAGE_POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-OqZBlhvjjRsunu0003VPN0IKyfKJyPX5KRCWofr5+GI=' \
-    'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
-    style-src 'sha256-ZAgZHOFl7KqgcJC0o7ifhQ7iVgahWf0BHmPIexDEOvQ='; \
-    connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
 
 fn listing(deterministic: bool) -> String {
     let mut text =
@@ -282,80 +255,4 @@ fn listing(deterministic: bool) -> String {
         text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));
     }
     text
-}
-
-#[cfg(all(test, feature = "tls"))]
-mod tests {
-    use base64::Engine;
-    use base64::prelude::BASE64_STANDARD;
-    use ring::digest::{SHA256, digest};
-
-    use super::*;
-
-    /// An edit of the page changes the hashes, without which no browser runs it.
-    #[test]
-    fn the_policy_of_the_page_names_its_scripts_and_its_style() {
-        let element = |name: &str| {
-            let (_, rest) = PAGE.split_once(&format!("<{name}>")).unwrap();
-            rest.split_once(&format!("</{name}>")).unwrap().0
-        };
-        for (directive, text) in [
-            ("script-src", element("script")),
-            #[cfg(feature = "socketio")]
-            ("script-src", socketio::BROWSER_CLIENT),
-            ("style-src", element("style")),
-        ] {
-            let hash = BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
-            let source = format!("'sha256-{hash}'");
-            let mut directives = PAGE_POLICY.split("; ");
-            let sources = directives.find_map(|one| one.strip_prefix(directive));
-            assert!(sources.unwrap().contains(&source), "{directive} {source}");
-        }
-    }
-
-    #[test]
-    fn the_page_explains_every_parameter_and_violation() {
-        for name in faults::names() {
-            let explained = format!("\n  {name}: ");
-            assert_eq!(PAGE.matches(&explained).count(), 1, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_page_hides_what_is_not_there() {
-        let all = AppSettings::default;
-        for (settings, hidden) in [
-            (all(), &[][..]),
-            (
-                AppSettings {
-                    faults: false,
-                    ..all()
-                },
-                &["faults"],
-            ),
-            (
-                AppSettings {
-                    deterministic: true,
-                    ..all()
-                },
-                &["socketio"],
-            ),
-            (
-                AppSettings {
-                    compat: Some(EchoService::Jmalloc),
-                    ..all()
-                },
-                &["chat", "faults", "socketio"],
-            ),
-        ] {
-            let document = document(&settings);
-            let document = String::from_utf8_lossy(&document);
-            for name in ["chat", "faults", "socketio"] {
-                let is_hidden = document.contains(&format!("<section id=\"{name}\" hidden class"));
-                let is_expected = hidden.contains(&name)
-                    || (name == "socketio" && cfg!(not(feature = "socketio")));
-                assert_eq!(is_hidden, is_expected, "{name}: {settings:?}");
-            }
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Floor 6: stands in for the echo services that people use, so that what was written against one
+//! Stands in for the echo services that people use, so that what was written against one
 //! of them runs against this server. One file for each service; where ours differs, it says so.
 
 mod firewalk;

@@ -1,0 +1,125 @@
+//! The page that browsers get.
+
+use bytes::Bytes;
+
+use super::AppSettings;
+use super::compat::EchoService;
+use crate::http::Page;
+
+const PAGE: &str = include_str!("page.html");
+
+/// The page without the sections of features that this server lacks, and with the endpoint that it
+/// connects to first.
+pub(super) fn for_browsers(settings: &AppSettings) -> Page {
+    Page::html(document(settings), POLICY)
+}
+
+fn document(settings: &AppSettings) -> Bytes {
+    let is_ours = settings.compat.is_none();
+    let has_socketio = cfg!(feature = "socketio") && !settings.deterministic;
+    let sections = [
+        ("chat", is_ours),
+        ("faults", is_ours && settings.faults),
+        ("socketio", is_ours && has_socketio),
+    ];
+    let absent = sections.iter().filter(|(_, is_there)| !is_there);
+    let mut document = absent.fold(PAGE.to_owned(), |document, (name, _)| {
+        let section = format!("<section id=\"{name}\"");
+        document.replace(&section, &format!("{section} hidden"))
+    });
+    let endpoint = settings.compat.and_then(EchoService::page_endpoint);
+    if let Some(endpoint) = endpoint {
+        const FIELD: &str = "<input id=\"url\"";
+        let value = endpoint.replace('&', "&amp;").replace('"', "&quot;");
+        document = document.replace(FIELD, &format!("{FIELD} data-endpoint=\"{value}\""));
+    }
+    Bytes::from(document)
+}
+
+/// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
+/// server, WebSockets to anywhere, and nothing else.
+const POLICY: &str = "default-src 'none'; \
+    script-src 'sha256-OqZBlhvjjRsunu0003VPN0IKyfKJyPX5KRCWofr5+GI=' \
+    'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
+    style-src 'sha256-ZAgZHOFl7KqgcJC0o7ifhQ7iVgahWf0BHmPIexDEOvQ='; \
+    connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use ring::digest::{SHA256, digest};
+
+    use super::*;
+    use crate::faults;
+    #[cfg(feature = "socketio")]
+    use crate::socketio;
+
+    /// An edit of the page changes the hashes, without which no browser runs it.
+    #[test]
+    fn the_policy_of_the_page_names_its_scripts_and_its_style() {
+        let element = |name: &str| {
+            let (_, rest) = PAGE.split_once(&format!("<{name}>")).unwrap();
+            rest.split_once(&format!("</{name}>")).unwrap().0
+        };
+        for (directive, text) in [
+            ("script-src", element("script")),
+            #[cfg(feature = "socketio")]
+            ("script-src", socketio::BROWSER_CLIENT),
+            ("style-src", element("style")),
+        ] {
+            let hash = BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
+            let source = format!("'sha256-{hash}'");
+            let mut directives = POLICY.split("; ");
+            let sources = directives.find_map(|one| one.strip_prefix(directive));
+            assert!(sources.unwrap().contains(&source), "{directive} {source}");
+        }
+    }
+
+    #[test]
+    fn the_page_explains_every_parameter_and_violation() {
+        for name in faults::names() {
+            let explained = format!("\n  {name}: ");
+            assert_eq!(PAGE.matches(&explained).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_hides_what_is_not_there() {
+        let all = AppSettings::default;
+        for (settings, hidden) in [
+            (all(), &[][..]),
+            (
+                AppSettings {
+                    faults: false,
+                    ..all()
+                },
+                &["faults"],
+            ),
+            (
+                AppSettings {
+                    deterministic: true,
+                    ..all()
+                },
+                &["socketio"],
+            ),
+            (
+                AppSettings {
+                    compat: Some(EchoService::Jmalloc),
+                    ..all()
+                },
+                &["chat", "faults", "socketio"],
+            ),
+        ] {
+            let document = document(&settings);
+            let document = String::from_utf8_lossy(&document);
+            for name in ["chat", "faults", "socketio"] {
+                let is_hidden = document.contains(&format!("<section id=\"{name}\" hidden class"));
+                let is_expected = hidden.contains(&name)
+                    || (name == "socketio" && cfg!(not(feature = "socketio")));
+                assert_eq!(is_hidden, is_expected, "{name}: {settings:?}");
+            }
+        }
+    }
+}
