@@ -4,7 +4,7 @@
 #[cfg(feature = "deflate")]
 mod codec;
 #[cfg(not(feature = "deflate"))]
-#[path = "deflate/no_codec.rs"]
+#[path = "no_codec.rs"]
 mod codec;
 
 #[cfg(test)]
