@@ -1,14 +1,17 @@
 //! The arguments of an event: any number, of any JSON value or binary.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeTuple, Serializer};
 use serde_json::Number;
 use socketioxide::handler::{FromMessageParts, Value as Encoded};
 use socketioxide::socket::Socket;
+
+use super::sessions::SessionPlace;
 
 /// All arguments of an event, as a handler takes them: `async |Args(args): Args| ...`. Emitted or
 /// sent as an acknowledgement, they are as many arguments again.
@@ -37,20 +40,18 @@ pub enum Value {
 /// These are no arguments of an event.
 #[derive(Debug)]
 pub enum InvalidArguments {
-    /// They are no JSON array.
+    /// They are no JSON array, are nested deeper than 64 levels, are more than 100,000 values, or
+    /// name an attachment that did not come or was named before.
     Json(serde_json::Error),
-    /// They stand for binary data that did not come.
+    /// An attachment came that they do not name.
     Attachment,
-    /// They are nested deeper than 64 levels.
-    Depth,
 }
 
 impl fmt::Display for InvalidArguments {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             InvalidArguments::Json(error) => write!(formatter, "no array of arguments: {error}"),
-            InvalidArguments::Attachment => formatter.write_str("no such attachment"),
-            InvalidArguments::Depth => formatter.write_str("nested too deeply"),
+            InvalidArguments::Attachment => formatter.write_str("an attachment is not named"),
         }
     }
 }
@@ -60,14 +61,136 @@ impl std::error::Error for InvalidArguments {}
 /// How deep arguments may be nested.
 const MAX_DEPTH: usize = 64;
 
+/// How many values an event may have, at every depth together: each costs much more memory than the
+/// two bytes that it may be written in.
+const MAX_VALUES: usize = 100_000;
+
 impl Args {
-    /// Reads what follows the event's name in `json`, an array.
+    /// Reads what follows the event's name in `json`, an array. Each attachment must be named once:
+    /// an event that names one again and again would be as large as it is long.
     pub(super) fn of_event(json: &str, attachments: &[Bytes]) -> Result<Args, InvalidArguments> {
-        let array: Vec<serde_json::Value> =
-            serde_json::from_str(json).map_err(InvalidArguments::Json)?;
-        let arguments = array.into_iter().skip(1);
-        let values = arguments.map(|value| Value::from_json(value, attachments, MAX_DEPTH));
-        values.collect::<Result<_, _>>().map(Args)
+        let mut reader = Reader {
+            attachments: attachments.iter().cloned().map(Some).collect(),
+            depth: MAX_DEPTH + 1, // the array itself
+            values: MAX_VALUES,
+        };
+        let mut json = serde_json::Deserializer::from_str(json);
+        let array = reader.deserialize(&mut json);
+        let array = array.and_then(|array| json.end().map(|()| array));
+        match array.map_err(InvalidArguments::Json)? {
+            _ if reader.attachments.iter().any(Option::is_some) => {
+                Err(InvalidArguments::Attachment)
+            }
+            Value::Array(items) => Ok(Args(items.into_iter().skip(1).collect())),
+            _ => Err(InvalidArguments::Json(Error::custom("no array"))),
+        }
+    }
+}
+
+/// Reads values within bounds, those that stand for attachments among them.
+struct Reader {
+    /// Those that have not been named yet.
+    attachments: Vec<Option<Bytes>>,
+    /// How much deeper values may be nested.
+    depth: usize,
+    /// How many values there may still be.
+    values: usize,
+}
+
+impl Reader {
+    fn deeper<T, E: Error>(
+        &mut self,
+        read: impl FnOnce(&mut Reader) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let deeper = self.depth.checked_sub(1);
+        let depth = mem::replace(
+            &mut self.depth,
+            deeper.ok_or_else(|| E::custom("nested too deeply"))?,
+        );
+        let value = read(self);
+        self.depth = depth;
+        value
+    }
+
+    /// The attachment that an object stands for, if it stands for one.
+    fn attachment<E: Error>(&mut self, members: &[(String, Value)]) -> Result<Option<Bytes>, E> {
+        let member = |name| members.iter().rfind(|(key, _)| key == name);
+        if !matches!(member("_placeholder"), Some((_, Value::Bool(true)))) {
+            return Ok(None);
+        }
+        let index = match member("num") {
+            Some((_, Value::Number(number))) => number.as_u64(),
+            _ => None,
+        };
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let attachment = index.and_then(|index| self.attachments.get_mut(index)?.take());
+        let attachment = attachment.ok_or_else(|| E::custom("no such attachment"));
+        attachment.map(Some)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Reader {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.values.checked_sub(1);
+        self.values = left.ok_or_else(|| D::Error::custom("too many values"))?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Reader {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, bool: bool) -> Result<Value, E> {
+        Ok(Value::Bool(bool))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::String(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        self.deeper(|reader| {
+            let mut values = Vec::new();
+            while let Some(value) = items.next_element_seed(&mut *reader)? {
+                values.push(value);
+            }
+            Ok(Value::Array(values))
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        /// The name that serde_json gives to the digits of a number that is no integer.
+        const DIGITS: &str = "$serde_json::private::Number";
+        self.deeper(|reader| {
+            let mut values = Vec::new();
+            while let Some(name) = members.next_key::<String>()? {
+                if values.is_empty() && name == DIGITS {
+                    let digits = members.next_value::<String>()?;
+                    return digits.parse().map(Value::Number).map_err(A::Error::custom);
+                }
+                values.push((name, members.next_value_seed(&mut *reader)?));
+            }
+            let attachment = reader.attachment(&values)?;
+            Ok(attachment.map_or(Value::Object(values), Value::Binary))
+        })
     }
 }
 
@@ -85,64 +208,34 @@ impl Value {
         match self {
             Value::Object(members) => members
                 .iter()
-                .find(|(key, _)| key == name)
+                .rfind(|(key, _)| key == name)
                 .map(|(_, value)| value),
             _ => None,
         }
-    }
-
-    fn from_json(
-        json: serde_json::Value,
-        attachments: &[Bytes],
-        depth: usize,
-    ) -> Result<Value, InvalidArguments> {
-        let deeper = depth.checked_sub(1).ok_or(InvalidArguments::Depth);
-        Ok(match json {
-            serde_json::Value::Null => Value::Null,
-            serde_json::Value::Bool(bool) => Value::Bool(bool),
-            serde_json::Value::Number(number) => Value::Number(number),
-            serde_json::Value::String(text) => Value::String(text),
-            serde_json::Value::Array(items) => {
-                let depth = deeper?;
-                let items = items.into_iter();
-                let values = items.map(|item| Value::from_json(item, attachments, depth));
-                Value::Array(values.collect::<Result<_, _>>()?)
-            }
-            serde_json::Value::Object(members)
-                if members.get("_placeholder") == Some(&serde_json::Value::Bool(true)) =>
-            {
-                let number = members.get("num").and_then(serde_json::Value::as_u64);
-                let index = number.and_then(|number| usize::try_from(number).ok());
-                let attachment = index.and_then(|index| attachments.get(index));
-                Value::Binary(attachment.ok_or(InvalidArguments::Attachment)?.clone())
-            }
-            serde_json::Value::Object(members) => {
-                let depth = deeper?;
-                let members = members.into_iter().map(|(name, value)| {
-                    Value::from_json(value, attachments, depth).map(|value| (name, value))
-                });
-                Value::Object(members.collect::<Result<_, _>>()?)
-            }
-        })
     }
 }
 
 impl<A: socketioxide::adapter::Adapter> FromMessageParts<A> for Args {
     type Error = InvalidArguments;
 
+    /// The session of an event that breaks the rules ends.
     fn from_message_parts(
-        _: &Arc<Socket<A>>,
+        socket: &Arc<Socket<A>>,
         encoded: &mut Encoded,
         _: &Option<i64>,
     ) -> Result<Args, InvalidArguments> {
-        match encoded {
+        let args = match encoded {
             Encoded::Str(json, attachments) => {
                 let attachments = attachments.get_or_insert_default().make_contiguous();
                 Args::of_event(json, attachments)
             }
             // Only of another parser than ours.
             Encoded::Bytes(_) => Err(InvalidArguments::Attachment),
+        };
+        if args.is_err() {
+            SessionPlace::end_of(socket);
         }
+        args
     }
 }
 
@@ -190,10 +283,14 @@ impl<'de> Deserialize<'de> for Args {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Args, A::Error> {
+                let mut reader = Reader {
+                    attachments: Vec::new(),
+                    depth: MAX_DEPTH,
+                    values: MAX_VALUES,
+                };
                 let mut values = Vec::new();
-                while let Some(json) = items.next_element()? {
-                    let value = Value::from_json(json, &[], MAX_DEPTH);
-                    values.push(value.map_err(A::Error::custom)?);
+                while let Some(value) = items.next_element_seed(&mut reader)? {
+                    values.push(value);
                 }
                 Ok(Args(values))
             }
@@ -224,8 +321,9 @@ mod tests {
         };
         let octets = Bytes::from_static(b"\x01\x02");
         assert_eq!(items[0].get("a"), Some(&Value::Binary(octets)));
-        assert!(read(r#"["e"]"#).unwrap().0.is_empty());
-        assert!(read("[]").unwrap().0.is_empty());
+        let none = |json| Args::of_event(json, &[]).unwrap().0;
+        assert!(none(r#"["e"]"#).is_empty());
+        assert!(none("[]").is_empty());
     }
 
     #[test]
@@ -239,6 +337,9 @@ mod tests {
             r#"["e",{"_placeholder":true,"num":-1}]"#,
             r#"["e",{"_placeholder":true,"num":"constructor"}]"#,
             r#"["e",{"_placeholder":true}]"#,
+            // Attack 57: an attachment is named once.
+            r#"["e"]"#,
+            r#"["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]"#,
         ] {
             assert!(read(json).is_err(), "{json}");
         }
@@ -248,9 +349,19 @@ mod tests {
     #[test]
     fn arguments_are_nested_64_deep_at_most() {
         let nested = |depth| format!(r#"["e",{}{}]"#, "[".repeat(depth), "]".repeat(depth));
+        let read = |json: &str| Args::of_event(json, &[]);
         assert!(read(&nested(64)).is_ok());
         for depth in [65, 100, 1_000, 300_000] {
             assert!(read(&nested(depth)).is_err(), "{depth}");
         }
+    }
+
+    /// Attack 61.
+    #[test]
+    fn an_event_has_100_000_values_at_most() {
+        // The array and the name are two of them.
+        let many = |count| format!(r#"["e"{}]"#, ",[]".repeat(count));
+        assert!(Args::of_event(&many(99_998), &[]).is_ok());
+        assert!(Args::of_event(&many(99_999), &[]).is_err());
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::fan_out::FanOut;
 use super::service::{Engine, get, post};
 use super::session_stream::SessionStream;
+use super::sessions::SessionPlace;
 use crate::http::Upgraded;
 
 /// Answers the Ping of a session of polling that has just been opened, if there is one.
@@ -45,6 +46,7 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Transport {
     stream: SessionStream,
+    place: SessionPlace,
     first_ping: FirstPing,
     /// Who waits to read until it is known whether the first Ping comes at once.
     reader: Option<Waker>,
@@ -62,17 +64,19 @@ enum FirstPing {
 
 impl Transport {
     /// That of a session that begins with it.
-    pub(super) fn first(stream: Upgraded) -> Transport {
-        Transport::new(stream, FirstPing::Expected(Box::pin(sleep(AT_ONCE))))
+    pub(super) fn first(stream: Upgraded, place: SessionPlace) -> Transport {
+        let first_ping = FirstPing::Expected(Box::pin(sleep(AT_ONCE)));
+        Transport::new(stream, place, first_ping)
     }
 
     /// That of a session that polled before.
-    pub(super) fn later(stream: Upgraded) -> Transport {
-        Transport::new(stream, FirstPing::Over)
+    pub(super) fn later(stream: Upgraded, place: SessionPlace) -> Transport {
+        Transport::new(stream, place, FirstPing::Over)
     }
 
-    fn new(stream: Upgraded, first_ping: FirstPing) -> Transport {
+    fn new(stream: Upgraded, place: SessionPlace, first_ping: FirstPing) -> Transport {
         Transport {
+            place,
             stream: SessionStream::new(stream),
             first_ping,
             reader: None,
@@ -92,6 +96,9 @@ impl AsyncRead for Transport {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.place.is_ending() {
+            return Poll::Ready(Ok(())); // as if the client had gone
+        }
         match &mut this.first_ping {
             FirstPing::Expected(deadline) => {
                 if deadline.as_mut().poll(context).is_pending() {

@@ -59,16 +59,17 @@ impl Service {
         if query.transport == Some("websocket") {
             return error(3, "Bad request"); // it does not ask for an upgrade
         }
-        let opens_session = query.sid.is_none();
+        let mut session = None;
         if let Some(sid) = query.sid {
-            let Some(engine_id) = self.sessions.engine_id(sid) else {
+            let Some((engine_id, place)) = self.sessions.find(sid) else {
                 return unknown_session();
             };
             let transport = query.transport.unwrap_or_default();
             head.uri = target(&head.uri, transport, Some(&engine_id));
+            session = Some(place);
         }
         match head.method {
-            Method::GET if opens_session => self.open(head).await,
+            Method::GET if session.is_none() => self.open(head).await,
             Method::GET => {
                 let request = Request::from_parts(head, Full::default());
                 self.engine.ask(request).await
@@ -81,11 +82,13 @@ impl Service {
                         return status(refused);
                     }
                 };
-                let answer = self
-                    .engine
-                    .ask(Request::from_parts(head, Full::new(body)))
-                    .await;
+                let uri = head.uri.clone();
+                let request = Request::from_parts(head, Full::new(body));
+                let answer = self.engine.ask(request).await;
                 until_handled().await;
+                if session.is_some_and(|session| session.is_ending()) {
+                    end_session(&*self.engine, &uri).await;
+                }
                 answer
             }
             Method::OPTIONS => status(StatusCode::OK),
@@ -143,13 +146,13 @@ impl Service {
         let Some(sid) = query.sid else {
             let place = self.sessions.place();
             let place = place.ok_or_else(|| Box::new(unavailable()))?;
-            request.extensions_mut().insert(place);
+            request.extensions_mut().insert(place.clone());
             return Ok(Box::new(move |stream| {
-                engine.adopt(Transport::first(stream), request)
+                engine.adopt(Transport::first(stream, place), request)
             }));
         };
-        let engine_id = self.sessions.engine_id(sid);
-        let engine_id = engine_id.ok_or_else(|| Box::new(unknown_session()))?;
+        let session = self.sessions.find(sid);
+        let (engine_id, place) = session.ok_or_else(|| Box::new(unknown_session()))?;
         *request.uri_mut() = target(request.uri(), "websocket", Some(&engine_id));
         let upgrade = Upgrade::begin(&self.upgrades, &engine_id, &engine, request.uri());
         let upgrade = upgrade.ok_or_else(|| Box::new(error(3, "Bad request")))?;
@@ -160,7 +163,7 @@ impl Service {
             return Err(Box::new(known));
         }
         Ok(Box::new(move |stream| {
-            engine.adopt(Transport::later(stream.holding(upgrade)), request)
+            engine.adopt(Transport::later(stream.holding(upgrade), place), request)
         }))
     }
 }

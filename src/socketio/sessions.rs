@@ -6,10 +6,11 @@
 //! another, that it alone knows.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use socketioxide::socket::Sid;
+use socketioxide::adapter::Adapter;
+use socketioxide::socket::{Sid, Socket};
 
 /// The sessions that there are, of at most so many.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub(super) struct Sessions {
 struct Open {
     count: AtomicUsize,
     /// The engine's ids of sessions that have polled, by those that their clients know.
-    polled: Mutex<HashMap<String, String>>,
+    polled: Mutex<HashMap<String, (String, Weak<Taken>)>>,
 }
 
 /// One session's place. It is kept in the extensions of the request that opened the session, which
@@ -37,6 +38,8 @@ struct Taken {
     open: Arc<Open>,
     /// The id that the client knows, once there is one.
     told: OnceLock<String>,
+    /// The client broke the rules: its session is to end.
+    is_ending: AtomicBool,
 }
 
 impl Sessions {
@@ -52,6 +55,7 @@ impl Sessions {
         let taken = Taken {
             open: Arc::clone(&self.open),
             told: OnceLock::new(),
+            is_ending: AtomicBool::new(false),
         };
         let before = self.open.count.fetch_add(1, Ordering::Relaxed);
         (before < self.max).then(|| SessionPlace {
@@ -63,9 +67,12 @@ impl Sessions {
         self.open.count.load(Ordering::Relaxed)
     }
 
-    /// The engine's id of the session that a client knows by this.
-    pub(super) fn engine_id(&self, told: &str) -> Option<String> {
-        self.open.polled().get(told).cloned()
+    /// The session that a client knows by this: the engine's id, and its place.
+    pub(super) fn find(&self, told: &str) -> Option<(String, SessionPlace)> {
+        let polled = self.open.polled();
+        let (engine_id, taken) = polled.get(told)?;
+        let taken = taken.upgrade()?;
+        Some((engine_id.clone(), SessionPlace { taken }))
     }
 }
 
@@ -73,18 +80,31 @@ impl SessionPlace {
     /// The id that the client of this session, which the engine has opened under `engine_id`, is
     /// to be told.
     pub(super) fn tell(&self, engine_id: &str) -> &str {
-        let Taken { open, told } = &*self.taken;
+        let Taken { open, told, .. } = &*self.taken;
         told.get_or_init(|| {
             let told = Sid::new().to_string();
-            open.polled().insert(told.clone(), engine_id.to_owned());
+            let known = (engine_id.to_owned(), Arc::downgrade(&self.taken));
+            open.polled().insert(told.clone(), known);
             told
         })
+    }
+
+    /// Ends the session of a socket, as soon as its client is heard again.
+    pub(super) fn end_of<A: Adapter>(socket: &Socket<A>) {
+        if let Some(place) = socket.req_parts().extensions.get::<SessionPlace>() {
+            place.taken.is_ending.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The client broke the rules: nothing more is read from it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.taken.is_ending.load(Ordering::Relaxed)
     }
 }
 
 impl Open {
     /// A poisoned lock is taken all the same: the map is whole between any two statements.
-    fn polled(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    fn polled(&self) -> MutexGuard<'_, HashMap<String, (String, Weak<Taken>)>> {
         self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -123,9 +143,10 @@ mod tests {
         let told = place.tell("engine's").to_owned();
         assert_eq!(place.tell("engine's"), told);
         assert_ne!(sessions.place().unwrap().tell("other"), told);
-        assert_eq!(sessions.engine_id(&told).as_deref(), Some("engine's"));
-        assert_eq!(sessions.engine_id("engine's"), None);
+        let engine_id = |told| sessions.find(told).map(|(engine_id, _)| engine_id);
+        assert_eq!(engine_id(&told).as_deref(), Some("engine's"));
+        assert_eq!(engine_id("engine's"), None);
         drop(place);
-        assert_eq!(sessions.engine_id(&told), None);
+        assert_eq!(engine_id(&told), None);
     }
 }

@@ -1,7 +1,7 @@
 //! A client that sends what it is told to, right or wrong, and says what comes back.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::server::TestServer;
@@ -71,7 +71,12 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and says nothing.
     pub(crate) fn connect(server: &TestServer) -> Client {
-        let stream = TcpStream::connect(server.address).unwrap();
+        Client::at(server.address)
+    }
+
+    /// Connects to that address and says nothing.
+    pub(crate) fn at(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();

@@ -10,14 +10,22 @@
 )]
 
 mod client;
+#[cfg(feature = "cli")]
+#[path = "../support/process.rs"]
+mod process;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_protocol;
 #[path = "../support/report.rs"]
 mod report;
 mod server;
+#[cfg(feature = "cli")]
+#[path = "../support/socket.rs"]
+mod socket;
 
 mod access;
 mod attacks;
+#[cfg(all(feature = "cli", feature = "socketio"))]
+mod attacks_socketio;
 mod closing;
 #[cfg(feature = "cli")]
 mod compat;

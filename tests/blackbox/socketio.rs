@@ -589,6 +589,10 @@ fn packets_with_too_many_or_wrong_attachments_end_their_session() {
         "42[".into(),
         r#"42["echo""#.into(),
         format!(r#"42["echo",{}"#, "[".repeat(300_000)),
+        // Arguments that are beyond their bounds, or name an attachment that did not come.
+        format!(r#"450-["echo",{placeholder}]"#),
+        "42[\"echo\",{\"_placeholder\":true,\"num\":\"constructor\"}]".into(),
+        format!(r#"42["echo",{}{}]"#, "[".repeat(65), "]".repeat(65)),
     ] {
         let session = Session::joined(server);
         session.post(&packets);
@@ -598,19 +602,13 @@ fn packets_with_too_many_or_wrong_attachments_end_their_session() {
         Kind::Attack,
         47,
         "packets with 11 to 10^22 attachments, the wrong one or none, and no JSON: their session",
-        "ends, 13 of 13",
-        "ends, 13 of 13",
+        "ends, 16 of 16",
+        "ends, 16 of 16",
     );
     // These say nothing that a handler could take; their sender may go on.
     let session = Session::joined(server);
-    for packets in [
-        format!(r#"450-["echo",{placeholder}]"#),
-        "42[\"echo\",{\"_placeholder\":true,\"num\":\"constructor\"}]".into(),
-        format!(r#"42["echo",{}{}]"#, "[".repeat(65), "]".repeat(65)),
-        r#"42["unknown event"]"#.into(),
-        "43999[]".into(),
-    ] {
-        session.post(&packets).is(200, "ok");
+    for packets in [r#"42["unknown event"]"#, "43999[]"] {
+        session.post(packets).is(200, "ok");
         session.lives();
     }
 }

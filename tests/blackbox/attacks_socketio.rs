@@ -1,0 +1,112 @@
+//! Rows of the table of attacks that concern Socket.IO, as any server of it has to meet them: what
+//! goes over the wire, and what the process then holds.
+
+use std::fs;
+use std::io::Read;
+
+use crate::client::{Client, request};
+use crate::process::ServerProcess;
+use crate::report::{Kind, figure};
+
+/// The most that a server has ever held, in kibibytes.
+fn peak(server: &ServerProcess) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.split_whitespace().next());
+    peak.unwrap().parse().unwrap()
+}
+
+/// A POST of polling to a session, or a GET if there is no body: the status, and what came.
+fn poll(server: &ServerProcess, sid: &str, body: &[u8]) -> (String, String) {
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let mut client = Client::at(server.address);
+    let head = format!(
+        "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: localhost\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.send(&[head.as_bytes(), body].concat());
+    let head = client.receive_head();
+    let mut body = String::new();
+    client.stream.read_to_string(&mut body).unwrap();
+    (head[9..12].to_owned(), body)
+}
+
+/// A session of polling that has joined `/`: the part of its query that names it.
+fn joined_by_polling(server: &ServerProcess) -> String {
+    let (status, open) = poll(server, "", b"");
+    assert_eq!(status, "200", "{open}");
+    let (_, sid) = open.split_once(r#""sid":""#).unwrap();
+    let sid = format!("&sid={}", sid.split('"').next().unwrap());
+    assert_eq!(poll(server, &sid, b"40"), ("200".into(), "ok".into()));
+    assert!(poll(server, &sid, b"").1.starts_with("40"));
+    sid
+}
+
+/// A session by WebSocket that has joined `/`.
+fn joined_by_websocket(server: &ServerProcess) -> Client {
+    let mut client = Client::at(server.address);
+    client.send(request("/socket.io/?EIO=4&transport=websocket").as_bytes());
+    assert!(client.receive_head().starts_with("HTTP/1.1 101 "));
+    assert!(client.receive().1.starts_with(b"0{"));
+    client.send_text("40");
+    while !client.receive().1.starts_with(b"40") {}
+    client
+}
+
+/// A binary event that names its one attachment so many times.
+fn naming(times: usize) -> String {
+    let names = vec![r#"{"_placeholder":true,"num":0}"#; times];
+    format!(r#"51-["echo",{}]"#, names.join(","))
+}
+
+/// The next is the end of the connection, whatever comes before it.
+fn ends(client: &mut Client) {
+    let mut rest = Vec::new();
+    drop(client.stream.read_to_end(&mut rest));
+}
+
+#[test]
+fn attack_57_an_attachment_is_named_once() {
+    const ATTACHMENT: usize = 4_000;
+    let server = ServerProcess::start(&["--workers", "1"]);
+    let once = format!("4{}", naming(1));
+    let many = format!("4{}", naming(30_000));
+    let base64 = format!("b{}", "AAAA".repeat(ATTACHMENT / 3));
+    // What is in order comes back, and has been paid for once this is done.
+    let mut client = joined_by_websocket(&server);
+    client.send_text(&once);
+    client.send(&crate::client::frame(0x82, &[0; ATTACHMENT]));
+    while client.receive().0 != 0x82 {}
+    let sid = joined_by_polling(&server);
+    poll(&server, &sid, format!("{once}\x1e{base64}").as_bytes());
+    assert!(poll(&server, &sid, b"").1.contains(&base64));
+    let before = peak(&server);
+
+    let mut client = joined_by_websocket(&server);
+    client.send_text(&many);
+    client.send(&crate::client::frame(0x82, &[0; ATTACHMENT]));
+    ends(&mut client);
+    let sid = joined_by_polling(&server);
+    poll(&server, &sid, format!("{many}\x1e{base64}").as_bytes());
+    assert_eq!(poll(&server, &sid, b"").0, "400", "the session is gone");
+    // Not at all, or another that did not come.
+    for json in [
+        r#"51-["echo",1]"#,
+        r#"51-["echo",{"_placeholder":true,"num":1}]"#,
+    ] {
+        let sid = joined_by_polling(&server);
+        poll(&server, &sid, format!("4{json}\x1ebAAAA").as_bytes());
+        assert_eq!(poll(&server, &sid, b"").0, "400", "{json}");
+    }
+    let grown = peak(&server) - before;
+    figure(
+        Kind::Attack,
+        57,
+        "an attachment of 4,000 bytes named 30,000 times, by WebSocket and by POST: peak RSS; session",
+        "< 4 MB; ends",
+        format_args!("{grown} KiB; ends"),
+    );
+    assert!(grown < 4_000, "{grown} KiB");
+    joined_by_websocket(&server);
+}
