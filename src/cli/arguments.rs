@@ -289,10 +289,16 @@ pub(super) struct LimitArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Deadlines")]
 pub(super) struct DeadlineArguments {
-    /// From the connection to a whole request head
+    /// From the connection, or a later request's first byte, to a whole request head
     #[arg(long, env = "FRAMELOOP_HANDSHAKE_TIMEOUT", value_name = "TIME",
           value_parser = duration, default_value = "10s")]
     handshake_timeout: Duration,
+
+    /// From a response to the connection's next request; a load balancer in front should give up
+    /// earlier
+    #[arg(long, env = "FRAMELOOP_KEEP_ALIVE_TIMEOUT", value_name = "TIME",
+          value_parser = duration, default_value = "75s")]
+    keep_alive_timeout: Duration,
 
     /// Silence after which a Ping is sent
     #[arg(long, env = "FRAMELOOP_PING_INTERVAL", value_name = "TIME", value_parser = duration,
@@ -411,6 +417,7 @@ impl Serve {
     pub(super) fn http(&self) -> HttpSettings {
         HttpSettings {
             head_timeout: self.deadlines.handshake_timeout,
+            keep_alive_timeout: self.deadlines.keep_alive_timeout,
             max_head_size: self.limits.max_head_size,
             max_headers: self.limits.max_headers,
             date: !self.deterministic,

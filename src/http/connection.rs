@@ -19,7 +19,7 @@ use super::h2c;
 use super::limited::Place;
 use super::mount::{Linger, Upgraded};
 use super::service::{Acceptance, Accepted, HttpService, Owner};
-use super::timer::Timer;
+use super::waiting::{Clock, Deadlines, Witness};
 use super::{Account, Addresses, HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, PeerAddress, Settings};
 use crate::handshake::{HandshakeError, Policy};
@@ -58,18 +58,25 @@ pub(crate) struct Site {
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
-/// The `place` that it had is given back before the frame loop gives it another, or at its end.
-pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Sized) {
-    let Some((stream, head_timeout)) = prepared(stream, &site).await else {
+/// The `place` that it had is told how far it is, and given back before the frame loop gives it
+/// another, or at its end.
+pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Witness) {
+    let Some((stream, first_head)) = prepared(stream, &site).await else {
         return;
     };
     let began = Instant::now();
     let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
     let acceptance = Acceptance::default();
-    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), stream.peer());
+    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), &stream);
+    let progress = stream.progress().clone();
+    let clock = Clock {
+        progress: progress.clone(),
+        deadlines: site.deadlines(first_head),
+    };
     let mut connection = http1::Builder::new()
-        .timer(Timer)
-        .header_read_timeout(head_timeout)
+        .timer(clock)
+        // The clock has its own mind; without a time here it would not be asked.
+        .header_read_timeout(Duration::ZERO)
         .max_headers(site.http.max_headers)
         .max_header_size(site.http.max_head_size)
         // hyper takes no smaller buffer than this.
@@ -96,10 +103,11 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
             Pin::new(&mut connection).graceful_shutdown();
             served = connection.poll_without_shutdown(context);
         }
-        match acceptance.take() {
-            Some(accepted) => Poll::Ready(Ok(Some(accepted))),
-            None => served.map_ok(|()| None),
+        if let Some(accepted) = acceptance.take() {
+            return Poll::Ready(Ok(Some(accepted)));
         }
+        place.moved(progress.phase());
+        served.map_ok(|()| None)
     })
     .await;
     let parts = connection.into_parts();
@@ -125,7 +133,7 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
 /// The stream without what goes before HTTP, the header of a proxy and the TLS handshake, if there
 /// is any, and how long its first request may take: there is one deadline for all of them.
 async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration>)> {
-    let head_timeout = Some(site.http.head_timeout).filter(|timeout| !timeout.is_zero());
+    let head_timeout = unless_zero(site.http.head_timeout);
     #[cfg(feature = "proxy-protocol")]
     let (stream, head_timeout) = if site.proxies.is_empty() {
         (stream, head_timeout)
@@ -244,12 +252,24 @@ impl Site {
         }
     }
 
+    fn deadlines(&self, first: Option<Duration>) -> Deadlines {
+        Deadlines {
+            first,
+            head: unless_zero(self.http.head_timeout),
+            keep_alive: unless_zero(self.http.keep_alive_timeout),
+        }
+    }
+
     fn linger(&self) -> Linger {
         Linger {
             size: self.settings.linger_size,
             timeout: self.settings.deadlines.linger,
         }
     }
+}
+
+fn unless_zero(timeout: Duration) -> Option<Duration> {
+    Some(timeout).filter(|timeout| !timeout.is_zero())
 }
 
 /// The octets of a response's head, header names written as `Sec-Websocket-Accept`.

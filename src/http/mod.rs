@@ -20,6 +20,7 @@ mod stream;
 mod streamed;
 mod tcp;
 mod timer;
+mod waiting;
 
 pub(crate) use connection::{Site, serve_connection};
 pub use endpoint::{Diversion, Endpoint};
@@ -32,15 +33,19 @@ pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
 pub use router::{Request, Router};
 pub(crate) use stream::Stream;
+pub(crate) use waiting::{Phase, Witness};
 
 use std::time::Duration;
 
 /// What the reading of requests is held to.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// From the accepted connection, or the last response, to a whole request head: then the
-    /// connection is closed without a word. Zero is no deadline.
+    /// From the accepted connection, or the first byte of a later request, to a whole request head:
+    /// then the connection is closed without a word. Zero is no deadline.
     pub head_timeout: Duration,
+    /// From a response to the first byte of the connection's next request: then it is closed. Under
+    /// pressure such a connection is closed before any other. Zero is no deadline.
+    pub keep_alive_timeout: Duration,
     /// Octets of a request's head; a larger one is refused with 431.
     pub max_head_size: usize,
     /// Header lines of a request; more are refused with 431.
@@ -50,10 +55,12 @@ pub struct HttpSettings {
 }
 
 impl Default for HttpSettings {
-    /// 10 s, 16 KiB, 100 headers, a date.
+    /// 10 s, 75 s, 16 KiB, 100 headers, a date.
     fn default() -> HttpSettings {
         HttpSettings {
             head_timeout: Duration::from_secs(10),
+            // Longer than load balancers keep a connection: one that closes first loses requests.
+            keep_alive_timeout: Duration::from_secs(75),
             max_head_size: 16 << 10,
             max_headers: 100,
             date: true,

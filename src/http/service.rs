@@ -20,7 +20,8 @@ use super::connection::Site;
 use super::endpoint::{Admitted, Diversion};
 use super::limited::Place;
 use super::streamed::write_chunks;
-use super::{Adopt, Mount, Page, Reply};
+use super::waiting::Progress;
+use super::{Adopt, Mount, Page, Reply, Stream};
 use crate::engine::{Drive, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Subprotocols};
 use crate::log;
@@ -32,6 +33,7 @@ pub(super) struct HttpService {
     acceptance: Acceptance,
     /// Who asks.
     peer: PeerAddress,
+    progress: Progress,
 }
 
 /// Where a request that is to become a WebSocket is left.
@@ -53,11 +55,12 @@ pub(super) enum Owner {
 }
 
 impl HttpService {
-    pub(super) fn new(site: Rc<Site>, acceptance: Acceptance, peer: PeerAddress) -> HttpService {
+    pub(super) fn new(site: Rc<Site>, acceptance: Acceptance, stream: &Stream) -> HttpService {
         HttpService {
             site,
             acceptance,
-            peer,
+            peer: stream.peer(),
+            progress: stream.progress().clone(),
         }
     }
 
@@ -217,6 +220,7 @@ impl Service<http::Request<Incoming>> for HttpService {
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         // Only what is mounted reads a body: no page wants one, a handshake with one is refused.
         let (head, body) = request.into_parts();
+        self.progress.asked();
         self.respond(&head, body).unwrap_or_else(|error| {
             log::refused(error, &head);
             self.refuse(error.response().map(Full::from), &head)

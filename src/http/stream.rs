@@ -19,6 +19,7 @@ use {
 };
 
 use super::tcp::Tcp;
+use super::waiting::Progress;
 #[cfg(feature = "tls")]
 use crate::engine::TlsSocket;
 use crate::engine::{PeerAddress, Socket, Transport};
@@ -33,6 +34,8 @@ pub(crate) struct Stream {
     blocked: Option<Pin<Box<Sleep>>>,
     /// How long the client may take nothing; zero is for ever.
     write_stall: Duration,
+    /// How far it is with its requests.
+    progress: Progress,
 }
 
 #[derive(Debug)]
@@ -116,7 +119,13 @@ impl Stream {
             peer,
             blocked: None,
             write_stall: Duration::ZERO,
+            progress: Progress::new(),
         }
+    }
+
+    /// How far it is with its requests.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Closes the socket by RST, where its kind has such a thing.
@@ -204,12 +213,18 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if buffer.filled().len() > before {
+            this.progress.heard();
         }
+        read
     }
 }
 

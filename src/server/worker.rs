@@ -1,6 +1,6 @@
 //! A worker: a thread with a runtime and a frame loop of its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
@@ -20,7 +20,7 @@ use super::observer::{TaskAccount, WorkerObserver};
 use super::{Listener, Queue, Shared, Stage};
 use crate::engine::FrameLoopHandle;
 use crate::handshake::HandshakeError;
-use crate::http::{Site, serve_connection};
+use crate::http::{Phase, Site, Witness, serve_connection};
 use crate::log;
 use crate::protocol::CloseCode;
 
@@ -89,6 +89,8 @@ impl Worker {
                     shared,
                     index,
                     number,
+                    phase: Cell::new(Phase::Head),
+                    answering: Cell::new(None),
                     handshakes: Rc::clone(&handshakes),
                 };
                 // A task is moved several times, and this one is large.
@@ -163,14 +165,18 @@ async fn give_back_memory(worker: usize, shared: Arc<Shared>, give_back: fn()) {
     }
 }
 
-/// This worker's connections that are no WebSockets, or not yet, in the order in which they came.
+/// This worker's connections that wait for a request, in the order in which they are let go: idle
+/// ones first, of each phase the oldest. One whose request is being answered is not among them.
 struct Handshakes {
     max: usize,
     next: u64,
-    tasks: BTreeMap<u64, (AbortHandle, Instant)>,
-    /// One has ended.
+    tasks: BTreeMap<(Phase, u64), Task>,
+    /// One is no longer here.
     ended: Rc<Notify>,
 }
+
+/// A connection's task, and since when it is there.
+type Task = (AbortHandle, Instant);
 
 impl Handshakes {
     /// How long each has for saying what it wants, if somebody else wants its place: a client that
@@ -194,7 +200,7 @@ impl Handshakes {
         self.next
     }
 
-    /// Until there is room for one more, or the oldest is to be ended for it. Were it ended at
+    /// Until there is room for one more, or the first is to be ended for it. Were a new one ended at
     /// once, many clients that come back together would push each other out for ever.
     async fn room(handshakes: &RefCell<Handshakes>) {
         let full = || {
@@ -202,7 +208,10 @@ impl Handshakes {
             if handshakes.tasks.len() < handshakes.max {
                 return None;
             }
-            let (_, since) = handshakes.tasks.values().next()?;
+            let ((phase, _), (_, since)) = handshakes.tasks.first_key_value()?;
+            if *phase == Phase::Idle {
+                return None;
+            }
             let grace = Self::GRACE.checked_sub(since.elapsed())?;
             Some((Rc::clone(&handshakes.ended), grace))
         };
@@ -216,20 +225,26 @@ impl Handshakes {
         }
     }
 
-    /// Adds one, and ends the oldest if there are too many: it has had the most time to say what
-    /// it wants.
+    /// Adds a new one.
     fn add(&mut self, number: u64, task: AbortHandle) {
-        self.tasks.insert(number, (task, Instant::now()));
+        self.insert((Phase::Head, number), (task, Instant::now()));
+    }
+
+    /// Adds one, and ends the first if there are too many: of those that are new it has had the most
+    /// time to say what it wants.
+    fn insert(&mut self, key: (Phase, u64), task: Task) {
+        self.tasks.insert(key, task);
         if self.tasks.len() > self.max
-            && let Some((_, (oldest, _))) = self.tasks.pop_first()
+            && let Some((_, (first, _))) = self.tasks.pop_first()
         {
-            oldest.abort();
+            first.abort();
         }
     }
 
-    fn remove(&mut self, number: u64) {
-        self.tasks.remove(&number);
+    fn remove(&mut self, key: (Phase, u64)) -> Option<Task> {
+        let task = self.tasks.remove(&key);
         self.ended.notify_one();
+        task
     }
 }
 
@@ -239,12 +254,39 @@ struct Place {
     shared: Arc<Shared>,
     index: usize,
     number: u64,
+    phase: Cell<Phase>,
+    /// Its task, while its request is being answered.
+    answering: Cell<Option<Task>>,
     handshakes: Rc<RefCell<Handshakes>>,
+}
+
+impl Witness for Place {
+    fn moved(&self, phase: Phase) {
+        let before = self.phase.replace(phase);
+        if before == phase {
+            return;
+        }
+        let task = match before {
+            Phase::Answering => self.answering.take(),
+            waiting => self.handshakes.borrow_mut().remove((waiting, self.number)),
+        };
+        let Some(task) = task else {
+            return; // it is being let go
+        };
+        match phase {
+            Phase::Answering => self.answering.set(Some(task)),
+            waiting => self
+                .handshakes
+                .borrow_mut()
+                .insert((waiting, self.number), task),
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.handshakes.borrow_mut().remove(self.number);
+        let key = (self.phase.get(), self.number);
+        self.handshakes.borrow_mut().remove(key);
         self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -48,6 +48,7 @@ mod handshake_fields;
 mod handshake_requests;
 mod handshake_streams;
 mod handshake_syntax;
+mod keep_alive;
 mod limits;
 mod publish_rate;
 mod shutdown;

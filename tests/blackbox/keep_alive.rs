@@ -1,0 +1,105 @@
+//! Connections between two requests: how long they stay, and when they go first.
+
+use std::time::{Duration, Instant};
+
+use frameloop::http::HttpSettings;
+
+use crate::client::{Client, request};
+use crate::handshake::{Answer, receive_answer};
+use crate::handshake_streams::{PLAIN_GET, receives_page};
+use crate::report::{Kind, figure};
+use crate::server::TestServer;
+
+const HEAD: Duration = Duration::from_millis(300);
+const KEEP_ALIVE: Duration = Duration::from_millis(1_200);
+
+fn server() -> TestServer {
+    TestServer::with(|server| {
+        server.with_http(HttpSettings {
+            head_timeout: HEAD,
+            keep_alive_timeout: KEEP_ALIVE,
+            ..HttpSettings::default()
+        })
+    })
+}
+
+#[test]
+fn an_idle_connection_outlives_the_deadline_of_the_handshake_and_has_its_own() {
+    let server = server();
+    let mut open = Client::open(&server, "/echo");
+    let mut client = Client::connect(&server);
+    receives_page(&mut client, PLAIN_GET);
+    assert!(
+        client.is_silent_for(2 * HEAD),
+        "closed by the wrong deadline"
+    );
+    // Twice, because the second wait is another one than the first.
+    receives_page(&mut client, PLAIN_GET);
+    assert!(
+        client.is_silent_for(2 * HEAD),
+        "closed by the wrong deadline"
+    );
+    receives_page(&mut client, PLAIN_GET);
+    let began = Instant::now();
+    client.ends();
+    let took = began.elapsed();
+    assert!(took >= KEEP_ALIVE.mul_f64(0.9), "{took:?}");
+    // A WebSocket has all the time it wants.
+    open.send_text("hi");
+    open.receives_text("hi");
+}
+
+#[test]
+fn a_later_head_that_has_begun_has_the_deadline_of_the_handshake() {
+    let server = server();
+    let whole = request("/echo");
+    for part in [
+        "G",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\n",
+        &whole[..whole.len() - 1],
+    ] {
+        let mut client = Client::connect(&server);
+        receives_page(&mut client, PLAIN_GET);
+        client.send(part.as_bytes());
+        let began = Instant::now();
+        assert_eq!(receive_answer(&mut client), Ok(Answer::Silence));
+        let took = began.elapsed();
+        assert!(
+            took >= HEAD.mul_f64(0.9) && took < KEEP_ALIVE,
+            "{part:?} {took:?}"
+        );
+    }
+}
+
+/// Attack 21: under pressure an idle connection goes before one that has yet to ask anything,
+/// although that is older.
+#[test]
+fn attack_21_idle_connections_go_before_silent_ones() {
+    const MAX: usize = 1_024;
+    const IDLE: usize = 16;
+    let server = TestServer::with(|server| server.with_workers(1).with_max_connections(2_048));
+    let mut silent: Vec<Client> = (0..MAX - IDLE).map(|_| Client::connect(&server)).collect();
+    let mut idle: Vec<Client> = (0..IDLE).map(|_| Client::connect(&server)).collect();
+    for client in &mut idle {
+        receives_page(client, PLAIN_GET);
+    }
+    let began = Instant::now();
+    let mut late: Vec<Client> = (0..IDLE / 2).map(|_| Client::connect(&server)).collect();
+    for client in &mut idle[..IDLE / 2] {
+        client.ends();
+    }
+    let took = began.elapsed();
+    for client in &mut idle[IDLE / 2..] {
+        receives_page(client, PLAIN_GET);
+    }
+    for client in silent.iter_mut().chain(&mut late) {
+        receives_page(client, PLAIN_GET);
+    }
+    figure(
+        Kind::Attack,
+        21,
+        "1,008 silent and 16 idle connections of 1,024, then 8 new ones",
+        "8 idle ones go, no silent one",
+        format_args!("8 idle ones go in {took:.1?}, no silent one"),
+    );
+}
