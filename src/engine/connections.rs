@@ -52,6 +52,9 @@ pub(super) struct Readiness {
     pub(super) has_hung_up: bool,
 }
 
+/// How a member that takes too little is told so.
+pub(super) const OVERRUN: (CloseCode, &str) = (CloseCode::Policy, "slow consumer");
+
 impl<S: Stream> Connections<S> {
     /// None yet.
     pub(super) fn new(context: Context, observer: Box<dyn Observer>) -> Connections<S> {
@@ -285,6 +288,7 @@ impl<S: Stream> Connections<S> {
                         compressed: (compressed_length > 0).then_some(Encoded::Lent(compressed)),
                         messages,
                         policy: group.policy(),
+                        is_lenient: false,
                     };
                     self.deliver_to(&group, &delivery);
                 }
@@ -292,13 +296,15 @@ impl<S: Stream> Connections<S> {
                     group,
                     frame,
                     compressed,
+                    messages,
                 } => {
                     delivered += frame.len();
                     let delivery = Delivery {
                         plain: Encoded::Shared(&frame),
                         compressed: compressed.as_ref().map(Encoded::Shared),
-                        messages: 1,
+                        messages,
                         policy: group.policy(),
+                        is_lenient: false,
                     };
                     self.deliver_to(&group, &delivery);
                 }
@@ -317,14 +323,33 @@ impl<S: Stream> Connections<S> {
                         compressed: is_compressed.then_some(frame),
                         messages: 1,
                         policy: SlowConsumerPolicy::Close,
+                        is_lenient: false,
                     };
                     self.drive(to, |connection, stream, context| {
                         connection.deliver(&delivery, stream, context)
                     });
                 }
-                Command::Overrun { to } => self.drive(to, |connection, stream, context| {
-                    connection.overrun(stream, context)
-                }),
+                Command::SendShared {
+                    to,
+                    frames,
+                    compressed,
+                    messages,
+                } => {
+                    delivered += frames.len();
+                    let delivery = Delivery {
+                        plain: Encoded::Shared(&frames),
+                        compressed: compressed.as_ref().map(Encoded::Shared),
+                        messages,
+                        policy: SlowConsumerPolicy::Close,
+                        is_lenient: true,
+                    };
+                    self.drive(to, |connection, stream, context| {
+                        connection.deliver(&delivery, stream, context)
+                    });
+                }
+                Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, OVERRUN),
+                Command::End { to, why, frame } => self.end_with(to, why, frame),
+                Command::Resume { to } => self.drive_stream(to),
                 Command::Close { to, frame } => {
                     let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
                         code: *code,
@@ -370,6 +395,12 @@ impl<S: Stream> Connections<S> {
         for (member, why) in over {
             self.end(member, &why);
         }
+    }
+
+    fn end_with(&mut self, key: Key, why: Disconnect, frame: (CloseCode, &'static str)) {
+        self.drive(key, |connection, stream, context| {
+            connection.end(why, frame, stream, context)
+        });
     }
 
     fn close(&mut self, key: Key, frame: Option<CloseFrame<'_>>) {

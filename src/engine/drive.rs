@@ -13,7 +13,7 @@ use super::slots::Key;
 use super::socket::Stream;
 use super::tally::{Flow, Tally};
 use super::{Settings, SlowConsumer, SlowConsumerPolicy};
-use crate::protocol::{AssemblyBudget, AssemblyPool, CloseFrame};
+use crate::protocol::{AssemblyBudget, AssemblyPool, CloseCode, CloseFrame};
 
 /// What a worker's connections share while one of them is driven.
 pub(crate) struct Context {
@@ -89,8 +89,14 @@ pub(crate) trait Drive {
         context: &mut Context,
     ) -> Progress;
 
-    /// Ends a connection that more was sent to than can be kept for it.
-    fn overrun(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+    /// Ends a connection for a reason that the peer has no say in, with this Close.
+    fn end(
+        &mut self,
+        why: Disconnect,
+        frame: (CloseCode, &'static str),
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress;
 
     /// Begins the closing handshake.
     fn close(
@@ -123,6 +129,8 @@ pub(crate) struct Delivery<'a> {
     pub(super) messages: usize,
     /// What to do where they find no room.
     pub(super) policy: SlowConsumerPolicy,
+    /// They find room where less waits than the bound, however large they are.
+    pub(super) is_lenient: bool,
 }
 
 /// Encoded frames.

@@ -36,6 +36,13 @@ pub trait Handler: 'static {
         None
     }
 
+    /// Whether the next message of the client has to wait for work that this one has begun. Asked
+    /// after each data message; [`Peer::resume`] says that it may have changed.
+    #[inline]
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// The status code that the Close is to carry when the client has broken a rule of the
     /// protocol: by default the rule's own (RFC 6455 §7.4.1).
     fn close_code(&self, error: ProtocolError) -> CloseCode {

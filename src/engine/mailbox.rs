@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::compression::with_deflater;
+use super::disconnect::Disconnect;
 use super::peer::Peer;
 use super::slots::{Key, Slots};
 use super::{Settings, SlowConsumerPolicy};
@@ -93,6 +94,7 @@ pub(super) enum Command {
         group: Arc<Group>,
         frame: Bytes,
         compressed: Option<Bytes>,
+        messages: usize,
     },
     /// Send the next `length` octets of the frames to one connection, or of the compressed ones.
     Send {
@@ -100,8 +102,23 @@ pub(super) enum Command {
         length: usize,
         is_compressed: bool,
     },
+    /// Send large or several frames to one connection.
+    SendShared {
+        to: Key,
+        frames: Bytes,
+        compressed: Option<Bytes>,
+        messages: usize,
+    },
     /// Close a connection that has been sent more than can be kept.
     Overrun { to: Key },
+    /// Go on with a connection whose handler was busy.
+    Resume { to: Key },
+    /// End a connection, with this Close.
+    End {
+        to: Key,
+        why: Disconnect,
+        frame: (CloseCode, &'static str),
+    },
     /// Begin the closing handshake with one connection.
     Close {
         to: Key,
@@ -208,6 +225,39 @@ impl Mailbox {
                 is_compressed,
             });
             length
+        });
+    }
+
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(super) fn publish(&self, to: &Peer, publication: &Publication<'_>) {
+        let shared = publication.shared.as_ref();
+        let Some(frames) = shared.filter(|_| !self.congestion.is_exceeded()) else {
+            return self.send(to, publication.message);
+        };
+        let compressed = publication.compressed_for(to.compresses(), self);
+        self.put(|letters| {
+            letters.commands.push_back(Command::SendShared {
+                to: to.key(),
+                frames: frames.clone(),
+                compressed: compressed.cloned(),
+                messages: publication.messages,
+            });
+            frames.len() + compressed.map_or(0, Bytes::len)
+        });
+    }
+
+    pub(super) fn resume(&self, to: Key) {
+        self.put(|letters| {
+            letters.commands.push_back(Command::Resume { to });
+            0
+        });
+    }
+
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(super) fn end(&self, to: Key, why: Disconnect, frame: (CloseCode, &'static str)) {
+        self.put(|letters| {
+            letters.commands.push_back(Command::End { to, why, frame });
+            0
         });
     }
 
@@ -324,6 +374,8 @@ impl Frames {
 #[derive(Debug)]
 pub(crate) struct Publication<'a> {
     message: Message<'a>,
+    /// How many messages these are.
+    messages: usize,
     shared: Option<Bytes>,
     /// `None` inside: it does not become smaller.
     compressed: OnceCell<Option<Bytes>>,
@@ -339,12 +391,30 @@ impl<'a> Publication<'a> {
             .is_some_and(|(_, payload)| payload.len() >= Self::SHARED);
         Publication {
             message,
+            messages: 1,
             shared: large.then(|| {
                 let mut frame = Vec::new();
                 sender::encode_message(message, &mut frame);
                 Bytes::from(frame)
             }),
             compressed: OnceCell::new(),
+        }
+    }
+
+    /// Several messages that nothing else comes between, which are never compressed.
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(crate) fn of_several<'m>(messages: impl Iterator<Item = Message<'m>>) -> Publication<'a> {
+        let mut frames = Vec::new();
+        let mut count = 0;
+        for message in messages {
+            sender::encode_message(message, &mut frames);
+            count += 1;
+        }
+        Publication {
+            message: Message::Binary(&[]),
+            messages: count,
+            shared: Some(Bytes::from(frames)),
+            compressed: OnceCell::from(None),
         }
     }
 
@@ -434,6 +504,7 @@ impl Group {
                     group: Arc::clone(self),
                     frame: frame.clone(),
                     compressed: compressed.cloned(),
+                    messages: publication.messages,
                 });
                 return frame.len() + compressed.map_or(0, Bytes::len);
             }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::mailbox::Mailbox;
+use super::disconnect::Disconnect;
+use super::mailbox::{Mailbox, Publication};
 use super::slots::Key;
-use crate::protocol::{CloseFrame, Message};
+use crate::protocol::{CloseCode, CloseFrame, Message};
 
 /// A connection, seen from anywhere: what is sent through it becomes a command to the connection's
 /// worker. Sending to a connection that is gone does nothing.
@@ -52,6 +53,32 @@ impl Peer {
     /// Begins the closing handshake.
     pub fn close(&self, frame: CloseFrame<'_>) {
         self.mailbox.close(self.key, Some(frame));
+    }
+
+    /// Says that the handler may no longer be [busy](super::Handler::is_busy): a message that waits
+    /// for that is handled.
+    pub fn resume(&self) {
+        self.mailbox.resume(self.key);
+    }
+
+    /// Ends the connection with a Close whose answer is not waited for, as a passed deadline does.
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(crate) fn end(&self, why: Disconnect, code: CloseCode, reason: &'static str) {
+        self.mailbox.end(self.key, why, (code, reason));
+    }
+
+    /// Sends what has been encoded already, if it is for one connection only. It waits under the
+    /// same bound as [`Peer::send`]'s, except that a message which finds less than that waiting is
+    /// let through whatever its size: an answer is not cut off for being long.
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(crate) fn publish(&self, publication: &Publication<'_>) {
+        self.mailbox.publish(self, publication);
+    }
+
+    /// Whether this worker has so much to deliver that a task which sends should let it.
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(crate) fn is_congested(&self) -> bool {
+        self.mailbox.is_full()
     }
 
     /// Its own as long as a handle or a [`Group`](super::Group) of its worker is held.

@@ -1,7 +1,10 @@
 //! What a connection costs in system calls: each call of its stream is one.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
 
 use super::connection::Connection;
 use super::deadlines::Clock;
@@ -9,7 +12,7 @@ use super::drive::{Context, Delivery, Drive, Encoded, Progress};
 use super::mailbox::{Congestion, Mailbox};
 use super::slots::{Key, Slots};
 use super::socket::Stream;
-use super::{Settings, SlowConsumerPolicy, WebSocket};
+use super::{Handler, Peer, Settings, Simulation, SlowConsumerPolicy, WebSocket};
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{AssemblyBudget, FrameHeader, Message, OpCode};
 
@@ -170,6 +173,7 @@ fn fan_out_costs_a_member_one_write() {
         compressed: None,
         messages: 16,
         policy: SlowConsumerPolicy::Close,
+        is_lenient: false,
     };
     let progress = driven
         .connection
@@ -177,4 +181,50 @@ fn fan_out_costs_a_member_one_write() {
     assert_eq!(progress, Progress::Idle);
     assert_eq!(driven.socket.taken, burst);
     assert_eq!(driven.calls(), (0, 1));
+}
+
+/// Sends every message back, and is busy until it is told otherwise.
+struct Busy(Rc<Cell<bool>>, Rc<RefCell<Option<Peer>>>);
+
+impl Handler for Busy {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        *self.1.borrow_mut() = Some(socket.peer());
+    }
+
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        socket.send(message);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.0.get()
+    }
+}
+
+#[test]
+fn a_busy_handler_gets_the_next_message_when_it_is_resumed() {
+    let (busy, peer) = (Rc::new(Cell::new(true)), Rc::default());
+    let mut simulation = Simulation::new(&Settings::default());
+    let handler = Busy(Rc::clone(&busy), Rc::clone(&peer));
+    let connection = simulation.open(Counted::default(), handler, None);
+    let echoed = |simulation: &mut Simulation<Counted>| {
+        simulation.run();
+        let stream = simulation.stream(connection).unwrap();
+        stream.taken.len() / 22
+    };
+    let held = frames(3, 20);
+    simulation.stream(connection).unwrap().held.extend(held);
+    simulation.ready(connection);
+    assert_eq!(echoed(&mut simulation), 1);
+    // Neither more input nor time changes that.
+    let held = frames(1, 20);
+    simulation.stream(connection).unwrap().held.extend(held);
+    simulation.ready(connection);
+    simulation.advance(Duration::from_secs(3_600));
+    assert_eq!(echoed(&mut simulation), 1);
+    let peer = peer.borrow_mut().take().unwrap();
+    peer.resume();
+    assert_eq!(echoed(&mut simulation), 1);
+    busy.set(false);
+    peer.resume();
+    assert_eq!(echoed(&mut simulation), 4);
 }

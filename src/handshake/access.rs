@@ -4,8 +4,8 @@ use core::net::Ipv6Addr;
 use std::fmt;
 use std::str::FromStr;
 
-use http::header;
 use http::request::Parts;
+use http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
 
 /// Who may open a WebSocket. By default anybody may.
@@ -88,6 +88,13 @@ pub enum AllowOrigin {
 }
 
 impl AllowOrigin {
+    /// Whether a request's Origin is listed, where `Any` lists none.
+    pub(crate) fn names(&self, headers: &HeaderMap) -> bool {
+        let origin = headers.get(header::ORIGIN);
+        let is_admitted = origin.is_some_and(|origin| self.admits(origin.as_bytes()));
+        is_admitted && !matches!(self, AllowOrigin::Any)
+    }
+
     pub(super) fn admits(&self, origin: &[u8]) -> bool {
         match self {
             AllowOrigin::Any => true,

@@ -14,6 +14,7 @@ pub struct Endpoint {
     make: Box<MakeConnection>,
     subprotocols: Subprotocols,
     is_publishing: bool,
+    compresses: bool,
     divert: Option<Box<Divert>>,
     limits: Option<Box<LimitsOf>>,
     refusal: Option<Box<RefusalPage>>,
@@ -83,6 +84,7 @@ impl Endpoint {
             }),
             subprotocols: Subprotocols::default(),
             is_publishing: false,
+            compresses: true,
             divert: None,
             limits: None,
             refusal: None,
@@ -152,6 +154,17 @@ impl Endpoint {
     pub fn publishing(mut self) -> Endpoint {
         self.is_publishing = true;
         self
+    }
+
+    /// Declines compression, whatever the server's settings are.
+    #[must_use]
+    pub fn uncompressed(mut self) -> Endpoint {
+        self.compresses = false;
+        self
+    }
+
+    pub(super) fn compresses(&self) -> bool {
+        self.compresses
     }
 
     pub(super) fn subprotocols(&self) -> &Subprotocols {

@@ -54,6 +54,10 @@ impl<H: Handler> Handler for Limited<H> {
         self.publish_rate.as_mut().and_then(Rate::spend)
     }
 
+    fn is_busy(&self) -> bool {
+        self.handler.is_busy()
+    }
+
     fn close_code(&self, error: ProtocolError) -> CloseCode {
         self.handler.close_code(error)
     }
@@ -93,7 +97,7 @@ impl Rate {
     }
 
     /// Takes one that may not be there yet. Says how long it is until the next is, if it is not.
-    fn spend(&mut self) -> Option<Duration> {
+    pub(crate) fn spend(&mut self) -> Option<Duration> {
         /// The clock costs more than all else that is done with a message here.
         const AT_ONCE: f64 = 16.0;
         if self.taken > 0 {
@@ -143,7 +147,7 @@ impl Addresses {
     }
 
     /// A place for one more, if there is one.
-    pub(super) fn place(&self, address: IpAddr) -> Option<Place> {
+    pub(crate) fn place(&self, address: IpAddr) -> Option<Place> {
         let network = network(address);
         let mut counts = self.counts();
         let count = counts.entry(network).or_default();

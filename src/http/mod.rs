@@ -26,9 +26,9 @@ pub(crate) use connection::{Site, serve_connection};
 pub use endpoint::{Diversion, Endpoint};
 pub use in_process::{InProcessClient, InProcessServer};
 pub(crate) use limited::Addresses;
-#[cfg(feature = "cli")]
-pub(crate) use limited::Rate;
-pub(crate) use mount::Account;
+#[allow(unused_imports, reason = "Socket.IO is optional")]
+pub(crate) use limited::{Place, Rate};
+pub(crate) use mount::{Account, Admission};
 pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
 pub use router::{Request, Router};

@@ -18,8 +18,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Stream;
 use super::connection::linger;
+use super::{Addresses, Endpoint, Stream};
 use crate::engine::{ConnectionRecord, EndpointIndex, PeerAddress, Tally};
 use crate::handshake::HandshakeError;
 use crate::protocol::AssemblyBudget;
@@ -38,6 +38,12 @@ pub trait Mount: fmt::Debug + Send + Sync + 'static {
         let _ = request;
         let refusal = HandshakeError::NotFound.response().map(Full::from);
         Box::pin(ready(Err(Box::new(refusal))))
+    }
+
+    /// What its WebSockets are, where it does not take their streams: they open at the path that
+    /// the service is mounted on.
+    fn endpoint(self: Arc<Self>) -> Option<Endpoint> {
+        None
     }
 
     /// Ends all that it has, because the server ends.
@@ -85,6 +91,16 @@ impl fmt::Debug for Reply {
 
 /// What a [`Mount`] is about to say.
 pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Where a mounted service finds, among a request's extensions, what it may hold its client to.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "Socket.IO is optional")]
+pub(crate) struct Admission {
+    /// The Origin is one that the policy names: it is trusted, not only let in.
+    pub(crate) is_trusted: bool,
+    /// The places of its address, if they are limited.
+    pub(crate) addresses: Option<Addresses>,
+}
 
 /// Takes a WebSocket's stream, on the runtime of the worker that it belongs to.
 pub type Adopt = Box<dyn FnOnce(Upgraded) + Send>;

@@ -93,10 +93,14 @@ impl Router {
         self
     }
 
-    /// Gives all paths that begin with `prefix` to a service, but for those that have a route of
-    /// their own, and for requests for an upgrade that an endpoint takes.
+    /// Gives all paths that begin with `prefix` to a service, but for those that have a page of
+    /// their own, and for requests for an upgrade that an endpoint takes. If the service has an
+    /// [endpoint](Mount::endpoint), that is the one of `prefix`.
     #[must_use]
     pub fn mount(mut self, prefix: &str, service: Arc<dyn Mount>) -> Router {
+        if let Some(endpoint) = Arc::clone(&service).endpoint() {
+            self = self.endpoint(prefix, endpoint);
+        }
         self.mounts.push((prefix.into(), service));
         self
     }
@@ -144,7 +148,8 @@ impl Router {
         let (_, mount) = mounts.find(|(prefix, _)| path.starts_with(&**prefix))?;
         let has_route = self.routes.iter().any(|route| {
             let takes_upgrade = wants_upgrade && route.endpoint.is_some();
-            *route.pattern == *path || (takes_upgrade && matches(&route.pattern, path))
+            let has_page = route.page.is_some() && *route.pattern == *path;
+            has_page || (takes_upgrade && matches(&route.pattern, path))
         });
         (!has_route).then_some(mount)
     }

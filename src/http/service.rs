@@ -21,7 +21,7 @@ use super::endpoint::{Admitted, Diversion};
 use super::limited::Place;
 use super::streamed::write_chunks;
 use super::waiting::Progress;
-use super::{Adopt, Mount, Page, Reply, Stream};
+use super::{Admission, Adopt, Mount, Page, Reply, Stream};
 use crate::engine::{Drive, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Subprotocols};
 use crate::log;
@@ -103,7 +103,8 @@ impl HttpService {
                 return Ok(self.refuse(page.into_refusal(), head));
             }
         }
-        let accepted = accept(site.settings.deflate.as_ref())?;
+        let deflate = site.settings.deflate.as_ref();
+        let accepted = accept(deflate.filter(|_| endpoint.compresses()))?;
         let deflate = accepted.deflate();
         let request = request.with_subprotocol(accepted.subprotocol());
         let admitted = Admitted {
@@ -163,6 +164,10 @@ impl HttpService {
         let given = || {
             let mut head = head.clone();
             head.extensions.insert(self.peer);
+            head.extensions.insert(Admission {
+                is_trusted: site.policy.allowed_origins.names(&head.headers),
+                addresses: site.addresses.clone(),
+            });
             head
         };
         if !wants_upgrade {

@@ -4,12 +4,12 @@ use std::io;
 
 use super::{Connection, Phase};
 use crate::engine::backlog::messages_left;
+use crate::engine::connections::OVERRUN;
 use crate::engine::disconnect::Disconnect;
-use crate::engine::drive::{Context, Delivery, Encoded, Progress};
+use crate::engine::drive::{Context, Delivery, Drive, Encoded, Progress};
 use crate::engine::handler::Handler;
 use crate::engine::socket::Stream;
 use crate::engine::{SlowConsumer, SlowConsumerPolicy};
-use crate::protocol::CloseCode;
 
 impl<H: Handler> Connection<H> {
     /// Sends encoded fan-out, now if nothing waits before it.
@@ -49,13 +49,14 @@ impl<H: Handler> Connection<H> {
             max_octets,
             max_messages,
         } = context.slow_consumer;
-        if self.backlog.octets() + frames.len() > max_octets
+        let added = if delivery.is_lenient { 0 } else { frames.len() };
+        if self.backlog.octets() + added > max_octets
             || self.backlog.messages() + messages > max_messages
         {
             match delivery.policy {
                 SlowConsumerPolicy::Close => {
                     context.tally.dropped += messages as u64;
-                    return self.end_slow_consumer(stream, context);
+                    return self.end(Disconnect::SlowConsumer, OVERRUN, stream, context);
                 }
                 SlowConsumerPolicy::DropNewest => {
                     context.tally.dropped += messages as u64;
@@ -72,21 +73,6 @@ impl<H: Handler> Connection<H> {
         }
         self.backlog.push_delivery(encoded.rest(0), messages, false);
         Progress::Waiting
-    }
-
-    /// Ends a connection that more was sent to than can be kept for it.
-    pub(super) fn end_slow_consumer(
-        &mut self,
-        stream: &mut dyn Stream,
-        context: &mut Context,
-    ) -> Progress {
-        match self.phase {
-            Phase::Open | Phase::Leaving { .. } => {
-                let frame = (CloseCode::Policy, "slow consumer");
-                self.end(Disconnect::SlowConsumer, frame, stream, context)
-            }
-            Phase::Draining { .. } | Phase::Lingering { .. } => Progress::Waiting,
-        }
     }
 
     /// The form of a delivery that goes to this peer.

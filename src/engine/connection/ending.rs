@@ -47,7 +47,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Ends the connection from our side, for a reason that the peer has no say in.
-    pub(super) fn end(
+    pub(super) fn fail(
         &mut self,
         why: Disconnect,
         (code, reason): (CloseCode, &str),

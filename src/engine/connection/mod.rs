@@ -63,6 +63,8 @@ struct Excess {
     hold: Option<Hold>,
     /// It is to be handled in the next turn, when what came before it has been delivered.
     is_next: bool,
+    /// It is to be handled when the handler has done what it began.
+    is_behind: bool,
     input: Vec<u8>,
 }
 
@@ -86,17 +88,19 @@ impl Excess {
         *excess = Some(Box::new(Excess {
             hold,
             is_next: false,
+            is_behind: false,
             input: input.to_vec(),
         }));
     }
 
-    /// Has `input` handled in the next turn.
+    /// Has `input` handled in the next turn, or behind what the handler has begun.
     #[cold]
-    fn put_back(excess: &mut Option<Box<Excess>>, input: &[u8]) {
+    fn put_back(excess: &mut Option<Box<Excess>>, input: &[u8], is_behind: bool) {
         let hold = excess.as_ref().and_then(|excess| excess.hold);
         *excess = Some(Box::new(Excess {
             hold,
-            is_next: true,
+            is_next: !is_behind,
+            is_behind,
             input: input.to_vec(),
         }));
     }
@@ -223,7 +227,7 @@ impl<H: Handler> Connection<H> {
     fn is_excess_kept(&self, now: Tick) -> bool {
         self.excess
             .as_ref()
-            .is_some_and(|excess| excess.is_next || excess.is_held(now))
+            .is_some_and(|excess| excess.is_next || excess.is_behind || excess.is_held(now))
     }
 
     /// Whether a message is under way that the peer may send more of.
@@ -239,11 +243,11 @@ impl<H: Handler> Connection<H> {
         !self.backlog.has_replies() && self.backlog.octets() <= high_water_mark
     }
 
-    /// Whether the peer has to wait before it publishes more.
+    /// Whether the peer has to wait before more of what it sent is handled.
     fn is_held(&self, now: Tick) -> bool {
-        self.excess
-            .as_ref()
-            .is_some_and(|excess| excess.is_held(now))
+        self.excess.as_ref().is_some_and(|excess| {
+            excess.is_held(now) || (excess.is_behind && self.handler.is_busy())
+        })
     }
 
     /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.
@@ -294,7 +298,7 @@ impl<H: Handler> Drive for Connection<H> {
         self.since = context.now;
         if opened.is_err() {
             let why = Disconnect::HandlerPanicked;
-            return self.end(why, INTERNAL_ERROR, stream, context);
+            return self.fail(why, INTERNAL_ERROR, stream, context);
         }
         match so_far.and_then(|()| self.handle(key, early, Ok(()), stream, context)) {
             Ok(()) => self.settle(stream, context),
@@ -320,8 +324,17 @@ impl<H: Handler> Drive for Connection<H> {
         self.send_delivery(delivery, stream, context)
     }
 
-    fn overrun(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
-        self.end_slow_consumer(stream, context)
+    fn end(
+        &mut self,
+        why: Disconnect,
+        frame: (CloseCode, &'static str),
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        match self.phase {
+            Phase::Open | Phase::Leaving { .. } => self.fail(why, frame, stream, context),
+            Phase::Draining { .. } | Phase::Lingering { .. } => Progress::Waiting,
+        }
     }
 
     fn close(

@@ -123,8 +123,9 @@ impl<H: Handler> Connection<H> {
                         context.tally.holds += 1;
                         break;
                     }
-                    if socket.mailbox.goes_first() {
-                        Excess::put_back(&mut self.excess, input);
+                    let is_busy = self.handler.is_busy();
+                    if is_busy || socket.mailbox.goes_first() {
+                        Excess::put_back(&mut self.excess, input, is_busy);
                         break;
                     }
                 } // else only the Close is waited for (§7.1.2)
@@ -181,6 +182,7 @@ impl<H: Handler> Connection<H> {
             && let Some(excess) = &mut self.excess
         {
             excess.is_next = false;
+            excess.is_behind = false;
             let mut input = mem::take(&mut excess.input);
             self.handle(key, &mut input, Ok(()), stream, context)?;
         }

@@ -57,7 +57,7 @@ impl<H: Handler> Connection<H> {
             && now.wrapping_sub(hold.since) >= deadlines.excess
         {
             let frame = (CloseCode::Policy, "publishing too fast");
-            return self.end(Disconnect::FastPublisher, frame, stream, context);
+            return self.fail(Disconnect::FastPublisher, frame, stream, context);
         }
         let timeout = if self.sender.is_close_sent()
             && now.wrapping_sub(self.close_since) >= deadlines.close
@@ -79,7 +79,7 @@ impl<H: Handler> Connection<H> {
         match timeout {
             Some((timeout, reason)) => {
                 let frame = (CloseCode::Policy, reason);
-                self.end(Disconnect::TimedOut(timeout), frame, stream, context)
+                self.fail(Disconnect::TimedOut(timeout), frame, stream, context)
             }
             None if self.excess.is_some() && is_read => Progress::MoreToRead,
             None => self.wait(),
