@@ -30,13 +30,12 @@ const FLOORS: [(&str, u8); 15] = [
 ];
 
 /// Neighbours on one floor that may know each other, one way: who, whom.
-const NEIGHBOURS: [(&str, &str); 6] = [
+const NEIGHBOURS: [(&str, &str); 5] = [
     ("engine", "log"),
     ("metrics", "engine"),
     ("server", "tls"),
     ("app", "faults"),
     ("app", "socketio"),
-    ("socketio", "app"),
 ];
 
 /// The types that the log prints come from above it.

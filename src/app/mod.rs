@@ -5,8 +5,12 @@ mod channels_chat;
 pub mod compat;
 mod connection_manager;
 mod echo;
+#[cfg(feature = "socketio")]
+mod flask_socketio;
 mod page;
-pub(crate) mod python;
+mod python;
+#[cfg(feature = "socketio")]
+mod python_repr;
 mod tutorial_echo;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -214,7 +218,7 @@ fn with_socketio(router: Router, settings: AppSettings) -> Router {
         return router;
     }
     let (service, io) = socketio::service(settings.socketio);
-    socketio::tutorial::register(&io);
+    flask_socketio::register(&io);
     router
         .page("/socket.io/socket.io.js", |_| {
             Page::script(socketio::BROWSER_CLIENT)

@@ -68,7 +68,7 @@ const MAX_VALUES: usize = 100_000;
 impl Args {
     /// Reads what follows the event's name in `json`, an array. Each attachment must be named once:
     /// an event that names one again and again would be as large as it is long.
-    pub(super) fn of_event(json: &str, attachments: &[Bytes]) -> Result<Args, InvalidArguments> {
+    pub(crate) fn of_event(json: &str, attachments: &[Bytes]) -> Result<Args, InvalidArguments> {
         let mut reader = Reader {
             attachments: attachments.iter().cloned().map(Some).collect(),
             depth: MAX_DEPTH + 1, // the array itself

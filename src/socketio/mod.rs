@@ -34,13 +34,9 @@ mod bus;
 mod engine;
 mod fan_out;
 mod first_ping;
-#[cfg(feature = "cli")]
-mod python_repr;
 mod service;
 mod session_stream;
 mod sessions;
-#[cfg(feature = "cli")]
-pub(crate) mod tutorial;
 
 pub use adapter::{Adapter, AdapterState};
 pub use arguments::{Args, InvalidArguments, Value};

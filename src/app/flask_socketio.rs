@@ -7,10 +7,10 @@ use std::future::{Ready, ready};
 use serde::Serialize;
 
 use super::python_repr::formatted;
-use super::{
+use crate::log;
+use crate::socketio::{
     AckSender, Args, ConnectHandler, DisconnectReason, SocketIo, SocketRef, TryData, Value,
 };
-use crate::log;
 
 /// What `response` carries.
 #[derive(Serialize)]

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::Value;
-use crate::app::python::write_float;
+use super::python::write_float;
+use crate::socketio::Value;
 
 /// What `f"{value}"` is: a string as it is, anything else as `repr` writes it.
 pub(super) fn formatted(value: &Value) -> String {
