@@ -35,6 +35,7 @@ struct Shared {
     gap_events: Counter,
     discarded: Counter,
     backlogs: Backlogs,
+    unsent: Gauge,
 }
 
 /// Messages of one type in one direction.
@@ -116,6 +117,7 @@ impl Metrics {
             gap_events: Counter::default(),
             discarded: Counter::default(),
             backlogs: Backlogs::default(),
+            unsent: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("connections", "Open WebSockets", shared.connections.clone());
@@ -171,6 +173,12 @@ impl Metrics {
             "discarded",
             "What came from other servers and was no message",
             shared.discarded.clone(),
+        );
+        registry.register_with_unit(
+            "unsent",
+            "Memory in which what waits for clients is kept; what several wait for counts once",
+            Unit::Bytes,
+            shared.unsent.clone(),
         );
         registry.register_collector(Box::new(shared.backlogs.clone()));
         Metrics(Arc::new(Shared {
@@ -239,6 +247,7 @@ impl Metrics {
         self.0.dropped.inc_by(tally.dropped);
         self.0.publishers_held.inc_by(tally.holds);
         self.0.backlogs.set(worker, tally.backlog_octets);
+        self.0.unsent.set(tally.unsent_octets as i64);
     }
 
     fn connections(&self, endpoint: &str) -> Gauge {

@@ -11,6 +11,8 @@ mod report;
 #[allow(dead_code, reason = "the black-box tests use the rest")]
 #[path = "blackbox/server.rs"]
 mod server;
+#[path = "memory/unsent.rs"]
+mod unsent;
 
 use std::alloc::System;
 use std::io::{ErrorKind, Write};
@@ -21,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use frameloop::engine::Settings;
-use frameloop::{Handler, Message, Peer, Router, WebSocket};
+use frameloop::{Disconnect, Handler, Message, Peer, Router, WebSocket};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 use client::{Client, PATIENCE, close_frame, frame, reply, request};
@@ -712,10 +714,15 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
 /// A WebSocket whose messages may be compressed.
 #[cfg(feature = "deflate")]
 fn open_compressing(server: &TestServer) -> Client {
+    open_compressing_at(server, "/echo")
+}
+
+#[cfg(feature = "deflate")]
+fn open_compressing_at(server: &TestServer, path: &str) -> Client {
     let mut client = Client::connect(server);
     let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     client.send(
-        request("/echo")
+        request(path)
             .replacen("\r\n\r\n", &format!("\r\n{offer}"), 1)
             .as_bytes(),
     );

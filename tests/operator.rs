@@ -172,6 +172,7 @@ fn metrics_tell_of(served: &Served, path: &str) {
     served.tells("frameloop_slow_consumers_total 0");
     served.tells("frameloop_gap_events_total 0");
     served.tells("frameloop_backlog_bytes 0");
+    served.tells("frameloop_unsent_bytes 0");
     served.tells("frameloop_publishers_held_total 0");
     served.tells("frameloop_fanout_dropped_total 0");
 
@@ -230,6 +231,7 @@ fn metrics_tell_of_what_waits_for_a_client_that_does_not_read() {
     message.resize(message.len() + 4 + LENGTH, 0);
     client.write_all(&message).unwrap();
     served.tells_more_than_none("frameloop_backlog_bytes");
+    served.tells_more_than_none("frameloop_unsent_bytes");
     client.read_exact(&mut vec![0; 10 + LENGTH]).unwrap();
     served.tells("frameloop_backlog_bytes 0");
 }

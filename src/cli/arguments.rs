@@ -280,6 +280,11 @@ pub(super) struct LimitArguments {
     #[arg(long, env = "FRAMELOOP_MAX_UNFINISHED_SIZE", value_name = "SIZE", value_parser = size)]
     max_unfinished_size: Option<usize>,
 
+    /// Most octets that wait to be sent to all clients together; beyond them those that the most
+    /// waits for are closed [default: a quarter of the memory that there is]
+    #[arg(long, env = "FRAMELOOP_MAX_UNSENT_SIZE", value_name = "SIZE", value_parser = size)]
+    max_unsent_size: Option<usize>,
+
     /// Octets to read on for the client's FIN after ours
     #[arg(long, env = "FRAMELOOP_LINGER_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
@@ -408,6 +413,7 @@ impl Serve {
             high_water_mark: limits.high_water_mark,
             linger_size: limits.linger_size,
             max_unfinished_size: limits.max_unfinished_size(),
+            max_unsent_size: limits.max_unsent_size(),
             max_message_rate: Some(limits.max_message_rate).filter(|rate| *rate > 0),
             max_publish_rate: Some(limits.max_publish_rate).filter(|rate| *rate > 0),
             gather_publications: !self.deterministic,
@@ -464,6 +470,11 @@ impl Serve {
 impl LimitArguments {
     fn max_unfinished_size(&self) -> usize {
         self.max_unfinished_size
+            .unwrap_or_else(|| memory::available() / 4)
+    }
+
+    fn max_unsent_size(&self) -> usize {
+        self.max_unsent_size
             .unwrap_or_else(|| memory::available() / 4)
     }
 
@@ -525,6 +536,7 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             (value, _) if !value.is_empty() => value,
             (_, "workers") => serve.workers().to_string(),
             (_, "max-unfinished-size") => serve.limits.max_unfinished_size().to_string(),
+            (_, "max-unsent-size") => serve.limits.max_unsent_size().to_string(),
             (_, "max-connections") => serve.max_connections(max_open_files).to_string(),
             (_, "allow-origin" | "allow-host") => String::from("any"),
             _ => String::from("none"),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::mem;
 
-use bytes::{Buf, Bytes};
+use super::unsent::{Client, Kept, UnsentBudget};
 
 /// Octets that wait for a socket to become writable, in the order in which they are to go.
 ///
@@ -15,9 +15,12 @@ pub(super) struct Backlog {
     queue: Option<Box<Queue>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
+    /// Bounded together with those of all connections by the server's [`UnsentBudget`], in octets of
+    /// memory; deliveries by [`SlowConsumer`](super::SlowConsumer), too.
     chunks: VecDeque<Chunk>,
+    /// Of the chunks, those that have not gone.
     octets: usize,
     messages: usize,
     replies: usize,
@@ -25,11 +28,12 @@ struct Queue {
     begun: bool,
     /// Octets that have gone since [`Backlog::takes_progress`] last said so.
     progress: usize,
+    _client: Client,
 }
 
 #[derive(Debug)]
 struct Chunk {
-    octets: Bytes,
+    kept: Kept,
     /// How many messages of fan-out; 0 is a reply.
     messages: usize,
 }
@@ -37,6 +41,12 @@ struct Chunk {
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_none()
+    }
+
+    /// Octets that are kept for this connection alone: of what others wait for, too, its part.
+    pub(super) fn share(&self) -> usize {
+        let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
+        chunks.map(|chunk| chunk.kept.share()).sum()
     }
 
     /// Octets of it.
@@ -69,21 +79,37 @@ impl Backlog {
         is_enough
     }
 
-    /// Queues a reply.
-    pub(super) fn push_reply(&mut self, octets: Bytes) {
-        self.push(Chunk {
-            octets,
-            messages: 0,
-        });
+    /// Queues a reply. `begun`: its first octets continue a frame that the socket has taken in part,
+    /// and the backlog was empty.
+    pub(super) fn push_reply(&mut self, kept: Kept, budget: &UnsentBudget, begun: bool) {
+        self.push(Chunk { kept, messages: 0 }, budget, begun);
     }
 
-    /// Queues `messages` messages of fan-out. `begun`: the first of these octets continue a frame
-    /// that the socket has taken in part, and the backlog was empty.
-    pub(super) fn push_delivery(&mut self, octets: Bytes, messages: usize, begun: bool) {
-        self.push(Chunk { octets, messages });
-        if let Some(queue) = &mut self.queue {
-            queue.begun |= begun;
-        }
+    /// Queues `messages` messages of fan-out; `begun` is as of a reply.
+    pub(super) fn push_delivery(
+        &mut self,
+        kept: Kept,
+        messages: usize,
+        budget: &UnsentBudget,
+        begun: bool,
+    ) {
+        self.push(Chunk { kept, messages }, budget, begun);
+    }
+
+    /// Drops all but what has begun to go, and says how many messages of fan-out that were.
+    pub(super) fn drop_unbegun(&mut self) -> usize {
+        let Some(queue) = &mut self.queue else {
+            return 0;
+        };
+        let messages = queue.messages;
+        queue.chunks.truncate(usize::from(queue.begun));
+        let chunks = queue.chunks.iter();
+        queue.octets = chunks.clone().map(|chunk| chunk.kept.rest().len()).sum();
+        queue.messages = chunks.clone().map(|chunk| chunk.messages).sum();
+        queue.replies = chunks.filter(|chunk| chunk.messages == 0).count();
+        let dropped = messages - queue.messages;
+        self.free_if_empty();
+        dropped
     }
 
     /// Drops the deliveries that have not begun to go, and says how many messages that were.
@@ -104,7 +130,7 @@ impl Backlog {
                 && chunk.messages > 0
                 && (queue.octets > max_octets || queue.messages > max_messages);
             if is_dropped {
-                queue.octets -= chunk.octets.len();
+                queue.octets -= chunk.kept.rest().len();
                 queue.messages -= chunk.messages;
             }
             !is_dropped
@@ -125,7 +151,7 @@ impl Backlog {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;
             for (slice, chunk) in slices.iter_mut().zip(&queue.chunks) {
-                *slice = IoSlice::new(&chunk.octets);
+                *slice = IoSlice::new(chunk.kept.rest());
                 count += 1;
             }
             match stream.write_vectored(&slices[..count]) {
@@ -143,14 +169,18 @@ impl Backlog {
         Ok(total)
     }
 
-    fn push(&mut self, chunk: Chunk) {
-        if chunk.octets.is_empty() {
+    fn push(&mut self, chunk: Chunk, budget: &UnsentBudget, begun: bool) {
+        let octets = chunk.kept.rest().len();
+        if octets == 0 {
             return;
         }
-        let queue = self.queue.get_or_insert_default();
-        queue.octets += chunk.octets.len();
+        let queue = self
+            .queue
+            .get_or_insert_with(|| Box::new(Queue::new(budget)));
+        queue.octets += octets;
         queue.messages += chunk.messages;
         queue.replies += usize::from(chunk.messages == 0);
+        queue.begun |= begun;
         queue.chunks.push_back(chunk);
     }
 
@@ -164,20 +194,32 @@ impl Backlog {
 }
 
 impl Queue {
+    fn new(budget: &UnsentBudget) -> Queue {
+        Queue {
+            chunks: VecDeque::new(),
+            octets: 0,
+            messages: 0,
+            replies: 0,
+            begun: false,
+            progress: 0,
+            _client: budget.client(),
+        }
+    }
+
     fn advance(&mut self, mut written: usize) {
         self.octets -= written;
         self.progress += written;
         while let Some(first) = self.chunks.front_mut() {
-            if written < first.octets.len() {
+            let before = first.kept.rest().len();
+            if written < before {
                 self.begun |= written > 0;
-                let before = first.octets.len();
-                first.octets.advance(written);
-                let messages = messages_left(first.messages, first.octets.len(), before);
+                first.kept.advance(written);
+                let messages = messages_left(first.messages, before - written, before);
                 self.messages -= first.messages - messages;
                 first.messages = messages;
                 return;
             }
-            written -= first.octets.len();
+            written -= before;
             self.messages -= first.messages;
             self.replies -= usize::from(first.messages == 0);
             self.begun = false;
@@ -194,7 +236,27 @@ pub(super) fn messages_left(messages: usize, rest: usize, total: usize) -> usize
 
 #[cfg(test)]
 mod tests {
+    use super::super::unsent::Parcel;
     use super::*;
+
+    /// A backlog, and the budget that it counts in.
+    struct Tested(Backlog, UnsentBudget);
+
+    impl Tested {
+        fn new() -> Tested {
+            Tested(Backlog::default(), UnsentBudget::new(usize::MAX))
+        }
+
+        fn reply(&mut self, octets: &[u8]) {
+            let kept = Kept::new(Parcel::new(octets.to_vec()), 0, &self.1);
+            self.0.push_reply(kept, &self.1, false);
+        }
+
+        fn delivery(&mut self, octets: &[u8], messages: usize) {
+            let kept = Kept::new(Parcel::new(octets.to_vec()), 0, &self.1);
+            self.0.push_delivery(kept, messages, &self.1, false);
+        }
+    }
 
     /// Takes `room` octets, then blocks.
     struct Narrow {
@@ -221,17 +283,17 @@ mod tests {
     #[test]
     fn everything_goes_in_order_however_narrow_the_socket() {
         for room in 1..12 {
-            let mut backlog = Backlog::default();
-            backlog.push_reply(Bytes::from_static(b"abc"));
-            backlog.push_delivery(Bytes::from_static(b"defg"), 2, false);
-            backlog.push_reply(Bytes::from_static(b"hij"));
+            let mut tested = Tested::new();
+            tested.reply(b"abc");
+            tested.delivery(b"defg", 2);
+            tested.reply(b"hij");
             let mut socket = Narrow {
                 taken: Vec::new(),
                 room: 0,
             };
-            while !backlog.is_empty() {
+            while !tested.0.is_empty() {
                 socket.room = room;
-                backlog.write_to(&mut socket).unwrap();
+                tested.0.write_to(&mut socket).unwrap();
             }
             assert_eq!(socket.taken, b"abcdefghij");
         }
@@ -239,16 +301,16 @@ mod tests {
 
     #[test]
     fn an_octet_now_and_then_is_no_progress() {
-        let mut backlog = Backlog::default();
-        backlog.push_reply(Bytes::from(vec![0; 20_000]));
+        let mut tested = Tested::new();
+        tested.reply(&vec![0; 20_000]);
         let mut socket = Narrow {
             taken: Vec::new(),
             room: 0,
         };
         let mut take = |room| {
             socket.room = room;
-            backlog.write_to(&mut socket).unwrap();
-            backlog.takes_progress()
+            tested.0.write_to(&mut socket).unwrap();
+            tested.0.takes_progress()
         };
         assert_eq!(
             [1, 16_382, 1, 3_615].map(&mut take),
@@ -259,14 +321,14 @@ mod tests {
 
     #[test]
     fn messages_that_have_gone_do_not_count() {
-        let mut backlog = Backlog::default();
-        backlog.push_delivery(Bytes::from(vec![0; 1_000]), 100, false);
+        let mut tested = Tested::new();
+        tested.delivery(&vec![0; 1_000], 100);
         let mut socket = Narrow {
             taken: Vec::new(),
             room: 985,
         };
-        backlog.write_to(&mut socket).unwrap();
-        assert_eq!((backlog.octets(), backlog.messages()), (15, 2));
+        tested.0.write_to(&mut socket).unwrap();
+        assert_eq!((tested.0.octets(), tested.0.messages()), (15, 2));
     }
 
     #[test]
@@ -278,45 +340,67 @@ mod tests {
             (6, 10, 2, b"aardd"),
             (0, 0, 3, b"aar"),
         ] {
-            let mut backlog = Backlog::default();
-            backlog.push_delivery(Bytes::from_static(b"aaa"), 1, false);
-            backlog.push_delivery(Bytes::from_static(b"bb"), 1, false);
-            backlog.push_reply(Bytes::from_static(b"r"));
-            backlog.push_delivery(Bytes::from_static(b"cc"), 1, false);
-            backlog.push_delivery(Bytes::from_static(b"dd"), 1, false);
+            let mut tested = Tested::new();
+            tested.delivery(b"aaa", 1);
+            tested.delivery(b"bb", 1);
+            tested.reply(b"r");
+            tested.delivery(b"cc", 1);
+            tested.delivery(b"dd", 1);
             let mut socket = Narrow {
                 taken: Vec::new(),
                 room: 1,
             };
-            backlog.write_to(&mut socket).unwrap();
+            tested.0.write_to(&mut socket).unwrap();
             let bounds = (max_octets, max_messages);
             assert_eq!(
-                backlog.drop_oldest_beyond(max_octets, max_messages),
+                tested.0.drop_oldest_beyond(max_octets, max_messages),
                 dropped,
                 "{bounds:?}"
             );
             socket.room = 100;
-            backlog.write_to(&mut socket).unwrap();
+            tested.0.write_to(&mut socket).unwrap();
             assert_eq!(&socket.taken[1..], expected, "{bounds:?}");
         }
     }
 
     #[test]
     fn deliveries_are_dropped_unless_they_have_begun_to_go() {
-        let mut backlog = Backlog::default();
-        backlog.push_delivery(Bytes::from_static(b"abc"), 1, false);
-        backlog.push_delivery(Bytes::from_static(b"def"), 1, false);
-        backlog.push_reply(Bytes::from_static(b"r"));
+        let mut tested = Tested::new();
+        tested.delivery(b"abc", 1);
+        tested.delivery(b"def", 1);
+        tested.reply(b"r");
         let mut socket = Narrow {
             taken: Vec::new(),
             room: 1,
         };
-        backlog.write_to(&mut socket).unwrap();
-        backlog.drop_deliveries();
-        assert_eq!((backlog.octets(), backlog.messages()), (3, 1));
+        tested.0.write_to(&mut socket).unwrap();
+        tested.0.drop_deliveries();
+        assert_eq!((tested.0.octets(), tested.0.messages()), (3, 1));
         socket.room = 9;
-        backlog.write_to(&mut socket).unwrap();
+        tested.0.write_to(&mut socket).unwrap();
         assert_eq!(socket.taken, b"abcr");
-        assert!(backlog.is_empty());
+        assert!(tested.0.is_empty());
+    }
+
+    #[test]
+    fn all_but_the_frame_under_way_is_dropped_and_given_back() {
+        for room in [0, 1] {
+            let mut tested = Tested::new();
+            tested.delivery(b"abc", 1);
+            tested.reply(b"def");
+            tested.delivery(b"ghi", 1);
+            let mut socket = Narrow {
+                taken: Vec::new(),
+                room,
+            };
+            tested.0.write_to(&mut socket).unwrap();
+            tested.0.drop_unbegun();
+            let Tested(backlog, budget) = &tested;
+            let expected = [(0, 0, false), (2, 1, false)][room];
+            let left = (backlog.octets(), backlog.messages(), backlog.has_replies());
+            assert_eq!(left, expected);
+            assert_eq!(budget.octets(), backlog.share());
+            assert_eq!(backlog.is_empty(), room == 0);
+        }
     }
 }

@@ -25,6 +25,8 @@ pub enum Disconnect {
     TimedOut(Timeout),
     /// More waited for the peer than a slow consumer may leave.
     SlowConsumer,
+    /// More waited for all clients together than may, and the most for this one.
+    TooMuchUnsent,
     /// The peer went on publishing faster than it may.
     FastPublisher,
     /// The handler panicked.
@@ -59,6 +61,7 @@ impl Disconnect {
             }
             Disconnect::Failed(_, code) => u16::from(code),
             Disconnect::SlowConsumer | Disconnect::FastPublisher => 1008,
+            Disconnect::TooMuchUnsent => 1013,
             Disconnect::HandlerPanicked => 1011,
             Disconnect::EndOfStream
             | Disconnect::Broken(_)
@@ -82,6 +85,7 @@ impl Disconnect {
             Disconnect::TimedOut(Timeout::WriteStall) => "write stall",
             Disconnect::TimedOut(Timeout::Close) => "close timeout",
             Disconnect::SlowConsumer => "slow consumer",
+            Disconnect::TooMuchUnsent => "too much unsent",
             Disconnect::FastPublisher => "fast publisher",
             Disconnect::HandlerPanicked => "handler panicked",
             Disconnect::CutByServer => "cut by server",
@@ -94,7 +98,10 @@ impl Disconnect {
     pub(crate) fn is_stalled(&self) -> bool {
         matches!(
             self,
-            Disconnect::TimedOut(_) | Disconnect::SlowConsumer | Disconnect::CutAtShutdown
+            Disconnect::TimedOut(_)
+                | Disconnect::SlowConsumer
+                | Disconnect::TooMuchUnsent
+                | Disconnect::CutAtShutdown
         )
     }
 }
@@ -113,6 +120,7 @@ impl fmt::Display for Disconnect {
             Disconnect::TimedOut(Timeout::WriteStall) => formatter.write_str("write stall"),
             Disconnect::TimedOut(Timeout::Close) => formatter.write_str("close timeout"),
             Disconnect::SlowConsumer => formatter.write_str("slow consumer"),
+            Disconnect::TooMuchUnsent => formatter.write_str("too much unsent"),
             Disconnect::FastPublisher => formatter.write_str("fast publisher"),
             Disconnect::HandlerPanicked => formatter.write_str("handler panicked"),
             Disconnect::CutByServer => formatter.write_str("cut by server"),

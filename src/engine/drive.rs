@@ -1,26 +1,26 @@
 //! What the frame loop sees of a connection, and what the connections of a worker share.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::deadlines::{DeadlineTicks, Tick};
 use super::disconnect::Disconnect;
 use super::mailbox::Mailbox;
-use super::output::Output;
+use super::output::Buffer;
 use super::slots::Key;
 use super::socket::Stream;
 use super::tally::{Flow, Tally};
-use super::{Settings, SlowConsumer, SlowConsumerPolicy};
-use crate::protocol::{AssemblyBudget, AssemblyPool, CloseCode, CloseFrame};
+use super::unsent::{Kept, Parcel, UnsentBudget};
+use super::{Bounds, Settings, SlowConsumer, SlowConsumerPolicy};
+use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
 
 /// What a worker's connections share while one of them is driven.
 pub(crate) struct Context {
     /// What a read goes into. Initialised once, never zeroed again.
     pub(super) input: Vec<u8>,
-    /// What a turn's frames are gathered in. Empty between turns.
-    pub(super) output: Vec<u8>,
+    /// What a turn's frames are gathered in.
+    pub(super) output: Buffer,
     pub(super) pool: AssemblyPool,
     pub(super) now: Tick,
     /// How long a tick is.
@@ -43,13 +43,13 @@ impl Context {
         settings: &Settings,
         tick: Duration,
         deadlines: DeadlineTicks,
-        budget: AssemblyBudget,
+        bounds: &Bounds,
         mailbox: Mailbox,
     ) -> Context {
         Context {
             input: vec![0; Self::INPUT],
-            output: Vec::with_capacity(Output::CAPACITY),
-            pool: AssemblyPool::new(budget),
+            output: Buffer::new(bounds.unsent.clone()),
+            pool: AssemblyPool::new(bounds.unfinished.clone()),
             now: 0,
             tick,
             deadlines,
@@ -59,6 +59,11 @@ impl Context {
             mailbox: Arc::new(mailbox),
             tally: Tally::default(),
         }
+    }
+
+    /// What may wait to be sent to all clients of the server together.
+    pub(super) fn unsent(&self) -> &UnsentBudget {
+        &self.output.unsent
     }
 }
 
@@ -112,6 +117,12 @@ pub(crate) trait Drive {
     /// Octets that wait for the peer to take them.
     fn backlog_octets(&self) -> usize;
 
+    /// What waits for the peer, against all that waits for others.
+    fn waiting(&self, now: Tick) -> Waiting;
+
+    /// Ends a connection that the most waits for, so that there is room for the others.
+    fn relieve(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+
     /// What the peer has sent, and what was sent to it.
     fn traffic(&self) -> (Flow, Flow);
 
@@ -133,32 +144,48 @@ pub(crate) struct Delivery<'a> {
     pub(super) is_lenient: bool,
 }
 
-/// Encoded frames.
+/// Encoded frames, and the parcel in which all those keep them who cannot take them now.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Encoded<'a> {
-    /// To be copied if they are to be kept.
-    Lent(&'a [u8]),
-    /// To be kept without a copy.
-    Shared(&'a Bytes),
+pub(crate) struct Encoded<'a> {
+    octets: &'a [u8],
+    /// Made when the first of them needs it.
+    parcel: &'a OnceCell<Arc<Parcel>>,
 }
 
 impl<'a> Encoded<'a> {
-    pub(super) fn octets(self) -> &'a [u8] {
-        match self {
-            Encoded::Lent(octets) => octets,
-            Encoded::Shared(octets) => octets,
-        }
+    /// `parcel` has the same octets, or none yet.
+    pub(super) fn new(octets: &'a [u8], parcel: &'a OnceCell<Arc<Parcel>>) -> Encoded<'a> {
+        Encoded { octets, parcel }
     }
 
-    /// What is left once `written` octets have gone.
-    pub(super) fn rest(self, written: usize) -> Bytes {
-        match self {
-            Encoded::Lent(octets) => {
-                Bytes::copy_from_slice(octets.get(written..).unwrap_or_default())
-            }
-            Encoded::Shared(octets) => octets.slice(written..),
-        }
+    /// A parcel that is there already.
+    pub(super) fn of(parcel: &'a OnceCell<Arc<Parcel>>) -> Encoded<'a> {
+        let octets = parcel.get().map_or(&[][..], |parcel| parcel);
+        Encoded { octets, parcel }
     }
+
+    pub(super) fn octets(self) -> &'a [u8] {
+        self.octets
+    }
+
+    /// Keeps what is left once `written` octets have gone.
+    pub(super) fn keep(self, written: usize, budget: &UnsentBudget) -> Kept {
+        let parcel = self
+            .parcel
+            .get_or_init(|| Parcel::new(self.octets.to_vec()));
+        Kept::new(Arc::clone(parcel), written, budget)
+    }
+}
+
+/// What waits for a peer, as it counts when there is no more room. Those that are larger go first.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Waiting {
+    /// It has taken nothing for a while.
+    pub(super) is_stalled: bool,
+    /// Octets of memory that are held for it alone.
+    pub(super) share: usize,
+    /// Octets that have not gone.
+    pub(super) rest: usize,
 }
 
 /// What is to be done with a connection next.

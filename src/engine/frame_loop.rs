@@ -11,16 +11,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 
-use super::Settings;
 use super::connections::{Connections, Readiness};
 use super::deadlines::Clock;
 use super::drive::{Context, Drive};
-use super::mailbox::{Congestion, Mailbox};
+use super::mailbox::Mailbox;
 use super::slots::Key;
 use super::socket::Socket;
 use super::tally::{EndpointIndex, Observer};
+use super::{Bounds, Settings};
 use crate::log;
-use crate::protocol::AssemblyBudget;
 
 /// A worker's connections and the poller that watches their sockets.
 ///
@@ -41,11 +40,10 @@ impl FrameLoopHandle {
     /// A frame loop without connections; `observer` is told what becomes of them.
     pub(crate) fn new(
         settings: &Settings,
-        congestion: Congestion,
-        budget: AssemblyBudget,
+        bounds: &Bounds,
         observer: Box<dyn Observer>,
     ) -> io::Result<FrameLoopHandle> {
-        FrameLoop::new(settings, congestion, budget, observer)
+        FrameLoop::new(settings, bounds, observer)
             .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
     }
 
@@ -133,17 +131,16 @@ impl FrameLoop {
 
     fn new(
         settings: &Settings,
-        congestion: Congestion,
-        budget: AssemblyBudget,
+        bounds: &Bounds,
         observer: Box<dyn Observer>,
     ) -> io::Result<FrameLoop> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
         // It cannot fail but for a poller that is gone, and then nobody is left to wake.
         let wake = Box::new(move || waker.wake().unwrap_or_default());
-        let mailbox = Mailbox::new(wake, congestion, settings);
+        let mailbox = Mailbox::new(wake, bounds.congestion.clone(), settings);
         let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let context = Context::new(settings, clock.tick(), deadlines, budget, mailbox);
+        let context = Context::new(settings, clock.tick(), deadlines, bounds, mailbox);
         Ok(FrameLoop {
             poll,
             events: Events::with_capacity(Self::EVENTS),

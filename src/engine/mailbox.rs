@@ -8,12 +8,11 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 use super::compression::with_deflater;
 use super::disconnect::Disconnect;
 use super::peer::Peer;
 use super::slots::{Key, Slots};
+use super::unsent::Parcel;
 use super::{Settings, SlowConsumerPolicy};
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
@@ -92,8 +91,8 @@ pub(super) enum Command {
     /// Send a large frame, which is shared, to every member.
     DeliverShared {
         group: Arc<Group>,
-        frame: Bytes,
-        compressed: Option<Bytes>,
+        frame: Arc<Parcel>,
+        compressed: Option<Arc<Parcel>>,
         messages: usize,
     },
     /// Send the next `length` octets of the frames to one connection, or of the compressed ones.
@@ -105,8 +104,8 @@ pub(super) enum Command {
     /// Send large or several frames to one connection.
     SendShared {
         to: Key,
-        frames: Bytes,
-        compressed: Option<Bytes>,
+        frames: Arc<Parcel>,
+        compressed: Option<Arc<Parcel>>,
         messages: usize,
     },
     /// Close a connection that has been sent more than can be kept.
@@ -238,11 +237,11 @@ impl Mailbox {
         self.put(|letters| {
             letters.commands.push_back(Command::SendShared {
                 to: to.key(),
-                frames: frames.clone(),
+                frames: Arc::clone(frames),
                 compressed: compressed.cloned(),
                 messages: publication.messages,
             });
-            frames.len() + compressed.map_or(0, Bytes::len)
+            frames.len() + compressed.map_or(0, |parcel| parcel.len())
         });
     }
 
@@ -376,9 +375,9 @@ pub(crate) struct Publication<'a> {
     message: Message<'a>,
     /// How many messages these are.
     messages: usize,
-    shared: Option<Bytes>,
+    shared: Option<Arc<Parcel>>,
     /// `None` inside: it does not become smaller.
-    compressed: OnceCell<Option<Bytes>>,
+    compressed: OnceCell<Option<Arc<Parcel>>>,
 }
 
 impl<'a> Publication<'a> {
@@ -395,7 +394,7 @@ impl<'a> Publication<'a> {
             shared: large.then(|| {
                 let mut frame = Vec::new();
                 sender::encode_message(message, &mut frame);
-                Bytes::from(frame)
+                Parcel::new(frame)
             }),
             compressed: OnceCell::new(),
         }
@@ -413,20 +412,20 @@ impl<'a> Publication<'a> {
         Publication {
             message: Message::Binary(&[]),
             messages: count,
-            shared: Some(Bytes::from(frames)),
+            shared: Some(Parcel::new(frames)),
             compressed: OnceCell::from(None),
         }
     }
 
     /// The compressed frame, if it is asked for and there is one.
-    fn compressed_for(&self, is_asked_for: bool, mailbox: &Mailbox) -> Option<&Bytes> {
+    fn compressed_for(&self, is_asked_for: bool, mailbox: &Mailbox) -> Option<&Arc<Parcel>> {
         let deflate = mailbox.deflate().filter(|_| is_asked_for)?;
         let compressed = self.compressed.get_or_init(|| {
             let mut frame = Vec::new();
             with_deflater(|deflater| {
                 sender::encode_compressed_message(self.message, deflate, deflater, &mut frame)
             })
-            .then(|| Bytes::from(frame))
+            .then(|| Parcel::new(frame))
         });
         compressed.as_ref()
     }
@@ -502,11 +501,11 @@ impl Group {
             if let Some(frame) = &publication.shared {
                 letters.commands.push_back(Command::DeliverShared {
                     group: Arc::clone(self),
-                    frame: frame.clone(),
+                    frame: Arc::clone(frame),
                     compressed: compressed.cloned(),
                     messages: publication.messages,
                 });
-                return frame.len() + compressed.map_or(0, Bytes::len);
+                return frame.len() + compressed.map_or(0, |parcel| parcel.len());
             }
             let encoded = letters.plain.encode(publication.message);
             match letters.commands.back_mut() {
@@ -536,7 +535,7 @@ impl Group {
                     messages: 1,
                 }),
             }
-            encoded + compressed.map_or(0, Bytes::len)
+            encoded + compressed.map_or(0, |parcel| parcel.len())
         });
     }
 

@@ -25,6 +25,7 @@ mod tally;
 mod tests;
 #[cfg(feature = "tls")]
 mod tls;
+mod unsent;
 
 pub(crate) use connection::Connection;
 pub use deadlines::Deadlines;
@@ -32,7 +33,7 @@ pub use disconnect::{Disconnect, Timeout};
 pub(crate) use drive::Drive;
 pub(crate) use frame_loop::FrameLoopHandle;
 pub use handler::{Handler, WebSocket};
-pub(crate) use mailbox::{Congestion, Group, GroupPlace, Publication};
+pub(crate) use mailbox::{Group, GroupPlace, Publication};
 pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub use simulation::{SimulatedConnection, Simulation};
@@ -43,7 +44,9 @@ pub(crate) use tally::{Flow, Flows};
 #[cfg(feature = "tls")]
 pub use tls::TlsSocket;
 
-use crate::protocol::{Deflate, Limits};
+use crate::protocol::{AssemblyBudget, Deflate, Limits};
+use mailbox::Congestion;
+pub(crate) use unsent::UnsentBudget;
 
 /// What holds for every connection of a server.
 #[derive(Clone, Debug)]
@@ -65,6 +68,10 @@ pub struct Settings {
     /// Octets that all unfinished messages of a server may hold together; whoever adds to them
     /// beyond that is closed with 1013.
     pub max_unfinished_size: usize,
+    /// Octets of memory in which all that waits to be sent to the clients of a server may be kept
+    /// together; what several wait for counts once. Beyond it those are closed for which the most
+    /// waits, until it holds again: members of rooms with 1008 `slow consumer`, others with 1013.
+    pub max_unsent_size: usize,
     /// Messages and control frames a second that a client may send, and at once after a second of
     /// silence; beyond them it is closed with 1008. `None` is no limit.
     pub max_message_rate: Option<u32>,
@@ -80,7 +87,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; 1 GiB; 1,000
+    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; twice 1 GiB; 1,000
     /// messages published a second, and no other limit of rate; publications are gathered.
     fn default() -> Settings {
         Settings {
@@ -94,9 +101,28 @@ impl Default for Settings {
             high_water_mark: 64 << 10,
             linger_size: 1 << 20,
             max_unfinished_size: 1 << 30,
+            max_unsent_size: 1 << 30,
             max_message_rate: None,
             max_publish_rate: Some(1_000),
             gather_publications: true,
+        }
+    }
+}
+
+/// What all connections of a server keep to together. Clones are the same bounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    congestion: Congestion,
+    pub(crate) unfinished: AssemblyBudget,
+    pub(crate) unsent: UnsentBudget,
+}
+
+impl Bounds {
+    pub(crate) fn new(settings: &Settings) -> Bounds {
+        Bounds {
+            congestion: Congestion::default(),
+            unfinished: AssemblyBudget::new(settings.max_unfinished_size),
+            unsent: UnsentBudget::new(settings.max_unsent_size),
         }
     }
 }

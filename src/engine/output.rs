@@ -2,21 +2,38 @@
 
 use std::io::{self, IoSlice, Write};
 
-use bytes::Bytes;
-
 use super::backlog::Backlog;
 use super::tally::{Flow, Flows};
+use super::unsent::{Kept, Parcel, UnsentBudget};
 use crate::protocol;
 use crate::protocol::copy;
 use crate::protocol::frame::EncodedHeader;
 use crate::protocol::{Message, OpCode};
+
+/// What a worker's turns gather their frames in, one after the other.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    /// Empty between turns. Bounded by [`Output::CAPACITY`], and there once for each worker.
+    pub(super) octets: Vec<u8>,
+    /// Where what a socket does not take is counted.
+    pub(super) unsent: UnsentBudget,
+}
+
+impl Buffer {
+    pub(super) fn new(unsent: UnsentBudget) -> Buffer {
+        Buffer {
+            octets: Vec::with_capacity(Output::CAPACITY),
+            unsent,
+        }
+    }
+}
 
 /// Gathers the frames that one event's messages are answered with. Small payloads are copied
 /// into the thread's buffer, large ones are written from where they are; what the socket does not
 /// take becomes the backlog.
 pub(super) struct Output<'a> {
     stream: &'a mut dyn Write,
-    buffer: &'a mut Vec<u8>,
+    buffer: &'a mut Buffer,
     backlog: &'a mut Backlog,
     /// What the worker has sent; data messages are added when the turn is over.
     sent: &'a mut Flows,
@@ -35,12 +52,12 @@ impl<'a> Output<'a> {
     const FULL: usize = 128 << 10;
 
     /// What the buffer holds at most.
-    pub(super) const CAPACITY: usize = Self::FULL + Self::LARGE;
+    const CAPACITY: usize = Self::FULL + Self::LARGE;
 
     /// `buffer` is empty, and will be so again after [`Output::finish`].
     pub(super) fn new(
         stream: &'a mut dyn Write,
-        buffer: &'a mut Vec<u8>,
+        buffer: &'a mut Buffer,
         backlog: &'a mut Backlog,
         sent: &'a mut Flows,
         sent_data: &'a mut Flow,
@@ -68,7 +85,7 @@ impl<'a> Output<'a> {
     /// # Errors
     /// Of the socket, now or earlier in this turn.
     pub(super) fn finish(mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
+        if !self.buffer.octets.is_empty() {
             self.write(&[]);
         }
         self.sent.data += *self.sent_data - self.sent_before;
@@ -77,7 +94,7 @@ impl<'a> Output<'a> {
 
     /// What waits already. What this turn has gathered is written, or waits, before it is shown.
     pub(super) fn backlog(&mut self) -> &mut Backlog {
-        if !self.buffer.is_empty() {
+        if !self.buffer.octets.is_empty() {
             self.write(&[]);
         }
         self.backlog
@@ -124,16 +141,16 @@ impl<'a> Output<'a> {
     /// Whether a large payload is gathered with what follows it: one system call less is worth
     /// the copy.
     fn waits(&self, payload: &[u8]) -> bool {
-        self.more_follows && self.buffer.len() + payload.len() <= Self::FULL
+        self.more_follows && self.buffer.octets.len() + payload.len() <= Self::FULL
     }
 
     /// Writes the buffer and then `payload`; the rest goes to the backlog.
     fn write(&mut self, payload: &[u8]) {
         let mut written = 0;
-        let total = self.buffer.len() + payload.len();
+        let total = self.buffer.octets.len() + payload.len();
         while self.backlog.is_empty() && self.error.is_none() && written < total {
-            let head = self.buffer.get(written..).unwrap_or_default();
-            let tail = &payload[written.saturating_sub(self.buffer.len())..];
+            let head = self.buffer.octets.get(written..).unwrap_or_default();
+            let tail = &payload[written.saturating_sub(self.buffer.octets.len())..];
             let result = if tail.is_empty() {
                 self.stream.write(head)
             } else {
@@ -150,11 +167,13 @@ impl<'a> Output<'a> {
         }
         if written < total && self.error.is_none() {
             let mut rest = Vec::with_capacity(total - written);
-            rest.extend_from_slice(self.buffer.get(written..).unwrap_or_default());
-            rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.len())..]);
-            self.backlog.push_reply(Bytes::from(rest));
+            rest.extend_from_slice(self.buffer.octets.get(written..).unwrap_or_default());
+            rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.octets.len())..]);
+            let unsent = &self.buffer.unsent;
+            let kept = Kept::new(Parcel::new(rest), 0, unsent);
+            self.backlog.push_reply(kept, unsent, written > 0);
         }
-        self.buffer.clear();
+        self.buffer.octets.clear();
     }
 }
 
@@ -162,12 +181,12 @@ impl protocol::Output for Output<'_> {
     #[inline(always)]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
         self.count(header.is_control(), header.is_text(), payload);
-        header.append_to(self.buffer);
+        header.append_to(&mut self.buffer.octets);
         if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);
         } else {
-            copy::append(self.buffer, payload);
-            if self.buffer.len() >= Self::FULL {
+            copy::append(&mut self.buffer.octets, payload);
+            if self.buffer.octets.len() >= Self::FULL {
                 self.write(&[]);
             }
         }

@@ -4,17 +4,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Settings;
 use super::connection::Connection;
 use super::connections::{Connections, Readiness};
 use super::deadlines::{Clock, Tick};
 use super::drive::Context;
 use super::handler::Handler;
-use super::mailbox::{Congestion, Mailbox};
+use super::mailbox::Mailbox;
 use super::slots::Key;
 use super::socket::Stream;
 use super::tally::EndpointIndex;
-use crate::protocol::{AssemblyBudget, CloseCode, DeflateParameters};
+use super::{Bounds, Settings};
+use crate::protocol::{CloseCode, DeflateParameters};
 
 /// A worker without a poller, a thread or a clock: nothing happens but what is asked for, so the
 /// same calls always have the same effects.
@@ -79,9 +79,9 @@ impl<S: Stream> Simulation<S> {
     /// A worker without connections.
     pub fn new(settings: &Settings) -> Simulation<S> {
         let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let mailbox = Mailbox::new(Box::new(|| {}), Congestion::default(), settings);
-        let budget = AssemblyBudget::new(settings.max_unfinished_size);
-        let context = Context::new(settings, clock.tick(), deadlines, budget, mailbox);
+        let bounds = Bounds::new(settings);
+        let mailbox = Mailbox::new(Box::new(|| {}), bounds.congestion.clone(), settings);
+        let context = Context::new(settings, clock.tick(), deadlines, &bounds, mailbox);
         Simulation {
             connections: Connections::new(context, Box::new(())),
             settings: settings.clone(),

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 /// Where a value is, and which of the values that were ever there it is.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Key {
     pub(super) index: u32,
     generation: u32,

@@ -76,6 +76,8 @@ pub(crate) struct Tally {
     pub(crate) holds: u64,
     /// Octets that wait for clients to take them; not a sum, but how many there are now.
     pub(crate) backlog_octets: usize,
+    /// Octets of memory in which what waits for the clients of all workers is kept, now.
+    pub(crate) unsent_octets: usize,
 }
 
 /// A connection that is over.

@@ -1,6 +1,6 @@
 //! What a connection costs in system calls: each call of its stream is one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::deadlines::Clock;
 use super::drive::{Context, Delivery, Drive, Encoded, Progress};
-use super::mailbox::{Congestion, Mailbox};
+use super::mailbox::Mailbox;
 use super::slots::{Key, Slots};
 use super::socket::Stream;
-use super::{Handler, Peer, Settings, Simulation, SlowConsumerPolicy, WebSocket};
+use super::{Bounds, Handler, Peer, Settings, Simulation, SlowConsumerPolicy, WebSocket};
 use crate::protocol::mask::apply_masking_key;
-use crate::protocol::{AssemblyBudget, FrameHeader, Message, OpCode};
+use crate::protocol::{FrameHeader, Message, OpCode};
 
 /// A socket that holds what a client sent and takes whatever is written to it.
 #[derive(Default)]
@@ -69,6 +69,7 @@ impl Driven {
     fn open() -> Driven {
         let settings = Settings::default();
         let (clock, deadlines) = Clock::new(&settings.deadlines);
+        let bounds = Bounds::new(&settings);
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
         let mut driven = Driven {
             key: Slots::new().insert(()),
@@ -78,8 +79,8 @@ impl Driven {
                 &settings,
                 clock.tick(),
                 deadlines,
-                AssemblyBudget::new(usize::MAX),
-                Mailbox::new(Box::new(|| {}), Congestion::default(), &settings),
+                &bounds,
+                Mailbox::new(Box::new(|| {}), bounds.congestion.clone(), &settings),
             ),
         };
         let Driven {
@@ -168,8 +169,9 @@ fn a_large_message_is_read_into_its_place_and_written_at_once() {
 fn fan_out_costs_a_member_one_write() {
     let mut driven = Driven::open();
     let burst = frames(16, 100);
+    let parcel = OnceCell::new();
     let delivery = Delivery {
-        plain: Encoded::Lent(&burst),
+        plain: Encoded::new(&burst, &parcel),
         compressed: None,
         messages: 16,
         policy: SlowConsumerPolicy::Close,

@@ -12,9 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::{Account, HttpSettings, Router, Site, Stream, serve_connection};
-use crate::engine::{
-    Congestion, ConnectionRecord, EndpointIndex, FrameLoopHandle, Settings, Tally,
-};
+use crate::engine::{Bounds, ConnectionRecord, EndpointIndex, FrameLoopHandle, Settings, Tally};
 use crate::handshake::Policy;
 use crate::protocol::AssemblyBudget;
 
@@ -52,10 +50,8 @@ impl InProcessServer {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let budget = AssemblyBudget::new(settings.max_unfinished_size);
         let (ending, ends) = watch::channel(false);
-        let frame_loop =
-            FrameLoopHandle::new(&settings, Congestion::default(), budget, Box::new(()))?;
+        let frame_loop = FrameLoopHandle::new(&settings, &Bounds::new(&settings), Box::new(()))?;
         let local = LocalSet::new();
         local.spawn_local(frame_loop.clone().run());
         Ok(InProcessServer {

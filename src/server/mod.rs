@@ -14,12 +14,11 @@ use ipnet::IpNet;
 use rustix::net::sockopt;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{Congestion, Settings};
+use crate::engine::{Bounds, Settings};
 use crate::handshake::Policy;
 use crate::http::{Addresses, HttpSettings, Router};
 #[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
-use crate::protocol::AssemblyBudget;
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
 
@@ -305,7 +304,7 @@ impl Server {
     /// # Errors
     /// When a worker cannot start, or its poller fails.
     pub async fn serve(self, router: Router) -> io::Result<()> {
-        let assembly_budget = AssemblyBudget::new(self.settings.max_unfinished_size);
+        let bounds = Bounds::new(&self.settings);
         let shared = Arc::new(Shared {
             router: Arc::new(router),
             policy: Arc::new(self.policy),
@@ -318,8 +317,7 @@ impl Server {
             loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
             websockets: AtomicIsize::new(0),
             accepting: AtomicUsize::new(self.listeners.len()),
-            congestion: Congestion::default(),
-            assembly_budget,
+            bounds,
             tasks: AtomicU64::new(0),
             tasks_backlog: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -393,8 +391,7 @@ struct Shared {
     websockets: AtomicIsize,
     /// How many listeners are still accepted on.
     accepting: AtomicUsize,
-    congestion: Congestion,
-    assembly_budget: AssemblyBudget,
+    bounds: Bounds,
     /// How many connections have been tasks so far.
     #[cfg_attr(
         not(feature = "cli"),

@@ -57,7 +57,7 @@ impl TaskAccount {
 
 impl Account for TaskAccount {
     fn budget(&self) -> AssemblyBudget {
-        self.shared.assembly_budget.clone()
+        self.shared.bounds.unfinished.clone()
     }
 
     fn opened(&self, endpoint: EndpointIndex) -> u64 {
@@ -77,6 +77,7 @@ impl Account for TaskAccount {
                 self.worker(),
                 &Tally {
                     backlog_octets,
+                    unsent_octets: self.shared.bounds.unsent.octets(),
                     ..*tally
                 },
             );

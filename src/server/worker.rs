@@ -61,8 +61,7 @@ impl Worker {
             mut inbox,
             acceptor,
         } = self;
-        let (congestion, budget) = (shared.congestion.clone(), shared.assembly_budget.clone());
-        let frame_loop = FrameLoopHandle::new(&shared.settings, congestion, budget, {
+        let frame_loop = FrameLoopHandle::new(&shared.settings, &shared.bounds, {
             let shared = Arc::clone(&shared);
             Box::new(WorkerObserver {
                 worker: index,

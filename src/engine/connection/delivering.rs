@@ -5,11 +5,13 @@ use std::io;
 use super::{Connection, Phase};
 use crate::engine::backlog::messages_left;
 use crate::engine::connections::OVERRUN;
+use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
-use crate::engine::drive::{Context, Delivery, Drive, Encoded, Progress};
+use crate::engine::drive::{Context, Delivery, Drive, Encoded, Progress, Waiting};
 use crate::engine::handler::Handler;
 use crate::engine::socket::Stream;
 use crate::engine::{SlowConsumer, SlowConsumerPolicy};
+use crate::protocol::CloseCode;
 
 impl<H: Handler> Connection<H> {
     /// Sends encoded fan-out, now if nothing waits before it.
@@ -39,8 +41,10 @@ impl<H: Handler> Connection<H> {
             };
             if written < frames.len() {
                 let messages = messages_left(messages, frames.len() - written, frames.len());
+                let unsent = context.unsent();
+                let kept = encoded.keep(written, unsent);
                 self.backlog
-                    .push_delivery(encoded.rest(written), messages, written > 0);
+                    .push_delivery(kept, messages, unsent, written > 0);
                 self.since = context.now;
             }
             return self.wait();
@@ -71,8 +75,44 @@ impl<H: Handler> Connection<H> {
                 }
             }
         }
-        self.backlog.push_delivery(encoded.rest(0), messages, false);
+        let unsent = context.unsent();
+        let kept = encoded.keep(0, unsent);
+        self.backlog.push_delivery(kept, messages, unsent, false);
         Progress::Waiting
+    }
+
+    /// What waits for the peer, as it counts when there is no more room.
+    pub(super) fn waiting_at(&self, now: Tick) -> Waiting {
+        /// A second, or less where a deadline is shorter than that.
+        const RECENT: Tick = 10;
+        Waiting {
+            is_stalled: now.wrapping_sub(self.since) > RECENT,
+            share: self.backlog.share(),
+            rest: self.backlog.octets(),
+        }
+    }
+
+    /// Ends a connection that the most waits for. A second time nothing of it is kept.
+    pub(super) fn end_largest(
+        &mut self,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        let (why, frame) = match self.backlog.messages() {
+            0 => (
+                Disconnect::TooMuchUnsent,
+                (CloseCode::Again, "no memory for what waits to be sent"),
+            ),
+            _ => (Disconnect::SlowConsumer, OVERRUN),
+        };
+        match self.phase {
+            Phase::Open | Phase::Leaving { .. } if !self.sender.is_close_sent() => {
+                context.tally.dropped += self.backlog.drop_unbegun() as u64;
+                self.fail(why, frame, stream, context)
+            }
+            Phase::Open | Phase::Leaving { .. } => Progress::Over(why),
+            Phase::Draining { why, .. } | Phase::Lingering { why, .. } => Progress::Over(why),
+        }
     }
 
     /// The form of a delivery that goes to this peer.

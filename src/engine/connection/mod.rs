@@ -21,7 +21,7 @@ use super::Settings;
 use super::backlog::Backlog;
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
-use super::drive::{Context, Delivery, Drive, Progress};
+use super::drive::{Context, Delivery, Drive, Progress, Waiting};
 use super::handler::{Handler, WebSocket};
 use super::output::Output;
 use super::slots::Key;
@@ -280,7 +280,7 @@ impl<H: Handler> Drive for Connection<H> {
         context: &mut Context,
     ) -> Progress {
         self.idle_since = context.now;
-        context.output.extend_from_slice(head);
+        context.output.octets.extend_from_slice(head);
         let mut socket = WebSocket {
             sender: &mut self.sender,
             output: Output::new(
@@ -352,6 +352,14 @@ impl<H: Handler> Drive for Connection<H> {
 
     fn backlog_octets(&self) -> usize {
         self.backlog.octets()
+    }
+
+    fn waiting(&self, now: Tick) -> Waiting {
+        self.waiting_at(now)
+    }
+
+    fn relieve(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+        self.end_largest(stream, context)
     }
 
     fn traffic(&self) -> (Flow, Flow) {

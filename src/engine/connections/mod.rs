@@ -1,6 +1,9 @@
 //! A worker's connections, whatever their streams are: who is driven, delivered to and looked at,
 //! and when. Waiting is the [frame loop](super::frame_loop)'s.
 
+mod relief;
+
+use std::cell::OnceCell;
 use std::mem;
 
 use super::SlowConsumerPolicy;
@@ -12,6 +15,7 @@ use super::slots::{Key, Slots};
 use super::socket::Stream;
 use super::tally::{ConnectionRecord, EndpointIndex, Observer};
 use crate::protocol::{CloseCode, CloseFrame};
+use relief::Candidates;
 
 /// The connections of one worker.
 pub(super) struct Connections<S> {
@@ -23,6 +27,7 @@ pub(super) struct Connections<S> {
     pub(super) context: Context,
     /// The mailbox's buffers while they are being worked through.
     letters: Letters,
+    candidates: Candidates,
     observer: Box<dyn Observer>,
     /// Connections so far.
     count: u64,
@@ -64,6 +69,7 @@ impl<S: Stream> Connections<S> {
             spare: Vec::new(),
             context,
             letters: Letters::default(),
+            candidates: Candidates::default(),
             observer,
             count: 0,
         }
@@ -182,7 +188,9 @@ impl<S: Stream> Connections<S> {
                 connection.tick(silence, stream, context)
             });
         }
+        self.context.tally.unsent_octets = self.context.unsent().octets();
         self.observer.tallied(&mem::take(&mut self.context.tally));
+        self.relieve();
         self.deliver_and_wake();
     }
 
@@ -241,8 +249,19 @@ impl<S: Stream> Connections<S> {
         key: Key,
         act: impl FnOnce(&mut dyn Drive, &mut S, &mut Context) -> Progress,
     ) {
+        if self.act(key, act) {
+            self.relieve();
+        }
+    }
+
+    /// [`Connections::drive`], whatever waits to be sent. Says whether something may.
+    fn act(
+        &mut self,
+        key: Key,
+        act: impl FnOnce(&mut dyn Drive, &mut S, &mut Context) -> Progress,
+    ) -> bool {
         let Some(entry) = self.entries.get_mut(key) else {
-            return;
+            return false;
         };
         match act(&mut *entry.connection, &mut entry.stream, &mut self.context) {
             Progress::Over(why) => self.end(key, &why),
@@ -251,9 +270,13 @@ impl<S: Stream> Connections<S> {
                 entry.is_ready = true;
                 self.ready.push(key);
             }
-            Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
+            Progress::Waiting => {
+                entry.due = self.context.now.wrapping_add(1);
+                return true;
+            }
             Progress::Idle => {}
         }
+        false
     }
 
     /// Carries out the mailbox's commands, and those that follow from them, up to a number of
@@ -282,10 +305,13 @@ impl<S: Stream> Connections<S> {
                     messages,
                 } => {
                     delivered += length;
+                    let parcels = [const { OnceCell::new() }; 2];
+                    let plain = letters.plain.take(length);
                     let compressed = letters.compressed.take(compressed_length);
                     let delivery = Delivery {
-                        plain: Encoded::Lent(letters.plain.take(length)),
-                        compressed: (compressed_length > 0).then_some(Encoded::Lent(compressed)),
+                        plain: Encoded::new(plain, &parcels[0]),
+                        compressed: (compressed_length > 0)
+                            .then_some(Encoded::new(compressed, &parcels[1])),
                         messages,
                         policy: group.policy(),
                         is_lenient: false,
@@ -299,9 +325,11 @@ impl<S: Stream> Connections<S> {
                     messages,
                 } => {
                     delivered += frame.len();
+                    let plain = OnceCell::from(frame);
+                    let compressed = compressed.map(OnceCell::from);
                     let delivery = Delivery {
-                        plain: Encoded::Shared(&frame),
-                        compressed: compressed.as_ref().map(Encoded::Shared),
+                        plain: Encoded::of(&plain),
+                        compressed: compressed.as_ref().map(Encoded::of),
                         messages,
                         policy: group.policy(),
                         is_lenient: false,
@@ -314,10 +342,12 @@ impl<S: Stream> Connections<S> {
                     is_compressed,
                 } => {
                     delivered += length;
-                    let frame = Encoded::Lent(match is_compressed {
+                    let octets = match is_compressed {
                         true => letters.compressed.take(length),
                         false => letters.plain.take(length),
-                    });
+                    };
+                    let parcel = OnceCell::new();
+                    let frame = Encoded::new(octets, &parcel);
                     let delivery = Delivery {
                         plain: frame,
                         compressed: is_compressed.then_some(frame),
@@ -336,9 +366,11 @@ impl<S: Stream> Connections<S> {
                     messages,
                 } => {
                     delivered += frames.len();
+                    let plain = OnceCell::from(frames);
+                    let compressed = compressed.map(OnceCell::from);
                     let delivery = Delivery {
-                        plain: Encoded::Shared(&frames),
-                        compressed: compressed.as_ref().map(Encoded::Shared),
+                        plain: Encoded::of(&plain),
+                        compressed: compressed.as_ref().map(Encoded::of),
                         messages,
                         policy: SlowConsumerPolicy::Close,
                         is_lenient: true,
@@ -395,6 +427,7 @@ impl<S: Stream> Connections<S> {
         for (member, why) in over {
             self.end(member, &why);
         }
+        self.relieve();
     }
 
     fn end_with(&mut self, key: Key, why: Disconnect, frame: (CloseCode, &'static str)) {

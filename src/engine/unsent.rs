@@ -1,0 +1,187 @@
+//! What waits to be sent to all clients together: one budget for the server.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What may wait to be sent to all clients of a server together. Clones are the same budget.
+///
+/// Taking never fails: what is to be sent is there already. A worker that finds the budget spent
+/// closes connections until it is not (see [`Connections::relieve`](super::connections)).
+#[derive(Clone, Debug)]
+pub(crate) struct UnsentBudget(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    max_octets: usize,
+    octets: AtomicUsize,
+    /// Connections that something waits for.
+    clients: AtomicUsize,
+}
+
+impl UnsentBudget {
+    /// A budget of so many octets.
+    pub(crate) fn new(max_octets: usize) -> UnsentBudget {
+        UnsentBudget(Arc::new(Counts {
+            max_octets,
+            octets: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Octets that wait.
+    pub(crate) fn octets(&self) -> usize {
+        self.0.octets.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn is_spent(&self) -> bool {
+        self.octets() > self.0.max_octets
+    }
+
+    /// Octets that wait for a client on average, of those that something waits for: for one of them
+    /// it is as many or more.
+    pub(super) fn average(&self) -> usize {
+        self.octets() / self.0.clients.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Counts one client more that something waits for.
+    pub(crate) fn client(&self) -> Client {
+        self.0.clients.fetch_add(1, Ordering::Relaxed);
+        Client(self.clone())
+    }
+
+    fn take(&self, octets: usize) {
+        self.0.octets.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, octets: usize) {
+        self.0.octets.fetch_sub(octets, Ordering::Relaxed);
+    }
+}
+
+/// A client that something waits for, as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Client(UnsentBudget);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.0.0.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Encoded frames that one client or many wait for.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    octets: Vec<u8>,
+    /// Clients that it is kept for. The first takes its octets from the budget, the last gives them
+    /// back.
+    holders: AtomicUsize,
+}
+
+impl Parcel {
+    pub(crate) fn new(octets: Vec<u8>) -> Arc<Parcel> {
+        Arc::new(Parcel {
+            octets,
+            holders: AtomicUsize::new(0),
+        })
+    }
+
+    /// The memory that it takes, where that is to be counted.
+    fn size_if(&self, counts: bool) -> usize {
+        match counts {
+            true => self.octets.capacity(),
+            false => 0,
+        }
+    }
+}
+
+impl Deref for Parcel {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.octets
+    }
+}
+
+/// A parcel that is kept for one client, and how much of it has gone.
+#[derive(Debug)]
+pub(super) struct Kept {
+    parcel: Arc<Parcel>,
+    gone: usize,
+    budget: UnsentBudget,
+}
+
+impl Kept {
+    /// What it costs to keep a parcel, beside its octets: so that a great many small ones are not
+    /// free.
+    const OCTETS: usize = 64;
+
+    pub(super) fn new(parcel: Arc<Parcel>, gone: usize, budget: &UnsentBudget) -> Kept {
+        let is_first = parcel.holders.fetch_add(1, Ordering::AcqRel) == 0;
+        budget.take(Self::OCTETS + parcel.size_if(is_first));
+        Kept {
+            parcel,
+            gone,
+            budget: budget.clone(),
+        }
+    }
+
+    /// What has not gone yet.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.parcel.octets.get(self.gone..).unwrap_or_default()
+    }
+
+    /// So many octets more have gone.
+    pub(super) fn advance(&mut self, octets: usize) {
+        self.gone += octets;
+    }
+
+    /// Octets that are kept for this client alone: of a shared parcel its part. What has gone of a
+    /// parcel counts until all has, as its memory is held so long.
+    pub(super) fn share(&self) -> usize {
+        let holders = self.parcel.holders.load(Ordering::Relaxed).max(1);
+        Self::OCTETS + self.parcel.octets.capacity() / holders
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let is_last = self.parcel.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+        self.budget
+            .give_back(Self::OCTETS + self.parcel.size_if(is_last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_parcel_counts_once_and_is_divided_among_its_holders() {
+        let budget = UnsentBudget::new(1_000);
+        let parcel = Parcel::new(vec![0; 1_200]);
+        assert_eq!(budget.octets(), 0, "nobody keeps it");
+        let first = Kept::new(Arc::clone(&parcel), 0, &budget);
+        assert!(budget.is_spent());
+        assert_eq!(first.share(), Kept::OCTETS + 1_200);
+        let second = Kept::new(parcel, 200, &budget);
+        assert_eq!(budget.octets(), 2 * Kept::OCTETS + 1_200);
+        assert_eq!((first.share(), second.share()), (664, 664));
+        assert_eq!(second.rest().len(), 1_000);
+        drop(first);
+        assert_eq!(budget.octets(), Kept::OCTETS + 1_200);
+        drop(second);
+        assert_eq!(budget.octets(), 0);
+    }
+
+    #[test]
+    fn the_average_is_of_those_that_something_waits_for() {
+        let budget = UnsentBudget::new(1_000);
+        let clients = [budget.client(), budget.client()];
+        let _kept = Kept::new(Parcel::new(vec![0; 936]), 0, &budget);
+        assert_eq!(budget.average(), 500);
+        drop(clients);
+        assert_eq!(budget.average(), 1_000);
+    }
+}

@@ -1,0 +1,274 @@
+//! What waits to be sent to all clients together has one budget.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use frameloop::engine::{Deadlines, SlowConsumer};
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+const BUDGET: usize = 64 * MIB;
+
+/// The most heap in use while it is there, above what was in use before.
+struct Peak {
+    stop: Arc<AtomicBool>,
+    most: Arc<AtomicUsize>,
+    before: usize,
+    watch: Option<JoinHandle<()>>,
+}
+
+impl Peak {
+    fn watch() -> Peak {
+        let (stop, most) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let watch = {
+            let (stop, most) = (Arc::clone(&stop), Arc::clone(&most));
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    most.fetch_max(heap(), Ordering::Relaxed);
+                    thread::sleep(Duration::from_micros(200));
+                }
+            })
+        };
+        Peak {
+            stop,
+            most,
+            before: heap(),
+            watch: Some(watch),
+        }
+    }
+
+    fn end(mut self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.watch.take().unwrap().join().unwrap();
+        let most = self.most.load(Ordering::Relaxed);
+        most.saturating_sub(self.before)
+    }
+}
+
+fn server(ends: &Sender<Disconnect>) -> TestServer {
+    struct Member(Option<frameloop::rooms::Membership>, Sender<Disconnect>);
+    impl Handler for Member {
+        fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
+            if let Some(room) = &self.0 {
+                room.publish(message);
+            }
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            let _ = self.1.send(*why);
+        }
+    }
+    struct Echo(Sender<Disconnect>);
+    impl Handler for Echo {
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            if message.is_data() {
+                socket.send(message);
+            }
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            let _ = self.0.send(*why);
+        }
+    }
+    struct Join(frameloop::Rooms, String, Member);
+    impl Handler for Join {
+        fn open(&mut self, socket: &mut WebSocket<'_>) {
+            self.2.0 = self.0.join(&self.1, &socket.peer()).ok();
+        }
+
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            self.2.message(socket, message);
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            self.2.closed(why);
+        }
+    }
+    let rooms = frameloop::Rooms::default();
+    let (members, echoes) = (Mutex::new(ends.clone()), Mutex::new(ends.clone()));
+    let router = Router::new()
+        .websocket("/room/{name}", move |request| {
+            let member = Member(None, members.lock().unwrap().clone());
+            Join(rooms.clone(), request.param("name").into(), member)
+        })
+        .websocket("/echo", move |_| Echo(echoes.lock().unwrap().clone()));
+    TestServer::serving(router, |server| {
+        server.with_workers(2).with_settings(Settings {
+            max_unsent_size: BUDGET,
+            slow_consumer: SlowConsumer {
+                max_octets: 32 * MIB,
+                max_messages: 1_024,
+            },
+            // One that does not read its own messages may go on publishing.
+            high_water_mark: usize::MAX,
+            deadlines: Deadlines {
+                ping_interval: Duration::ZERO,
+                ..Deadlines::default()
+            },
+            ..Settings::default()
+        })
+    })
+}
+
+/// How many of each ending there were so far.
+fn endings(ends: &mpsc::Receiver<Disconnect>) -> [usize; 3] {
+    let mut counts = [0; 3];
+    for why in ends.try_iter() {
+        counts[match why {
+            Disconnect::SlowConsumer => 0,
+            Disconnect::TooMuchUnsent => 1,
+            _ => 2,
+        }] += 1;
+    }
+    counts
+}
+
+/// Reads messages of a size until the connection ends: how many there were.
+fn read_on(mut client: Client, size: usize) -> JoinHandle<usize> {
+    thread::spawn(move || {
+        let mut frame = vec![0; size + 10];
+        let mut count = 0;
+        while client.stream.read_exact(&mut frame).is_ok() {
+            assert_eq!(frame[0], 0x82, "{count}");
+            count += 1;
+        }
+        count
+    })
+}
+
+/// Attack 58: what few octets inflate to waits for a hundred members that do not read.
+#[cfg(feature = "deflate")]
+#[test]
+fn attack_58_what_waits_for_all_members_keeps_to_one_budget() {
+    const PAIRS: usize = 100;
+    const MESSAGES: usize = 20;
+    let _alone = alone();
+    let (sender, ends) = mpsc::channel();
+    let server = server(&sender);
+    let mut codec = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut bomb = Vec::with_capacity(64 << 10);
+    codec
+        .compress_vec(&vec![0; 16 * MIB], &mut bomb, flate2::FlushCompress::Sync)
+        .unwrap();
+    bomb.truncate(bomb.len() - 4);
+    let bomb = frame(0xC2, &bomb);
+    let reader = Client::open(&server, "/room/innocent");
+    let mut innocent = Client::open(&server, "/room/innocent");
+    let reading = read_on(reader, MIB);
+    let pairs: Vec<_> = (0..PAIRS)
+        .map(|number| {
+            let path = format!("/room/{number}");
+            (
+                Client::open(&server, &path),
+                open_compressing_at(&server, &path),
+            )
+        })
+        .collect();
+    settle(&server);
+    let (peak, before) = (Peak::watch(), heap());
+    for (number, (_, publisher)) in pairs.iter().enumerate() {
+        (&publisher.stream).write_all(&bomb).unwrap();
+        if number % (PAIRS / MESSAGES) == 0 {
+            innocent.send(&frame(0x82, &vec![7; MIB]));
+            assert_eq!(innocent.receive().1.len(), MIB);
+        }
+    }
+    settle(&server);
+    let (peak, held) = (peak.end(), least_heap(&server).saturating_sub(before));
+    let [closed, others, failed] = endings(&ends);
+    drop(server);
+    let received = reading.join().unwrap();
+    figure(
+        Kind::Attack,
+        58,
+        "100 members who do not read, to each of whom 16 KiB are published that inflate to 16 MiB, \
+         --max-unsent-size 64MiB: heap, and the most of it meanwhile; closed; lost by a member that reads",
+        "<= 96 MiB, 160 MiB; 1008 for as many as it takes; 0",
+        format_args!(
+            "{} MiB, {} MiB; {closed}; {}",
+            held / MIB,
+            peak / MIB,
+            MESSAGES - received
+        ),
+    );
+    assert_eq!((others, received), (0, MESSAGES), "{failed}");
+    assert!(closed >= PAIRS - BUDGET / (15 * MIB) - 1, "{closed}");
+    assert!(held <= BUDGET + 32 * MIB, "{held}");
+    // Each worker has a message that comes, of twice its size while its buffer grows, and one that
+    // goes.
+    assert!(peak <= BUDGET + 2 * 48 * MIB, "{peak}");
+}
+
+/// Attack 58: an echo waits for its client alone, and what it takes more than others is told so.
+#[test]
+fn attack_58_what_waits_for_all_echoes_keeps_to_one_budget() {
+    const CLIENTS: usize = 40;
+    let _alone = alone();
+    let (sender, ends) = mpsc::channel();
+    let server = server(&sender);
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Client::open(&server, "/echo"))
+        .collect();
+    settle(&server);
+    let _ = endings(&ends);
+    let message = frame(0x82, &vec![7; 8 * MIB]);
+    let peak = Peak::watch();
+    for client in &mut clients {
+        // One that is closed meanwhile does not take all of it.
+        let _ = client.stream.write_all(&message);
+    }
+    settle(&server);
+    let peak = peak.end();
+    let [others, closed, _] = endings(&ends);
+    figure(
+        Kind::Attack,
+        58,
+        "40 echo clients who send 8 MiB each and read nothing, --max-unsent-size 64MiB: most heap; \
+         closed",
+        "<= 96 MiB; 1013 for as many as it takes",
+        format_args!("{} MiB; {closed}", peak / MIB),
+    );
+    assert_eq!(others, 0);
+    assert!(closed >= CLIENTS / 2, "{closed}");
+    assert!(peak <= BUDGET + 32 * MIB, "{peak}");
+}
+
+/// A frame that many wait for is kept once, and counts so: nobody is closed for it.
+#[test]
+fn what_many_wait_for_counts_once() {
+    const MEMBERS: usize = 50;
+    let _alone = alone();
+    let (sender, ends) = mpsc::channel();
+    let server = server(&sender);
+    let mut members: Vec<_> = (0..MEMBERS)
+        .map(|_| Client::open(&server, "/room/one"))
+        .collect();
+    settle(&server);
+    let _ = endings(&ends);
+    let before = heap();
+    for size in [10_000, 8 * MIB] {
+        for _ in 0..(16 * MIB).div_ceil(size).min(900) {
+            members[0].send(&frame(0x82, &vec![7; size]));
+        }
+    }
+    settle(&server);
+    let kept = heap().saturating_sub(before);
+    figure(
+        Kind::Attack,
+        58,
+        "24 MiB published to 50 members who do not read: heap; closed",
+        "<= 40 MiB; 0",
+        format_args!("{} MiB; 0", kept / MIB),
+    );
+    assert!(kept <= 40 * MIB, "{kept}");
+    for mut member in members {
+        for size in [10_000, 8 * MIB] {
+            for _ in 0..(16 * MIB).div_ceil(size).min(900) {
+                assert_eq!(member.receive().1.len(), size);
+            }
+        }
+    }
+    assert_eq!(endings(&ends)[..2], [0, 0]);
+}
