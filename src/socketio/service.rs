@@ -160,7 +160,7 @@ impl Service {
         let probe = post(request.uri(), Bytes::new());
         let known = engine.ask(probe).await;
         if known.status() != StatusCode::OK {
-            return Err(Box::new(known));
+            return Err(Box::new(numbered(known).await));
         }
         Ok(Box::new(move |stream| {
             engine.adopt(Transport::later(stream.holding(upgrade), place), request)
@@ -175,7 +175,7 @@ impl Mount for Service {
             let origin = asked.get(header::ORIGIN).cloned();
             let is_preflight = request.method() == Method::OPTIONS;
             let fields = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-            let mut response = self.answer(request).await;
+            let mut response = numbered(self.answer(request).await).await;
             if let Some(origin) = origin {
                 let preflight = is_preflight.then_some(fields).flatten();
                 share(response.headers_mut(), origin, is_preflight, preflight);
@@ -358,6 +358,25 @@ fn unavailable() -> Response<Full<Bytes>> {
     let seconds = HeaderValue::from_static("1");
     response.headers_mut().insert(header::RETRY_AFTER, seconds);
     response
+}
+
+/// A refusal of the engine with its code as a number, where it writes a text: JavaScript's clients
+/// compare numbers.
+async fn numbered(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    const CODE: &[u8] = br#"{"code":""#;
+    if response.status() != StatusCode::BAD_REQUEST {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let Ok(body) = body.collect().await.map(Collected::to_bytes);
+    let body = match body.strip_prefix(CODE) {
+        Some([code, b'"', rest @ ..]) => {
+            head.headers.remove(header::CONTENT_LENGTH); // that of the text
+            Bytes::from([&CODE[..CODE.len() - 1], &[*code], rest].concat())
+        }
+        _ => body,
+    };
+    Response::from_parts(head, Full::new(body))
 }
 
 /// A refusal as Engine.IO's servers word it, with its code.
