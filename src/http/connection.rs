@@ -272,7 +272,8 @@ fn unless_zero(timeout: Duration) -> Option<Duration> {
     Some(timeout).filter(|timeout| !timeout.is_zero())
 }
 
-/// The octets of a response's head, header names written as `Sec-Websocket-Accept`.
+/// The bytes of a response's head. Field names are written as RFC 6455 writes them, because some
+/// clients compare bytes: `Sec-WebSocket-Accept`, where title case would be `Sec-Websocket-Accept`.
 fn encode(response: &Response<()>) -> Vec<u8> {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();
@@ -280,8 +281,13 @@ fn encode(response: &Response<()>) -> Vec<u8> {
         .concat()
         .into_bytes();
     for (name, value) in response.headers() {
+        let (known, rest) = match name.as_str().strip_prefix("sec-websocket-") {
+            Some(rest) => ("Sec-WebSocket-", rest),
+            None => ("", name.as_str()),
+        };
+        octets.extend_from_slice(known.as_bytes());
         let mut begins = true;
-        octets.extend(name.as_str().bytes().map(|octet| {
+        octets.extend(rest.bytes().map(|octet| {
             let begun = std::mem::replace(&mut begins, octet == b'-');
             if begun {
                 octet.to_ascii_uppercase()

@@ -254,7 +254,7 @@ fn firewalk_takes_any_subprotocol_and_closes_after_so_many_pings() {
     );
     let head = client.receive_head();
     assert!(
-        head.contains("\r\nSec-Websocket-Protocol: one\r\n"),
+        head.contains("\r\nSec-WebSocket-Protocol: one\r\n"),
         "{head}"
     );
     client.send(&frame(0x89, b"a"));

@@ -22,7 +22,7 @@ fn open(server: &TestServer, path: &str, offer: &str) -> (Client, Option<String>
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     let answers: Vec<_> = head
         .lines()
-        .filter_map(|line| line.strip_prefix("Sec-Websocket-Extensions: "))
+        .filter_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "))
         .map(str::to_owned)
         .collect();
     assert!(answers.len() <= 1, "{answers:?}");

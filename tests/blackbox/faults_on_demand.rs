@@ -450,10 +450,10 @@ fn the_handshake_is_broken_where_asked() {
     for (name, expected) in [
         (
             "accept_key",
-            "Sec-Websocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n",
+            "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n",
         ),
-        ("subprotocol", "Sec-Websocket-Protocol: not.offered\r\n"),
-        ("extension", "Sec-Websocket-Extensions: x-not-offered\r\n"),
+        ("subprotocol", "Sec-WebSocket-Protocol: not.offered\r\n"),
+        ("extension", "Sec-WebSocket-Extensions: x-not-offered\r\n"),
     ] {
         let mut client = Client::connect(TestServer::shared());
         client.send(request(&format!("/echo?invalid={name}")).as_bytes());
