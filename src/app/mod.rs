@@ -192,7 +192,7 @@ pub fn router_with(settings: AppSettings) -> Router {
                     .publishing(),
             ),
         )
-        .page("/healthz", |_| Page::text("ok"));
+        .probe("/healthz", |_| Page::text("ok"));
     with_socketio(router, settings)
 }
 

@@ -26,7 +26,7 @@ impl Operator {
     /// Adds whether more clients should be sent here.
     pub(super) fn readiness(&self, router: Router) -> Router {
         let shutdown = self.shutdown.clone();
-        router.page("/readyz", move |_| match shutdown.is_draining() {
+        router.probe("/readyz", move |_| match shutdown.is_draining() {
             false => Page::text("ready"),
             true => Page::text("draining").with_status(StatusCode::SERVICE_UNAVAILABLE),
         })
@@ -46,7 +46,7 @@ impl Operator {
 
     /// All that an address for the operator alone has.
     pub(super) fn router(&self) -> Router {
-        let router = Router::new().page("/healthz", |_| Page::text("ok"));
+        let router = Router::new().probe("/healthz", |_| Page::text("ok"));
         self.metrics(self.readiness(router))
     }
 }

@@ -23,6 +23,4 @@ mod tests;
 
 pub use access::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 pub use error::HandshakeError;
-pub use server::{
-    Accepted, Subprotocols, accept, check_host, check_page, wants_h2c, wants_upgrade,
-};
+pub use server::{Accepted, Subprotocols, accept, check_host, check_page, wants_upgrade};

@@ -84,22 +84,14 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
 /// Whether a request means to become a WebSocket, rightly or wrongly: a path that is both page and
 /// endpoint refuses a botched handshake instead of answering it with the page.
 ///
-/// Any Upgrade counts, whatever it names: one that is empty or misspelt is told so by a 426, where
-/// 200 and a page would leave its sender to wonder. So does any Sec-WebSocket field alone: that is
-/// what is left when a proxy takes Upgrade and Connection away (RFC 9110 §7.6.1). Without either it
-/// is a visitor.
+/// It does if its Upgrade names websocket, or if it has any Sec-WebSocket field: that is what is left
+/// when a proxy takes Upgrade and Connection away (RFC 9110 §7.6.1). An Upgrade to anything else is an
+/// offer, which a server may pass over (RFC 9110 §7.8): curl and Java's HttpClient offer h2c with
+/// every request, and expect the answer that they get without.
 pub fn wants_upgrade(request: &Parts) -> bool {
-    request
-        .headers
-        .keys()
-        .any(|name| *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-"))
-}
-
-/// Whether a request asks for HTTP/2 and no WebSocket: where that is served, whoever does not get it
-/// in this way goes on as before (RFC 9110 §7.8), because RFC 9113 has done away with the way.
-pub fn wants_h2c(request: &Parts) -> bool {
-    let wants = |protocol| has_token(&request.headers, &header::UPGRADE, protocol);
-    wants("h2c") && !wants("websocket")
+    let mut names = request.headers.keys();
+    names.any(|name| name.as_str().starts_with("sec-websocket-"))
+        || has_token(&request.headers, &header::UPGRADE, "websocket")
 }
 
 /// Checks the opening handshake (RFC 6455 §4.2.1) of a request whose host and path are in order.

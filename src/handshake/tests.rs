@@ -402,8 +402,8 @@ fn a_botched_handshake_still_wants_an_upgrade() {
     ];
     assert!(!wants_upgrade(&request("GET /ws", plain)), "17");
     for change in [
-        "+Upgrade:",
-        "+Upgrade: websockets",
+        "+Upgrade: WebSocket",
+        "+Upgrade: h2c, websocket",
         "+Sec-WebSocket-Key: x",
         "+Sec-WebSocket-Version: 13",
         "+Sec-WebSocket-Protocol: chat",
@@ -411,6 +411,15 @@ fn a_botched_handshake_still_wants_an_upgrade() {
     ] {
         let changes = [plain, &[change]].concat();
         assert!(wants_upgrade(&request("GET /ws", &changes)), "{change}");
+    }
+    for other in [
+        "+Upgrade: h2c",
+        "+Upgrade: websockets",
+        "+Upgrade:",
+        "+Upgrade: TLS/1.2",
+    ] {
+        let changes = [plain, &[other]].concat();
+        assert!(!wants_upgrade(&request("GET /ws", &changes)), "{other}");
     }
 }
 

@@ -47,6 +47,8 @@ struct Route {
     pattern: Box<str>,
     endpoint: Option<Endpoint>,
     page: Option<PageMaker>,
+    /// Whether the page answers any Host.
+    is_probe: bool,
 }
 
 struct PageMaker(Box<dyn Fn(&Request<'_>) -> Page + Send + Sync>);
@@ -93,6 +95,21 @@ impl Router {
         self
     }
 
+    /// Adds a page that answers any Host, whatever [`Policy::allowed_hosts`] says: probes come by
+    /// address. It should say nothing that anybody may not know.
+    ///
+    /// [`Policy::allowed_hosts`]: crate::handshake::Policy::allowed_hosts
+    #[must_use]
+    pub fn probe(
+        self,
+        path: &str,
+        make: impl Fn(&Request<'_>) -> Page + Send + Sync + 'static,
+    ) -> Router {
+        let mut router = self.page(path, make);
+        router.route(path).is_probe = true;
+        router
+    }
+
     /// Gives all paths that begin with `prefix` to a service, but for those that have a page of
     /// their own, and for requests for an upgrade that an endpoint takes. If the service has an
     /// [endpoint](Mount::endpoint), that is the one of `prefix`.
@@ -136,6 +153,7 @@ impl Router {
                     pattern: pattern.into(),
                     endpoint: None,
                     page: None,
+                    is_probe: false,
                 });
                 self.routes.len() - 1
             });
@@ -152,6 +170,12 @@ impl Router {
             has_page || (takes_upgrade && matches(&route.pattern, path))
         });
         (!has_route).then_some(mount)
+    }
+
+    /// Whether this path has a page for probes.
+    pub(super) fn is_probe(&self, path: &str) -> bool {
+        let mut routes = self.routes.iter();
+        routes.any(|route| route.is_probe && *route.pattern == *path)
     }
 
     /// The pattern of an endpoint, for those who count.

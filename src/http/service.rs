@@ -66,9 +66,12 @@ impl HttpService {
 
     fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
         let site = &self.site;
-        handshake::check_host(head, &site.policy)?;
-        let wants_h2c = || site.router.speaks_h2c() && handshake::wants_h2c(head);
-        let wants_upgrade = handshake::wants_upgrade(head) && !wants_h2c();
+        let wants_upgrade = handshake::wants_upgrade(head);
+        match handshake::check_host(head, &site.policy) {
+            Err(HandshakeError::MisdirectedRequest)
+                if !wants_upgrade && site.router.is_probe(head.uri.path()) => {}
+            checked => checked?,
+        }
         if let Some(mount) = site.router.find_mount(head.uri.path(), wants_upgrade) {
             return self.respond_mounted(Arc::clone(mount), wants_upgrade, head, body);
         }

@@ -51,6 +51,7 @@ mod handshake_syntax;
 mod keep_alive;
 mod limits;
 mod publish_rate;
+mod real_clients;
 mod shutdown;
 mod slow_consumer;
 #[cfg(feature = "socketio")]

@@ -9,11 +9,21 @@ version=(-H 'Sec-WebSocket-Version: 13')
 key=(-H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==')
 handshake=("${upgrade[@]}" "${version[@]}" "${key[@]}")
 text='Content-Type: text/plain; charset=utf-8'
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 main() {
   page 'plain page' / '/echo' '/ws' '/broadcast'
   page 'health' /healthz 'ok'
+  # It offers Upgrade: h2c, and expects the answer that it gets without (RFC 9110 section 7.8).
+  if curl --version | grep -qw HTTP2; then
+    local options=(--http2)
+    page 'plain page, HTTP/2 offered' / '/echo' '/ws' '/broadcast'
+    page 'health, HTTP/2 offered' /healthz 'ok'
+    page 'Socket.IO polling, HTTP/2 offered' '/socket.io/?EIO=4&transport=polling' '"sid":'
+    options=()
+  else
+    skipped=$((skipped + 3))
+  fi
 
   local wanted=("$text" 'Connection: close')
   refused 'unknown path' 404 /no/such/path "${handshake[@]}"
@@ -62,15 +72,15 @@ main() {
     refused "version $number" 426 /ws "${upgrade[@]}" -H "Sec-WebSocket-Version: $number" "${key[@]}"
   done
 
-  echo "$passed passed, $failed failed, 0 skipped"
+  echo "$passed passed, $failed failed, $skipped skipped"
   [ "$failed" = 0 ]
 }
 
-# page NAME PATH WORD...: status 200, and a body with all the words.
+# page NAME PATH WORD...: status 200, and a body with all the words. curl is given the options in `options`, if there are any.
 page() {
   local name=$1 path=$2 word faults=()
   shift 2
-  request "$path"
+  request "$path" ${options[@]+"${options[@]}"}
   [ "$status" = 200 ] || faults+=("status $status, expected 200")
   for word in "$@"; do
     [[ $body == *"$word"* ]] || faults+=("no \"$word\" in the body")

@@ -117,5 +117,5 @@ fn listen(host: &str, port_variable: &str, port: &str) -> (&'static str, String)
 
 /// What asks `frameloop healthcheck`.
 fn health(router: Router) -> Router {
-    router.page("/healthz", |_| Page::text("ok"))
+    router.probe("/healthz", |_| Page::text("ok"))
 }
