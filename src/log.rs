@@ -170,8 +170,16 @@ struct Escaped<'a>(&'a str);
 impl Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const MAX_OCTETS: usize = 256;
+        const TOKEN: &str = "token=";
         let end = self.0.floor_char_boundary(MAX_OCTETS);
-        let (shown, cut) = self.0.split_at(end);
+        let (mut shown, cut) = self.0.split_at(end);
+        // What a query shows as the token, wherever a query stands.
+        while let Some(begin) = shown.find(TOKEN) {
+            let (before, rest) = shown.split_at(begin + TOKEN.len());
+            write!(formatter, "{}***", before.escape_debug())?;
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-._~%".contains(c));
+            shown = rest.split_at(end.unwrap_or(rest.len())).1;
+        }
         write!(formatter, "{}", shown.escape_debug())?;
         if cut.is_empty() {
             Ok(())

@@ -5,8 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text,
@@ -24,6 +27,8 @@ pub struct Metrics(Arc<Shared>);
 
 struct Shared {
     registry: Registry,
+    /// The last text, and when it was written.
+    written: Mutex<Option<(Instant, Bytes)>>,
     connections: Family<AtEndpoint, Gauge>,
     handshakes: Family<WithStatus, Counter>,
     closes: Family<WithReason, Counter>,
@@ -92,7 +97,7 @@ impl Metrics {
     /// All at zero.
     pub fn new() -> Metrics {
         let mut all = Registry::default();
-        all.register_collector(Box::new(Process));
+        all.register_collector(Box::new(Process::default()));
         let registry = all.sub_registry_with_prefix("frameloop");
         let messages = Family::<OfMessages, Counter>::default();
         let octets = Family::<OfMessages, Counter>::default();
@@ -119,6 +124,7 @@ impl Metrics {
             backlogs: Backlogs::default(),
             unsent: Gauge::default(),
             registry: Registry::default(),
+            written: Mutex::default(),
         };
         registry.register("connections", "Open WebSockets", shared.connections.clone());
         registry.register(
@@ -187,7 +193,22 @@ impl Metrics {
         }))
     }
 
-    /// All of them, as Prometheus reads them (OpenMetrics 1.0).
+    /// All of them, as Prometheus reads them (OpenMetrics 1.0), and as they were at most 100 ms ago:
+    /// they are written ten times a second at most.
+    pub fn text(&self) -> Bytes {
+        const AGE: Duration = Duration::from_millis(100);
+        let mut written = lock(&self.0.written);
+        if let Some((when, text)) = &*written
+            && when.elapsed() < AGE
+        {
+            return text.clone();
+        }
+        let text = Bytes::from(self.encode());
+        *written = Some((Instant::now(), text.clone()));
+        text
+    }
+
+    /// The same as they are now, written anew.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -195,7 +216,7 @@ impl Metrics {
         text
     }
 
-    /// The type of [`Metrics::encode`]'s text.
+    /// The type of [`Metrics::text`].
     pub const CONTENT_TYPE: &'static str =
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -270,17 +291,13 @@ struct Backlogs(Arc<Mutex<HashMap<usize, usize>>>);
 
 impl Backlogs {
     fn set(&self, worker: usize, octets: usize) {
-        self.lock().insert(worker, octets);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).insert(worker, octets);
     }
 }
 
 impl Collector for Backlogs {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let octets: usize = self.lock().values().sum();
+        let octets: usize = lock(&self.0).values().sum();
         let gauge = ConstGauge::new(octets as i64);
         let help = "What waits for clients to take it";
         let encoder =
@@ -289,12 +306,66 @@ impl Collector for Backlogs {
     }
 }
 
+/// A poisoned lock is taken all the same: what it guards is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// This process, under the names that all of Prometheus's libraries use.
-#[derive(Debug)]
-struct Process;
+#[derive(Debug, Default)]
+struct Process(Arc<Mutex<Option<(Instant, Figures)>>>);
+
+/// What the system says of this process (proc(5)).
+#[derive(Clone, Copy, Debug, Default)]
+struct Figures {
+    resident_memory: Option<u64>,
+    open_descriptors: Option<u64>,
+    cpu_seconds: Option<f64>,
+}
+
+impl Process {
+    /// What was read a second ago at most, unless reading takes long. A thread of its own reads:
+    /// counting many descriptors takes longer than a worker may be held.
+    fn figures(&self) -> Figures {
+        const AGE: Duration = Duration::from_secs(1);
+        const PATIENCE: Duration = Duration::from_millis(2);
+        let mut read = lock(&self.0);
+        let last = match *read {
+            Some((when, figures)) if when.elapsed() < AGE => return figures,
+            Some((_, figures)) => figures,
+            None => Figures::default(),
+        };
+        // The next is read in a second, whether this one comes in time or not.
+        *read = Some((Instant::now(), last));
+        drop(read);
+        let (told, reading) = mpsc::sync_channel(1);
+        let cell = Arc::clone(&self.0);
+        let reader = thread::Builder::new().name(String::from("figures"));
+        let spawned = reader.spawn(move || {
+            let figures = Figures::read();
+            *lock(&cell) = Some((Instant::now(), figures));
+            let _ = told.send(figures); // nobody waits any longer
+        });
+        match spawned {
+            Ok(_) => reading.recv_timeout(PATIENCE).unwrap_or(last),
+            Err(_) => last,
+        }
+    }
+}
+
+impl Figures {
+    fn read() -> Figures {
+        Figures {
+            resident_memory: resident_memory(),
+            open_descriptors: open_descriptors(),
+            cpu_seconds: cpu_seconds(),
+        }
+    }
+}
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let figures = self.figures();
         let mut gauge = |name, help, unit: Option<&Unit>, value: Option<u64>| {
             let Some(value) = value else { return Ok(()) };
             let gauge = ConstGauge::new(value as i64);
@@ -304,15 +375,15 @@ impl Collector for Process {
             "process_resident_memory",
             "Memory that is in use",
             Some(&Unit::Bytes),
-            resident_memory(),
+            figures.resident_memory,
         )?;
         gauge(
             "process_open_fds",
             "Descriptors that are open",
             None,
-            open_descriptors(),
+            figures.open_descriptors,
         )?;
-        let seconds = ConstCounter::new(cpu_seconds().unwrap_or_default());
+        let seconds = ConstCounter::new(figures.cpu_seconds.unwrap_or_default());
         let help = "CPU time spent";
         let unit = Some(&Unit::Seconds);
         seconds.encode(encoder.encode_descriptor(
@@ -335,6 +406,11 @@ fn resident_memory() -> Option<u64> {
 }
 
 fn open_descriptors() -> Option<u64> {
+    // Since Linux 6.2 the directory's size is their number, which costs nothing.
+    let count = std::fs::metadata("/proc/self/fd").ok()?.len();
+    if count > 0 {
+        return Some(count);
+    }
     // One of them is the directory's own.
     let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
     Some(count.saturating_sub(1) as u64)

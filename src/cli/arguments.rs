@@ -182,8 +182,8 @@ pub(super) struct Access {
     )]
     pub(super) proxy_protocol_from: Vec<ipnet::IpNet>,
 
-    /// Secret that every WebSocket must show, as 'Authorization: Bearer TOKEN' or ?token=TOKEN;
-    /// pages need none [default: none]. Better given as a variable, which no list of processes
+    /// Secret that every WebSocket, Socket.IO and /metrics must be shown, as
+    /// 'Authorization: Bearer TOKEN' or ?token=TOKEN; other pages need none [default: none]. Better given as a variable, which no list of processes
     /// shows
     #[arg(
         long,

@@ -37,9 +37,8 @@ impl Operator {
         #[cfg(feature = "metrics")]
         let router = {
             let metrics = self.metrics.clone();
-            let page =
-                move || Page::text(metrics.encode()).with_content_type(Metrics::CONTENT_TYPE);
-            router.page("/metrics", move |_| page())
+            let page = move || Page::text(metrics.text()).with_content_type(Metrics::CONTENT_TYPE);
+            router.private_page("/metrics", move |_| page())
         };
         router
     }

@@ -23,4 +23,7 @@ mod tests;
 
 pub use access::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 pub use error::HandshakeError;
-pub use server::{Accepted, Subprotocols, accept, check_host, check_page, wants_upgrade};
+pub use server::{
+    Accepted, Subprotocols, accept, check_host, check_page, check_token, is_preflight,
+    wants_upgrade,
+};

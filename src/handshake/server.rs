@@ -141,7 +141,7 @@ pub fn accept(
 
 /// Checks a request that speaks for a client all the same, without becoming a WebSocket: one of
 /// Socket.IO's polling. An Origin is not missed in a GET, where browsers leave it out (Fetch §3.2),
-/// nor a token in what they ask with OPTIONS before they show one (Fetch §4.8).
+/// nor a token in a [preflight](is_preflight).
 ///
 /// # Errors
 /// [`HandshakeError::Origin`], [`HandshakeError::RepeatedOrigin`] or
@@ -149,10 +149,20 @@ pub fn accept(
 pub fn check_page(request: &Parts, policy: &Policy) -> Result<(), HandshakeError> {
     let sends_origin = request.method != Method::GET;
     check_origin(request, policy, policy.require_origin && sends_origin)?;
-    match request.method {
-        Method::OPTIONS => Ok(()),
-        _ => check_token(request, policy),
+    match is_preflight(request) {
+        true => Ok(()),
+        false => check_token(request, policy),
     }
+}
+
+/// Whether a browser asks if it may send another request, with which it would show a token
+/// (Fetch §4.8).
+pub fn is_preflight(request: &Parts) -> bool {
+    request.method == Method::OPTIONS
+        && request.headers.contains_key(header::ORIGIN)
+        && request
+            .headers
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 fn check_origin(request: &Parts, policy: &Policy, required: bool) -> Result<(), HandshakeError> {
@@ -165,7 +175,11 @@ fn check_origin(request: &Parts, policy: &Policy, required: bool) -> Result<(), 
     }
 }
 
-fn check_token(request: &Parts, policy: &Policy) -> Result<(), HandshakeError> {
+/// Checks the token alone, where the policy has one.
+///
+/// # Errors
+/// [`HandshakeError::Unauthorized`].
+pub fn check_token(request: &Parts, policy: &Policy) -> Result<(), HandshakeError> {
     match &policy.token {
         Some(token) if !token.admits(request) => Err(HandshakeError::Unauthorized),
         _ => Ok(()),

@@ -446,7 +446,10 @@ fn a_request_that_is_no_handshake_shows_its_origin_and_token_too() {
         ("POST /", &["Authorization:Bearer s3cret"], &secret, Ok(())),
         ("GET /?token=s3cret", &[], &secret, Ok(())),
         // What a browser asks before it shows a token.
-        ("OPTIONS /", &[], &secret, Ok(())),
+        ("OPTIONS /", &["Origin: https://a", "+Access-Control-Request-Method: PUT"], &secret, Ok(())),
+        ("OPTIONS /", &[], &secret, Err(Error::Unauthorized)),
+        ("OPTIONS /", &["Origin: https://a"], &secret, Err(Error::Unauthorized)),
+        ("PUT /", &["Origin: https://a", "+Access-Control-Request-Method: PUT"], &secret, Err(Error::Unauthorized)),
         ("OPTIONS /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),
     ];
     for (line, changes, policy, expected) in rows {

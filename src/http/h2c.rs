@@ -15,8 +15,10 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
+use super::mount::given;
+use super::pages::forbid_sniffing;
 use super::timer::Timer;
-use super::{Reply, Router, Upgraded};
+use super::{Account, Reply, Router, Upgraded};
 use crate::engine::PeerAddress;
 use crate::handshake::{self, HandshakeError, Policy};
 use crate::log;
@@ -41,9 +43,11 @@ pub(super) async fn serve(
     policy: Arc<Policy>,
 ) {
     let mut ending = stream.ending();
+    let account = stream.account();
     let service = service_fn(move |request| {
         let (router, policy) = (Arc::clone(&router), Arc::clone(&policy));
-        async move { Ok::<_, Infallible>(respond(request, peer, &router, &policy).await) }
+        let account = Arc::clone(&account);
+        async move { Ok::<_, Infallible>(respond(request, peer, &router, &policy, &*account).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(Timer)
@@ -73,8 +77,9 @@ async fn respond(
     peer: PeerAddress,
     router: &Router,
     policy: &Policy,
+    account: &dyn Account,
 ) -> Response<Body> {
-    match mounted(request, peer, router, policy).await {
+    let mut response = match mounted(request, peer, router, policy, account).await {
         Ok(Reply::Response(response)) => response.map(Either::Left),
         Ok(Reply::Stream(response)) => response.map(Either::Right),
         Err(error) => {
@@ -83,7 +88,9 @@ async fn respond(
             refusal.headers_mut().remove(header::CONNECTION);
             refusal.map(Either::Left)
         }
-    }
+    };
+    forbid_sniffing(response.headers_mut());
+    response
 }
 
 async fn mounted(
@@ -91,6 +98,7 @@ async fn mounted(
     peer: PeerAddress,
     router: &Router,
     policy: &Policy,
+    account: &dyn Account,
 ) -> Result<Reply, HandshakeError> {
     let (mut head, body) = request.into_parts();
     // What :authority says is Host's (RFC 9113 §8.3.1), and the target is the rest.
@@ -105,7 +113,10 @@ async fn mounted(
     }
     let mount = router.find_mount(head.uri.path(), false);
     let mount = mount.ok_or(HandshakeError::NotFound)?;
-    head.extensions.insert(peer);
+    let head = given(head, peer, policy, account, None);
+    if policy.token.is_some() && handshake::is_preflight(&head) {
+        return Ok(mount.preflight(&head).into());
+    }
     Ok(Arc::clone(mount)
         .respond(Request::from_parts(head, body))
         .await)

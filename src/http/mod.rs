@@ -4,6 +4,7 @@
 //! Nothing of hyper is kept for the life of a WebSocket: its connection is taken apart when the
 //! 101 is out, and what the client sent early becomes the frame loop's first input.
 
+mod body;
 mod connection;
 mod endpoint;
 #[cfg(feature = "h2c")]
@@ -22,6 +23,7 @@ mod tcp;
 mod timer;
 mod waiting;
 
+pub(crate) use body::{Body, BodyLimits};
 pub(crate) use connection::{Site, serve_connection};
 pub use endpoint::{Diversion, Endpoint};
 pub use in_process::{InProcessClient, InProcessServer};

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request, Response};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use http_body_util::channel::Channel;
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use super::connection::linger;
 use super::{Addresses, Endpoint, Stream};
 use crate::engine::{ConnectionRecord, EndpointIndex, PeerAddress, Tally};
-use crate::handshake::HandshakeError;
+use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
 
 /// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
@@ -31,6 +32,15 @@ use crate::protocol::AssemblyBudget;
 pub trait Mount: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply>;
+
+    /// Answers a [preflight](crate::handshake::is_preflight) that comes without the token, where one
+    /// is asked for: by default says nothing, so that the browser asks no further.
+    fn preflight(&self, request: &Parts) -> Response<Full<Bytes>> {
+        let _ = request;
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    }
 
     /// Says what is to become of a WebSocket's stream after the 101, or refuses it: by
     /// default with 404.
@@ -89,6 +99,23 @@ impl fmt::Debug for Reply {
     }
 }
 
+/// A request's head as mounted services are given it. Its origin has been checked.
+pub(super) fn given(
+    mut head: Parts,
+    peer: PeerAddress,
+    policy: &Policy,
+    account: &dyn Account,
+    addresses: Option<Addresses>,
+) -> Parts {
+    head.extensions.insert(peer);
+    head.extensions.insert(account.budget());
+    head.extensions.insert(Admission {
+        is_trusted: policy.allowed_origins.names(&head.headers),
+        addresses,
+    });
+    head
+}
+
 /// What a [`Mount`] is about to say.
 pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -129,7 +156,7 @@ pub struct Upgraded {
     /// Given back when the stream is closed.
     place: Option<Box<dyn Send>>,
     #[cfg_attr(
-        not(feature = "cli"),
+        not(any(feature = "cli", feature = "h2c")),
         allow(dead_code, reason = "faults are counted there")
     )]
     account: Arc<dyn Account>,
@@ -212,7 +239,7 @@ impl Upgraded {
     }
 
     /// What the server's connections share, and where this one is counted.
-    #[cfg(feature = "cli")]
+    #[cfg(any(feature = "cli", feature = "h2c"))]
     pub(crate) fn account(&self) -> Arc<dyn Account> {
         Arc::clone(&self.account)
     }

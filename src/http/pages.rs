@@ -1,7 +1,7 @@
 //! Responses that are not a WebSocket.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 /// A plain page: what an ordinary GET is answered with.
@@ -79,10 +79,12 @@ impl Page {
             );
         }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
         response
     }
+}
+
+/// Lets no browser take a response for something that its type does not say (Fetch §3.6).
+pub(super) fn forbid_sniffing(headers: &mut HeaderMap) {
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Endpoint, Mount, Page};
 use crate::engine::{EndpointIndex, Handler, PeerAddress};
+use crate::handshake::{self, HandshakeError, Policy};
 
 /// The table of endpoints and pages, by path. A path may have both: a request that asks for an
 /// upgrade meets the endpoint, any other the page.
@@ -51,7 +52,10 @@ struct Route {
     is_probe: bool,
 }
 
-struct PageMaker(Box<dyn Fn(&Request<'_>) -> Page + Send + Sync>);
+struct PageMaker {
+    make: Box<dyn Fn(&Request<'_>) -> Page + Send + Sync>,
+    needs_token: bool,
+}
 
 /// What a route leads to, with the parameters of the path that led there.
 pub(super) struct Matched<'r> {
@@ -91,7 +95,25 @@ impl Router {
         pattern: &str,
         make: impl Fn(&Request<'_>) -> Page + Send + Sync + 'static,
     ) -> Router {
-        self.route(pattern).page = Some(PageMaker(Box::new(make)));
+        self.route(pattern).page = Some(PageMaker {
+            make: Box::new(make),
+            needs_token: false,
+        });
+        self
+    }
+
+    /// Adds a page for GET and HEAD that only those get who bring the token of the server's
+    /// [`Policy`], where it has one.
+    #[must_use]
+    pub fn private_page(
+        mut self,
+        pattern: &str,
+        make: impl Fn(&Request<'_>) -> Page + Send + Sync + 'static,
+    ) -> Router {
+        self.route(pattern).page = Some(PageMaker {
+            make: Box::new(make),
+            needs_token: true,
+        });
         self
     }
 
@@ -230,9 +252,19 @@ impl<'r> Matched<'r> {
         }
     }
 
-    /// The page, if this route has one.
-    pub(super) fn page(&self, request: &Request<'_>) -> Option<Page> {
-        self.page.map(|make| (make.0)(request))
+    /// The page, if this route has one and the request may have it.
+    pub(super) fn page(
+        &self,
+        request: &Request<'_>,
+        policy: &Policy,
+    ) -> Result<Option<Page>, HandshakeError> {
+        let Some(page) = self.page else {
+            return Ok(None);
+        };
+        if page.needs_token {
+            handshake::check_token(request.head, policy)?;
+        }
+        Ok(Some((page.make)(request)))
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -19,9 +19,11 @@ use hyper::service::Service;
 use super::connection::Site;
 use super::endpoint::{Admitted, Diversion};
 use super::limited::Place;
+use super::mount::given;
+use super::pages::forbid_sniffing;
 use super::streamed::write_chunks;
 use super::waiting::Progress;
-use super::{Admission, Adopt, Mount, Page, Reply, Stream};
+use super::{Adopt, Mount, Page, Reply, Stream};
 use crate::engine::{Drive, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Subprotocols};
 use crate::log;
@@ -84,8 +86,13 @@ impl HttpService {
         let request = matched.request(head, self.peer);
         let endpoint = match matched.endpoint {
             Some(endpoint) if wants_upgrade => endpoint,
-            endpoint => match (matched.page(&request), endpoint) {
-                (Some(page), _) => return page_response(page, &head.method),
+            endpoint => match (matched.page(&request, &site.policy)?, endpoint) {
+                (Some(page), _) if wants_upgrade => {
+                    return Ok(self.refuse(page_response(page, &head.method), head));
+                }
+                (Some(page), _) => {
+                    return Ok(Answer::Now(Some(page_response(page, &head.method))));
+                }
                 (None, Some(endpoint)) => endpoint,
                 (None, None) => return Err(HandshakeError::NotFound),
             },
@@ -126,11 +133,8 @@ impl HttpService {
         Ok(Answer::Never)
     }
 
-    fn refuse(&self, mut refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
-        (self.site.told)(refusal.status());
-        // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
-        *refusal.version_mut() = head.version;
-        Answer::Now(Some(refusal))
+    fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
+        Answer::Now(Some(refused(&self.site, refusal, head.version)))
     }
 
     fn divert(
@@ -165,16 +169,20 @@ impl HttpService {
     ) -> Result<Answer, HandshakeError> {
         let site = &self.site;
         let given = || {
-            let mut head = head.clone();
-            head.extensions.insert(self.peer);
-            head.extensions.insert(Admission {
-                is_trusted: site.policy.allowed_origins.names(&head.headers),
-                addresses: site.addresses.clone(),
-            });
-            head
+            let addresses = site.addresses.clone();
+            given(
+                head.clone(),
+                self.peer,
+                &site.policy,
+                &*site.account,
+                addresses,
+            )
         };
         if !wants_upgrade {
             handshake::check_page(head, &site.policy)?;
+            if site.policy.token.is_some() && handshake::is_preflight(head) {
+                return Ok(Answer::Now(Some(mount.preflight(&given()))));
+            }
             let replying = mount.respond(http::Request::from_parts(given(), body));
             let place = self.site.address_place(self.peer);
             let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(site));
@@ -183,6 +191,7 @@ impl HttpService {
                     Reply::Response(response) => return response,
                     Reply::Stream(response) => response.into_parts(),
                 };
+                forbid_sniffing(&mut head.headers);
                 let chunked = HeaderValue::from_static("chunked");
                 head.headers.insert(header::TRANSFER_ENCODING, chunked);
                 let adopt: Adopt = Box::new(|stream| {
@@ -204,11 +213,11 @@ impl HttpService {
         (site.admission)()?;
         let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
         let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
-        let site = Rc::clone(site);
+        let (site, version) = (Rc::clone(site), head.version);
         Ok(Answer::Later(Box::pin(async move {
             let adopt = match upgrading.await {
                 Ok(adopt) => adopt,
-                Err(refusal) => return *refusal,
+                Err(refusal) => return refused(&site, *refusal, version),
             };
             (site.told)(StatusCode::SWITCHING_PROTOCOLS);
             acceptance.set(Some(Accepted {
@@ -250,26 +259,46 @@ impl Future for Answer {
     type Output = Result<Response<Full<Bytes>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Answer::Now(response) => response
-                .take()
-                .map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
-            Answer::Later(answering) => answering.as_mut().poll(context).map(Ok),
+        let response = match self.get_mut() {
+            Answer::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Answer::Later(answering) => answering.as_mut().poll(context),
             Answer::Never => Poll::Pending,
-        }
+        };
+        response.map(|mut response| {
+            forbid_sniffing(response.headers_mut());
+            Ok(response)
+        })
     }
 }
 
-fn page_response(page: Page, method: &Method) -> Result<Answer, HandshakeError> {
+/// What a request gets that wanted a WebSocket and gets none, or nothing at all: it is counted, and
+/// nothing after it is taken for another request.
+fn refused(
+    site: &Site,
+    mut refusal: Response<Full<Bytes>>,
+    version: Version,
+) -> Response<Full<Bytes>> {
+    (site.told)(refusal.status());
+    // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
+    *refusal.version_mut() = version;
+    let close = HeaderValue::from_static("close");
+    refusal
+        .headers_mut()
+        .entry(header::CONNECTION)
+        .or_insert(close);
+    refusal
+}
+
+fn page_response(page: Page, method: &Method) -> Response<Full<Bytes>> {
     // hyper leaves the body out of the answer to a HEAD.
     match *method {
-        Method::GET | Method::HEAD => Ok(Answer::Now(Some(page.into_response()))),
+        Method::GET | Method::HEAD => page.into_response(),
         _ => {
             let mut refusal = HandshakeError::MethodNotAllowed.response().map(Full::from);
             refusal
                 .headers_mut()
                 .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            Ok(Answer::Now(Some(refusal)))
+            refusal
         }
     }
 }

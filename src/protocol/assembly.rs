@@ -241,7 +241,8 @@ impl AssemblyBudget {
         }
     }
 
-    fn loan(&self) -> Loan {
+    /// A part of the budget that is empty yet.
+    pub(crate) fn loan(&self) -> Loan {
         Loan {
             octets: 0,
             budget: self.clone(),
@@ -258,14 +259,14 @@ impl Default for AssemblyBudget {
 
 /// A part of the budget that is in use, given back when dropped.
 #[derive(Debug)]
-struct Loan {
+pub(crate) struct Loan {
     octets: usize,
     budget: AssemblyBudget,
 }
 
 impl Loan {
     /// Takes `more` octets.
-    fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
+    pub(crate) fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
         let AssemblyBudget { max_octets, octets } = &self.budget;
         let extended = |octets: usize| octets.checked_add(more).filter(|sum| sum <= max_octets);
         octets

@@ -25,6 +25,7 @@ pub mod utf8;
 mod assembly;
 pub(crate) mod copy;
 
+pub(crate) use assembly::Loan;
 pub use assembly::{AssemblyBudget, AssemblyPool};
 pub use close::{CloseCode, CloseFrame};
 pub use deflate::{Deflate, DeflateParameters, Deflater};

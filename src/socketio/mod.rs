@@ -75,7 +75,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// From a WebSocket that takes a polling session over to the end of that.
     pub upgrade_timeout: Duration,
-    /// From the head of a POST to the end of its body: then 408.
+    /// A POST's body must bring 16 KiB in each such time, or end: else 408.
     pub body_timeout: Duration,
     /// Octets of a WebSocket message, or of a POST's body: beyond it the session ends.
     pub max_payload: usize,
@@ -101,7 +101,7 @@ impl Default for Settings {
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             upgrade_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(10),
             max_payload: 1_000_000,
             max_packets: 1_000,
             max_attachments: 10,

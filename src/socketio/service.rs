@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
 use super::first_ping::Transport;
 use super::sessions::Sessions;
 use super::{Settings, first_ping};
-use crate::http::{Adopt, Answering, Mount, Refusal, Reply};
+use crate::http::{Admission, Adopt, Answering, Body, BodyLimits, Mount, Refusal, Reply};
 
 /// Socket.IO, or another protocol on Engine.IO, as the router mounts it.
 pub struct Service {
@@ -75,7 +77,7 @@ impl Service {
                 self.engine.ask(request).await
             }
             Method::POST => {
-                let body = match self.body(body).await {
+                let body = match self.body(body, &head.extensions).await {
                     Ok(body) => body,
                     Err(refused) => {
                         end_session(&*self.engine, &head.uri).await;
@@ -83,7 +85,7 @@ impl Service {
                     }
                 };
                 let uri = head.uri.clone();
-                let request = Request::from_parts(head, Full::new(body));
+                let request = Request::from_parts(head, Full::new(body.bytes.clone()));
                 let answer = self.engine.ask(request).await;
                 until_handled().await;
                 if session.is_some_and(|session| session.is_ending()) {
@@ -116,22 +118,17 @@ impl Service {
     }
 
     /// The whole body of a POST.
-    async fn body(&self, body: Incoming) -> Result<Bytes, StatusCode> {
-        let limited = Limited::new(body, self.settings.max_payload);
-        let collected =
-            match tokio::time::timeout(self.settings.body_timeout, limited.collect()).await {
-                Ok(Ok(collected)) => collected.to_bytes(),
-                Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                    return Err(StatusCode::PAYLOAD_TOO_LARGE);
-                }
-                Ok(Err(_)) => return Err(StatusCode::BAD_REQUEST),
-                Err(_) => return Err(StatusCode::REQUEST_TIMEOUT),
-            };
-        let separators = collected.iter().filter(|octet| **octet == SEPARATOR);
+    async fn body(&self, body: Incoming, extensions: &Extensions) -> Result<Body, StatusCode> {
+        let limits = BodyLimits {
+            max_size: self.settings.max_payload,
+            timeout: self.settings.body_timeout,
+        };
+        let body = limits.read(body, extensions).await?;
+        let separators = body.bytes.iter().filter(|byte| **byte == SEPARATOR);
         if separators.count() >= self.settings.max_packets {
             return Err(StatusCode::BAD_REQUEST);
         }
-        Ok(collected)
+        Ok(body)
     }
 
     async fn adoption(&self, mut request: Request<()>) -> Result<Adopt, Refusal> {
@@ -155,7 +152,10 @@ impl Service {
         let (engine_id, place) = session.ok_or_else(|| Box::new(unknown_session()))?;
         *request.uri_mut() = target(request.uri(), "websocket", Some(&engine_id));
         let upgrade = Upgrade::begin(&self.upgrades, &engine_id, &engine, request.uri());
-        let upgrade = upgrade.ok_or_else(|| Box::new(error(3, "Bad request")))?;
+        let Some(upgrade) = upgrade else {
+            // A second WebSocket of a session is closed at once, and the first undisturbed.
+            return Ok(Box::new(drop));
+        };
         // An empty POST does nothing, and tells whether there is such a session that polls.
         let probe = post(request.uri(), Bytes::new());
         let known = engine.ask(probe).await;
@@ -171,17 +171,18 @@ impl Service {
 impl Mount for Service {
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply> {
         Box::pin(async move {
-            let asked = request.headers();
-            let origin = asked.get(header::ORIGIN).cloned();
-            let is_preflight = request.method() == Method::OPTIONS;
-            let fields = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-            let mut response = numbered(self.answer(request).await).await;
-            if let Some(origin) = origin {
-                let preflight = is_preflight.then_some(fields).flatten();
-                share(response.headers_mut(), origin, is_preflight, preflight);
-            }
+            let (asked, body) = request.into_parts();
+            let sharing = sharing(&asked);
+            let mut response = numbered(self.answer(Request::from_parts(asked, body)).await).await;
+            response.headers_mut().extend(sharing);
             response.into()
         })
+    }
+
+    fn preflight(&self, request: &Parts) -> Response<Full<Bytes>> {
+        let mut response = status(StatusCode::OK);
+        response.headers_mut().extend(sharing(request));
+        response
     }
 
     fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>> {
@@ -208,24 +209,30 @@ const SEPARATOR: u8 = 0x1e;
 
 const METHODS: &str = "OPTIONS, GET, POST";
 
-/// Lets pages of that origin read the response (Fetch §3.2). Whether the origin may connect at all
-/// has been checked.
-fn share(
-    headers: &mut HeaderMap,
-    origin: HeaderValue,
-    is_preflight: bool,
-    fields: Option<HeaderValue>,
-) {
+/// Lets pages of a request's origin read the response (Fetch §3.2), and, where the policy lists that
+/// origin, send what the browser keeps for this server. Whether it may connect has been checked.
+fn sharing(request: &Parts) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let Some(origin) = request.headers.get(header::ORIGIN) else {
+        return headers;
+    };
     let constant = HeaderValue::from_static;
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, constant("true"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(header::VARY, constant("Origin"));
-    if is_preflight {
+    if request
+        .extensions
+        .get::<Admission>()
+        .is_some_and(|admission| admission.is_trusted)
+    {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, constant("true"));
+    }
+    if request.method == Method::OPTIONS {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, constant(METHODS));
+        if let Some(fields) = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields.clone());
+        }
     }
-    if let Some(fields) = fields {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields);
-    }
+    headers
 }
 
 /// Waits until the handlers of what has just been received have begun. The next POST may come to

@@ -73,7 +73,14 @@ fn attack_57_an_attachment_is_named_once() {
     let once = format!("4{}", naming(1));
     let many = format!("4{}", naming(30_000));
     let base64 = format!("b{}", "AAAA".repeat(ATTACHMENT / 3));
-    // What is in order comes back, and has been paid for once this is done.
+    // What is in order comes back, however large, and has been paid for once this is done.
+    let large = format!("42[\"echo\",\"{}\"]", "x".repeat(many.len()));
+    let mut client = joined_by_websocket(&server);
+    client.send_text(&large);
+    while client.receive().1.len() < large.len() {}
+    let sid = joined_by_polling(&server);
+    poll(&server, &sid, large.as_bytes());
+    assert!(poll(&server, &sid, b"").1.len() >= large.len());
     let mut client = joined_by_websocket(&server);
     client.send_text(&once);
     client.send(&crate::client::frame(0x82, &[0; ATTACHMENT]));
@@ -99,7 +106,7 @@ fn attack_57_an_attachment_is_named_once() {
         poll(&server, &sid, format!("4{json}\x1ebAAAA").as_bytes());
         assert_eq!(poll(&server, &sid, b"").0, "400", "{json}");
     }
-    let grown = peak(&server) - before;
+    let grown = peak(&server).saturating_sub(before);
     figure(
         Kind::Attack,
         57,

@@ -131,6 +131,9 @@ fn jmalloc_bounds_the_body_that_it_echoes() {
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n");
     client.send(&[b'x'; (1 << 20) + 1]);
     assert!(client.receive_head().starts_with("HTTP/1.1 413 "));
+    let mut client = Client::connect(&server);
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n");
+    assert!(client.receive_head().starts_with("HTTP/1.1 400 "));
 }
 
 /// The octets of the next chunk of a body.
@@ -154,7 +157,8 @@ fn jmalloc_streams_events_until_the_server_ends() {
     let head = client.receive_head();
     let expected = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
                     Cache-Control: no-cache\r\nConnection: keep-alive\r\n\
-                    Access-Control-Allow-Origin: *\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    Access-Control-Allow-Origin: *\r\n\
+                    X-Content-Type-Options: nosniff\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(head, expected);
     let mut stream = BufReader::new(client.stream.try_clone().unwrap());
     let name = sysinfo::System::host_name().unwrap();

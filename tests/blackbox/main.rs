@@ -24,6 +24,8 @@ mod socket;
 
 mod access;
 mod attacks;
+#[cfg(feature = "cli")]
+mod attacks_http;
 #[cfg(all(feature = "cli", feature = "socketio"))]
 mod attacks_socketio;
 mod closing;

@@ -1,0 +1,70 @@
+//! Whole bodies of requests, within bounds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Extensions, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::{Instant, timeout_at};
+
+use crate::protocol::{AssemblyBudget, Loan};
+
+/// What a body is held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimits {
+    /// Bytes of a body: a larger one is refused with 413.
+    pub(crate) max_size: usize,
+    /// A body must bring 16 KiB in each such time, or end: else 408.
+    pub(crate) timeout: Duration,
+}
+
+/// A whole body, and its part of what the server may hold of what it receives.
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
+    _loan: Loan,
+}
+
+/// Bytes that a body brings in time.
+const PROGRESS: usize = 16 << 10;
+
+impl BodyLimits {
+    /// Reads a body into one buffer that grows by what came, in whatever chunks. What the server may
+    /// hold is among the extensions of the body's request; when it is spent, 503.
+    pub(crate) async fn read(
+        self,
+        mut body: Incoming,
+        extensions: &Extensions,
+    ) -> Result<Body, StatusCode> {
+        if body.size_hint().lower() > self.max_size as u64 {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let budget = extensions.get().cloned().unwrap_or_default();
+        let mut loan = AssemblyBudget::loan(&budget);
+        let mut bytes = Vec::new();
+        let mut due = (Instant::now() + self.timeout, PROGRESS);
+        loop {
+            let data = match timeout_at(due.0, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Ok(None) => break,
+                Ok(Some(Err(_))) => return Err(StatusCode::BAD_REQUEST),
+                Err(_) => return Err(StatusCode::REQUEST_TIMEOUT),
+            };
+            if data.len() > self.max_size - bytes.len() {
+                return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+            let before = bytes.capacity();
+            bytes.extend_from_slice(&data);
+            if loan.extend(bytes.capacity() - before).is_err() {
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
+            if bytes.len() >= due.1 {
+                due = (Instant::now() + self.timeout, bytes.len() + PROGRESS);
+            }
+        }
+        Ok(Body {
+            bytes: bytes.into(),
+            _loan: loan,
+        })
+    }
+}
