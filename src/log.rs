@@ -36,7 +36,7 @@ pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
     #[cfg(feature = "cli")]
     if FAULTS.admits() {
         let peer = varying(tracing::field::display(peer));
-        tracing::info!(code = why.code(), peer, "websocket failed: {why}");
+        tracing::info!(code_sent = why.code_sent(), peer, "websocket failed: {why}");
     }
     let _ = (why, peer);
 }
@@ -56,7 +56,8 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
                     received_octets = record.received.octets,
                     sent = record.sent.messages,
                     sent_octets = record.sent.octets,
-                    code = record.why.code(),
+                    code_sent = record.why.code_sent(),
+                    code_received = record.why.code_received(),
                     "{}",
                     record.why
                 )

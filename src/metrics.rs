@@ -62,7 +62,8 @@ struct WithStatus {
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct WithReason {
-    code: u16,
+    code_sent: u16,
+    code_received: u16,
     reason: &'static str,
 }
 
@@ -134,7 +135,7 @@ impl Metrics {
         );
         registry.register(
             "closes",
-            "Connections that ended, by status code (1005 and 1006 never travel) and reason",
+            "Connections that ended, by the status codes that travelled (1005: a Close without one; 1006: no Close) and reason",
             shared.closes.clone(),
         );
         registry.register(
@@ -245,7 +246,8 @@ impl Metrics {
     pub(crate) fn closed(&self, endpoint: &str, record: &ConnectionRecord<'_>) {
         self.connections(endpoint).dec();
         let labels = WithReason {
-            code: record.why.code(),
+            code_sent: record.why.code_sent(),
+            code_received: record.why.code_received(),
             reason: record.why.reason(),
         };
         self.0.closes.get_or_create(&labels).inc();

@@ -168,7 +168,7 @@ fn metrics_tell_of(served: &Served, path: &str) {
     client.read_exact(&mut [0; 4]).unwrap();
     drop(client);
     served.tells("frameloop_connections{endpoint=\"/echo\"} 0");
-    served.tells("frameloop_closes_total{code=\"1000\",reason=\"closed by peer\"} 1");
+    served.tells("frameloop_closes_total{code_sent=\"1000\",code_received=\"1000\",reason=\"closed by peer\"} 1");
     served.tells("frameloop_slow_consumers_total 0");
     served.tells("frameloop_gap_events_total 0");
     served.tells("frameloop_backlog_bytes 0");
@@ -253,7 +253,7 @@ fn metrics_tell_of_slow_consumers() {
             .unwrap();
     }
     served.tells("frameloop_slow_consumers_total 1");
-    served.tells("frameloop_closes_total{code=\"1008\",reason=\"slow consumer\"} 1");
+    served.tells("frameloop_closes_total{code_sent=\"1008\",code_received=\"1006\",reason=\"slow consumer\"} 1");
 }
 
 #[test]
@@ -327,7 +327,8 @@ fn a_line_is_logged(mut served: Served, path: &str) {
         ("received_octets", 2),
         ("sent", 1),
         ("sent_octets", 2),
-        ("code", 1000),
+        ("code_sent", 1000),
+        ("code_received", 1000),
     ] {
         assert_eq!(fields[name], value, "{name}: {line}");
     }
@@ -349,14 +350,21 @@ fn a_reset_has_its_line_once_a_message_passed() {
     for (name, path) in [("reset", "/echo"), ("reset-of-faults", "/echo?drop=0")] {
         let mut served = Served::start(name, &[]);
         reset(served.open(path));
-        served.tells("frameloop_closes_total{code=\"1006\",reason=\"broken\"} 1");
+        served.tells(
+            "frameloop_closes_total{code_sent=\"1006\",code_received=\"1006\",reason=\"broken\"} 1",
+        );
         let mut client = served.open(path);
         client.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
         client.read_exact(&mut [0; 4]).unwrap();
         reset(client);
         // The second alone: it is the first in the log.
         let line = access_line(&mut served);
-        for (name, value) in [("received", 1), ("sent", 1), ("code", 1006)] {
+        for (name, value) in [
+            ("received", 1),
+            ("sent", 1),
+            ("code_sent", 1006),
+            ("code_received", 1006),
+        ] {
             assert_eq!(line[name], value, "{name}: {line}");
         }
     }

@@ -7,14 +7,18 @@ use crate::protocol::{CloseCode, ProtocolError};
 
 /// Why a connection is over.
 ///
-/// [`code`](Disconnect::code) is what the other side's API would call it: the status code that
-/// travelled, or 1005 or 1006, which never do (RFC 6455 §7.1.5).
+/// The status codes that travelled are [`code_sent`](Disconnect::code_sent), which is what the other
+/// side's API calls the connection's, and [`code_received`](Disconnect::code_received), which is the
+/// connection's here (RFC 6455 §7.1.5). 1005 stands for a Close without a code, 1006 for no Close:
+/// neither ever travels (§7.4.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Disconnect {
     /// The peer began the closing handshake, with this status code if any.
     ClosedByPeer(Option<CloseCode>),
     /// We began the closing handshake with the first code, the peer answered with the second.
     ClosedByUs(Option<CloseCode>, Option<CloseCode>),
+    /// We began the closing handshake with this code, and the peer did not answer.
+    Unanswered(Option<CloseCode>, Unanswered),
     /// The peer broke a rule of the protocol, which was answered with this status code.
     Failed(ProtocolError, CloseCode),
     /// The peer ended the TCP connection without a Close.
@@ -33,7 +37,7 @@ pub enum Disconnect {
     HandlerPanicked,
     /// We ended the TCP connection without a Close, as the client had asked for or for its age.
     CutByServer,
-    /// The server went away before the peer answered its Close.
+    /// The server went away.
     CutAtShutdown,
 }
 
@@ -48,26 +52,55 @@ pub enum Timeout {
     Idle,
     /// The peer took nothing of what waited for it.
     WriteStall,
-    /// The peer did not answer our Close.
-    Close,
 }
 
+/// How a connection ended whose peer did not answer our Close.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unanswered {
+    /// The peer ended the TCP connection.
+    EndOfStream,
+    /// The TCP connection broke.
+    Broken(io::ErrorKind),
+    /// A deadline passed: that of our Close, as a rule.
+    TimedOut,
+    /// The server went away.
+    CutAtShutdown,
+}
+
+/// A Close came, or went, without a code (§7.4.1).
+const NO_CODE: u16 = 1005;
+/// No Close did.
+const NO_CLOSE: u16 = 1006;
+
 impl Disconnect {
-    /// The status code to report (§7.1.5).
-    pub fn code(&self) -> u16 {
+    /// The status code of the Close that was sent, answers included. It went as far as the peer took
+    /// it.
+    pub fn code_sent(&self) -> u16 {
         match *self {
-            Disconnect::ClosedByPeer(code) | Disconnect::ClosedByUs(code, _) => {
-                code.map_or(1005, u16::from)
-            }
+            Disconnect::ClosedByPeer(code)
+            | Disconnect::ClosedByUs(code, _)
+            | Disconnect::Unanswered(code, _) => code.map_or(NO_CODE, u16::from),
             Disconnect::Failed(_, code) => u16::from(code),
-            Disconnect::SlowConsumer | Disconnect::FastPublisher => 1008,
-            Disconnect::TooMuchUnsent => 1013,
-            Disconnect::HandlerPanicked => 1011,
+            Disconnect::TimedOut(Timeout::WriteStall) => NO_CLOSE,
+            Disconnect::TimedOut(Timeout::Ping | Timeout::Message | Timeout::Idle)
+            | Disconnect::SlowConsumer
+            | Disconnect::FastPublisher => u16::from(CloseCode::Policy),
+            Disconnect::TooMuchUnsent => u16::from(CloseCode::Again),
+            Disconnect::HandlerPanicked => u16::from(CloseCode::Error),
             Disconnect::EndOfStream
             | Disconnect::Broken(_)
-            | Disconnect::TimedOut(_)
             | Disconnect::CutByServer
-            | Disconnect::CutAtShutdown => 1006,
+            | Disconnect::CutAtShutdown => NO_CLOSE,
+        }
+    }
+
+    /// The status code of the Close that was received (§7.1.5).
+    pub fn code_received(&self) -> u16 {
+        match *self {
+            Disconnect::ClosedByPeer(code) | Disconnect::ClosedByUs(_, code) => {
+                code.map_or(NO_CODE, u16::from)
+            }
+            _ => NO_CLOSE,
         }
     }
 
@@ -83,7 +116,10 @@ impl Disconnect {
             Disconnect::TimedOut(Timeout::Message) => "message timeout",
             Disconnect::TimedOut(Timeout::Idle) => "idle timeout",
             Disconnect::TimedOut(Timeout::WriteStall) => "write stall",
-            Disconnect::TimedOut(Timeout::Close) => "close timeout",
+            Disconnect::Unanswered(_, Unanswered::EndOfStream) => "end of stream",
+            Disconnect::Unanswered(_, Unanswered::Broken(_)) => "broken",
+            Disconnect::Unanswered(_, Unanswered::TimedOut) => "close timeout",
+            Disconnect::Unanswered(_, Unanswered::CutAtShutdown) => "cut at shutdown",
             Disconnect::SlowConsumer => "slow consumer",
             Disconnect::TooMuchUnsent => "too much unsent",
             Disconnect::FastPublisher => "fast publisher",
@@ -93,12 +129,26 @@ impl Disconnect {
         }
     }
 
+    /// Whether the peer ended the TCP connection: it reads no Close.
+    pub(super) fn is_end_of_stream(&self) -> bool {
+        matches!(
+            self,
+            Disconnect::EndOfStream | Disconnect::Unanswered(_, Unanswered::EndOfStream)
+        )
+    }
+
+    /// Whether more waited for the peer than may: it has the time of a write for what is left.
+    pub(super) fn is_overrun(&self) -> bool {
+        matches!(self, Disconnect::SlowConsumer | Disconnect::TooMuchUnsent)
+    }
+
     /// Whether the peer did not take what waited for it, in time or at all: then a FIN would wait
     /// behind that for ever, and the connection is reset.
     pub(crate) fn is_stalled(&self) -> bool {
         matches!(
             self,
             Disconnect::TimedOut(_)
+                | Disconnect::Unanswered(_, Unanswered::TimedOut | Unanswered::CutAtShutdown)
                 | Disconnect::SlowConsumer
                 | Disconnect::TooMuchUnsent
                 | Disconnect::CutAtShutdown
@@ -118,7 +168,16 @@ impl fmt::Display for Disconnect {
             Disconnect::TimedOut(Timeout::Message) => formatter.write_str("message not finished"),
             Disconnect::TimedOut(Timeout::Idle) => formatter.write_str("idle timeout"),
             Disconnect::TimedOut(Timeout::WriteStall) => formatter.write_str("write stall"),
-            Disconnect::TimedOut(Timeout::Close) => formatter.write_str("close timeout"),
+            Disconnect::Unanswered(_, Unanswered::EndOfStream) => {
+                formatter.write_str("peer went without answering a Close")
+            }
+            Disconnect::Unanswered(_, Unanswered::Broken(kind)) => {
+                write!(formatter, "connection broke: {kind}")
+            }
+            Disconnect::Unanswered(_, Unanswered::TimedOut) => formatter.write_str("close timeout"),
+            Disconnect::Unanswered(_, Unanswered::CutAtShutdown) => {
+                formatter.write_str("cut at shutdown")
+            }
             Disconnect::SlowConsumer => formatter.write_str("slow consumer"),
             Disconnect::TooMuchUnsent => formatter.write_str("too much unsent"),
             Disconnect::FastPublisher => formatter.write_str("fast publisher"),

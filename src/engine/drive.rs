@@ -123,6 +123,9 @@ pub(crate) trait Drive {
     /// Ends a connection that the most waits for, so that there is room for the others.
     fn relieve(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress;
 
+    /// How it ends if it is cut now, because the server ends.
+    fn when_cut(&self) -> Disconnect;
+
     /// What the peer has sent, and what was sent to it.
     fn traffic(&self) -> (Flow, Flow);
 

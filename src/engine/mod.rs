@@ -29,7 +29,7 @@ mod unsent;
 
 pub(crate) use connection::Connection;
 pub use deadlines::Deadlines;
-pub use disconnect::{Disconnect, Timeout};
+pub use disconnect::{Disconnect, Timeout, Unanswered};
 pub(crate) use drive::Drive;
 pub(crate) use frame_loop::FrameLoopHandle;
 pub use handler::{Handler, WebSocket};

@@ -14,7 +14,7 @@ use super::counted::Counted;
 use super::input::Input;
 use super::outgoing::{Frames, Outgoing};
 use super::parameters::{After, Faults};
-use crate::engine::{Deadlines, Disconnect, EndpointIndex, Settings, Tally, Timeout};
+use crate::engine::{Deadlines, Disconnect, EndpointIndex, Settings, Tally, Timeout, Unanswered};
 use crate::http::{Rate, Upgraded};
 use crate::protocol::{AssemblyPool, CloseCode, CloseFrame, Limits, Message, Receiver, Role};
 
@@ -236,9 +236,9 @@ impl Connection {
         }
         self.keep_time(now);
         match self.phase {
-            Phase::CloseSent(_, Some(deadline)) if deadline <= now => {
+            Phase::CloseSent(code, Some(deadline)) if deadline <= now => {
                 self.outgoing.clear();
-                self.end(Disconnect::TimedOut(Timeout::Close));
+                self.end(Disconnect::Unanswered(Some(code), Unanswered::TimedOut));
             }
             Phase::Open => {
                 let closes = match (self.faults.close_after, self.faults.close) {

@@ -36,7 +36,13 @@ impl Handler for Reporter {
     }
 
     fn closed(&mut self, why: &Disconnect) {
-        self.0.send(format!("closed {} {why}", why.code())).unwrap();
+        self.0
+            .send(format!(
+                "closed {}/{} {why}",
+                why.code_sent(),
+                why.code_received()
+            ))
+            .unwrap();
     }
 }
 
@@ -89,7 +95,7 @@ fn a_handler_is_opened_called_and_closed_once() {
             "Binary([1])",
             "Pong([113])",
             "Close(Some(CloseFrame { code: Library(4000), reason: \"bye\" }))",
-            "closed 4000 closed by peer",
+            "closed 4000/4000 closed by peer",
         ],
     );
     drop(server);
@@ -101,37 +107,43 @@ fn each_end_of_a_connection_is_told_apart() {
     type Act = fn(&mut Client);
     let cases: [(&str, Act); 8] = [
         // What was not read makes the kernel reset the connection.
-        ("closed 1006 connection broke: connection reset", |client| {
-            client.send(&frame(0x89, b"answered, but not read"));
-            assert_ne!(client.stream.peek(&mut [0]).unwrap(), 0);
-        }),
-        ("closed 1000 closed by peer", |client| {
+        (
+            "closed 1006/1006 connection broke: connection reset",
+            |client| {
+                client.send(&frame(0x89, b"answered, but not read"));
+                assert_ne!(client.stream.peek(&mut [0]).unwrap(), 0);
+            },
+        ),
+        ("closed 1000/1000 closed by peer", |client| {
             client.send(&close_frame(1000, b"C26: and then a reset"));
             assert_ne!(client.stream.peek(&mut [0]).unwrap(), 0);
         }),
-        ("closed 1006 peer went without a Close", |client| {
+        ("closed 1006/1006 peer went without a Close", |client| {
             client.finish()
         }),
-        ("closed 1006 peer went without a Close", |client| {
+        ("closed 1006/1006 peer went without a Close", |client| {
             client.send(&close_frame(1000, b"C21: half a Close")[..9]);
             client.finish();
         }),
-        ("closed 1006 peer went without a Close", |client| {
+        ("closed 1006/1006 peer went without a Close", |client| {
             client.send(&frame(0x01, b"C24: half a message"));
             client.finish();
         }),
-        ("closed 1005 closed by peer", |client| {
+        ("closed 1005/1005 closed by peer", |client| {
             client.send(&frame(0x88, b""))
         }),
         (
-            "closed 1002 protocol error: client frame not masked",
+            "closed 1002/1006 protocol error: client frame not masked",
             |client| {
                 client.send(b"\x81\x00");
             },
         ),
-        ("closed 1007 protocol error: text is not UTF-8", |client| {
-            client.send(&frame(0x81, b"\xFF"));
-        }),
+        (
+            "closed 1007/1006 protocol error: text is not UTF-8",
+            |client| {
+                client.send(&frame(0x81, b"\xFF"));
+            },
+        ),
     ];
     for (expected, act) in cases {
         let (server, log) = reporting();
@@ -153,27 +165,27 @@ fn each_deadline_that_ends_a_connection_is_told_apart() {
     type Act = fn(&mut Client);
     let cases: [(&str, Change, Act); 5] = [
         (
-            "closed 1006 ping timeout",
+            "closed 1008/1006 ping timeout",
             |deadlines| (deadlines.ping_interval, deadlines.ping_timeout) = (SHORT, SHORT),
             |_| {},
         ),
         (
-            "closed 1006 message not finished",
+            "closed 1008/1006 message not finished",
             |deadlines| deadlines.message = SHORT,
             |client| client.send(&frame(0x01, b"and then")),
         ),
         (
-            "closed 1006 idle timeout",
+            "closed 1008/1006 idle timeout",
             |deadlines| deadlines.idle = Some(SHORT),
             |_| {},
         ),
         (
-            "closed 1006 close timeout",
+            "closed 3001/1006 close timeout",
             |deadlines| deadlines.close = SHORT,
             |client| client.send_text("close"),
         ),
         (
-            "closed 1006 write stall",
+            "closed 1006/1006 write stall",
             |deadlines| deadlines.write_stall = SHORT,
             |client| client.send_text("flood"),
         ),
@@ -191,7 +203,7 @@ fn each_deadline_that_ends_a_connection_is_told_apart() {
     let client = Client::open(&server, "/");
     reports(&log, &["open"]);
     server.shutdown.cut();
-    assert_eq!(end(&log), "closed 1006 cut at shutdown");
+    assert_eq!(end(&log), "closed 1006/1006 cut at shutdown");
     drop(client);
 }
 
@@ -229,7 +241,7 @@ fn c31_a_handler_may_close_and_hears_the_answer() {
             "open",
             "Text(\"close\")",
             "Close(Some(CloseFrame { code: Iana(3001), reason: \"\" }))",
-            "closed 3001 closed by server",
+            "closed 3001/3001 closed by server",
         ],
     );
 }
@@ -278,7 +290,13 @@ fn c48_a_panic_in_open_closed_or_drop_harms_nobody_else() {
         }
 
         fn closed(&mut self, why: &Disconnect) {
-            self.0.send(format!("closed {} {why}", why.code())).unwrap();
+            self.0
+                .send(format!(
+                    "closed {}/{} {why}",
+                    why.code_sent(),
+                    why.code_received()
+                ))
+                .unwrap();
             panic!("as the test asked for");
         }
     }
@@ -299,12 +317,12 @@ fn c48_a_panic_in_open_closed_or_drop_harms_nobody_else() {
         // The 101 goes out, and then the Close.
         let mut client = Client::open(&server, "/open");
         client.closes_with(1011);
-        reports(&log, &["closed 1011 handler panicked"]);
+        reports(&log, &["closed 1011/1006 handler panicked"]);
         let mut client = Client::open(&server, "/closed");
         client.send(&close_frame(1000, b""));
         client.receives(b"\x88\x02\x03\xE8");
         client.ends();
-        reports(&log, &["closed 1000 closed by peer"]);
+        reports(&log, &["closed 1000/1000 closed by peer"]);
     }
     bystander.send_text("still here");
     bystander.receives_text("still here");

@@ -188,7 +188,7 @@ mod counted {
                 &[
                     "messages_total{direction=\"received\",type=\"text\"} 1",
                     "messages_total{direction=\"sent\",type=\"text\"} 0",
-                    "closes_total{code=\"1006\",reason=\"cut by server\"} 1",
+                    "closes_total{code_sent=\"1006\",code_received=\"1006\",reason=\"cut by server\"} 1",
                 ][..],
             ),
             (

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use frameloop::engine::{Deadlines, SlowConsumer, Timeout};
+use frameloop::engine::{Deadlines, SlowConsumer, Unanswered};
 use frameloop::{CloseCode, Disconnect, Handler, Message, Peer, Router, Settings, WebSocket};
 
 use crate::client::{Client, PATIENCE, close_frame, frame, reply};
@@ -197,14 +197,14 @@ fn c42_the_number_of_messages_that_wait_is_bounded() {
             client.receives(&reply(0x88, &[b"\x03\xF0", expected.as_bytes()].concat()));
             client.ends();
             let why = ends.recv_timeout(PATIENCE).unwrap();
-            assert_eq!((why.to_string().as_str(), why.code()), (expected, 1008));
+            let codes = (why.code_sent(), why.code_received());
+            assert_eq!((why.to_string().as_str(), codes), (expected, (1008, 1006)));
         }
     }
 }
 
-/// C42: whoever cannot be told is reset, so that the kernel keeps nothing for it either.
-#[test]
-fn c42_whoever_still_takes_nothing_after_the_linger_is_reset() {
+/// A server that floods each client, and what each ended with.
+fn flooding(deadlines: Deadlines) -> (TestServer, mpsc::Receiver<Disconnect>) {
     struct Floods(Sender<Disconnect>);
     impl Handler for Floods {
         fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
@@ -222,12 +222,55 @@ fn c42_whoever_still_takes_nothing_after_the_linger_is_reset() {
     let router = Router::new().websocket("/", move |_| Floods(sender.lock().unwrap().clone()));
     let server = TestServer::serving(router, |server| {
         server.with_settings(Settings {
-            deadlines: Deadlines {
-                linger: Duration::from_millis(100),
-                ..Deadlines::default()
-            },
+            deadlines,
             ..Settings::default()
         })
+    });
+    (server, ends)
+}
+
+/// C42: the rest of the frame under way and the Close are kept for a slow consumer that reads on
+/// later than any linger.
+#[test]
+fn c42_a_slow_consumer_that_reads_on_later_gets_its_close() {
+    let linger = Duration::from_millis(100);
+    let (server, ends) = flooding(Deadlines {
+        linger,
+        ..Deadlines::default()
+    });
+    let mut client = Client::open(&server, "/");
+    client.send_text("go");
+    // What the client goes on sending is not read, and does not cost it the Close.
+    thread::sleep(linger * 8);
+    client.send(&frame(0x82, &[7; 60_000]));
+    let mut messages = 0;
+    let last = loop {
+        match client.receive() {
+            (0x88, payload) => break payload,
+            (first, payload) => assert_eq!((first, payload.len()), (0x82, 60_000)),
+        }
+        messages += 1;
+    };
+    assert_eq!(last, b"\x03\xF0slow consumer");
+    client.ends();
+    let why = ends.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((why.code_sent(), why.code_received()), (1008, 1006));
+    figure(
+        Kind::Attack,
+        30,
+        "a slow consumer that reads on after 8 times the linger: whole messages, then the Close",
+        "some, 1008",
+        format_args!("{messages}, 1008"),
+    );
+}
+
+/// C42: a slow consumer that takes nothing until the write timeout is reset, so that the kernel
+/// keeps nothing for it either.
+#[test]
+fn c42_a_slow_consumer_that_takes_nothing_is_reset_at_the_write_timeout() {
+    let (server, ends) = flooding(Deadlines {
+        write_stall: Duration::from_millis(300),
+        ..Deadlines::default()
     });
     let mut client = Client::open(&server, "/");
     client.send_text("go");
@@ -301,7 +344,7 @@ fn open_narrow(server: &TestServer, path: &str) -> Client {
 
 /// What ends a connection has its time, whether or not the client goes on taking what waits.
 #[test]
-fn whoever_takes_little_outlives_neither_the_close_timeout_nor_the_linger() {
+fn whoever_takes_little_outlives_neither_the_close_nor_the_write_timeout() {
     struct Ends(Sender<Disconnect>);
     impl Handler for Ends {
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -323,7 +366,10 @@ fn whoever_takes_little_outlives_neither_the_close_timeout_nor_the_linger() {
     }
     let limit = Duration::from_millis(200);
     for (message, expected) in [
-        ("close", Disconnect::TimedOut(Timeout::Close)),
+        (
+            "close",
+            Disconnect::Unanswered(Some(CloseCode::Normal), Unanswered::TimedOut),
+        ),
         ("flood", Disconnect::SlowConsumer),
     ] {
         let (sender, ends) = mpsc::channel();
@@ -334,6 +380,7 @@ fn whoever_takes_little_outlives_neither_the_close_timeout_nor_the_linger() {
                 deadlines: Deadlines {
                     close: limit,
                     linger: limit,
+                    write_stall: limit,
                     ..Deadlines::default()
                 },
                 ..Settings::default()

@@ -199,7 +199,7 @@ fn fault_19_truncated_and_forged_records_end_their_connection_alone() {
         client.sock.shutdown(Shutdown::Write).unwrap();
         let why = told.recv_timeout(PATIENCE).unwrap();
         assert_eq!(why == Disconnect::EndOfStream, is_cut, "{place}: {why:?}");
-        assert_eq!(why.code(), 1006, "{place}: {why:?}");
+        assert_eq!(why.code_received(), 1006, "{place}: {why:?}");
         bystander.write_all(&frame(0x81, b"still here")).unwrap();
         receives(&mut bystander, &reply(0x81, b"still here"));
     }

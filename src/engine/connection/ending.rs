@@ -30,7 +30,7 @@ impl<H: Handler> Connection<H> {
         match self.phase {
             Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut output),
             Phase::Leaving { why } => {
-                let linger = why != Disconnect::EndOfStream;
+                let linger = !why.is_end_of_stream();
                 if linger {
                     self.sender.received_close(frame, &mut output);
                 }

@@ -20,7 +20,7 @@ use std::panic::{self, AssertUnwindSafe};
 use super::Settings;
 use super::backlog::Backlog;
 use super::deadlines::Tick;
-use super::disconnect::Disconnect;
+use super::disconnect::{Disconnect, Unanswered};
 use super::drive::{Context, Delivery, Drive, Progress, Waiting};
 use super::handler::{Handler, WebSocket};
 use super::output::Output;
@@ -186,7 +186,8 @@ impl<H: Handler> Connection<H> {
                         }
                     }
                     (Reading::EndOfStream, _) => {
-                        let why = Disconnect::EndOfStream;
+                        let why = self.unanswered(Unanswered::EndOfStream);
+                        let why = why.unwrap_or(Disconnect::EndOfStream);
                         self.phase = Phase::Leaving { why };
                         context.mailbox.close(key, None);
                         break;
@@ -260,9 +261,20 @@ impl<H: Handler> Connection<H> {
         Ok(takes)
     }
 
+    /// How a connection ends whose peer has not answered our Close, if that is out.
+    fn unanswered(&self, how: Unanswered) -> Option<Disconnect> {
+        let code = self.sender.close_code_sent();
+        let is_out = self.sender.is_close_sent();
+        is_out.then_some(Disconnect::Unanswered(code, how))
+    }
+
     fn broken(&self, error: &io::Error) -> Progress {
         Progress::Over(match self.phase {
-            Phase::Open => Disconnect::Broken(error.kind()),
+            Phase::Open => {
+                let kind = error.kind();
+                let unanswered = self.unanswered(Unanswered::Broken(kind));
+                unanswered.unwrap_or(Disconnect::Broken(kind))
+            }
             Phase::Leaving { why } | Phase::Draining { why, .. } | Phase::Lingering { why, .. } => {
                 why
             }
@@ -360,6 +372,17 @@ impl<H: Handler> Drive for Connection<H> {
 
     fn relieve(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
         self.end_largest(stream, context)
+    }
+
+    fn when_cut(&self) -> Disconnect {
+        match self.phase {
+            Phase::Open => self
+                .unanswered(Unanswered::CutAtShutdown)
+                .unwrap_or(Disconnect::CutAtShutdown),
+            Phase::Leaving { why } | Phase::Draining { why, .. } | Phase::Lingering { why, .. } => {
+                why
+            }
+        }
     }
 
     fn traffic(&self) -> (Flow, Flow) {

@@ -2,7 +2,7 @@
 
 use super::{Connection, Phase};
 use crate::engine::deadlines::Tick;
-use crate::engine::disconnect::{Disconnect, Timeout};
+use crate::engine::disconnect::{Disconnect, Timeout, Unanswered};
 use crate::engine::drive::{Context, Progress};
 use crate::engine::handler::Handler;
 use crate::engine::output::Output;
@@ -24,6 +24,11 @@ impl<H: Handler> Connection<H> {
             Phase::Lingering { why, .. } if waited >= deadlines.linger => {
                 return Progress::Over(why);
             }
+            // The rest of the frame under way and our Close are kept for it as long as a write may take.
+            Phase::Draining { why, .. } if why.is_overrun() && waited >= deadlines.write_stall => {
+                return Progress::Over(why);
+            }
+            Phase::Draining { why, .. } if why.is_overrun() => return Progress::Waiting,
             Phase::Draining { why, .. } if why.is_stalled() && waited >= deadlines.linger => {
                 return Progress::Over(why);
             }
@@ -38,7 +43,8 @@ impl<H: Handler> Connection<H> {
                 if matches!(self.write_backlog(stream, now), Ok(true)) {
                     return Progress::MoreToRead;
                 }
-                let why = Disconnect::TimedOut(Timeout::WriteStall);
+                let why = self.unanswered(Unanswered::TimedOut);
+                let why = why.unwrap_or(Disconnect::TimedOut(Timeout::WriteStall));
                 log::failed(&why, &stream.peer_address());
                 return Progress::Over(why);
             }
@@ -59,11 +65,14 @@ impl<H: Handler> Connection<H> {
             let frame = (CloseCode::Policy, "publishing too fast");
             return self.fail(Disconnect::FastPublisher, frame, stream, context);
         }
-        let timeout = if self.sender.is_close_sent()
+        let unanswered = self.unanswered(Unanswered::TimedOut);
+        if let Some(why) = unanswered
             && now.wrapping_sub(self.close_since) >= deadlines.close
         {
-            Some((Timeout::Close, ""))
-        } else if self.receiver.is_inside_message()
+            // Our Close is out: there is no second.
+            return self.fail(why, (CloseCode::Policy, ""), stream, context);
+        }
+        let timeout = if self.receiver.is_inside_message()
             && now.wrapping_sub(self.message_since) >= deadlines.message
         {
             Some((Timeout::Message, "message not finished in time"))
@@ -78,8 +87,8 @@ impl<H: Handler> Connection<H> {
         };
         match timeout {
             Some((timeout, reason)) => {
-                let frame = (CloseCode::Policy, reason);
-                self.fail(Disconnect::TimedOut(timeout), frame, stream, context)
+                let why = unanswered.unwrap_or(Disconnect::TimedOut(timeout));
+                self.fail(why, (CloseCode::Policy, reason), stream, context)
             }
             None if self.excess.is_some() && is_read => Progress::MoreToRead,
             None => self.wait(),

@@ -197,8 +197,9 @@ impl<S: Stream> Connections<S> {
     /// Ends all connections now.
     pub(super) fn cut(&mut self) {
         for index in 0..self.entries.places() {
-            if let Some((key, _)) = self.entries.at_mut(index) {
-                self.end(key, &Disconnect::CutAtShutdown);
+            if let Some((key, entry)) = self.entries.at_mut(index) {
+                let why = entry.connection.when_cut();
+                self.end(key, &why);
             }
         }
     }
