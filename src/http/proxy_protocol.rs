@@ -8,9 +8,12 @@ use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// Octets of a header, its additional fields included, which are passed over. Version 2 could
-/// claim 64 KiB.
-const MAX_SIZE: usize = 4 << 10;
+/// Bytes of a header, its additional fields included, which are passed over: a proxy may put a
+/// client's certificate there. Version 2 could claim 64 KiB.
+const MAX_SIZE: usize = 16 << 10;
+
+/// Bytes that are looked at beyond those known to belong to the header.
+const STEP: usize = 1 << 10;
 
 const CONFIG: ParseConfig = ParseConfig {
     include_tlvs: false,
@@ -27,7 +30,7 @@ pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketA
     let mut octets = Vec::new();
     loop {
         let taken = octets.len();
-        octets.resize(MAX_SIZE, 0);
+        octets.resize((taken + STEP).min(MAX_SIZE), 0);
         let seen = taken + stream.peek(&mut octets[taken..]).await?;
         if seen == taken {
             return Err(io::ErrorKind::UnexpectedEof.into());
