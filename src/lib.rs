@@ -84,6 +84,8 @@
 pub mod app;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
+mod duration;
 pub mod engine;
 #[cfg(feature = "cli")]
 mod faults;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::violation::Violation;
+use crate::duration;
 
 /// What a client asked for.
 #[derive(Clone, Debug, Default)]
@@ -131,8 +132,8 @@ impl Faults {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         const MAX_SIZE: usize = 16 << 20;
         match name {
-            "delay" => self.delay = milliseconds(value, 0..=60_000)?,
-            "jitter" => self.jitter = milliseconds(value, 0..=60_000)?,
+            "delay" => self.delay = time(value, 0..=60_000)?,
+            "jitter" => self.jitter = time(value, 0..=60_000)?,
             "drop" => self.drop = share(value)?,
             "dup" => self.dup = share(value)?,
             "reorder" => self.reorder = share(value)?,
@@ -144,7 +145,7 @@ impl Faults {
             "close_after" => self.close_after = Some(after(value)?),
             "abort" => self.abort = Some(after(value)?),
             "stall" => self.stall = Some(after(value)?),
-            "ping" => self.ping = Some(milliseconds(value, 10..=3_600_000)?),
+            "ping" => self.ping = Some(time(value, 10..=3_600_000)?),
             "mute_pong" => self.mute_pong = flag(value)?,
             "max_message_size" => {
                 self.max_message_size = Some(number(value, 1..=MAX_SIZE, "octets")?);
@@ -204,9 +205,15 @@ where
     })
 }
 
-fn milliseconds(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
-    let value = value.strip_suffix("ms").unwrap_or(value);
-    number(value, range, "milliseconds").map(Duration::from_millis)
+/// A duration, of milliseconds where it has no unit, within a range of milliseconds.
+fn time(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
+    let (least, most) = (range.start(), range.end());
+    let parsed = duration::parse(value, "ms").filter(|time| {
+        (Duration::from_millis(*least)..=Duration::from_millis(*most)).contains(time)
+    });
+    parsed.ok_or_else(|| {
+        format!("a time from {least} to {most} milliseconds, such as 100, 100ms or 0.1s")
+    })
 }
 
 fn share(value: &str) -> Result<f64, String> {
@@ -226,17 +233,17 @@ fn flag(value: &str) -> Result<bool, String> {
 
 /// Empty is at once.
 fn after(value: &str) -> Result<After, String> {
-    const EXPECTED: &str =
-        "a number of messages from 0 to 1000000, or a time from 0ms to 3600000ms";
-    let parsed = match value.strip_suffix("ms") {
-        Some(time) => {
-            let time = number(time, 0..=3_600_000, "");
-            time.map(|time| After::Time(Duration::from_millis(time)))
-        }
-        None if value.is_empty() => Ok(After::Messages(0)),
-        None => number(value, 0..=1_000_000, "").map(After::Messages),
-    };
-    parsed.map_err(|_| String::from(EXPECTED))
+    const LONGEST: Duration = Duration::from_secs(3_600);
+    if value.is_empty() {
+        return Ok(After::Messages(0));
+    }
+    if let Ok(messages) = number(value, 0..=1_000_000, "") {
+        return Ok(After::Messages(messages));
+    }
+    let time = duration::parse(value, "").filter(|time| *time <= LONGEST);
+    time.map(After::Time).ok_or_else(|| {
+        String::from("a number of messages from 0 to 1000000, or a time from 0ms to 1h")
+    })
 }
 
 /// Those that may travel (§7.4); `invalid=close_code` sends one that may not.

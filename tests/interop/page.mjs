@@ -719,7 +719,7 @@ function statusOf(target) {
 const time = { good: ["0", "60000"], bad: ["-1", "60001", "1.5"] };
 const share = { good: ["0", "0.25", "1"], bad: ["-0.1", "1.1"] };
 const size = { good: ["1", "16777216"], bad: ["0", "16777217"] };
-const when = { good: ["1", "1000000", "5ms", "3600000ms"], bad: ["1000001", "3600001ms", "-1", "1s"] };
+const when = { good: ["1", "1000000", "5ms", "3600000ms", "1s", "0.5s", "3600s", "1.5m", "1h"], bad: ["1000001", "3600001ms", "-1", "3601s", "1.5", "2h", "1d"] };
 const VALUES = {
   delay: time, jitter: time, drop: share, dup: share, reorder: share, fragment: size,
   trickle: { good: ["1", "1000000000"], bad: ["0", "1000000001"] },
