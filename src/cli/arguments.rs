@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 #[cfg(feature = "redis")]
@@ -17,7 +17,7 @@ use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
 #[cfg(feature = "proxy-protocol")]
 use super::values::network;
-use super::values::{address, duration, echo_service, size};
+use super::values::{Addresses, address, addresses, duration, echo_service, item, size};
 use crate::app::compat::EchoService;
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
@@ -27,7 +27,8 @@ use crate::protocol::Limits;
 /// A WebSocket server to measure, test and fuzz against: echo and chat endpoints in one binary.
 ///
 /// Without a flag it serves on 127.0.0.1:8000 and prints its endpoints. Every flag can be given
-/// as a variable, too: --max-message-size 1MiB is FRAMELOOP_MAX_MESSAGE_SIZE=1MiB.
+/// as a variable, too: --max-message-size 1MiB is FRAMELOOP_MAX_MESSAGE_SIZE=1MiB. An empty
+/// variable is unset.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -50,7 +51,7 @@ Try it:
   frameloop --print-config                        show what holds, and stop
   websocat ws://127.0.0.1:8000/echo               talk to it
 
-Durations are 10s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a deadline off,
+Durations are 10s, 0.5s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a deadline off,
 but --linger 0 does not linger and --drain-timeout 0 does not wait.
 SIGHUP reads the certificate again. SIGTERM or SIGINT sends every client a Close 1001 and stops; a second one stops at once.
 
@@ -74,11 +75,12 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct Serve {
-    /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. Port 0 takes a free one;
+    /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. A name is every address it
+    /// has; port 0 takes a free one. unix:PATH,mode=0660,group=NAME lets another user connect;
     /// 'systemd' takes the sockets of a socket unit
-    #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = address,
-          value_delimiter = ',', default_value = "127.0.0.1:8000")]
-    pub(super) listen: Vec<String>,
+    #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
+          default_value = "127.0.0.1:8000")]
+    listen: Vec<Addresses>,
 
     /// Address for the operator alone, HOST:PORT or unix:PATH: /metrics, /healthz and /readyz are
     /// there, without TLS, and /metrics is nowhere else [default: with everything else]
@@ -151,6 +153,7 @@ pub(super) struct Access {
         long,
         env = "FRAMELOOP_ALLOW_ORIGIN",
         value_name = "ORIGIN",
+        value_parser = item::<Origin>,
         value_delimiter = ','
     )]
     allow_origin: Vec<Origin>,
@@ -165,6 +168,7 @@ pub(super) struct Access {
         long,
         env = "FRAMELOOP_ALLOW_HOST",
         value_name = "HOST",
+        value_parser = item::<AllowedHost>,
         value_delimiter = ','
     )]
     allow_host: Vec<AllowedHost>,
@@ -385,6 +389,12 @@ pub(super) enum LogLevel {
 }
 
 impl Serve {
+    /// The addresses to listen on.
+    pub(super) fn listen(&self) -> Vec<String> {
+        let listen = self.listen.iter();
+        listen.flat_map(|Addresses(all)| all.clone()).collect()
+    }
+
     pub(super) fn settings(&self) -> Settings {
         let (limits, deadlines) = (&self.limits, &self.deadlines);
         Settings {
@@ -526,9 +536,15 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
         }
         let values: Vec<_> = matches
             .get_raw(argument.get_id().as_str())
-            .map(|values| values.map(|value| value.to_string_lossy()).collect())
+            .map(|values| {
+                let values = values.map(|value| value.to_string_lossy());
+                values.map(|value| value.trim().to_owned()).collect()
+            })
             .unwrap_or_default();
         let value = match (values.join(","), flag) {
+            (..) if matches!(argument.get_action(), ArgAction::SetTrue) => {
+                matches.get_flag(argument.get_id().as_str()).to_string()
+            }
             (value, "token" | "redis-url" | "socketio-redis") if !value.is_empty() => {
                 String::from("set")
             }

@@ -8,8 +8,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::service_manager::SYSTEMD;
-use super::values::{address, duration, echo_service};
+#[cfg(feature = "proxy-protocol")]
+use super::values::network;
+use super::values::{Addresses, address, addresses, duration, echo_service, item};
 use crate::app::compat::EchoService;
+use crate::server::UnixAddress;
 
 #[derive(Args, Debug)]
 pub(super) struct Healthcheck {
@@ -22,9 +25,15 @@ pub(super) struct Healthcheck {
     admin_listen: Option<String>,
 
     /// Where the server listens; of several the first
-    #[arg(long, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = address,
-          value_delimiter = ',', default_value = "127.0.0.1:8000")]
-    listen: Vec<String>,
+    #[arg(long, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
+          default_value = "127.0.0.1:8000")]
+    listen: Vec<Addresses>,
+
+    /// Whose connections must begin with the PROXY protocol: then the question does, too
+    #[cfg(feature = "proxy-protocol")]
+    #[arg(long, env = "FRAMELOOP_PROXY_PROTOCOL_FROM", value_name = "NETWORK",
+          value_parser = network, value_delimiter = ',')]
+    proxy_protocol_from: Vec<ipnet::IpNet>,
 
     /// The service that the server stands in for, which says where it listens by default
     #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
@@ -35,6 +44,7 @@ pub(super) struct Healthcheck {
         long,
         env = "FRAMELOOP_ALLOW_HOST",
         value_name = "HOST",
+        value_parser = item::<String>,
         value_delimiter = ',',
         default_value = "localhost"
     )]
@@ -54,7 +64,8 @@ impl Healthcheck {
     pub(super) fn run(&self) -> io::Result<()> {
         let timeout = Some(self.timeout).filter(|timeout| !timeout.is_zero());
         let address = self.address.as_ref().or(self.admin_listen.as_ref());
-        let address = address.or(self.listen.first()).map_or("", String::as_str);
+        let listen = self.listen.first().and_then(|Addresses(all)| all.first());
+        let address = address.or(listen).map_or("", String::as_str);
         let host = self.host.first().map_or("", String::as_str);
         if address == SYSTEMD {
             return Err(io::Error::new(
@@ -62,20 +73,26 @@ impl Healthcheck {
                 "systemd knows where it listens: say it, as in frameloop healthcheck 127.0.0.1:8000",
             ));
         }
-        if let Some(path) = address.strip_prefix("unix:") {
-            let stream = UnixStream::connect(path)?;
+        if address.starts_with(UnixAddress::PREFIX) {
+            let address: UnixAddress = address.parse().map_err(io::Error::from)?;
+            let stream = UnixStream::connect(address.path())?;
             stream.set_read_timeout(timeout)?;
             return check(stream, host);
         }
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        // The operator's address takes no header of the PROXY protocol.
+        let is_admin = self.admin_listen.as_deref() == Some(address);
         for address in address.to_socket_addrs()?.map(reachable) {
             let connected = match timeout {
                 Some(timeout) => TcpStream::connect_timeout(&address, timeout),
                 None => TcpStream::connect(address),
             };
             match connected {
-                Ok(stream) => {
+                Ok(mut stream) => {
                     stream.set_read_timeout(timeout)?;
+                    if !is_admin && self.is_proxy(&stream)? {
+                        stream.write_all(&PROXY_LOCAL)?;
+                    }
                     return check(stream, host);
                 }
                 Err(error) => last = error,
@@ -83,7 +100,23 @@ impl Healthcheck {
         }
         Err(last)
     }
+
+    /// Whether the server takes this end of the stream for a proxy.
+    #[cfg(feature = "proxy-protocol")]
+    fn is_proxy(&self, stream: &TcpStream) -> io::Result<bool> {
+        let own = stream.local_addr()?.ip().to_canonical();
+        let mut proxies = self.proxy_protocol_from.iter();
+        Ok(proxies.any(|network| network.contains(&own)))
+    }
+
+    #[cfg(not(feature = "proxy-protocol"))]
+    fn is_proxy(&self, _: &TcpStream) -> io::Result<bool> {
+        Ok(false)
+    }
 }
+
+/// The PROXY protocol's header of a proxy that speaks for itself, version 2, command LOCAL.
+const PROXY_LOCAL: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Who listens on every address is reached on the loopback one.
 fn reachable(mut address: SocketAddr) -> SocketAddr {

@@ -18,12 +18,15 @@ mod socketio;
 #[cfg(feature = "tls")]
 mod tls;
 mod values;
+mod variables;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use arguments::{Cli, Command, Serve};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use crate::app::compat::EchoService;
 
 /// What the process ends with, as `--help` documents it.
 #[derive(Clone, Copy, Debug)]
@@ -51,16 +54,20 @@ impl From<Exit> for ExitCode {
 
 /// Runs the command line that this process was given.
 pub fn run() -> ExitCode {
-    let mut matches = Cli::command().get_matches();
-    if let Some(service) = arguments::compat(&matches) {
-        matches = arguments::with_defaults(service).get_matches();
-    }
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
+    let parsed = parse(None).and_then(|matches| match arguments::compat(&matches) {
+        Some(service) => parse(Some(service)),
+        None => Ok(matches),
+    });
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
-            // clap prints what is wrong and what to do.
+            // clap prints what is wrong and what to do, or the help that was asked for.
             let _ = error.print();
-            return Exit::Usage.into();
+            return match error.use_stderr() {
+                true => Exit::Usage.into(),
+                false => Exit::Done.into(),
+            };
         }
     };
     match cli.command {
@@ -90,6 +97,14 @@ pub fn run() -> ExitCode {
         }
     }
     .into()
+}
+
+/// The flags and variables, with the defaults of the service that is stood in for.
+fn parse(service: Option<EchoService>) -> Result<ArgMatches, clap::Error> {
+    let command = service.map_or_else(Cli::command, arguments::with_defaults);
+    let command = variables::without_empty(command);
+    let parsed = command.clone().try_get_matches();
+    parsed.map_err(|error| variables::explain(error, &command, service))
 }
 
 fn serve(arguments: &Serve, matches: &ArgMatches) -> Exit {

@@ -14,7 +14,7 @@ use super::memory;
 use super::operator::Operator;
 use super::service_manager;
 use crate::app::{self, AppSettings};
-use crate::server::{Server, Shutdown};
+use crate::server::{Server, Shutdown, UnixAddress};
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
 
@@ -87,9 +87,13 @@ struct Prepared {
 }
 
 async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
-    let server = bind(&arguments.listen).await?;
+    let server = bind(&arguments.listen(), "--listen (FRAMELOOP_LISTEN)").await?;
     let admin = match &arguments.admin_listen {
-        Some(address) => Some(bind(std::slice::from_ref(address)).await?.with_workers(1)),
+        Some(address) => {
+            let flag = "--admin-listen (FRAMELOOP_ADMIN_LISTEN)";
+            let admin = bind(std::slice::from_ref(address), flag).await?;
+            Some(admin.with_workers(1))
+        }
         None => None,
     };
     let max_connections = arguments.max_connections(raise_open_files());
@@ -112,7 +116,10 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
     let addresses = server.local_addresses().unwrap_or_default();
     #[cfg(feature = "tls")]
     let certificate = arguments.tls.certificate(&addresses).map_err(|error| {
-        eprintln!("frameloop: cannot speak TLS: {error}; see --tls-cert and --tls-key");
+        eprintln!(
+            "frameloop: cannot speak TLS: {error}; see --tls-cert (FRAMELOOP_TLS_CERT) and \
+             --tls-key (FRAMELOOP_TLS_KEY)"
+        );
         Exit::Usage
     })?;
     #[cfg(feature = "tls")]
@@ -187,8 +194,8 @@ impl Prepared {
     }
 }
 
-/// A server that listens on these addresses. Where it cannot, the user is told.
-async fn bind(addresses: &[String]) -> Result<Server, Exit> {
+/// A server that listens on these addresses, which `flag` names. Where it cannot, the user is told.
+async fn bind(addresses: &[String], flag: &str) -> Result<Server, Exit> {
     let mut server = Server::default();
     for address in addresses {
         let bound = match address.as_str() {
@@ -196,25 +203,29 @@ async fn bind(addresses: &[String]) -> Result<Server, Exit> {
             address => server.and_bind(address).await,
         };
         server = bound.map_err(|error| {
-            eprintln!("frameloop: cannot listen on {address}: {}", advice(&error));
+            let advice = match address.starts_with(UnixAddress::PREFIX) {
+                true => format!("{error}; choose another address with {flag}"),
+                false => advice(&error, flag),
+            };
+            eprintln!("frameloop: cannot listen on {address}: {advice}");
             Exit::CannotListen
         })?;
     }
     Ok(server)
 }
 
-fn advice(error: &io::Error) -> String {
+fn advice(error: &io::Error, flag: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            String::from("it is in use; stop the other server or choose another port with --listen")
+            format!("it is in use; stop the other server or choose another port with {flag}")
         }
-        io::ErrorKind::PermissionDenied => String::from(
-            "permission denied; take a port from 1024 up with --listen, or run with the right to",
+        io::ErrorKind::PermissionDenied => format!(
+            "permission denied; take a port from 1024 up with {flag}, or run with the right to"
         ),
         io::ErrorKind::AddrNotAvailable => String::from(
             "this machine does not have that address; 127.0.0.1 is for itself, 0.0.0.0 for all",
         ),
-        _ => format!("{error}; choose another address with --listen"),
+        _ => format!("{error}; choose another address with {flag}"),
     }
 }
 

@@ -1,25 +1,19 @@
 //! Durations, sizes and names as people write them.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::service_manager::SYSTEMD;
 use crate::app::compat::EchoService;
+use crate::duration;
+use crate::server::UnixAddress;
 
-/// `10`, `10s`, `500ms`, `2m`, `1h`; a bare number is seconds.
+/// `10`, `10s`, `0.5s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no duration; write 10s, 500ms, 2m or 1h, or 0 for off");
-    let (number, unit) = split(text);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let milliseconds = match unit {
-        "ms" => Some(number),
-        "" | "s" => number.checked_mul(1_000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => None,
-    };
-    milliseconds.map(Duration::from_millis).ok_or_else(wrong)
+    duration::parse(text, "s")
+        .ok_or_else(|| format!("'{text}' is no duration; write 10s, 500ms, 2m or 1h, or 0 for off"))
 }
 
 /// `1048576`, `1024KiB`, `1MiB`, `1GiB`; a bare number is octets.
@@ -37,14 +31,46 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     octets.ok_or_else(wrong)
 }
 
+/// Addresses between commas, one at least.
+#[derive(Clone, Debug)]
+pub(super) struct Addresses(pub(super) Vec<String>);
+
+/// Reads addresses between commas. A part that is `name=value` belongs to the address before it.
+pub(super) fn addresses(text: &str) -> Result<Addresses, String> {
+    let mut addresses: Vec<String> = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let name = part.split_once('=').map_or("", |(name, _)| name);
+        let is_option = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+        match addresses.last_mut().filter(|_| is_option) {
+            Some(address) => {
+                address.push(',');
+                address.push_str(part);
+            }
+            None => addresses.push(part.to_owned()),
+        }
+    }
+    for text in &addresses {
+        address(text)?;
+    }
+    Ok(Addresses(addresses))
+}
+
+/// One of a list: spaces around it mean nothing.
+pub(super) fn item<T: FromStr>(text: &str) -> Result<T, T::Err> {
+    text.trim().parse()
+}
+
 /// `HOST:PORT`, `unix:PATH`, or [`SYSTEMD`].
 pub(super) fn address(text: &str) -> Result<String, String> {
     let is_tcp = || {
         text.rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
     };
-    match text.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Ok(text.to_owned()),
+    match text.strip_prefix(UnixAddress::PREFIX) {
+        Some(_) => text
+            .parse::<UnixAddress>()
+            .map(|_| text.to_owned())
+            .map_err(|error| error.to_string()),
         None if is_tcp() || text == SYSTEMD => Ok(text.to_owned()),
         _ => Err(format!(
             "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000, unix:/run/frameloop.sock or systemd"
@@ -67,6 +93,7 @@ pub(super) fn echo_service() -> impl TypedValueParser<Value = EchoService> {
 /// `ADDRESS` or `ADDRESS/BITS`.
 #[cfg(feature = "proxy-protocol")]
 pub(super) fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let text = text.trim();
     text.parse()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
         .map_err(|_| format!("'{text}' is no network; write 10.0.0.7, 10.0.0.0/8 or fd00::/8"))
@@ -90,10 +117,12 @@ mod tests {
             ("500ms", 500),
             ("2m", 120_000),
             ("1h", 3_600_000),
+            ("0.1s", 100),
+            ("1.5", 1_500),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
         }
-        for text in ["", "s", "-1", "1.5s", "10 s", "1d", "99999999999999999999"] {
+        for text in ["", "s", "-1", "10 s", "1d", "99999999999999999999"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -122,12 +151,43 @@ mod tests {
             "[::1]:0",
             "localhost:80",
             "unix:/tmp/x",
+            "unix:/tmp/x,mode=0660",
+            "unix:/tmp/x,group=www-data,mode=660",
+            "unix:/tmp/x,y",
             "systemd",
         ] {
             assert!(address(text).is_ok(), "{text}");
         }
-        for text in ["", "8000", ":8000", "localhost", "localhost:99999", "unix:"] {
+        for text in [
+            "",
+            "8000",
+            ":8000",
+            "localhost",
+            "localhost:99999",
+            "unix:",
+            "unix:,mode=0660",
+            "unix:/tmp/x,mode=0888",
+            "unix:/tmp/x,mode=",
+            "unix:/tmp/x,mode=10660",
+            "unix:/tmp/x,group=",
+            "unix:/tmp/x,owner=me",
+        ] {
             assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_addresses_may_have_spaces_and_options() {
+        let list = "127.0.0.1:0, unix:/tmp/x,mode=0660, group=www-data ,systemd";
+        let Addresses(addresses) = addresses(list).unwrap();
+        let expected = [
+            "127.0.0.1:0",
+            "unix:/tmp/x,mode=0660,group=www-data",
+            "systemd",
+        ];
+        assert_eq!(addresses, expected);
+        for list in ["mode=0660", "127.0.0.1:0,", "127.0.0.1:0,mode=0660"] {
+            assert!(super::addresses(list).is_err(), "{list}");
         }
     }
 }

@@ -1,23 +1,70 @@
 //! The sockets that a server listens on.
 
-use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::{io, net};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::{fmt, fs, io, net};
+
+use tokio::net::UnixSocket;
 
 use super::BACKLOG;
 
-pub(super) async fn listen_tcp(address: &str) -> io::Result<net::TcpListener> {
-    let mut last = io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("'{address}' is no HOST:PORT"),
-    );
-    for address in tokio::net::lookup_host(address).await? {
+/// Listens on every address of a name that this machine has.
+pub(super) async fn listen_tcp(address: &str) -> io::Result<Vec<net::TcpListener>> {
+    let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
+    bind_all(&addresses)
+}
+
+/// Listens on these addresses of one name, on one port even if that is 0.
+fn bind_all(addresses: &[net::SocketAddr]) -> io::Result<Vec<net::TcpListener>> {
+    /// How often another port is tried, when a free one of the first address is taken on another.
+    const ATTEMPTS: usize = 16;
+    let mut result = try_bind_all(addresses);
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            _ => break,
+        }
+        if addresses.iter().any(|address| address.port() != 0) {
+            break;
+        }
+        result = try_bind_all(addresses);
+    }
+    result
+}
+
+fn try_bind_all(addresses: &[net::SocketAddr]) -> io::Result<Vec<net::TcpListener>> {
+    let mut listeners: Vec<net::TcpListener> = Vec::new();
+    let mut bound = Vec::new();
+    let mut missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        if bound.contains(&address.ip()) {
+            continue;
+        }
+        let mut address = *address;
+        if let Some(first) = listeners.first() {
+            address.set_port(first.local_addr()?.port());
+        }
         match bind_tcp(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
+            Ok(listener) => {
+                bound.push(address.ip());
+                listeners.push(listener);
+            }
+            // A name may have addresses that this machine does not, as one without IPv6.
+            Err(error) if is_missing(&error) => missing = error,
+            Err(error) => return Err(error),
         }
     }
-    Err(last)
+    match listeners.is_empty() {
+        true => Err(missing),
+        false => Ok(listeners),
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    let unsupported = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(unsupported)
 }
 
 fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
@@ -32,21 +79,128 @@ fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-pub(super) fn listen_unix(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::net::UnixStream;
-    let listener = match UnixListener::bind(path) {
-        // A file that a dead server left is in the way; one that answers is a live server's.
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Err(error);
+/// A Unix domain socket: `unix:PATH`, and behind commas `mode=0660`, the permissions of its file,
+/// and `group=NAME`, the group that the file belongs to, by name or number. A client needs the
+/// permission to write. Without `mode` the permissions are 0660 where a group is named, and those
+/// that the process's umask leaves elsewhere.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnixAddress {
+    path: PathBuf,
+    mode: Option<u32>,
+    group: Option<String>,
+}
+
+/// Why a text is no [`UnixAddress`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvalidUnixAddress(String);
+
+impl fmt::Display for InvalidUnixAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "'{}' is no address; write unix:/run/frameloop.sock or \
+             unix:/run/frameloop.sock,mode=0660,group=www-data",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for InvalidUnixAddress {}
+
+impl From<InvalidUnixAddress> for io::Error {
+    fn from(error: InvalidUnixAddress) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+impl FromStr for UnixAddress {
+    type Err = InvalidUnixAddress;
+
+    fn from_str(text: &str) -> Result<UnixAddress, InvalidUnixAddress> {
+        let invalid = || InvalidUnixAddress(text.to_owned());
+        let mut path = text.strip_prefix(Self::PREFIX).ok_or_else(invalid)?;
+        let (mut mode, mut group) = (None, None);
+        // A path may have commas of its own.
+        while let Some((before, option)) = path.rsplit_once(',') {
+            match option.split_once('=') {
+                Some(("mode", octal)) => {
+                    let bits = u32::from_str_radix(octal, 8).ok();
+                    mode = Some(bits.filter(|bits| *bits <= 0o777).ok_or_else(invalid)?);
+                }
+                Some(("group", name)) if !name.is_empty() => group = Some(name.to_owned()),
+                Some(_) => return Err(invalid()),
+                None => break,
             }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
+            path = before;
         }
-        result => result?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+        if path.is_empty() {
+            return Err(invalid());
+        }
+        Ok(UnixAddress {
+            path: path.into(),
+            mode: mode.or(group.as_ref().map(|_| 0o660)),
+            group,
+        })
+    }
+}
+
+impl UnixAddress {
+    /// What such an address begins with.
+    pub const PREFIX: &str = "unix:";
+
+    /// The file of the socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Listens there. A file that a dead server left is replaced.
+    pub(super) fn listen(&self) -> io::Result<UnixListener> {
+        let socket = UnixSocket::new_stream()?;
+        match socket.bind(&self.path) {
+            // A file that a dead server left is in the way; one that answers is a live server's.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if UnixStream::connect(&self.path).is_ok() {
+                    return Err(error);
+                }
+                fs::remove_file(&self.path)?;
+                socket.bind(&self.path)?;
+            }
+            result => result?,
+        }
+        // Before it listens: a client that may not connect never finds the file open to it.
+        if let Err(error) = self.restrict() {
+            let _ = fs::remove_file(&self.path);
+            return Err(error);
+        }
+        socket.listen(BACKLOG)?.into_std()
+    }
+
+    fn restrict(&self) -> io::Result<()> {
+        if let Some(group) = &self.group {
+            chown(&self.path, None, Some(group_id(group)?))?;
+        }
+        match self.mode {
+            Some(mode) => fs::set_permissions(&self.path, fs::Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The number of a group, from /etc/group where it is a name.
+fn group_id(group: &str) -> io::Result<u32> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    let groups = fs::read_to_string("/etc/group")?;
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    let id = lines.find_map(|mut fields| match fields.next() == Some(group) {
+        true => fields.nth(1)?.parse().ok(),
+        false => None,
+    });
+    id.ok_or_else(|| {
+        let what = format!("there is no group '{group}' in /etc/group");
+        io::Error::new(io::ErrorKind::NotFound, what)
+    })
 }
 
 #[cfg(test)]
@@ -69,5 +223,41 @@ mod tests {
             let (accepted, _) = listener.accept().unwrap();
             assert!(accepted.nodelay().unwrap(), "{host}");
         }
+    }
+
+    fn listening(addresses: &[&str]) -> io::Result<Vec<net::SocketAddr>> {
+        let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _guard = runtime.enter();
+        let listeners = bind_all(&addresses)?;
+        Ok(listeners
+            .iter()
+            .map(|listener| listener.local_addr().unwrap())
+            .collect())
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_are_bound_on_one_port() {
+        // One twice, and one of a network for documents, which no machine has.
+        let name = ["192.0.2.1:0", "127.0.0.2:0", "127.0.0.1:0", "127.0.0.2:0"];
+        let bound = listening(&name).unwrap();
+        let hosts: Vec<_> = bound.iter().map(|address| address.ip()).collect();
+        assert_eq!(
+            hosts,
+            ["127.0.0.2", "127.0.0.1"].map(|host| host.parse::<net::IpAddr>().unwrap())
+        );
+        assert_ne!(bound[0].port(), 0);
+        assert_eq!(bound[0].port(), bound[1].port());
+
+        let taken = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let name = ["127.0.0.2", "127.0.0.1"].map(|host| format!("{host}:{port}"));
+        let error = listening(&name.each_ref().map(String::as_str)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let error = listening(&["192.0.2.1:0"]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

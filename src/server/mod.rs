@@ -28,7 +28,8 @@ mod observer;
 mod shutdown;
 mod worker;
 
-use listen::{listen_tcp, listen_unix};
+pub use listen::UnixAddress;
+use listen::listen_tcp;
 pub use shutdown::Shutdown;
 use shutdown::Stage;
 use worker::{Acceptor, Worker};
@@ -133,8 +134,9 @@ impl Default for Server {
 }
 
 impl Server {
-    /// Listens on `HOST:PORT` or `unix:PATH`. Port 0 takes any that is free; see
-    /// [`Server::local_addresses`].
+    /// Listens on `HOST:PORT` or `unix:PATH` (see [`UnixAddress`]). A name stands for every
+    /// address that it has. Port 0 takes one that is free, the same for all addresses of a name;
+    /// see [`Server::local_addresses`].
     ///
     /// # Errors
     /// When the address cannot be resolved or bound, or is in use.
@@ -147,15 +149,18 @@ impl Server {
     /// # Errors
     /// As of [`Server::bind`].
     pub async fn and_bind(mut self, address: &str) -> io::Result<Server> {
-        let listener = match address.strip_prefix("unix:") {
-            Some(path) => {
-                let listener = listen_unix(Path::new(path))?;
-                self.files.push(PathBuf::from(path));
-                Listener::Unix(listener)
-            }
-            None => Listener::Tcp(listen_tcp(address).await?),
+        let listeners = if address.starts_with(UnixAddress::PREFIX) {
+            let address: UnixAddress = address.parse().map_err(io::Error::from)?;
+            let listener = address.listen()?;
+            self.files.push(address.path().to_owned());
+            vec![Listener::Unix(listener)]
+        } else {
+            let listeners = listen_tcp(address).await?;
+            listeners.into_iter().map(Listener::Tcp).collect()
         };
-        self.listeners.push((listener, Queue::Emptied));
+        let listeners = listeners.into_iter();
+        self.listeners
+            .extend(listeners.map(|listener| (listener, Queue::Emptied)));
         Ok(self)
     }
 
@@ -267,7 +272,7 @@ impl Server {
     }
 
     /// Believes these proxies whom they speak for. Each TCP connection from them must begin with a
-    /// header of the PROXY protocol, version 1 or 2; from others it is no request.
+    /// header of the PROXY protocol, version 1 or 2, of 16 KiB at most; from others it is no request.
     #[cfg(feature = "proxy-protocol")]
     #[must_use]
     pub fn with_proxies(self, proxies: Vec<IpNet>) -> Server {

@@ -65,6 +65,19 @@ impl EchoService {
         }
     }
 
+    /// The service's own environment variables that the default of a flag comes from.
+    pub fn variables_of(self, field: &str) -> &'static [&'static str] {
+        match (self, field) {
+            (EchoService::Jmalloc, "listen") => &["PORT"],
+            (EchoService::Httpbin, "listen") => &["HOST", "PORT"],
+            (EchoService::Lpinca, "listen") => &["BIND_ADDRESS", "BIND_PORT"],
+            (EchoService::Lpinca, "ping_interval" | "ping_timeout") => &["HEARTBEAT_INTERVAL"],
+            (EchoService::Lpinca, "max_message_size" | "max_frame_size") => &["MAX_MESSAGE_SIZE"],
+            (EchoService::Lpinca, "high_water_mark") => &["HIGH_WATER_MARK"],
+            _ => &[],
+        }
+    }
+
     /// Tells whether its own environment variables can be read, those that are no flag's default:
     /// what is to be written instead, if not.
     pub fn check_variables(self) -> Result<(), String> {

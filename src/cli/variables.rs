@@ -1,0 +1,114 @@
+//! Environment variables: an empty one is unset, and a message about a value names the variable
+//! that the value comes from.
+
+use std::env;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, Error};
+
+use crate::app::compat::EchoService;
+
+/// The one variable that counts although it is empty: a server whose secret was lost on the way
+/// must not serve everybody.
+const NEVER_UNSET: &str = "FRAMELOOP_TOKEN";
+
+/// Takes empty variables for unset ones, as Compose files and service managers pass them.
+pub(super) fn without_empty(command: Command) -> Command {
+    command
+        .mut_args(|argument| match empty_variable(&argument) {
+            Some(variable) => {
+                let help = argument.get_help().map(ToString::to_string);
+                let help = format!("{} [env: {variable}=]", help.unwrap_or_default());
+                argument.env(None::<&str>).help(help)
+            }
+            None => argument,
+        })
+        .mut_subcommands(without_empty)
+}
+
+fn empty_variable(argument: &Arg) -> Option<String> {
+    let variable = argument.get_env()?.to_str()?;
+    let is_empty = env::var_os(variable).is_some_and(|value| value.is_empty());
+    (is_empty && variable != NEVER_UNSET).then(|| variable.to_owned())
+}
+
+/// Adds to an error which variables its values come from. The `service` that is stood in for has
+/// variables of its own.
+pub(super) fn explain(mut error: Error, command: &Command, service: Option<EchoService>) -> Error {
+    let named = flags_in(&error);
+    // It says what is missing, not what asks for it.
+    let concerns_all = error.kind() == ErrorKind::MissingRequiredArgument;
+    let mut tips: Vec<String> = Vec::new();
+    let subcommands = command.get_subcommands();
+    for command in [command].into_iter().chain(subcommands) {
+        for argument in command.get_arguments() {
+            let Some(flag) = argument.get_long() else {
+                continue;
+            };
+            if !concerns_all && !named.iter().any(|named| named == flag) {
+                continue;
+            }
+            let variables = variables_of(argument, flag, service);
+            if !variables.is_empty() {
+                tips.push(format!("--{flag} is set by {}", variables.join(" and ")));
+            }
+        }
+    }
+    tips.sort();
+    tips.dedup();
+    if !tips.is_empty() {
+        let tips = tips.into_iter().map(Into::into).collect();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
+}
+
+/// The long flags that an error is about.
+fn flags_in(error: &Error) -> Vec<String> {
+    let mut named = Vec::new();
+    for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
+        match error.get(kind) {
+            Some(ContextValue::String(argument)) => named.push(argument.clone()),
+            Some(ContextValue::Strings(arguments)) => named.extend(arguments.iter().cloned()),
+            _ => {}
+        }
+    }
+    let flag = |argument: String| {
+        let flag = argument.strip_prefix("--")?;
+        let end = flag.find([' ', '=', '[']).unwrap_or(flag.len());
+        Some(flag[..end].to_owned())
+    };
+    named.into_iter().filter_map(flag).collect()
+}
+
+/// The variables that a flag's value comes from; none if it is on the command line.
+fn variables_of(argument: &Arg, flag: &str, service: Option<EchoService>) -> Vec<String> {
+    let is_written = env::args_os().skip(1).any(|written| {
+        let written = written.to_string_lossy();
+        let is_long = written
+            .strip_prefix("--")
+            .and_then(|written| written.strip_prefix(flag))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+        let is_short = argument.get_short().is_some_and(|short| {
+            written
+                .strip_prefix('-')
+                .is_some_and(|written| written.starts_with(short))
+        });
+        is_long || is_short
+    });
+    if is_written {
+        return Vec::new();
+    }
+    let own = argument.get_env().and_then(|variable| variable.to_str());
+    if let Some(own) = own.filter(|own| env::var_os(own).is_some()) {
+        return vec![own.to_owned()];
+    }
+    let of_service = service.map_or(&[][..], |service| {
+        service.variables_of(argument.get_id().as_str())
+    });
+    of_service
+        .iter()
+        .filter(|variable| env::var_os(variable).is_some_and(|value| !value.is_empty()))
+        .map(|variable| String::from(*variable))
+        .collect()
+}

@@ -1,0 +1,483 @@
+//! Settings of the binary: what holds, and what is said of a value that is wrong.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/report.rs"]
+mod report;
+#[path = "support/socket.rs"]
+mod socket;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use process::{ServerProcess, succeeds};
+use report::{Kind, skip};
+use rustix::process::Signal;
+
+/// `frameloop` without variables of ours.
+fn frameloop(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The exit code and what is said, on either output.
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let said = [stdout, stderr].concat();
+    (status.code(), String::from_utf8(said).unwrap())
+}
+
+/// Has these lines printed by `--print-config`.
+#[track_caller]
+fn has_settings(command: &mut Command, lines: &[&str]) {
+    let (code, settings) = run(command.arg("--print-config"));
+    assert_eq!(code, Some(0), "{settings}");
+    for line in lines {
+        let is_there = settings.lines().any(|found| found == *line);
+        assert!(is_there, "{line} in:\n{settings}");
+    }
+}
+
+/// Ends with 2 and says all of these.
+#[track_caller]
+fn is_refused(command: &mut Command, parts: &[&str]) {
+    let (code, message) = run(command);
+    assert_eq!(code, Some(2), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "{part} in: {message}");
+    }
+}
+
+fn variables_of_all_flags() -> Vec<String> {
+    let (_, settings) = run(&mut frameloop(&["--print-config"]));
+    let flags = settings
+        .lines()
+        .map(|line| line.split_once(" = ").unwrap().0);
+    flags
+        .map(|flag| format!("FRAMELOOP_{}", flag.to_uppercase().replace('-', "_")))
+        .collect()
+}
+
+#[test]
+fn an_empty_variable_is_unset() {
+    let (_, defaults) = run(&mut frameloop(&["--print-config"]));
+    let mut command = frameloop(&["--print-config"]);
+    let all = variables_of_all_flags();
+    assert!(all.len() > 40, "{all:?}");
+    for variable in all.iter().filter(|name| *name != "FRAMELOOP_TOKEN") {
+        command.env(variable, "");
+    }
+    assert_eq!(run(&mut command), (Some(0), defaults));
+    // The health check has variables of its own, too, and the help still names all.
+    let mut help = frameloop(&["serve", "--help"]);
+    help.env("FRAMELOOP_TLS_CERT", "");
+    let (code, help) = run(&mut help);
+    assert_eq!(code, Some(0));
+    assert!(help.contains("[env: FRAMELOOP_TLS_CERT=]"), "{help}");
+    let server = ServerProcess::start(&[]);
+    let mut healthcheck = frameloop(&["healthcheck"]);
+    healthcheck
+        .env("FRAMELOOP_LISTEN", server.address.to_string())
+        .envs(["TIMEOUT", "X"].map(|name| (format!("FRAMELOOP_HEALTHCHECK_{name}"), "")))
+        .envs(
+            ["ADMIN_LISTEN", "ALLOW_HOST", "COMPAT"].map(|name| (format!("FRAMELOOP_{name}"), "")),
+        );
+    assert_eq!(run(&mut healthcheck), (Some(0), String::new()));
+}
+
+#[test]
+fn an_empty_token_is_refused_by_the_name_of_its_variable() {
+    is_refused(
+        frameloop(&["--listen", "127.0.0.1:0"]).env("FRAMELOOP_TOKEN", ""),
+        &["FRAMELOOP_TOKEN"],
+    );
+}
+
+#[test]
+fn a_wrong_value_of_a_variable_is_told_with_its_name() {
+    for (variable, value) in [
+        ("FRAMELOOP_WORKERS", "many"),
+        ("FRAMELOOP_LISTEN", "8000"),
+        ("FRAMELOOP_NO_FAULTS", "maybe"),
+        ("FRAMELOOP_ALLOW_ORIGIN", "example.com"),
+        ("FRAMELOOP_PING_INTERVAL", "1d"),
+        ("FRAMELOOP_MAX_HEADERS", "x"),
+        ("FRAMELOOP_PROXY_PROTOCOL_FROM", "10.0.0.0/99"),
+        ("FRAMELOOP_CHANNEL_LAYER", "x"),
+        ("FRAMELOOP_SOCKETIO_REDIS", "x"),
+        ("FRAMELOOP_LOG_FORMAT", "xml"),
+        ("FRAMELOOP_COMPAT", "httpbun"),
+        // What it asks for is missing, not what it says wrong.
+        ("FRAMELOOP_TLS_CERT", "/nowhere.pem"),
+    ] {
+        is_refused(frameloop(&[]).env(variable, value), &[variable]);
+        is_refused(frameloop(&["serve"]).env(variable, value), &[variable]);
+    }
+    let both = ("FRAMELOOP_WORKERS", "FRAMELOOP_DETERMINISTIC");
+    let mut command = frameloop(&[]);
+    is_refused(command.env(both.0, "2").env(both.1, "1"), &[both.0, both.1]);
+    let mut command = frameloop(&["--channel-layer", "redis-core"]);
+    let url = "FRAMELOOP_REDIS_URL";
+    is_refused(command.env(url, "x"), &["--redis-url", url]);
+    let mut command = frameloop(&["--listen", "127.0.0.1:0"]);
+    command.env("FRAMELOOP_TLS_CERT", "/nowhere/cert.pem");
+    command.env("FRAMELOOP_TLS_KEY", "/nowhere/key.pem");
+    is_refused(&mut command, &["FRAMELOOP_TLS_CERT", "FRAMELOOP_TLS_KEY"]);
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for variable in ["FRAMELOOP_LISTEN", "FRAMELOOP_ADMIN_LISTEN"] {
+        let mut command = frameloop(&[]);
+        command.env("FRAMELOOP_LISTEN", "127.0.0.1:0");
+        let (code, message) = run(command.env(variable, &address));
+        assert_eq!(code, Some(3));
+        assert!(message.contains(variable), "{message}");
+    }
+    // The variables of a service that is stood in for.
+    for (service, variable) in [
+        ("jmalloc", "PORT"),
+        ("lpinca", "BIND_PORT"),
+        ("lpinca", "HEARTBEAT_INTERVAL"),
+        ("lpinca", "MAX_MESSAGE_SIZE"),
+        ("lpinca", "HIGH_WATER_MARK"),
+        ("httpbin", "PORT"),
+    ] {
+        let mut command = frameloop(&["--compat", service]);
+        is_refused(command.env(variable, "many"), &[variable]);
+    }
+}
+
+#[test]
+fn a_wrong_flag_is_not_blamed_on_a_variable() {
+    for flag in [&["--workers", "many"][..], &["--workers=many"]] {
+        let mut command = frameloop(flag);
+        let (code, message) = run(command.env("FRAMELOOP_WORKERS", "2"));
+        assert_eq!(code, Some(2));
+        assert!(!message.contains("FRAMELOOP_WORKERS"), "{message}");
+    }
+}
+
+#[test]
+fn a_switch_is_printed_as_true_or_false() {
+    for (value, printed) in [
+        ("0", "false"),
+        ("no", "false"),
+        ("1", "true"),
+        ("on", "true"),
+    ] {
+        let mut command = frameloop(&[]);
+        command
+            .env("FRAMELOOP_NO_FAULTS", value)
+            .env("FRAMELOOP_REQUIRE_ORIGIN", value)
+            .env("FRAMELOOP_DEFLATE_CONTEXT_TAKEOVER", value);
+        let lines = [
+            format!("no-faults = {printed}"),
+            format!("require-origin = {printed}"),
+            format!("deflate-context-takeover = {printed}"),
+            String::from("deterministic = false"),
+        ];
+        has_settings(&mut command, &lines.each_ref().map(String::as_str));
+    }
+    has_settings(&mut frameloop(&["--no-faults"]), &["no-faults = true"]);
+}
+
+#[test]
+fn a_list_in_a_variable_may_have_spaces_after_its_commas() {
+    let mut command = frameloop(&[]);
+    command
+        .env("FRAMELOOP_LISTEN", "127.0.0.1:8001, unix:/tmp/x,mode=0600")
+        .env(
+            "FRAMELOOP_ALLOW_ORIGIN",
+            "https://a.example, https://b.example",
+        )
+        .env("FRAMELOOP_ALLOW_HOST", "a.example , b.example")
+        .env("FRAMELOOP_PROXY_PROTOCOL_FROM", "10.0.0.0/8, 192.0.2.1");
+    let lines = [
+        "listen = 127.0.0.1:8001, unix:/tmp/x,mode=0600",
+        "allow-origin = https://a.example,https://b.example",
+        "allow-host = a.example,b.example",
+        "proxy-protocol-from = 10.0.0.0/8,192.0.2.1",
+    ];
+    has_settings(&mut command, &lines);
+}
+
+#[test]
+fn durations_may_have_fractions() {
+    let mut command = frameloop(&["--linger", "0.5s", "--ping-interval", "1.5m"]);
+    has_settings(&mut command, &["linger = 0.5s", "ping-interval = 1.5m"]);
+}
+
+#[test]
+fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
+    for networks in ["127.0.0.0/8", "192.0.2.0/24, 127.0.0.1", "::1,0.0.0.0/0"] {
+        let admin = temporary("behind-proxies-admin");
+        let admin = format!("unix:{}", admin.display());
+        let arguments = ["--proxy-protocol-from", networks, "--admin-listen", &admin];
+        let server = ServerProcess::start(&arguments);
+        let asked = |address: &str, networks: &str| {
+            let mut command = frameloop(&["healthcheck"]);
+            command
+                .env("FRAMELOOP_LISTEN", address)
+                .env("FRAMELOOP_PROXY_PROTOCOL_FROM", networks);
+            run(&mut command).0
+        };
+        let port = server.address.port();
+        for address in [server.address.to_string(), format!("0.0.0.0:{port}")] {
+            assert_eq!(asked(&address, networks), Some(0), "{networks}");
+            assert_eq!(asked(&address, ""), Some(1), "it is no header");
+        }
+        let mut command = frameloop(&["healthcheck"]);
+        command
+            .env("FRAMELOOP_ADMIN_LISTEN", &admin)
+            .env("FRAMELOOP_PROXY_PROTOCOL_FROM", networks);
+        assert_eq!(run(&mut command).0, Some(0), "the operator's address");
+    }
+    // The operator's address speaks plain HTTP whoever the proxies are, also over TCP.
+    let arguments = [
+        "--proxy-protocol-from",
+        "127.0.0.0/8",
+        "--log-format",
+        "json",
+    ];
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = free.local_addr().unwrap().to_string();
+    drop(free);
+    let server = ServerProcess::start(&[&arguments[..], &["--admin-listen", &admin]].concat());
+    let mut command = frameloop(&["healthcheck"]);
+    command
+        .env("FRAMELOOP_ADMIN_LISTEN", &admin)
+        .env("FRAMELOOP_LISTEN", server.address.to_string())
+        .env("FRAMELOOP_PROXY_PROTOCOL_FROM", "127.0.0.0/8");
+    assert_eq!(run(&mut command), (Some(0), String::new()));
+    // Who else is asked by name is no admin.
+    let address = server.address.to_string();
+    command.arg(&address);
+    assert_eq!(run(&mut command), (Some(0), String::new()));
+}
+
+fn temporary(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+/// A process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server and waits until it serves.
+fn serving(command: &mut Command) -> (Killed, BufReader<std::process::ChildStdout>) {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    (Killed(child), stdout)
+}
+
+#[test]
+fn a_name_is_listened_on_at_all_its_addresses() {
+    const WHAT: &str = "--listen NAME:0 binds all addresses of the name, on one port";
+    let hosts = temporary("hosts");
+    std::fs::write(&hosts, "127.0.0.1 several.test\n127.0.0.2 several.test\n").unwrap();
+    let hosts = hosts.to_str().unwrap().to_owned();
+    let bind = "mount --bind \"$0\" /etc/hosts";
+    if !succeeds("unshare", &["--mount", "sh", "-c", bind, &hosts]) {
+        return skip(Kind::Fault, 23, WHAT, "no right to another /etc/hosts");
+    }
+    let script = format!("{bind} && exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", &script, &hosts])
+        .args([
+            env!("CARGO_BIN_EXE_frameloop"),
+            "--listen",
+            "several.test:0",
+        ]);
+    let (_server, stdout) = serving(command.stdin(Stdio::null()));
+    let said = stdout.lines().map(Result::unwrap);
+    let addresses: Vec<SocketAddr> = said
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.rsplit_once("//").unwrap().1.parse().unwrap())
+        .collect();
+    let mut ips: Vec<_> = addresses
+        .iter()
+        .map(|address| address.ip().to_string())
+        .collect();
+    ips.sort();
+    assert_eq!(ips, ["127.0.0.1", "127.0.0.2"]);
+    assert_eq!(addresses[0].port(), addresses[1].port());
+    for address in addresses {
+        assert!(socket::open(address, "/echo").is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn a_unix_socket_has_the_mode_and_group_that_are_asked_for() {
+    let own_group = rustix::process::getgid().as_raw();
+    for (options, mode, group) in [
+        (String::from(",mode=0600"), 0o600, own_group),
+        (String::from(",mode=666"), 0o666, own_group),
+        (format!(",group={own_group}"), 0o660, own_group),
+        (format!(",mode=0606,group={own_group}"), 0o606, own_group),
+    ] {
+        let path = temporary("mode.sock");
+        let address = format!("unix:{}{options}", path.display());
+        let (server, mut stdout) = serving(&mut frameloop(&["--listen", &address]));
+        stdout.read_line(&mut String::new()).unwrap();
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{options}");
+        assert_eq!(metadata.gid(), group, "{options}");
+        // Its health check knows it by the same words.
+        let mut command = frameloop(&["healthcheck"]);
+        command.env("FRAMELOOP_LISTEN", &address);
+        assert_eq!(run(&mut command), (Some(0), String::new()));
+        drop(server);
+    }
+    let path = temporary("group.sock");
+    let address = format!("unix:{},group=no-such-group", path.display());
+    let (code, message) = run(&mut frameloop(&["--listen", &address]));
+    assert_eq!(code, Some(3));
+    assert!(message.contains("no group 'no-such-group'"), "{message}");
+    assert!(!path.exists());
+}
+
+/// As README.md writes it: nginx runs as another user, which the group lets in.
+#[test]
+fn nginx_reaches_a_unix_socket_of_its_group() {
+    const WHAT: &str = "nginx in front of a Unix domain socket of its group";
+    let is_root = rustix::process::geteuid().is_root();
+    let groups = std::fs::read_to_string("/etc/group").unwrap();
+    let has_group = groups.lines().any(|line| line.starts_with("www-data:"));
+    if !is_root || !has_group || !succeeds("nginx", &["-v"]) {
+        return skip(
+            Kind::Fault,
+            23,
+            WHAT,
+            "nginx or the right to be two users is missing",
+        );
+    }
+    let directory = temporary("nginx");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let everybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&directory, everybody).unwrap();
+    for (options, status) in [(",mode=0660,group=www-data", "200"), (",mode=0600", "502")] {
+        let path = directory.join("frameloop.sock");
+        let address = format!("unix:{}{options}", path.display());
+        let (_server, mut stdout) = serving(&mut frameloop(&["--listen", &address]));
+        stdout.read_line(&mut String::new()).unwrap();
+        let nginx = Nginx::start(&directory, &path);
+        let answer =
+            nginx.asked("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{options}: {answer}"
+        );
+        if status == "200" {
+            let mut stream = nginx.connect();
+            stream
+                .write_all(socket::request("/echo").as_bytes())
+                .unwrap();
+            let head = read_head(&mut stream);
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        }
+    }
+    let _ = std::fs::remove_dir_all(&directory);
+}
+
+fn read_head(stream: &mut UnixStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// nginx with the lines of README.md, on a Unix domain socket of its own.
+struct Nginx {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Killed, it would leave its workers behind.
+        process::signal_to(self.child.id(), Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+impl Nginx {
+    fn start(directory: &Path, upstream: &Path) -> Nginx {
+        let socket = directory.join("nginx.sock");
+        let _ = std::fs::remove_file(&socket);
+        let readme = include_str!("../README.md");
+        let (_, lines) = readme.split_once("```nginx\n").unwrap();
+        let (lines, _) = lines.split_once("```").unwrap();
+        let lines = lines
+            .replace("/run/frameloop/frameloop.sock", upstream.to_str().unwrap())
+            .replace("listen 80;", &format!("listen unix:{};", socket.display()));
+        let directory = directory.display();
+        let temporaries = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|name| format!("{name}_temp_path {directory}/{name};"))
+            .concat();
+        let file = format!("{directory}/nginx.conf");
+        let text = format!(
+            "user www-data; daemon off; pid {directory}/pid; error_log {directory}/error.log;\n\
+             events {{}}\nhttp {{ access_log off; {temporaries}\n{lines}\n}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let child = Command::new("nginx")
+            .args(["-c", &file])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while UnixStream::connect(&socket).is_err() {
+            assert!(began.elapsed() < socket::PATIENCE, "nginx does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Nginx { child, socket }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(socket::PATIENCE)).unwrap();
+        stream
+    }
+
+    fn asked(&self, request: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
