@@ -324,7 +324,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn wrong_values_exit_with_2_and_say_what_to_write() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["--listen", "8000"], "write 127.0.0.1:8000"),
         (&["--listen", "localhost:99999"], "write 127.0.0.1:8000"),
         (&["--workers", "0"], "1..=65535"),
@@ -338,6 +338,14 @@ fn wrong_values_exit_with_2_and_say_what_to_write() {
             "write https://example.com",
         ),
         (&["--allow-host", "a b"], "write example.com"),
+        // A star anywhere else would match nothing, and say nothing.
+        (
+            &["--allow-origin", "*.example.com"],
+            "write https://*.example.com",
+        ),
+        (&["--allow-origin", "*"], "leave it out"),
+        (&["--allow-host", ".example.com"], "*.example.com"),
+        (&["--allow-host", "*"], "leave it out"),
         (&["--log-format", "xml"], "text, json"),
         (&["--no-such-flag"], "--help"),
     ];

@@ -228,13 +228,38 @@ fn check_settings(text: &str) {
     let host = text.parse::<AllowedHost>().err();
     assert_eq!(
         says(host.map(|error| error.to_string())),
-        naive_authority(text).is_some()
+        naive_authority(text).is_some_and(|(host, _)| is_allowable(&host))
     );
     let origin = text.parse::<Origin>().err();
     assert_eq!(
         says(origin.map(|error| error.to_string())),
-        naive_origin(text).is_some()
+        naive_origin(text).is_some_and(|(_, host, _)| is_allowable(&host)) || is_literal(text)
     );
+}
+
+/// Whether a host may be listed: with a star at most as its first label, of a name.
+fn is_allowable(host: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        !label.is_empty() && label.chars().all(is_allowed)
+    };
+    match host.split_once("*.") {
+        Some(("", name)) => {
+            name.split('.').all(is_label) && name.parse::<std::net::Ipv4Addr>().is_err()
+        }
+        _ => !host.contains('*') && !host.starts_with('.'),
+    }
+}
+
+/// Whether it may be an origin of those that are not the web's, compared as it is.
+fn is_literal(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return false;
+    };
+    let is_web = ["http", "https", "ws", "wss"].contains(&&*scheme.to_ascii_lowercase());
+    let is_scheme = naive_origin(&format!("{scheme}://a")).is_some();
+    let is_plain = |c: char| c.is_ascii_graphic() && !"*,".contains(c);
+    is_scheme && !is_web && rest.chars().all(is_plain)
 }
 
 impl NaivePolicy {

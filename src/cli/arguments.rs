@@ -147,8 +147,8 @@ pub(super) struct Serve {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Who may connect")]
 pub(super) struct Access {
-    /// Origin that browsers may connect from, scheme://host[:port] or null; may be repeated
-    /// [default: any]
+    /// Origin that browsers may connect from, scheme://host[:port], https://*.example.com for all
+    /// subdomains, or what else they send, such as file:// or null; may be repeated [default: any]
     #[arg(
         long,
         env = "FRAMELOOP_ALLOW_ORIGIN",
@@ -163,7 +163,8 @@ pub(super) struct Access {
           value_parser = clap::builder::BoolishValueParser::new())]
     require_origin: bool,
 
-    /// Host name that requests may be for, host[:port]; may be repeated [default: any]
+    /// Host name that requests may be for, host[:port], or *.example.com for all subdomains; may be
+    /// repeated [default: any]
     #[arg(
         long,
         env = "FRAMELOOP_ALLOW_HOST",

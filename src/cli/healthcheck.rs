@@ -66,7 +66,9 @@ impl Healthcheck {
         let address = self.address.as_ref().or(self.admin_listen.as_ref());
         let listen = self.listen.first().and_then(|Addresses(all)| all.first());
         let address = address.or(listen).map_or("", String::as_str);
+        // A star stands for any name.
         let host = self.host.first().map_or("", String::as_str);
+        let host = &host.replacen('*', "health", 1);
         if address == SYSTEMD {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,

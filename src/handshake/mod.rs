@@ -17,12 +17,16 @@ mod deflate;
 mod error;
 pub mod extensions;
 mod headers;
+mod host;
+mod origin;
 mod server;
 #[cfg(test)]
 mod tests;
 
-pub use access::{AllowOrigin, AllowedHost, Origin, Policy, Token};
+pub use access::{Policy, Token};
 pub use error::HandshakeError;
+pub use host::AllowedHost;
+pub use origin::{AllowOrigin, Origin};
 pub use server::{
     Accepted, Subprotocols, accept, check_host, check_page, check_token, is_preflight,
     wants_upgrade,

@@ -7,8 +7,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 
 use super::HandshakeError;
 use super::accept_key::{accept_key, is_key};
-use super::access::{Authority, Policy};
+use super::access::Policy;
 use super::headers::{Single, elements, has_token, is_token, single, trim};
+use super::host::Authority;
 use super::{deflate, extensions};
 use crate::protocol::{Deflate, DeflateParameters};
 

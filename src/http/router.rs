@@ -38,6 +38,7 @@ use crate::handshake::{self, HandshakeError, Policy};
 pub struct Router {
     routes: Vec<Route>,
     mounts: Vec<(Box<str>, Arc<dyn Mount>)>,
+    #[cfg(feature = "h2c")]
     speaks_h2c: bool,
 }
 
@@ -153,6 +154,7 @@ impl Router {
         self
     }
 
+    #[cfg(feature = "h2c")]
     pub(super) fn speaks_h2c(&self) -> bool {
         self.speaks_h2c
     }

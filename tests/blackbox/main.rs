@@ -52,6 +52,7 @@ mod handshake_streams;
 mod handshake_syntax;
 mod keep_alive;
 mod limits;
+mod origins;
 mod publish_rate;
 mod real_clients;
 mod shutdown;

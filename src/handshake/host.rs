@@ -1,0 +1,241 @@
+//! Hosts, as requests name them and as they are allowed.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::str::FromStr;
+
+/// A host that requests may be for, `example.com`, or all its subdomains, `*.example.com`: with a
+/// port that one only, without one any.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AllowedHost {
+    hosts: Hosts,
+    port: Option<u16>,
+}
+
+/// This is no host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvalidHost(String);
+
+impl fmt::Display for InvalidHost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.escape_debug();
+        if self.0 == "*" {
+            return formatter.write_str("'*' is no host; leave it out to allow any");
+        }
+        if self.0.contains('*') {
+            return write!(
+                formatter,
+                "'{text}' is no host; a star is the whole first label: write *.example.com for all subdomains"
+            );
+        }
+        if let Some(host) = self.0.strip_prefix('.') {
+            let host = host.escape_debug();
+            return write!(
+                formatter,
+                "'{text}' is no host; write {host} for itself and *.{host} for its subdomains"
+            );
+        }
+        write!(
+            formatter,
+            "'{text}' is no host; write example.com, *.example.com, example.com:8000 or [::1]:8000"
+        )
+    }
+}
+
+impl std::error::Error for InvalidHost {}
+
+impl FromStr for AllowedHost {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<AllowedHost, InvalidHost> {
+        let invalid = || InvalidHost(text.into());
+        let authority = Authority::parse(text).ok_or_else(invalid)?;
+        Ok(AllowedHost {
+            hosts: Hosts::parse(authority.host).ok_or_else(invalid)?,
+            port: authority.port,
+        })
+    }
+}
+
+impl AllowedHost {
+    pub(super) fn admits(&self, authority: &Authority<'_>) -> bool {
+        let port_matches = match (self.port, authority.port) {
+            (None, _) => true,
+            // What the client left out is its scheme's default.
+            (Some(allowed), None) => allowed == 80 || allowed == 443,
+            (Some(allowed), Some(port)) => allowed == port,
+        };
+        port_matches && self.hosts.admit(authority.host)
+    }
+}
+
+/// One host, or all subdomains of one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Hosts {
+    One(String),
+    /// The host that they are below, with a dot before it.
+    Below(String),
+}
+
+impl Hosts {
+    /// Takes one star, in place of the first label. An address has no subdomains.
+    pub(super) fn parse(host: &str) -> Option<Hosts> {
+        match host.strip_prefix('*') {
+            None => {
+                let is_one = !host.contains('*') && !host.starts_with('.');
+                is_one.then(|| Hosts::One(host.into()))
+            }
+            Some(below) => {
+                let host = below.strip_prefix('.')?;
+                let has_subdomains = are_labels(host) && host.parse::<Ipv4Addr>().is_err();
+                has_subdomains.then(|| Hosts::Below(below.into()))
+            }
+        }
+    }
+
+    pub(super) fn admit(&self, host: &str) -> bool {
+        match self {
+            Hosts::One(one) => one.eq_ignore_ascii_case(host),
+            Hosts::Below(below) => host
+                .len()
+                .checked_sub(below.len())
+                .and_then(|length| host.split_at_checked(length))
+                .is_some_and(|(labels, end)| end.eq_ignore_ascii_case(below) && are_labels(labels)),
+        }
+    }
+}
+
+/// Whether this is a host's name or the beginning of one, label by label.
+fn are_labels(text: &str) -> bool {
+    let is_in_label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    text.split('.')
+        .all(|label| !label.is_empty() && label.bytes().all(is_in_label))
+}
+
+/// A host and perhaps a port, as in a Host field (RFC 9110 §7.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Authority<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    pub(super) fn parse(text: &'a str) -> Option<Authority<'a>> {
+        let end_of_literal = text.find(']').map_or(0, |end| end.saturating_add(1));
+        let (host, port) = match text.get(end_of_literal..)?.find(':') {
+            Some(colon) => {
+                let (host, port) = text.split_at(end_of_literal.saturating_add(colon));
+                (host, port.strip_prefix(':')?)
+            }
+            None => (text, ""),
+        };
+        let port = match port {
+            "" => None,
+            port if port.bytes().all(|octet| octet.is_ascii_digit()) => Some(port.parse().ok()?),
+            _ => return None,
+        };
+        is_host(host).then_some(Authority { host, port })
+    }
+}
+
+/// A name, an IPv4 address, or an IPv6 address in brackets (RFC 3986 §3.2.2). A comma, which the
+/// grammar would take, is what two joined Host fields look like, and is not.
+fn is_host(host: &str) -> bool {
+    if let Some(literal) = host.strip_prefix('[') {
+        return literal
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    !host.is_empty()
+        && host
+            .bytes()
+            .all(|octet| octet.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&octet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_are_a_host_and_perhaps_a_port() {
+        for (text, expected) in [
+            ("a", Some(("a", None))),
+            ("a:80", Some(("a", Some(80)))),
+            ("a:", Some(("a", None))),
+            ("127.0.0.1:8000", Some(("127.0.0.1", Some(8000)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("[::1]:80", Some(("[::1]", Some(80)))),
+            ("", None),
+            ("a b/c", None),
+            ("a,b", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[x]", None),
+            ("a:99999", None),
+            ("a:+80", None),
+            ("a:80:80", None),
+            ("user@a", None),
+        ] {
+            let parsed = Authority::parse(text).map(|authority| (authority.host, authority.port));
+            assert_eq!(parsed, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_port_is_for_any_port() {
+        for (allowed, authority, expected) in [
+            ("a.example", "A.example", true),
+            ("a.example", "a.example:8000", true),
+            ("a.example", "b.example", false),
+            ("a.example:80", "a.example", true),
+            ("a.example:443", "a.example", true),
+            ("a.example:8000", "a.example", false),
+            ("a.example:8000", "a.example:8000", true),
+            ("a.example:8000", "a.example:80", false),
+            ("*.a.example", "b.a.example", true),
+            ("*.A.example", "c.B.a.Example:8000", true),
+            ("*.a.example:8000", "b.a.example:8000", true),
+            ("*.a.example:8000", "b.a.example:80", false),
+            ("*.a.example", "a.example", false),
+            ("*.a.example", ".a.example", false),
+            ("*.a.example", "b..a.example", false),
+            ("*.a.example", "ba.example", false),
+            ("*.a.example", "b.a.example.evil", false),
+            ("*.a.example", "*.a.example", false),
+            ("*.localhost", "x.localhost", true),
+        ] {
+            let allowed: AllowedHost = allowed.parse().unwrap();
+            let authority = Authority::parse(authority).unwrap();
+            assert_eq!(
+                allowed.admits(&authority),
+                expected,
+                "{allowed:?} {authority:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whoever_writes_it_wrongly_is_told_how_it_is_written() {
+        for (text, advice) in [
+            ("*", "leave it out to allow any"),
+            ("a.*.example", "write *.example.com"),
+            ("*a.example", "write *.example.com"),
+            ("*.*.example", "write *.example.com"),
+            ("a.example:*", "write *.example.com"),
+            ("*.127.0.0.1", "write *.example.com"),
+            ("*.[::1]", "write *.example.com"),
+            ("*.", "write *.example.com"),
+            (".a.example", "write a.example for itself and *.a.example"),
+            ("a/b", "write example.com"),
+            ("https://a.example", "write example.com"),
+            ("", "write example.com"),
+        ] {
+            let error = text.parse::<AllowedHost>().unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("'{text}' is no host; ")),
+                "{error}"
+            );
+            assert!(error.contains(advice), "{error}");
+        }
+    }
+}

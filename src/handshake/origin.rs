@@ -1,0 +1,277 @@
+//! Origins, as browsers name them and as they are allowed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::{HeaderMap, header};
+
+use super::host::{Authority, Hosts};
+
+/// The origins that browsers may connect from.
+#[derive(Clone, Debug, Default)]
+pub enum AllowOrigin {
+    /// Any, `null` included.
+    #[default]
+    Any,
+    /// These and no others: there is no exemption for IP addresses or `null`.
+    Listed(Vec<Origin>),
+}
+
+impl AllowOrigin {
+    /// Whether a request's Origin is listed, where `Any` lists none.
+    pub(crate) fn names(&self, headers: &HeaderMap) -> bool {
+        let origin = headers.get(header::ORIGIN);
+        let is_admitted = origin.is_some_and(|origin| self.admits(origin.as_bytes()));
+        is_admitted && !matches!(self, AllowOrigin::Any)
+    }
+
+    pub(super) fn admits(&self, origin: &[u8]) -> bool {
+        match self {
+            AllowOrigin::Any => true,
+            AllowOrigin::Listed(origins) => std::str::from_utf8(origin)
+                .is_ok_and(|origin| origins.iter().any(|allowed| allowed.admits(origin))),
+        }
+    }
+}
+
+/// An origin (RFC 6454 §6): scheme, host and port, as in `https://example.com`, or in
+/// `https://*.example.com` for all subdomains; or what clients without a host send instead, `null`
+/// and `file://`, say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin(Kind);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Kind {
+    /// Exactly this.
+    Literal(String),
+    Tuple {
+        scheme: String,
+        hosts: Hosts,
+        /// `None` is the scheme's own.
+        port: Option<u16>,
+    },
+}
+
+/// This is no origin.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvalidOrigin(String);
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.escape_debug();
+        if self.0 == "*" {
+            return formatter.write_str("'*' is no origin; leave it out to allow any");
+        }
+        if self.0.contains('*') {
+            return write!(
+                formatter,
+                "'{text}' is no origin; a star is the whole first label of the host: write https://*.example.com for all subdomains"
+            );
+        }
+        write!(
+            formatter,
+            "'{text}' is no origin; write https://example.com, http://localhost:3000, file:// or null"
+        )
+    }
+}
+
+impl std::error::Error for InvalidOrigin {}
+
+impl FromStr for Origin {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Origin, InvalidOrigin> {
+        let literal = || Origin(Kind::Literal(text.into()));
+        if text == "null" {
+            return Ok(literal());
+        }
+        let invalid = || InvalidOrigin(text.into());
+        let (scheme, rest) = split(text).ok_or_else(invalid)?;
+        let tuple = Authority::parse(rest).and_then(|authority| {
+            Some(Kind::Tuple {
+                scheme: scheme.into(),
+                hosts: Hosts::parse(authority.host)?,
+                port: explicit_port(scheme, authority.port),
+            })
+        });
+        // Schemes that are not the web's have hosts such as none and a dot.
+        let is_literal = default_port(scheme).is_none()
+            && rest
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"*,".contains(&byte));
+        match tuple {
+            Some(tuple) => Ok(Origin(tuple)),
+            None if is_literal => Ok(literal()),
+            None => Err(invalid()),
+        }
+    }
+}
+
+impl Origin {
+    fn admits(&self, origin: &str) -> bool {
+        match &self.0 {
+            Kind::Literal(text) => text == origin,
+            Kind::Tuple {
+                scheme,
+                hosts,
+                port,
+            } => split(origin)
+                .filter(|(sent, _)| sent.eq_ignore_ascii_case(scheme))
+                .and_then(|(_, authority)| Authority::parse(authority))
+                .is_some_and(|sent| {
+                    hosts.admit(sent.host) && *port == explicit_port(scheme, sent.port)
+                }),
+        }
+    }
+}
+
+/// A scheme and what follows its `://`.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme.then_some((scheme, rest))
+}
+
+/// The port, unless it is the scheme's own.
+fn explicit_port(scheme: &str, port: Option<u16>) -> Option<u16> {
+    port.filter(|port| Some(*port) != default_port(scheme))
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_compared_whole() {
+        let listed = |origin: &str| AllowOrigin::Listed(vec![origin.parse().unwrap()]);
+        for (allowed, origin, expected) in [
+            ("https://good.example", "https://good.example", true),
+            ("https://good.example", "HTTPS://Good.Example:443", true),
+            ("https://good.example", "http://good.example", false),
+            ("https://good.example", "https://good.example:8443", false),
+            (
+                "https://good.example",
+                "https://good.example.evil.test",
+                false,
+            ),
+            ("https://good.example", "https://evilgood.example", false),
+            ("https://good.example", "https://good.example/path", false),
+            (
+                "https://good.example",
+                "https://good.example, https://good.example",
+                false,
+            ),
+            ("https://good.example", "null", false),
+            ("https://good.example", "https://127.0.0.1", false),
+            ("http://127.0.0.1:3000", "http://127.0.0.1:3000", true),
+            ("http://good.example", "http://good.example:80", true),
+            ("ws://good.example:80", "ws://good.example", true),
+            ("wss://good.example", "wss://good.example:80", false),
+            ("https://*.good.example", "https://a.good.example", true),
+            (
+                "https://*.good.example",
+                "https://B.a.Good.Example:443",
+                true,
+            ),
+            (
+                "https://*.good.example:8443",
+                "https://a.good.example:8443",
+                true,
+            ),
+            (
+                "https://*.good.example:8443",
+                "https://a.good.example",
+                false,
+            ),
+            ("https://*.good.example", "https://good.example", false),
+            ("https://*.good.example", "https://.good.example", false),
+            ("https://*.good.example", "https://evilgood.example", false),
+            ("https://*.good.example", "http://a.good.example", false),
+            (
+                "https://*.good.example",
+                "https://a.good.example:8443",
+                false,
+            ),
+            (
+                "https://*.good.example",
+                "https://a.good.example.evil.test",
+                false,
+            ),
+            (
+                "https://*.good.example",
+                "https://evil.test/.good.example",
+                false,
+            ),
+            (
+                "https://*.good.example",
+                "https://evil.test:1.good.example",
+                false,
+            ),
+            ("file://", "file://", true),
+            ("file://", "file:///", false),
+            ("file://", "https://", false),
+            ("app://.", "app://.", true),
+            ("app://.", "app://..", false),
+            ("app://obsidian.md", "app://obsidian.md", true),
+            ("capacitor://localhost", "capacitor://localhost", true),
+            (
+                "chrome-extension://abcdefghijklmnop",
+                "chrome-extension://abcdefghijklmnop",
+                true,
+            ),
+            ("moz-extension://0d8f-4e", "moz-extension://0d8f-4f", false),
+            ("null", "null", true),
+            ("null", "https://null", false),
+        ] {
+            assert_eq!(
+                listed(allowed).admits(origin.as_bytes()),
+                expected,
+                "{origin}"
+            );
+        }
+        assert!(!listed("https://good.example").admits(b"https://good.example\xFF"));
+    }
+
+    #[test]
+    fn whoever_writes_it_wrongly_is_told_how_it_is_written() {
+        for (text, advice) in [
+            ("*", "leave it out to allow any"),
+            ("https://*", "write https://*.example.com"),
+            ("*.a.example", "write https://*.example.com"),
+            ("https://a.*.example", "write https://*.example.com"),
+            ("https://*a.example", "write https://*.example.com"),
+            ("https://*.*.example", "write https://*.example.com"),
+            ("*://a.example", "write https://*.example.com"),
+            ("http*://a.example", "write https://*.example.com"),
+            ("https://a.example:*", "write https://*.example.com"),
+            ("https://*.127.0.0.1", "write https://*.example.com"),
+            ("app://*", "write https://*.example.com"),
+            ("good.example", "write https://example.com"),
+            ("localhost:3000", "write https://example.com"),
+            ("https://", "write https://example.com"),
+            ("https://good.example/", "write https://example.com"),
+            ("://x", "write https://example.com"),
+            ("1x://y", "write https://example.com"),
+            ("a/b", "write https://example.com"),
+            ("", "write https://example.com"),
+        ] {
+            let error = text.parse::<Origin>().unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("'{text}' is no origin; ")),
+                "{error}"
+            );
+            assert!(error.contains(advice), "{error}");
+        }
+    }
+}

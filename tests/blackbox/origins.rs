@@ -1,0 +1,106 @@
+//! Which origins and hosts may be listed, and what each lets through.
+
+use frameloop::handshake::{AllowOrigin, Policy};
+
+use crate::client::{Client, request};
+use crate::server::TestServer;
+
+/// Asks for a WebSocket with these fields in place of Host.
+fn status(server: &TestServer, fields: &str) -> String {
+    let mut client = Client::connect(server);
+    client.send(
+        request("/echo")
+            .replace("Host: localhost", fields)
+            .as_bytes(),
+    );
+    client.receive_head()[9..12].to_owned()
+}
+
+/// Attack 28: a star takes subdomains by whole labels, of one scheme and port, and nothing else.
+#[test]
+fn attack_28_a_listed_star_admits_every_subdomain_and_no_look_alike() {
+    let listed = ["https://*.good.example", "http://*.dev.example:3000"];
+    let policy = Policy {
+        allowed_origins: AllowOrigin::Listed(listed.map(|origin| origin.parse().unwrap()).into()),
+        ..Policy::default()
+    };
+    let server = TestServer::with(|server| server.with_policy(policy));
+    for (origin, expected) in [
+        ("https://a.good.example", "101"),
+        ("https://b.a.good.example", "101"),
+        ("HTTPS://A.Good.Example:443", "101"),
+        ("http://a.dev.example:3000", "101"),
+        ("https://good.example", "403"),
+        ("https://.good.example", "403"),
+        ("https://evilgood.example", "403"),
+        ("https://a.good.example.evil.test", "403"),
+        ("https://evil.test/.good.example", "403"),
+        ("https://evil.test#.good.example", "403"),
+        ("https://evil.test@a.good.example", "403"),
+        ("http://a.good.example", "403"),
+        ("https://a.good.example:8443", "403"),
+        ("http://a.dev.example", "403"),
+        ("https://127.0.0.1", "403"),
+        ("https://a.good.example, https://evil.test", "403"),
+        ("null", "403"),
+    ] {
+        let sent = status(&server, &format!("Host: a\r\nOrigin: {origin}"));
+        assert_eq!(sent, expected, "{origin}");
+    }
+}
+
+/// Electron, Cordova and ESP8266 libraries, Capacitor, Ionic, Tauri, Obsidian, extensions, sandboxed
+/// frames: each is let in by listing what it sends, and by nothing else.
+#[test]
+fn what_real_clients_send_as_origin_can_be_listed_literally() {
+    const SENT: [&str; 12] = [
+        "null",
+        "file://",
+        "app://.",
+        "app://obsidian.md",
+        "capacitor://localhost",
+        "ionic://localhost",
+        "tauri://localhost",
+        "http://tauri.localhost",
+        "chrome-extension://cjpalhdlnbpafiamejdnhcphjbkeiagm",
+        "moz-extension://cd9ecb34-fdb0-4d4e-bd8e-1e5ef17a2b9c",
+        "vscode-webview://0k4r8qk9v8s0t0d5h4i3",
+        "ms-appx-web://5f9c2b1e.app",
+    ];
+    for listed in SENT {
+        let policy = Policy {
+            allowed_origins: AllowOrigin::Listed(vec![listed.parse().unwrap()]),
+            ..Policy::default()
+        };
+        let server = TestServer::with(|server| server.with_policy(policy).with_workers(1));
+        for sent in SENT {
+            let expected = if sent == listed { "101" } else { "403" };
+            let status = status(&server, &format!("Host: a\r\nOrigin: {sent}"));
+            assert_eq!(status, expected, "{listed} listed, {sent} sent");
+        }
+    }
+}
+
+#[test]
+fn a_listed_star_admits_every_host_below_and_no_look_alike() {
+    let policy = Policy {
+        allowed_hosts: vec!["*.good.example".parse().unwrap()],
+        ..Policy::default()
+    };
+    let server = TestServer::with(|server| server.with_policy(policy));
+    for (host, expected) in [
+        ("a.good.example", "101"),
+        ("b.A.Good.example:8000", "101"),
+        ("good.example", "421"),
+        (".good.example", "421"),
+        ("evilgood.example", "421"),
+        ("a.good.example.evil.test", "421"),
+        ("127.0.0.1", "421"),
+    ] {
+        assert_eq!(
+            status(&server, &format!("Host: {host}")),
+            expected,
+            "{host}"
+        );
+    }
+}
