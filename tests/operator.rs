@@ -239,7 +239,9 @@ fn metrics_tell_of_what_waits_for_a_client_that_does_not_read() {
 #[test]
 fn metrics_tell_of_slow_consumers() {
     const LENGTH: u16 = 60_000;
-    let served = Served::start("slow", &["--max-queue-size", "1000"]);
+    // It is over when its Close has had its time.
+    let options = ["--max-queue-size", "1000", "--write-timeout", "1s"];
+    let served = Served::start("slow", &options);
     let _slow = served.open("/broadcast");
     let mut publisher = served.open("/broadcast");
     let mut message = vec![0x82, 0xFE];
