@@ -251,8 +251,8 @@ pub(super) struct LimitArguments {
     )]
     max_message_rate: u32,
 
-    /// Most messages a second that one client publishes to a room; beyond them it is read from no
-    /// faster, and closed with 1008 'publishing too fast' after 10 s of that; 0 is no limit
+    /// Most messages a second that one client publishes to a room, where each 64 KiB of a message
+    /// count as one more; beyond them it is read from no faster, and closed with 1008 'publishing too fast' after 10 s of that; 0 is no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_PUBLISH_RATE",
@@ -261,7 +261,8 @@ pub(super) struct LimitArguments {
     )]
     max_publish_rate: u32,
 
-    /// Most octets of fan-out that wait for one client; beyond them Close 1008 'slow consumer'
+    /// Most octets of fan-out that wait for one client; beyond them Close 1008 'slow consumer'. Also
+    /// the most octets of a message to a room; beyond them Close 1009
     #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
     max_queue_size: usize,

@@ -77,7 +77,8 @@ pub struct Settings {
     pub max_message_rate: Option<u32>,
     /// Data messages a second that a client may send to an endpoint which publishes them (see
     /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)), and at once after a second of
-    /// silence: a few octets from one become many to all members of a room. Beyond them it is not
+    /// silence: a few octets from one become many to all members of a room. A message counts as one
+    /// and one more for each 64 KiB, inflated. Beyond them it is not
     /// read from for a while, and closed after [`Deadlines::excess`]. `None` is no limit.
     pub max_publish_rate: Option<u32>,
     /// Whether what the messages of one read publish goes to each member in one write. Otherwise

@@ -149,7 +149,9 @@ impl Endpoint {
     }
 
     /// Says that the handler publishes every data message to a room: then a client is held to
-    /// [`Settings::max_publish_rate`].
+    /// [`Settings::max_publish_rate`], and a message larger than
+    /// [`SlowConsumer::max_octets`](crate::engine::SlowConsumer), which would throw members out that
+    /// have something waiting, is refused with 1009.
     #[must_use]
     pub fn publishing(mut self) -> Endpoint {
         self.is_publishing = true;
@@ -178,13 +180,18 @@ impl Endpoint {
     ) -> Result<Box<dyn Drive>, HandshakeError> {
         let rate = admitted.settings.max_publish_rate;
         let rate = rate.filter(|_| self.is_publishing);
-        let Some(limits) = &self.limits else {
-            return (self.make)(request, admitted, rate);
+        let all = admitted.settings.limits;
+        let queue = match self.is_publishing {
+            true => admitted.settings.slow_consumer.max_octets,
+            false => usize::MAX,
         };
-        let (all, own) = (admitted.settings.limits, limits(request));
+        if self.limits.is_none() && queue >= all.max_message_size {
+            return (self.make)(request, admitted, rate);
+        }
+        let own = self.limits.as_ref().map_or(all, |limits| limits(request));
         let settings = Settings {
             limits: Limits {
-                max_message_size: own.max_message_size.min(all.max_message_size),
+                max_message_size: own.max_message_size.min(all.max_message_size).min(queue),
                 max_frame_size: own.max_frame_size.min(all.max_frame_size),
             },
             ..admitted.settings.clone()

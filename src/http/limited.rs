@@ -2,6 +2,7 @@
 //! connections from its address.
 
 use std::collections::HashMap;
+use std::mem;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +43,11 @@ impl<H: Handler> Handler for Limited<H> {
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        if let Some(rate) = &mut self.publish_rate
+            && message.size() >= Rate::UNIT
+        {
+            rate.charge(message.size());
+        }
         let is_close = matches!(message, Message::Close(_));
         if is_close || self.rate.as_mut().is_none_or(Rate::admits) {
             self.handler.message(socket, message);
@@ -77,6 +83,9 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
+    /// Octets of a message that cost as much as a message does.
+    const UNIT: usize = 64 << 10;
+
     pub(crate) fn new(a_second: u32) -> Rate {
         Rate {
             a_second: a_second.into(),
@@ -114,6 +123,14 @@ impl Rate {
         self.left -= taken;
         self.taken = taken as u32;
         None
+    }
+
+    /// Takes what a message of so many octets costs beside the one that every message does. One
+    /// message never costs more than a second.
+    #[cold]
+    fn charge(&mut self, octets: usize) {
+        let units = (octets / Self::UNIT) as f64;
+        self.left += f64::from(mem::take(&mut self.taken)) - units.min(self.a_second);
     }
 
     fn refill(&mut self) {

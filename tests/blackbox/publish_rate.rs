@@ -222,3 +222,94 @@ fn attack_54_a_drain_does_not_wait_for_who_is_held_back() {
     server.stopped().unwrap();
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
 }
+
+/// Attack 70: what costs a member its whole queue costs its sender as much.
+#[test]
+fn attack_70_a_message_costs_one_and_one_more_for_each_64_kib() {
+    const RATE: u32 = 100;
+    const MESSAGES: u32 = 12;
+    const SIZE: usize = 1 << 20;
+    let server = server(RATE, PATIENCE);
+    let mut member = Client::open(&server, "/broadcast/large");
+    let mut publisher = Client::open(&server, "/broadcast/large");
+    let began = Instant::now();
+    for _ in 0..MESSAGES {
+        publisher.send(&frame(0x82, &vec![7; SIZE]));
+        // Neither is slow.
+        assert_eq!(member.receive().1.len(), SIZE);
+        assert_eq!(publisher.receive().1.len(), SIZE);
+    }
+    let took = began.elapsed();
+    figure(
+        Kind::Attack,
+        70,
+        "12 messages of 1 MiB, which cost 17 each, at 100 a second and 100 at once",
+        ">= 0.8 s",
+        format_args!("{took:.1?}"),
+    );
+    assert!(took > Duration::from_millis(800), "{took:?}");
+}
+
+/// Attack 70: a message that no queue holds is its sender's fault, not the members'.
+#[test]
+fn attack_70_a_message_larger_than_a_queue_ends_its_sender_and_no_member() {
+    const MEMBERS: usize = 10;
+    let server = TestServer::with(|server| server);
+    for path in ["/broadcast/huge", "/ws/7", "/ws/chat/huge/"] {
+        let mut members: Vec<_> = (0..MEMBERS).map(|_| Client::open(&server, path)).collect();
+        for _ in 0..2 {
+            let mut publisher = Client::open(&server, path);
+            publisher.send(&frame(0x81, &vec![b'7'; (1 << 20) + 1])[..20]);
+            publisher.closes_with(1009);
+        }
+        let text = "{\"message\":\"still here\"}";
+        members[0].send_text(text);
+        for member in &mut members {
+            while !String::from_utf8_lossy(&member.receive().1).contains("still here") {}
+        }
+    }
+    figure(
+        Kind::Attack,
+        70,
+        "messages of 1 MiB and an octet to 10 members: Close to their sender; members lost",
+        "1009; 0",
+        "1009; 0",
+    );
+}
+
+/// Attack 70: the size is that of what it inflates to.
+#[cfg(feature = "deflate")]
+#[test]
+fn attack_70_a_message_that_inflates_beyond_a_queue_ends_its_sender_and_no_member() {
+    const SIZE: usize = 16 << 20;
+    let server = TestServer::with(|server| server);
+    let mut codec = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut bomb = Vec::with_capacity(64 << 10);
+    codec
+        .compress_vec(&vec![0; SIZE], &mut bomb, flate2::FlushCompress::Sync)
+        .unwrap();
+    bomb.truncate(bomb.len() - 4);
+    let mut members: Vec<_> = (0..10)
+        .map(|_| Client::open(&server, "/broadcast/bomb"))
+        .collect();
+    for _ in 0..2 {
+        let mut publisher = Client::connect(&server);
+        let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+        let request = crate::client::request("/broadcast/bomb").replacen("\r\n\r\n", offer, 1);
+        publisher.send(request.as_bytes());
+        assert!(publisher.receive_head().contains("permessage-deflate"));
+        publisher.send(&frame(0xC2, &bomb));
+        publisher.closes_with(1009);
+    }
+    members[0].send_text("still here");
+    for member in &mut members {
+        member.receives_text("still here");
+    }
+    figure(
+        Kind::Attack,
+        70,
+        "two messages of 16 KiB that inflate to 16 MiB, to 10 members: members lost",
+        "0",
+        "0",
+    );
+}
