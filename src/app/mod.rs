@@ -156,8 +156,7 @@ pub fn router_with(settings: AppSettings) -> Router {
     let echo_endpoint = match settings.faults {
         true => {
             let seed = deterministic.then_some(0);
-            Endpoint::new(|_| Echo)
-                .diverting(move |request, settings| faults::divert(request, settings, seed))
+            Endpoint::new(|_| Echo).choosing(move |request| faults::endpoint(request, seed))
         }
         false => Endpoint::new(|_| Echo),
     };

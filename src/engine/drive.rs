@@ -83,6 +83,12 @@ pub(crate) trait Drive {
     /// Writes what waits, reads what is there, handles it and writes the answers.
     fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress;
 
+    /// Wakes a handler that has a timer.
+    fn wake(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+
+    /// The peer has sent FIN, or the connection broke, and `drive` has read what it reads.
+    fn hang_up(&mut self, key: Key, context: &mut Context) -> Progress;
+
     /// Whether something waits for the socket to take it.
     fn is_blocked(&self) -> bool;
 
@@ -114,8 +120,8 @@ pub(crate) trait Drive {
     /// Looks at the deadlines; the peer was last heard `silence` ago.
     fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress;
 
-    /// Octets that wait for the peer to take them.
-    fn backlog_octets(&self) -> usize;
+    /// Octets that wait for the peer, in the backlog and with the handler.
+    fn backlog_octets(&mut self) -> usize;
 
     /// What waits for the peer, against all that waits for others.
     fn waiting(&self, now: Tick) -> Waiting;

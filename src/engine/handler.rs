@@ -9,6 +9,7 @@ use super::disconnect::Disconnect;
 use super::mailbox::Mailbox;
 use super::output::Output;
 use super::peer::Peer;
+use super::raw::RawHandler;
 use super::slots::Key;
 use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError, Sender};
 
@@ -47,6 +48,13 @@ pub trait Handler: 'static {
     /// protocol: by default the rule's own (RFC 6455 §7.4.1).
     fn close_code(&self, error: ProtocolError) -> CloseCode {
         error.close_code()
+    }
+
+    /// The handler as one that takes over what the engine does by itself, if it is one.
+    #[doc(hidden)]
+    #[inline]
+    fn raw(&mut self) -> Option<&mut dyn RawHandler> {
+        None
     }
 
     /// The connection is over. Called once, after everything else.

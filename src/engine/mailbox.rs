@@ -123,6 +123,9 @@ pub(super) enum Command {
         to: Key,
         frame: Option<(CloseCode, Box<str>)>,
     },
+    /// Wake the handler of one connection.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "faults have timers"))]
+    Wake { to: Key },
     /// Begin the closing handshake with all connections.
     CloseAll { code: CloseCode },
 }
@@ -264,6 +267,14 @@ impl Mailbox {
         let frame = frame.map(|frame| (frame.code, frame.reason.into()));
         self.put(|letters| {
             letters.commands.push_back(Command::Close { to, frame });
+            0
+        });
+    }
+
+    #[cfg(feature = "cli")]
+    pub(super) fn wake_handler(&self, to: Key) {
+        self.put(|letters| {
+            letters.commands.push_back(Command::Wake { to });
             0
         });
     }

@@ -17,6 +17,7 @@ mod handler;
 mod mailbox;
 mod output;
 mod peer;
+mod raw;
 mod simulation;
 mod slots;
 mod socket;
@@ -36,11 +37,12 @@ pub use handler::{Handler, WebSocket};
 pub(crate) use mailbox::{Group, GroupPlace, Publication};
 pub use peer::Peer;
 pub(crate) use peer::PeerId;
+#[cfg(feature = "cli")]
+pub(crate) use raw::Demand;
+pub(crate) use raw::RawHandler;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream, Transport};
 pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
-#[cfg(feature = "cli")]
-pub(crate) use tally::{Flow, Flows};
 #[cfg(feature = "tls")]
 pub use tls::TlsSocket;
 

@@ -105,19 +105,38 @@ impl<'a> Output<'a> {
         let Some((opcode, payload)) = message.frame().filter(|_| !frames.is_empty()) else {
             return;
         };
-        self.count(opcode.is_control(), opcode == OpCode::Text, payload);
+        self.count(opcode.is_control(), opcode == OpCode::Text, payload.len());
         self.write(frames);
     }
 
+    /// Takes bytes that are no frame, or a part of one.
+    #[cfg(feature = "cli")]
+    pub(super) fn raw(&mut self, octets: &[u8]) {
+        if octets.len() >= Self::LARGE {
+            return self.write(octets);
+        }
+        self.buffer.octets.extend_from_slice(octets);
+        if self.buffer.octets.len() >= Self::FULL {
+            self.write(&[]);
+        }
+    }
+
+    /// Whether something waits for the socket.
+    #[cfg(feature = "cli")]
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Counts a message, by its size in octets of payload.
     #[inline(always)]
-    fn count(&mut self, is_control: bool, is_text: bool, payload: &[u8]) {
+    pub(super) fn count(&mut self, is_control: bool, is_text: bool, size: usize) {
         if is_control {
-            return self.sent.control.add(1, payload.len());
+            return self.sent.control.add(1, size);
         }
         if is_text {
-            self.sent.text.add(1, payload.len());
+            self.sent.text.add(1, size);
         }
-        self.sent_data.add(1, payload.len());
+        self.sent_data.add(1, size);
     }
 
     /// The connection's data messages so far.
@@ -180,7 +199,7 @@ impl<'a> Output<'a> {
 impl protocol::Output for Output<'_> {
     #[inline(always)]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
-        self.count(header.is_control(), header.is_text(), payload);
+        self.count(header.is_control(), header.is_text(), payload.len());
         header.append_to(&mut self.buffer.octets);
         if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);

@@ -81,6 +81,12 @@ impl Peer {
         self.mailbox.is_full()
     }
 
+    /// Has the connection's [`RawHandler`](super::RawHandler) woken.
+    #[cfg(feature = "cli")]
+    pub(crate) fn wake(&self) {
+        self.mailbox.wake_handler(self.key);
+    }
+
     /// Its own as long as a handle or a [`Group`](super::Group) of its worker is held.
     pub(crate) fn id(&self) -> PeerId {
         PeerId {

@@ -60,12 +60,8 @@ pub trait Stream: Read + Write {
         PeerAddress::Unknown
     }
 
-    /// Drops the connection with RST instead of FIN, and what the peer has not taken with it.
-    fn reset(self)
-    where
-        Self: Sized,
-    {
-    }
+    /// From now on dropping it sends RST instead of FIN, and what the peer has not taken is lost.
+    fn reset(&mut self) {}
 }
 
 /// The address of a peer: what the socket was accepted from, or whom a proxy speaks for.
@@ -121,14 +117,14 @@ impl Stream for Socket {
         }
     }
 
-    fn reset(self) {
-        let stream = match self.transport {
+    fn reset(&mut self) {
+        let stream = match &mut self.transport {
             Transport::Tcp(stream) => stream,
             Transport::Unix(_) => return,
             #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.into_stream(),
+            Transport::Tls(stream) => stream.stream_mut(),
         };
-        let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+        let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     }
 }
 

@@ -33,10 +33,6 @@ impl TlsSocket {
         &mut self.stream
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
-        self.stream
-    }
-
     /// Whether there are records that the socket has not taken.
     pub(super) fn has_unsent(&self) -> bool {
         self.session.wants_write()

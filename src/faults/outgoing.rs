@@ -1,14 +1,14 @@
 //! What is to go out to a client with faults: late, in drops, and in another order.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
 use super::violation::length;
-use crate::engine::Flows;
+use crate::engine::WebSocket;
+use crate::protocol::OpCode;
 
 /// Octets, and messages, that may wait before nothing more is read.
 const MAX_OCTETS: usize = 1 << 20;
@@ -31,8 +31,6 @@ pub(super) struct Outgoing {
     trickle: Option<u32>,
     /// When the trickle has the next drop.
     next_drop: Instant,
-    /// What has gone out since somebody last asked.
-    sent: Flows,
 }
 
 struct Waiting {
@@ -45,7 +43,8 @@ struct Waiting {
 /// A message, or whatever goes out in place of one, encoded as it goes out.
 #[derive(Clone)]
 pub(super) struct Frames {
-    kind: Kind,
+    /// What it counts for; `None` is no message at all.
+    kind: Option<OpCode>,
     /// What it counts for, in octets of payload.
     size: usize,
     /// The payload that is not encoded yet.
@@ -58,30 +57,21 @@ pub(super) struct Frames {
     fragment: usize,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
-    Text,
-    Binary,
-    Control,
-    /// No message at all.
-    Nothing,
-}
-
 impl Frames {
     /// A message in fragments of at most so many octets.
-    pub(super) fn message(opcode: u8, payload: Bytes, fragment: usize) -> Frames {
+    pub(super) fn message(opcode: OpCode, payload: Bytes, fragment: usize) -> Frames {
         Frames {
-            kind: Kind::of(opcode),
+            kind: Some(opcode),
             size: payload.len(),
             rest: payload,
             left_of_frame: 0,
-            next: Some(opcode),
+            next: Some(opcode as u8),
             fragment,
         }
     }
 
     /// Octets that go out as they are, and count for a message of this kind and size.
-    pub(super) fn raw(octets: Vec<u8>, kind: Kind, size: usize) -> Frames {
+    pub(super) fn raw(octets: Vec<u8>, kind: Option<OpCode>, size: usize) -> Frames {
         Frames {
             kind,
             size,
@@ -90,6 +80,10 @@ impl Frames {
             next: None,
             fragment: 0,
         }
+    }
+
+    fn is_control(&self) -> bool {
+        self.kind.is_some_and(OpCode::is_control)
     }
 
     fn is_encoded(&self) -> bool {
@@ -117,16 +111,6 @@ impl Frames {
     }
 }
 
-impl Kind {
-    pub(super) fn of(opcode: u8) -> Kind {
-        match opcode {
-            0x1 => Kind::Text,
-            0x2 => Kind::Binary,
-            _ => Kind::Control,
-        }
-    }
-}
-
 impl Outgoing {
     /// Nothing yet; `trickle` is in octets a second.
     pub(super) fn new(trickle: Option<u32>) -> Outgoing {
@@ -138,7 +122,6 @@ impl Outgoing {
             written: 0,
             trickle,
             next_drop: Instant::now(),
-            sent: Flows::default(),
         }
     }
 
@@ -156,9 +139,10 @@ impl Outgoing {
         self.octets
     }
 
-    /// What has gone out since this was last asked.
-    pub(super) fn take_sent(&mut self) -> Flows {
-        mem::take(&mut self.sent)
+    /// When what waits longest could have gone out.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let first = self.waiting.front().into_iter().chain(&self.overtaken);
+        first.map(|waiting| waiting.due).min()
     }
 
     /// Adds frames, which go out after this time, and after what waits already.
@@ -168,7 +152,7 @@ impl Outgoing {
     }
 
     /// Adds a control frame, which does not wait for what is late.
-    pub(super) fn push_control(&mut self, opcode: u8, payload: &[u8]) {
+    pub(super) fn push_control(&mut self, opcode: OpCode, payload: &[u8]) {
         let due = Instant::now();
         let before = |waiting: &Waiting| waiting.begun || waiting.due <= due;
         let place = self.waiting.partition_point(before);
@@ -220,7 +204,7 @@ impl Outgoing {
         self.waiting.retain_mut(|waiting| {
             let is_late = waiting.due > now || trickles;
             waiting.due = waiting.due.min(now);
-            waiting.begun || waiting.frames.kind == Kind::Control || !is_late
+            waiting.begun || waiting.frames.is_control() || !is_late
         });
         self.octets = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
@@ -240,8 +224,24 @@ impl Outgoing {
         Some(first.due.max(self.next_drop))
     }
 
+    /// Sends what may go out by now. Says whether some of that waits for the socket.
+    pub(super) fn send_due(&mut self, socket: &mut WebSocket<'_>, now: Instant) -> bool {
+        while self.next_at().is_some_and(|at| at <= now) {
+            if socket.is_blocked() {
+                return true;
+            }
+            let octets = self.next();
+            socket.send_raw(octets);
+            let octets = octets.len();
+            if let Some((opcode, size)) = self.wrote(octets) {
+                socket.count_sent(opcode, size);
+            }
+        }
+        false
+    }
+
     /// What may go out at once: the trickle has about twenty drops a second.
-    pub(super) fn next(&mut self) -> &[u8] {
+    fn next(&mut self) -> &[u8] {
         if self.written == self.piece.len()
             && let Some(first) = self.waiting.front_mut()
         {
@@ -256,27 +256,19 @@ impl Outgoing {
         &piece[..piece.len().min(size)]
     }
 
-    /// So many octets of that have gone out.
-    pub(super) fn wrote(&mut self, octets: usize) {
+    /// So many octets of that have gone out. Says what the message counts for that they end.
+    fn wrote(&mut self, octets: usize) -> Option<(OpCode, usize)> {
         if let Some(rate) = self.trickle {
             let pause = Duration::from_secs_f64(octets as f64 / f64::from(rate));
             self.next_drop = Instant::now() + pause;
         }
         self.written += octets;
         let is_over = |first: &mut Waiting| first.frames.is_encoded();
-        if self.written == self.piece.len()
-            && let Some(Waiting { frames, .. }) = self.waiting.pop_front_if(is_over)
-        {
-            self.octets -= frames.size;
-            match frames.kind {
-                Kind::Text => {
-                    self.sent.data.add(1, frames.size);
-                    self.sent.text.add(1, frames.size);
-                }
-                Kind::Binary => self.sent.data.add(1, frames.size),
-                Kind::Control => self.sent.control.add(1, frames.size),
-                Kind::Nothing => {}
-            }
+        if self.written < self.piece.len() {
+            return None;
         }
+        let Waiting { frames, .. } = self.waiting.pop_front_if(is_over)?;
+        self.octets -= frames.size;
+        Some((frames.kind?, frames.size))
     }
 }

@@ -130,14 +130,14 @@ impl Faults {
 
     /// Sets one; if it cannot be, says what it may be.
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        const MAX_SIZE: usize = 16 << 20;
+        const MAX_FRAGMENT_SIZE: usize = 16 << 20;
         match name {
             "delay" => self.delay = time(value, 0..=60_000)?,
             "jitter" => self.jitter = time(value, 0..=60_000)?,
             "drop" => self.drop = share(value)?,
             "dup" => self.dup = share(value)?,
             "reorder" => self.reorder = share(value)?,
-            "fragment" => self.fragment = Some(number(value, 1..=MAX_SIZE, "octets")?),
+            "fragment" => self.fragment = Some(number(value, 1..=MAX_FRAGMENT_SIZE, "octets")?),
             "trickle" => self.trickle = Some(number(value, 1..=1_000_000_000, "octets a second")?),
             "close" => self.close = Some(close_code(value)?),
             "reason" if value.len() <= 123 => self.reason = value.to_owned(),
@@ -145,10 +145,11 @@ impl Faults {
             "close_after" => self.close_after = Some(after(value)?),
             "abort" => self.abort = Some(after(value)?),
             "stall" => self.stall = Some(after(value)?),
-            "ping" => self.ping = Some(time(value, 10..=3_600_000)?),
+            "ping" => self.ping = Some(time(value, 100..=3_600_000)?),
             "mute_pong" => self.mute_pong = flag(value)?,
             "max_message_size" => {
-                self.max_message_size = Some(number(value, 1..=MAX_SIZE, "octets")?);
+                let range = 1..=super::MAX_MESSAGE_SIZE;
+                self.max_message_size = Some(number(value, range, "octets")?);
             }
             "text" => self.text = flag(value)?,
             "binary" => self.binary = flag(value)?,

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Response, header};
 
-use super::outgoing::Kind;
+use crate::protocol::OpCode;
 
 /// A rule of the wire that a server may break to see what its client does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,17 +86,17 @@ impl Violation {
         self == Violation::Truncated
     }
 
-    /// What goes out counts for this kind of message, in place of an echo with this opcode.
-    pub(super) fn kind(self, opcode: u8) -> Kind {
+    /// What goes out counts for a message with this opcode, if for any, in place of an echo with this opcode.
+    pub(super) fn kind(self, opcode: OpCode) -> Option<OpCode> {
         match self {
             Violation::ControlOpcode
             | Violation::OversizedControl
             | Violation::FragmentedControl
             | Violation::OneOctetClose
             | Violation::CloseCode
-            | Violation::CloseReason => Kind::Control,
-            Violation::Truncated => Kind::Nothing,
-            _ => Kind::of(opcode),
+            | Violation::CloseReason => Some(OpCode::Close),
+            Violation::Truncated => None,
+            _ => Some(opcode),
         }
     }
 

@@ -20,10 +20,11 @@ use super::limited::Place;
 use super::mount::{Linger, Upgraded};
 use super::service::{Acceptance, Accepted, HttpService, Owner};
 use super::waiting::{Clock, Deadlines, Witness};
-use super::{Account, Addresses, HttpSettings, Router, Stream};
+use super::{Addresses, HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, PeerAddress, Settings};
 use crate::handshake::{HandshakeError, Policy};
 use crate::log;
+use crate::protocol::AssemblyBudget;
 
 /// What a worker serves, and how.
 pub(crate) struct Site {
@@ -34,12 +35,12 @@ pub(crate) struct Site {
     pub(crate) frame_loop: FrameLoopHandle,
     /// The WebSockets of each address, if they are limited.
     pub(crate) addresses: Option<Addresses>,
+    /// What all unfinished messages and bodies may hold together.
+    pub(crate) unfinished: AssemblyBudget,
     /// Whether one more WebSocket may be opened.
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
     /// A place among the WebSockets for one that is not the frame loop's.
     pub(crate) place: Box<dyn Fn() -> Box<dyn Send>>,
-    /// Where such a WebSocket is counted.
-    pub(crate) account: Arc<dyn Account>,
     /// Told of every status that a handshake or a refused request was answered with.
     pub(crate) told: Box<dyn Fn(StatusCode)>,
     /// Turns true when the server is to end: WebSockets that are not the frame loop's close.
@@ -208,7 +209,6 @@ async fn hand_over(
                 early,
                 site.linger(),
                 websocket_place,
-                Arc::clone(&site.account),
                 site.draining.clone(),
             ));
         }
@@ -233,11 +233,11 @@ async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl
         early,
         site.linger(),
         websocket_place,
-        Arc::clone(&site.account),
         site.draining.clone(),
     );
     let (router, policy) = (Arc::clone(&site.router), Arc::clone(&site.policy));
-    tokio::spawn(h2c::serve(stream, peer, router, policy));
+    let budget = site.unfinished.clone();
+    tokio::spawn(h2c::serve(stream, peer, router, policy, budget));
 }
 
 impl Site {

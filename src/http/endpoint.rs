@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use http::Response;
+
+use super::Page;
 use super::limited::{Limited, Place};
 use super::router::Request;
-use super::{Page, Upgraded};
-use crate::engine::{Connection, Drive, EndpointIndex, Handler, Settings};
+use crate::engine::{Connection, Drive, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::{DeflateParameters, Limits};
 
@@ -15,7 +17,8 @@ pub struct Endpoint {
     subprotocols: Subprotocols,
     is_publishing: bool,
     compresses: bool,
-    divert: Option<Box<Divert>>,
+    choose: Option<Box<Choose>>,
+    change: Option<fn(&mut Response<()>)>,
     limits: Option<Box<LimitsOf>>,
     refusal: Option<Box<RefusalPage>>,
 }
@@ -24,21 +27,7 @@ type LimitsOf = dyn Fn(&Request<'_>) -> Limits + Send + Sync;
 
 type RefusalPage = dyn Fn(&Request<'_>, HandshakeError) -> Page + Send + Sync;
 
-type Divert = dyn Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page> + Send + Sync;
-
-/// A WebSocket whose stream goes to somebody else than the frame loop.
-pub struct Diversion {
-    /// Takes the stream once the 101 is out.
-    pub(crate) adopt: Box<dyn FnOnce(Upgraded, EndpointIndex) + Send>,
-    /// Changes the 101, rightly or wrongly.
-    pub(crate) change: Option<fn(&mut http::Response<()>)>,
-}
-
-impl fmt::Debug for Diversion {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Diversion")
-    }
-}
+type Choose = dyn Fn(&Request<'_>) -> Result<Option<Endpoint>, Page> + Send + Sync;
 
 /// A client that is let in: what its connection is to keep to.
 pub(super) struct Admitted<'a> {
@@ -85,7 +74,8 @@ impl Endpoint {
             subprotocols: Subprotocols::default(),
             is_publishing: false,
             compresses: true,
-            divert: None,
+            choose: None,
+            change: None,
             limits: None,
             refusal: None,
         }
@@ -116,29 +106,37 @@ impl Endpoint {
         self
     }
 
-    /// Gives some connections to somebody else, or refuses them by a page, once their handshake
-    /// is in order: those that `divert` chooses. They are never compressed.
+    /// Serves a request by the endpoint that `choose` gives for it, if it gives one, with the
+    /// subprotocols of this one. A page refuses a request whose handshake is otherwise in order.
     #[must_use]
-    pub fn diverting(
+    pub fn choosing(
         mut self,
-        divert: impl Fn(&Request<'_>, &Settings) -> Result<Option<Diversion>, Page>
-        + Send
-        + Sync
-        + 'static,
+        choose: impl Fn(&Request<'_>) -> Result<Option<Endpoint>, Page> + Send + Sync + 'static,
     ) -> Endpoint {
-        self.divert = Some(Box::new(divert));
+        self.choose = Some(Box::new(choose));
         self
     }
 
-    pub(super) fn divert(
-        &self,
-        request: &Request<'_>,
-        settings: &Settings,
-    ) -> Result<Option<Diversion>, Page> {
-        match &self.divert {
-            Some(divert) => divert(request, settings),
+    pub(super) fn choose(&self, request: &Request<'_>) -> Result<Option<Endpoint>, Page> {
+        match &self.choose {
+            Some(choose) => choose(request),
             None => Ok(None),
         }
+    }
+
+    /// Changes the 101, rightly or wrongly.
+    #[cfg(feature = "cli")]
+    pub(crate) fn changing(mut self, change: Option<fn(&mut Response<()>)>) -> Endpoint {
+        self.change = change;
+        self
+    }
+
+    /// The 101, as it goes out.
+    pub(super) fn changed(&self, mut response: Response<()>) -> Response<()> {
+        if let Some(change) = self.change {
+            change(&mut response);
+        }
+        response
     }
 
     /// Changes which subprotocol is chosen of those that a client offers. By default none is.

@@ -18,10 +18,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use super::mount::given;
 use super::pages::forbid_sniffing;
 use super::timer::Timer;
-use super::{Account, Reply, Router, Upgraded};
+use super::{Reply, Router, Upgraded};
 use crate::engine::PeerAddress;
 use crate::handshake::{self, HandshakeError, Policy};
 use crate::log;
+use crate::protocol::AssemblyBudget;
 
 /// Requests of one client at a time: each may have a body in memory.
 const MAX_CONCURRENT_STREAMS: u32 = 32;
@@ -41,13 +42,13 @@ pub(super) async fn serve(
     peer: PeerAddress,
     router: Arc<Router>,
     policy: Arc<Policy>,
+    budget: AssemblyBudget,
 ) {
     let mut ending = stream.ending();
-    let account = stream.account();
     let service = service_fn(move |request| {
         let (router, policy) = (Arc::clone(&router), Arc::clone(&policy));
-        let account = Arc::clone(&account);
-        async move { Ok::<_, Infallible>(respond(request, peer, &router, &policy, &*account).await) }
+        let budget = budget.clone();
+        async move { Ok::<_, Infallible>(respond(request, peer, &router, &policy, &budget).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(Timer)
@@ -77,9 +78,9 @@ async fn respond(
     peer: PeerAddress,
     router: &Router,
     policy: &Policy,
-    account: &dyn Account,
+    budget: &AssemblyBudget,
 ) -> Response<Body> {
-    let mut response = match mounted(request, peer, router, policy, account).await {
+    let mut response = match mounted(request, peer, router, policy, budget).await {
         Ok(Reply::Response(response)) => response.map(Either::Left),
         Ok(Reply::Stream(response)) => response.map(Either::Right),
         Err(error) => {
@@ -98,7 +99,7 @@ async fn mounted(
     peer: PeerAddress,
     router: &Router,
     policy: &Policy,
-    account: &dyn Account,
+    budget: &AssemblyBudget,
 ) -> Result<Reply, HandshakeError> {
     let (mut head, body) = request.into_parts();
     // What :authority says is Host's (RFC 9113 §8.3.1), and the target is the rest.
@@ -113,7 +114,7 @@ async fn mounted(
     }
     let mount = router.find_mount(head.uri.path(), false);
     let mount = mount.ok_or(HandshakeError::NotFound)?;
-    let head = given(head, peer, policy, account, None);
+    let head = given(head, peer, policy, budget, None);
     if policy.token.is_some() && handshake::is_preflight(&head) {
         return Ok(mount.preflight(&head).into());
     }

@@ -11,10 +11,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::{Account, HttpSettings, Router, Site, Stream, serve_connection};
-use crate::engine::{Bounds, ConnectionRecord, EndpointIndex, FrameLoopHandle, Settings, Tally};
+use super::{HttpSettings, Router, Site, Stream, serve_connection};
+use crate::engine::{Bounds, FrameLoopHandle, Settings};
 use crate::handshake::Policy;
-use crate::protocol::AssemblyBudget;
 
 /// Answers clients of this thread, one after the other: for tests of a router's answers, octet by
 /// octet.
@@ -50,8 +49,9 @@ impl InProcessServer {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let bounds = Bounds::new(&settings);
         let (ending, ends) = watch::channel(false);
-        let frame_loop = FrameLoopHandle::new(&settings, &Bounds::new(&settings), Box::new(()))?;
+        let frame_loop = FrameLoopHandle::new(&settings, &bounds, Box::new(()))?;
         let local = LocalSet::new();
         local.spawn_local(frame_loop.clone().run());
         Ok(InProcessServer {
@@ -64,9 +64,9 @@ impl InProcessServer {
                 http,
                 frame_loop,
                 addresses: None,
+                unfinished: bounds.unfinished,
                 admission: Box::new(|| Ok(())),
                 place: Box::new(|| Box::new(())),
-                account: Arc::new(Nobody),
                 told: Box::new(|_| {}),
                 draining: ends.clone(),
                 ending: ends,
@@ -164,23 +164,4 @@ impl fmt::Debug for InProcessClient<'_> {
             .field("stream", &self.stream)
             .finish_non_exhaustive()
     }
-}
-
-/// Counts nothing.
-struct Nobody;
-
-impl Account for Nobody {
-    fn budget(&self) -> AssemblyBudget {
-        AssemblyBudget::default()
-    }
-
-    fn opened(&self, _: EndpointIndex) -> u64 {
-        0
-    }
-
-    fn tallied(&self, _: &Tally) {}
-
-    fn backlogged(&self, _: usize, _: usize) {}
-
-    fn closed(&self, _: &ConnectionRecord<'_>) {}
 }

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Disconnect, Handler, WebSocket};
-use crate::protocol::{CloseCode, Message, ProtocolError};
+use crate::engine::{Disconnect, Handler, RawHandler, WebSocket};
+use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError};
 
 /// A handler under limits. Where no limit is set there is none of these, so that limits which are
 /// off cost nothing.
@@ -52,7 +52,14 @@ impl<H: Handler> Handler for Limited<H> {
         if is_close || self.rate.as_mut().is_none_or(Rate::admits) {
             self.handler.message(socket, message);
         } else {
-            socket.close(CloseCode::Policy, "too many messages");
+            let frame = CloseFrame {
+                code: CloseCode::Policy,
+                reason: "too many messages",
+            };
+            let raw = self.handler.raw();
+            if !raw.is_some_and(|raw| raw.postpones_close(Some(frame), false)) {
+                socket.send(Message::Close(Some(frame)));
+            }
         }
     }
 
@@ -66,6 +73,10 @@ impl<H: Handler> Handler for Limited<H> {
 
     fn close_code(&self, error: ProtocolError) -> CloseCode {
         self.handler.close_code(error)
+    }
+
+    fn raw(&mut self) -> Option<&mut dyn RawHandler> {
+        self.handler.raw()
     }
 
     fn closed(&mut self, why: &Disconnect) {

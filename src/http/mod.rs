@@ -25,12 +25,12 @@ mod waiting;
 
 pub(crate) use body::{Body, BodyLimits};
 pub(crate) use connection::{Site, serve_connection};
-pub use endpoint::{Diversion, Endpoint};
+pub use endpoint::Endpoint;
 pub use in_process::{InProcessClient, InProcessServer};
 pub(crate) use limited::Addresses;
 #[allow(unused_imports, reason = "Socket.IO is optional")]
 pub(crate) use limited::{Place, Rate};
-pub(crate) use mount::{Account, Admission};
+pub(crate) use mount::Admission;
 pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
 pub use router::{Request, Router};

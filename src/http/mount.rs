@@ -21,14 +21,14 @@ use tokio::time::timeout;
 
 use super::connection::linger;
 use super::{Addresses, Endpoint, Stream};
-use crate::engine::{ConnectionRecord, EndpointIndex, PeerAddress, Tally};
+use crate::engine::PeerAddress;
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
 
 /// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
 /// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
 /// Host, Origin and token, and WebSockets those of the opening handshake, too. Who sent a request is
-/// among its extensions, a [`PeerAddress`].
+/// among its extensions, a [`PeerAddress`](crate::engine::PeerAddress).
 pub trait Mount: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply>;
@@ -104,11 +104,11 @@ pub(super) fn given(
     mut head: Parts,
     peer: PeerAddress,
     policy: &Policy,
-    account: &dyn Account,
+    budget: &AssemblyBudget,
     addresses: Option<Addresses>,
 ) -> Parts {
     head.extensions.insert(peer);
-    head.extensions.insert(account.budget());
+    head.extensions.insert(budget.clone());
     head.extensions.insert(Admission {
         is_trusted: policy.allowed_origins.names(&head.headers),
         addresses,
@@ -155,42 +155,10 @@ pub struct Upgraded {
     linger: Linger,
     /// Given back when the stream is closed.
     place: Option<Box<dyn Send>>,
-    #[cfg_attr(
-        not(any(feature = "cli", feature = "h2c")),
-        allow(dead_code, reason = "faults are counted there")
-    )]
-    account: Arc<dyn Account>,
-    #[cfg_attr(
-        not(feature = "cli"),
-        allow(dead_code, reason = "faults are counted there")
-    )]
-    peer: PeerAddress,
     /// Dropped with this.
     held: Option<Box<dyn Send>>,
     /// Turns true when the server is to end.
     ending: watch::Receiver<bool>,
-}
-
-/// What a server's connections share, for one whose stream is not the frame loop's.
-#[cfg_attr(
-    not(feature = "cli"),
-    allow(dead_code, reason = "faults are counted there")
-)]
-pub(crate) trait Account: Send + Sync {
-    /// What all unfinished messages may hold together.
-    fn budget(&self) -> AssemblyBudget;
-
-    /// A connection has been opened at this endpoint. Gives its number.
-    fn opened(&self, endpoint: EndpointIndex) -> u64;
-
-    /// What has been done since this was last said.
-    fn tallied(&self, tally: &Tally);
-
-    /// Of one of them so many octets waited for its client, and now so many.
-    fn backlogged(&self, before: usize, now: usize);
-
-    /// A connection that was opened has ended.
-    fn closed(&self, record: &ConnectionRecord<'_>);
 }
 
 /// How long, and how much, is read on after our FIN.
@@ -207,12 +175,9 @@ impl Upgraded {
         early: Bytes,
         linger: Linger,
         place: Box<dyn Send>,
-        account: Arc<dyn Account>,
         ending: watch::Receiver<bool>,
     ) -> Upgraded {
         Upgraded {
-            peer: stream.peer(),
-            account,
             stream: Some(stream),
             head,
             early,
@@ -238,29 +203,11 @@ impl Upgraded {
         self.ending.clone()
     }
 
-    /// What the server's connections share, and where this one is counted.
-    #[cfg(any(feature = "cli", feature = "h2c"))]
-    pub(crate) fn account(&self) -> Arc<dyn Account> {
-        Arc::clone(&self.account)
-    }
-
-    /// Who is at the other end.
-    #[cfg(feature = "cli")]
-    pub(crate) fn peer(&self) -> PeerAddress {
-        self.peer
-    }
-
     /// Resets the connection: the peer gets RST, and what was not sent yet is lost.
     pub fn abort(mut self) {
         if let Some(stream) = self.stream.take() {
             stream.abort();
         }
-    }
-
-    /// Whether the peer has sent FIN or RST, although nothing is read.
-    #[cfg(feature = "cli")]
-    pub(crate) fn has_left(&self) -> bool {
-        self.stream.as_ref().is_none_or(Stream::has_left)
     }
 
     fn stream(&mut self) -> io::Result<&mut Stream> {

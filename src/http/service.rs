@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 
 use super::connection::Site;
-use super::endpoint::{Admitted, Diversion};
+use super::endpoint::Admitted;
 use super::limited::Place;
 use super::mount::given;
 use super::pages::forbid_sniffing;
@@ -105,14 +105,14 @@ impl HttpService {
             log::refused(error, head);
             return Ok(self.refuse(page(&request, error).into_refusal(), head));
         }
-        match endpoint.divert(&request, &site.settings) {
-            Ok(None) => {}
-            Ok(Some(diversion)) => return self.divert(diversion, matched.index, accept(None)?),
+        let chosen = match endpoint.choose(&request) {
+            Ok(chosen) => chosen,
             Err(page) => {
                 accept(None)?;
                 return Ok(self.refuse(page.into_refusal(), head));
             }
-        }
+        };
+        let endpoint = chosen.as_ref().unwrap_or(endpoint);
         let deflate = site.settings.deflate.as_ref();
         let accepted = accept(deflate.filter(|_| endpoint.compresses()))?;
         let deflate = accepted.deflate();
@@ -125,7 +125,7 @@ impl HttpService {
         let connection = endpoint.connection(&request, admitted)?;
         (site.admission)()?;
         (site.told)(StatusCode::SWITCHING_PROTOCOLS);
-        let response = accepted.response();
+        let response = endpoint.changed(accepted.response());
         self.acceptance.set(Some(Accepted {
             owner: Owner::FrameLoop(connection, matched.index),
             response,
@@ -135,29 +135,6 @@ impl HttpService {
 
     fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
         Answer::Now(Some(refused(&self.site, refusal, head.version)))
-    }
-
-    fn divert(
-        &self,
-        diversion: Diversion,
-        endpoint: EndpointIndex,
-        accepted: handshake::Accepted,
-    ) -> Result<Answer, HandshakeError> {
-        let place = self.site.address_place(self.peer)?;
-        (self.site.admission)()?;
-        (self.site.told)(StatusCode::SWITCHING_PROTOCOLS);
-        let mut response = accepted.response();
-        if let Some(change) = diversion.change {
-            change(&mut response);
-        }
-        self.acceptance.set(Some(Accepted {
-            owner: Owner::Mount(
-                Box::new(move |stream| (diversion.adopt)(stream, endpoint)),
-                place,
-            ),
-            response,
-        }));
-        Ok(Answer::Never)
     }
 
     fn respond_mounted(
@@ -174,7 +151,7 @@ impl HttpService {
                 head.clone(),
                 self.peer,
                 &site.policy,
-                &*site.account,
+                &site.unfinished,
                 addresses,
             )
         };

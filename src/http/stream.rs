@@ -138,17 +138,6 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has sent FIN or RST, although nothing is read.
-    #[cfg(feature = "cli")]
-    pub(super) fn has_left(&self) -> bool {
-        match &self.socket {
-            TokioSocket::Tcp(stream) => stream.has_left(),
-            TokioSocket::Unix(stream) => super::tcp::has_left(std::os::fd::AsFd::as_fd(stream)),
-            #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => stream.get_ref().0.has_left(),
-        }
-    }
-
     /// Whether closing tells a peer that has sent FIN all: TLS has a goodbye of its own.
     pub(super) fn ends_by_close(&self) -> bool {
         match self.socket {

@@ -12,8 +12,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-#[cfg(feature = "cli")]
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, Shutdown, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -74,12 +72,6 @@ impl Tcp {
         }
     }
 
-    /// Whether the peer has sent FIN or RST, although nothing is read.
-    #[cfg(feature = "cli")]
-    pub(super) fn has_left(&self) -> bool {
-        self.descriptor().map_or(true, has_left)
-    }
-
     /// Has it dropped by RST instead of FIN.
     pub(super) fn abort(self) {
         if let Ok(descriptor) = self.descriptor() {
@@ -99,17 +91,6 @@ impl Tcp {
             result => Poll::Ready(result),
         }
     }
-}
-
-/// Whether the other end of a stream has sent FIN or RST, although nothing is read.
-#[cfg(feature = "cli")]
-pub(super) fn has_left(descriptor: BorrowedFd<'_>) -> bool {
-    let gone = PollFlags::HUP | PollFlags::ERR;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let gone = gone | PollFlags::RDHUP;
-    let mut polled = [PollFd::from_borrowed_fd(descriptor, gone)];
-    let at_once = Timespec::default();
-    poll(&mut polled, Some(&at_once)).is_ok_and(|_| polled[0].revents().intersects(gone))
 }
 
 /// Whether it can be done, but later.

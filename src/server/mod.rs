@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
@@ -323,8 +323,6 @@ impl Server {
             websockets: AtomicIsize::new(0),
             accepting: AtomicUsize::new(self.listeners.len()),
             bounds,
-            tasks: AtomicU64::new(0),
-            tasks_backlog: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
             #[cfg(feature = "metrics")]
@@ -397,18 +395,6 @@ struct Shared {
     /// How many listeners are still accepted on.
     accepting: AtomicUsize,
     bounds: Bounds,
-    /// How many connections have been tasks so far.
-    #[cfg_attr(
-        not(feature = "cli"),
-        allow(dead_code, reason = "faults are counted there")
-    )]
-    tasks: AtomicU64,
-    /// Octets that wait for their clients.
-    #[cfg_attr(
-        not(feature = "cli"),
-        allow(dead_code, reason = "faults are counted there")
-    )]
-    tasks_backlog: AtomicUsize,
     draining: AtomicBool,
     shutdown: Shutdown,
     #[cfg(feature = "metrics")]

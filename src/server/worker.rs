@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::{Instant, timeout};
 
 use super::accept::{self, Accepted};
-use super::observer::{TaskAccount, WorkerObserver};
+use super::observer::WorkerObserver;
 use super::{Listener, Queue, Shared, Stage};
 use crate::engine::FrameLoopHandle;
 use crate::handshake::HandshakeError;
@@ -349,6 +349,7 @@ fn site(
         http: shared.http.clone(),
         frame_loop: frame_loop.clone(),
         addresses: shared.addresses.clone(),
+        unfinished: shared.bounds.unfinished.clone(),
         admission: {
             let shared = Arc::clone(shared);
             Box::new(move || {
@@ -382,9 +383,6 @@ fn site(
                 let _ = (&shared, status);
             })
         },
-        account: Arc::new(TaskAccount {
-            shared: Arc::clone(shared),
-        }),
         draining,
         ending,
         #[cfg(feature = "proxy-protocol")]

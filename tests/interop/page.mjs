@@ -726,8 +726,8 @@ const VALUES = {
   close: { good: ["1000", "1003", "1007", "1014", "3000", "4999"], bad: ["999", "1004", "1006", "1015", "2999", "5000"] },
   reason: { good: ["x".repeat(123), "中".repeat(41)], bad: ["x".repeat(124), "中".repeat(42)] },
   close_after: when, abort: when, stall: when,
-  ping: { good: ["10", "3600000"], bad: ["9", "3600001"] },
-  max_message_size: size,
+  ping: { good: ["100", "3600000"], bad: ["99", "3600001"] },
+  max_message_size: { good: ["1", "1048576"], bad: ["0", "1048577"] },
   seed: { good: ["0", "18446744073709551615"], bad: ["-1", "x"] },
 };
 

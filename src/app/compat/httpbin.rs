@@ -31,7 +31,7 @@ pub(super) fn router() -> Router {
         max_duration,
         deadline: None,
     })
-    .diverting(move |request, _| match limits(request) {
+    .choosing(move |request| match limits(request) {
         Ok(_) => Ok(None),
         Err(detail) => Err(bad_request(&detail)),
     })

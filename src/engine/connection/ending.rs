@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::raw::postpones_close;
 use super::receiving::Reading;
 use super::{Connection, Phase};
 use crate::engine::disconnect::Disconnect;
@@ -20,6 +21,14 @@ impl<H: Handler> Connection<H> {
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
+        let is_owed = match self.phase {
+            Phase::Open => self.sender.is_open(),
+            Phase::Leaving { .. } => true,
+            Phase::Draining { .. } | Phase::Lingering { .. } => false,
+        };
+        if !is_owed || postpones_close(&mut self.handler, frame, true) {
+            return Progress::Waiting;
+        }
         let mut output = Output::new(
             stream,
             &mut context.output,
@@ -57,6 +66,11 @@ impl<H: Handler> Connection<H> {
         log::failed(&why, &stream.peer_address());
         self.receiver.discard();
         self.excess = None;
+        let frame = CloseFrame { code, reason };
+        if postpones_close(&mut self.handler, Some(frame), false) {
+            self.phase = Phase::Leaving { why };
+            return Progress::Waiting;
+        }
         self.drop_deliveries(context);
         let mut output = Output::new(
             stream,

@@ -11,6 +11,7 @@
 
 mod delivering;
 mod ending;
+mod raw;
 mod receiving;
 mod timing;
 
@@ -24,6 +25,7 @@ use super::disconnect::{Disconnect, Unanswered};
 use super::drive::{Context, Delivery, Drive, Progress, Waiting};
 use super::handler::{Handler, WebSocket};
 use super::output::Output;
+use super::raw::Demand;
 use super::slots::Key;
 use super::socket::Stream;
 use super::tally::Flow;
@@ -168,6 +170,9 @@ impl<H: Handler> Connection<H> {
         if !self.backlog.is_empty() {
             self.write_backlog(stream, context.now)?;
         }
+        if self.wakes_for_room() {
+            return Ok(self.wake_handler(key, stream, context));
+        }
         if let Phase::Open = self.phase {
             if !self.is_read(context.high_water_mark) {
                 return Ok(Progress::Waiting);
@@ -189,7 +194,7 @@ impl<H: Handler> Connection<H> {
                         let why = self.unanswered(Unanswered::EndOfStream);
                         let why = why.unwrap_or(Disconnect::EndOfStream);
                         self.phase = Phase::Leaving { why };
-                        context.mailbox.close(key, None);
+                        self.answer_end(key, context);
                         break;
                     }
                     (Reading::Drained | Reading::Full, _) => break,
@@ -208,13 +213,14 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Nothing can be done until the socket has something, or a deadline passes.
-    fn wait(&self) -> Progress {
+    fn wait(&mut self) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
             || !self.sender.is_open()
             || !self.backlog.is_empty()
             || self.receiver.is_inside_message()
             || self.pinged.is_some()
-            || self.excess.is_some();
+            || self.excess.is_some()
+            || self.kept() > 0;
         match is_timed {
             false => Progress::Idle,
             true if self.excess.as_ref().is_some_and(|excess| excess.is_next) => {
@@ -233,15 +239,17 @@ impl<H: Handler> Connection<H> {
 
     /// Whether a message is under way that the peer may send more of.
     #[cold]
-    fn reads_on(&self, context: &Context) -> bool {
+    fn reads_on(&mut self, context: &Context) -> bool {
         self.receiver.is_inside_message()
             && self.excess.is_none()
             && self.is_read(context.high_water_mark)
     }
 
     /// Whether the peer is read from: not while it leaves lying what it was answered.
-    fn is_read(&self, high_water_mark: usize) -> bool {
-        !self.backlog.has_replies() && self.backlog.octets() <= high_water_mark
+    fn is_read(&mut self, high_water_mark: usize) -> bool {
+        self.demand() == Demand::Read
+            && !self.backlog.has_replies()
+            && self.backlog.octets() <= high_water_mark
     }
 
     /// Whether the peer has to wait before more of what it sent is handled.
@@ -312,6 +320,11 @@ impl<H: Handler> Drive for Connection<H> {
             let why = Disconnect::HandlerPanicked;
             return self.fail(why, INTERNAL_ERROR, stream, context);
         }
+        if self.demand() != Demand::Read {
+            Excess::put_back(&mut self.excess, early, true);
+            self.obey(stream);
+            return self.settle(stream, context);
+        }
         match so_far.and_then(|()| self.handle(key, early, Ok(()), stream, context)) {
             Ok(()) => self.settle(stream, context),
             Err(error) => self.broken(&error),
@@ -321,6 +334,14 @@ impl<H: Handler> Drive for Connection<H> {
     fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {
         self.try_drive(key, stream, context)
             .unwrap_or_else(|error| self.broken(&error))
+    }
+
+    fn wake(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+        self.wake_handler(key, stream, context)
+    }
+
+    fn hang_up(&mut self, key: Key, context: &mut Context) -> Progress {
+        self.notice_end(key, context)
     }
 
     fn is_blocked(&self) -> bool {
@@ -362,8 +383,8 @@ impl<H: Handler> Drive for Connection<H> {
         self.check_deadlines(silence, stream, context)
     }
 
-    fn backlog_octets(&self) -> usize {
-        self.backlog.octets()
+    fn backlog_octets(&mut self) -> usize {
+        self.backlog.octets() + self.kept()
     }
 
     fn waiting(&self, now: Tick) -> Waiting {

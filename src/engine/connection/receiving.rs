@@ -4,6 +4,7 @@ use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 
+use super::raw::{pauses, postpones_close};
 use super::{Connection, Excess, INTERNAL_ERROR, Phase};
 use crate::engine::disconnect::Disconnect;
 use crate::engine::drive::Context;
@@ -13,7 +14,7 @@ use crate::engine::slots::Key;
 use crate::engine::socket::Stream;
 use crate::engine::tally::Flow;
 use crate::log;
-use crate::protocol::{Message, ProtocolError};
+use crate::protocol::{CloseFrame, Message, ProtocolError};
 
 /// What a read found.
 pub(super) enum Reading {
@@ -123,7 +124,7 @@ impl<H: Handler> Connection<H> {
                         context.tally.holds += 1;
                         break;
                     }
-                    let is_busy = self.handler.is_busy();
+                    let is_busy = self.handler.is_busy() || pauses(&mut self.handler);
                     if is_busy || socket.mailbox.goes_first() {
                         Excess::put_back(&mut self.excess, input, is_busy);
                         break;
@@ -134,7 +135,7 @@ impl<H: Handler> Connection<H> {
         }));
         let failed = match handled {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(fail(&self.handler, error, &mut socket)),
+            Ok(Err(error)) => Some(fail(&mut self.handler, error, &mut socket)),
             Err(_) => {
                 self.receiver.discard();
                 let (code, reason) = INTERNAL_ERROR;
@@ -165,6 +166,7 @@ impl<H: Handler> Connection<H> {
                 false => Phase::Leaving { why },
             };
         }
+        self.obey(stream);
         Ok(())
     }
 
@@ -204,7 +206,9 @@ fn dispatch_control<H: Handler>(
     received.add(1, message.size());
     let Message::Close(frame) = message else {
         if socket.sender.is_open() {
-            if let Message::Ping(payload) = message {
+            if let Message::Ping(payload) = message
+                && handler.raw().is_none()
+            {
                 socket.send(Message::Pong(payload)); // §5.5.2
             }
             handler.message(socket, message);
@@ -220,7 +224,9 @@ fn dispatch_control<H: Handler>(
         // Nobody who closes wants the rest of a room's messages first.
         socket.output.backlog().drop_deliveries();
         socket.sender.owe_close();
-        socket.mailbox.close(socket.key, frame);
+        if !postpones_close(handler, frame, false) {
+            socket.mailbox.close(socket.key, frame);
+        }
         Disconnect::ClosedByPeer(code)
     };
     handler.message(socket, message);
@@ -229,10 +235,15 @@ fn dispatch_control<H: Handler>(
 
 /// Answers who has broken a rule of the protocol.
 #[cold]
-fn fail<H: Handler>(handler: &H, error: ProtocolError, socket: &mut WebSocket<'_>) -> Disconnect {
-    let code = handler.close_code(error);
-    let output = &mut socket.output;
-    socket.sender.fail_with(code, error.reason(), output);
+fn fail<H: Handler>(
+    handler: &mut H,
+    error: ProtocolError,
+    socket: &mut WebSocket<'_>,
+) -> Disconnect {
+    let (code, reason) = (handler.close_code(error), error.reason());
+    if !postpones_close(handler, Some(CloseFrame { code, reason }), false) {
+        socket.sender.fail_with(code, reason, &mut socket.output);
+    }
     Disconnect::Failed(error, code)
 }
 

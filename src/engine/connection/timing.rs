@@ -54,6 +54,7 @@ impl<H: Handler> Connection<H> {
             Phase::Open => {}
         }
         let is_read = self.is_read(context.high_water_mark) && !self.is_held(now);
+        let is_read = is_read && self.kept() == 0;
         if !is_read {
             // It cannot be heard: what it would say has all its time when it can.
             self.message_since = now;

@@ -206,7 +206,7 @@ impl<S: Stream> Connections<S> {
 
     fn end(&mut self, key: Key, why: &Disconnect) {
         // The descriptor's closing takes it out of the poller, too.
-        let Some(entry) = self.entries.remove(key) else {
+        let Some(mut entry) = self.entries.remove(key) else {
             return;
         };
         let (received, sent) = entry.connection.traffic();
@@ -241,6 +241,24 @@ impl<S: Stream> Connections<S> {
         let entry = self.entries.get_mut(key);
         if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
             self.drive(key, drive);
+            self.hang_up(key);
+        }
+    }
+
+    #[cold]
+    fn hang_up(&mut self, key: Key) {
+        self.drive(key, |connection, _, context| {
+            connection.hang_up(key, context)
+        });
+    }
+
+    /// Wakes the handler of a connection.
+    fn wake(&mut self, key: Key) {
+        self.drive(key, |connection, stream, context| {
+            connection.wake(key, stream, context)
+        });
+        if self.entries.get_mut(key).is_some_and(|entry| entry.hung_up) {
+            self.hang_up(key);
         }
     }
 
@@ -390,6 +408,7 @@ impl<S: Stream> Connections<S> {
                     });
                     self.close(to, frame);
                 }
+                Command::Wake { to } => self.wake(to),
                 Command::CloseAll { code } => self.close_all(code),
             }
         }

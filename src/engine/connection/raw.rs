@@ -1,0 +1,140 @@
+//! Raw handlers: what they take over of a connection. All of it is nothing for an ordinary handler.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use super::{Connection, INTERNAL_ERROR, Phase};
+use crate::engine::backlog::Backlog;
+use crate::engine::disconnect::Disconnect;
+use crate::engine::drive::{Context, Drive, Progress};
+use crate::engine::handler::{Handler, WebSocket};
+use crate::engine::output::Output;
+use crate::engine::raw::Demand;
+use crate::engine::slots::Key;
+use crate::engine::socket::Stream;
+use crate::protocol::CloseFrame;
+
+/// Whether the handler wants no more of the peer's messages for now.
+#[inline]
+pub(super) fn pauses<H: Handler>(handler: &mut H) -> bool {
+    let raw = handler.raw();
+    raw.is_some_and(|raw| raw.demand() != Demand::Read)
+}
+
+/// Whether the Close that is about to go out waits for what the handler keeps.
+#[inline]
+pub(super) fn postpones_close<H: Handler>(
+    handler: &mut H,
+    frame: Option<CloseFrame<'_>>,
+    is_urgent: bool,
+) -> bool {
+    let raw = handler.raw();
+    raw.is_some_and(|raw| raw.postpones_close(frame, is_urgent))
+}
+
+impl<H: Handler> Connection<H> {
+    /// What the handler wants of the connection.
+    #[inline]
+    pub(super) fn demand(&mut self) -> Demand {
+        self.handler.raw().map_or(Demand::Read, |raw| raw.demand())
+    }
+
+    /// Bytes that the handler keeps for the peer.
+    #[inline]
+    pub(super) fn kept(&mut self) -> usize {
+        self.handler.raw().map_or(0, |raw| raw.kept())
+    }
+
+    /// Whether the handler has waited for the socket, which has taken all.
+    #[inline]
+    pub(super) fn wakes_for_room(&mut self) -> bool {
+        self.handler.raw().is_some_and(|raw| raw.wants_room()) && self.backlog.is_empty()
+    }
+
+    /// Wakes the handler, and reads on if it wants that now and did not before.
+    pub(super) fn wake_handler(
+        &mut self,
+        key: Key,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        let was_read = self.is_read(context.high_water_mark);
+        let before = self.backlog.is_empty();
+        let mut socket = WebSocket {
+            sender: &mut self.sender,
+            output: Output::new(
+                stream,
+                &mut context.output,
+                &mut self.backlog,
+                &mut context.tally.sent,
+                &mut self.sent,
+            ),
+            mailbox: &context.mailbox,
+            key,
+        };
+        let woken = panic::catch_unwind(AssertUnwindSafe(|| {
+            if let Some(raw) = self.handler.raw() {
+                raw.wake(&mut socket);
+            }
+        }));
+        let written = socket.output.finish();
+        if before != self.backlog.is_empty() {
+            self.since = context.now;
+        }
+        if woken.is_err() {
+            return self.end(Disconnect::HandlerPanicked, INTERNAL_ERROR, stream, context);
+        }
+        if let Err(error) = written {
+            return self.broken(&error);
+        }
+        self.obey(stream);
+        let is_open = matches!(self.phase, Phase::Open);
+        match is_open && !was_read && self.is_read(context.high_water_mark) {
+            true => self.drive(key, stream, context),
+            false => self.settle(stream, context),
+        }
+    }
+
+    /// Ends the connection if the handler wants that.
+    #[inline]
+    pub(super) fn obey(&mut self, stream: &mut dyn Stream) {
+        match self.demand() {
+            Demand::Read | Demand::Pause | Demand::Stall => {}
+            demand => self.cut(demand == Demand::Abort, stream),
+        }
+    }
+
+    #[cold]
+    fn cut(&mut self, is_abort: bool, stream: &mut dyn Stream) {
+        let why = match self.phase {
+            Phase::Open => Disconnect::CutByServer,
+            Phase::Leaving { why } => why,
+            Phase::Draining { why, .. } if is_abort => why,
+            Phase::Draining { .. } | Phase::Lingering { .. } => return,
+        };
+        if is_abort {
+            self.backlog = Backlog::default();
+            stream.reset();
+        }
+        self.excess = None;
+        self.receiver.discard();
+        let linger = !is_abort;
+        self.phase = Phase::Draining { why, linger };
+    }
+
+    /// Has the end of the peer's stream answered by ours, when all else has gone out.
+    pub(super) fn answer_end(&mut self, key: Key, context: &mut Context) {
+        if !postpones_close(&mut self.handler, None, false) {
+            context.mailbox.close(key, None);
+        }
+    }
+
+    /// Notices that a peer has gone which is never read from again.
+    pub(super) fn notice_end(&mut self, key: Key, context: &mut Context) -> Progress {
+        if let (Phase::Open, Demand::Stall) = (self.phase, self.demand()) {
+            let why = Disconnect::EndOfStream;
+            self.phase = Phase::Leaving { why };
+            self.answer_end(key, context);
+        }
+        Progress::Idle
+    }
+}
