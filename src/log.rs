@@ -89,12 +89,23 @@ pub(crate) fn not_proxied(error: &io::Error) {
     let _ = error;
 }
 
-/// A TLS handshake came to nothing.
+/// A TLS handshake failed; `said` tells what the client said. A `silent` client, such as a probe of
+/// a load balancer, is worth no line.
 #[cfg(feature = "tls")]
-pub(crate) fn not_secured(error: &io::Error) {
+pub(crate) fn not_secured(
+    why: &impl Display,
+    said: &impl Display,
+    silent: bool,
+    peer: &impl Display,
+) {
     #[cfg(feature = "cli")]
-    tracing::debug!("TLS handshake failed: {error}");
-    let _ = error;
+    if silent {
+        tracing::debug!("TLS handshake failed: {why}; {said}");
+    } else if FAULTS.admits() {
+        let peer = varying(tracing::field::display(peer));
+        tracing::info!(peer, "TLS handshake failed: {why}; {said}");
+    }
+    let _ = (why, said, silent, peer);
 }
 
 /// A request was refused.

@@ -129,14 +129,82 @@ fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
             format!("{}: {error}", path.display()),
         )
     };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
+    let chain_pem = pem(certificate)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain_pem)
+        .collect::<Result<_, _>>()
         .map_err(|error| about(certificate, &error))?;
     if chain.is_empty() {
         return Err(about(certificate, &"no certificate in it, in PEM"));
     }
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| about(key, &error))?;
+    let key_pem = pem(key)?;
+    if is_encrypted(&key_pem) {
+        let what = "the key has a passphrase, and nobody is there to type it; write the key without \
+                    one: openssl pkey -in FILE -out FILE";
+        return Err(about(key, &what));
+    }
+    let key_der = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| about(key, &error))?;
+    let loaded = provider()
+        .key_provider
+        .load_private_key(key_der.clone_key());
+    if let (Err(_), Some(what)) = (loaded, unsupported(&key_der)) {
+        return Err(about(key, &what));
+    }
     certify(chain, key_der).map_err(|error| about(key, &error))
+}
+
+/// The bytes of a file in PEM.
+fn pem(path: &Path) -> io::Result<Vec<u8>> {
+    let about = |what: &str| {
+        let what = format!("{}: {what}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    };
+    let bytes = std::fs::read(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    match bytes.as_slice() {
+        // A PEM parser would pass over the first block in silence.
+        [0xEF, 0xBB, 0xBF, ..] => Err(about(
+            "the file begins with a byte order mark (BOM); save it as UTF-8 without BOM",
+        )),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Err(about(
+            "the file is UTF-16, by its byte order mark (BOM); save it as UTF-8 without BOM",
+        )),
+        // The head of a sequence of more than 255 bytes.
+        [0x30, 0x82, ..] => Err(about(
+            "the file is DER; write it as PEM: openssl x509 -inform der, or openssl pkey -inform der",
+        )),
+        _ => Ok(bytes),
+    }
+}
+
+/// Whether a key is encrypted, in PKCS #8 or as OpenSSL did it before that.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+    marks.iter().any(|mark| contains(pem, mark))
+}
+
+/// What is wrong with a key that cannot be loaded, where its kind tells.
+fn unsupported(key: &PrivateKeyDer<'_>) -> Option<String> {
+    /// Object identifiers in DER, and what they name.
+    const CURVES: [(&[u8], &str); 5] = [
+        (b"\x06\x05\x2B\x81\x04\x00\x23", "P-521"),
+        (b"\x06\x05\x2B\x81\x04\x00\x21", "P-224"),
+        (b"\x06\x05\x2B\x81\x04\x00\x0A", "secp256k1"),
+        (b"\x06\x09\x2B\x24\x03\x03\x02\x08\x01\x01", "Brainpool"),
+        (b"\x06\x03\x2B\x65\x71", "Ed448"),
+    ];
+    const RSA: &[u8] = b"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01";
+    let der = key.secret_der();
+    if let Some((_, curve)) = CURVES.iter().find(|(id, _)| contains(der, id)) {
+        return Some(format!(
+            "the key is on the curve {curve}, which is not supported; use P-256, P-384, Ed25519 or RSA"
+        ));
+    }
+    let is_rsa = matches!(key, PrivateKeyDer::Pkcs1(_)) || contains(der, RSA);
+    is_rsa.then(|| String::from("an RSA key must have 2048 to 4096 bits"))
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// A chain and its key, which belong together.

@@ -404,3 +404,119 @@ fn the_dashboard_draws_what_is_told() {
     }
     assert!(drawn >= 12);
 }
+
+/// What the log tells of TLS handshakes that failed, and of nothing else, until the server ends.
+fn failed_handshakes(mut served: Served) -> Vec<serde_json::Value> {
+    let log = BufReader::new(served.child.stderr.take().unwrap());
+    served.signal("TERM");
+    let lines = log.lines().map(Result::unwrap);
+    let events = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
+    events
+        .filter(|event| {
+            event["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("TLS handshake failed")
+        })
+        .collect()
+}
+
+/// Sends this and reads to the end.
+fn says(served: &Served, bytes: &[u8]) -> std::net::SocketAddr {
+    let mut client = TcpStream::connect(&served.address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(bytes).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = client.read_to_end(&mut Vec::new());
+    client.local_addr().unwrap()
+}
+
+/// A ClientHello of TLS 1.0 with two cipher suites and a name.
+fn old_hello() -> Vec<u8> {
+    let name = b"\0\0\0\x0E\0\x0C\0\0\x09localhost";
+    let mut hello = b"\x03\x01".to_vec();
+    hello.extend([7; 32]);
+    hello.extend(b"\0\0\x04\0\x35\0\x2F\x01\0\0\x12");
+    hello.extend(name);
+    let length = hello.len() as u8;
+    let head = [0x16, 3, 1, 0, length + 4, 1, 0, 0, length];
+    [&head[..], &hello].concat()
+}
+
+#[test]
+fn a_failed_tls_handshake_is_a_line_that_says_what_the_client_said() {
+    let served = Served::start(
+        "tls-log",
+        &["--tls-self-signed", "--handshake-timeout", "0.3s"],
+    );
+    let half = &old_hello()[..20];
+    let cases: [(&[u8], &str); 4] = [
+        (
+            b"GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "the client speaks plain HTTP: 'GET /echo HTTP/1.1'",
+        ),
+        (
+            &old_hello(),
+            "the client offered TLS 1.0; cipher suites 0035 002F; server name 'localhost'",
+        ),
+        (b"\x80\x2E\x01\x03\x01", "the client sent 80 2E 01 03 01"),
+        (half, "the client sent 16 03 01 00"),
+    ];
+    let mut peers: Vec<String> = cases
+        .iter()
+        .map(|(bytes, _)| says(&served, bytes).to_string())
+        .collect();
+    // A client that trusts nobody: what it offered was good, and its alert says what was not.
+    let mut distrusting = TcpStream::connect(&served.address).unwrap();
+    peers.push(distrusting.local_addr().unwrap().to_string());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let mut session = rustls::ClientConnection::new(config.into(), name).unwrap();
+    assert!(session.complete_io(&mut distrusting).is_err());
+    let _ = session.write_tls(&mut distrusting);
+    let _ = distrusting.read_to_end(&mut Vec::new());
+    // Half a hello, and nothing more until the deadline.
+    let mut slow = TcpStream::connect(&served.address).unwrap();
+    peers.push(slow.local_addr().unwrap().to_string());
+    slow.write_all(half).unwrap();
+    let _ = slow.read_to_end(&mut Vec::new());
+    // Whether somebody is there is asked without a word: no line, by either end.
+    says(&served, b"");
+    let mut silent = TcpStream::connect(&served.address).unwrap();
+    let _ = silent.read_to_end(&mut Vec::new());
+
+    let expected = cases.iter().map(|(_, expected)| *expected);
+    let expected = expected.chain([
+        "UnknownCA; the client offered TLS 1.3, TLS 1.2; cipher suites 1302",
+        "it took too long; the client sent 16 03 01 00",
+    ]);
+    let lines = failed_handshakes(served);
+    assert_eq!(lines.len(), peers.len(), "{lines:#?}");
+    for ((line, expected), peer) in lines.iter().zip(expected).zip(&peers) {
+        let message = line["message"].as_str().unwrap();
+        assert!(message.contains(expected), "{expected} in {message}");
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["peer"], **peer, "{message}");
+    }
+}
+
+#[test]
+fn a_flood_of_failed_tls_handshakes_is_no_flood_of_lines() {
+    const CLIENTS: usize = 500;
+    let served = Served::start("tls-flood", &["--tls-self-signed"]);
+    let began = Instant::now();
+    for _ in 0..CLIENTS {
+        says(&served, b"GET / HTTP/1.1\r\n\r\n");
+    }
+    let seconds = began.elapsed().as_secs() as usize;
+    let lines = failed_handshakes(served).len();
+    assert!(
+        lines >= 100 && lines <= 100 * (seconds + 2),
+        "{lines} in {seconds} s"
+    );
+}

@@ -275,6 +275,81 @@ fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
     assert_eq!(run(&mut command), (Some(0), String::new()));
 }
 
+/// Each way in which a certificate or a key is commonly no good has a sentence of its own.
+#[test]
+fn a_certificate_or_key_that_cannot_be_used_is_told_why() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
+    let sound = |name: &str| std::fs::read(format!("{keys}/{name}.pem")).unwrap();
+    let made = |name: &str, bytes: &[u8]| {
+        let path = temporary(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let bom = |name: &str| [b"\xEF\xBB\xBF", &sound(name)[..]].concat();
+    let utf_16: Vec<u8> = [0xFF, 0xFE]
+        .into_iter()
+        .chain(sound("cert").into_iter().flat_map(|byte| [byte, 0]))
+        .collect();
+    let cert = format!("{keys}/cert.pem");
+    let key = |name: &str| format!("{keys}/{name}.pem");
+    for (cert, key, sentence) in [
+        (&cert, key("passphrase"), "the key has a passphrase"),
+        (&cert, key("passphrase_sec1"), "the key has a passphrase"),
+        (
+            &cert,
+            key("p521"),
+            "on the curve P-521, which is not supported",
+        ),
+        (
+            &cert,
+            key("secp256k1"),
+            "on the curve secp256k1, which is not",
+        ),
+        (
+            &cert,
+            key("ed448"),
+            "on the curve Ed448, which is not supported",
+        ),
+        (
+            &cert,
+            key("rsa1024"),
+            "an RSA key must have 2048 to 4096 bits",
+        ),
+        (
+            &cert,
+            made("bom-key.pem", &bom("key")),
+            "byte order mark (BOM)",
+        ),
+        (
+            &made("bom.pem", &bom("cert")),
+            key("key"),
+            "byte order mark (BOM)",
+        ),
+        (&made("16.pem", &utf_16), key("key"), "the file is UTF-16"),
+        (
+            &made("cert.der", b"\x30\x82\x01\x7E"),
+            key("key"),
+            "the file is DER",
+        ),
+        (&key("key"), cert.clone(), "no certificate in it"),
+        (
+            &String::from("/nowhere.pem"),
+            key("key"),
+            "/nowhere.pem: No such file",
+        ),
+    ] {
+        let mut command = frameloop(&["--listen", "127.0.0.1:0"]);
+        command.args(["--tls-cert", cert, "--tls-key", &key]);
+        is_refused(&mut command, &[sentence, "FRAMELOOP_TLS_KEY"]);
+    }
+    let mut command = frameloop(&["--listen", "127.0.0.1:0"]);
+    command.args(["--tls-cert", &cert, "--tls-key", &key("key")]);
+    let (_server, mut stdout) = serving(&mut command);
+    let mut first = String::new();
+    stdout.read_line(&mut first).unwrap();
+    assert!(first.contains("https://"), "{first}");
+}
+
 fn temporary(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);

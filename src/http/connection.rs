@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
+#[cfg(feature = "tls")]
+use super::first_bytes::FirstBytes;
 #[cfg(feature = "h2c")]
 use super::h2c;
 use super::limited::Place;
@@ -151,12 +153,17 @@ async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duratio
     };
     #[cfg(feature = "tls")]
     if let Some(config) = &site.tls {
-        let (secured, left) = in_time(head_timeout, stream.secured(config)).await?;
-        return match secured {
-            Ok(stream) => Some((stream, left)),
-            Err((error, stream)) => {
-                log::not_secured(&error);
+        let (peer, first) = (stream.peer(), FirstBytes::default());
+        let securing = stream.secured(config, first.clone());
+        return match in_time(head_timeout, securing).await {
+            Some((Ok(stream), left)) => Some((stream, left)),
+            Some((Err((error, stream)), _)) => {
+                log::not_secured(&error, &first, first.is_empty(), &peer);
                 linger(stream, site.linger()).await;
+                None
+            }
+            None => {
+                log::not_secured(&"it took too long", &first, first.is_empty(), &peer);
                 None
             }
         };

@@ -7,6 +7,8 @@
 mod body;
 mod connection;
 mod endpoint;
+#[cfg(feature = "tls")]
+mod first_bytes;
 #[cfg(feature = "h2c")]
 mod h2c;
 mod in_process;

@@ -9,14 +9,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
-#[cfg(feature = "proxy-protocol")]
-use {super::proxy_protocol, ipnet::IpNet};
 #[cfg(feature = "tls")]
 use {
+    super::first_bytes::{FirstBytes, Recorded},
     rustls::ServerConfig,
     std::sync::Arc,
     tokio_rustls::{TlsAcceptor, server::TlsStream},
 };
+#[cfg(feature = "proxy-protocol")]
+use {super::proxy_protocol, ipnet::IpNet};
 
 use super::tcp::Tcp;
 use super::waiting::Progress;
@@ -43,7 +44,7 @@ enum TokioSocket {
     Tcp(Tcp),
     Unix(UnixStream),
     #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<Tcp>>),
+    Tls(Box<TlsStream<Recorded<Tcp>>>),
 }
 
 impl Stream {
@@ -65,7 +66,7 @@ impl Stream {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                     _ => {}
                 }
-                let stream = mio::net::TcpStream::from_std(stream.into_std()?);
+                let stream = mio::net::TcpStream::from_std(stream.into_inner().into_std()?);
                 Transport::Tls(Box::new(TlsSocket::new(stream, session)))
             }
         };
@@ -94,7 +95,8 @@ impl Stream {
         Ok(self)
     }
 
-    /// Does the TLS handshake, where the stream is one over TCP.
+    /// Does the TLS handshake, where the stream is one over TCP. What the client says is kept in
+    /// `first` meanwhile.
     ///
     /// # Errors
     /// The stream as it was, which has been told by an alert, and what was wrong.
@@ -102,14 +104,22 @@ impl Stream {
     pub(super) async fn secured(
         self,
         config: &Arc<ServerConfig>,
+        first: FirstBytes,
     ) -> Result<Stream, (io::Error, Stream)> {
         let TokioSocket::Tcp(stream) = self.socket else {
             return Ok(self);
         };
         let acceptor = TlsAcceptor::from(Arc::clone(config));
-        match acceptor.accept(stream).into_fallible().await {
-            Ok(stream) => Ok(Stream::new(TokioSocket::Tls(Box::new(stream)), self.peer)),
-            Err((error, stream)) => Err((error, Stream::new(TokioSocket::Tcp(stream), self.peer))),
+        let recorded = Recorded::new(stream, first);
+        match acceptor.accept(recorded).into_fallible().await {
+            Ok(mut stream) => {
+                stream.get_mut().0.stop();
+                Ok(Stream::new(TokioSocket::Tls(Box::new(stream)), self.peer))
+            }
+            Err((error, stream)) => {
+                let stream = TokioSocket::Tcp(stream.into_inner());
+                Err((error, Stream::new(stream, self.peer)))
+            }
         }
     }
 
@@ -134,7 +144,7 @@ impl Stream {
             TokioSocket::Tcp(stream) => stream.abort(),
             TokioSocket::Unix(_) => {}
             #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => stream.into_inner().0.abort(),
+            TokioSocket::Tls(stream) => stream.into_inner().0.into_inner().abort(),
         }
     }
 

@@ -1,0 +1,302 @@
+//! What a client said first on a TLS port, for the line that is logged when the handshake fails.
+
+use std::fmt::{self, Display};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The first bytes of a client, as far as they have come: at most 2 KiB, which a ClientHello is
+/// seldom beyond. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
+
+impl FirstBytes {
+    const MAX_SIZE: usize = 2 << 10;
+
+    fn add(&self, bytes: &[u8]) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = Self::MAX_SIZE - first.len();
+        first.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn get(&self) -> Vec<u8> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether the client has said nothing, as one that only looks whether a port is open.
+    pub(super) fn is_empty(&self) -> bool {
+        self.get().is_empty()
+    }
+}
+
+impl Display for FirstBytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 16;
+        let bytes = self.get();
+        if let Some(line) = request_line(&bytes) {
+            return write!(formatter, "the client speaks plain HTTP: '{line}'");
+        }
+        if bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+            return formatter.write_str(
+                "the client sent a header of the PROXY protocol, and is not in --proxy-protocol-from",
+            );
+        }
+        if let Some(hello) = Hello::parse(&bytes) {
+            return write!(formatter, "the client offered {hello}");
+        }
+        formatter.write_str("the client sent")?;
+        for byte in bytes.iter().take(SHOWN) {
+            write!(formatter, " {byte:02X}")?;
+        }
+        match bytes.len() {
+            0 => formatter.write_str(" nothing"),
+            length if length > SHOWN => write!(formatter, " ... ({length} bytes)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The first line of a request of HTTP, escaped and cut.
+fn request_line(bytes: &[u8]) -> Option<String> {
+    const SHOWN: usize = 80;
+    let line = bytes
+        .split(|byte| *byte == b'\r' || *byte == b'\n')
+        .next()?;
+    let method = line.split(|byte| *byte == b' ').next()?;
+    let is_method = (3..=10).contains(&method.len()) && method.iter().all(u8::is_ascii_uppercase);
+    let is_request = is_method && line.len() > method.len() && method != b"PROXY";
+    is_request.then(|| line[..line.len().min(SHOWN)].escape_ascii().to_string())
+}
+
+/// A ClientHello (RFC 8446 §4.1.2), as far as it says why nothing could be agreed on.
+struct Hello {
+    versions: Vec<u16>,
+    cipher_suites: Vec<u16>,
+    server_name: Option<String>,
+}
+
+impl Hello {
+    /// Reads the first record of a stream: `None` if it is no ClientHello, or is cut off before
+    /// its extensions.
+    fn parse(mut bytes: &[u8]) -> Option<Hello> {
+        const SERVER_NAME: u16 = 0;
+        const SUPPORTED_VERSIONS: u16 = 43;
+        let [0x16, 0x03, _, _, _, 0x01, ..] = bytes else {
+            return None;
+        };
+        // The record's head, the message's, its version, and 32 random bytes.
+        bytes.split_off(..5 + 4)?;
+        let version = number(&mut bytes)?;
+        bytes.split_off(..32)?;
+        vector(&mut bytes, 1)?;
+        let cipher_suites = numbers(vector(&mut bytes, 2)?);
+        vector(&mut bytes, 1)?;
+        let mut hello = Hello {
+            versions: vec![version],
+            cipher_suites,
+            server_name: None,
+        };
+        bytes.split_off(..bytes.len().min(2))?;
+        while let Some((kind, mut value)) = extension(&mut bytes) {
+            match kind {
+                SERVER_NAME => {
+                    // A list of names, each behind its type.
+                    let name = value.split_off(..3).and_then(|_| vector(&mut value, 2));
+                    hello.server_name = name.map(|name| name.escape_ascii().to_string());
+                }
+                SUPPORTED_VERSIONS => {
+                    hello.versions = numbers(vector(&mut value, 1).unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+        Some(hello)
+    }
+}
+
+fn extension<'b>(bytes: &mut &'b [u8]) -> Option<(u16, &'b [u8])> {
+    Some((number(bytes)?, vector(bytes, 2)?))
+}
+
+fn number(bytes: &mut &[u8]) -> Option<u16> {
+    let number = bytes.split_off(..2)?;
+    Some(u16::from_be_bytes([number[0], number[1]]))
+}
+
+/// Bytes behind their length, which has so many bytes itself.
+fn vector<'b>(bytes: &mut &'b [u8], length_size: usize) -> Option<&'b [u8]> {
+    let length = bytes.split_off(..length_size)?;
+    let length = length
+        .iter()
+        .fold(0, |length, byte| length << 8 | usize::from(*byte));
+    bytes.split_off(..length)
+}
+
+/// Numbers of two bytes, but for those that mean nothing (GREASE, RFC 8701).
+fn numbers(bytes: &[u8]) -> Vec<u16> {
+    let numbers = bytes
+        .chunks_exact(2)
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    numbers
+        .filter(|number| number & 0x0F0F != 0x0A0A || number >> 8 != number & 0xFF)
+        .collect()
+}
+
+impl Display for Hello {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        let name = |version: &u16| match version {
+            0x0300 => String::from("SSL 3.0"),
+            0x0301..=0x0304 => format!("TLS 1.{}", version - 0x0301),
+            _ => format!("version {version:04X}"),
+        };
+        let versions: Vec<_> = self.versions.iter().take(SHOWN).map(name).collect();
+        write!(formatter, "{}; cipher suites", versions.join(", "))?;
+        for suite in self.cipher_suites.iter().take(SHOWN) {
+            write!(formatter, " {suite:04X}")?;
+        }
+        if self.cipher_suites.len() > SHOWN {
+            write!(formatter, " ... ({})", self.cipher_suites.len())?;
+        }
+        match &self.server_name {
+            Some(server_name) => write!(formatter, "; server name '{server_name:.100}'"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A stream whose first bytes are kept until its handshake is done.
+#[derive(Debug)]
+pub(super) struct Recorded<S> {
+    stream: S,
+    first: Option<FirstBytes>,
+}
+
+impl<S> Recorded<S> {
+    pub(super) fn new(stream: S, first: FirstBytes) -> Recorded<S> {
+        Recorded {
+            stream,
+            first: Some(first),
+        }
+    }
+
+    /// Keeps no more.
+    pub(super) fn stop(&mut self) {
+        self.first = None;
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if let Some(first) = &this.first {
+            first.add(&buffer.filled()[before..]);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Recorded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(bytes: &[u8]) -> String {
+        let first = FirstBytes::default();
+        first.add(bytes);
+        first.to_string()
+    }
+
+    /// Whatever is cut off, nothing panics, and what was whole is told.
+    #[test]
+    fn a_hello_is_told_by_its_versions_suites_and_name() {
+        let extensions = b"\0\0\0\x0E\0\x0C\0\0\x09localhost\0\x2B\0\x05\x04\x03\x02\x0A\x0A";
+        let mut hello = b"\x16\x03\x01\0\0\x01\0\0\0\x03\x03".to_vec();
+        hello.extend([7; 32]);
+        hello.extend(b"\0\0\x06\x0A\x0A\0\x35\0\x2F\x01\0\0\x1B");
+        hello.extend(extensions);
+        assert_eq!(
+            told(&hello),
+            "the client offered TLS 1.1; cipher suites 0035 002F; server name 'localhost'"
+        );
+        for length in 0..hello.len() {
+            let told = told(&hello[..length]);
+            assert!(told.starts_with("the client "), "{length}: {told}");
+        }
+        assert_eq!(
+            told(&hello[..hello.len() - 9]),
+            "the client offered TLS 1.2; cipher suites 0035 002F; server name 'localhost'"
+        );
+    }
+
+    #[test]
+    fn what_is_no_hello_is_told_as_what_it_is() {
+        for (bytes, expected) in [
+            (
+                &b"GET /a\x1B HTTP/1.1\r\nHost: a\r\n"[..],
+                "plain HTTP: 'GET /a\\x1b HTTP/1.1'",
+            ),
+            (b"PRI * HTTP/2.0\r\n", "plain HTTP: 'PRI * HTTP/2.0'"),
+            (b"PROXY TCP4 1.2.3.4", "a header of the PROXY protocol"),
+            (
+                b"\r\n\r\n\0\r\nQUIT\n\x20",
+                "a header of the PROXY protocol",
+            ),
+            (b"\x80\x2E\x01", "the client sent 80 2E 01"),
+            (b"", "the client sent nothing"),
+            (&[7; 40], "07 07 ... (40 bytes)"),
+            (b"HELLO", "the client sent 48 45 4C 4C 4F"),
+        ] {
+            let told = told(bytes);
+            assert!(
+                told.ends_with(expected) || told.contains(expected),
+                "{told}"
+            );
+        }
+    }
+}
