@@ -9,10 +9,11 @@ use std::io::{self, Read, Write};
 
 use divan::Bencher;
 use divan::counter::BytesCount;
+use flate2::{Compress, Compression, FlushCompress};
 use frameloop::protocol::mask::apply_masking_key;
 use frameloop::protocol::utf8::Utf8Validator;
 use frameloop::protocol::{
-    AssemblyPool, FrameHeader, Limits, Message, OpCode, Receiver, Role, Sender,
+    AssemblyPool, DeflateParameters, FrameHeader, Limits, Message, OpCode, Receiver, Role, Sender,
 };
 use tungstenite::protocol::{Role as PeerRole, WebSocket};
 
@@ -89,6 +90,96 @@ fn receive_by_tungstenite(bencher: Bencher<'_, '_>, size: usize) {
             black_box(socket.read().unwrap());
         }
     });
+}
+
+/// Compressed messages of 1 KiB of 50 clients in turn, of which each keeps no window.
+#[divan::bench]
+fn inflate_without_context(bencher: Bencher<'_, '_>) {
+    inflate(bencher, true);
+}
+
+/// The same, but the messages of a client refer to those before them, 32 KiB back.
+#[divan::bench]
+fn inflate_with_context(bencher: Bencher<'_, '_>) {
+    inflate(bencher, false);
+}
+
+fn inflate(bencher: Bencher<'_, '_>, client_no_context_takeover: bool) {
+    const CLIENTS: usize = 50;
+    let parameters = DeflateParameters {
+        server_no_context_takeover: true,
+        client_no_context_takeover,
+        server_max_window_bits: 15,
+        client_max_window_bits: 15,
+    };
+    let mut compress = Compress::new(Compression::default(), false);
+    let mut rounds: Vec<Vec<u8>> = (0..64)
+        .map(|round| {
+            if client_no_context_takeover {
+                compress.reset();
+            }
+            compressed_frame(&mut compress, &json(round))
+        })
+        .collect();
+    let mut pool = AssemblyPool::default();
+    let mut clients: Vec<Receiver> = (0..CLIENTS)
+        .map(|_| Receiver::new(Role::Server, Limits::default()).with_deflate(&parameters))
+        .collect();
+    // What comes round again refers to what came before it the first time, too.
+    let mut receive = |client: usize, round: usize| {
+        let frame: &mut [u8] = &mut rounds[round];
+        let mut input = &mut *frame;
+        let message = clients[client].receive(&mut input, &mut pool).unwrap();
+        assert!(matches!(message, Some(Message::Binary(payload)) if payload.len() == 1 << 10));
+        black_box(message);
+        apply_masking_key(&mut frame[8..], KEY, 0);
+    };
+    let (mut client, mut round) = (0, 0);
+    bencher
+        .counter(BytesCount::new(1_usize << 10))
+        .bench_local(|| {
+            receive(client, round);
+            client = (client + 1) % CLIENTS;
+            if client == 0 {
+                round = (round + 1) % 64;
+            }
+        });
+}
+
+/// 1 KiB of JSON, different in each round.
+fn json(round: u32) -> Vec<u8> {
+    let mut random = round;
+    let mut text = String::new();
+    while text.len() < 1 << 10 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (id, price) = (random >> 12, random >> 20);
+        text.push_str(&format!(
+            r#"{{"id":{id},"user":"user{}","price":{price}.{},"side":"buy"}},"#,
+            id % 977,
+            id % 89,
+        ));
+    }
+    text.truncate(1 << 10);
+    text.into_bytes()
+}
+
+/// A masked frame of a compressed message, with a length of 16 bits.
+fn compressed_frame(compress: &mut Compress, text: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(4 << 10);
+    compress
+        .compress_vec(text, &mut payload, FlushCompress::Sync)
+        .unwrap();
+    payload.truncate(payload.len() - 4);
+    assert!((126..1 << 10).contains(&payload.len()));
+    apply_masking_key(&mut payload, KEY, 0);
+    let header = FrameHeader {
+        rsv1: true,
+        fin: true,
+        opcode: OpCode::Binary,
+        masking_key: Some(KEY),
+        payload_length: payload.len() as u64,
+    };
+    [header.encode().as_ref(), &payload].concat()
 }
 
 /// 16 binary frames into one buffer.

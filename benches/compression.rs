@@ -56,7 +56,7 @@ impl Peer {
     fn name(self) -> &'static str {
         match self {
             Peer::Frameloop => "frameloop",
-            Peer::FrameloopWithTakeover => "frameloop --deflate-context-takeover",
+            Peer::FrameloopWithTakeover => "frameloop --deflate-context-takeover both",
             Peer::SockudoWs => "sockudo-ws",
             Peer::Yawc => "yawc",
             Peer::NodeWs => "ws (Node)",
@@ -73,7 +73,7 @@ impl Peer {
                 let mut command = Command::new(options.frameloop.clone().unwrap_or_else(built));
                 command.args(["--listen", "127.0.0.1:0", "--workers", "1"]);
                 if self == Peer::FrameloopWithTakeover {
-                    command.arg("--deflate-context-takeover");
+                    command.args(["--deflate-context-takeover", "both"]);
                 }
                 command
             }

@@ -713,6 +713,72 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
 
 /// A WebSocket whose messages may be compressed.
 #[cfg(feature = "deflate")]
+#[test]
+fn attack_14_a_window_is_as_large_as_what_was_inflated() {
+    use flate2::{Compress, Compression, FlushCompress};
+
+    const CONNECTIONS: usize = 500;
+    let _alone = alone();
+    let server = TestServer::with(|server| server.with_workers(1));
+    let compressed = |text: &[u8]| {
+        let mut octets = Vec::with_capacity(text.len() + 1_024);
+        Compress::new(Compression::fast(), false)
+            .compress_vec(text, &mut octets, FlushCompress::Sync)
+            .unwrap();
+        octets.truncate(octets.len() - 4);
+        frame(0xC2, &octets)
+    };
+    let mut random = fastrand::Rng::with_seed(14);
+    let mut text = |length: usize| -> Vec<u8> {
+        std::iter::repeat_with(|| random.u8(..))
+            .take(length)
+            .collect()
+    };
+    let echo = |client: &mut Client, text: &[u8]| {
+        client.send(&compressed(text));
+        assert!(client.receive().1 == text, "noise comes back as it is");
+    };
+    let mut warm = open_compressing(&server);
+    echo(&mut warm, &text(64 << 10));
+    let mut cost = |open: &dyn Fn() -> Client, sent: Option<usize>| {
+        let before = least_heap(&server);
+        let clients: Vec<Client> = (0..CONNECTIONS)
+            .map(|_| {
+                let mut client = open();
+                if let Some(length) = sent {
+                    echo(&mut client, &text(length));
+                }
+                client
+            })
+            .collect();
+        let cost = least_heap(&server).saturating_sub(before) / CONNECTIONS;
+        drop(clients);
+        settle(&server);
+        cost
+    };
+    let plain = cost(&|| Client::open(&server, "/echo"), None);
+    for (sent, bound) in [
+        (None, 300),
+        (Some(10), 300 + 512),
+        (Some(1 << 10), 2 << 10),
+        (Some(40_000), (32 << 10) + 512),
+    ] {
+        let more = cost(&|| open_compressing(&server), sent).saturating_sub(plain);
+        let sent = sent.unwrap_or_default();
+        assert!(more <= bound, "{more} bytes after {sent}");
+        figure(
+            Kind::Attack,
+            14,
+            format_args!(
+                "a connection that may compress, after {sent} bytes inflated, beyond a plain one"
+            ),
+            format_args!("<= {bound} bytes"),
+            format_args!("{more} bytes"),
+        );
+    }
+}
+
+#[cfg(feature = "deflate")]
 fn open_compressing(server: &TestServer) -> Client {
     open_compressing_at(server, "/echo")
 }

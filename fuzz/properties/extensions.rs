@@ -7,6 +7,7 @@
 
 use frameloop::Deflate;
 use frameloop::handshake::{Policy, Subprotocols, accept, extensions};
+use frameloop::protocol::ContextTakeover;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::headers::{assert_linear, is_token_character};
@@ -123,7 +124,10 @@ fn is_token(text: &str) -> bool {
 /// What is answered is an offer of the client's, cut down at most (RFC 7692 §7.1).
 fn check_answer(policy: u8, extensions: &HeaderMap, offers: &[Offer]) {
     let mut deflate = Deflate::default();
-    deflate.context_takeover = policy & 1 != 0;
+    deflate.context_takeover = match policy & 1 {
+        0 => ContextTakeover::None,
+        _ => ContextTakeover::Both,
+    };
     deflate.window_bits = 9 + (policy >> 1) % 7;
     let mut request = http::Request::get("/ws")
         .header("host", "a")

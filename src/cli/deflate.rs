@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::values::size;
-use crate::protocol::Deflate;
+use crate::protocol::{ContextTakeover, Deflate};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Compression")]
@@ -27,11 +27,15 @@ pub(super) struct DeflateArguments {
           default_value = "1KiB")]
     deflate_min_size: usize,
 
-    /// Let messages refer to earlier ones: smaller messages for more memory, which the window
-    /// bounds, and more time
-    #[arg(long, env = "FRAMELOOP_DEFLATE_CONTEXT_TAKEOVER",
-          value_parser = clap::builder::BoolishValueParser::new())]
-    deflate_context_takeover: bool,
+    /// Whose messages may refer to earlier ones: smaller messages for more memory, which the window
+    /// bounds. With `none` the server tells clients so unasked, and some fail on that
+    #[arg(
+        long,
+        env = "FRAMELOOP_DEFLATE_CONTEXT_TAKEOVER",
+        value_name = "WHOSE",
+        default_value = "client"
+    )]
+    deflate_context_takeover: Takeover,
 
     /// How far back compressed data may refer: 2 to the power of this, in octets
     #[arg(long, env = "FRAMELOOP_DEFLATE_WINDOW_BITS", value_name = "BITS",
@@ -45,6 +49,13 @@ enum Switch {
     On,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Takeover {
+    None,
+    Client,
+    Both,
+}
+
 impl DeflateArguments {
     pub(super) fn deflate(&self) -> Option<Deflate> {
         match self.deflate {
@@ -52,7 +63,11 @@ impl DeflateArguments {
             Switch::On => Some(Deflate {
                 level: self.deflate_level,
                 min_size: self.deflate_min_size,
-                context_takeover: self.deflate_context_takeover,
+                context_takeover: match self.deflate_context_takeover {
+                    Takeover::None => ContextTakeover::None,
+                    Takeover::Client => ContextTakeover::Client,
+                    Takeover::Both => ContextTakeover::Both,
+                },
                 window_bits: self.deflate_window_bits,
             }),
         }

@@ -1,12 +1,14 @@
 //! The negotiation of permessage-deflate (RFC 7692 §5 and §7.1): offers in, an answer out.
 
 use super::extensions::Offer;
-use crate::protocol::{Deflate, DeflateParameters};
+use crate::protocol::{ContextTakeover, Deflate, DeflateParameters};
 
 /// The answer to an offer of permessage-deflate that was accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Answer {
     pub(super) parameters: DeflateParameters,
+    /// Whether the client is told that the server's messages never refer to earlier ones.
+    names_server_no_context: bool,
     /// Whether the server's window is to be named: it was asked for, or is smaller than the rule.
     names_server_window: bool,
     /// Whether the client's window is to be named: it is smaller than what the client offered.
@@ -37,7 +39,7 @@ impl Answer {
         for (name, is_named, bits) in [
             (
                 SERVER_NO_CONTEXT_TAKEOVER,
-                parameters.server_no_context_takeover,
+                self.names_server_no_context,
                 None,
             ),
             (
@@ -114,15 +116,19 @@ impl Terms {
         // Without an offer of it the client cannot be asked for less (§7.1.2.2).
         let offered = self.client_max_window_bits;
         let names_client_window = offered.is_some_and(|offered| offered > ours);
+        let takeover = deflate.context_takeover;
+        let takes_over_none = takeover == ContextTakeover::None;
         Some(Answer {
             parameters: DeflateParameters {
                 server_no_context_takeover: self.server_no_context_takeover
-                    || !deflate.context_takeover,
-                client_no_context_takeover: self.client_no_context_takeover
-                    || !deflate.context_takeover,
+                    || takeover != ContextTakeover::Both,
+                client_no_context_takeover: self.client_no_context_takeover || takes_over_none,
                 server_max_window_bits,
                 client_max_window_bits: offered.map_or(MAX, |offered| offered.min(ours)),
             },
+            // A server may do without context and not say so (§7.1.1.1): some clients fail on what
+            // they did not ask for.
+            names_server_no_context: self.server_no_context_takeover || takes_over_none,
             names_server_window: self.server_max_window_bits.is_some()
                 || server_max_window_bits < MAX,
             names_client_window,
@@ -172,21 +178,27 @@ mod tests {
     fn rows_d1_to_d20_offers_and_their_answers() {
         const PLAIN: &str = "D; server_no_context_takeover; client_no_context_takeover";
         let default = Deflate::default();
-        let takeover = Deflate { context_takeover: true, ..default };
-        let narrow = Deflate { context_takeover: true, window_bits: 10, ..default };
+        let takeover = Deflate { context_takeover: ContextTakeover::Both, ..default };
+        let none = Deflate { context_takeover: ContextTakeover::None, ..default };
+        let narrow = Deflate { window_bits: 10, ..takeover };
         let with = |more: &str| Some(format!("{PLAIN}{more}"));
         let only = |text: &str| Some(String::from(text));
         let mut rows = vec![
-            ("D1", "D", default, with("")),
+            ("D1", "D", none, with("")),
+            ("D1", "D", default, only("D")),
             ("D1", "D", takeover, only("D")),
-            ("D2", "D; client_max_window_bits", default, with("")),
+            ("D2", "D; client_max_window_bits", none, with("")),
+            ("D2", "D; client_max_window_bits", default, only("D")),
             ("D2", "D; client_max_window_bits", takeover, only("D")),
             ("D2", "D; client_max_window_bits", narrow, only("D; server_max_window_bits=10; client_max_window_bits=10")),
-            ("D3", "D; client_max_window_bits=10", default, with("")),
+            ("D3", "D; client_max_window_bits=10", none, with("")),
+            ("D3", "D; client_max_window_bits=10", default, only("D")),
             ("D3", "D; client_max_window_bits=10", narrow, only("D; server_max_window_bits=10")),
             ("D3", "D; client_max_window_bits=11", narrow, only("D; server_max_window_bits=10; client_max_window_bits=10")),
-            ("D4", "D; client_max_window_bits=8", default, with("")),
-            ("D6", "D; server_max_window_bits=\"10\"", default, with("; server_max_window_bits=10")),
+            ("D4", "D; client_max_window_bits=8", none, with("")),
+            ("D4", "D; client_max_window_bits=8", default, only("D")),
+            ("D6", "D; server_max_window_bits=\"10\"", none, with("; server_max_window_bits=10")),
+            ("D6", "D; server_max_window_bits=\"10\"", default, only("D; server_max_window_bits=10")),
             ("D6", "D; server_max_window_bits=9", narrow, only("D; server_max_window_bits=9")),
             ("D6", "D; server_max_window_bits=12", narrow, only("D; server_max_window_bits=10")),
             ("D7", "D; server_max_window_bits=8", default, None),
@@ -194,9 +206,11 @@ mod tests {
             ("D8", "D; server_max_window_bits=7", default, None),
             ("D8", "D; server_max_window_bits=16", default, None),
             ("D8", "D; server_max_window_bits=010", default, None),
-            ("D9", "D; server_no_context_takeover", default, with("")),
+            ("D9", "D; server_no_context_takeover", none, with("")),
+            ("D9", "D; server_no_context_takeover", default, only("D; server_no_context_takeover")),
             ("D9", "D; server_no_context_takeover", takeover, only("D; server_no_context_takeover")),
-            ("D10", "D; client_no_context_takeover", default, with("")),
+            ("D10", "D; client_no_context_takeover", none, with("")),
+            ("D10", "D; client_no_context_takeover", default, only("D; client_no_context_takeover")),
             ("D10", "D; client_no_context_takeover", takeover, only("D; client_no_context_takeover")),
             ("D11", "D; server_no_context_takeover=1", default, None),
             ("D11", "D; client_no_context_takeover=true", default, None),
@@ -206,10 +220,13 @@ mod tests {
             ("D13", "D; client_max_window_bits; client_max_window_bits=10", default, None),
             ("D14", "D; foo", default, None),
             ("D14", "D; foo=bar", default, None),
-            ("D15", "D; server_max_window_bits=8, D", default, with("")),
-            ("D16", "D; foo, D; client_max_window_bits=10", default, with("")),
+            ("D15", "D; server_max_window_bits=8, D", none, with("")),
+            ("D15", "D; server_max_window_bits=8, D", default, only("D")),
+            ("D16", "D; foo, D; client_max_window_bits=10", none, with("")),
+            ("D16", "D; foo, D; client_max_window_bits=10", default, only("D")),
             ("D16", "D; foo\nbar\nD; client_max_window_bits=10", takeover, only("D")),
-            ("D17", "D, D", default, with("")),
+            ("D17", "D, D", none, with("")),
+            ("D17", "D, D", default, only("D")),
             ("D18", "D; client_max_window_bits=12; server_max_window_bits=11; client_no_context_takeover; server_no_context_takeover", takeover, with("; server_max_window_bits=11")),
             ("D18", "D; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=11; client_max_window_bits=12", narrow, with("; server_max_window_bits=10; client_max_window_bits=10")),
             ("D20", "D", narrow, only("D; server_max_window_bits=10")),
@@ -226,8 +243,8 @@ mod tests {
         }
         assert_eq!(answer("D; client_max_window_bits=", &default), Err(MalformedExtensions), "D5");
         for bits in 9..=15 {
-            let answered = answer(&format!("D; server_max_window_bits={bits}"), &default);
-            assert_eq!(answered, Ok(with(&format!("; server_max_window_bits={bits}"))), "D6");
+            let offer = format!("D; server_max_window_bits={bits}");
+            assert_eq!(answer(&offer, &default), Ok(only(&offer)), "D6");
         }
     }
 

@@ -113,8 +113,10 @@ impl HttpService {
             }
         };
         let endpoint = chosen.as_ref().unwrap_or(endpoint);
+        // A client that compresses has a window kept for it.
+        let compresses = endpoint.compresses() && !site.unfinished.is_scarce();
         let deflate = site.settings.deflate.as_ref();
-        let accepted = accept(deflate.filter(|_| endpoint.compresses()))?;
+        let accepted = accept(deflate.filter(|_| compresses))?;
         let deflate = accepted.deflate();
         let request = request.with_subprotocol(accepted.subprotocol());
         let admitted = Admitted {

@@ -1,10 +1,9 @@
 //! Where the payload of a message that straddles reads, or comes in fragments, is put together.
 
 use core::mem;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ProtocolError;
+use super::budget::{AssemblyBudget, Loan};
 use super::copy;
 use super::deflate::{Inflater, InvalidData};
 use super::utf8::{self, Utf8Validator};
@@ -145,7 +144,7 @@ impl Assembly {
     pub(super) fn inflate(
         &mut self,
         mut piece: &[u8],
-        history: &[u8],
+        history: [&[u8]; 2],
         max: usize,
         text: bool,
         pool: &mut AssemblyPool,
@@ -224,66 +223,6 @@ impl From<InvalidData> for ProtocolError {
     }
 }
 
-/// How much all unfinished messages of a server, and the buffers kept for the next ones, may hold
-/// together. Clones are the same budget.
-#[derive(Clone, Debug)]
-pub struct AssemblyBudget {
-    max_octets: usize,
-    octets: Arc<AtomicUsize>,
-}
-
-impl AssemblyBudget {
-    /// A budget of so many octets.
-    pub fn new(max_octets: usize) -> AssemblyBudget {
-        AssemblyBudget {
-            max_octets,
-            octets: Arc::default(),
-        }
-    }
-
-    /// A part of the budget that is empty yet.
-    pub(crate) fn loan(&self) -> Loan {
-        Loan {
-            octets: 0,
-            budget: self.clone(),
-        }
-    }
-}
-
-impl Default for AssemblyBudget {
-    /// No bound.
-    fn default() -> AssemblyBudget {
-        AssemblyBudget::new(usize::MAX)
-    }
-}
-
-/// A part of the budget that is in use, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Loan {
-    octets: usize,
-    budget: AssemblyBudget,
-}
-
-impl Loan {
-    /// Takes `more` octets.
-    pub(crate) fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
-        let AssemblyBudget { max_octets, octets } = &self.budget;
-        let extended = |octets: usize| octets.checked_add(more).filter(|sum| sum <= max_octets);
-        octets
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, extended)
-            .map_err(|_| ProtocolError::BudgetExceeded)?; // §10.4
-        self.octets = self.octets.saturating_add(more);
-        Ok(())
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        let AssemblyBudget { octets, .. } = &self.budget;
-        octets.fetch_sub(self.octets, Ordering::Relaxed);
-    }
-}
-
 /// Buffers of finished messages, kept for the next ones. One per worker.
 ///
 /// A large buffer is lent to a message when it has outgrown the small ones, not before: else one
@@ -315,6 +254,11 @@ impl AssemblyPool {
             budget,
             ..AssemblyPool::default()
         }
+    }
+
+    /// What the pool's buffers, and all else that is kept of messages, count towards.
+    pub(super) fn budget(&self) -> &AssemblyBudget {
+        &self.budget
     }
 
     pub(super) fn take(&mut self) -> Box<Assembly> {
@@ -426,7 +370,7 @@ mod tests {
         while pool.kept > 0 {
             pool.shrink();
         }
-        assert_eq!(pool.budget.octets.load(Ordering::Relaxed), 0);
+        assert_eq!(pool.budget.lent(), 0);
     }
 
     #[test]
@@ -441,7 +385,7 @@ mod tests {
         drop(first);
         assert_eq!(second.append(&more, 0, &mut pools[1]), Ok(()));
         drop(second);
-        assert_eq!(budget.octets.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.lent(), 0);
     }
 
     #[test]
@@ -453,17 +397,6 @@ mod tests {
             assert_eq!((pool.small.len(), pool.kept > 0), (left, left > 0));
             pool.shrink();
         }
-    }
-
-    #[test]
-    fn the_budget_is_what_may_be_taken() {
-        let budget = AssemblyBudget::new(10);
-        let mut loan = budget.loan();
-        assert_eq!(loan.extend(10), Ok(()));
-        assert_eq!(loan.extend(1), Err(ProtocolError::BudgetExceeded));
-        drop(loan);
-        assert_eq!(budget.loan().extend(11), Err(ProtocolError::BudgetExceeded));
-        assert_eq!(budget.octets.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -23,12 +23,14 @@ pub mod sender;
 pub mod utf8;
 
 mod assembly;
+mod budget;
 pub(crate) mod copy;
 
-pub(crate) use assembly::Loan;
-pub use assembly::{AssemblyBudget, AssemblyPool};
+pub use assembly::AssemblyPool;
+pub use budget::AssemblyBudget;
+pub(crate) use budget::Loan;
 pub use close::{CloseCode, CloseFrame};
-pub use deflate::{Deflate, DeflateParameters, Deflater};
+pub use deflate::{ContextTakeover, Deflate, DeflateParameters, Deflater};
 pub use error::ProtocolError;
 pub use frame::{FrameHeader, OpCode};
 pub use limits::Limits;

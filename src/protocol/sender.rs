@@ -349,7 +349,7 @@ mod tests {
         let deflate = Deflate {
             level: 1,
             min_size: 3,
-            context_takeover: false,
+            context_takeover: crate::protocol::ContextTakeover::None,
             window_bits: 15,
         };
         for (message, expected) in [

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use frameloop::protocol::ContextTakeover;
 use frameloop::protocol::Limits;
 use frameloop::{Deflate, Settings};
 
-use crate::client::{Client, frame, reply, request};
+use crate::client::{Client, close_frame, frame, reply, request};
 use crate::server::TestServer;
 
 const OFFER: &str = "permessage-deflate";
@@ -55,7 +56,7 @@ fn eager() -> Deflate {
 
 fn with_takeover() -> Deflate {
     let mut deflate = eager();
-    deflate.context_takeover = true;
+    deflate.context_takeover = ContextTakeover::Both;
     deflate
 }
 
@@ -111,11 +112,13 @@ fn receive(client: &mut Client) -> (u8, Vec<u8>, bool) {
 #[test]
 fn d1_to_d20_offers_are_answered_or_declined() {
     let server = TestServer::shared();
-    const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     for (row, offer, expected) in [
         ("D1", "permessage-deflate", Some("")),
         ("D2", "permessage-deflate; client_max_window_bits", Some("")),
+        ("D3", "permessage-deflate; client_max_window_bits=10", Some("")),
         ("D4", "permessage-deflate; client_max_window_bits=8", Some("")),
+        ("D9", "permessage-deflate; server_no_context_takeover", Some("; server_no_context_takeover")),
+        ("D10", "permessage-deflate; client_no_context_takeover", Some("; client_no_context_takeover")),
         ("D5", "permessage-deflate; client_max_window_bits=16", None),
         ("D6", "permessage-deflate; server_max_window_bits=9", Some("; server_max_window_bits=9")),
         ("D7", "permessage-deflate; server_max_window_bits=8", None),
@@ -125,7 +128,7 @@ fn d1_to_d20_offers_are_answered_or_declined() {
         ("E6", "PERMESSAGE-DEFLATE", None),
     ] {
         let (mut client, answer) = open(server, "/echo", offer);
-        let expected = expected.map(|more| format!("{AGREED}{more}"));
+        let expected = expected.map(|more| format!("permessage-deflate{more}"));
         assert_eq!(answer, expected, "{row}: {offer}");
         if answer.is_none() {
             client.send(&frame(0xC1, b"\xF2\x48\xCD\xC9\xC9\x07\x00"));
@@ -280,14 +283,15 @@ fn d24_plain_messages_may_stand_between_compressed_ones() {
 #[test]
 fn d26_without_takeover_earlier_messages_are_forgotten() {
     let text = b"what has been said before can be referred to ".repeat(3);
+    let mut without = Deflate::default();
+    without.context_takeover = ContextTakeover::None;
+    const DECLINED: &str = "permessage-deflate; client_no_context_takeover";
     for (deflate, offer, is_valid) in [
-        (Deflate::default(), OFFER, false),
+        (without, OFFER, false),
+        (Deflate::default(), OFFER, true),
+        (Deflate::default(), DECLINED, false),
         (with_takeover(), OFFER, true),
-        (
-            with_takeover(),
-            "permessage-deflate; client_no_context_takeover",
-            false,
-        ),
+        (with_takeover(), DECLINED, false),
     ] {
         let server = serving(deflate);
         let (mut client, _) = open(&server, "/echo", offer);
@@ -476,6 +480,64 @@ fn messages_after_one_that_was_not_worth_it_are_whole() {
             }
         }
     }
+}
+
+/// By default the messages of a client may refer to earlier ones, as far back as 32 KiB, and those
+/// of the server never do.
+#[test]
+fn a_client_may_use_context_and_the_server_does_not() {
+    let (_server, mut client) = open_with(eager());
+    let mut codec = Codec::new();
+    let mut random = fastrand::Rng::with_seed(20);
+    let phrases: Vec<Vec<u8>> = (0..300)
+        .map(|_| std::iter::repeat_with(|| random.u8(..)).take(100).collect())
+        .collect();
+    for (round, count) in (0..200).zip([3, 1, 40, 7, 0, 330].into_iter().cycle()) {
+        let text: Vec<u8> = (0..count)
+            .flat_map(|_| phrases[random.usize(..300)].clone())
+            .collect();
+        client.send(&frame(0xC2, &codec.deflate(&text)));
+        assert!(receive(&mut client).1 == text, "round {round}"); // by an inflater of its own
+    }
+}
+
+/// What clients may refer to counts towards the budget of what is received. When more than half of
+/// that is in use, new connections decline the extension.
+#[test]
+fn windows_count_in_the_budget_and_then_the_extension_is_declined() {
+    let server = TestServer::with(|server| {
+        server.with_workers(1).with_settings(Settings {
+            max_unfinished_size: 1 << 20,
+            ..Settings::default()
+        })
+    });
+    let text: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+        .take(32 << 10)
+        .collect();
+    let compressed = frame(0xC2, &deflate(&text));
+    let mut clients = Vec::new();
+    let declined = (0..40).find(|_| {
+        let (mut client, answer) = open(&server, "/echo", OFFER);
+        if answer.is_some() {
+            client.send(&compressed);
+            assert!(receive(&mut client).1 == text);
+            clients.push(client);
+        }
+        answer.is_none()
+    });
+    // 512 KiB, less the inflater and the buffers of the worker.
+    assert!((8..=16).contains(&declined.unwrap()), "{declined:?}");
+    // Those that have agreed on it go on.
+    for client in &mut clients {
+        client.send(&compressed);
+        assert!(receive(client).1 == text);
+    }
+    let mut left = clients.split_off(1);
+    while let Some(mut client) = left.pop() {
+        client.send(&close_frame(1000, b""));
+        client.closes_with(1000);
+    }
+    assert_eq!(open(&server, "/echo", OFFER).1.as_deref(), Some(OFFER));
 }
 
 /// Messages refer to earlier ones, no farther back than the window, for as long as it takes.

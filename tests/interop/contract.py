@@ -357,7 +357,7 @@ def websocket_url(path: str, variable: str = "FRAMELOOP_URL") -> str:
 
 
 COMPRESSING_SERVERS = pytest.mark.parametrize(
-    "variable", ["FRAMELOOP_URL", "FRAMELOOP_TAKEOVER_URL"], ids=["no_context_takeover", "context_takeover"]
+    "variable", ["FRAMELOOP_URL", "FRAMELOOP_TAKEOVER_URL"], ids=["context_takeover_of_the_client", "context_takeover"]
 )
 
 

@@ -34,12 +34,15 @@ impl Inflater {
     /// Octets that one holds.
     pub(in crate::protocol) const OCTETS: usize = 48 << 10;
 
-    /// Begins a message. `history` is the end of the text before it, if it may refer to that.
-    pub(in crate::protocol) fn begin(&mut self, history: &[u8]) {
+    /// Begins a message. `history` is the end of the text before it, in two parts, if it may refer
+    /// to that.
+    pub(in crate::protocol) fn begin(&mut self, history: [&[u8]; 2]) {
         self.stream.reset(false);
-        if !history.is_empty() {
-            // A raw stream takes any dictionary at its beginning.
-            let _ = self.stream.set_dictionary(history);
+        for part in history {
+            if !part.is_empty() {
+                // A raw stream takes any dictionary at its beginning, in parts, too.
+                let _ = self.stream.set_dictionary(part);
+            }
         }
         self.last = None;
         self.is_ended = false;
@@ -172,7 +175,8 @@ impl Deflater {
             _ => Stream::new(level, window_bits),
         };
         if !context.history.is_empty() {
-            stream.deflate.set_dictionary(&context.history).ok()?;
+            let history = context.history.parts().concat(); // 4 KiB
+            stream.deflate.set_dictionary(&history).ok()?;
         }
         let status = stream
             .deflate

@@ -6,6 +6,7 @@ mod codec;
 #[cfg(not(feature = "deflate"))]
 #[path = "no_codec.rs"]
 mod codec;
+mod history;
 
 #[cfg(test)]
 #[cfg(feature = "deflate")]
@@ -13,6 +14,9 @@ mod tests;
 
 pub use codec::Deflater;
 pub(super) use codec::Inflater;
+use history::History;
+
+use super::{AssemblyBudget, ProtocolError};
 
 /// What a server does about compression.
 ///
@@ -27,18 +31,33 @@ pub struct Deflate {
     /// Octets below which a message is sent as it is. Above, too, a message is, if compressing
     /// does not make it smaller.
     pub min_size: usize,
-    /// Let messages refer to the ones before them, in both directions, unless the client
-    /// declines: they become smaller, and each connection that uses it keeps the last 4 KiB that
-    /// went out and the last 2^`window_bits` octets that came in.
-    pub context_takeover: bool,
+    /// Which messages may refer to the ones before them.
+    pub context_takeover: ContextTakeover,
     /// The base-2 logarithm of how far back compressed data may refer, 9 to 15. Other values
     /// count as the nearest. Clients that cannot be told are believed to use 15.
     pub window_bits: u8,
 }
 
+/// Which messages of a connection may refer to the ones before them (RFC 7692 §7.1.1), unless the
+/// client declines. What they refer to has to be kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ContextTakeover {
+    /// None, and the server says so to clients that have not asked for it: some clients, such as
+    /// Netty's, fail on that. A connection keeps nothing.
+    None,
+    /// Those of the client. The server adds nothing to what the client asked for, and every client
+    /// takes that. A connection keeps as much as was inflated so far, 2^`window_bits` bytes at
+    /// most, in the [`AssemblyBudget`] of the server.
+    Client,
+    /// Those of both sides. They become smaller; a connection also keeps the last 4 KiB that the
+    /// server has sent.
+    Both,
+}
+
 #[cfg(feature = "deflate")]
 impl Default for Deflate {
-    /// Level 1, from 1 KiB on, no context takeover, a window of 2^15 octets.
+    /// Level 1, from 1 KiB on, context takeover for what clients send, a window of 2^15 bytes.
     ///
     /// Level 1 takes a third of the time of level 6 and its output is a quarter larger. Below
     /// 1 KiB the time that both ends spend is longer than that of the octets saved on a link of
@@ -47,7 +66,7 @@ impl Default for Deflate {
         Deflate {
             level: 1,
             min_size: 1 << 10,
-            context_takeover: false,
+            context_takeover: ContextTakeover::Client,
             window_bits: DeflateParameters::MAX_WINDOW_BITS,
         }
     }
@@ -56,7 +75,8 @@ impl Default for Deflate {
 /// What both sides have agreed on (§7.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DeflateParameters {
-    /// What the server sends never refers to an earlier message (§7.1.1.1).
+    /// What the server sends never refers to an earlier message (§7.1.1.1), whether it has said so
+    /// or not.
     pub server_no_context_takeover: bool,
     /// What the client sends never refers to an earlier message (§7.1.1.2).
     pub client_no_context_takeover: bool,
@@ -82,14 +102,12 @@ pub(super) struct InvalidData;
 pub(super) struct Context {
     /// The base-2 logarithm of the window.
     window_bits: u8,
-    /// Octets of text to keep: 0 without context takeover.
-    kept: usize,
     /// The end of the text that went compressed so far.
-    history: Vec<u8>,
+    history: History,
 }
 
 impl Context {
-    /// Octets that our messages refer back to at most. More costs more than it saves: a deflater
+    /// Bytes that our messages refer back to at most. More costs more than it saves: a deflater
     /// has to read all of it for every message.
     const SENT: usize = 4 << 10;
 
@@ -115,29 +133,37 @@ impl Context {
     fn new(window_bits: u8, kept: usize, no_context_takeover: bool) -> Context {
         Context {
             window_bits,
-            kept: if no_context_takeover { 0 } else { kept },
-            history: Vec::new(),
+            history: History::new(if no_context_takeover { 0 } else { kept }),
         }
     }
 
     /// The text that the next message may refer to.
-    pub(super) fn history(&self) -> &[u8] {
+    pub(super) fn history(&self) -> &History {
         &self.history
     }
 
     /// A message of this text has gone, compressed.
     pub(super) fn remember(&mut self, text: &[u8]) {
-        let (_, text) = text.split_at(text.len().saturating_sub(self.kept));
-        let total = self.history.len().saturating_add(text.len());
-        let excess = total.saturating_sub(self.kept).min(self.history.len());
-        self.history.drain(..excess);
-        self.history.reserve_exact(text.len());
-        self.history.extend_from_slice(text);
+        self.history.push(text);
+    }
+
+    /// [`Context::remember`], where what is kept counts towards a budget.
+    ///
+    /// # Errors
+    /// [`ProtocolError::BudgetExceeded`]
+    pub(super) fn remember_within(
+        &mut self,
+        text: &[u8],
+        budget: &AssemblyBudget,
+    ) -> Result<(), ProtocolError> {
+        self.history.lend(text.len(), budget)?;
+        self.history.push(text);
+        Ok(())
     }
 
     /// A message has gone, compressed, of which the text is not known here.
     pub(super) fn forget(&mut self) {
-        self.history = Vec::new();
+        self.history.clear();
     }
 
     /// Whether the other side's window holds all that a message of `length` octets, compressed

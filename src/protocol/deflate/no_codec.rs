@@ -9,7 +9,7 @@ pub(in crate::protocol) struct Inflater;
 impl Inflater {
     pub(in crate::protocol) const OCTETS: usize = 0;
 
-    pub(in crate::protocol) fn begin(&mut self, _: &[u8]) {}
+    pub(in crate::protocol) fn begin(&mut self, _: [&[u8]; 2]) {}
 
     pub(in crate::protocol) fn inflate(
         &mut self,

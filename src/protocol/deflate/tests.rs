@@ -2,7 +2,7 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
-use super::{Deflate, DeflateParameters, Deflater};
+use super::{ContextTakeover, Deflate, DeflateParameters, Deflater};
 use crate::protocol::frame::Expectation;
 use crate::protocol::sender::{Sender, encode_compressed_message};
 use crate::protocol::{AssemblyPool, FrameHeader, Limits, Message, OpCode};
@@ -11,7 +11,7 @@ use crate::protocol::{ProtocolError, Receiver, Role};
 const EAGER: Deflate = Deflate {
     level: 6,
     min_size: 0,
-    context_takeover: true,
+    context_takeover: ContextTakeover::Both,
     window_bits: 15,
 };
 

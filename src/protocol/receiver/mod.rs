@@ -16,7 +16,9 @@ use super::assembly::{Assembly, AssemblyPool};
 use super::deflate::{Context, DeflateParameters};
 use super::frame::Expectation;
 use super::mask::apply_masking_key;
-use super::{CloseFrame, FrameHeader, Limits, Message, OpCode, ProtocolError, utf8};
+use super::{
+    AssemblyBudget, CloseFrame, FrameHeader, Limits, Message, OpCode, ProtocolError, utf8,
+};
 
 /// Which end of the connection this is (§5.1): a server receives masked frames, a client
 /// unmasked ones.
@@ -286,7 +288,7 @@ impl Receiver {
                         }
                         self.receive_payload(input, header, remaining, pool)?;
                     } else if header.fin {
-                        return self.straddling_message(&header).map(Some);
+                        return self.straddling_message(&header, pool.budget()).map(Some);
                     } else {
                         self.reading = Reading::NEXT_HEADER;
                     }
@@ -411,7 +413,10 @@ impl Receiver {
     /// Keeps what a piece of a compressed message inflates to.
     fn inflate(&mut self, piece: &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let text = self.is_text();
-        let history = self.inflate.as_ref().map(|context| context.history());
+        let history = self
+            .inflate
+            .as_ref()
+            .map(|context| context.history().parts());
         let max = self.limits.max_message_size;
         let assembly = self.assembly.get_or_insert_with(|| pool.take());
         let inflated = assembly.inflate(piece, history.unwrap_or_default(), max, text, pool);
@@ -419,21 +424,25 @@ impl Receiver {
     }
 
     /// A compressed message is all there.
-    fn end_inflation(&mut self) -> Result<(), ProtocolError> {
+    fn end_inflation(&mut self, budget: &AssemblyBudget) -> Result<(), ProtocolError> {
         let Some(assembly) = &mut self.assembly else {
             return Ok(());
         };
-        if let Err(error) = assembly.end_inflation() {
-            return Err(self.fail(error));
-        }
-        if let Some(context) = &mut self.inflate {
-            context.remember(assembly.payload());
-        }
-        Ok(())
+        let context = self.inflate.as_mut();
+        let ended = assembly.end_inflation().and_then(|()| {
+            context.map_or(Ok(()), |context| {
+                context.remember_within(assembly.payload(), budget)
+            })
+        });
+        ended.map_err(|error| self.fail(error))
     }
 
     /// The message that a frame completes whose payload was kept.
-    fn straddling_message(&mut self, header: &FrameHeader) -> Result<Message<'_>, ProtocolError> {
+    fn straddling_message(
+        &mut self,
+        header: &FrameHeader,
+        budget: &AssemblyBudget,
+    ) -> Result<Message<'_>, ProtocolError> {
         self.reading = Reading::Delivered;
         if header.opcode.is_control() {
             if header.opcode == OpCode::Close {
@@ -443,7 +452,7 @@ impl Receiver {
             return control_message(header.opcode, payload.unwrap_or_default());
         }
         if self.is_compressed() {
-            self.end_inflation()?;
+            self.end_inflation(budget)?;
         }
         let text = self.is_text();
         self.fragmented = None;

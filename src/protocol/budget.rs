@@ -1,0 +1,99 @@
+//! What all that is received may hold together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::ProtocolError;
+
+/// How many bytes all unfinished messages of a server, the buffers kept for the next ones, and the
+/// windows of clients that compress with context may hold together. Clones are the same budget.
+#[derive(Clone, Debug)]
+pub struct AssemblyBudget {
+    max_octets: usize,
+    octets: Arc<AtomicUsize>,
+}
+
+impl AssemblyBudget {
+    /// A budget of so many octets.
+    pub fn new(max_octets: usize) -> AssemblyBudget {
+        AssemblyBudget {
+            max_octets,
+            octets: Arc::default(),
+        }
+    }
+
+    /// Whether more than half of it is in use. New connections then decline what they can do
+    /// without: the rest is for messages.
+    pub fn is_scarce(&self) -> bool {
+        self.octets.load(Ordering::Relaxed) > self.max_octets / 2
+    }
+
+    #[cfg(test)]
+    pub(super) fn lent(&self) -> usize {
+        self.octets.load(Ordering::Relaxed)
+    }
+
+    /// A part of the budget that is empty yet.
+    pub(crate) fn loan(&self) -> Loan {
+        Loan {
+            octets: 0,
+            budget: self.clone(),
+        }
+    }
+}
+
+impl Default for AssemblyBudget {
+    /// No bound.
+    fn default() -> AssemblyBudget {
+        AssemblyBudget::new(usize::MAX)
+    }
+}
+
+/// A part of the budget that is in use, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    octets: usize,
+    budget: AssemblyBudget,
+}
+
+impl Loan {
+    /// Takes `more` octets.
+    ///
+    /// # Errors
+    /// [`ProtocolError::BudgetExceeded`]
+    pub(crate) fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
+        let AssemblyBudget { max_octets, octets } = &self.budget;
+        let extended = |octets: usize| octets.checked_add(more).filter(|sum| sum <= max_octets);
+        octets
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, extended)
+            .map_err(|_| ProtocolError::BudgetExceeded)?; // §10.4
+        self.octets = self.octets.saturating_add(more);
+        Ok(())
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let AssemblyBudget { octets, .. } = &self.budget;
+        octets.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_what_may_be_taken_and_scarce_beyond_half_of_it() {
+        let budget = AssemblyBudget::new(10);
+        let mut loan = budget.loan();
+        assert_eq!(loan.extend(5), Ok(()));
+        assert!(!budget.is_scarce());
+        assert_eq!(loan.extend(5), Ok(()));
+        assert!(budget.is_scarce());
+        assert_eq!(loan.extend(1), Err(ProtocolError::BudgetExceeded));
+        drop(loan);
+        assert_eq!(budget.loan().extend(11), Err(ProtocolError::BudgetExceeded));
+        assert_eq!(budget.lent(), 0);
+    }
+}
