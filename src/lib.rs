@@ -62,6 +62,7 @@
 //! | floor | module | holds |
 //! |---|---|---|
 //! | 8 | `cli` | command line, logs, exit codes |
+//! | 7 | `lab` | tools that are a client: load |
 //! | 6 | [`server`], `app`, `socketio`, `faults` | sockets, workers, drain; the product's endpoints; Socket.IO; faults on demand |
 //! | 5 | [`http`] | hyper's service, router, pages |
 //! | 3 | [`rooms`] | fan-out |
@@ -74,6 +75,7 @@
 //! `deflate`, on by default, is permessage-deflate.
 //! `socketio`, on by default, is Socket.IO.
 //! `redis`, on by default, joins the rooms of several processes.
+//! `lab`, on by default, has the tools that are a client: `frameloop load`.
 //! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
 //! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
 //! base64, bytes, http, rustix and subtle.
@@ -91,6 +93,8 @@ pub mod engine;
 mod faults;
 pub mod handshake;
 pub mod http;
+#[cfg(feature = "lab")]
+pub mod lab;
 mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;

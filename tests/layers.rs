@@ -25,7 +25,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("socketio", 6),
     ("faults", 6),
     ("app", 6),
-    ("load", 7),
+    ("lab", 7),
     ("cli", 8),
     ("main", 9),
 ];
@@ -42,8 +42,20 @@ const NEIGHBOURS: [(&str, &str); 5] = [
 /// The types that the log prints come from above it.
 const EXCEPTIONS: [(&str, &str); 1] = [("log", "engine")];
 
-/// What may not be imported although it is below: `http` joins these two.
-const STRANGERS: [(&str, &str); 1] = [("engine", "handshake")];
+/// What may not be imported although it is below: `http` joins the first two, and a tool that is a
+/// client knows nothing of the server.
+const STRANGERS: [(&str, &str); 10] = [
+    ("engine", "handshake"),
+    ("lab", "engine"),
+    ("lab", "log"),
+    ("lab", "metrics"),
+    ("lab", "rooms"),
+    ("lab", "http"),
+    ("lab", "server"),
+    ("lab", "socketio"),
+    ("lab", "faults"),
+    ("lab", "app"),
+];
 
 fn floor(module: &str) -> u8 {
     FLOORS

@@ -10,6 +10,8 @@ use super::channel_layer::ChannelLayerArguments;
 #[cfg(feature = "deflate")]
 use super::deflate::DeflateArguments;
 use super::healthcheck::Healthcheck;
+#[cfg(feature = "lab")]
+use super::load::Load;
 use super::memory;
 #[cfg(feature = "socketio")]
 use super::socketio::SocketIoArguments;
@@ -64,6 +66,8 @@ pub(super) enum Command {
     Serve(Box<Serve>),
     /// Ask a running server's /healthz whether it serves; exits with 0 or 1
     Healthcheck(Healthcheck),
+    #[cfg(feature = "lab")]
+    Load(Box<Load>),
     /// Print a script that completes commands and flags in a shell
     Completions {
         /// The shell

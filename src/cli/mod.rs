@@ -8,6 +8,8 @@ mod channel_layer;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod healthcheck;
+#[cfg(feature = "lab")]
+mod load;
 mod logs;
 mod memory;
 mod operator;
@@ -39,6 +41,9 @@ enum Exit {
     Usage,
     /// 3: an address cannot be listened on.
     CannotListen,
+    /// 3: a server cannot be connected to.
+    #[cfg(feature = "lab")]
+    CannotConnect,
 }
 
 impl From<Exit> for ExitCode {
@@ -48,6 +53,8 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::CannotListen => 3,
+            #[cfg(feature = "lab")]
+            Exit::CannotConnect => 3,
         })
     }
 }
@@ -83,6 +90,8 @@ pub fn run() -> ExitCode {
                 Exit::Failed
             }
         },
+        #[cfg(feature = "lab")]
+        Some(Command::Load(load)) => load.run(),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "frameloop", &mut script);

@@ -1,0 +1,168 @@
+//! A connection that is being opened, and how long each part of that takes.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+
+use mio::{Registry, Token};
+
+use super::clock::Clock;
+use super::opening::{MOST_HEAD, Opening};
+use super::stream::Stream;
+use super::tally::OpeningLatencies;
+use super::target::Target;
+
+#[derive(Debug)]
+pub(super) struct Arrival {
+    stream: Stream,
+    is_raw: bool,
+    stage: Stage,
+    /// Bytes of the request that are written.
+    written: usize,
+    head: Vec<u8>,
+    times: Times,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    Connecting,
+    Upgrading,
+}
+
+/// When each part was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    begin: u64,
+    connected: u64,
+    secured: u64,
+    end: u64,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// Something is still to come.
+    Waits,
+    /// The WebSocket is open; this many bytes behind the answer are in the buffer.
+    Open { early: usize },
+}
+
+impl Arrival {
+    pub(super) fn begin(
+        target: &Target,
+        is_raw: bool,
+        source: Option<IpAddr>,
+        now: u64,
+    ) -> io::Result<Arrival> {
+        Ok(Arrival {
+            stream: Stream::connect(&target.endpoint, source)?,
+            is_raw,
+            stage: Stage::Connecting,
+            written: 0,
+            head: Vec::new(),
+            times: Times {
+                begin: now,
+                ..Times::default()
+            },
+        })
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.stream.register(registry, token)
+    }
+
+    pub(super) fn began(&self) -> u64 {
+        self.times.begin
+    }
+
+    /// Goes as far as the socket lets it.
+    ///
+    /// # Errors
+    /// A few words for why it cannot be opened.
+    pub(super) fn advance(
+        &mut self,
+        opening: &Opening,
+        buffer: &mut [u8],
+        clock: Clock,
+    ) -> Result<Step, String> {
+        let named = |error: io::Error| error.kind().to_string();
+        if self.stage == Stage::Connecting {
+            if !self.stream.is_connected().map_err(named)? {
+                return Ok(Step::Waits);
+            }
+            self.times.connected = clock.now();
+            self.times.secured = self.times.connected;
+            self.stage = Stage::Upgrading;
+            if self.is_raw {
+                self.times.end = self.times.connected;
+                return Ok(Step::Open { early: 0 });
+            }
+        }
+        if !self.request(opening).map_err(named)? {
+            return Ok(Step::Waits);
+        }
+        self.answer(opening, buffer, clock)
+    }
+
+    /// Whether all of the request is written.
+    fn request(&mut self, opening: &Opening) -> io::Result<bool> {
+        while self.written < opening.request.len() {
+            match self.stream.write(&opening.request[self.written..]) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn answer(
+        &mut self,
+        opening: &Opening,
+        buffer: &mut [u8],
+        clock: Clock,
+    ) -> Result<Step, String> {
+        loop {
+            let length = match self.stream.read(buffer) {
+                Ok(0) => return Err(String::from("closed before the answer")),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Waits),
+                Err(error) => return Err(error.kind().to_string()),
+            };
+            let before = self.head.len();
+            self.head.extend_from_slice(&buffer[..length]);
+            let searched = before.saturating_sub(3);
+            let end = self.head[searched..]
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n");
+            if let Some(end) = end {
+                let end = searched + end + 4;
+                opening.check(&self.head[..end])?;
+                self.times.end = clock.now();
+                let early = self.head.len() - end;
+                // They are at the end of the last read.
+                buffer.copy_within(length - early..length, 0);
+                return Ok(Step::Open { early });
+            }
+            if self.head.len() > MOST_HEAD {
+                return Err(String::from("an endless answer"));
+            }
+        }
+    }
+
+    pub(super) fn done(self) -> (Stream, Times) {
+        (self.stream, self.times)
+    }
+}
+
+impl Times {
+    pub(super) fn record(&self, latencies: &mut OpeningLatencies) {
+        latencies.tcp.record(self.connected - self.begin, 1);
+        if self.secured > self.connected {
+            latencies.tls.record(self.secured - self.connected, 1);
+        }
+        if self.end > self.secured {
+            latencies.upgrade.record(self.end - self.secured, 1);
+        }
+        latencies.whole.record(self.end - self.begin, 1);
+    }
+}

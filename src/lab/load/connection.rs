@@ -1,0 +1,408 @@
+//! One connection: what it has sent, what has come back, and what is under way.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+
+use super::clock::Clock;
+use super::incoming::{Incoming, Replies, Reply, SEQUENCE};
+use super::order::{Order, Place};
+use super::plan::Check;
+use super::ring::Ring;
+use super::schedule::Schedule;
+use super::stream::Stream;
+use super::tally::Tally;
+use crate::protocol::mask::apply_masking_key;
+use crate::protocol::{CloseFrame, FrameHeader, OpCode, ProtocolError};
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    pub(super) incoming: Incoming,
+    pub(super) sending: Sending,
+    pub(super) order: Order,
+    /// Messages that wait for their replies, the oldest first.
+    pub(super) flights: VecDeque<Flight>,
+    /// Pongs and a Close that wait to be written.
+    control: Vec<u8>,
+    pub(super) is_closing: bool,
+}
+
+/// How far a connection is with its messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sending {
+    /// The upper bits of its messages' numbers.
+    pub(super) id: u64,
+    /// The first message that is not wholly written, and its slot.
+    next: u64,
+    slot: usize,
+    /// Messages from `next` on that are to be written.
+    pub(super) unsent: u64,
+    /// Bytes of these that are written.
+    offset: usize,
+    /// Messages of which at least a part was given to the socket.
+    pub(super) flown: u64,
+}
+
+/// Messages that were written together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    pub(super) first: u64,
+    pub(super) count: u64,
+    /// Those of them that have no reply yet.
+    pub(super) left: u64,
+    /// When they were written.
+    pub(super) at: u64,
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    /// A Close with this code; 1005 is none.
+    Closed(u16),
+    /// The end of the stream, or a reset, without a Close.
+    Gone,
+    /// It broke a rule.
+    Broken(ProtocolError),
+    /// It sent something after its Close (RFC 6455 §5.5.1).
+    AfterClose,
+}
+
+impl From<io::Error> for Ending {
+    fn from(_: io::Error) -> Ending {
+        Ending::Gone
+    }
+}
+
+/// What a thread lends to the connection whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) ring: &'a mut Ring,
+    pub(super) buffer: &'a mut [u8],
+    pub(super) tally: &'a mut Tally,
+    pub(super) clock: Clock,
+    pub(super) check: Check,
+    /// In an open loop its times, and this connection's place in them.
+    pub(super) schedule: Option<(Schedule, usize)>,
+}
+
+impl Sending {
+    /// Messages that are written or to be written.
+    pub(super) fn begun(&self) -> u64 {
+        self.next + self.unsent
+    }
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, id: u64) -> Connection {
+        Connection {
+            stream,
+            incoming: Incoming::default(),
+            sending: Sending {
+                id,
+                ..Sending::default()
+            },
+            order: Order::default(),
+            flights: VecDeque::new(),
+            control: Vec::new(),
+            is_closing: false,
+        }
+    }
+
+    /// Whether every message has been written and answered, or given up.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.flights.is_empty() && self.sending.unsent == 0
+    }
+
+    #[inline]
+    pub(super) fn has_to_write(&self) -> bool {
+        self.sending.unsent > 0 || !self.control.is_empty()
+    }
+
+    /// Writes the control frames that wait, unless a message is half written.
+    pub(super) fn write_control(&mut self) -> io::Result<()> {
+        while self.sending.offset == 0 && !self.control.is_empty() {
+            match self.stream.write(&self.control) {
+                Ok(written) => drop(self.control.drain(..written)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is to be written, as far as the socket takes it.
+    #[inline]
+    pub(super) fn write(&mut self, ring: &mut Ring, now: u64) -> io::Result<()> {
+        loop {
+            if !self.control.is_empty() {
+                self.write_control()?;
+            }
+            let sending = &mut self.sending;
+            let waits_for_control = sending.offset == 0 && !self.control.is_empty();
+            if sending.unsent == 0 || waits_for_control {
+                return Ok(());
+            }
+            let number = sending.id << 40 | sending.next;
+            let wanted = usize::try_from(sending.unsent).unwrap_or(usize::MAX);
+            let (frames, count) = ring.frames(sending.slot, wanted, number);
+            let rest = &frames[sending.offset..];
+            let written = match self.stream.write(rest) {
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let is_whole = written == rest.len();
+            let count = count as u64;
+            if sending.flown < sending.next + count {
+                let (first, count) = (sending.flown, sending.next + count - sending.flown);
+                let left = count;
+                self.flights.push_back(Flight {
+                    first,
+                    count,
+                    left,
+                    at: now,
+                });
+                sending.flown += count;
+            }
+            if !is_whole {
+                sending.offset += written;
+                continue;
+            }
+            sending.offset = 0;
+            sending.next += count;
+            sending.unsent -= count;
+            sending.slot = match sending.slot + count as usize {
+                slot if slot == ring.slots() => 0,
+                slot => slot,
+            };
+        }
+    }
+
+    /// Reads what there is.
+    ///
+    /// A read that does not fill the buffer has emptied the socket: what comes later is a new
+    /// event. Only the end of the stream makes none, and is told by `may_end`.
+    #[inline]
+    pub(super) fn read(&mut self, turn: &mut Turn<'_>, may_end: bool) -> Result<(), Ending> {
+        loop {
+            let length = match self.stream.read(turn.buffer) {
+                Ok(0) => return Err(Ending::Gone),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            self.take(turn, length, turn.clock.now())?;
+            if length < turn.buffer.len() && !may_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes `length` bytes of the buffer.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        turn: &mut Turn<'_>,
+        length: usize,
+        now: u64,
+    ) -> Result<(), Ending> {
+        let mut echoes = Echoes {
+            sending: self.sending,
+            order: &mut self.order,
+            flights: &mut self.flights,
+            tally: turn.tally,
+            now,
+            schedule: turn.schedule,
+            check: turn.check,
+            control: &mut self.control,
+            closed: None,
+        };
+        let fed = self
+            .incoming
+            .feed(&turn.buffer[..length], turn.ring, &mut echoes);
+        let closed = echoes.closed;
+        turn.tally.settle();
+        match (fed, closed) {
+            (Err(error), None) => Err(Ending::Broken(error)),
+            (Ok(()), None) => Ok(()),
+            (_, Some(Closed { is_last: false, .. })) | (Err(_), Some(_)) => Err(Ending::AfterClose),
+            (
+                Ok(()),
+                Some(Closed {
+                    code: Err(error), ..
+                }),
+            ) => Err(Ending::Broken(error)),
+            (Ok(()), Some(Closed { code: Ok(code), .. })) => Err(Ending::Closed(code)),
+        }
+    }
+
+    /// Begins the closing handshake with code 1000.
+    pub(super) fn close(&mut self) {
+        if !self.is_closing {
+            self.is_closing = true;
+            put_control(&mut self.control, OpCode::Close, &1000_u16.to_be_bytes());
+        }
+    }
+
+    /// Gives up messages that were written before `since`; says how many.
+    pub(super) fn expire(&mut self, since: u64) -> u64 {
+        let mut expired = 0;
+        while let Some(flight) = self.flights.front()
+            && flight.at < since
+        {
+            expired += flight.left;
+            self.flights.pop_front();
+        }
+        expired
+    }
+}
+
+/// A Close that came, and whether it was the last thing.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    code: Result<u16, ProtocolError>,
+    is_last: bool,
+}
+
+/// Replies on the connection that asked.
+struct Echoes<'a> {
+    sending: Sending,
+    order: &'a mut Order,
+    flights: &'a mut VecDeque<Flight>,
+    tally: &'a mut Tally,
+    now: u64,
+    schedule: Option<(Schedule, usize)>,
+    check: Check,
+    control: &'a mut Vec<u8>,
+    closed: Option<Closed>,
+}
+
+impl Replies for Echoes<'_> {
+    #[inline]
+    fn expected(&self) -> u64 {
+        self.sending.id << 40 | self.order.next()
+    }
+
+    #[inline]
+    fn compares(&self) -> bool {
+        match self.check {
+            Check::All => true,
+            Check::First => self.order.next() == 0,
+            Check::None => false,
+        }
+    }
+
+    #[inline]
+    fn reply(&mut self, reply: Reply) {
+        if let Some(closed) = &mut self.closed {
+            closed.is_last = false;
+            return;
+        }
+        let counts = &mut self.tally.counts;
+        counts.received += 1;
+        counts.received_bytes += reply.length as u64;
+        let own = |number: &u64| {
+            number >> 40 == self.sending.id && number & SEQUENCE < self.sending.flown
+        };
+        let (number, is_intact) = match reply.number.filter(own) {
+            Some(number) => (number & SEQUENCE, reply.is_intact),
+            // What carries no number of ours stands for the next one.
+            None => (self.order.next(), false),
+        };
+        if !is_intact {
+            counts.corrupt += 1;
+        }
+        if number >= self.sending.flown {
+            return; // nothing waits for an answer
+        }
+        match self.order.note(number) {
+            Place::Repeated => {
+                counts.repeated += 1;
+                return;
+            }
+            Place::Overtaken => counts.reordered += 1,
+            Place::New => {}
+        }
+        self.arrived(number);
+    }
+
+    #[cold]
+    fn control(&mut self, opcode: OpCode, payload: &[u8]) {
+        if let Some(closed) = &mut self.closed {
+            closed.is_last = false;
+            return;
+        }
+        match opcode {
+            OpCode::Ping => {
+                self.tally.counts.pings += 1;
+                put_control(self.control, OpCode::Pong, payload);
+            }
+            OpCode::Close => {
+                let code = match CloseFrame::decode(payload) {
+                    Ok(frame) => Ok(frame.map_or(1005, |frame| frame.code.into())),
+                    Err(error) => Err(error),
+                };
+                self.closed = Some(Closed {
+                    code,
+                    is_last: true,
+                });
+                put_control(
+                    self.control,
+                    OpCode::Close,
+                    payload.get(..2).unwrap_or_default(),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Echoes<'_> {
+    /// Records how long the message took.
+    #[inline]
+    fn arrived(&mut self, number: u64) {
+        if let Some((schedule, lane)) = self.schedule
+            && self.tally.is_measured
+        {
+            let due = schedule.intended(lane, number);
+            self.tally.response.record(self.now.saturating_sub(due), 1);
+        }
+        let holds = |flight: &Flight| number.wrapping_sub(flight.first) < flight.count;
+        let place = match self.flights.front() {
+            Some(flight) if holds(flight) => 0,
+            _ => match self.flights.iter().position(holds) {
+                Some(place) => place,
+                None => {
+                    self.tally.counts.late += 1;
+                    return;
+                }
+            },
+        };
+        let flight = &mut self.flights[place];
+        let took = self.now.saturating_sub(flight.at);
+        flight.left -= 1;
+        match (flight.left, place) {
+            (0, 0) => drop(self.flights.pop_front()),
+            (0, _) => drop(self.flights.remove(place)),
+            _ => {}
+        }
+        self.tally.served(took);
+    }
+}
+
+/// Appends a control frame, masked as a client's must be.
+pub(super) fn put_control(to: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let key = fastrand::u32(..).to_ne_bytes();
+    let header = FrameHeader {
+        fin: true,
+        rsv1: false,
+        opcode,
+        masking_key: Some(key),
+        payload_length: payload.len() as u64,
+    };
+    to.extend_from_slice(header.encode().as_ref());
+    let at = to.len();
+    to.extend_from_slice(payload);
+    apply_masking_key(&mut to[at..], key, 0);
+}

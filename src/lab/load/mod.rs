@@ -1,0 +1,255 @@
+//! `frameloop load`: the load that WebSocket servers are measured with.
+//!
+//! Threads own their connections and wait for them in one poller each. A message is made once: a
+//! masked frame, into which its number is written when it goes out. One write sends a batch; what
+//! comes back is taken apart by its headers and compared byte for byte. Nothing is allocated for a
+//! message.
+
+mod arrival;
+mod clock;
+mod connection;
+mod histogram;
+mod incoming;
+mod machine;
+mod opening;
+mod order;
+mod plan;
+mod process;
+pub mod report;
+mod ring;
+mod schedule;
+mod shared;
+mod stream;
+mod tally;
+mod target;
+mod timer;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::thread;
+use std::time::Duration;
+
+pub use histogram::{Latencies, PERCENTILES};
+pub use machine::Machine;
+pub use plan::{Check, Content, End, Messages, Mode, Plan, Text};
+pub use process::Sample;
+pub use shared::Progress;
+pub use tally::{Counts, OpeningLatencies};
+pub use target::{Target, TargetError};
+
+use shared::Shared;
+use worker::{Told, Worker};
+
+/// Ends runs early: once with a whole report, the second time without waiting for replies.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicU8>);
+
+impl Interrupt {
+    /// Interrupts.
+    pub fn interrupt(&self) {
+        self.0.fetch_add(1, AcqRel);
+    }
+
+    /// Whether it has been.
+    pub fn is_interrupted(&self) -> bool {
+        self.times() > 0
+    }
+
+    fn times(&self) -> u8 {
+        self.0.load(Acquire)
+    }
+}
+
+/// What a run found out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Counts over all of the run.
+    pub counts: Counts,
+    /// What was measured, between warm-up and end.
+    pub measured: Measured,
+    /// From the write of a message to its reply.
+    pub service: Latencies,
+    /// From when a message was due to its reply; empty in a closed loop.
+    pub response: Latencies,
+    /// From a publication to the last member that got it.
+    pub reach: Latencies,
+    /// Opening the connections.
+    pub opening: OpeningLatencies,
+    /// For each thread of the generator, the share of a core that it used.
+    pub threads: Vec<f64>,
+    /// The serving process before the connections, and at the begin and the end of the measurement.
+    pub server: Option<[Sample; 3]>,
+    /// Bytes of memory of this process before the connections, and at the end of the measurement.
+    pub own_memory: Option<[u64; 2]>,
+    /// It was interrupted.
+    pub is_interrupted: bool,
+}
+
+/// What was counted between warm-up and end.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Measured {
+    /// How long it was.
+    pub time: Duration,
+    /// Replies.
+    pub received: u64,
+    /// Bytes of payload of these.
+    pub received_bytes: u64,
+    /// Connections opened.
+    pub opened: u64,
+}
+
+/// Between two looks at how far the run is.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Runs a load, telling `progress` how far it is about 200 times a second.
+///
+/// # Errors
+/// This process lacks something: descriptors, a core to be pinned to. What goes wrong between it
+/// and the server is counted in the [`Outcome`].
+pub fn run(
+    plan: &Plan,
+    interrupt: &Interrupt,
+    mut progress: impl FnMut(Progress),
+) -> io::Result<Outcome> {
+    let shared = Shared::new(plan.threads);
+    let own = std::process::id();
+    let before = look(plan)?;
+    let own_before = process::resident(own).ok();
+    pin(&plan.cpus)?;
+    let glance = |progress: &mut dyn FnMut(Progress)| {
+        thread::sleep(GLANCE);
+        if interrupt.times() > 0 {
+            shared.stop.store(true, Relaxed);
+        }
+        if interrupt.times() > 1 {
+            shared.hurry.store(true, Relaxed);
+        }
+        progress(shared.progress());
+    };
+    thread::scope(|scope| {
+        let shared = &shared;
+        let threads: Vec<_> = (0..plan.threads)
+            .map(|index| {
+                scope.spawn(move || {
+                    if let Some(cpu) = plan.cpus.get(index % plan.cpus.len().max(1)) {
+                        pin(&[*cpu])?;
+                    }
+                    Worker::new(plan, shared, index)?.run()
+                })
+            })
+            .collect();
+        let all_are = |count: &std::sync::atomic::AtomicUsize| {
+            count.load(Acquire) >= plan.threads || threads.iter().all(|thread| thread.is_finished())
+        };
+        while !all_are(&shared.ready) && !threads.iter().any(|thread| thread.is_finished()) {
+            glance(&mut progress);
+        }
+        let start = shared.clock.now().max(1);
+        shared.start.store(start, Release);
+        let from = start + plan.warm_up.as_nanos() as u64;
+        while shared.clock.now() < from && !all_are(&shared.loaded) {
+            glance(&mut progress);
+        }
+        let begin = look(plan)?;
+        while !all_are(&shared.loaded) {
+            glance(&mut progress);
+        }
+        let end = look(plan)?;
+        let own_after = process::resident(own).ok();
+        shared.seen.store(true, Release);
+        while !threads.iter().all(|thread| thread.is_finished()) {
+            glance(&mut progress);
+        }
+        let mut told = Vec::new();
+        for thread in threads {
+            told.push(
+                thread
+                    .join()
+                    .map_err(|_| io::Error::other("a thread panicked"))??,
+            );
+        }
+        let server = before.zip(begin).zip(end).map(|((a, b), c)| [a, b, c]);
+        let own_memory = own_before.zip(own_after).map(|(a, b)| [a, b]);
+        let is_interrupted = interrupt.is_interrupted();
+        Ok(outcome(told, server, own_memory, is_interrupted))
+    })
+}
+
+/// Looks at the serving process, if there is one to look at.
+fn look(plan: &Plan) -> io::Result<Option<Sample>> {
+    let Some(process) = plan.server else {
+        return Ok(None);
+    };
+    let named = |error| io::Error::other(format!("cannot look at process {process}: {error}"));
+    Sample::of(process).map(Some).map_err(named)
+}
+
+fn outcome(
+    told: Vec<Told>,
+    server: Option<[Sample; 3]>,
+    own_memory: Option<[u64; 2]>,
+    is_interrupted: bool,
+) -> Outcome {
+    let mut outcome = Outcome {
+        counts: Counts::default(),
+        measured: Measured::default(),
+        service: Latencies::default(),
+        response: Latencies::default(),
+        reach: Latencies::default(),
+        opening: OpeningLatencies::default(),
+        threads: Vec::new(),
+        server,
+        own_memory,
+        is_interrupted,
+    };
+    for Told { tally, window } in told {
+        outcome.counts.add(&tally.counts);
+        outcome.service.add(&tally.service);
+        outcome.response.add(&tally.response);
+        outcome.reach.add(&tally.reach);
+        outcome.opening.add(&tally.opening);
+        let (begin, end) = (window.begin, window.end);
+        let time = Duration::from_nanos(end.at.saturating_sub(begin.at));
+        let measured = &mut outcome.measured;
+        measured.time = measured.time.max(time);
+        measured.received += end.received.saturating_sub(begin.received);
+        measured.received_bytes += end.received_bytes.saturating_sub(begin.received_bytes);
+        measured.opened += end.opened.saturating_sub(begin.opened);
+        let cpu = end.cpu.saturating_sub(begin.cpu);
+        outcome
+            .threads
+            .push(cpu.as_secs_f64() / time.as_secs_f64().max(1e-9));
+    }
+    outcome
+}
+
+/// Lets the calling thread run on these cores only, if there are any.
+#[cfg(target_os = "linux")]
+fn pin(cpus: &[usize]) -> io::Result<()> {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        if cpu >= CpuSet::MAX_CPU {
+            return Err(io::Error::other(format!("there is no core {cpu}")));
+        }
+        set.set(cpu);
+    }
+    sched_setaffinity(None, &set)
+        .map_err(|error| io::Error::other(format!("cannot be pinned to cores {cpus:?}: {error}")))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pin(cpus: &[usize]) -> io::Result<()> {
+    match cpus {
+        [] => Ok(()),
+        _ => Err(io::Error::other("threads can be pinned on Linux only")),
+    }
+}

@@ -1,0 +1,123 @@
+//! Which of a connection's numbered messages have come back: lost, repeated and reordered ones are
+//! told apart.
+
+/// The numbers seen so far, which begin at 0.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// One more than the highest number seen.
+    next: u64,
+    /// The numbers below `next` that have not come, in rising order; at most [`MOST_MISSING`].
+    missing: Vec<u64>,
+    /// Numbers that were given up when there were too many missing ones.
+    forgotten: u64,
+}
+
+/// What a number is, seen against those before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// The highest so far.
+    New,
+    /// One that a higher number has overtaken.
+    Overtaken,
+    /// One that has come before.
+    Repeated,
+}
+
+/// Bounds the memory of a connection that loses nearly everything.
+const MOST_MISSING: usize = 1 << 16;
+
+impl Order {
+    /// The number that comes next if nothing is lost.
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    #[inline]
+    pub(super) fn note(&mut self, number: u64) -> Place {
+        if number == self.next {
+            self.next += 1;
+            return Place::New;
+        }
+        self.note_out_of_order(number)
+    }
+
+    #[cold]
+    fn note_out_of_order(&mut self, number: u64) -> Place {
+        if number > self.next {
+            let room = (MOST_MISSING - self.missing.len()) as u64;
+            let first_kept = number.saturating_sub(room).max(self.next);
+            self.forgotten += first_kept - self.next;
+            self.missing.extend(first_kept..number);
+            self.next = number + 1;
+            return Place::New;
+        }
+        match self.missing.binary_search(&number) {
+            Ok(place) => {
+                self.missing.remove(place);
+                Place::Overtaken
+            }
+            Err(_) => Place::Repeated,
+        }
+    }
+
+    /// How many of the first `sent` numbers have not come.
+    pub(super) fn lost(&self, sent: u64) -> u64 {
+        self.missing.len() as u64 + self.forgotten + sent.saturating_sub(self.next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_fault_has_its_place() {
+        let mut order = Order::default();
+        for (number, place) in [
+            (0, Place::New),
+            (2, Place::New),
+            (1, Place::Overtaken),
+            (1, Place::Repeated),
+            (2, Place::Repeated),
+            (5, Place::New),
+        ] {
+            assert_eq!(order.note(number), place, "{number}");
+        }
+        assert_eq!(order.lost(6), 2); // 3 and 4
+        assert_eq!(order.lost(8), 4); // 6 and 7, too
+    }
+
+    #[test]
+    fn a_jump_is_bounded_in_memory_and_counted_in_full() {
+        let mut order = Order::default();
+        order.note(1 << 30);
+        assert_eq!(order.missing.len(), MOST_MISSING);
+        assert_eq!(order.lost((1 << 30) + 1), 1 << 30);
+        assert_eq!(order.note((1 << 30) - 1), Place::Overtaken);
+        assert_eq!(order.lost((1 << 30) + 1), (1 << 30) - 1);
+    }
+
+    proptest! {
+        /// Against a plain set: every number is new, overtaken or repeated, and what never came is lost.
+        #[test]
+        fn it_agrees_with_a_set(numbers in proptest::collection::vec(0_u64..64, 0..200)) {
+            let mut order = Order::default();
+            let mut seen = std::collections::BTreeSet::new();
+            for number in numbers {
+                let highest = seen.last().copied();
+                let place = if seen.contains(&number) {
+                    Place::Repeated
+                } else if highest.is_some_and(|highest| number < highest) {
+                    Place::Overtaken
+                } else {
+                    Place::New
+                };
+                seen.insert(number);
+                prop_assert_eq!(order.note(number), place);
+                prop_assert_eq!(order.lost(64), 64 - seen.len() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a run tells: as text and as JSON.
+
+mod text;
+
+use super::plan::{Content, End, Mode, Plan};
+use super::{Machine, Outcome};
+
+/// A run with what it was told and where it ran.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Report<'a> {
+    /// What the run was told.
+    pub plan: &'a Plan,
+    /// What it found out.
+    pub outcome: &'a Outcome,
+    /// Where it ran.
+    pub machine: &'a Machine,
+}
+
+/// The share of a core above which a thread of the generator bounds what can be measured.
+pub const SATURATED: f64 = 0.9;
+
+impl<'a> Report<'a> {
+    /// Puts them together.
+    pub fn new(plan: &'a Plan, outcome: &'a Outcome, machine: &'a Machine) -> Report<'a> {
+        Report {
+            plan,
+            outcome,
+            machine,
+        }
+    }
+
+    /// Messages a second that came back; in connecting modes, connections a second.
+    pub fn rate(&self) -> f64 {
+        let measured = &self.outcome.measured;
+        let operations = match self.plan.mode {
+            Mode::Connect | Mode::Churn => measured.opened,
+            _ => measured.received,
+        };
+        operations as f64 / measured.time.as_secs_f64().max(1e-9)
+    }
+
+    /// What is counted.
+    pub fn operation(&self) -> &'static str {
+        match self.plan.mode {
+            Mode::Connect | Mode::Churn => "connections",
+            Mode::Broadcast { .. } => "deliveries",
+            _ => "messages",
+        }
+    }
+
+    /// Whether a thread of the generator used so much of its core that rate and latency are its
+    /// own, not the server's.
+    pub fn is_generator_bound(&self) -> bool {
+        self.outcome.threads.iter().any(|share| *share > SATURATED)
+    }
+
+    /// The server's CPU time for each operation, in microseconds, and the part of user mode.
+    pub fn server_cpu(&self) -> Option<(f64, Option<f64>)> {
+        let [_, begin, end] = self.outcome.server.as_ref()?;
+        let measured = &self.outcome.measured;
+        let operations = match self.plan.mode {
+            Mode::Connect | Mode::Churn => measured.opened,
+            _ => measured.received,
+        };
+        let cpu = end.cpu.saturating_sub(begin.cpu).as_secs_f64() * 1e6;
+        (operations > 0).then(|| {
+            let each = cpu / operations as f64;
+            (each, end.user_share(begin).map(|share| share * each))
+        })
+    }
+
+    /// Bytes of the server's memory for each open connection.
+    pub fn server_memory(&self) -> Option<f64> {
+        let [before, begin, _] = self.outcome.server.as_ref()?;
+        let grown = begin.resident as f64 - before.resident as f64;
+        (self.outcome.counts.opened > 0).then(|| grown / self.outcome.counts.opened as f64)
+    }
+
+    /// Bytes of the generator's memory for each connection.
+    pub fn own_memory(&self) -> Option<f64> {
+        let [before, after] = self.outcome.own_memory?;
+        let opened = self.outcome.counts.opened;
+        (opened > 0).then(|| (after as f64 - before as f64) / opened as f64)
+    }
+
+    /// The load in one line.
+    pub fn title(&self) -> String {
+        let plan = self.plan;
+        let kind = match plan.messages.text {
+            Some(_) => "text",
+            None => "binary",
+        };
+        let size = match &plan.messages.content {
+            Content::Sizes { from, to } if from == to => format!("{} {kind}", size(*from)),
+            Content::Sizes { from, to } => format!("{} to {} {kind}", size(*from), size(*to)),
+            Content::File(messages) => format!("{} messages of a file, {kind}", messages.len()),
+        };
+        let depth = match plan.depth {
+            1 => String::from("one at a time"),
+            depth => format!("{depth} at a time"),
+        };
+        let what = match plan.mode {
+            Mode::Echo => format!("{size}, {depth}"),
+            Mode::Broadcast { publishers } => {
+                format!("{size} from {publishers} to all, {depth}")
+            }
+            Mode::Connect => String::from("opened and dropped"),
+            Mode::Churn => format!("opened, {} echoed ({size}), closed", plan.depth),
+            Mode::Idle => format!("idle after one message ({size})"),
+        };
+        let pace = match plan.rate {
+            Some(rate) => format!("open loop at {}/s", number(rate)),
+            None => String::from("closed loop"),
+        };
+        let end = match plan.end {
+            End::Time(time) => format!("for {:.1} s", time.as_secs_f64()),
+            End::Messages(messages) => format!("{messages} in all"),
+        };
+        format!("{} connections, {what}, {pace}, {end}", plan.connections)
+    }
+}
+
+/// Bytes, as people write them.
+pub(super) fn size(bytes: usize) -> String {
+    match bytes {
+        0 => String::from("0 B"),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} B"),
+    }
+}
+
+/// A figure with its thousands apart.
+pub(super) fn number(value: f64) -> String {
+    if value < 100.0 && value.fract() != 0.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Nanoseconds, as people read them: three digits.
+pub(super) fn time(nanoseconds: f64) -> String {
+    let (value, unit) = match nanoseconds {
+        small if small < 1e3 => return format!("{small:.0} ns"),
+        small if small < 1e6 => (small / 1e3, "us"),
+        small if small < 1e9 => (small / 1e6, "ms"),
+        large => (large / 1e9, "s"),
+    };
+    match value {
+        small if small < 10.0 => format!("{small:.2} {unit}"),
+        small if small < 100.0 => format!("{small:.1} {unit}"),
+        large => format!("{large:.0} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_written_as_people_read_them() {
+        assert_eq!(number(1_234_567.0), "1,234,567");
+        assert_eq!(number(12.5), "12.5");
+        assert_eq!(number(999.0), "999");
+        assert_eq!(size(1 << 10), "1 KiB");
+        assert_eq!(size(20), "20 B");
+        assert_eq!(time(950.0), "950 ns");
+        assert_eq!(time(1_234.0), "1.23 us");
+        assert_eq!(time(45_600_000.0), "45.6 ms");
+        assert_eq!(time(2_000_000_000.0), "2.00 s");
+    }
+}

@@ -1,0 +1,283 @@
+//! The report as a person reads it: one screen.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write};
+
+use super::{Report, number, size, time};
+use crate::lab::load::histogram::{Latencies, PERCENTILES};
+use crate::lab::load::plan::{Check, Content, Mode};
+
+impl Display for Report<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{}", self.plan.target.url)?;
+        writeln!(out, "{}\n", self.title())?;
+        self.counts(out)?;
+        self.latencies(out)?;
+        self.openings(out)?;
+        self.server(out)?;
+        self.generator(out)?;
+        self.notes(out)
+    }
+}
+
+impl Report<'_> {
+    fn counts(&self, out: &mut impl Write) -> fmt::Result {
+        let (plan, outcome) = (self.plan, self.outcome);
+        let counts = &outcome.counts;
+        if self.outcome.is_interrupted {
+            writeln!(
+                out,
+                "interrupted after {:.1} s",
+                outcome.measured.time.as_secs_f64()
+            )?;
+        }
+        let rate = number(self.rate());
+        match plan.mode {
+            Mode::Connect | Mode::Churn => writeln!(
+                out,
+                "connections  {} opened, {rate}/s",
+                number(counts.opened as f64)
+            )?,
+            Mode::Idle => writeln!(out, "connections  {} open", number(counts.opened as f64))?,
+            _ => {}
+        }
+        if plan.mode != Mode::Connect {
+            write!(
+                out,
+                "messages     {} sent, {} received",
+                number(counts.sent as f64),
+                number(counts.received as f64)
+            )?;
+            if matches!(plan.mode, Mode::Echo | Mode::Broadcast { .. }) {
+                let bytes = outcome.measured.received_bytes as f64
+                    / outcome.measured.time.as_secs_f64().max(1e-9);
+                write!(out, "; {rate}/s, {}/s", size_of_rate(bytes))?;
+            }
+            writeln!(out)?;
+        }
+        if let Some(offered) = plan.rate {
+            writeln!(out, "offered      {}/s, achieved {rate}/s", number(offered))?;
+        }
+        self.errors(out)
+    }
+
+    fn errors(&self, out: &mut impl Write) -> fmt::Result {
+        let counts = &self.outcome.counts;
+        let mut errors = Vec::new();
+        for (what, count) in [
+            ("lost", counts.lost),
+            ("repeated", counts.repeated),
+            ("reordered", counts.reordered),
+            ("corrupt", counts.corrupt),
+            ("timed out", counts.timed_out),
+            ("of these late", counts.late),
+            ("never sent", counts.unsent),
+        ] {
+            if count > 0 {
+                errors.push(format!("{} {what}", number(count as f64)));
+            }
+        }
+        let mut named = |what: &str, counts: &BTreeMap<String, u64>| {
+            for (why, count) in counts {
+                errors.push(format!("{} {what}: {why}", number(*count as f64)));
+            }
+        };
+        named("refused", &counts.refused);
+        named("against the protocol", &counts.violations);
+        for (code, count) in &counts.closed {
+            errors.push(format!("{} closed with {code}", number(*count as f64)));
+        }
+        match errors.is_empty() {
+            true => writeln!(out, "errors       none"),
+            false => writeln!(out, "errors       {}", errors.join("; ")),
+        }
+    }
+
+    fn latencies(&self, out: &mut impl Write) -> fmt::Result {
+        let outcome = self.outcome;
+        let rows: Vec<(&str, &Latencies)> = [
+            ("response", &outcome.response),
+            ("service", &outcome.service),
+            ("to the last", &outcome.reach),
+        ]
+        .into_iter()
+        .filter(|(_, latencies)| latencies.count() > 0)
+        .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        table(out, "latency", &rows, true)?;
+        if self.plan.rate.is_some() {
+            writeln!(
+                out,
+                "response: from when a message was due; service: from when it was written"
+            )
+        } else {
+            writeln!(
+                out,
+                "closed loop: while the server is slow less is asked of it, which hides how slow it is; --rate does not"
+            )
+        }
+    }
+
+    fn openings(&self, out: &mut impl Write) -> fmt::Result {
+        let opening = &self.outcome.opening;
+        let rows: Vec<(&str, &Latencies)> = [
+            ("TCP", &opening.tcp),
+            ("TLS", &opening.tls),
+            ("handshake", &opening.upgrade),
+            ("together", &opening.whole),
+        ]
+        .into_iter()
+        .filter(|(_, latencies)| latencies.count() > 0)
+        .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        table(out, "connecting", &rows, false)
+    }
+
+    fn server(&self, out: &mut impl Write) -> fmt::Result {
+        let Some([before, begin, end]) = &self.outcome.server else {
+            return Ok(());
+        };
+        let time = self.outcome.measured.time.as_secs_f64().max(1e-9);
+        write!(out, "\nserver       ")?;
+        if let Some((cpu, user)) = self.server_cpu() {
+            let operation = self.operation().trim_end_matches('s');
+            write!(out, "{cpu:.3} us of CPU a {operation}")?;
+            if let Some(user) = user {
+                write!(out, " ({user:.3} user, {:.3} system)", cpu - user)?;
+            }
+            write!(out, "; ")?;
+        }
+        let cores = end.cpu.saturating_sub(begin.cpu).as_secs_f64() / time;
+        let switches = end
+            .voluntary_switches
+            .saturating_sub(begin.voluntary_switches);
+        writeln!(
+            out,
+            "{cores:.2} cores; {} descriptors; {} voluntary switches/s",
+            end.descriptors,
+            number(switches as f64 / time)
+        )?;
+        write!(
+            out,
+            "             {} resident",
+            size_of_rate(end.resident as f64)
+        )?;
+        if let Some(each) = self.server_memory() {
+            write!(
+                out,
+                ", {} before: {} B a connection",
+                size_of_rate(before.resident as f64),
+                number(each.max(0.0))
+            )?;
+        }
+        writeln!(out)
+    }
+
+    fn generator(&self, out: &mut impl Write) -> fmt::Result {
+        let machine = self.machine;
+        let threads: Vec<String> = self
+            .outcome
+            .threads
+            .iter()
+            .map(|share| format!("{:.0} %", share * 100.0))
+            .collect();
+        write!(out, "\ngenerator    {} of a core", threads.join(", "))?;
+        if !self.plan.cpus.is_empty() {
+            write!(out, ", pinned to {:?}", self.plan.cpus)?;
+        }
+        if self.plan.mode == Mode::Idle
+            && let Some(each) = self.own_memory()
+        {
+            write!(out, "; {} B a connection", number(each.max(0.0)))?;
+        }
+        let known = |text: &Option<String>| text.clone().unwrap_or_else(|| String::from("unknown"));
+        writeln!(
+            out,
+            "\nmachine      {}; {} cores; {}; {}",
+            known(&machine.cpu),
+            machine.cores,
+            known(&machine.kernel),
+            known(&machine.congestion_control)
+        )
+    }
+
+    /// What a reader must know to read the figures rightly.
+    fn notes(&self, out: &mut impl Write) -> fmt::Result {
+        let plan = self.plan;
+        if self.is_generator_bound() {
+            writeln!(
+                out,
+                "BOUNDED BY THE GENERATOR: a thread used more than 90 % of its core. Rate and latency are not the server's; its CPU time is. Give the generator --threads and cores of its own, or the server less to do: --rate, larger messages."
+            )?;
+        }
+        let counted_only = match &plan.messages.content {
+            _ if plan.mode == Mode::Connect => None,
+            Content::File(_) => Some("messages of a file carry no number"),
+            Content::Sizes { from, .. } if *from < 8 => {
+                Some("messages below 8 bytes carry no number")
+            }
+            Content::Sizes { .. } => None,
+        };
+        if let Some(why) = counted_only {
+            writeln!(
+                out,
+                "{why}: replies are counted and compared in order; a lost one makes those after it corrupt"
+            )?;
+        }
+        match plan.check {
+            Check::All => Ok(()),
+            Check::First => writeln!(
+                out,
+                "only the first reply of each connection was compared; of the others number and length"
+            ),
+            Check::None => writeln!(
+                out,
+                "replies were not compared; only their number and length"
+            ),
+        }
+    }
+}
+
+/// Rows of percentiles; with the samples that stand behind each, where asked for.
+fn table(
+    out: &mut impl Write,
+    title: &str,
+    rows: &[(&str, &Latencies)],
+    behind: bool,
+) -> fmt::Result {
+    write!(out, "{title:<12}")?;
+    for (name, _) in PERCENTILES {
+        write!(out, "{name:>10}")?;
+    }
+    writeln!(out, "{:>10}", "max")?;
+    for (name, latencies) in rows {
+        write!(out, "{name:<12}")?;
+        for (_, quantile) in PERCENTILES {
+            write!(out, "{:>10}", time(latencies.at(quantile) as f64))?;
+        }
+        writeln!(out, "{:>10}", time(latencies.max() as f64))?;
+        if behind {
+            write!(out, "{:<12}", "  samples")?;
+            for (_, quantile) in PERCENTILES {
+                write!(out, "{:>10}", latencies.behind(quantile))?;
+            }
+            writeln!(out, "{:>10}", latencies.count().min(1))?;
+        }
+    }
+    Ok(())
+}
+
+fn size_of_rate(bytes: f64) -> String {
+    match bytes {
+        small if small < 1024.0 => format!("{small:.0} B"),
+        small if small < 1024.0 * 1024.0 => format!("{:.1} KiB", small / 1024.0),
+        large if large < 1024.0 * 1024.0 * 1024.0 => format!("{:.1} MiB", large / 1024.0 / 1024.0),
+        large => size((large / 1024.0 / 1024.0) as usize * (1 << 20)),
+    }
+}

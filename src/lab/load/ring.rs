@@ -1,0 +1,324 @@
+//! The messages of a load, made once: masked frames as they go out, payloads as they must come
+//! back. A message is a slot of the ring with its number patched in.
+
+use fastrand::Rng;
+
+use super::plan::{Content, Messages, Text};
+use crate::protocol::mask::apply_masking_key;
+use crate::protocol::{FrameHeader, OpCode};
+
+/// The slots, which all connections of a thread share.
+#[derive(Debug)]
+pub(super) struct Ring {
+    /// All slots' frames, one after the other.
+    frames: Vec<u8>,
+    /// All slots' payloads: what the replies must hold. Masked where the server is a raw echo.
+    payloads: Vec<u8>,
+    slots: Vec<Slot>,
+    /// The fragments of all slots.
+    fragments: Vec<Fragment>,
+    pub(super) numbering: Numbering,
+    pub(super) is_raw: bool,
+    /// The first byte of a reply in one frame.
+    pub(super) first_byte: u8,
+    fresh_masks: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    frames: (usize, usize),
+    payload: (usize, usize),
+    fragments: (usize, usize),
+}
+
+/// One frame: its masking key is the four bytes before its payload.
+#[derive(Clone, Copy, Debug)]
+struct Fragment {
+    payload: (usize, usize),
+}
+
+/// How messages carry their numbers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Numbering {
+    /// They do not: they are shorter than 8 bytes, or someone else's.
+    None,
+    /// 8 bytes, the highest first.
+    Binary,
+    /// 8 hexadecimal digits: the lower half of the number.
+    ShortHex,
+    /// 16 hexadecimal digits.
+    Hex,
+}
+
+impl Numbering {
+    /// Bytes at the front of the payload.
+    pub(super) const fn length(self) -> usize {
+        match self {
+            Numbering::None => 0,
+            Numbering::Binary | Numbering::ShortHex => 8,
+            Numbering::Hex => 16,
+        }
+    }
+
+    fn of(messages: &Messages, shortest: usize) -> Numbering {
+        match (&messages.content, messages.text) {
+            (Content::File(_), _) => Numbering::None,
+            _ if shortest < 8 => Numbering::None,
+            (_, None) => Numbering::Binary,
+            (_, Some(_)) if shortest < 16 => Numbering::ShortHex,
+            (_, Some(_)) => Numbering::Hex,
+        }
+    }
+
+    /// The number that a payload begins with; `None` if these are not digits.
+    #[inline]
+    pub(super) fn read(self, payload: &[u8]) -> Option<u64> {
+        match self {
+            Numbering::None => None,
+            Numbering::Binary => payload
+                .first_chunk()
+                .map(|bytes| u64::from_be_bytes(*bytes)),
+            Numbering::ShortHex => hex(payload.get(..8)?),
+            Numbering::Hex => hex(payload.get(..16)?),
+        }
+    }
+
+    /// The bytes of a number, of which the first [`Numbering::length`] count.
+    #[inline]
+    pub(super) fn write(self, number: u64) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        match self {
+            Numbering::None => {}
+            Numbering::Binary => bytes[..8].copy_from_slice(&number.to_be_bytes()),
+            Numbering::ShortHex => {
+                for (place, byte) in bytes[..8].iter_mut().enumerate() {
+                    *byte = digit(number >> (28 - 4 * place));
+                }
+            }
+            Numbering::Hex => {
+                for (place, byte) in bytes.iter_mut().enumerate() {
+                    *byte = digit(number >> (60 - 4 * place));
+                }
+            }
+        }
+        bytes
+    }
+}
+
+#[inline]
+fn digit(number: u64) -> u8 {
+    b"0123456789abcdef"[(number & 0xF) as usize]
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, &byte| {
+        let value = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(value))
+    })
+}
+
+/// Past this many bytes sizes of a range repeat.
+const MOST_BYTES: usize = 8 << 20;
+/// Slots of a range of sizes.
+const SIZES: usize = 256;
+
+impl Ring {
+    /// `batch` is how many messages go out together.
+    pub(super) fn new(messages: &Messages, batch: usize, is_raw: bool, seed: u64) -> Ring {
+        let mut random = Rng::with_seed(seed);
+        let payloads = payloads(messages, batch, &mut random);
+        let shortest = payloads.iter().map(Vec::len).min().unwrap_or(0);
+        let opcode = match messages.text {
+            Some(_) => OpCode::Text,
+            None => OpCode::Binary,
+        };
+        let mut ring = Ring {
+            frames: Vec::new(),
+            payloads: Vec::new(),
+            slots: Vec::new(),
+            fragments: Vec::new(),
+            numbering: Numbering::of(messages, shortest),
+            is_raw,
+            first_byte: 0x80 | opcode as u8,
+            fresh_masks: messages.fresh_masks,
+        };
+        for payload in payloads {
+            ring.add(&payload, opcode, messages.fragment, &mut random);
+        }
+        ring
+    }
+
+    fn add(&mut self, payload: &[u8], opcode: OpCode, fragment: Option<usize>, random: &mut Rng) {
+        let begin = (self.frames.len(), self.payloads.len(), self.fragments.len());
+        let size = fragment.unwrap_or(usize::MAX).max(1);
+        let mut rest = payload;
+        let mut opcode = opcode;
+        loop {
+            let (part, after) = rest.split_at(size.min(rest.len()));
+            let key = random.u32(..).to_ne_bytes();
+            let header = FrameHeader {
+                fin: after.is_empty(),
+                rsv1: false,
+                opcode,
+                masking_key: Some(key),
+                payload_length: part.len() as u64,
+            };
+            self.frames.extend_from_slice(header.encode().as_ref());
+            let at = self.frames.len();
+            self.frames.extend_from_slice(part);
+            apply_masking_key(&mut self.frames[at..], key, 0);
+            self.fragments.push(Fragment {
+                payload: (at, self.frames.len()),
+            });
+            if self.is_raw {
+                self.payloads.extend_from_slice(&self.frames[at..]);
+            }
+            (rest, opcode) = (after, OpCode::Continuation);
+            if rest.is_empty() {
+                break;
+            }
+        }
+        if !self.is_raw {
+            self.payloads.extend_from_slice(payload);
+        }
+        self.slots.push(Slot {
+            frames: (begin.0, self.frames.len()),
+            payload: (begin.1, self.payloads.len()),
+            fragments: (begin.2, self.fragments.len()),
+        });
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The slot of a message by its number.
+    #[inline]
+    pub(super) fn slot(&self, number: u64) -> usize {
+        match self.slots.len() as u64 {
+            1 => 0,
+            slots => (number % slots) as usize,
+        }
+    }
+
+    /// What a reply to the message in `slot` holds; its number's place holds anything.
+    #[inline]
+    pub(super) fn payload(&self, slot: usize) -> &[u8] {
+        let Slot { payload, .. } = self.slots[slot];
+        &self.payloads[payload.0..payload.1]
+    }
+
+    /// The frames of up to `count` messages from `slot` on, the first of which has that number, as
+    /// they are to be sent, and how many of them lie together.
+    #[inline]
+    pub(super) fn frames(&mut self, slot: usize, count: usize, number: u64) -> (&[u8], usize) {
+        let count = count.min(self.slots.len() - slot);
+        for (slot, number) in (slot..slot + count).zip(number..) {
+            self.prepare(slot, number);
+        }
+        let begin = self.slots[slot].frames.0;
+        let end = self.slots[slot + count - 1].frames.1;
+        (&self.frames[begin..end], count)
+    }
+
+    #[inline]
+    fn prepare(&mut self, slot: usize, number: u64) {
+        let slot = self.slots[slot];
+        if self.fresh_masks {
+            self.remask(slot, number);
+        }
+        let at = self.fragments[slot.fragments.0].payload.0;
+        match self.numbering {
+            Numbering::None => {}
+            // One 64-bit operation: this runs for every message.
+            Numbering::Binary => {
+                if let Some((key, place)) = self.frames[at - 4..].split_first_chunk_mut::<4>()
+                    && let Some(place) = place.first_chunk_mut::<8>()
+                {
+                    let key = u64::from(u32::from_ne_bytes(*key)) * 0x1_0000_0001;
+                    *place = (u64::from_ne_bytes(number.to_be_bytes()) ^ key).to_ne_bytes();
+                }
+            }
+            hex => {
+                let mut bytes = hex.write(number);
+                let key = self.key(at);
+                apply_masking_key(&mut bytes, key, 0);
+                let length = hex.length();
+                self.frames[at..at + length].copy_from_slice(&bytes[..length]);
+            }
+        }
+    }
+
+    fn key(&self, payload: usize) -> [u8; 4] {
+        self.frames[..payload]
+            .last_chunk()
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Gives a message the keys that belong to its number: a message that a socket took half of
+    /// has the same ones when it goes on.
+    fn remask(&mut self, slot: Slot, number: u64) {
+        let mut random = Rng::with_seed(number);
+        for fragment in slot.fragments.0..slot.fragments.1 {
+            let (begin, end) = self.fragments[fragment].payload;
+            let (old, new) = (self.key(begin), random.u32(..).to_ne_bytes());
+            self.frames[begin - 4..begin].copy_from_slice(&new);
+            let change = std::array::from_fn(|place| old[place] ^ new[place]);
+            apply_masking_key(&mut self.frames[begin..end], change, 0);
+        }
+    }
+}
+
+fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>> {
+    match &messages.content {
+        Content::File(messages) => messages.clone(),
+        Content::Sizes { from, to } if from == to => {
+            // Enough for one write of a batch, and no more: the number makes them different.
+            let slots = batch.clamp(1, (MOST_BYTES / from.max(&1)).max(1));
+            (0..slots)
+                .map(|_| payload(*from, messages.text, random))
+                .collect()
+        }
+        Content::Sizes { from, to } => {
+            let mut all = Vec::new();
+            let mut bytes = 0;
+            while all.len() < SIZES && (bytes < MOST_BYTES || all.len() < 2) {
+                let size = random.usize(*from..=*to);
+                bytes += size;
+                all.push(payload(size, messages.text, random));
+            }
+            all
+        }
+    }
+}
+
+fn payload(size: usize, text: Option<Text>, random: &mut Rng) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(size);
+    match text {
+        None => {
+            payload.resize(size, 0);
+            random.fill(&mut payload);
+        }
+        Some(Text::Ascii) => payload.resize_with(size, || random.u8(b' '..=b'~')),
+        Some(Text::Multibyte) => {
+            // The number is digits: no character may lie across its end.
+            payload.resize_with(size.min(16), || b'0');
+            let mut bytes = [0; 4];
+            while payload.len() < size {
+                let character = match random.usize(1..=(size - payload.len()).min(4)) {
+                    1 => random.char(' '..='~'),
+                    2 => random.char('\u{80}'..='\u{7FF}'),
+                    3 => random.char('\u{800}'..='\u{D7FF}'),
+                    _ => random.char('\u{1_0000}'..='\u{10_FFFF}'),
+                };
+                payload.extend_from_slice(character.encode_utf8(&mut bytes).as_bytes());
+            }
+        }
+    }
+    payload
+}

@@ -1,0 +1,225 @@
+//! Where a load goes: a URL, the addresses behind it, and whether it may go there.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A server to measure.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// As it was given.
+    pub url: String,
+    pub(super) endpoint: Endpoint,
+    /// The value of the Host field.
+    pub(super) authority: String,
+    /// The request target.
+    pub(super) path: String,
+}
+
+/// What a socket connects to.
+#[derive(Clone, Debug)]
+pub(super) enum Endpoint {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Why there is no such target.
+#[derive(Debug)]
+pub enum TargetError {
+    /// The text is not a URL that a load can go to.
+    Url(String),
+    /// Its host has no address, or none of several answers.
+    Unreachable(String),
+}
+
+impl Target {
+    /// Reads `ws://HOST[:PORT]/PATH` or `unix:SOCKET[:/PATH]`, and looks the host up.
+    ///
+    /// # Errors
+    /// [`TargetError`]
+    pub fn parse(url: &str) -> Result<Target, TargetError> {
+        if let Some(rest) = url.strip_prefix("unix:") {
+            return unix(url, rest);
+        }
+        let Some(("ws", rest)) = url.split_once("://") else {
+            return Err(wrong(url));
+        };
+        let rest = rest.split('#').next().unwrap_or_default();
+        let split = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(split);
+        let path = match path.strip_prefix('?') {
+            Some(query) => format!("/?{query}"),
+            None if path.is_empty() => String::from("/"),
+            None => path.to_owned(),
+        };
+        let is_clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        if authority.contains('@') || !is_clean(authority) || !is_clean(&path) {
+            return Err(wrong(url));
+        }
+        let (host, port) = host_and_port(authority).ok_or_else(|| wrong(url))?;
+        Ok(Target {
+            url: url.to_owned(),
+            endpoint: Endpoint::Tcp(resolve(host, port)?),
+            authority: authority.to_owned(),
+            path,
+        })
+    }
+
+    /// Whether the address is this machine's, or one of a private network.
+    pub fn is_near(&self) -> bool {
+        match &self.endpoint {
+            Endpoint::Unix(_) => true,
+            Endpoint::Tcp(address) => is_near(address.ip()),
+        }
+    }
+
+    /// Whether sockets to it can have any address of 127.0.0.0/8.
+    pub fn is_loopback_v4(&self) -> bool {
+        matches!(&self.endpoint, Endpoint::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback())
+    }
+}
+
+fn unix(url: &str, rest: &str) -> Result<Target, TargetError> {
+    let (socket, path) = match rest.split_once(":/") {
+        Some((socket, path)) => (socket, format!("/{path}")),
+        None => (rest, String::from("/")),
+    };
+    if socket.is_empty() || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong(url));
+    }
+    Ok(Target {
+        url: url.to_owned(),
+        endpoint: Endpoint::Unix(PathBuf::from(socket)),
+        authority: String::from("localhost"),
+        path,
+    })
+}
+
+/// The host without brackets, and the port.
+fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (
+                host,
+                rest.strip_prefix(':').or(rest.is_empty().then_some("")),
+            )
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, Some("")),
+        },
+    };
+    let port = match port? {
+        "" => 80,
+        port => port.parse().ok()?,
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+/// The first address that accepts a connection; the only one is not tried.
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, TargetError> {
+    let unreachable =
+        |error: io::Error| TargetError::Unreachable(format!("{host}:{port}: {error}"));
+    let addresses: Vec<_> = (host, port)
+        .to_socket_addrs()
+        .map_err(unreachable)?
+        .collect();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    if let [only] = addresses[..] {
+        return Ok(only);
+    }
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+            Ok(_) => return Ok(address),
+            Err(error) => last = error,
+        }
+    }
+    Err(unreachable(last))
+}
+
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            address.is_loopback()
+                || address.is_private()
+                || address.is_link_local()
+                || address.is_unspecified()
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+                || address.is_unspecified()
+        }
+    }
+}
+
+fn wrong(url: &str) -> TargetError {
+    TargetError::Url(format!(
+        "'{url}' is not a URL to load; write ws://127.0.0.1:9001/echo or unix:/run/frameloop.sock:/echo"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        for (url, authority, path) in [
+            ("ws://127.0.0.1:9001", "127.0.0.1:9001", "/"),
+            ("ws://127.0.0.1:9001/a?b=c", "127.0.0.1:9001", "/a?b=c"),
+            ("ws://127.0.0.1?b", "127.0.0.1", "/?b"),
+            ("ws://[::1]/x#part", "[::1]", "/x"),
+            ("unix:/tmp/s", "localhost", "/"),
+            ("unix:/tmp/s:/echo?drop=1", "localhost", "/echo?drop=1"),
+        ] {
+            let target = Target::parse(url).unwrap();
+            assert_eq!(
+                (&*target.authority, &*target.path),
+                (authority, path),
+                "{url}"
+            );
+            assert!(target.is_near(), "{url}");
+        }
+        for url in [
+            "",
+            "http://x/",
+            "ws://",
+            "ws://a b/",
+            "ws://u@127.0.0.1/",
+            "ws://127.0.0.1:99999/",
+            "unix:",
+            "ws://[::1/",
+        ] {
+            assert!(
+                matches!(Target::parse(url), Err(TargetError::Url(_))),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn far_addresses_are_told_apart() {
+        for (address, near) in [
+            ("127.9.9.9", true),
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("192.168.1.1", true),
+            ("169.254.1.1", true),
+            ("::1", true),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("::ffff:10.0.0.1", true),
+            ("8.8.8.8", false),
+            ("172.32.0.1", false),
+            ("100.64.0.1", false),
+            ("2001:db8::1", false),
+            ("::ffff:8.8.8.8", false),
+        ] {
+            assert_eq!(is_near(address.parse().unwrap()), near, "{address}");
+        }
+    }
+}

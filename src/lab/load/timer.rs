@@ -1,0 +1,75 @@
+//! Waking up on time: a poller's own timeout is a whole number of milliseconds.
+
+pub(super) use system::Timer;
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::io;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::time::Duration;
+
+    use mio::unix::SourceFd;
+    use mio::{Interest, Registry, Token};
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
+
+    /// A descriptor that is readable when its time has come.
+    #[derive(Debug)]
+    pub(in crate::lab::load) struct Timer(OwnedFd);
+
+    impl Timer {
+        pub(in crate::lab::load) fn new(registry: &Registry, token: Token) -> io::Result<Timer> {
+            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            let descriptor = timer.as_raw_fd();
+            registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+            Ok(Timer(timer))
+        }
+
+        /// Wakes the poller after `wait`; says with which timeout to poll.
+        pub(in crate::lab::load) fn set(&self, wait: Duration) -> io::Result<Duration> {
+            const NONE: Timespec = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            if wait.is_zero() {
+                return Ok(wait);
+            }
+            let value = Timespec {
+                tv_sec: wait.as_secs().cast_signed(),
+                tv_nsec: i64::from(wait.subsec_nanos()),
+            };
+            let once = Itimerspec {
+                it_interval: NONE,
+                it_value: value,
+            };
+            // It is edge-triggered: nobody has to read it.
+            timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
+            Ok(wait + Duration::from_millis(1))
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::io;
+    use std::time::Duration;
+
+    use mio::{Registry, Token};
+
+    /// The poller's own timeout.
+    #[derive(Debug)]
+    pub(in crate::lab::load) struct Timer;
+
+    impl Timer {
+        pub(in crate::lab::load) fn new(_: &Registry, _: Token) -> io::Result<Timer> {
+            Ok(Timer)
+        }
+
+        pub(in crate::lab::load) fn set(&self, wait: Duration) -> io::Result<Duration> {
+            Ok(wait)
+        }
+    }
+}

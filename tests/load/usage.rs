@@ -1,0 +1,55 @@
+//! Flags: what is wrong is said in a sentence, and ends with 2.
+
+use std::net::TcpListener;
+
+use crate::load;
+
+#[test]
+fn what_cannot_be_is_said_in_a_sentence() {
+    let near = "ws://127.0.0.1:1/";
+    for (url, arguments, words) in [
+        ("http://127.0.0.1/", "", "is not a URL to load"),
+        (near, "-c 0", "0 is not in 1..="),
+        (near, "-s 20..10", "not a range of sizes"),
+        (near, "-s 2GiB", "not a range of sizes"),
+        (near, "--rate 0", "not a rate"),
+        (near, "--fragment 8", "must be 16 bytes at least"),
+        (near, "--raw --churn", "which --raw does not have"),
+        (near, "--connect --idle", "cannot be used with"),
+        (near, "--idle --rate 5", "no --rate"),
+        (near, "--header x", "is not a field"),
+        (
+            near,
+            "--source 127.0.0.9-127.0.0.1",
+            "is not an address or a range",
+        ),
+        (near, "-c 1000000", "open files"),
+        ("ws://192.0.2.1/", "", "--i-own-this-target"),
+        ("ws://192.0.2.1/", "--rate 1001", "--i-own-this-target"),
+        (
+            "ws://192.0.2.1/",
+            "--rate 10 -c 1001",
+            "--i-own-this-target",
+        ),
+    ] {
+        let ran = load(url, arguments);
+        assert_eq!(ran.code, Some(2), "{url} {arguments}: {}", ran.said);
+        assert!(ran.said.contains(words), "{url} {arguments}: {}", ran.said);
+        assert_eq!(ran.report, "");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_with_3() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let ran = load(&url, "-c 2 -t 1s");
+    assert_eq!(ran.code, Some(3), "{}", ran.report);
+    assert!(
+        ran.said.contains("cannot connect: connection refused"),
+        "{}",
+        ran.said
+    );
+    assert_eq!(load("unix:/nowhere/at/all", "-c 1").code, Some(3));
+}
