@@ -68,10 +68,19 @@ async fn echo(socket: SocketRef, Args(args): Args, ack: AckSender) {
     sent(ack.send(&Args(args.0.into_iter().take(1).collect())));
 }
 
+/// Rooms that a client may be in at a time: it is not let into more.
+const MAX_ROOMS: usize = 128;
+
+/// Bytes of a room's name.
+const MAX_ROOM_NAME: usize = 255;
+
 async fn join(socket: SocketRef, Args(args): Args, ack: AckSender) {
     let Some(room) = member(&args, "room") else {
         return;
     };
+    if room.len() > MAX_ROOM_NAME || socket.rooms().len() >= MAX_ROOMS {
+        return;
+    }
     socket.join(room.clone());
     let joined = response(format!("joined {room}"));
     sent(socket.within(room).emit("response", &joined).await);

@@ -39,7 +39,7 @@ fn what_comes_after_so_many_messages_comes_then_however_they_are_sent() {
         client.send(&close_frame(1000, b""));
         client.ends();
 
-        let mut client = Client::open(TestServer::shared(), "/echo?stall=3&ping=100");
+        let mut client = Client::open(TestServer::shared(), "/echo?stall=3&ping=500");
         send(&mut client);
         client.receives(&first);
         // What comes next is no echo, nor does anything come after that.

@@ -8,6 +8,7 @@ use frameloop::protocol::Limits;
 use frameloop::{Settings, app};
 
 use crate::client::{Client, frame, reply, request};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 fn open(query: &str) -> Client {
@@ -187,6 +188,13 @@ fn pings_are_sent_and_left_unanswered() {
         assert!(client.is_silent_for(Duration::from_millis(250)));
         client.send(&frame(0x8A, b""));
     }
+    figure(
+        Kind::Attack,
+        75,
+        "ping=100, a client that answers after 250 ms: Pings until then, twice",
+        "1; 1",
+        "1; 1",
+    );
     let mut client = open("mute_pong");
     client.send(&[frame(0x89, b"p"), frame(0x81, b"a")].concat());
     client.receives(&reply(0x81, b"a"));

@@ -265,6 +265,7 @@ impl Expected {
                 let advice = error.advice().as_bytes();
                 let mut fields = vec![
                     ("content-type", "text/plain; charset=utf-8".to_owned()),
+                    ("x-content-type-options", "nosniff".to_owned()),
                     length(advice.len()),
                 ];
                 fields.extend(match status {
