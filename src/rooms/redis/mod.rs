@@ -11,6 +11,7 @@
 //! ```
 
 mod channels;
+mod known;
 mod own;
 mod relay;
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Rooms;
 use super::channels::Score;
+use super::known::{Changes, Known, KnownRooms};
 use super::own::Sequences;
 use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels, lock};
 use crate::log;
@@ -171,7 +172,7 @@ impl Relay {
         inbox: &Inbox,
     ) -> RedisResult<Infallible> {
         const RENEWAL: Duration = Duration::from_secs(3_600);
-        let mut known = HashSet::new();
+        let mut known = KnownRooms::default();
         let mut renewal = Instant::now() + RENEWAL;
         loop {
             let (changed, outgoing) = self.work();
@@ -193,7 +194,7 @@ impl Relay {
     }
 
     /// What there is to do, a batch of it.
-    fn work(&self) -> (HashSet<Arc<str>>, Vec<Outgoing>) {
+    pub(super) fn work(&self) -> (HashSet<Arc<str>>, Vec<Outgoing>) {
         let mut state = lock(&self.shared.state);
         let batch = state.outgoing.len().min(BATCH);
         let outgoing: Vec<_> = state.outgoing.drain(..batch).collect();
@@ -208,31 +209,10 @@ impl Relay {
     async fn change(
         &self,
         changed: HashSet<Arc<str>>,
-        known: &mut HashSet<Known>,
+        known: &mut KnownRooms,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
-        let (mut opened, mut closed) = (Vec::new(), Vec::new());
-        {
-            let state = lock(&self.shared.state);
-            for address in changed {
-                let now = state.open.get(&address).map(|room| Known {
-                    is_group: self.shared.django == DjangoLayer::Core
-                        && matches!(room.format, Format::Groups { .. }),
-                    member: room.member,
-                    address: Arc::clone(&address),
-                });
-                let before = known.iter().find(|known| known.address == address).cloned();
-                if now == before {
-                    continue;
-                }
-                closed.extend(before);
-                opened.extend(now);
-            }
-        }
-        for known_before in &closed {
-            known.remove(known_before);
-        }
-        known.extend(opened.iter().cloned());
+        let Changes { opened, closed } = known.update(changed, |some| self.look_up(some));
         let entering = self.members(opened.iter());
         enter(connection, &entering).await?;
         let mut leave = Pipeline::new();
@@ -255,6 +235,21 @@ impl Relay {
             connection.unsubscribe(channels).await?;
         }
         Ok(())
+    }
+
+    /// How the rooms under these addresses are now.
+    pub(super) fn look_up(&self, addresses: &[Arc<str>]) -> Vec<Option<Known>> {
+        let is_core = self.shared.django == DjangoLayer::Core;
+        let state = lock(&self.shared.state);
+        let known = |address: &Arc<str>| {
+            let room = state.open.get(address)?;
+            Some(Known {
+                is_group: is_core && matches!(room.format, Format::Groups { .. }),
+                member: room.member,
+                address: Arc::clone(address),
+            })
+        };
+        addresses.iter().map(known).collect()
     }
 
     /// The groups among these rooms, and this process's names in them.
@@ -350,15 +345,6 @@ impl Relay {
         }
         Ok(())
     }
-}
-
-/// A room that Redis has been told of.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Known {
-    address: Arc<str>,
-    /// It is a group of `RedisChannelLayer`, not a channel.
-    is_group: bool,
-    member: u64,
 }
 
 impl Inbox {

@@ -1,0 +1,122 @@
+//! The rooms that Redis has been told of.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A room that Redis has been told of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Known {
+    /// What it is called on Redis.
+    pub(super) address: Arc<str>,
+    /// It is a group of `RedisChannelLayer`, not a channel.
+    pub(super) is_group: bool,
+    /// This process's name in the group.
+    pub(super) member: u64,
+}
+
+/// All of them, by their addresses.
+#[derive(Debug, Default)]
+pub(super) struct KnownRooms(HashMap<Arc<str>, Known>);
+
+/// What Redis is to be told. A room that was closed and opened again is in both.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) opened: Vec<Known>,
+    pub(super) closed: Vec<Known>,
+}
+
+impl KnownRooms {
+    /// How many rooms are looked up while the lock is held.
+    const AT_ONCE: usize = 256;
+
+    /// Takes over how the rooms under these addresses are now. `look_up` says it of some of them,
+    /// in their order, and holds the lock meanwhile: the workers wait for that alone, however many
+    /// rooms are known.
+    pub(super) fn update(
+        &mut self,
+        changed: impl IntoIterator<Item = Arc<str>>,
+        look_up: impl Fn(&[Arc<str>]) -> Vec<Option<Known>>,
+    ) -> Changes {
+        let changed: Vec<_> = changed.into_iter().collect();
+        let mut changes = Changes::default();
+        for some in changed.chunks(Self::AT_ONCE) {
+            for (address, now) in some.iter().zip(look_up(some)) {
+                if self.0.get(address) == now.as_ref() {
+                    continue;
+                }
+                let before = match &now {
+                    Some(now) => self.0.insert(Arc::clone(address), now.clone()),
+                    None => self.0.remove(address),
+                };
+                changes.closed.extend(before);
+                changes.opened.extend(now);
+            }
+        }
+        changes
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.0.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::{Duration, Instant};
+
+    use super::super::{ChannelLayer, DjangoLayer, Format, Redis, SharedRooms};
+    use super::*;
+    use crate::rooms::Rooms;
+
+    /// Attack 77: the workers wait for the relay while it looks up so many rooms and no more,
+    /// whether few or many are known.
+    #[test]
+    fn attack_77_many_rooms_left_at_once_are_looked_up_a_few_under_the_lock() {
+        const ROOMS: usize = 8_000;
+        let (redis, relay) = Redis::new("redis://127.0.0.1:1/0", DjangoLayer::PubSub).unwrap();
+        let rooms = SharedRooms {
+            shared: redis.0,
+            rooms: Rooms::default(),
+            format: Format::Own("test"),
+        };
+        let names: Vec<Arc<str>> = (0..ROOMS).map(|n| n.to_string().into()).collect();
+        let mut known = KnownRooms::default();
+        let (walked, most) = (Cell::new(0), Cell::new(0));
+        let longest = Cell::new(Duration::ZERO);
+        let mut update = || {
+            known.update(relay.work().0, |some| {
+                let began = Instant::now();
+                let found = relay.look_up(some);
+                longest.set(longest.get().max(began.elapsed()));
+                most.set(most.get().max(some.len()));
+                walked.set(walked.get() + some.len());
+                found
+            })
+        };
+        names.iter().for_each(|name| rooms.opened(name));
+        let changes = update();
+        assert_eq!((changes.opened.len(), changes.closed.len()), (ROOMS, 0));
+        names.iter().for_each(|name| rooms.closed(name));
+        let changes = update();
+        assert_eq!((changes.opened.len(), changes.closed.len()), (0, ROOMS));
+        // One that comes and goes in between is no change; one that goes and comes is two.
+        rooms.opened(&names[0]);
+        assert_eq!(update().opened.len(), 1);
+        rooms.closed(&names[0]);
+        rooms.opened(&names[0]);
+        rooms.opened(&names[1]);
+        rooms.closed(&names[1]);
+        let changes = update();
+        assert_eq!((changes.opened.len(), changes.closed.len()), (1, 1));
+
+        assert_eq!(walked.get(), 2 * ROOMS + 3, "each change once");
+        assert!(most.get() <= 256, "{} under the lock", most.get());
+        println!(
+            "reliability: attack 77 | {ROOMS} rooms over Redis left at once: rooms walked under \
+             the lock at a time | <= 256 | {}, at most {:.1?}",
+            most.get(),
+            longest.get()
+        );
+    }
+}
