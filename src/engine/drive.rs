@@ -89,8 +89,8 @@ pub(crate) trait Drive {
     /// The peer has sent FIN, or the connection broke, and `drive` has read what it reads.
     fn hang_up(&mut self, key: Key, context: &mut Context) -> Progress;
 
-    /// Whether something waits for the socket to take it.
-    fn is_blocked(&self) -> bool;
+    /// Whether something waits for the socket to take it, or is kept for the peer.
+    fn is_blocked(&mut self) -> bool;
 
     /// Sends encoded fan-out.
     fn deliver(
@@ -124,7 +124,7 @@ pub(crate) trait Drive {
     fn backlog_octets(&mut self) -> usize;
 
     /// What waits for the peer, against all that waits for others.
-    fn waiting(&self, now: Tick) -> Waiting;
+    fn waiting(&mut self, now: Tick) -> Waiting;
 
     /// Ends a connection that the most waits for, so that there is room for the others.
     fn relieve(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress;

@@ -48,6 +48,8 @@ pub use tls::TlsSocket;
 
 use crate::protocol::{AssemblyBudget, Deflate, Limits};
 use mailbox::Congestion;
+#[cfg(feature = "cli")]
+pub(crate) use unsent::Held;
 pub(crate) use unsent::UnsentBudget;
 
 /// What holds for every connection of a server.

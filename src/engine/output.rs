@@ -121,6 +121,12 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Where what waits to be sent is counted.
+    #[cfg(feature = "cli")]
+    pub(super) fn unsent(&self) -> &UnsentBudget {
+        &self.buffer.unsent
+    }
+
     /// Whether something waits for the socket.
     #[cfg(feature = "cli")]
     pub(super) fn is_blocked(&self) -> bool {

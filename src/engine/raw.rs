@@ -1,6 +1,8 @@
 //! The doors by which a handler takes over what the engine does by itself: for faults alone.
 
 use super::handler::WebSocket;
+#[cfg(feature = "cli")]
+use super::unsent::Held;
 use crate::protocol::CloseFrame;
 #[cfg(feature = "cli")]
 use crate::protocol::OpCode;
@@ -21,8 +23,15 @@ pub trait RawHandler {
     /// own, which does not wait for what is late. `None` is an end without a frame.
     fn postpones_close(&mut self, frame: Option<CloseFrame<'_>>, is_urgent: bool) -> bool;
 
-    /// Bytes that the handler keeps for the peer.
+    /// Bytes of payload that the handler keeps for the peer.
     fn kept(&self) -> usize;
+
+    /// Bytes of memory that it keeps for that. They are in the server's budget of what waits to be
+    /// sent (see [`WebSocket::hold`]).
+    fn held(&self) -> usize;
+
+    /// Drops all that has not begun to go out, because that budget is spent.
+    fn drop_kept(&mut self);
 
     /// Whether the handler waits for the socket to take what was written.
     fn wants_room(&self) -> bool;
@@ -62,6 +71,12 @@ impl WebSocket<'_> {
     #[cfg(feature = "cli")]
     pub(crate) fn is_blocked(&self) -> bool {
         self.output.is_blocked()
+    }
+
+    /// What the handler counts in that it keeps for the peer.
+    #[cfg(feature = "cli")]
+    pub(crate) fn hold(&self) -> Held {
+        Held::new(self.output.unsent())
     }
 
     /// Has the Close sent that was postponed, or one of the handler's own.

@@ -70,6 +70,43 @@ impl Drop for Client {
     }
 }
 
+/// Memory in which a handler keeps what its client is to be sent later.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct Held {
+    octets: usize,
+    client: Client,
+}
+
+#[cfg(feature = "cli")]
+impl Held {
+    pub(super) fn new(budget: &UnsentBudget) -> Held {
+        Held {
+            octets: 0,
+            client: budget.client(),
+        }
+    }
+
+    /// So many octets are kept now.
+    pub(crate) fn set(&mut self, octets: usize) {
+        let before = std::mem::replace(&mut self.octets, octets);
+        self.client.0.take(octets);
+        self.client.0.give_back(before);
+    }
+
+    /// So many were kept when that was last said.
+    pub(crate) fn octets(&self) -> usize {
+        self.octets
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// Encoded frames that one client or many wait for.
 #[derive(Debug)]
 pub(crate) struct Parcel {

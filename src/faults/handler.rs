@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::outgoing::{Frames, Outgoing};
 use super::parameters::{After, Faults};
 use super::timer::Timer;
-use crate::engine::{Demand, Handler, RawHandler, WebSocket};
+use crate::engine::{Demand, Handler, Held, RawHandler, WebSocket};
 use crate::protocol::{CloseCode, CloseFrame, Message, OpCode};
 
 /// No connection with faults lives longer: some of them keep it from ending by itself.
@@ -36,6 +36,7 @@ pub(super) struct Faulty {
     /// Something that is due waits for the socket.
     wants_room: bool,
     timer: Option<Timer>,
+    held: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -67,6 +68,7 @@ impl Faulty {
             phase: Phase::Open,
             wants_room: false,
             timer: None,
+            held: None,
             faults,
         }
     }
@@ -88,6 +90,19 @@ impl Faulty {
             socket.release_close(frame);
         }
         self.set_timer(now);
+        if self.held.is_none() && !self.outgoing.is_empty() {
+            self.held = Some(socket.hold());
+        }
+        self.count_held();
+    }
+
+    /// Counts what is kept in the server's budget of what waits to be sent.
+    fn count_held(&mut self) {
+        match (self.outgoing.memory(), &mut self.held) {
+            (0, held) => *held = None,
+            (octets, Some(held)) => held.set(octets),
+            (_, None) => {}
+        }
     }
 
     /// Comes to what has its time, or its number of messages.
@@ -284,11 +299,42 @@ impl RawHandler for Faulty {
         true
     }
 
+    fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, Held::octets)
+    }
+
+    fn drop_kept(&mut self) {
+        self.outgoing.drop_unbegun();
+        self.count_held();
+    }
+
     fn kept(&self) -> usize {
         self.outgoing.octets()
     }
 
     fn wants_room(&self) -> bool {
         self.wants_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack 66: a connection that keeps much has not as long as one that keeps nothing.
+    #[test]
+    fn what_is_kept_too_long_ends() {
+        for (size, lateness, is_too_long) in [
+            (SMALL + 1, PATIENCE, true),
+            (SMALL + 1, PATIENCE / 2, false),
+            (SMALL, 10 * PATIENCE, false),
+        ] {
+            let mut faulty = Faulty::new(Faults::default(), Some(0));
+            let frames = Frames::message(OpCode::Binary, vec![0; size].into(), usize::MAX);
+            let delay = Duration::from_secs(30);
+            faulty.outgoing.push(frames, delay);
+            let now = Instant::now() + delay + lateness;
+            assert_eq!(faulty.is_kept_too_long(now), is_too_long, "{size}");
+        }
     }
 }

@@ -209,6 +209,18 @@ impl Outgoing {
         self.octets = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
+    /// Drops all that has not begun to go out.
+    pub(super) fn drop_unbegun(&mut self) {
+        self.overtaken = None;
+        self.waiting.retain(|waiting| waiting.begun);
+        self.octets = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
+    }
+
+    /// Octets of memory that all of it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.octets + self.piece.capacity() + self.waiting.len() * size_of::<Waiting>()
+    }
+
     /// Drops all.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
@@ -236,6 +248,9 @@ impl Outgoing {
             if let Some((opcode, size)) = self.wrote(octets) {
                 socket.count_sent(opcode, size);
             }
+        }
+        if self.waiting.is_empty() {
+            (self.waiting, self.piece, self.written) = Default::default();
         }
         false
     }

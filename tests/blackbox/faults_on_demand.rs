@@ -488,6 +488,25 @@ fn what_waits_is_bounded() {
     }
 }
 
+/// Attack 66: late echoes are in the budget of what waits for all clients together.
+#[test]
+fn what_waits_is_in_the_servers_budget() {
+    let settings = Settings {
+        max_unsent_size: 1 << 20,
+        ..Settings::default()
+    };
+    let server = TestServer::with(|server| server.with_settings(settings));
+    let mut smaller = Client::open(&server, "/echo?delay=60000");
+    smaller.send(&frame(0x82, &[0; 500_000]));
+    smaller.send(&frame(0x89, b""));
+    smaller.receives(b"\x8A\x00");
+    let mut larger = Client::open(&server, "/echo?delay=60000");
+    larger.send(&frame(0x82, &[0; 700_000]));
+    larger.closes_with(1013);
+    smaller.send(&frame(0x89, b""));
+    smaller.receives(b"\x8A\x00");
+}
+
 #[test]
 fn the_server_stops_without_waiting_for_late_echoes() {
     let server = TestServer::with(|server| server);

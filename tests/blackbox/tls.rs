@@ -156,6 +156,19 @@ fn c46_fin_without_close_notify_is_an_end_like_any() {
 
 /// A record that is cut off or forged ends its own connection, and its message is not handled; one
 /// that comes in pieces is as good as any.
+/// Faults on demand are as they are without TLS; a reset has no alert before it.
+#[test]
+fn an_abort_that_is_asked_for_is_a_reset() {
+    let files = Files::new("abort");
+    let server = secured(&files);
+    let mut stream = files.client(&server).unwrap();
+    open(&mut stream, "/echo?abort=1&invalid=rsv1");
+    stream.write_all(&frame(0x81, b"a")).unwrap();
+    receives(&mut stream, b"\xC1\x01a");
+    let error = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
 #[test]
 fn fault_19_truncated_and_forged_records_end_their_connection_alone() {
     type Damage = fn(&mut Vec<u8>);

@@ -82,13 +82,13 @@ impl<H: Handler> Connection<H> {
     }
 
     /// What waits for the peer, as it counts when there is no more room.
-    pub(super) fn waiting_at(&self, now: Tick) -> Waiting {
+    pub(super) fn waiting_at(&mut self, now: Tick) -> Waiting {
         /// A second, or less where a deadline is shorter than that.
         const RECENT: Tick = 10;
         Waiting {
             is_stalled: now.wrapping_sub(self.since) > RECENT,
-            share: self.backlog.share(),
-            rest: self.backlog.octets(),
+            share: self.backlog.share() + self.held(),
+            rest: self.backlog.octets() + self.kept(),
         }
     }
 
@@ -105,8 +105,9 @@ impl<H: Handler> Connection<H> {
             ),
             _ => (Disconnect::SlowConsumer, OVERRUN),
         };
+        let drops = self.drops_kept();
         match self.phase {
-            Phase::Open | Phase::Leaving { .. } if !self.sender.is_close_sent() => {
+            Phase::Open | Phase::Leaving { .. } if drops && !self.sender.is_close_sent() => {
                 context.tally.dropped += self.backlog.drop_unbegun() as u64;
                 self.fail(why, frame, stream, context)
             }

@@ -344,8 +344,8 @@ impl<H: Handler> Drive for Connection<H> {
         self.notice_end(key, context)
     }
 
-    fn is_blocked(&self) -> bool {
-        !self.backlog.is_empty()
+    fn is_blocked(&mut self) -> bool {
+        !self.backlog.is_empty() || self.held() > 0
     }
 
     fn deliver(
@@ -387,7 +387,7 @@ impl<H: Handler> Drive for Connection<H> {
         self.backlog.octets() + self.kept()
     }
 
-    fn waiting(&self, now: Tick) -> Waiting {
+    fn waiting(&mut self, now: Tick) -> Waiting {
         self.waiting_at(now)
     }
 

@@ -44,6 +44,20 @@ impl<H: Handler> Connection<H> {
         self.handler.raw().map_or(0, |raw| raw.kept())
     }
 
+    /// Bytes of memory in which the handler keeps something for the peer.
+    #[inline]
+    pub(super) fn held(&mut self) -> usize {
+        self.handler.raw().map_or(0, |raw| raw.held())
+    }
+
+    /// Has the handler drop what it keeps. Says whether it has done so: not what has begun to go.
+    pub(super) fn drops_kept(&mut self) -> bool {
+        if let Some(raw) = self.handler.raw() {
+            raw.drop_kept();
+        }
+        self.kept() == 0
+    }
+
     /// Whether the handler has waited for the socket, which has taken all.
     #[inline]
     pub(super) fn wakes_for_room(&mut self) -> bool {

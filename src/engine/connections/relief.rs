@@ -101,7 +101,7 @@ impl<S: Stream> Connections<S> {
     fn waiting(&mut self, key: Key) -> Option<Waiting> {
         let now = self.context.now;
         let entry = self.entries.get_mut(key)?;
-        let connection = &entry.connection;
+        let connection = &mut entry.connection;
         connection.is_blocked().then(|| connection.waiting(now))
     }
 }
