@@ -72,13 +72,12 @@
 //!
 //! # Features
 //!
-//! `deflate`, on by default, is permessage-deflate.
-//! `socketio`, on by default, is Socket.IO.
-//! `redis`, on by default, joins the rooms of several processes.
+//! `cli`, on by default, is the binary with its ready-made endpoints, and switches those below on.
 //! `lab`, on by default, has the tools that are a client: `frameloop load`.
-//! `cli`, on by default, is the binary with its ready-made endpoints. Without it the library's
-//! dependencies are hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its types), sha1,
-//! base64, bytes, http, rustix and subtle.
+//! `deflate` is permessage-deflate, `socketio` Socket.IO, `tls` `wss://`, `h2c` HTTP/2 without TLS,
+//! `metrics` Prometheus, `redis` rooms over several processes, `simd` vector instructions. Without
+//! any feature the library's dependencies are hyper, hyper-util, http-body-util, tokio, mio,
+//! tungstenite (its types), sha1, base64, bytes, http, rustix, subtle, ipnet and proxy-header.
 
 #![forbid(unsafe_code)]
 

@@ -80,7 +80,6 @@ fn is_scan(record: &ConnectionRecord<'_>) -> bool {
 }
 
 /// A proxy did not say for whom it speaks.
-#[cfg(feature = "proxy-protocol")]
 pub(crate) fn not_proxied(error: &io::Error) {
     #[cfg(feature = "cli")]
     if FAULTS.admits() {

@@ -200,7 +200,6 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
 }
 
 /// Attachments are waited for within the limit of a message, however many are announced.
-#[cfg(feature = "socketio")]
 #[test]
 fn attack_47_attachments_that_never_all_come_are_bounded_together() {
     const CLIENTS: usize = 20;
@@ -247,7 +246,6 @@ fn attack_47_attachments_that_never_all_come_are_bounded_together() {
 }
 
 /// What waits for clients that read nothing is kept once for all of them.
-#[cfg(feature = "socketio")]
 #[test]
 fn broadcasts_that_many_do_not_take_are_kept_once() {
     const CLIENTS: usize = 20;
@@ -646,7 +644,6 @@ fn unfinished_messages_keep_to_their_budget_together() {
 
 /// Attack 13: what inflates to the limit and an octet more, in one frame and in 1,000 fragments,
 /// from a hundred clients at once. Each is held one octet of input before it is refused.
-#[cfg(feature = "deflate")]
 #[test]
 fn attack_13_bombs_cost_their_limit_and_little_more() {
     const CLIENTS: usize = 100;
@@ -712,7 +709,6 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
 }
 
 /// A WebSocket whose messages may be compressed.
-#[cfg(feature = "deflate")]
 #[test]
 fn attack_14_a_window_is_as_large_as_what_was_inflated() {
     use flate2::{Compress, Compression, FlushCompress};
@@ -778,12 +774,10 @@ fn attack_14_a_window_is_as_large_as_what_was_inflated() {
     }
 }
 
-#[cfg(feature = "deflate")]
 fn open_compressing(server: &TestServer) -> Client {
     open_compressing_at(server, "/echo")
 }
 
-#[cfg(feature = "deflate")]
 fn open_compressing_at(server: &TestServer, path: &str) -> Client {
     let mut client = Client::connect(server);
     let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
@@ -798,7 +792,6 @@ fn open_compressing_at(server: &TestServer, path: &str) -> Client {
 }
 
 /// Octets of memory that the process has, where the system tells (proc(5)).
-#[cfg(feature = "deflate")]
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -807,7 +800,6 @@ fn resident() -> usize {
 }
 
 /// A session of Socket.IO that has joined a namespace by polling: its target.
-#[cfg(feature = "socketio")]
 fn joined_by_polling(server: &TestServer) -> String {
     const TARGET: &str = "/socket.io/?EIO=4&transport=polling";
     let open = ask(server, "GET", TARGET, "");
@@ -819,7 +811,6 @@ fn joined_by_polling(server: &TestServer) -> String {
 }
 
 /// A whole response.
-#[cfg(feature = "socketio")]
 fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
     use std::io::Read;
     let mut client = Client::connect(server);
@@ -836,7 +827,6 @@ fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
 }
 
 /// No Ping ends these sessions within the test: an upgrade that fails must.
-#[cfg(feature = "socketio")]
 #[test]
 fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
     use frameloop::socketio::{self, SocketRef};

@@ -1,6 +1,6 @@
 //! What the operator sees of the binary: metrics, readiness, the access log, a renewed certificate.
 
-#![cfg(all(unix, feature = "cli", feature = "metrics", feature = "tls"))]
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -167,10 +167,7 @@ fn a_healthcheck_tells_by_its_exit_code() {
     let cases: [(&[&str], &[&str]); 3] = [
         (&[], &[]),
         (&["--allow-host", "example.com"], &["--host", "example.com"]),
-        #[cfg(feature = "tls")]
         (&["--tls-self-signed"], &[]),
-        #[cfg(not(feature = "tls"))]
-        (&[], &[]),
     ];
     for (its, asked) in cases {
         let mut command = frameloop(its);
@@ -309,7 +306,6 @@ fn the_manual_page_has_every_flag_and_no_mistake() {
     std::fs::remove_file(path).unwrap();
 }
 
-#[cfg(feature = "tls")]
 mod tls {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::path::Path;
@@ -467,7 +463,6 @@ mod tls {
     }
 }
 
-#[cfg(feature = "proxy-protocol")]
 #[test]
 fn the_log_names_the_client_that_a_proxy_speaks_for() {
     let mut command = frameloop(&["--proxy-protocol-from", "127.0.0.0/8,::1"]);
@@ -484,7 +479,6 @@ fn the_log_names_the_client_that_a_proxy_speaks_for() {
 }
 
 /// The first line of the log in which this is.
-#[cfg(feature = "proxy-protocol")]
 fn logged(mut server: Started, what: &str) -> String {
     use std::io::{BufRead, BufReader};
     let log = BufReader::new(server.0.stderr.take().unwrap());

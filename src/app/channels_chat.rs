@@ -6,7 +6,6 @@ use super::python;
 use crate::engine::{Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::protocol::{CloseCode, Message};
-#[cfg(feature = "redis")]
 use crate::rooms::redis::{Event, Format};
 use crate::rooms::{Membership, Rooms};
 
@@ -84,7 +83,6 @@ fn value_of(key: &str, entries: Vec<(Value, Value)>) -> Option<Value> {
 
 /// How these rooms are known to the Django processes that share them: `chat_` and the room is the
 /// tutorial's group.
-#[cfg(feature = "redis")]
 pub(crate) const FORMAT: Format = Format::Groups {
     prefix: "chat_",
     event,
@@ -92,7 +90,6 @@ pub(crate) const FORMAT: Format = Format::Groups {
 };
 
 /// The event that Django Channels' layers carry for a text that members were sent.
-#[cfg(feature = "redis")]
 fn event(text: &str) -> Option<Event> {
     Some(vec![
         ("type".into(), "chat_message".into()),
@@ -101,7 +98,6 @@ fn event(text: &str) -> Option<Event> {
 }
 
 /// The text that members are sent for such an event; `None` where the tutorial's consumer raises.
-#[cfg(feature = "redis")]
 fn text(event: Event) -> Option<String> {
     let is_message = |(key, value): &(Value, Value)| {
         // Channels makes a method's name of it.

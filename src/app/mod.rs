@@ -5,11 +5,9 @@ mod channels_chat;
 pub mod compat;
 mod connection_manager;
 mod echo;
-#[cfg(feature = "socketio")]
 mod flask_socketio;
 mod page;
 mod python;
-#[cfg(feature = "socketio")]
 mod python_repr;
 mod tutorial_echo;
 
@@ -26,9 +24,7 @@ use crate::faults;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
 use crate::rooms::Rooms;
-#[cfg(feature = "redis")]
 use crate::rooms::redis::{Format, Redis};
-#[cfg(feature = "socketio")]
 use crate::socketio;
 
 /// An endpoint as people are told of it.
@@ -50,7 +46,6 @@ pub const ENDPOINTS: &[Description] = &[
     websocket("/ws/chat/lobby/", "JSON chat room (Django Channels)"),
     websocket("/broadcast", "every message to everybody here"),
     websocket("/broadcast/news", "the same, by topic"),
-    #[cfg(feature = "socketio")]
     page(SOCKETIO, "Socket.IO (Flask-SocketIO)"),
     page("/", "this list; in a browser a page to try them"),
     page("/healthz", "200 'ok'"),
@@ -118,13 +113,11 @@ pub struct AppSettings {
     /// What is served instead of the ready-made endpoints, if anything is.
     pub compat: Option<EchoService>,
     /// Where the rooms are those of other processes, too; `None` if they are this one's alone.
-    #[cfg(feature = "redis")]
     pub redis: Option<Redis>,
     /// Whether the same octets must give the same answers: faults without a seed have 0, and there
     /// is no Socket.IO, whose session ids are random.
     pub deterministic: bool,
     /// What sessions of Socket.IO are held to.
-    #[cfg(feature = "socketio")]
     pub socketio: socketio::Settings,
 }
 
@@ -133,10 +126,8 @@ impl Default for AppSettings {
         AppSettings {
             faults: true,
             compat: None,
-            #[cfg(feature = "redis")]
             redis: None,
             deterministic: false,
-            #[cfg(feature = "socketio")]
             socketio: socketio::Settings::default(),
         }
     }
@@ -197,21 +188,18 @@ pub fn router_with(settings: AppSettings) -> Router {
 
 /// The rooms of the tutorials' clients, of the chat, and of the topics.
 fn rooms(settings: &AppSettings) -> (Rooms, Rooms, Rooms) {
-    let alone = (Rooms::default(), Rooms::default(), Rooms::default());
-    #[cfg(feature = "redis")]
-    if let (Some(redis), (clients, chat, topics)) = (&settings.redis, &alone) {
-        return (
-            redis.join(clients, Format::Own("clients")),
-            redis.join(chat, channels_chat::FORMAT),
-            redis.join(topics, Format::Own("broadcast")),
-        );
+    let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
+    match &settings.redis {
+        Some(redis) => (
+            redis.join(&clients, Format::Own("clients")),
+            redis.join(&chat, channels_chat::FORMAT),
+            redis.join(&topics, Format::Own("broadcast")),
+        ),
+        None => (clients, chat, topics),
     }
-    let _ = settings;
-    alone
 }
 
 /// Adds the Flask-SocketIO tutorial's application.
-#[cfg(feature = "socketio")]
 fn with_socketio(router: Router, settings: AppSettings) -> Router {
     if settings.deterministic {
         return router;
@@ -223,11 +211,6 @@ fn with_socketio(router: Router, settings: AppSettings) -> Router {
             Page::script(socketio::BROWSER_CLIENT)
         })
         .mount(SOCKETIO, service)
-}
-
-#[cfg(not(feature = "socketio"))]
-fn with_socketio(router: Router, _: AppSettings) -> Router {
-    router
 }
 
 /// Browsers fail a connection whose offered subprotocols are all passed over.

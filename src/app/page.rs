@@ -16,7 +16,7 @@ pub(super) fn for_browsers(settings: &AppSettings) -> Page {
 
 fn document(settings: &AppSettings) -> Bytes {
     let is_ours = settings.compat.is_none();
-    let has_socketio = cfg!(feature = "socketio") && !settings.deterministic;
+    let has_socketio = !settings.deterministic;
     let sections = [
         ("chat", is_ours),
         ("faults", is_ours && settings.faults),
@@ -45,7 +45,7 @@ const POLICY: &str = "default-src 'none'; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-#[cfg(all(test, feature = "tls"))]
+#[cfg(test)]
 mod tests {
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;
@@ -53,7 +53,6 @@ mod tests {
 
     use super::*;
     use crate::faults;
-    #[cfg(feature = "socketio")]
     use crate::socketio;
 
     /// An edit of the page changes the hashes, without which no browser runs it.
@@ -65,7 +64,6 @@ mod tests {
         };
         for (directive, text) in [
             ("script-src", element("script")),
-            #[cfg(feature = "socketio")]
             ("script-src", socketio::BROWSER_CLIENT),
             ("style-src", element("style")),
         ] {
@@ -116,9 +114,7 @@ mod tests {
             let document = String::from_utf8_lossy(&document);
             for name in ["chat", "faults", "socketio"] {
                 let is_hidden = document.contains(&format!("<section id=\"{name}\" hidden class"));
-                let is_expected = hidden.contains(&name)
-                    || (name == "socketio" && cfg!(not(feature = "socketio")));
-                assert_eq!(is_hidden, is_expected, "{name}: {settings:?}");
+                assert_eq!(is_hidden, hidden.contains(&name), "{name}: {settings:?}");
             }
         }
     }

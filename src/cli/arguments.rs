@@ -5,19 +5,14 @@ use std::time::Duration;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-#[cfg(feature = "redis")]
 use super::channel_layer::ChannelLayerArguments;
-#[cfg(feature = "deflate")]
 use super::deflate::DeflateArguments;
 use super::healthcheck::Healthcheck;
 #[cfg(feature = "lab")]
 use super::load::Load;
 use super::memory;
-#[cfg(feature = "socketio")]
 use super::socketio::SocketIoArguments;
-#[cfg(feature = "tls")]
 use super::tls::TlsArguments;
-#[cfg(feature = "proxy-protocol")]
 use super::values::network;
 use super::values::{Addresses, address, addresses, duration, echo_service, item, size};
 use crate::app::compat::EchoService;
@@ -115,8 +110,8 @@ pub(super) struct Serve {
     #[arg(long, env = "FRAMELOOP_DETERMINISTIC",
           value_parser = clap::builder::BoolishValueParser::new())]
     #[arg(conflicts_with_all = ["workers", "compat"])]
-    #[cfg_attr(feature = "redis", arg(conflicts_with_all = ["channel_layer", "socketio_redis"]))]
-    #[cfg_attr(feature = "tls", arg(conflicts_with_all = ["tls_cert", "tls_self_signed"]))]
+    #[arg(conflicts_with_all = ["channel_layer", "socketio_redis"])]
+    #[arg(conflicts_with_all = ["tls_cert", "tls_self_signed"])]
     pub(super) deterministic: bool,
 
     #[command(flatten)]
@@ -125,22 +120,18 @@ pub(super) struct Serve {
     #[command(flatten)]
     pub(super) limits: LimitArguments,
 
-    #[cfg(feature = "deflate")]
     #[command(flatten)]
     deflate: DeflateArguments,
 
-    #[cfg(feature = "tls")]
     #[command(flatten)]
     pub(super) tls: TlsArguments,
 
     #[command(flatten)]
     pub(super) deadlines: DeadlineArguments,
 
-    #[cfg(feature = "socketio")]
     #[command(flatten)]
     pub(super) socketio: SocketIoArguments,
 
-    #[cfg(feature = "redis")]
     #[command(flatten)]
     pub(super) channel_layer: ChannelLayerArguments,
 
@@ -181,7 +172,6 @@ pub(super) struct Access {
     /// Proxy that speaks for others, ADDRESS or ADDRESS/BITS; may be repeated [default: none]. Its
     /// connections must begin with the PROXY protocol, version 1 or 2, which tells the client's
     /// address
-    #[cfg(feature = "proxy-protocol")]
     #[arg(
         long,
         env = "FRAMELOOP_PROXY_PROTOCOL_FROM",
@@ -408,10 +398,7 @@ impl Serve {
                 max_message_size: limits.max_message_size,
                 max_frame_size: limits.max_frame_size,
             },
-            #[cfg(feature = "deflate")]
             deflate: self.deflate.deflate(),
-            #[cfg(not(feature = "deflate"))]
-            deflate: None,
             deadlines: Deadlines {
                 ping_interval: deadlines.ping_interval,
                 ping_timeout: deadlines.ping_timeout,
@@ -452,8 +439,7 @@ impl Serve {
             require_origin,
             allow_host,
             token,
-            #[cfg(feature = "proxy-protocol")]
-                proxy_protocol_from: _,
+            proxy_protocol_from: _,
         } = &self.access;
         Policy {
             allowed_origins: match allow_origin.as_slice() {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::Args;
 
 use super::service_manager::SYSTEMD;
-#[cfg(feature = "proxy-protocol")]
 use super::values::network;
 use super::values::{Addresses, address, addresses, duration, echo_service, item};
 use crate::app::compat::EchoService;
@@ -30,7 +29,6 @@ pub(super) struct Healthcheck {
     listen: Vec<Addresses>,
 
     /// Whose connections must begin with the PROXY protocol: then the question does, too
-    #[cfg(feature = "proxy-protocol")]
     #[arg(long, env = "FRAMELOOP_PROXY_PROTOCOL_FROM", value_name = "NETWORK",
           value_parser = network, value_delimiter = ',')]
     proxy_protocol_from: Vec<ipnet::IpNet>,
@@ -104,16 +102,10 @@ impl Healthcheck {
     }
 
     /// Whether the server takes this end of the stream for a proxy.
-    #[cfg(feature = "proxy-protocol")]
     fn is_proxy(&self, stream: &TcpStream) -> io::Result<bool> {
         let own = stream.local_addr()?.ip().to_canonical();
         let mut proxies = self.proxy_protocol_from.iter();
         Ok(proxies.any(|network| network.contains(&own)))
-    }
-
-    #[cfg(not(feature = "proxy-protocol"))]
-    fn is_proxy(&self, _: &TcpStream) -> io::Result<bool> {
-        Ok(false)
     }
 }
 

@@ -3,9 +3,7 @@
 mod announcement;
 mod arguments;
 mod beside;
-#[cfg(feature = "redis")]
 mod channel_layer;
-#[cfg(feature = "deflate")]
 mod deflate;
 mod healthcheck;
 #[cfg(feature = "lab")]
@@ -15,9 +13,7 @@ mod memory;
 mod operator;
 mod serve;
 mod service_manager;
-#[cfg(feature = "socketio")]
 mod socketio;
-#[cfg(feature = "tls")]
 mod tls;
 mod values;
 mod variables;

@@ -3,14 +3,12 @@
 use http::StatusCode;
 
 use crate::http::{Page, Router};
-#[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
 use crate::server::Shutdown;
 
 /// What those pages tell of.
 pub(super) struct Operator {
     shutdown: Shutdown,
-    #[cfg(feature = "metrics")]
     pub(super) metrics: Metrics,
 }
 
@@ -18,7 +16,6 @@ impl Operator {
     pub(super) fn new(shutdown: Shutdown) -> Operator {
         Operator {
             shutdown,
-            #[cfg(feature = "metrics")]
             metrics: Metrics::new(),
         }
     }
@@ -34,13 +31,10 @@ impl Operator {
 
     /// Adds the metrics.
     pub(super) fn metrics(&self, router: Router) -> Router {
-        #[cfg(feature = "metrics")]
-        let router = {
-            let metrics = self.metrics.clone();
-            let page = move || Page::text(metrics.text()).with_content_type(Metrics::CONTENT_TYPE);
-            router.private_page("/metrics", move |_| page())
-        };
-        router
+        let metrics = self.metrics.clone();
+        router.private_page("/metrics", move |_| {
+            Page::text(metrics.text()).with_content_type(Metrics::CONTENT_TYPE)
+        })
     }
 
     /// All that an address for the operator alone has.

@@ -15,7 +15,6 @@ use super::operator::Operator;
 use super::service_manager;
 use crate::app::{self, AppSettings};
 use crate::server::{Server, Shutdown, UnixAddress};
-#[cfg(feature = "tls")]
 use crate::tls::Certificate;
 
 pub(super) fn serve(arguments: &Serve) -> Exit {
@@ -56,21 +55,13 @@ fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String>
     if let Some(service) = arguments.compat {
         service.check_variables()?;
     }
-    #[cfg(feature = "redis")]
     let (redis, first) = arguments.channel_layer.redis()?;
-    #[cfg(not(feature = "redis"))]
-    let first = super::beside::nothing();
-    #[cfg(feature = "socketio")]
     let (socketio, second) = arguments.socketio.settings()?;
-    #[cfg(not(feature = "socketio"))]
-    let second = super::beside::nothing();
     let app = AppSettings {
         faults: !arguments.no_faults,
         compat: arguments.compat,
         deterministic: arguments.deterministic,
-        #[cfg(feature = "redis")]
         redis,
-        #[cfg(feature = "socketio")]
         socketio,
     };
     Ok((app, [first, second]))
@@ -82,7 +73,6 @@ struct Prepared {
     /// Serves the operator, where that is on an address of its own.
     admin: Option<Server>,
     signals: Signals,
-    #[cfg(feature = "tls")]
     certificate: Option<Certificate>,
 }
 
@@ -106,7 +96,6 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         .with_max_connections_per_address(arguments.limits.max_connections_per_address())
         .with_drain_timeout(arguments.deadlines.drain_timeout)
         .with_memory_given_back(memory::give_back);
-    #[cfg(feature = "proxy-protocol")]
     let server = server.with_proxies(arguments.access.proxy_protocol_from.clone());
     // Before anybody is told where: from then on a signal means a drain.
     let signals = Signals::new().map_err(|error| {
@@ -114,7 +103,6 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         Exit::Failed
     })?;
     let addresses = server.local_addresses().unwrap_or_default();
-    #[cfg(feature = "tls")]
     let certificate = arguments.tls.certificate(&addresses).map_err(|error| {
         eprintln!(
             "frameloop: cannot speak TLS: {error}; see --tls-cert (FRAMELOOP_TLS_CERT) and \
@@ -122,19 +110,11 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         );
         Exit::Usage
     })?;
-    #[cfg(feature = "tls")]
     let server = server.with_certificate(certificate.clone());
-    #[cfg(feature = "tls")]
-    let (is_secure, fingerprint) = (
-        certificate.is_some(),
-        arguments.tls.fingerprint(certificate.as_ref()),
-    );
-    #[cfg(not(feature = "tls"))]
-    let (is_secure, fingerprint) = (false, None);
     let announcement = Announcement {
         addresses: &addresses,
-        is_secure,
-        fingerprint,
+        is_secure: certificate.is_some(),
+        fingerprint: arguments.tls.fingerprint(certificate.as_ref()),
         compat: arguments.compat,
         is_deterministic: arguments.deterministic,
     };
@@ -144,7 +124,6 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         server,
         admin,
         signals,
-        #[cfg(feature = "tls")]
         certificate,
     })
 }
@@ -153,11 +132,7 @@ impl Prepared {
     async fn serve(self, app: AppSettings) -> Exit {
         let shutdown = self.server.shutdown();
         let operator = Operator::new(shutdown.clone());
-        #[cfg(feature = "metrics")]
         let server = self.server.with_metrics(operator.metrics.clone());
-        #[cfg(not(feature = "metrics"))]
-        let server = self.server;
-        #[cfg(all(feature = "metrics", feature = "redis"))]
         if let Some(redis) = &app.redis {
             redis.count_in(operator.metrics.clone());
         }
@@ -169,13 +144,10 @@ impl Prepared {
             None if is_deterministic => (router, None),
             None => (operator.metrics(router), None),
         };
-        let reload = move || {
-            #[cfg(feature = "tls")]
-            match self.certificate.as_ref().map(Certificate::reload) {
-                Some(Ok(())) => tracing::info!("the certificate was read again"),
-                Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
-                None => {}
-            }
+        let reload = move || match self.certificate.as_ref().map(Certificate::reload) {
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+            None => {}
         };
         service_manager::is_ready();
         let served = tokio::select! {

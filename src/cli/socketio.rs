@@ -4,7 +4,6 @@ use clap::Args;
 
 use super::beside::{self, Beside};
 use crate::socketio::Settings;
-#[cfg(feature = "redis")]
 use crate::socketio::{Bus, CHANNEL};
 
 #[derive(Args, Debug)]
@@ -12,7 +11,6 @@ use crate::socketio::{Bus, CHANNEL};
 pub(super) struct SocketIoArguments {
     /// Redis on whose bus Flask-SocketIO's processes are (their message_queue), redis://HOST:PORT/DB
     /// [default: none]
-    #[cfg(feature = "redis")]
     #[arg(
         long,
         env = "FRAMELOOP_SOCKETIO_REDIS",
@@ -22,7 +20,6 @@ pub(super) struct SocketIoArguments {
     socketio_redis: Option<String>,
 
     /// The channel of that bus; python-socketio without Flask has 'socketio'
-    #[cfg(feature = "redis")]
     #[arg(
         long,
         env = "FRAMELOOP_SOCKETIO_CHANNEL",
@@ -48,7 +45,6 @@ impl SocketIoArguments {
             max_sessions: self.socketio_max_sessions,
             ..Settings::default()
         };
-        #[cfg(feature = "redis")]
         if let Some(url) = &self.socketio_redis {
             let (bus, relay) = Bus::new(url, &self.socketio_channel).map_err(|error| {
                 format!("--socketio-redis (FRAMELOOP_SOCKETIO_REDIS): {error}; write redis://127.0.0.1:6379/0")

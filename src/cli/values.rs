@@ -91,7 +91,6 @@ pub(super) fn echo_service() -> impl TypedValueParser<Value = EchoService> {
 }
 
 /// `ADDRESS` or `ADDRESS/BITS`.
-#[cfg(feature = "proxy-protocol")]
 pub(super) fn network(text: &str) -> Result<ipnet::IpNet, String> {
     let text = text.trim();
     text.parse()

@@ -12,16 +12,18 @@ use crate::protocol::{AssemblyBudget, Loan};
 
 /// What a body is held to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BodyLimits {
+pub struct BodyLimits {
     /// Bytes of a body: a larger one is refused with 413.
-    pub(crate) max_size: usize,
+    pub max_size: usize,
     /// A body must bring 16 KiB in each such time, or end: else 408.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// A whole body, and its part of what the server may hold of what it receives.
-pub(crate) struct Body {
-    pub(crate) bytes: Bytes,
+#[derive(Debug)]
+pub struct Body {
+    /// The body itself.
+    pub bytes: Bytes,
     _loan: Loan,
 }
 
@@ -30,8 +32,12 @@ const PROGRESS: usize = 16 << 10;
 
 impl BodyLimits {
     /// Reads a body into one buffer that grows by what came, in whatever chunks. What the server may
-    /// hold is among the extensions of the body's request; when it is spent, 503.
-    pub(crate) async fn read(
+    /// hold is among the extensions of the body's request.
+    ///
+    /// # Errors
+    /// The status that the request is to be refused with: 413 beyond `max_size`, 408 for a body
+    /// that comes too slowly, 503 when the budget is spent, 400 for one that breaks off.
+    pub async fn read(
         self,
         mut body: Incoming,
         extensions: &Extensions,

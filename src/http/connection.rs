@@ -50,7 +50,6 @@ pub(crate) struct Site {
     /// Turns true when no WebSocket is left of a server that is to end: what has been asked is answered, then no more.
     pub(crate) ending: watch::Receiver<bool>,
     /// Who speaks for others, by the PROXY protocol.
-    #[cfg(feature = "proxy-protocol")]
     pub(crate) proxies: Arc<[ipnet::IpNet]>,
     /// How TCP connections are secured, if they are.
     #[cfg(feature = "tls")]
@@ -137,7 +136,6 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
 /// is any, and how long its first request may take: there is one deadline for all of them.
 async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration>)> {
     let head_timeout = unless_zero(site.http.head_timeout);
-    #[cfg(feature = "proxy-protocol")]
     let (stream, head_timeout) = if site.proxies.is_empty() {
         (stream, head_timeout)
     } else {
@@ -172,7 +170,6 @@ async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duratio
 }
 
 /// What comes of it, unless it takes too long, and how much time is left.
-#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
 async fn in_time<T>(
     timeout: Option<Duration>,
     future: impl Future<Output = T>,

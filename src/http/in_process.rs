@@ -70,7 +70,6 @@ impl InProcessServer {
                 told: Box::new(|_| {}),
                 draining: ends.clone(),
                 ending: ends,
-                #[cfg(feature = "proxy-protocol")]
                 proxies: [].into(),
                 #[cfg(feature = "tls")]
                 tls: None,

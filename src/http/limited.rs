@@ -85,7 +85,8 @@ impl<H: Handler> Handler for Limited<H> {
 }
 
 /// So many a second, and as many at once after a second of silence: a token bucket.
-pub(crate) struct Rate {
+#[derive(Clone, Debug)]
+pub struct Rate {
     a_second: f64,
     left: f64,
     refilled: Instant,
@@ -97,7 +98,8 @@ impl Rate {
     /// Octets of a message that cost as much as a message does.
     const UNIT: usize = 64 << 10;
 
-    pub(crate) fn new(a_second: u32) -> Rate {
+    /// A full bucket.
+    pub fn new(a_second: u32) -> Rate {
         Rate {
             a_second: a_second.into(),
             left: a_second.into(),
@@ -107,7 +109,7 @@ impl Rate {
     }
 
     /// Takes one, if there is one.
-    pub(crate) fn admits(&mut self) -> bool {
+    pub fn admits(&mut self) -> bool {
         self.refill();
         let admits = self.left >= 1.0;
         if admits {
@@ -117,7 +119,7 @@ impl Rate {
     }
 
     /// Takes one that may not be there yet. Says how long it is until the next is, if it is not.
-    pub(crate) fn spend(&mut self) -> Option<Duration> {
+    pub fn spend(&mut self) -> Option<Duration> {
         /// The clock costs more than all else that is done with a message here.
         const AT_ONCE: f64 = 16.0;
         if self.taken > 0 {
@@ -154,20 +156,21 @@ impl Rate {
 
 /// The WebSockets of each address, of all workers together.
 #[derive(Clone, Debug)]
-pub(crate) struct Addresses {
+pub struct Addresses {
     max: usize,
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// One WebSocket's place among those of its address, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     addresses: Addresses,
     network: IpAddr,
 }
 
 impl Addresses {
-    pub(crate) fn new(max: usize) -> Addresses {
+    /// No client yet, of at most `max` at each address.
+    pub fn new(max: usize) -> Addresses {
         Addresses {
             max,
             counts: Arc::default(),
@@ -175,7 +178,7 @@ impl Addresses {
     }
 
     /// A place for one more, if there is one.
-    pub(crate) fn place(&self, address: IpAddr) -> Option<Place> {
+    pub fn place(&self, address: IpAddr) -> Option<Place> {
         let network = network(address);
         let mut counts = self.counts();
         let count = counts.entry(network).or_default();

@@ -15,7 +15,6 @@ mod in_process;
 mod limited;
 mod mount;
 mod pages;
-#[cfg(feature = "proxy-protocol")]
 mod proxy_protocol;
 mod router;
 mod service;
@@ -25,14 +24,12 @@ mod tcp;
 mod timer;
 mod waiting;
 
-pub(crate) use body::{Body, BodyLimits};
+pub use body::{Body, BodyLimits};
 pub(crate) use connection::{Site, serve_connection};
 pub use endpoint::Endpoint;
 pub use in_process::{InProcessClient, InProcessServer};
-pub(crate) use limited::Addresses;
-#[allow(unused_imports, reason = "Socket.IO is optional")]
-pub(crate) use limited::{Place, Rate};
-pub(crate) use mount::Admission;
+pub use limited::{Addresses, Place, Rate};
+pub use mount::Admission;
 pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
 pub use router::{Request, Router};

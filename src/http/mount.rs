@@ -121,12 +121,11 @@ pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Where a mounted service finds, among a request's extensions, what it may hold its client to.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "Socket.IO is optional")]
-pub(crate) struct Admission {
+pub struct Admission {
     /// The Origin is one that the policy names: it is trusted, not only let in.
-    pub(crate) is_trusted: bool,
+    pub is_trusted: bool,
     /// The places of its address, if they are limited.
-    pub(crate) addresses: Option<Addresses>,
+    pub addresses: Option<Addresses>,
 }
 
 /// Takes a WebSocket's stream, on the runtime of the worker that it belongs to.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
@@ -16,9 +17,8 @@ use {
     std::sync::Arc,
     tokio_rustls::{TlsAcceptor, server::TlsStream},
 };
-#[cfg(feature = "proxy-protocol")]
-use {super::proxy_protocol, ipnet::IpNet};
 
+use super::proxy_protocol;
 use super::tcp::Tcp;
 use super::waiting::Progress;
 #[cfg(feature = "tls")]
@@ -83,7 +83,6 @@ impl Stream {
     ///
     /// # Errors
     /// When a proxy sends no such header, or leaves.
-    #[cfg(feature = "proxy-protocol")]
     pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<Stream> {
         let peer = self.peer.ip().map(|peer| peer.to_canonical());
         if let (TokioSocket::Tcp(stream), Some(peer)) = (&mut self.socket, peer)

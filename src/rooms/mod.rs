@@ -90,20 +90,6 @@ impl Rooms {
     /// Most octets of a room's name.
     pub const MAX_NAME: usize = 255;
 
-    /// The same rooms, joined with those of other processes. What is published in those rooms as
-    /// they were before stays in this process.
-    #[cfg_attr(
-        not(feature = "redis"),
-        allow(dead_code, reason = "Redis is the one layer")
-    )]
-    pub(crate) fn over(&self, layer: Arc<dyn ChannelLayer>) -> Rooms {
-        Rooms {
-            register: Arc::clone(&self.register),
-            layer: Some(layer),
-            policy: self.policy,
-        }
-    }
-
     /// Rooms with another policy than to close members that take too little. To drop messages is
     /// for rooms whose messages are numbered, or a member would not see what it misses.
     pub fn with_policy(policy: SlowConsumerPolicy) -> Rooms {
@@ -181,13 +167,6 @@ impl Rooms {
         {
             layer.publish(name, message);
         }
-    }
-
-    /// Whether so much waits for the workers that whoever publishes should wait, too.
-    #[cfg(feature = "redis")]
-    fn is_congested(&self, name: &str) -> bool {
-        let room = self.room(name);
-        room.is_some_and(|room| lock(&room.groups).iter().any(|group| group.is_congested()))
     }
 
     /// How many members a room has.

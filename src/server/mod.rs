@@ -9,7 +9,6 @@ use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
 
-#[cfg(feature = "proxy-protocol")]
 use ipnet::IpNet;
 use rustix::net::sockopt;
 use tokio::sync::{mpsc, oneshot};
@@ -64,7 +63,6 @@ pub struct Server {
     drain_timeout: Duration,
     give_back_memory: Option<fn()>,
     shutdown: Shutdown,
-    #[cfg(feature = "proxy-protocol")]
     proxies: Vec<IpNet>,
     #[cfg(feature = "tls")]
     certificate: Option<Certificate>,
@@ -123,7 +121,6 @@ impl Default for Server {
             drain_timeout: Duration::from_secs(10),
             give_back_memory: None,
             shutdown: Shutdown::new(),
-            #[cfg(feature = "proxy-protocol")]
             proxies: Vec::new(),
             #[cfg(feature = "tls")]
             certificate: None,
@@ -273,7 +270,6 @@ impl Server {
 
     /// Believes these proxies whom they speak for. Each TCP connection from them must begin with a
     /// header of the PROXY protocol, version 1 or 2, of 16 KiB at most; from others it is no request.
-    #[cfg(feature = "proxy-protocol")]
     #[must_use]
     pub fn with_proxies(self, proxies: Vec<IpNet>) -> Server {
         Server { proxies, ..self }
@@ -327,7 +323,6 @@ impl Server {
             shutdown: self.shutdown.clone(),
             #[cfg(feature = "metrics")]
             metrics: self.metrics,
-            #[cfg(feature = "proxy-protocol")]
             proxies: self.proxies.into(),
             #[cfg(feature = "tls")]
             tls: match &self.certificate {
@@ -399,7 +394,6 @@ struct Shared {
     shutdown: Shutdown,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
-    #[cfg(feature = "proxy-protocol")]
     proxies: Arc<[IpNet]>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,

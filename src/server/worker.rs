@@ -385,7 +385,6 @@ fn site(
         },
         draining,
         ending,
-        #[cfg(feature = "proxy-protocol")]
         proxies: Arc::clone(&shared.proxies),
         #[cfg(feature = "tls")]
         tls: shared.tls.clone(),

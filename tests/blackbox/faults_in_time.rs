@@ -147,7 +147,6 @@ fn a_large_message_in_small_fragments_goes_out() {
     }
 }
 
-#[cfg(feature = "metrics")]
 mod counted {
     use super::*;
     use frameloop::metrics::Metrics;

@@ -10,39 +10,29 @@
 )]
 
 mod client;
-#[cfg(feature = "cli")]
 #[path = "../support/process.rs"]
 mod process;
-#[cfg(feature = "proxy-protocol")]
 mod proxy_protocol;
 #[path = "../support/report.rs"]
 mod report;
 mod server;
-#[cfg(feature = "cli")]
 #[path = "../support/socket.rs"]
 mod socket;
 
 mod access;
 mod attacks;
-#[cfg(feature = "cli")]
 mod attacks_http;
-#[cfg(all(feature = "cli", feature = "socketio"))]
 mod attacks_socketio;
 mod closing;
-#[cfg(feature = "cli")]
 mod compat;
 mod deadlines;
-#[cfg(feature = "deflate")]
 mod deflate;
 mod embedding;
 mod endpoints;
-#[cfg(feature = "cli")]
 mod faults_in_time;
-#[cfg(feature = "cli")]
 mod faults_on_demand;
 mod fragmentation;
 mod frames;
-#[cfg(feature = "cli")]
 mod h2c;
 mod handshake;
 mod handshake_extensions;
@@ -57,11 +47,8 @@ mod publish_rate;
 mod real_clients;
 mod shutdown;
 mod slow_consumer;
-#[cfg(feature = "socketio")]
 mod socketio;
-#[cfg(feature = "socketio")]
 mod socketio_fan_out;
-#[cfg(feature = "tls")]
 mod tls;
 mod utf8;
 mod workers;

@@ -190,7 +190,6 @@ fn nobody_else_speaks_for_others() {
 }
 
 /// The header is ahead of TLS, which is the client's.
-#[cfg(feature = "tls")]
 #[test]
 fn tls_comes_after_the_header() {
     use frameloop::tls::Certificate;

@@ -58,7 +58,6 @@ fn an_offer_of_another_protocol_changes_no_answer_and_leaves_the_connection_open
     assert!(client.receive_head().starts_with("HTTP/1.1 101 "));
 }
 
-#[cfg(feature = "socketio")]
 #[test]
 fn polling_works_with_an_offer_of_another_protocol() {
     let mut client = Client::connect(TestServer::shared());
@@ -110,14 +109,12 @@ fn the_101_spells_its_fields_as_the_rfc_does() {
             "Connection: Upgrade",
             "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
             "Sec-WebSocket-Protocol: chat",
-            #[cfg(feature = "deflate")]
             "Sec-WebSocket-Extensions: permessage-deflate",
         ]
     );
 }
 
 /// engine.io's `Server.errors`: JavaScript compares them with `===`.
-#[cfg(feature = "socketio")]
 #[test]
 fn refusals_of_engine_io_have_numbers_for_codes() {
     let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

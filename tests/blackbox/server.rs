@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 
-#[cfg(feature = "tls")]
 #[path = "through_tls.rs"]
 mod through_tls;
 
@@ -33,7 +32,6 @@ impl TestServer {
 
     /// Other endpoints.
     pub(crate) fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
-        #[cfg(feature = "tls")]
         if std::env::var_os("FRAMELOOP_TEST_TLS").is_some() {
             return through_tls::serving(router, configure);
         }

@@ -139,7 +139,6 @@ fn read_on(mut client: Client, size: usize) -> JoinHandle<usize> {
 }
 
 /// Attack 58: what few octets inflate to waits for a hundred members that do not read.
-#[cfg(feature = "deflate")]
 #[test]
 fn attack_58_what_waits_for_all_members_keeps_to_one_budget() {
     const PAIRS: usize = 100;

@@ -174,8 +174,8 @@ impl Deflater {
             }
             _ => Stream::new(level, window_bits),
         };
-        if !context.history.is_empty() {
-            let history = context.history.parts().concat(); // 4 KiB
+        let history = context.history.parts().concat(); // 4 KiB
+        if !history.is_empty() {
             stream.deflate.set_dictionary(&history).ok()?;
         }
         let status = stream

@@ -29,10 +29,6 @@ impl History {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     /// The text, the older part first.
     pub(in crate::protocol) fn parts(&self) -> [&[u8]; 2] {
         let (newer, older) = self

@@ -47,12 +47,13 @@ pub enum DjangoLayer {
     Core,
 }
 
-/// What Django Channels' layers carry: the entries of a map.
-pub(crate) type Event = Vec<(Value, Value)>;
+/// What Django Channels' layers carry: the entries of a MessagePack map.
+pub type Event = Vec<(Value, Value)>;
 
 /// How a set of rooms is known to other processes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Format {
+#[non_exhaustive]
+pub enum Format {
     /// As frameloop's own, by this name.
     Own(&'static str),
     /// As Django Channels' groups.
@@ -158,13 +159,26 @@ impl Redis {
         let _ = self.0.metrics.set(metrics);
     }
 
-    /// These rooms, joined with those of other processes.
-    pub(crate) fn join(&self, rooms: &Rooms, format: Format) -> Rooms {
-        rooms.over(Arc::new(SharedRooms {
+    /// The same rooms, joined with those of other processes. What is published in `rooms` itself
+    /// stays in this process.
+    pub fn join(&self, rooms: &Rooms, format: Format) -> Rooms {
+        let layer = SharedRooms {
             shared: Arc::clone(&self.0),
             rooms: rooms.clone(),
             format,
-        }))
+        };
+        Rooms {
+            layer: Some(Arc::new(layer)),
+            ..rooms.clone()
+        }
+    }
+}
+
+impl Rooms {
+    /// Whether so much waits for the workers that a publisher has to wait, too.
+    fn is_congested(&self, name: &str) -> bool {
+        let room = self.room(name);
+        room.is_some_and(|room| lock(&room.groups).iter().any(|group| group.is_congested()))
     }
 }
 
