@@ -21,6 +21,8 @@ use super::h2c;
 use super::limited::Place;
 use super::mount::{Linger, Upgraded};
 use super::service::{Acceptance, Accepted, HttpService, Owner};
+#[cfg(feature = "tls")]
+use super::waiting::Phase;
 use super::waiting::{Clock, Deadlines, Witness};
 use super::{Addresses, HttpSettings, Router, Stream};
 use crate::engine::{FrameLoopHandle, PeerAddress, Settings};
@@ -63,7 +65,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The `place` that it had is told how far it is, and given back before the frame loop gives it
 /// another, or at its end.
 pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Witness) {
-    let Some((stream, first_head)) = prepared(stream, &site).await else {
+    let Some((stream, first_head)) = prepared(stream, &site, &place).await else {
         return;
     };
     let began = Instant::now();
@@ -134,7 +136,12 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
 
 /// The stream without what goes before HTTP, the header of a proxy and the TLS handshake, if there
 /// is any, and how long its first request may take: there is one deadline for all of them.
-async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duration>)> {
+async fn prepared(
+    stream: Stream,
+    site: &Site,
+    place: &impl Witness,
+) -> Option<(Stream, Option<Duration>)> {
+    let _ = place; // of TLS alone
     let head_timeout = unless_zero(site.http.head_timeout);
     let (stream, head_timeout) = if site.proxies.is_empty() {
         (stream, head_timeout)
@@ -152,7 +159,17 @@ async fn prepared(stream: Stream, site: &Site) -> Option<(Stream, Option<Duratio
     #[cfg(feature = "tls")]
     if let Some(config) = &site.tls {
         let (peer, first) = (stream.peer(), FirstBytes::default());
-        let securing = stream.secured(config, first.clone());
+        let mut securing = pin!(stream.secured(config, first.clone()));
+        let securing = poll_fn(|context| {
+            let secured = securing.as_mut().poll(context);
+            let is_silent = secured.is_pending() && first.is_empty();
+            place.moved(if is_silent {
+                Phase::Silent
+            } else {
+                Phase::Head
+            });
+            secured
+        });
         return match in_time(head_timeout, securing).await {
             Some((Ok(stream), left)) => Some((stream, left)),
             Some((Err((error, stream)), _)) => {

@@ -15,7 +15,9 @@ use super::timer::Timer;
 pub(crate) enum Phase {
     /// Its last request is answered, and the next one has not begun.
     Idle,
-    /// Its first head is awaited, or a later one has begun.
+    /// It has not sent a byte yet, although it was asked for some.
+    Silent,
+    /// A head has begun, or nobody knows yet.
     Head,
     /// Its request is being answered.
     Answering,
@@ -38,11 +40,11 @@ pub(crate) struct Progress(Arc<AtomicU8>);
 
 impl Progress {
     pub(super) fn new() -> Progress {
-        Progress(Arc::new(AtomicU8::new(Phase::Head as u8)))
+        Progress(Arc::new(AtomicU8::new(Phase::Silent as u8)))
     }
 
     pub(super) fn phase(&self) -> Phase {
-        const ALL: [Phase; 3] = [Phase::Idle, Phase::Head, Phase::Answering];
+        const ALL: [Phase; 4] = [Phase::Idle, Phase::Silent, Phase::Head, Phase::Answering];
         ALL[usize::from(self.0.load(Ordering::Relaxed))]
     }
 
@@ -52,7 +54,7 @@ impl Progress {
 
     /// Something was read. What comes during an answer is a body, or for later.
     pub(super) fn heard(&self) {
-        if self.phase() == Phase::Idle {
+        if self.phase() < Phase::Head {
             self.set(Phase::Head);
         }
     }

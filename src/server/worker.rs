@@ -165,7 +165,7 @@ async fn give_back_memory(worker: usize, shared: Arc<Shared>, give_back: fn()) {
 }
 
 /// This worker's connections that wait for a request, in the order in which they are let go: idle
-/// ones first, of each phase the oldest. One whose request is being answered is not among them.
+/// ones first, then silent ones, of each phase the oldest. One whose request is being answered is not among them.
 struct Handshakes {
     max: usize,
     next: u64,
@@ -178,8 +178,8 @@ struct Handshakes {
 type Task = (AbortHandle, Instant);
 
 impl Handshakes {
-    /// How long each has for saying what it wants, if somebody else wants its place: a client that
-    /// opens thousands of connections at once takes so long to come to the last.
+    /// How long one that has begun to say what it wants has for the rest, if somebody else wants its
+    /// place: a client that opens thousands of connections at once takes so long to come to the last.
     const GRACE: Duration = Duration::from_secs(1);
 
     /// How long a new one waits for that.
@@ -199,8 +199,9 @@ impl Handshakes {
         self.next
     }
 
-    /// Until there is room for one more, or the first is to be ended for it. Were a new one ended at
-    /// once, many clients that come back together would push each other out for ever.
+    /// Until there is room for one more, or the first is to be ended for it: at once, if it is idle or
+    /// silent. Were a new one ended at once that nobody has looked at, many clients that come back
+    /// together would push each other out for ever.
     async fn room(handshakes: &RefCell<Handshakes>) {
         let full = || {
             let handshakes = handshakes.borrow();
@@ -208,7 +209,7 @@ impl Handshakes {
                 return None;
             }
             let ((phase, _), (_, since)) = handshakes.tasks.first_key_value()?;
-            if *phase == Phase::Idle {
+            if *phase < Phase::Head {
                 return None;
             }
             let grace = Self::GRACE.checked_sub(since.elapsed())?;

@@ -161,6 +161,45 @@ fn attack_57_an_attachment_is_named_once() {
 }
 
 #[test]
+fn attack_68_silent_connections_cut_no_poll() {
+    const POLLS: usize = 50;
+    let server = ServerProcess::start(&["--workers", "1", "--max-connections", "4000"]);
+    let sids: Vec<_> = (0..POLLS).map(|_| joined_by_polling(&server)).collect();
+    let mut polls: Vec<Client> = sids
+        .iter()
+        .map(|sid| {
+            // The greeting has gone out, or goes out with this.
+            drop(poll(&server, sid, br#"421["ack",1]"#));
+            while !poll(&server, sid, b"").1.contains("431") {}
+            let mut client = Client::at(server.address);
+            let head = format!(
+                "GET /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            );
+            client.send(head.as_bytes());
+            client
+        })
+        .collect();
+    let silent: Vec<Client> = (0..1_200).map(|_| Client::at(server.address)).collect();
+    // All of them have been accepted when one that came later is answered.
+    let status = poll(&server, &sids[0], br#"42["message","to all"]"#).0;
+    assert_eq!(status, "200");
+    let answered = polls
+        .iter_mut()
+        .map(|client| client.receive_head().starts_with("HTTP/1.1 200 "))
+        .filter(|is_answered| *is_answered)
+        .count();
+    drop(silent);
+    figure(
+        Kind::Attack,
+        68,
+        "50 polls wait, 1,200 silent connections of 1,024 that there may be: polls that are cut",
+        "0",
+        POLLS - answered,
+    );
+    assert_eq!(answered, POLLS);
+}
+
+#[test]
 #[ignore = "the sessions' engine waits for attachments without end"]
 fn attack_76_a_packet_that_is_not_finished_ends_in_time() {
     let server = ServerProcess::start(&["--workers", "1", "--message-timeout", "1s"]);
