@@ -31,6 +31,8 @@ pub enum Disconnect {
     SlowConsumer,
     /// More waited for all clients together than may, and the most for this one.
     TooMuchUnsent,
+    /// The handler sent more in one event than may wait of it.
+    TooMuchSent,
     /// The peer went on publishing faster than it may.
     FastPublisher,
     /// The handler panicked.
@@ -86,7 +88,7 @@ impl Disconnect {
             | Disconnect::SlowConsumer
             | Disconnect::FastPublisher => u16::from(CloseCode::Policy),
             Disconnect::TooMuchUnsent => u16::from(CloseCode::Again),
-            Disconnect::HandlerPanicked => u16::from(CloseCode::Error),
+            Disconnect::TooMuchSent | Disconnect::HandlerPanicked => u16::from(CloseCode::Error),
             Disconnect::EndOfStream
             | Disconnect::Broken(_)
             | Disconnect::CutByServer
@@ -122,6 +124,7 @@ impl Disconnect {
             Disconnect::Unanswered(_, Unanswered::CutAtShutdown) => "cut at shutdown",
             Disconnect::SlowConsumer => "slow consumer",
             Disconnect::TooMuchUnsent => "too much unsent",
+            Disconnect::TooMuchSent => "too much sent at once",
             Disconnect::FastPublisher => "fast publisher",
             Disconnect::HandlerPanicked => "handler panicked",
             Disconnect::CutByServer => "cut by server",
@@ -139,7 +142,10 @@ impl Disconnect {
 
     /// Whether more waited for the peer than may: it has the time of a write for what is left.
     pub(super) fn is_overrun(&self) -> bool {
-        matches!(self, Disconnect::SlowConsumer | Disconnect::TooMuchUnsent)
+        matches!(
+            self,
+            Disconnect::SlowConsumer | Disconnect::TooMuchUnsent | Disconnect::TooMuchSent
+        )
     }
 
     /// Whether the peer did not take what waited for it, in time or at all: then a FIN would wait
@@ -151,6 +157,7 @@ impl Disconnect {
                 | Disconnect::Unanswered(_, Unanswered::TimedOut | Unanswered::CutAtShutdown)
                 | Disconnect::SlowConsumer
                 | Disconnect::TooMuchUnsent
+                | Disconnect::TooMuchSent
                 | Disconnect::CutAtShutdown
         )
     }
@@ -180,6 +187,7 @@ impl fmt::Display for Disconnect {
             }
             Disconnect::SlowConsumer => formatter.write_str("slow consumer"),
             Disconnect::TooMuchUnsent => formatter.write_str("too much unsent"),
+            Disconnect::TooMuchSent => formatter.write_str("too much sent at once"),
             Disconnect::FastPublisher => formatter.write_str("fast publisher"),
             Disconnect::HandlerPanicked => formatter.write_str("handler panicked"),
             Disconnect::CutByServer => formatter.write_str("cut by server"),

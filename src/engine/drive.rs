@@ -48,7 +48,7 @@ impl Context {
     ) -> Context {
         Context {
             input: vec![0; Self::INPUT],
-            output: Buffer::new(bounds.unsent.clone()),
+            output: Buffer::new(settings, bounds.unsent.clone()),
             pool: AssemblyPool::new(bounds.unfinished.clone()),
             now: 0,
             tick,

@@ -75,7 +75,10 @@ where
 
 /// A connection while one of its events is being handled.
 ///
-/// Everything sent during one event leaves in one write.
+/// Everything sent during one event leaves in one write. What the socket does not take waits: of one
+/// event 16 MiB and a message more at most. A handler that sends more to a client that does not take
+/// it ends the connection with 1011 `too much sent at once`; what is longer belongs in a task that
+/// sends by [`WebSocket::peer`] at a pace of its own.
 pub struct WebSocket<'a> {
     pub(super) sender: &'a mut Sender,
     pub(super) output: Output<'a>,

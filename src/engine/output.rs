@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Write};
 
+use super::Settings;
 use super::backlog::Backlog;
 use super::tally::{Flow, Flows};
 use super::unsent::{Kept, Parcel, UnsentBudget};
@@ -17,13 +18,16 @@ pub(super) struct Buffer {
     pub(super) octets: Vec<u8>,
     /// Where what a socket does not take is counted.
     pub(super) unsent: UnsentBudget,
+    /// Whether what a message publishes is delivered before the next is handled.
+    one_by_one: bool,
 }
 
 impl Buffer {
-    pub(super) fn new(unsent: UnsentBudget) -> Buffer {
+    pub(super) fn new(settings: &Settings, unsent: UnsentBudget) -> Buffer {
         Buffer {
             octets: Vec::with_capacity(Output::CAPACITY),
             unsent,
+            one_by_one: !settings.gather_publications,
         }
     }
 }
@@ -42,6 +46,10 @@ pub(super) struct Output<'a> {
     sent_before: Flow,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
+    /// Octets of this event that went to the backlog.
+    kept: usize,
+    /// There may be a reason not to handle the next message of the event.
+    may_stop: bool,
     error: Option<io::Error>,
 }
 
@@ -50,6 +58,14 @@ impl<'a> Output<'a> {
     const LARGE: usize = 16 << 10;
     /// The buffer is written when it holds this much.
     const FULL: usize = 128 << 10;
+
+    /// So much of one event goes to the backlog, and a message more.
+    const EVENT: usize = 16 << 20;
+    /// Of an event that has put so much there no further message is handled.
+    const MUCH: usize = 64 << 10;
+
+    /// The error of an event that has sent more than may wait of one.
+    pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
     /// What the buffer holds at most.
     const CAPACITY: usize = Self::FULL + Self::LARGE;
@@ -64,12 +80,14 @@ impl<'a> Output<'a> {
     ) -> Output<'a> {
         Output {
             stream,
-            buffer,
             backlog,
             sent,
             sent_before: *sent_data,
             sent_data,
             more_follows: false,
+            kept: 0,
+            may_stop: buffer.one_by_one,
+            buffer,
             error: None,
         }
     }
@@ -78,6 +96,22 @@ impl<'a> Output<'a> {
     #[inline]
     pub(super) fn expect_more(&mut self, more_follows: bool) {
         self.more_follows = more_follows;
+    }
+
+    /// Where what the socket does not take is counted.
+    pub(super) fn unsent(&self) -> &UnsentBudget {
+        &self.buffer.unsent
+    }
+
+    /// Whether it is worth asking for a reason not to handle the next message of the event.
+    #[inline]
+    pub(super) fn may_stop(&self) -> bool {
+        self.may_stop
+    }
+
+    /// Whether so much waits of this event that its next message is to wait, too.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept >= Self::MUCH
     }
 
     /// Writes what has been gathered.
@@ -119,12 +153,6 @@ impl<'a> Output<'a> {
         if self.buffer.octets.len() >= Self::FULL {
             self.write(&[]);
         }
-    }
-
-    /// Where what waits to be sent is counted.
-    #[cfg(feature = "cli")]
-    pub(super) fn unsent(&self) -> &UnsentBudget {
-        &self.buffer.unsent
     }
 
     /// Whether something waits for the socket.
@@ -190,7 +218,12 @@ impl<'a> Output<'a> {
                 Err(error) => self.error = Some(error),
             }
         }
+        if written < total && self.error.is_none() && self.kept > Self::EVENT {
+            self.error = Some(Self::TOO_MUCH.into());
+        }
         if written < total && self.error.is_none() {
+            self.kept += total - written;
+            self.may_stop = true;
             let mut rest = Vec::with_capacity(total - written);
             rest.extend_from_slice(self.buffer.octets.get(written..).unwrap_or_default());
             rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.octets.len())..]);

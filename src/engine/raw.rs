@@ -76,7 +76,7 @@ impl WebSocket<'_> {
     /// What the handler counts in that it keeps for the peer.
     #[cfg(feature = "cli")]
     pub(crate) fn hold(&self) -> Held {
-        Held::new(self.output.unsent())
+        Held::new(0, self.output.unsent())
     }
 
     /// Has the Close sent that was postponed, or one of the handler's own.

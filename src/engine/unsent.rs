@@ -70,24 +70,24 @@ impl Drop for Client {
     }
 }
 
-/// Memory in which a handler keeps what its client is to be sent later.
-#[cfg(feature = "cli")]
+/// Memory in which something is kept for one client alone, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     octets: usize,
     client: Client,
 }
 
-#[cfg(feature = "cli")]
 impl Held {
-    pub(super) fn new(budget: &UnsentBudget) -> Held {
+    pub(crate) fn new(octets: usize, budget: &UnsentBudget) -> Held {
+        budget.take(octets);
         Held {
-            octets: 0,
+            octets,
             client: budget.client(),
         }
     }
 
     /// So many octets are kept now.
+    #[cfg(feature = "cli")]
     pub(crate) fn set(&mut self, octets: usize) {
         let before = std::mem::replace(&mut self.octets, octets);
         self.client.0.take(octets);
@@ -100,10 +100,9 @@ impl Held {
     }
 }
 
-#[cfg(feature = "cli")]
 impl Drop for Held {
     fn drop(&mut self) {
-        self.set(0);
+        self.client.0.give_back(self.octets);
     }
 }
 

@@ -271,3 +271,65 @@ fn what_many_wait_for_counts_once() {
     }
     assert_eq!(endings(&ends)[..2], [0, 0]);
 }
+
+/// What one event of a handler sends is bounded, and what many messages of one read ask for is no
+/// event: the next waits until the client has taken what the one before was answered.
+#[test]
+fn attack_58_what_a_handler_sends_at_once_is_bounded() {
+    const REPLY: usize = 256 << 10;
+    const REQUESTS: usize = 400;
+    let _alone = alone();
+    let (sender, ends) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    struct Answers(Sender<Disconnect>);
+    impl Handler for Answers {
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            let count = match message {
+                Message::Text("much") => REQUESTS,
+                Message::Text(_) => 1,
+                _ => 0,
+            };
+            for _ in 0..count {
+                socket.send(Message::Binary(&[7; REPLY]));
+            }
+        }
+
+        fn closed(&mut self, why: &Disconnect) {
+            let _ = self.0.send(*why);
+        }
+    }
+    let router = Router::new()
+        .websocket("/answers", move |_| Answers(sender.lock().unwrap().clone()))
+        .websocket("/echo", |_| {
+            |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message)
+        });
+    let server = TestServer::serving(router, |server| server.with_workers(1));
+    settle(&server);
+    let peak = Peak::watch();
+    let mut patient = Client::open(&server, "/answers");
+    patient.send(&frame(0x81, b"one").repeat(REQUESTS));
+    let mut greedy = Client::open(&server, "/answers");
+    greedy.send_text("much");
+    settle(&server);
+    let peak = peak.end();
+    for number in 0..REQUESTS {
+        assert_eq!(patient.receive().1.len(), REPLY, "{number}");
+    }
+    let close = loop {
+        match greedy.receive() {
+            (0x88, payload) => break payload,
+            (first, payload) => assert_eq!((first, payload.len()), (0x82, REPLY)),
+        }
+    };
+    assert_eq!(close, b"\x03\xF3too much sent at once");
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok(Disconnect::TooMuchSent));
+    figure(
+        Kind::Attack,
+        58,
+        "a handler that sends 100 MiB in one event, and 400 requests in one read of 256 KiB of \
+         answer each, to clients who do not read: most heap; Close",
+        "<= 20 MiB; 1011, none",
+        format_args!("{} MiB; 1011, none", peak / MIB),
+    );
+    assert!(peak <= 20 * MIB, "{peak}");
+}

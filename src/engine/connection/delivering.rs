@@ -87,7 +87,9 @@ impl<H: Handler> Connection<H> {
         const RECENT: Tick = 10;
         Waiting {
             is_stalled: now.wrapping_sub(self.since) > RECENT,
-            share: self.backlog.share() + self.held(),
+            share: self.backlog.share()
+                + self.held()
+                + self.excess.as_ref().map_or(0, |excess| excess.octets()),
             rest: self.backlog.octets() + self.kept(),
         }
     }

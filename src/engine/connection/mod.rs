@@ -29,6 +29,7 @@ use super::raw::Demand;
 use super::slots::Key;
 use super::socket::Stream;
 use super::tally::Flow;
+use super::unsent::{Held, UnsentBudget};
 use crate::protocol::{CloseCode, CloseFrame, DeflateParameters, Receiver, Role, Sender};
 use receiving::Reading;
 
@@ -67,7 +68,10 @@ struct Excess {
     is_next: bool,
     /// It is to be handled when the handler has done what it began.
     is_behind: bool,
+    /// As much as a read brings at most, and counted in the budget of what waits to be sent, because
+    /// it waits for the same reasons.
     input: Vec<u8>,
+    held: Option<Held>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +84,13 @@ struct Hold {
 impl Excess {
     /// Puts back-pressure on a peer, for so many ticks; `input` is handled after them.
     #[cold]
-    fn hold(excess: &mut Option<Box<Excess>>, now: Tick, ticks: u128, input: &[u8]) {
+    fn hold(
+        excess: &mut Option<Box<Excess>>,
+        now: Tick,
+        ticks: u128,
+        input: &[u8],
+        budget: &UnsentBudget,
+    ) {
         let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX);
         let before = excess.as_ref().and_then(|excess| excess.hold);
         let hold = Some(Hold {
@@ -92,19 +102,31 @@ impl Excess {
             is_next: false,
             is_behind: false,
             input: input.to_vec(),
+            held: Some(Held::new(input.len(), budget)),
         }));
     }
 
     /// Has `input` handled in the next turn, or behind what the handler has begun.
     #[cold]
-    fn put_back(excess: &mut Option<Box<Excess>>, input: &[u8], is_behind: bool) {
+    fn put_back(
+        excess: &mut Option<Box<Excess>>,
+        input: &[u8],
+        is_behind: bool,
+        budget: &UnsentBudget,
+    ) {
         let hold = excess.as_ref().and_then(|excess| excess.hold);
         *excess = Some(Box::new(Excess {
             hold,
             is_next: !is_behind,
             is_behind,
             input: input.to_vec(),
+            held: Some(Held::new(input.len(), budget)),
         }));
+    }
+
+    /// Octets that are kept for this connection.
+    fn octets(&self) -> usize {
+        self.held.as_ref().map_or(0, Held::octets)
     }
 
     fn is_held(&self, now: Tick) -> bool {
@@ -276,6 +298,21 @@ impl<H: Handler> Connection<H> {
         is_out.then_some(Disconnect::Unanswered(code, how))
     }
 
+    /// Ends a connection that cannot be written to, or whose handler has sent too much at once.
+    fn cannot_send(
+        &mut self,
+        error: &io::Error,
+        stream: &mut dyn Stream,
+        context: &mut Context,
+    ) -> Progress {
+        if error.kind() != Output::TOO_MUCH {
+            return self.broken(error);
+        }
+        context.tally.dropped += self.backlog.drop_unbegun() as u64;
+        let frame = (CloseCode::Error, "too much sent at once");
+        self.fail(Disconnect::TooMuchSent, frame, stream, context)
+    }
+
     fn broken(&self, error: &io::Error) -> Progress {
         Progress::Over(match self.phase {
             Phase::Open => {
@@ -321,19 +358,19 @@ impl<H: Handler> Drive for Connection<H> {
             return self.fail(why, INTERNAL_ERROR, stream, context);
         }
         if self.demand() != Demand::Read {
-            Excess::put_back(&mut self.excess, early, true);
+            Excess::put_back(&mut self.excess, early, true, context.unsent());
             self.obey(stream);
             return self.settle(stream, context);
         }
         match so_far.and_then(|()| self.handle(key, early, Ok(()), stream, context)) {
             Ok(()) => self.settle(stream, context),
-            Err(error) => self.broken(&error),
+            Err(error) => self.cannot_send(&error, stream, context),
         }
     }
 
     fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {
         self.try_drive(key, stream, context)
-            .unwrap_or_else(|error| self.broken(&error))
+            .unwrap_or_else(|error| self.cannot_send(&error, stream, context))
     }
 
     fn wake(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {

@@ -98,7 +98,7 @@ impl<H: Handler> Connection<H> {
             return self.end(Disconnect::HandlerPanicked, INTERNAL_ERROR, stream, context);
         }
         if let Err(error) = written {
-            return self.broken(&error);
+            return self.cannot_send(&error, stream, context);
         }
         self.obey(stream);
         let is_open = matches!(self.phase, Phase::Open);

@@ -120,13 +120,16 @@ impl<H: Handler> Connection<H> {
                     self.handler.message(&mut socket, message);
                     if let Some(time) = self.handler.hold() {
                         let ticks = time.as_nanos().div_ceil(context.tick.as_nanos());
-                        Excess::hold(&mut self.excess, context.now, ticks, input);
+                        let unsent = socket.output.unsent();
+                        Excess::hold(&mut self.excess, context.now, ticks, input, unsent);
                         context.tally.holds += 1;
                         break;
                     }
                     let is_busy = self.handler.is_busy() || pauses(&mut self.handler);
-                    if is_busy || socket.mailbox.goes_first() {
-                        Excess::put_back(&mut self.excess, input, is_busy);
+                    let stops = || socket.mailbox.goes_first() || socket.output.is_full();
+                    if is_busy || (socket.output.may_stop() && stops()) {
+                        let unsent = socket.output.unsent();
+                        Excess::put_back(&mut self.excess, input, is_busy, unsent);
                         break;
                     }
                 } // else only the Close is waited for (§7.1.2)
@@ -186,6 +189,7 @@ impl<H: Handler> Connection<H> {
             excess.is_next = false;
             excess.is_behind = false;
             let mut input = mem::take(&mut excess.input);
+            excess.held = None;
             self.handle(key, &mut input, Ok(()), stream, context)?;
         }
         Ok(matches!(self.phase, Phase::Open)

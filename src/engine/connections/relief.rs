@@ -80,11 +80,9 @@ impl<S: Stream> Connections<S> {
         let (now, average) = (self.context.now, self.context.unsent().average());
         let mut queue = Vec::new();
         for index in 0..self.entries.places() {
-            if let Some((key, entry)) = self.entries.at_mut(index)
-                && entry.connection.is_blocked()
-            {
+            if let Some((key, entry)) = self.entries.at_mut(index) {
                 let waiting = entry.connection.waiting(now);
-                if waiting.share >= average {
+                if waiting.share >= average.max(1) {
                     queue.push((waiting, key));
                 }
             }
@@ -101,7 +99,6 @@ impl<S: Stream> Connections<S> {
     fn waiting(&mut self, key: Key) -> Option<Waiting> {
         let now = self.context.now;
         let entry = self.entries.get_mut(key)?;
-        let connection = &mut entry.connection;
-        connection.is_blocked().then(|| connection.waiting(now))
+        Some(entry.connection.waiting(now)).filter(|waiting| waiting.share > 0)
     }
 }
