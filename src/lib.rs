@@ -63,7 +63,7 @@
 //! |---|---|---|
 //! | 8 | `cli` | command line, logs, exit codes |
 //! | 7 | `lab` | tools that are a client: load |
-//! | 6 | [`server`], `app`, `socketio`, `faults` | sockets, workers, drain; the product's endpoints; Socket.IO; faults on demand |
+//! | 6 | [`server`], `app`, `socketio` | sockets, workers, drain; the product's endpoints; Socket.IO |
 //! | 5 | [`http`] | hyper's service, router, pages |
 //! | 3 | [`rooms`] | fan-out |
 //! | 2 | [`engine`], `log` | frame loop, peers, deadlines |
@@ -88,8 +88,6 @@ pub mod cli;
 #[cfg(feature = "cli")]
 mod duration;
 pub mod engine;
-#[cfg(feature = "cli")]
-mod faults;
 pub mod handshake;
 pub mod http;
 #[cfg(feature = "lab")]

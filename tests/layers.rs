@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The floor of each module of the crate. A module may import what is on its own floor's modules
 /// below, and itself.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 15] = [
     ("protocol", 0),
     ("handshake", 1),
     ("engine", 2),
@@ -23,7 +23,6 @@ const FLOORS: [(&str, u8); 16] = [
     ("server", 6),
     ("tls", 6),
     ("socketio", 6),
-    ("faults", 6),
     ("app", 6),
     ("lab", 7),
     ("cli", 8),
@@ -31,11 +30,10 @@ const FLOORS: [(&str, u8); 16] = [
 ];
 
 /// Neighbours on one floor that may know each other, one way: who, whom.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 4] = [
     ("engine", "log"),
     ("metrics", "engine"),
     ("server", "tls"),
-    ("app", "faults"),
     ("app", "socketio"),
 ];
 

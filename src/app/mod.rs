@@ -5,6 +5,7 @@ mod channels_chat;
 pub mod compat;
 mod connection_manager;
 mod echo;
+mod faults;
 mod flask_socketio;
 mod page;
 mod python;
@@ -20,7 +21,6 @@ use connection_manager::Client;
 use echo::Echo;
 use tutorial_echo::tutorial_echo;
 
-use crate::faults;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
 use crate::rooms::Rooms;

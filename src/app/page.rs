@@ -52,7 +52,7 @@ mod tests {
     use ring::digest::{SHA256, digest};
 
     use super::*;
-    use crate::faults;
+    use crate::app::faults;
     use crate::socketio;
 
     /// An edit of the page changes the hashes, without which no browser runs it.
