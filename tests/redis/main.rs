@@ -1,5 +1,5 @@
 //! Rooms of several processes over a real Redis: what members get, what is on the wire, and what
-//! faults of Redis do. Without `redis-server` each test is a skip that is printed.
+//! faults of Redis do. Without `redis-server` each test is a skip that is printed and counted.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,22 +27,47 @@ mod server;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tungstenite::{Message, WebSocket};
 
 use process::{ServerProcess, succeeds};
+use report::{Kind, skip};
 use server::RedisServer;
 use socket::{PATIENCE, open, receive_head};
 
-/// Whether there is a Redis to test with.
+/// Whether there is a Redis to test with. Without it the test that asks, once, is skipped.
 fn has_redis() -> bool {
     let has = succeeds("redis-server", &["--version"]);
     if !has {
-        println!("skipped: redis-server is not installed");
+        let test = thread::current();
+        let what = test.name().unwrap_or("a test");
+        skip(Kind::Fault, 17, what, "redis-server is not installed");
     }
     has
+}
+
+/// `tests/run` counts the line of a skip: a test that passed for want of a Redis has tested nothing.
+#[test]
+fn without_redis_server_every_test_counts_as_skipped() {
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["django::", "faults::", "nodes::", "--show-output"])
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(run.stdout).unwrap();
+    let result = told
+        .lines()
+        .find(|line| line.starts_with("test result: ok. "));
+    let passed = result.and_then(|result| result.split(' ').nth(3));
+    let passed: usize = passed.unwrap().parse().unwrap();
+    let skips = told.lines().filter(|line| {
+        line.starts_with("reliability: ") && line.contains(" | skipped: redis-server")
+    });
+    assert_eq!(skips.count(), passed, "{told}");
+    assert!(passed > 10, "{told}");
 }
 
 /// A frameloop whose rooms are on that Redis.
