@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "support/nginx.rs"]
+mod nginx;
 #[path = "support/process.rs"]
 mod process;
 #[path = "support/report.rs"]
@@ -20,11 +22,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use nginx::Nginx;
 use process::{ServerProcess, succeeds};
 use report::{Kind, skip};
-use rustix::process::Signal;
 
 /// `frameloop` without variables of ours.
 fn frameloop(arguments: &[&str]) -> Command {
@@ -465,7 +466,7 @@ fn nginx_reaches_a_unix_socket_of_its_group() {
         let address = format!("unix:{}{options}", path.display());
         let (_server, mut stdout) = serving(&mut frameloop(&["--listen", &address]));
         stdout.read_line(&mut String::new()).unwrap();
-        let nginx = Nginx::start(&directory, &path);
+        let nginx = NginxSocket::start(&directory, &path);
         let answer =
             nginx.asked("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert!(
@@ -494,52 +495,22 @@ fn read_head(stream: &mut UnixStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// nginx with the lines of README.md, on a Unix domain socket of its own.
-struct Nginx {
-    child: Child,
+/// nginx on a Unix domain socket of its own.
+struct NginxSocket {
+    _nginx: Nginx,
     socket: PathBuf,
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Killed, it would leave its workers behind.
-        process::signal_to(self.child.id(), Signal::TERM);
-        let _ = self.child.wait();
-    }
-}
-
-impl Nginx {
-    fn start(directory: &Path, upstream: &Path) -> Nginx {
+impl NginxSocket {
+    fn start(directory: &Path, upstream: &Path) -> NginxSocket {
         let socket = directory.join("nginx.sock");
         let _ = std::fs::remove_file(&socket);
-        let readme = include_str!("../README.md");
-        let (_, lines) = readme.split_once("```nginx\n").unwrap();
-        let (lines, _) = lines.split_once("```").unwrap();
-        let lines = lines
-            .replace("/run/frameloop/frameloop.sock", upstream.to_str().unwrap())
-            .replace("listen 80;", &format!("listen unix:{};", socket.display()));
-        let directory = directory.display();
-        let temporaries = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {directory}/{name};"))
-            .concat();
-        let file = format!("{directory}/nginx.conf");
-        let text = format!(
-            "user www-data; daemon off; pid {directory}/pid; error_log {directory}/error.log;\n\
-             events {{}}\nhttp {{ access_log off; {temporaries}\n{lines}\n}}\n"
-        );
-        std::fs::write(&file, text).unwrap();
-        let child = Command::new("nginx")
-            .args(["-c", &file])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        while UnixStream::connect(&socket).is_err() {
-            assert!(began.elapsed() < socket::PATIENCE, "nginx does not listen");
-            std::thread::sleep(Duration::from_millis(5));
+        let listen = format!("unix:{}", socket.display());
+        let listens = || UnixStream::connect(&socket).is_ok();
+        NginxSocket {
+            _nginx: Nginx::start(directory, &listen, upstream, listens),
+            socket,
         }
-        Nginx { child, socket }
     }
 
     fn connect(&self) -> UnixStream {

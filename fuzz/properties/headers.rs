@@ -276,6 +276,7 @@ impl NaivePolicy {
                 .hosts
                 .map_or(Vec::new(), |hosts| hosts.map(host).into()),
             token: self.token.map(|token| token.parse().expect("a token")),
+            ..Policy::default()
         }
     }
 

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::channel_layer::ChannelLayerArguments;
 use super::deflate::DeflateArguments;
+use super::forwarded::ForwardedArguments;
 use super::healthcheck::Healthcheck;
 #[cfg(feature = "lab")]
 use super::load::Load;
@@ -116,6 +117,9 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     pub(super) access: Access,
+
+    #[command(flatten)]
+    forwarded: ForwardedArguments,
 
     #[command(flatten)]
     pub(super) limits: LimitArguments,
@@ -449,6 +453,7 @@ impl Serve {
             require_origin: *require_origin,
             allowed_hosts: allow_host.clone(),
             token: token.clone(),
+            trusted_proxies: self.forwarded.trusted_proxies(),
         }
     }
 

@@ -5,6 +5,7 @@ mod arguments;
 mod beside;
 mod channel_layer;
 mod deflate;
+mod forwarded;
 mod healthcheck;
 #[cfg(feature = "lab")]
 mod load;

@@ -67,7 +67,7 @@ pub trait Stream: Read + Write {
 /// The address of a peer: what the socket was accepted from, or whom a proxy speaks for.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerAddress {
-    /// IP address and port.
+    /// IP address and port, which is 0 where a proxy does not tell it.
     Ip(SocketAddr),
     /// At the other end of a Unix domain socket.
     Unix,
@@ -88,6 +88,7 @@ impl PeerAddress {
 impl fmt::Display for PeerAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            PeerAddress::Ip(address) if address.port() == 0 => address.ip().fmt(formatter),
             PeerAddress::Ip(address) => address.fmt(formatter),
             PeerAddress::Unix => formatter.write_str("unix"),
             PeerAddress::Unknown => formatter.write_str("unknown"),

@@ -7,6 +7,7 @@ use http::header;
 use http::request::Parts;
 use subtle::ConstantTimeEq;
 
+use super::forwarded::TrustedProxies;
 use super::host::AllowedHost;
 use super::origin::AllowOrigin;
 
@@ -22,6 +23,8 @@ pub struct Policy {
     /// What every WebSocket must bring, as `Authorization: Bearer TOKEN` or, from a browser, as
     /// `?token=TOKEN`.
     pub token: Option<Token>,
+    /// The proxies that are believed whom they forward requests for.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// A secret that clients show. It is compared in a time that does not depend on what they sent,

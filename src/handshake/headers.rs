@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 pub(super) fn elements<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
-) -> impl Iterator<Item = &'a [u8]> {
+) -> impl DoubleEndedIterator<Item = &'a [u8]> {
     headers
         .get_all(name)
         .iter()

@@ -16,6 +16,7 @@ mod access;
 mod deflate;
 mod error;
 pub mod extensions;
+mod forwarded;
 mod headers;
 mod host;
 mod origin;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use access::{Policy, Token};
 pub use error::HandshakeError;
+pub use forwarded::{ForwardedHeader, TrustedProxies};
 pub use host::AllowedHost;
 pub use origin::{AllowOrigin, Origin};
 pub use server::{

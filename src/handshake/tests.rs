@@ -53,6 +53,7 @@ fn policy(origins: &[&str], hosts: &[&str]) -> Policy {
         require_origin: false,
         allowed_hosts: hosts.iter().map(|text| text.parse().unwrap()).collect(),
         token: None,
+        ..Policy::default()
     }
 }
 

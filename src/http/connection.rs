@@ -20,6 +20,8 @@ use super::first_bytes::FirstBytes;
 use super::h2c;
 use super::limited::Place;
 use super::mount::{Linger, Upgraded};
+#[cfg(feature = "h2c")]
+use super::service::is_trusted;
 use super::service::{Acceptance, Accepted, HttpService, Owner};
 #[cfg(feature = "tls")]
 use super::waiting::Phase;
@@ -208,6 +210,7 @@ async fn hand_over(
     place: impl Sized,
 ) {
     let response = encode(&accepted.response);
+    let stream = stream.with_peer(accepted.client);
     match accepted.owner {
         Owner::FrameLoop(connection, endpoint) => {
             let mut early = Vec::from(early);
@@ -241,7 +244,11 @@ async fn hand_over(
 #[cfg(feature = "h2c")]
 async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl Sized) {
     let peer = stream.peer();
-    let address_place = site.address_place(peer);
+    // That of a proxy has the requests of many.
+    let address_place = match is_trusted(peer, &site.policy) {
+        true => Ok(None),
+        false => site.address_place(peer),
+    };
     let admitted = address_place.and_then(|place| (site.admission)().map(|()| place));
     let Ok(address_place) = admitted else {
         return linger(stream, site.linger()).await;

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::mount::given;
 use super::pages::forbid_sniffing;
+use super::service::client;
 use super::timer::Timer;
 use super::{Reply, Router, Upgraded};
 use crate::engine::PeerAddress;
@@ -114,6 +115,7 @@ async fn mounted(
     }
     let mount = router.find_mount(head.uri.path(), false);
     let mount = mount.ok_or(HandshakeError::NotFound)?;
+    let peer = client(peer, policy, &head.headers);
     let head = given(head, peer, policy, budget, None);
     if policy.token.is_some() && handshake::is_preflight(&head) {
         return Ok(mount.preflight(&head).into());

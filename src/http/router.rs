@@ -310,7 +310,8 @@ impl<'a> Request<'a> {
         &self.head.headers
     }
 
-    /// Who sent it: the other end of the connection, or whom a proxy there speaks for.
+    /// Who sent it: the other end of the connection, or whom a trusted proxy there speaks for, by the
+    /// PROXY protocol or by [`Policy::trusted_proxies`](crate::handshake::Policy::trusted_proxies).
     pub fn peer_address(&self) -> PeerAddress {
         self.peer
     }

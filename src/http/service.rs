@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -25,7 +25,7 @@ use super::streamed::write_chunks;
 use super::waiting::Progress;
 use super::{Adopt, Mount, Page, Reply, Stream};
 use crate::engine::{Drive, EndpointIndex, PeerAddress};
-use crate::handshake::{self, HandshakeError, Subprotocols};
+use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
 /// hyper's view of one client: answers requests until one of them is to become a WebSocket. That
@@ -33,7 +33,7 @@ use crate::log;
 pub(super) struct HttpService {
     site: Rc<Site>,
     acceptance: Acceptance,
-    /// Who asks.
+    /// The other end: a client, or a proxy that speaks for one.
     peer: PeerAddress,
     progress: Progress,
 }
@@ -44,6 +44,8 @@ pub(super) type Acceptance = Rc<Cell<Option<Accepted>>>;
 /// A WebSocket that waits for its stream.
 pub(super) struct Accepted {
     pub(super) owner: Owner,
+    /// Whose it is.
+    pub(super) client: PeerAddress,
     /// The 101, which must not go out before the connection is open: who has it may rely on
     /// being a member of whatever the endpoint joins.
     pub(super) response: Response<()>,
@@ -68,6 +70,7 @@ impl HttpService {
 
     fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
         let site = &self.site;
+        let client = client(self.peer, &site.policy, &head.headers);
         let wants_upgrade = handshake::wants_upgrade(head);
         match handshake::check_host(head, &site.policy) {
             Err(HandshakeError::MisdirectedRequest)
@@ -75,7 +78,7 @@ impl HttpService {
             checked => checked?,
         }
         if let Some(mount) = site.router.find_mount(head.uri.path(), wants_upgrade) {
-            return self.respond_mounted(Arc::clone(mount), wants_upgrade, head, body);
+            return self.respond_mounted(Arc::clone(mount), client, wants_upgrade, head, body);
         }
         let is_connect = head.method == Method::CONNECT;
         let matched = match site.router.find(head.uri.path(), wants_upgrade) {
@@ -83,7 +86,7 @@ impl HttpService {
             None if is_connect => return Err(HandshakeError::MethodNotAllowed),
             None => return Err(HandshakeError::NotFound),
         };
-        let request = matched.request(head, self.peer);
+        let request = matched.request(head, client);
         let endpoint = match matched.endpoint {
             Some(endpoint) if wants_upgrade => endpoint,
             endpoint => match (matched.page(&request, &site.policy)?, endpoint) {
@@ -122,7 +125,7 @@ impl HttpService {
         let admitted = Admitted {
             settings: &site.settings,
             deflate: deflate.as_ref(),
-            place: self.site.address_place(self.peer)?,
+            place: self.site.address_place(client)?,
         };
         let connection = endpoint.connection(&request, admitted)?;
         (site.admission)()?;
@@ -130,6 +133,7 @@ impl HttpService {
         let response = endpoint.changed(accepted.response());
         self.acceptance.set(Some(Accepted {
             owner: Owner::FrameLoop(connection, matched.index),
+            client,
             response,
         }));
         Ok(Answer::Never)
@@ -142,6 +146,7 @@ impl HttpService {
     fn respond_mounted(
         &self,
         mount: Arc<dyn Mount>,
+        client: PeerAddress,
         wants_upgrade: bool,
         head: &Parts,
         body: Incoming,
@@ -151,7 +156,7 @@ impl HttpService {
             let addresses = site.addresses.clone();
             given(
                 head.clone(),
-                self.peer,
+                client,
                 &site.policy,
                 &site.unfinished,
                 addresses,
@@ -163,7 +168,7 @@ impl HttpService {
                 return Ok(Answer::Now(Some(mount.preflight(&given()))));
             }
             let replying = mount.respond(http::Request::from_parts(given(), body));
-            let place = self.site.address_place(self.peer);
+            let place = self.site.address_place(client);
             let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(site));
             return Ok(Answer::Later(Box::pin(async move {
                 let (mut head, body) = match replying.await {
@@ -180,6 +185,7 @@ impl HttpService {
                 match place.and_then(|place| (site.admission)().map(|()| place)) {
                     Ok(place) => acceptance.set(Some(Accepted {
                         owner: Owner::Mount(adopt, place),
+                        client,
                         response: Response::from_parts(head, ()),
                     })),
                     Err(error) => return error.response().map(Full::from),
@@ -188,7 +194,7 @@ impl HttpService {
             })));
         }
         let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
-        let place = self.site.address_place(self.peer)?;
+        let place = self.site.address_place(client)?;
         (site.admission)()?;
         let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
         let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
@@ -201,6 +207,7 @@ impl HttpService {
             (site.told)(StatusCode::SWITCHING_PROTOCOLS);
             acceptance.set(Some(Accepted {
                 owner: Owner::Mount(adopt, place),
+                client,
                 response,
             }));
             pending().await
@@ -280,4 +287,21 @@ fn page_response(page: Page, method: &Method) -> Response<Full<Bytes>> {
             refusal
         }
     }
+}
+
+/// Whether this is a proxy that is believed whom it forwards requests for.
+pub(super) fn is_trusted(peer: PeerAddress, policy: &Policy) -> bool {
+    match peer {
+        PeerAddress::Ip(address) => policy.trusted_proxies.contains(address.ip()),
+        PeerAddress::Unix => policy.trusted_proxies.unix,
+        PeerAddress::Unknown => false,
+    }
+}
+
+/// Who sent a request: the other end, or whom a trusted proxy there forwards it for.
+pub(super) fn client(peer: PeerAddress, policy: &Policy, headers: &HeaderMap) -> PeerAddress {
+    is_trusted(peer, policy)
+        .then(|| policy.trusted_proxies.client(headers))
+        .flatten()
+        .map_or(peer, PeerAddress::Ip)
 }

@@ -78,6 +78,11 @@ impl Stream {
         self.peer
     }
 
+    /// Changes whom it is of: a proxy is at the other end, and speaks for somebody.
+    pub(super) fn with_peer(self, peer: PeerAddress) -> Stream {
+        Stream { peer, ..self }
+    }
+
     /// Takes the header of the PROXY protocol off the stream, where that comes from one of these
     /// proxies.
     ///

@@ -10,6 +10,9 @@
 )]
 
 mod client;
+#[cfg(target_os = "linux")]
+#[path = "../support/nginx.rs"]
+mod nginx;
 #[path = "../support/process.rs"]
 mod process;
 mod proxy_protocol;
@@ -31,6 +34,7 @@ mod embedding;
 mod endpoints;
 mod faults_in_time;
 mod faults_on_demand;
+mod forwarded;
 mod fragmentation;
 mod frames;
 mod h2c;

@@ -1,0 +1,206 @@
+//! Whom a proxy forwards a request for: `X-Forwarded-For`, and `Forwarded` (RFC 7239).
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+
+use super::headers::{elements, is_token, trim};
+
+/// The proxies that are believed whom they forward requests for. By default none is.
+///
+/// Each proxy adds to a list the address that it was connected to from, so only the end of the list
+/// is what trusted proxies have written, and what is before may be a client's invention.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies {
+    /// Where they connect from.
+    pub networks: Vec<IpNet>,
+    /// Whether everybody who connects by a Unix domain socket is one.
+    pub unix: bool,
+    /// The field that they write. The other one means nothing: proxies pass it through unread.
+    pub header: ForwardedHeader,
+}
+
+/// A field that tells whom a request is forwarded for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: addresses, with or without a port.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239 §4), of which the parameter `for` is read.
+    Forwarded,
+}
+
+impl TrustedProxies {
+    /// Whether one of them connects from this address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.networks
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+
+    /// Whom a request of one of them is forwarded for: the last hop of the list, over all lines of
+    /// the field, that is none of them. What is no address ends the search, and the hop after it
+    /// counts. The port is 0 where none is told.
+    pub fn client(&self, headers: &HeaderMap) -> Option<SocketAddr> {
+        const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+        let (name, parse) = match self.header {
+            ForwardedHeader::XForwardedFor => (X_FORWARDED_FOR, address as Parse),
+            ForwardedHeader::Forwarded => (http::header::FORWARDED, forwarded_for as Parse),
+        };
+        let mut client = None;
+        for hop in elements(headers, &name).rev().map_while(parse) {
+            client = Some(hop);
+            if !self.contains(hop.ip()) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+type Parse = fn(&[u8]) -> Option<SocketAddr>;
+
+/// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:4711`.
+fn address(text: &[u8]) -> Option<SocketAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let in_brackets = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let without_port = || {
+        text.parse()
+            .ok()
+            .or_else(|| in_brackets(text).map(IpAddr::V6))
+    };
+    text.parse()
+        .ok()
+        .or_else(|| without_port().map(|address| SocketAddr::new(address, 0)))
+}
+
+/// The address in an element of Forwarded, such as `for="[2001:db8::1]:4711";proto=https`. A comma
+/// in a quoted string has cut the element in two: neither half is one then, so that nobody makes a
+/// proxy say what it does not, by a Host with commas, say.
+fn forwarded_for(element: &[u8]) -> Option<SocketAddr> {
+    let mut client = None;
+    for pair in element.split(|byte| *byte == b';') {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = pair.split_at_checked(equals)?;
+        let value = unquoted(value.get(1..)?)?;
+        if !is_token(trim(name)) {
+            return None;
+        }
+        if trim(name).eq_ignore_ascii_case(b"for") && client.replace(value).is_some() {
+            return None; // RFC 7239 §4: at most once
+        }
+    }
+    // `for=unknown` and `for=_hidden` are no addresses.
+    address(client?)
+}
+
+/// A token, or what a quoted string has between its quotes, if that needs no escapes.
+fn unquoted(value: &[u8]) -> Option<&[u8]> {
+    let value = trim(value);
+    match value.strip_prefix(b"\"") {
+        None => is_token(value).then_some(value),
+        Some(rest) => rest
+            .strip_suffix(b"\"")
+            .filter(|text| !text.iter().any(|byte| b"\"\\".contains(byte))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn client(header: ForwardedHeader, lines: &[&str]) -> Option<String> {
+        let trusted = TrustedProxies {
+            networks: ["10.0.0.0/8", "2001:db8:ffff::/48"]
+                .map(|network| network.parse().unwrap())
+                .into(),
+            unix: false,
+            header,
+        };
+        let name = match header {
+            ForwardedHeader::XForwardedFor => "x-forwarded-for",
+            ForwardedHeader::Forwarded => "forwarded",
+        };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, HeaderValue::from_str(line).unwrap());
+        }
+        trusted.client(&headers).map(|client| client.to_string())
+    }
+
+    #[test]
+    fn the_last_hop_that_is_not_trusted_counts() {
+        for (lines, expected) in [
+            (&[][..], None),
+            (&["192.0.2.1"][..], Some("192.0.2.1:0")),
+            (&["192.0.2.1:4711"], Some("192.0.2.1:4711")),
+            (&["2001:db8::1"], Some("[2001:db8::1]:0")),
+            (&["[2001:db8::1]"], Some("[2001:db8::1]:0")),
+            (&["[2001:db8::1]:4711"], Some("[2001:db8::1]:4711")),
+            (&["198.51.100.1, 192.0.2.1"], Some("192.0.2.1:0")),
+            (&["198.51.100.1, 192.0.2.1, 10.0.0.1"], Some("192.0.2.1:0")),
+            (&["192.0.2.1", "10.0.0.1,10.0.0.2"], Some("192.0.2.1:0")),
+            (&["192.0.2.1", "2001:db8:ffff::1"], Some("192.0.2.1:0")),
+            (&["192.0.2.1, ::ffff:10.0.0.1"], Some("192.0.2.1:0")),
+            (&["198.51.100.1", "192.0.2.1"], Some("192.0.2.1:0")),
+            // All are proxies: the first that is known of.
+            (&["10.0.0.1, 10.0.0.2"], Some("10.0.0.1:0")),
+            // Empty elements are none (RFC 9110 §5.6.1).
+            (&["192.0.2.1, ,", ""], Some("192.0.2.1:0")),
+            (&["192.0.2.1, unknown"], None),
+            (&["192.0.2.1, unknown, 10.0.0.1"], Some("10.0.0.1:0")),
+            (&["192.0.2.1, evil\"192.0.2.2"], None),
+            (&["192.0.2.1 192.0.2.2"], None),
+            (&["192.0.2.256"], None),
+            (&["192.0.2.1:"], None),
+            (&["192.0.2.1:99999"], None),
+            (&["[192.0.2.1]"], None),
+            (&["localhost"], None),
+        ] {
+            let found = client(ForwardedHeader::XForwardedFor, lines);
+            assert_eq!(found.as_deref(), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_element_of_forwarded_is_whole_or_nothing() {
+        for (lines, expected) in [
+            (&["for=192.0.2.1"][..], Some("192.0.2.1:0")),
+            (
+                &["For=\"192.0.2.1:4711\";proto=https"][..],
+                Some("192.0.2.1:4711"),
+            ),
+            (
+                &["host=a ; for=\"[2001:db8::1]:4711\""],
+                Some("[2001:db8::1]:4711"),
+            ),
+            (&["for=\"[2001:db8::1]\""], Some("[2001:db8::1]:0")),
+            (
+                &["for=192.0.2.1", "for=10.0.0.1;by=10.0.0.2"],
+                Some("192.0.2.1:0"),
+            ),
+            (&["for=192.0.2.1, for=unknown"], None),
+            (
+                &["for=192.0.2.1, for=_hidden, for=10.0.0.1"],
+                Some("10.0.0.1:0"),
+            ),
+            (&["for=192.0.2.1, proto=https"], None),
+            (&["for=192.0.2.1;for=192.0.2.2"], None),
+            (&["192.0.2.1"], None),
+            // A client's quote swallows nothing of what comes after it.
+            (&["for=\"evil", "for=192.0.2.1"], Some("192.0.2.1:0")),
+            // What a proxy quotes of a client is not its own word.
+            (&["for=10.0.0.1;host=\"a, for=192.0.2.1\""], None),
+            (&["for=10.0.0.1;host=\"a, for=192.0.2.1, b\""], None),
+            (&["for=10.0.0.1;host=\"a, for=192.0.2.1;x=\\\"\\\"\""], None),
+            (&["for=10.0.0.1;host=\"a, for=192.0.2.1;x=\""], None),
+        ] {
+            let found = client(ForwardedHeader::Forwarded, lines);
+            assert_eq!(found.as_deref(), expected, "{lines:?}");
+        }
+    }
+}
