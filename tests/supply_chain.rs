@@ -119,3 +119,63 @@ fn attack_20_every_map_has_the_keyed_hasher() {
         format_args!("0 of {maps}"),
     );
 }
+
+/// A run of the tests, the benches or the fuzzers changes no lock file: each command that would
+/// resolve dependencies is told to keep to what is locked.
+#[test]
+fn every_cargo_command_of_a_script_keeps_to_its_lock_file() {
+    const RESOLVE: [&str; 11] = [
+        "bench",
+        "build",
+        "check",
+        "clippy",
+        "deny",
+        "doc",
+        "install",
+        "run",
+        "tarpaulin",
+        "test",
+        "update",
+    ];
+    let mut commands = 0;
+    for script in [
+        "Dockerfile",
+        "benches/run",
+        "fuzz/run",
+        "package/build-static",
+        "tests/interop/run",
+        "tests/package/run",
+        "tests/package/docker",
+        "tests/run",
+    ] {
+        let text = read(script).replace("\\\n", " ");
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'));
+        for command in lines.flat_map(|line| line.split(['|', ';', '&'])) {
+            let Some((_, rest)) = command.split_once("cargo ") else {
+                continue;
+            };
+            let name = rest.split_whitespace().next().unwrap_or_default();
+            // Not where it is only named.
+            let is_run = !command.contains("'cargo") && !rest.contains("--version");
+            if RESOLVE.contains(&name) && is_run {
+                assert!(rest.contains("--locked"), "{script}: {command}");
+                commands += 1;
+            }
+        }
+    }
+    assert!(commands > 12, "the scripts were not understood");
+}
+
+/// A fuzzer's finds go where git does not look.
+#[test]
+fn new_fuzz_inputs_are_kept_in_target() {
+    let run = read("fuzz/run");
+    let (_, fuzz) = run.split_once("\nfuzz() {").unwrap();
+    let (fuzz, _) = fuzz.split_once("\n}").unwrap();
+    assert!(run.contains("found=$PWD/target/fuzz\n"));
+    // libFuzzer keeps new inputs in the first folder that it is given.
+    assert!(fuzz.contains(r#"run "$1" "$found/corpus/$1" "fuzz/corpus/$1" --"#));
+    assert!(fuzz.contains(r#"-artifact_prefix="$found/artifacts/$1/""#));
+}
