@@ -15,10 +15,15 @@ mod process;
 #[path = "../support/socket.rs"]
 mod socket;
 
+mod ending;
 mod faults;
 mod modes;
+mod peers;
+mod reports;
+mod schema;
 mod usage;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// What a run of `frameloop load` said.
@@ -28,12 +33,42 @@ struct Ran {
     said: String,
 }
 
-/// `frameloop load URL` with these further arguments, a word each.
-fn load(url: &str, arguments: &str) -> Ran {
+/// `frameloop load` without variables of ours.
+fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
         command.env_remove(name);
     }
+    command
+}
+
+/// A file of this test's own, removed when dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(name: &str) -> Temporary {
+        let name = format!("frameloop-load-{}-{name}", std::process::id());
+        Temporary(std::env::temp_dir().join(name))
+    }
+
+    fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    fn read(&self) -> String {
+        std::fs::read_to_string(&self.0).unwrap()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// `frameloop load URL` with these further arguments, a word each.
+fn load(url: &str, arguments: &str) -> Ran {
+    let mut command = command();
     command
         .arg("load")
         .arg(url)

@@ -1,7 +1,9 @@
 //! What a user can ask for.
 
-use crate::load;
+use std::io::{BufRead, BufReader};
+
 use crate::process::ServerProcess;
+use crate::{Temporary, load};
 
 #[test]
 fn an_echo_comes_back_whole_whatever_its_size_and_kind() {
@@ -23,6 +25,8 @@ fn an_echo_comes_back_whole_whatever_its_size_and_kind() {
         "-c 2 --messages 10 --subprotocol chat --header Cookie:a=b",
         "-c 3 --messages 30 --source 127.1.0.1-127.1.0.3",
         "-c 3 --messages 30 --ramp 50ms",
+        "-c 3 --messages 90 --deflate -d 2",
+        "-c 3 --messages 90 --deflate --text -s 20..20KiB",
     ] {
         let ran = load(&url, arguments);
         let asked = arguments.split("--messages ").nth(1).unwrap();
@@ -121,4 +125,118 @@ fn an_open_loop_sends_what_is_due() {
     );
     assert!(ran.report.contains("\nresponse  "), "{}", ran.report);
     assert!(!ran.report.contains("closed loop"), "{}", ran.report);
+}
+
+#[test]
+fn a_broadcast_reaches_every_member() {
+    let server = ServerProcess::start(&["--max-publish-rate", "0"]);
+    for (topic, arguments, counted) in [
+        ("a", "-c 20 --messages 50 -s 100", "50 sent, 1,000 received"),
+        (
+            "b",
+            "-c 20 --messages 48 -s 100 -d 16",
+            "48 sent, 960 received",
+        ),
+        (
+            "c",
+            "-c 20 --messages 50 --publishers 3 --text",
+            "50 sent, 1,000 received",
+        ),
+        (
+            "d",
+            "-c 20 --messages 60 --publishers 4 --threads 3 -d 2",
+            "60 sent, 1,200 received",
+        ),
+        (
+            "e",
+            "-c 20 --messages 50 --rate 1000 --publishers 2",
+            "50 sent, 1,000 received",
+        ),
+        ("f", "-c 20 --messages 50 -s 4", "50 sent, 1,000 received"),
+    ] {
+        let url = format!("ws://{}/broadcast/{topic}", server.address);
+        let ran = load(&url, &format!("--broadcast {arguments}"));
+        assert!(
+            ran.is_clean().report.contains(counted),
+            "{arguments}: {}",
+            ran.report
+        );
+        assert!(
+            ran.report.contains("reach        100.0000 %"),
+            "{}",
+            ran.report
+        );
+        assert!(ran.report.contains("\nto the last "), "{}", ran.report);
+    }
+}
+
+/// A server that sends a publication to its publisher only reaches one member of four.
+#[test]
+fn a_broadcast_that_reaches_one_of_four_says_so() {
+    let server = ServerProcess::start(&[]);
+    let url = format!("ws://{}/echo", server.address);
+    let ran = load(&url, "--broadcast -c 4 --messages 2 -s 100 --timeout 300ms");
+    ran.tells(&["6 lost", "6 timed out"]);
+    assert!(
+        ran.report.contains("reach        25.0000 %"),
+        "{}",
+        ran.report
+    );
+}
+
+#[test]
+fn tls_is_spoken_to_whom_it_trusts() {
+    let mut command = crate::process::frameloop(&["--tls-self-signed"]);
+    let mut server = command.spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(server.stdout.as_mut().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    let address = first.trim().rsplit_once("https://").unwrap().1.to_owned();
+    let url = format!("wss://{address}/echo");
+    for arguments in [
+        "-c 3 --messages 60 -s 20 -d 16",
+        "-c 2 --messages 20 -s 300KiB -d 2",
+        "-c 2 --messages 50 --rate 1000",
+        "--churn -c 2 --messages 10",
+        "--connect -c 2 --messages 10",
+        "--idle -c 3 -t 100ms",
+    ] {
+        let ran = load(&url, &format!("{arguments} --insecure"));
+        assert!(ran.is_clean().report.contains("\nTLS  "), "{}", ran.report);
+    }
+    let ran = load(&url, "-c 2 --messages 2");
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.said.contains("certificate"), "{}", ran.said);
+    let _ = (server.kill(), server.wait());
+}
+
+#[test]
+fn a_file_of_messages_is_sent_as_it_is() {
+    let server = ServerProcess::start(&[]);
+    let url = format!("ws://{}/echo", server.address);
+    let file = Temporary::new("lines");
+    std::fs::write(&file.0, "{\"id\": 1}\n\nsome text\n").unwrap();
+    let ran = load(
+        &url,
+        &format!("-c 2 --messages 100 -d 4 --text --file {}", file.path()),
+    );
+    assert!(
+        ran.is_clean().report.contains("3 messages of a file, text"),
+        "{}",
+        ran.report
+    );
+    assert!(ran.report.contains("carry no number"), "{}", ran.report);
+    std::fs::write(&file.0, b"\0\0\0\x02\xFF\0\0\0\0\x01x").unwrap();
+    let ran = load(
+        &url,
+        &format!("-c 2 --messages 100 --records --file {}", file.path()),
+    );
+    assert!(
+        ran.is_clean()
+            .report
+            .contains("2 messages of a file, binary"),
+        "{}",
+        ran.report
+    );
 }

@@ -24,6 +24,23 @@ fn what_cannot_be_is_said_in_a_sentence() {
             "is not an address or a range",
         ),
         (near, "-c 1000000", "open files"),
+        (
+            near,
+            "--broadcast --publishers 2 -s 4",
+            "must carry numbers",
+        ),
+        (near, "--sweep --idle", "not for --idle"),
+        (near, "--sweep --rate 5", "cannot be used with"),
+        (near, "--deflate --raw", "cannot be used with"),
+        (near, "--file /nowhere", "/nowhere: No such file"),
+        (near, "--records", "--file"),
+        (near, "--assert p99<5", "is not an assertion"),
+        (
+            "ws://192.0.2.1/",
+            "--rate 1000 --broadcast -c 1001",
+            "--i-own-this-target",
+        ),
+        ("ws://192.0.2.1/", "--sweep=10,20", "--i-own-this-target"),
         ("ws://192.0.2.1/", "", "--i-own-this-target"),
         ("ws://192.0.2.1/", "--rate 1001", "--i-own-this-target"),
         (
@@ -52,4 +69,34 @@ fn a_server_that_is_not_there_ends_with_3() {
         ran.said
     );
     assert_eq!(load("unix:/nowhere/at/all", "-c 1").code, Some(3));
+}
+
+#[test]
+fn every_flag_has_a_line_of_help_and_a_variable() {
+    let help = crate::command().args(["load", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let mut flags = 0;
+    for line in help
+        .lines()
+        .filter(|line| line.trim_start().starts_with('-'))
+    {
+        let Some(flag) = line.split("--").nth(1) else {
+            continue;
+        };
+        let is_name = |byte: &char| byte.is_ascii_lowercase() || *byte == '-';
+        let flag: String = flag.chars().take_while(is_name).collect();
+        let variable = format!(
+            "[env: FRAMELOOP_LOAD_{}=",
+            flag.to_uppercase().replace('-', "_")
+        );
+        assert!(flag == "help" || help.contains(&variable), "{flag}: {help}");
+        flags += 1;
+    }
+    assert!(flags > 30, "{flags}: {help}");
+    assert!(help.contains("Exit codes: 0 "), "{help}");
+    let mut command = crate::command();
+    command
+        .args(["load", "ws://127.0.0.1:1/"])
+        .env("FRAMELOOP_LOAD_SIZE", "never");
+    assert_eq!(command.output().unwrap().status.code(), Some(2));
 }

@@ -7,7 +7,7 @@ use mio::{Registry, Token};
 
 use super::clock::Clock;
 use super::opening::{MOST_HEAD, Opening};
-use super::stream::Stream;
+use super::stream::{Connector, Stream};
 use super::tally::OpeningLatencies;
 use super::target::Target;
 
@@ -25,6 +25,7 @@ pub(super) struct Arrival {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     Connecting,
+    Securing,
     Upgrading,
 }
 
@@ -49,12 +50,17 @@ pub(super) enum Step {
 impl Arrival {
     pub(super) fn begin(
         target: &Target,
+        connector: Option<&Connector>,
         is_raw: bool,
         source: Option<IpAddr>,
         now: u64,
     ) -> io::Result<Arrival> {
+        let mut stream = Stream::connect(&target.endpoint, source)?;
+        if let Some(connector) = connector {
+            stream = stream.secure(connector)?;
+        }
         Ok(Arrival {
-            stream: Stream::connect(&target.endpoint, source)?,
+            stream,
             is_raw,
             stage: Stage::Connecting,
             written: 0,
@@ -84,18 +90,33 @@ impl Arrival {
         buffer: &mut [u8],
         clock: Clock,
     ) -> Result<Step, String> {
-        let named = |error: io::Error| error.kind().to_string();
+        let named = |error: io::Error| match error.get_ref() {
+            Some(inner) => inner.to_string(), // of TLS
+            None => error.kind().to_string(),
+        };
         if self.stage == Stage::Connecting {
             if !self.stream.is_connected().map_err(named)? {
                 return Ok(Step::Waits);
             }
             self.times.connected = clock.now();
-            self.times.secured = self.times.connected;
+            self.stage = Stage::Securing;
+        }
+        if self.stage == Stage::Securing {
+            if !self.stream.is_secured().map_err(named)? {
+                return Ok(Step::Waits);
+            }
+            self.times.secured = match self.stream.is_tls() {
+                true => clock.now(),
+                false => self.times.connected,
+            };
             self.stage = Stage::Upgrading;
             if self.is_raw {
-                self.times.end = self.times.connected;
+                self.times.end = self.times.secured;
                 return Ok(Step::Open { early: 0 });
             }
+        }
+        if self.stream.is_blocked() {
+            self.stream.flush().map_err(named)?;
         }
         if !self.request(opening).map_err(named)? {
             return Ok(Step::Waits);

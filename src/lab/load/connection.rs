@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::clock::Clock;
+use super::deliveries::Deliveries;
 use super::incoming::{Incoming, Replies, Reply, SEQUENCE};
 use super::order::{Order, Place};
 use super::plan::Check;
+use super::publications::Publications;
 use super::ring::Ring;
 use super::schedule::Schedule;
 use super::stream::Stream;
-use super::tally::Tally;
+use super::tally::{Counts, Tally};
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{CloseFrame, FrameHeader, OpCode, ProtocolError};
 
@@ -19,7 +21,9 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) incoming: Incoming,
     pub(super) sending: Sending,
+    /// Of its own messages, or, in a broadcast, one for each publisher.
     pub(super) order: Order,
+    pub(super) orders: Vec<Order>,
     /// Messages that wait for their replies, the oldest first.
     pub(super) flights: VecDeque<Flight>,
     /// Pongs and a Close that wait to be written.
@@ -83,6 +87,8 @@ pub(super) struct Turn<'a> {
     pub(super) check: Check,
     /// In an open loop its times, and this connection's place in them.
     pub(super) schedule: Option<(Schedule, usize)>,
+    /// In a broadcast what is published, and whether in an open loop.
+    pub(super) publications: Option<(&'a Publications, bool)>,
 }
 
 impl Sending {
@@ -102,6 +108,7 @@ impl Connection {
                 ..Sending::default()
             },
             order: Order::default(),
+            orders: Vec::new(),
             flights: VecDeque::new(),
             control: Vec::new(),
             is_closing: false,
@@ -116,7 +123,7 @@ impl Connection {
 
     #[inline]
     pub(super) fn has_to_write(&self) -> bool {
-        self.sending.unsent > 0 || !self.control.is_empty()
+        self.sending.unsent > 0 || !self.control.is_empty() || self.stream.is_blocked()
     }
 
     /// Writes the control frames that wait, unless a message is half written.
@@ -134,6 +141,9 @@ impl Connection {
     /// Writes what is to be written, as far as the socket takes it.
     #[inline]
     pub(super) fn write(&mut self, ring: &mut Ring, now: u64) -> io::Result<()> {
+        if self.stream.is_blocked() {
+            self.stream.flush()?;
+        }
         loop {
             if !self.control.is_empty() {
                 self.write_control()?;
@@ -193,7 +203,8 @@ impl Connection {
                 Err(error) => return Err(error.into()),
             };
             self.take(turn, length, turn.clock.now())?;
-            if length < turn.buffer.len() && !may_end {
+            let is_short = length < turn.buffer.len();
+            if is_short && !may_end && !self.stream.is_tls() {
                 return Ok(());
             }
         }
@@ -207,21 +218,39 @@ impl Connection {
         length: usize,
         now: u64,
     ) -> Result<(), Ending> {
-        let mut echoes = Echoes {
-            sending: self.sending,
-            order: &mut self.order,
-            flights: &mut self.flights,
-            tally: turn.tally,
-            now,
-            schedule: turn.schedule,
-            check: turn.check,
+        let mut closed = None;
+        let controls = Controls {
             control: &mut self.control,
-            closed: None,
+            closed: &mut closed,
         };
-        let fed = self
-            .incoming
-            .feed(&turn.buffer[..length], turn.ring, &mut echoes);
-        let closed = echoes.closed;
+        let input = &turn.buffer[..length];
+        let fed = match turn.publications {
+            None => {
+                let mut echoes = Echoes {
+                    sending: self.sending,
+                    order: &mut self.order,
+                    flights: &mut self.flights,
+                    tally: turn.tally,
+                    now,
+                    schedule: turn.schedule,
+                    check: turn.check,
+                    controls,
+                };
+                self.incoming.feed(input, turn.ring, &mut echoes)
+            }
+            Some((publications, is_open_loop)) => {
+                let mut deliveries = Deliveries {
+                    publications,
+                    orders: &mut self.orders,
+                    tally: turn.tally,
+                    now,
+                    check: turn.check,
+                    is_open_loop,
+                    controls,
+                };
+                self.incoming.feed(input, turn.ring, &mut deliveries)
+            }
+        };
         turn.tally.settle();
         match (fed, closed) {
             (Err(error), None) => Err(Ending::Broken(error)),
@@ -274,8 +303,50 @@ struct Echoes<'a> {
     now: u64,
     schedule: Option<(Schedule, usize)>,
     check: Check,
+    controls: Controls<'a>,
+}
+
+/// Answers control frames.
+pub(super) struct Controls<'a> {
     control: &'a mut Vec<u8>,
-    closed: Option<Closed>,
+    closed: &'a mut Option<Closed>,
+}
+
+impl Controls<'_> {
+    /// Whether the server has sent a Close before this message.
+    #[inline]
+    pub(super) fn is_after_close(&mut self) -> bool {
+        match self.closed {
+            None => false,
+            Some(closed) => {
+                closed.is_last = false;
+                true
+            }
+        }
+    }
+
+    pub(super) fn control(&mut self, opcode: OpCode, payload: &[u8], counts: &mut Counts) {
+        if self.is_after_close() {
+            return;
+        }
+        match opcode {
+            OpCode::Ping => {
+                counts.pings += 1;
+                put_control(self.control, OpCode::Pong, payload);
+            }
+            OpCode::Close => {
+                let frame = CloseFrame::decode(payload);
+                let code = frame.map(|frame| frame.map_or(1005, |frame| frame.code.into()));
+                *self.closed = Some(Closed {
+                    code,
+                    is_last: true,
+                });
+                let code = payload.get(..2).unwrap_or_default();
+                put_control(self.control, OpCode::Close, code);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Replies for Echoes<'_> {
@@ -295,8 +366,7 @@ impl Replies for Echoes<'_> {
 
     #[inline]
     fn reply(&mut self, reply: Reply) {
-        if let Some(closed) = &mut self.closed {
-            closed.is_last = false;
+        if self.controls.is_after_close() {
             return;
         }
         let counts = &mut self.tally.counts;
@@ -329,32 +399,8 @@ impl Replies for Echoes<'_> {
 
     #[cold]
     fn control(&mut self, opcode: OpCode, payload: &[u8]) {
-        if let Some(closed) = &mut self.closed {
-            closed.is_last = false;
-            return;
-        }
-        match opcode {
-            OpCode::Ping => {
-                self.tally.counts.pings += 1;
-                put_control(self.control, OpCode::Pong, payload);
-            }
-            OpCode::Close => {
-                let code = match CloseFrame::decode(payload) {
-                    Ok(frame) => Ok(frame.map_or(1005, |frame| frame.code.into())),
-                    Err(error) => Err(error),
-                };
-                self.closed = Some(Closed {
-                    code,
-                    is_last: true,
-                });
-                put_control(
-                    self.control,
-                    OpCode::Close,
-                    payload.get(..2).unwrap_or_default(),
-                );
-            }
-            _ => {}
-        }
+        self.controls
+            .control(opcode, payload, &mut self.tally.counts);
     }
 }
 

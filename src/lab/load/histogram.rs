@@ -65,6 +65,10 @@ impl Latencies {
     pub fn mean(&self) -> f64 {
         self.0.mean()
     }
+
+    pub(super) fn inner(&self) -> &Histogram<u64> {
+        &self.0
+    }
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Incoming {
     ) -> Result<(), ProtocolError> {
         let mask = if ring.is_raw { 4 } else { 0 };
         while let Some(&first) = input.first() {
-            if first == ring.first_byte
+            if (first == ring.first_byte || first == ring.first_byte_compressed)
                 && self.is_between()
                 && let Some((header, length)) = short_header(input, mask)
                 && let Some(payload) = input.get(header..header + length)
@@ -125,8 +125,8 @@ impl Incoming {
                 Role::Client
             },
             fragmented: self.message.is_some(),
-            compressed: false,
-            deflate: false,
+            compressed: ring.is_compressed,
+            deflate: ring.is_compressed,
             assembled: 0,
             limits: Limits {
                 max_message_size: usize::MAX,
@@ -218,7 +218,7 @@ impl Message {
             Some(slot) => slot,
             None => self.identify(key, ring, replies.expected()),
         };
-        if replies.compares() && self.is_equal {
+        if replies.compares() && self.is_equal && !ring.is_compressed {
             let reply = ring
                 .payload(slot)
                 .get(self.length..self.length + part.len());
@@ -244,7 +244,7 @@ impl Message {
             number: self.read,
             is_intact: self.is_right_kind
                 && self.is_equal
-                && self.length == ring.payload(slot).len(),
+                && (ring.is_compressed || self.length == ring.payload(slot).len()),
             length: self.length,
         }
     }
@@ -295,6 +295,13 @@ fn whole(payload: &[u8], key: Option<[u8; 4]>, ring: &Ring, replies: &impl Repli
         };
     }
     let number = number(payload, key, ring, expected);
+    if ring.is_compressed {
+        return Reply {
+            number,
+            is_intact: true,
+            length: payload.len(),
+        };
+    }
     let right = ring.payload(ring.slot(number.unwrap_or(expected) & SEQUENCE));
     let is_intact = payload.len() == right.len()
         && (!replies.compares() || payload[length..] == right[length..]);

@@ -6,8 +6,11 @@
 //! message.
 
 mod arrival;
+mod assertion;
 mod clock;
+mod comparison;
 mod connection;
+mod deliveries;
 mod histogram;
 mod incoming;
 mod machine;
@@ -15,11 +18,13 @@ mod opening;
 mod order;
 mod plan;
 mod process;
+mod publications;
 pub mod report;
 mod ring;
 mod schedule;
 mod shared;
 mod stream;
+mod sweep;
 mod tally;
 mod target;
 mod timer;
@@ -32,11 +37,14 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::thread;
 use std::time::Duration;
 
+pub use assertion::Assertion;
+pub use comparison::{Comparison, Ratio, compare};
 pub use histogram::{Latencies, PERCENTILES};
 pub use machine::Machine;
-pub use plan::{Check, Content, End, Messages, Mode, Plan, Text};
+pub use plan::{Check, Content, End, Messages, Mode, Plan, Text, Trust};
 pub use process::Sample;
 pub use shared::Progress;
+pub use sweep::{Point, Sweep, sweep};
 pub use tally::{Counts, OpeningLatencies};
 pub use target::{Target, TargetError};
 
@@ -64,7 +72,7 @@ impl Interrupt {
 }
 
 /// What a run found out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Outcome {
     /// Counts over all of the run.
@@ -87,6 +95,28 @@ pub struct Outcome {
     pub own_memory: Option<[u64; 2]>,
     /// It was interrupted.
     pub is_interrupted: bool,
+}
+
+impl Outcome {
+    /// Adds another run of the same plan.
+    pub(super) fn add(&mut self, other: &Outcome) {
+        self.counts.add(&other.counts);
+        self.service.add(&other.service);
+        self.response.add(&other.response);
+        self.reach.add(&other.reach);
+        self.opening.add(&other.opening);
+        self.measured.time += other.measured.time;
+        self.measured.received += other.measured.received;
+        self.measured.received_bytes += other.measured.received_bytes;
+        self.measured.opened += other.measured.opened;
+        for (mine, theirs) in self.threads.iter_mut().zip(&other.threads) {
+            *mine = mine.max(*theirs);
+        }
+        if let (Some([_, _, mine]), Some([_, begin, end])) = (&mut self.server, &other.server) {
+            mine.add_use(begin, end);
+        }
+        self.is_interrupted |= other.is_interrupted;
+    }
 }
 
 /// What was counted between warm-up and end.
@@ -116,7 +146,7 @@ pub fn run(
     interrupt: &Interrupt,
     mut progress: impl FnMut(Progress),
 ) -> io::Result<Outcome> {
-    let shared = Shared::new(plan.threads);
+    let shared = Shared::new(plan);
     let own = std::process::id();
     let before = look(plan)?;
     let own_before = process::resident(own).ok();
@@ -196,16 +226,10 @@ fn outcome(
     is_interrupted: bool,
 ) -> Outcome {
     let mut outcome = Outcome {
-        counts: Counts::default(),
-        measured: Measured::default(),
-        service: Latencies::default(),
-        response: Latencies::default(),
-        reach: Latencies::default(),
-        opening: OpeningLatencies::default(),
-        threads: Vec::new(),
         server,
         own_memory,
         is_interrupted,
+        ..Outcome::default()
     };
     for Told { tally, window } in told {
         outcome.counts.add(&tally.counts);

@@ -1,6 +1,7 @@
 //! What a load is: everything that a run is told.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::target::Target;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub is_raw: bool,
     /// The process that serves, to be watched.
     pub server: Option<u32>,
+    /// Which certificates are trusted, where the target is encrypted.
+    pub trust: Trust,
 }
 
 impl Plan {
@@ -76,6 +79,7 @@ impl Plan {
             subprotocols: Vec::new(),
             is_raw: false,
             server: None,
+            trust: Trust::System,
         }
     }
 
@@ -90,6 +94,17 @@ impl Plan {
         };
         self.connections <= MOST && is_slow
     }
+}
+
+/// Which certificates are trusted.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Those of the system's authorities.
+    System,
+    /// Those of the authorities in this file, in PEM.
+    File(PathBuf),
+    /// Any.
+    Anything,
 }
 
 /// What connections do.
@@ -143,6 +158,8 @@ pub struct Messages {
     pub fragment: Option<usize>,
     /// A new masking key for each frame, instead of one for each that is prepared.
     pub fresh_masks: bool,
+    /// permessage-deflate: messages are compressed once, when they are made.
+    pub is_compressed: bool,
 }
 
 impl Default for Messages {
@@ -155,6 +172,7 @@ impl Default for Messages {
             text: None,
             fragment: None,
             fresh_masks: false,
+            is_compressed: false,
         }
     }
 }

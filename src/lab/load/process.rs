@@ -58,6 +58,18 @@ impl Sample {
         Ok(sample)
     }
 
+    /// Adds what was used between two other looks.
+    pub(super) fn add_use(&mut self, begin: &Sample, end: &Sample) {
+        self.cpu += end.cpu.saturating_sub(begin.cpu);
+        self.waited += end.waited.saturating_sub(begin.waited);
+        self.user_ticks += end.user_ticks.saturating_sub(begin.user_ticks);
+        self.system_ticks += end.system_ticks.saturating_sub(begin.system_ticks);
+        self.voluntary_switches += end
+            .voluntary_switches
+            .saturating_sub(begin.voluntary_switches);
+        (self.resident, self.descriptors) = (end.resident, end.descriptors);
+    }
+
     /// The share of user mode between two looks, from 0 to 1; `None` where no tick tells.
     pub fn user_share(&self, since: &Sample) -> Option<f64> {
         let user = self.user_ticks.saturating_sub(since.user_ticks);

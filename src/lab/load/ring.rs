@@ -4,8 +4,11 @@
 use fastrand::Rng;
 
 use super::plan::{Content, Messages, Text};
+use crate::protocol::deflate::ContextTakeover;
+use crate::protocol::frame::EncodedHeader;
 use crate::protocol::mask::apply_masking_key;
-use crate::protocol::{FrameHeader, OpCode};
+use crate::protocol::sender::encode_compressed_message;
+use crate::protocol::{Deflate, Deflater, FrameHeader, Message, OpCode, Output};
 
 /// The slots, which all connections of a thread share.
 #[derive(Debug)]
@@ -21,6 +24,9 @@ pub(super) struct Ring {
     pub(super) is_raw: bool,
     /// The first byte of a reply in one frame.
     pub(super) first_byte: u8,
+    /// The same where the server compresses it.
+    pub(super) first_byte_compressed: u8,
+    pub(super) is_compressed: bool,
     fresh_masks: bool,
 }
 
@@ -63,6 +69,7 @@ impl Numbering {
     fn of(messages: &Messages, shortest: usize) -> Numbering {
         match (&messages.content, messages.text) {
             (Content::File(_), _) => Numbering::None,
+            _ if messages.is_compressed => Numbering::None,
             _ if shortest < 8 => Numbering::None,
             (_, None) => Numbering::Binary,
             (_, Some(_)) if shortest < 16 => Numbering::ShortHex,
@@ -144,15 +151,40 @@ impl Ring {
             numbering: Numbering::of(messages, shortest),
             is_raw,
             first_byte: 0x80 | opcode as u8,
+            first_byte_compressed: match messages.is_compressed {
+                true => 0xC0 | opcode as u8,
+                false => 0x80 | opcode as u8,
+            },
+            is_compressed: messages.is_compressed,
             fresh_masks: messages.fresh_masks,
         };
+        let mut deflater = Deflater::new();
         for payload in payloads {
-            ring.add(&payload, opcode, messages.fragment, &mut random);
+            let compressed = match messages.is_compressed {
+                true => compressed(&payload, opcode, &mut deflater),
+                false => None,
+            };
+            let is_compressed = compressed.is_some();
+            let payload = compressed.unwrap_or(payload);
+            ring.add(
+                &payload,
+                is_compressed,
+                opcode,
+                messages.fragment,
+                &mut random,
+            );
         }
         ring
     }
 
-    fn add(&mut self, payload: &[u8], opcode: OpCode, fragment: Option<usize>, random: &mut Rng) {
+    fn add(
+        &mut self,
+        payload: &[u8],
+        mut is_compressed: bool,
+        opcode: OpCode,
+        fragment: Option<usize>,
+        random: &mut Rng,
+    ) {
         let begin = (self.frames.len(), self.payloads.len(), self.fragments.len());
         let size = fragment.unwrap_or(usize::MAX).max(1);
         let mut rest = payload;
@@ -162,11 +194,12 @@ impl Ring {
             let key = random.u32(..).to_ne_bytes();
             let header = FrameHeader {
                 fin: after.is_empty(),
-                rsv1: false,
+                rsv1: is_compressed,
                 opcode,
                 masking_key: Some(key),
                 payload_length: part.len() as u64,
             };
+            is_compressed = false; // only the first frame says so (RFC 7692 §6)
             self.frames.extend_from_slice(header.encode().as_ref());
             let at = self.frames.len();
             self.frames.extend_from_slice(part);
@@ -281,7 +314,7 @@ fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>>
             // Enough for one write of a batch, and no more: the number makes them different.
             let slots = batch.clamp(1, (MOST_BYTES / from.max(&1)).max(1));
             (0..slots)
-                .map(|_| payload(*from, messages.text, random))
+                .map(|_| payload(*from, messages, random))
                 .collect()
         }
         Content::Sizes { from, to } => {
@@ -290,16 +323,71 @@ fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>>
             while all.len() < SIZES && (bytes < MOST_BYTES || all.len() < 2) {
                 let size = random.usize(*from..=*to);
                 bytes += size;
-                all.push(payload(size, messages.text, random));
+                all.push(payload(size, messages, random));
             }
             all
         }
     }
 }
 
-fn payload(size: usize, text: Option<Text>, random: &mut Rng) -> Vec<u8> {
+/// A message's payload as it is compressed on its own; `None` if it does not become smaller.
+fn compressed(payload: &[u8], opcode: OpCode, deflater: &mut Deflater) -> Option<Vec<u8>> {
+    struct Payload(Option<Vec<u8>>);
+    impl Output for Payload {
+        fn frame(&mut self, _: EncodedHeader, payload: &[u8]) {
+            self.0 = Some(payload.to_vec());
+        }
+    }
+    let deflate = Deflate {
+        level: 1,
+        min_size: 0,
+        context_takeover: ContextTakeover::None,
+        window_bits: 15,
+    };
+    let text = str::from_utf8(payload)
+        .ok()
+        .filter(|_| opcode == OpCode::Text);
+    let message = text.map_or(Message::Binary(payload), Message::Text);
+    let mut output = Payload(None);
+    encode_compressed_message(message, &deflate, deflater, &mut output);
+    output.0
+}
+
+/// Words, which compress to about a third.
+fn compressible(size: usize, random: &mut Rng) -> Vec<u8> {
+    const WORDS: [&str; 16] = [
+        "{\"id\":",
+        "\"name\":",
+        "\"price\":",
+        "\"time\":",
+        "true",
+        "false",
+        "null",
+        "},",
+        "[",
+        "],",
+        "\"user\"",
+        "\"room\"",
+        "message ",
+        "hello ",
+        "0.5",
+        ", ",
+    ];
+    let mut payload = Vec::with_capacity(size + 16);
+    while payload.len() < size {
+        payload.extend_from_slice(WORDS[random.usize(..WORDS.len())].as_bytes());
+        payload.push(random.u8(b'0'..=b'9'));
+    }
+    payload.truncate(size);
+    payload
+}
+
+fn payload(size: usize, messages: &Messages, random: &mut Rng) -> Vec<u8> {
+    if messages.is_compressed {
+        return compressible(size, random);
+    }
     let mut payload = Vec::with_capacity(size);
-    match text {
+    match messages.text {
         None => {
             payload.resize(size, 0);
             random.fill(&mut payload);

@@ -1,10 +1,16 @@
 //! What the threads of a run share.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
+use mio::Waker;
+
 use super::clock::Clock;
+use super::plan::{Mode, Plan};
+use super::publications::Publications;
 use super::tally::Counts;
+use super::worker::share_begin;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -21,6 +27,12 @@ pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     /// Not even replies are waited for.
     pub(super) hurry: AtomicBool,
+    /// Connections that are open, when all are.
+    pub(super) members: AtomicU64,
+    pub(super) publications: Publications,
+    /// The thread of each publisher.
+    publishers: Vec<usize>,
+    wakers: Vec<OnceLock<Waker>>,
     /// How far each thread is.
     told: Vec<Told>,
 }
@@ -45,8 +57,21 @@ pub struct Progress {
 }
 
 impl Shared {
-    pub(super) fn new(threads: usize) -> Shared {
+    pub(super) fn new(plan: &Plan) -> Shared {
+        let threads = plan.threads;
+        let publishers = match plan.mode {
+            Mode::Broadcast { publishers } => publishers,
+            _ => 0,
+        };
+        let thread_of = |id| {
+            let begins = |thread| share_begin(plan.connections, threads, thread + 1) > id;
+            (0..threads).find(|thread| begins(*thread)).unwrap_or(0)
+        };
         Shared {
+            members: AtomicU64::new(0),
+            publications: Publications::of(publishers),
+            publishers: (0..publishers).map(thread_of).collect(),
+            wakers: (0..threads).map(|_| OnceLock::new()).collect(),
             clock: Clock::start(),
             ready: AtomicUsize::new(0),
             start: AtomicU64::new(0),
@@ -55,6 +80,27 @@ impl Shared {
             stop: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             told: (0..threads).map(|_| Told::default()).collect(),
+        }
+    }
+
+    pub(super) fn register_waker(&self, thread: usize, waker: Waker) {
+        let _ = self.wakers[thread].set(waker);
+    }
+
+    /// Has a publisher's thread look at what it may publish.
+    pub(super) fn wake_publisher(&self, id: usize) {
+        if let Some(waker) = self.wakers[self.publishers[id]].get() {
+            // It looks again by itself, only later.
+            let _ = waker.wake();
+        }
+    }
+
+    /// In a broadcast what is published, and whether in an open loop.
+    #[inline]
+    pub(super) fn publications_of(&self, plan: &Plan) -> Option<(&Publications, bool)> {
+        match plan.mode {
+            Mode::Broadcast { .. } => Some((&self.publications, plan.rate.is_some())),
+            _ => None,
         }
     }
 

@@ -11,6 +11,8 @@ pub struct Target {
     /// As it was given.
     pub url: String,
     pub(super) endpoint: Endpoint,
+    /// Whether the connections are encrypted.
+    pub(super) is_tls: bool,
     /// The value of the Host field.
     pub(super) authority: String,
     /// The request target.
@@ -34,7 +36,7 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Reads `ws://HOST[:PORT]/PATH` or `unix:SOCKET[:/PATH]`, and looks the host up.
+    /// Reads `ws://HOST[:PORT]/PATH`, `wss://...` or `unix:SOCKET[:/PATH]`, and looks the host up.
     ///
     /// # Errors
     /// [`TargetError`]
@@ -42,8 +44,10 @@ impl Target {
         if let Some(rest) = url.strip_prefix("unix:") {
             return unix(url, rest);
         }
-        let Some(("ws", rest)) = url.split_once("://") else {
-            return Err(wrong(url));
+        let (is_tls, rest) = match url.split_once("://") {
+            Some(("ws", rest)) => (false, rest),
+            Some(("wss", rest)) => (true, rest),
+            _ => return Err(wrong(url)),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let split = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -57,10 +61,11 @@ impl Target {
         if authority.contains('@') || !is_clean(authority) || !is_clean(&path) {
             return Err(wrong(url));
         }
-        let (host, port) = host_and_port(authority).ok_or_else(|| wrong(url))?;
+        let (host, port) = host_and_port(authority, is_tls).ok_or_else(|| wrong(url))?;
         Ok(Target {
             url: url.to_owned(),
             endpoint: Endpoint::Tcp(resolve(host, port)?),
+            is_tls,
             authority: authority.to_owned(),
             path,
         })
@@ -72,6 +77,12 @@ impl Target {
             Endpoint::Unix(_) => true,
             Endpoint::Tcp(address) => is_near(address.ip()),
         }
+    }
+
+    /// The host's name or address, without brackets: what its certificate is for.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    pub(super) fn host(&self) -> &str {
+        host_and_port(&self.authority, self.is_tls).map_or("", |(host, _)| host)
     }
 
     /// Whether sockets to it can have any address of 127.0.0.0/8.
@@ -91,13 +102,14 @@ fn unix(url: &str, rest: &str) -> Result<Target, TargetError> {
     Ok(Target {
         url: url.to_owned(),
         endpoint: Endpoint::Unix(PathBuf::from(socket)),
+        is_tls: false,
         authority: String::from("localhost"),
         path,
     })
 }
 
 /// The host without brackets, and the port.
-fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+fn host_and_port(authority: &str, is_tls: bool) -> Option<(&str, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;
@@ -112,6 +124,7 @@ fn host_and_port(authority: &str) -> Option<(&str, u16)> {
         },
     };
     let port = match port? {
+        "" if is_tls => 443,
         "" => 80,
         port => port.parse().ok()?,
     };
@@ -158,7 +171,7 @@ fn is_near(address: IpAddr) -> bool {
 
 fn wrong(url: &str) -> TargetError {
     TargetError::Url(format!(
-        "'{url}' is not a URL to load; write ws://127.0.0.1:9001/echo or unix:/run/frameloop.sock:/echo"
+        "'{url}' is not a URL to load; write ws://127.0.0.1:9001/echo, wss://HOST/PATH or unix:/run/frameloop.sock:/echo"
     ))
 }
 
@@ -172,7 +185,7 @@ mod tests {
             ("ws://127.0.0.1:9001", "127.0.0.1:9001", "/"),
             ("ws://127.0.0.1:9001/a?b=c", "127.0.0.1:9001", "/a?b=c"),
             ("ws://127.0.0.1?b", "127.0.0.1", "/?b"),
-            ("ws://[::1]/x#part", "[::1]", "/x"),
+            ("wss://[::1]/x#part", "[::1]", "/x"),
             ("unix:/tmp/s", "localhost", "/"),
             ("unix:/tmp/s:/echo?drop=1", "localhost", "/echo?drop=1"),
         ] {

@@ -1,9 +1,14 @@
 //! What a run tells: as text and as JSON.
 
+pub mod hdr;
+pub mod html;
+pub mod json;
 mod text;
 
+use std::fmt;
+
 use super::plan::{Content, End, Mode, Plan};
-use super::{Machine, Outcome};
+use super::{Latencies, Machine, Outcome};
 
 /// A run with what it was told and where it ran.
 #[derive(Debug)]
@@ -30,14 +35,34 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Messages a second that came back; in connecting modes, connections a second.
+    /// Messages that came back while it was measured; in connecting modes, connections.
+    pub fn operations(&self) -> u64 {
+        match self.plan.mode {
+            Mode::Connect | Mode::Churn => self.outcome.measured.opened,
+            _ => self.outcome.measured.received,
+        }
+    }
+
+    /// [`Report::operations`] a second.
     pub fn rate(&self) -> f64 {
-        let measured = &self.outcome.measured;
-        let operations = match self.plan.mode {
-            Mode::Connect | Mode::Churn => measured.opened,
-            _ => measured.received,
-        };
-        operations as f64 / measured.time.as_secs_f64().max(1e-9)
+        self.operations() as f64 / self.outcome.measured.time.as_secs_f64().max(1e-9)
+    }
+
+    /// The latencies that count: response times in an open loop, else service times; in
+    /// [`Mode::Connect`] the times of opening.
+    pub fn latencies(&self) -> &'a Latencies {
+        let outcome = self.outcome;
+        [&outcome.response, &outcome.service]
+            .into_iter()
+            .find(|latencies| latencies.count() > 0)
+            .unwrap_or(&outcome.opening.whole)
+    }
+
+    /// The part of the deliveries of a broadcast that came, from 0 to 1.
+    pub fn reach(&self) -> f64 {
+        let counts = &self.outcome.counts;
+        let came = counts.received.saturating_sub(counts.repeated) as f64;
+        came / (came + counts.lost as f64).max(1.0)
     }
 
     /// What is counted.
@@ -58,11 +83,7 @@ impl<'a> Report<'a> {
     /// The server's CPU time for each operation, in microseconds, and the part of user mode.
     pub fn server_cpu(&self) -> Option<(f64, Option<f64>)> {
         let [_, begin, end] = self.outcome.server.as_ref()?;
-        let measured = &self.outcome.measured;
-        let operations = match self.plan.mode {
-            Mode::Connect | Mode::Churn => measured.opened,
-            _ => measured.received,
-        };
+        let operations = self.operations();
         let cpu = end.cpu.saturating_sub(begin.cpu).as_secs_f64() * 1e6;
         (operations > 0).then(|| {
             let each = cpu / operations as f64;
@@ -118,6 +139,39 @@ impl<'a> Report<'a> {
             End::Messages(messages) => format!("{messages} in all"),
         };
         format!("{} connections, {what}, {pace}, {end}", plan.connections)
+    }
+}
+
+/// Columns as wide as they must be; the first is aligned left.
+#[derive(Debug)]
+pub(super) struct Table(Vec<Vec<String>>);
+
+impl Table {
+    pub(super) fn new(heads: &[&str]) -> Table {
+        Table(vec![heads.iter().map(|head| (*head).to_owned()).collect()])
+    }
+
+    pub(super) fn row(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: usize| {
+            let cells = self.0.iter().filter_map(|row| row.get(column));
+            cells.map(String::len).max().unwrap_or(0)
+        };
+        for row in &self.0 {
+            for (column, cell) in row.iter().enumerate() {
+                match column {
+                    0 => write!(out, "{cell:<0$}", width(0))?,
+                    _ => write!(out, "  {cell:>0$}", width(column))?,
+                }
+            }
+            writeln!(out)?;
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ impl Display for Report<'_> {
         writeln!(out, "{}", self.plan.target.url)?;
         writeln!(out, "{}\n", self.title())?;
         self.counts(out)?;
-        self.latencies(out)?;
+        self.latency_tables(out)?;
         self.openings(out)?;
         self.server(out)?;
         self.generator(out)?;
@@ -58,6 +58,9 @@ impl Report<'_> {
         if let Some(offered) = plan.rate {
             writeln!(out, "offered      {}/s, achieved {rate}/s", number(offered))?;
         }
+        if let Mode::Broadcast { .. } = plan.mode {
+            writeln!(out, "reach        {:.4} %", self.reach() * 100.0)?;
+        }
         self.errors(out)
     }
 
@@ -93,7 +96,7 @@ impl Report<'_> {
         }
     }
 
-    fn latencies(&self, out: &mut impl Write) -> fmt::Result {
+    fn latency_tables(&self, out: &mut impl Write) -> fmt::Result {
         let outcome = self.outcome;
         let rows: Vec<(&str, &Latencies)> = [
             ("response", &outcome.response),
@@ -218,6 +221,13 @@ impl Report<'_> {
         }
         let counted_only = match &plan.messages.content {
             _ if plan.mode == Mode::Connect => None,
+            _ if plan.messages.is_compressed => {
+                writeln!(
+                    out,
+                    "messages that were compressed once carry no number: replies are counted only"
+                )?;
+                None
+            }
             Content::File(_) => Some("messages of a file carry no number"),
             Content::Sizes { from, .. } if *from < 8 => {
                 Some("messages below 8 bytes carry no number")

@@ -1,5 +1,11 @@
 //! A socket that does not block.
 
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,17 +13,23 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
-use super::target::Endpoint;
+use crate::lab::load::target::Endpoint;
+pub(in crate::lab::load) use tls::Connector;
+use tls::Secured;
 
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(in crate::lab::load) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<Secured>),
 }
 
 impl Stream {
     /// Begins to connect.
-    pub(super) fn connect(endpoint: &Endpoint, source: Option<IpAddr>) -> io::Result<Stream> {
+    pub(in crate::lab::load) fn connect(
+        endpoint: &Endpoint,
+        source: Option<IpAddr>,
+    ) -> io::Result<Stream> {
         match endpoint {
             Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
             Endpoint::Tcp(address) => {
@@ -35,10 +47,14 @@ impl Stream {
     ///
     /// # Errors
     /// Why it will not be.
-    pub(super) fn is_connected(&self) -> io::Result<bool> {
+    pub(in crate::lab::load) fn is_connected(&mut self) -> io::Result<bool> {
         let (error, peer) = match self {
             Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
             Stream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Stream::Tls(stream) => {
+                let socket = stream.socket();
+                (socket.take_error()?, socket.peer_addr().map(drop))
+            }
         };
         match (error, peer) {
             (Some(error), _) => Err(error),
@@ -48,11 +64,46 @@ impl Stream {
         }
     }
 
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    /// Begins TLS.
+    pub(in crate::lab::load) fn secure(self, connector: &Connector) -> io::Result<Stream> {
+        match self {
+            Stream::Tcp(socket) => Ok(Stream::Tls(Box::new(connector.secure(socket)?))),
+            other => Ok(other),
+        }
+    }
+
+    /// Whether the TLS handshake is done, where there is one.
+    pub(in crate::lab::load) fn is_secured(&mut self) -> io::Result<bool> {
+        match self {
+            Stream::Tls(stream) => stream.handshake(),
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether bytes that were accepted wait to be written.
+    #[inline]
+    pub(in crate::lab::load) fn is_blocked(&self) -> bool {
+        match self {
+            Stream::Tls(stream) => stream.is_blocked(),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    pub(in crate::lab::load) fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    pub(in crate::lab::load) fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
             Stream::Tcp(stream) => registry.register(stream, token, both),
             Stream::Unix(stream) => registry.register(stream, token, both),
+            Stream::Tls(stream) => registry.register(stream.socket(), token, both),
         }
     }
 }
@@ -63,6 +114,7 @@ impl Read for Stream {
         match self {
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Unix(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -73,11 +125,15 @@ impl Write for Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Stream::Tls(stream) => stream.flush(),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,0 +1,540 @@
+//! `frameloop load`: its flags, its progress and its exit codes.
+
+mod progress;
+mod values;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::Exit;
+use super::serve::raise_open_files;
+use super::values::{duration, size};
+use crate::lab::load::report::{Report, hdr, html, json};
+use crate::lab::load::{
+    Assertion, Check, Comparison, Content, End, Interrupt, Machine, Messages, Mode, Outcome, Plan,
+    Sweep, Target, TargetError, Text, Trust, compare, run, sweep,
+};
+use progress::{ProgressLine, interrupt_on_signal};
+use values::{Characters, Checked, Sizes, Sources, field, messages, rate, sizes, sources, token};
+
+/// Measure a WebSocket server: rate, latency, losses, memory
+///
+/// 50 connections echo 1 KiB of binary one at a time for 10 s unless flags say otherwise. Each flag
+/// is also a variable: --connections 100 is FRAMELOOP_LOAD_CONNECTIONS=100.
+#[derive(Args, Debug)]
+#[command(mut_args(variable), after_help = EXAMPLES)]
+pub(super) struct Load {
+    /// The server: ws://HOST[:PORT]/PATH, wss://..., unix:SOCKET[:/PATH]; two are compared, in turn
+    #[arg(value_name = "URL", required = true, num_args = 1..=2)]
+    urls: Vec<String>,
+
+    /// Connections; with --connect and --churn how many at a time
+    #[arg(long, short, value_name = "NUMBER", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+
+    /// Messages that a connection sends in one write, and then waits for
+    #[arg(long, short, value_name = "NUMBER", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    depth: u32,
+
+    /// Bytes in a message, or a range: 20, 16KiB, 20..4KiB
+    #[arg(long, short, value_name = "SIZE", default_value = "1KiB", value_parser = sizes)]
+    size: Sizes,
+
+    /// Messages to send instead, a line each; they are counted and compared, but carry no number
+    #[arg(long, value_name = "FILE", conflicts_with = "size")]
+    file: Option<PathBuf>,
+
+    /// --file holds records, each after its length in 32 bits, the highest first
+    #[arg(long, requires = "file")]
+    records: bool,
+
+    /// Send text instead of binary
+    #[arg(long, value_name = "CHARACTERS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "ascii")]
+    text: Option<Characters>,
+
+    /// How long to measure [default: 10s; 3s for each load of --sweep; two URLs share it out among
+    /// their rounds]
+    #[arg(long, short = 't', value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+
+    /// Send so many messages over all connections instead; with --connect and --churn, open so many
+    /// connections
+    #[arg(long, value_name = "NUMBER")]
+    messages: Option<u64>,
+
+    /// Load before the measurement [default: 1s, or none with --messages and --idle]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    warmup: Option<Duration>,
+
+    /// Open loop: so many messages a second over all connections, whether the server keeps up or
+    /// not; with --connect and --churn connections a second
+    #[arg(long, value_name = "NUMBER", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// Latency against offered load, up to the knee: open loops at a tenth of what a closed loop
+    /// reaches, two tenths and so on, or at these rates
+    #[arg(long, value_name = "RATES", num_args = 0..=1, require_equals = true,
+          value_delimiter = ',', value_parser = rate, conflicts_with_all = ["rate", "messages"])]
+    sweep: Option<Vec<f64>>,
+
+    /// Each message goes to all connections: how many get it, and when the last one does
+    #[arg(long, group = "mode")]
+    broadcast: bool,
+
+    /// Connections that send in a broadcast
+    #[arg(long, value_name = "NUMBER", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    publishers: u16,
+
+    /// Open connections and drop them, as fast as they come
+    #[arg(long, group = "mode")]
+    connect: bool,
+
+    /// Open connections, have --depth messages echoed on each, close it by the closing handshake
+    #[arg(long, group = "mode")]
+    churn: bool,
+
+    /// Open connections, have one message echoed on each, and keep them
+    #[arg(long, group = "mode")]
+    idle: bool,
+
+    /// Send the frames over TCP without a handshake; they must come back as they went out
+    #[arg(long)]
+    raw: bool,
+
+    /// Which replies are compared byte for byte; of the others number and length
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    check: Checked,
+
+    /// Cut messages into frames of at most so many bytes, 16 at least
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    fragment: Option<usize>,
+
+    /// Mask every frame with a key of its own, instead of the one that it was made with
+    #[arg(long)]
+    fresh_masks: bool,
+
+    /// Negotiate permessage-deflate, and send messages that were compressed once
+    #[arg(long, conflicts_with = "raw")]
+    deflate: bool,
+
+    /// Trust the authorities in this file, in PEM, for wss:// [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+
+    /// Trust any certificate
+    #[arg(long, conflicts_with = "cacert")]
+    insecure: bool,
+
+    /// Further field of the opening handshake, 'Name: value'; may be repeated
+    #[arg(long, value_name = "FIELD", value_parser = field)]
+    header: Vec<(String, String)>,
+
+    /// Subprotocol to offer; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = token)]
+    subprotocol: Vec<String>,
+
+    /// Threads that generate the load
+    #[arg(long, value_name = "NUMBER", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    threads: u16,
+
+    /// Cores that they are pinned to, in turn [default: not pinned]
+    #[arg(long, value_name = "CORES", value_delimiter = ',')]
+    cpus: Vec<usize>,
+
+    /// Addresses that connections come from, in turn, one or FIRST-LAST [default: the system's; for
+    /// many connections to 127.0.0.0/8, some of it]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = sources)]
+    source: Vec<Sources>,
+
+    /// Open the connections over this time [default: as fast as they can be]
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s")]
+    ramp: Duration,
+
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    timeout: Duration,
+
+    /// What messages and masks are made from: the same seed sends the same bytes
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+
+    /// Errors that are let pass; more end the run at once [default: none, but the run goes on]
+    #[arg(long, value_name = "NUMBER")]
+    max_errors: Option<u64>,
+
+    /// Process that serves: tell its CPU time for a message, its memory and its descriptors; for two
+    /// URLs two, PID,PID
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pid: Vec<u32>,
+
+    /// Rounds in which two URLs take turns
+    #[arg(long, value_name = "NUMBER", default_value_t = 5,
+          value_parser = clap::value_parser!(u16).range(2..=1_000))]
+    rounds: u16,
+
+    /// What must hold, else the run ends with 1: 'p99<5ms', 'rate>=100000'; may be repeated
+    #[arg(long = "assert", value_name = "CONDITION")]
+    assertions: Vec<Assertion>,
+
+    /// Write the report to this file as JSON, as docs/load.schema.json says
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write the latencies to this file as a log of HdrHistogram, version 2
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<PathBuf>,
+
+    /// Write the report to this file as a page with charts
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Allow more than 1,000 connections or messages a second to an address that is neither this
+    /// machine's nor private
+    #[arg(long)]
+    i_own_this_target: bool,
+}
+
+const EXAMPLES: &str = "\
+Try it:
+  frameloop load ws://127.0.0.1:8000/echo                     50 connections, 1 KiB, 10 s
+  frameloop load ws://127.0.0.1:8000/echo -c 1000 -d 16 -s 20 --text -t 30s
+  frameloop load ws://127.0.0.1:8000/echo --rate 50000        open loop
+  frameloop load ws://127.0.0.1:8000/echo --sweep             latency against offered load
+  frameloop load ws://127.0.0.1:8000/broadcast/x --broadcast -c 1000 -s 100
+  frameloop load ws://127.0.0.1:8000/echo --connect           opening handshakes a second
+  frameloop load ws://127.0.0.1:8000/echo --idle -c 15000 --pid PID
+  frameloop load ws://127.0.0.1:8000/echo ws://127.0.0.1:9000/echo      two servers, in turn
+
+Ctrl-C ends early with a whole report, a second one does not wait for replies.
+
+Exit codes: 0 nothing lost or wrong, 1 lost, corrupt or too many errors, 2 wrong flag or value,
+3 cannot connect.";
+
+/// --max-errors is FRAMELOOP_LOAD_MAX_ERRORS.
+fn variable(argument: clap::Arg) -> clap::Arg {
+    match argument.get_long() {
+        None => argument,
+        Some(flag) => {
+            let name = flag.to_uppercase().replace('-', "_");
+            argument.env(format!("FRAMELOOP_LOAD_{name}"))
+        }
+    }
+}
+
+/// What was measured.
+struct Measurement {
+    plans: Vec<Plan>,
+    outcomes: Vec<Outcome>,
+    comparison: Option<Comparison>,
+    sweep: Option<Sweep>,
+    machine: Machine,
+}
+
+impl Load {
+    pub(super) fn run(&self) -> Exit {
+        let plans = match self.plans() {
+            Ok(plans) => plans,
+            Err(Refusal::Usage(why)) => {
+                eprintln!("frameloop load: {why}");
+                return Exit::Usage;
+            }
+            Err(Refusal::Unreachable(why)) => {
+                eprintln!("frameloop load: cannot connect: {why}");
+                return Exit::CannotConnect;
+            }
+        };
+        let measurement = match self.measure(plans) {
+            Ok(measurement) => measurement,
+            Err(error) => {
+                eprintln!("frameloop load: {error}");
+                return Exit::Failed;
+            }
+        };
+        let text = measurement.text();
+        if let Err(error) = self.write(&measurement, &text) {
+            eprintln!("frameloop load: {error}");
+            return Exit::Failed;
+        }
+        match super::print(text.as_bytes()) {
+            Exit::Done => self.verdict(&measurement),
+            failed => failed,
+        }
+    }
+
+    fn measure(&self, plans: Vec<Plan>) -> std::io::Result<Measurement> {
+        let interrupt = Interrupt::default();
+        interrupt_on_signal(interrupt.clone());
+        let mut measurement = Measurement {
+            plans: Vec::new(),
+            outcomes: Vec::new(),
+            comparison: None,
+            sweep: None,
+            machine: Machine::here(),
+        };
+        let mut line = ProgressLine::new();
+        let show = |progress| line.show(progress);
+        match (&plans[..], &self.sweep) {
+            ([a, b], _) => {
+                let comparison = compare([a, b], self.rounds.into(), &interrupt, show)?;
+                measurement.outcomes = comparison.outcomes.to_vec();
+                measurement.comparison = Some(comparison);
+            }
+            ([plan, ..], Some(loads)) => {
+                let found = sweep(plan, loads, &interrupt, show)?;
+                for point in &found.points {
+                    let mut open = plan.clone();
+                    open.rate = Some(point.offered);
+                    measurement.plans.push(open);
+                    measurement.outcomes.push(point.outcome.clone());
+                }
+                measurement.sweep = Some(found);
+            }
+            ([plan, ..], None) => measurement.outcomes.push(run(plan, &interrupt, show)?),
+            ([], _) => {}
+        }
+        line.clear();
+        if measurement.plans.is_empty() {
+            measurement.plans = plans;
+        }
+        Ok(measurement)
+    }
+
+    fn write(&self, measurement: &Measurement, text: &str) -> std::io::Result<()> {
+        let reports = measurement.reports();
+        let named = |path: &PathBuf, error: std::io::Error| {
+            std::io::Error::other(format!("{}: {error}", path.display()))
+        };
+        if let Some(path) = &self.json {
+            let document: Value = json::document(
+                &measurement.machine,
+                &reports,
+                measurement.comparison.as_ref(),
+                measurement.sweep.as_ref(),
+            );
+            fs::write(path, format!("{document:#}\n")).map_err(|error| named(path, error))?;
+        }
+        if let Some(path) = &self.hdr {
+            let mut log = Vec::new();
+            hdr::write(&mut log, &reports)?;
+            fs::write(path, log).map_err(|error| named(path, error))?;
+        }
+        if let Some(path) = &self.html {
+            let page = html::page(&reports, measurement.sweep.as_ref(), text);
+            fs::write(path, page).map_err(|error| named(path, error))?;
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, measurement: &Measurement) -> Exit {
+        let mut exit = Exit::Done;
+        for report in measurement.reports() {
+            let counts = &report.outcome.counts;
+            if counts.opened == 0 && !report.outcome.is_interrupted {
+                let why = counts.refused.keys().next();
+                let why = why.map_or("no time", String::as_str);
+                eprintln!("frameloop load: cannot connect: {why}");
+                return Exit::CannotConnect;
+            }
+            let is_wrong = counts.lost > 0 || counts.corrupt > 0;
+            if is_wrong || counts.errors() > self.max_errors.unwrap_or(0) {
+                exit = Exit::Failed;
+            }
+            for assertion in &self.assertions {
+                if let Err(why) = assertion.judge(&report) {
+                    eprintln!("frameloop load: does not hold: {why}");
+                    exit = Exit::Failed;
+                }
+            }
+        }
+        exit
+    }
+
+    fn plans(&self) -> Result<Vec<Plan>, Refusal> {
+        let urls = self.urls.iter().enumerate();
+        urls.map(|(place, url)| self.plan(url, self.pid.get(place).copied()))
+            .collect()
+    }
+
+    fn plan(&self, url: &str, server: Option<u32>) -> Result<Plan, Refusal> {
+        let mut plan = Plan::new(Target::parse(url)?);
+        plan.mode = self.mode();
+        plan.messages = self.messages_of_all()?;
+        plan.connections = self.connections as usize;
+        plan.depth = self.depth as usize;
+        plan.rate = self.rate;
+        // Two URLs share the time out among their rounds.
+        let rounds = if self.urls.len() > 1 {
+            self.rounds.into()
+        } else {
+            1
+        };
+        let usual = Duration::from_secs(if self.sweep.is_some() { 3 } else { 10 });
+        let time = End::Time(self.duration.unwrap_or(usual) / rounds);
+        plan.end = self.messages.map_or(time, End::Messages);
+        let warm_up = match (self.messages, plan.mode) {
+            (Some(_), _) | (_, Mode::Idle) => Duration::ZERO,
+            _ => Duration::from_secs(1) / rounds.min(2),
+        };
+        plan.warm_up = self.warmup.unwrap_or(warm_up);
+        plan.ramp = self.ramp;
+        plan.timeout = self.timeout;
+        plan.threads = usize::from(self.threads).min(plan.connections);
+        plan.cpus = self.cpus.clone();
+        plan.sources = self.sources(&plan);
+        plan.check = match self.check {
+            Checked::All => Check::All,
+            Checked::First => Check::First,
+            Checked::None => Check::None,
+        };
+        plan.seed = self.seed;
+        plan.max_errors = self.max_errors;
+        plan.headers = self.header.clone();
+        plan.subprotocols = self.subprotocol.clone();
+        plan.is_raw = self.raw;
+        plan.server = server;
+        plan.trust = match (&self.cacert, self.insecure) {
+            (Some(path), _) => Trust::File(path.clone()),
+            (None, true) => Trust::Anything,
+            (None, false) => Trust::System,
+        };
+        self.refuse(&plan)?;
+        Ok(plan)
+    }
+
+    fn mode(&self) -> Mode {
+        match (self.connect, self.churn, self.idle, self.broadcast) {
+            (true, ..) => Mode::Connect,
+            (_, true, ..) => Mode::Churn,
+            (_, _, true, _) => Mode::Idle,
+            (.., true) => Mode::Broadcast {
+                publishers: usize::from(self.publishers).min(self.connections as usize),
+            },
+            _ => Mode::Echo,
+        }
+    }
+
+    fn messages_of_all(&self) -> Result<Messages, Refusal> {
+        let Sizes { from, to } = self.size;
+        let content = match &self.file {
+            None => Content::Sizes { from, to },
+            Some(path) => {
+                let read = messages(path, self.records, self.text.is_some());
+                Content::File(read.map_err(Refusal::Usage)?)
+            }
+        };
+        Ok(Messages {
+            content,
+            text: self.text.map(|characters| match characters {
+                Characters::Ascii => Text::Ascii,
+                Characters::Multibyte => Text::Multibyte,
+            }),
+            fragment: self.fragment,
+            fresh_masks: self.fresh_masks,
+            is_compressed: self.deflate,
+        })
+    }
+
+    /// One address has about 28,000 ports, fewer while those of connections that are over linger.
+    fn sources(&self, plan: &Plan) -> Vec<std::net::IpAddr> {
+        const PORTS: usize = 25_000;
+        if !self.source.is_empty() {
+            return self.source.iter().flat_map(Sources::all).collect();
+        }
+        let needs_many =
+            plan.connections > PORTS || matches!(plan.mode, Mode::Connect | Mode::Churn);
+        if needs_many && plan.target.is_loopback_v4() && cfg!(target_os = "linux") {
+            return (1..=250).map(|last| [127, 1, 0, last].into()).collect();
+        }
+        Vec::new()
+    }
+
+    /// Bad combinations, and loads that others may mind.
+    fn refuse(&self, plan: &Plan) -> Result<(), Refusal> {
+        let usage = |why: &str| Err(Refusal::Usage(why.to_owned()));
+        if self.fragment.is_some_and(|size| size < 16) {
+            return usage(
+                "--fragment must be 16 bytes at least: the first frame holds the message's number",
+            );
+        }
+        if plan.is_raw && matches!(plan.mode, Mode::Churn) {
+            return usage("--churn closes by a handshake, which --raw does not have");
+        }
+        if plan.is_raw && self.fresh_masks {
+            return usage("--fresh-masks cannot be compared with what --raw gets back");
+        }
+        let carries_numbers = !self.deflate && self.file.is_none() && self.size.from >= 8;
+        if self.publishers > 1 && self.broadcast && !carries_numbers {
+            return usage(
+                "messages of several --publishers must carry numbers: 8 bytes at least, and neither --file nor --deflate",
+            );
+        }
+        if self.sweep.is_some() && (self.urls.len() > 1 || plan.mode == Mode::Idle) {
+            return usage("--sweep is for one URL, and not for --idle");
+        }
+        if self.deflate && !cfg!(feature = "deflate") {
+            return usage("this frameloop is built without permessage-deflate");
+        }
+        if plan.mode == Mode::Idle && (plan.rate.is_some() || self.messages.is_some()) {
+            return usage(
+                "--idle sends one message for each connection: it has no --rate and no --messages",
+            );
+        }
+        let is_gentle = plan.is_gentle() && self.sweep.is_none();
+        if !plan.target.is_near() && !is_gentle && !self.i_own_this_target {
+            return usage(
+                "this address is neither this machine's nor private: --rate 1000 and -c 1000 are the most that it is given, unless --i-own-this-target says that it is yours",
+            );
+        }
+        let files = raise_open_files();
+        if plan.connections + 64 > files {
+            return Err(Refusal::Usage(format!(
+                "{} connections need {} open files, and {files} are allowed: raise them with 'ulimit -n'",
+                plan.connections,
+                plan.connections + 64
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no run.
+#[derive(Debug)]
+enum Refusal {
+    Usage(String),
+    Unreachable(String),
+}
+
+impl From<TargetError> for Refusal {
+    fn from(error: TargetError) -> Refusal {
+        match error {
+            TargetError::Url(why) => Refusal::Usage(why),
+            TargetError::Unreachable(why) => Refusal::Unreachable(why),
+        }
+    }
+}
+
+impl Measurement {
+    fn reports(&self) -> Vec<Report<'_>> {
+        let pairs = self.plans.iter().zip(&self.outcomes);
+        pairs
+            .map(|(plan, outcome)| Report::new(plan, outcome, &self.machine))
+            .collect()
+    }
+
+    fn text(&self) -> String {
+        match (&self.comparison, &self.sweep, &self.plans[..]) {
+            (Some(comparison), _, [a, b]) => comparison.text([a, b], &self.machine),
+            (_, Some(sweep), [plan, ..]) => sweep.text(plan, &self.machine),
+            _ => self.reports().iter().map(Report::to_string).collect(),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The values of `frameloop load`'s flags as people write them.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::cli::values::size;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Characters {
+    /// Printable ASCII
+    Ascii,
+    /// Characters of one to four bytes
+    Multibyte,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Checked {
+    /// Every one
+    All,
+    /// The first of each connection
+    First,
+    /// None
+    None,
+}
+
+/// A size or a range of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+/// The first and the last address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sources(IpAddr, IpAddr);
+
+impl Sources {
+    pub(super) fn all(&self) -> Vec<IpAddr> {
+        match (self.0, self.1) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits()..=last.to_bits())
+                .map(|bits| IpAddr::V4(bits.into()))
+                .collect(),
+            (first, _) => vec![first],
+        }
+    }
+}
+
+pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
+    const MOST: usize = 1 << 30;
+    let (from, to) = match text.split_once("..") {
+        Some((from, to)) => (size(from)?, size(to)?),
+        None => (size(text)?, size(text)?),
+    };
+    match from <= to && to <= MOST {
+        true => Ok(Sizes { from, to }),
+        false => Err(format!(
+            "'{text}' is not a range of sizes up to 1GiB; write 20..4KiB"
+        )),
+    }
+}
+
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate: Option<f64> = text.parse().ok();
+    rate.filter(|rate| (0.001..=1e9).contains(rate))
+        .ok_or_else(|| format!("'{text}' is not a rate; write how many a second, 50000"))
+}
+
+pub(super) fn field(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("'{text}' is not a field; write 'Name: value'");
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let value = value.trim();
+    let is_value = value
+        .bytes()
+        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F));
+    token(name).map_err(|_| wrong())?;
+    is_value
+        .then(|| (name.to_owned(), value.to_owned()))
+        .ok_or_else(wrong)
+}
+
+/// RFC 9110 §5.6.2.
+pub(super) fn token(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_token) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "'{text}' is not a name; it is letters, digits and !#$%&'*+-.^_`|~"
+        )),
+    }
+}
+
+pub(super) fn sources(text: &str) -> Result<Sources, String> {
+    let wrong =
+        || format!("'{text}' is not an address or a range; write 127.1.0.1 or 127.1.0.1-127.1.0.9");
+    let address = |text: &str| text.parse().map_err(|_| wrong());
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (address(first)?, address(last)?),
+        None => (address(text)?, address(text)?),
+    };
+    let is_range = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            first <= last && last.to_bits() - first.to_bits() < 1 << 16
+        }
+        (first, last) => first == last,
+    };
+    is_range.then_some(Sources(first, last)).ok_or_else(wrong)
+}
+
+/// The messages of a file: its lines, or records of which each begins with its length in 32 bits, the
+/// highest first.
+pub(super) fn messages(
+    path: &Path,
+    is_records: bool,
+    is_text: bool,
+) -> Result<Vec<Vec<u8>>, String> {
+    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let bytes = fs::read(path).map_err(|error| named(&error))?;
+    let messages = match is_records {
+        false => {
+            let lines = bytes
+                .strip_suffix(b"\n")
+                .unwrap_or(&bytes)
+                .split(|byte| *byte == b'\n');
+            lines
+                .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+                .collect()
+        }
+        true => records(&bytes).ok_or_else(|| named(&"it ends within a record"))?,
+    };
+    if messages.is_empty() || bytes.is_empty() {
+        return Err(named(&"there is no message in it"));
+    }
+    if is_text
+        && messages
+            .iter()
+            .any(|message| str::from_utf8(message).is_err())
+    {
+        return Err(named(&"a message in it is not UTF-8, and --text was given"));
+    }
+    Ok(messages)
+}
+
+fn records(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (record, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        records.push(record.to_vec());
+        bytes = rest;
+    }
+    Some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read() {
+        assert!(matches!(
+            sizes("20..4KiB"),
+            Ok(Sizes { from: 20, to: 4096 })
+        ));
+        assert!(matches!(sizes("7"), Ok(Sizes { from: 7, to: 7 })));
+        assert!(sizes("9..7").is_err() && sizes("..").is_err() && sizes("2GiB").is_err());
+        assert_eq!(
+            field("a: b c "),
+            Ok((String::from("a"), String::from("b c")))
+        );
+        assert!(field("a b: c").is_err() && field("a").is_err() && field("a: b\r\nc: d").is_err());
+        assert_eq!(sources("127.0.0.1-127.0.0.3").unwrap().all().len(), 3);
+        assert!(sources("127.0.0.3-127.0.0.1").is_err() && sources("::1-::2").is_err());
+        assert_eq!(
+            records(b"\0\0\0\x02hi\0\0\0\0"),
+            Some(vec![b"hi".to_vec(), Vec::new()])
+        );
+        assert_eq!(records(b"\0\0\0\x03hi"), None);
+    }
+}

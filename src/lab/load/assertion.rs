@@ -1,0 +1,192 @@
+//! What a run must keep to, as in `p99<5ms` or `rate>=100000`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::histogram::PERCENTILES;
+use super::report::Report;
+
+/// A figure and its bound.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assertion {
+    text: String,
+    figure: Figure,
+    relation: Relation,
+    /// In nanoseconds where the figure is a time.
+    bound: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Figure {
+    Quantile(f64),
+    Max,
+    Mean,
+    Rate,
+    Errors,
+    Lost,
+    /// Microseconds of the server's CPU.
+    Cpu,
+    /// Bytes of the server's memory for a connection.
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Relation {
+    Below,
+    AtMost,
+    Above,
+    AtLeast,
+    Equal,
+}
+
+const RELATIONS: [(&str, Relation); 5] = [
+    ("<=", Relation::AtMost),
+    (">=", Relation::AtLeast),
+    ("==", Relation::Equal),
+    ("<", Relation::Below),
+    (">", Relation::Above),
+];
+
+impl Assertion {
+    /// Judges a run.
+    ///
+    /// # Errors
+    /// What does not hold, in a sentence.
+    pub fn judge(&self, report: &Report<'_>) -> Result<(), String> {
+        let Some(value) = self.figure.of(report) else {
+            return Err(format!("{self}: the run has no such figure"));
+        };
+        let bound = self.bound;
+        let holds = match self.relation {
+            Relation::Below => value < bound,
+            Relation::AtMost => value <= bound,
+            Relation::Above => value > bound,
+            Relation::AtLeast => value >= bound,
+            Relation::Equal => value == bound,
+        };
+        let shown = match self.figure {
+            Figure::Quantile(_) | Figure::Max | Figure::Mean => super::report::time(value),
+            _ => super::report::number(value),
+        };
+        match holds {
+            true => Ok(()),
+            false => Err(format!("{self}: it is {shown}")),
+        }
+    }
+}
+
+impl Figure {
+    fn of(self, report: &Report<'_>) -> Option<f64> {
+        let latencies = report.latencies();
+        let some = (latencies.count() > 0).then_some(latencies);
+        match self {
+            Figure::Quantile(quantile) => some.map(|it| it.at(quantile) as f64),
+            Figure::Max => some.map(|it| it.max() as f64),
+            Figure::Mean => some.map(|it| it.mean()),
+            Figure::Rate => Some(report.rate()),
+            Figure::Errors => Some(report.outcome.counts.errors() as f64),
+            Figure::Lost => Some(report.outcome.counts.lost as f64),
+            Figure::Cpu => report.server_cpu().map(|(each, _)| each),
+            Figure::Memory => report.server_memory(),
+        }
+    }
+}
+
+impl FromStr for Assertion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Assertion, String> {
+        let wrong = || {
+            format!(
+                "'{text}' is not an assertion; write 'p99<5ms', 'rate>=100000', 'errors==0', or one of mean, max, lost, cpu (us), memory (bytes)"
+            )
+        };
+        let (at, (sign, relation)) = RELATIONS
+            .iter()
+            .filter_map(|it| Some((text.find(it.0)?, it)))
+            .min_by_key(|(at, (sign, _))| (*at, usize::MAX - sign.len()))
+            .ok_or_else(wrong)?;
+        let (name, bound) = (text[..at].trim(), text[at + sign.len()..].trim());
+        let quantile = PERCENTILES.iter().find(|(known, _)| *known == name);
+        let figure = match (quantile, name) {
+            (Some((_, quantile)), _) => Figure::Quantile(*quantile),
+            (_, "max") => Figure::Max,
+            (_, "mean") => Figure::Mean,
+            (_, "rate") => Figure::Rate,
+            (_, "errors") => Figure::Errors,
+            (_, "lost") => Figure::Lost,
+            (_, "cpu") => Figure::Cpu,
+            (_, "memory") => Figure::Memory,
+            _ => return Err(wrong()),
+        };
+        let bound = match figure {
+            Figure::Quantile(_) | Figure::Max | Figure::Mean => nanoseconds(bound),
+            _ => bound.parse().ok(),
+        };
+        Ok(Assertion {
+            text: text.to_owned(),
+            figure,
+            relation: *relation,
+            bound: bound
+                .filter(|bound: &f64| bound.is_finite())
+                .ok_or_else(wrong)?,
+        })
+    }
+}
+
+impl fmt::Display for Assertion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// `5ms`, `800us`, `1.5s`, `300ns`: a time has its unit.
+fn nanoseconds(text: &str) -> Option<f64> {
+    let units = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
+    let (number, unit) = units
+        .iter()
+        .find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)))?;
+    let number: f64 = number.trim().parse().ok()?;
+    Some(number * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assertions_are_read() {
+        for (text, figure, relation, bound) in [
+            ("p99<5ms", Figure::Quantile(0.99), Relation::Below, 5e6),
+            (
+                "p99.99 <= 1.5s",
+                Figure::Quantile(0.9999),
+                Relation::AtMost,
+                1.5e9,
+            ),
+            ("max>3us", Figure::Max, Relation::Above, 3e3),
+            ("rate>=100000", Figure::Rate, Relation::AtLeast, 1e5),
+            ("errors==0", Figure::Errors, Relation::Equal, 0.0),
+            ("cpu<7.5", Figure::Cpu, Relation::Below, 7.5),
+        ] {
+            let read: Assertion = text.parse().unwrap();
+            assert_eq!(
+                (read.figure, read.relation, read.bound),
+                (figure, relation, bound),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "p99",
+            "p99<5",
+            "p98<5ms",
+            "rate>=fast",
+            "rate=>5",
+            "<5ms",
+            "p99<nans",
+        ] {
+            assert!(text.parse::<Assertion>().is_err(), "{text}");
+        }
+    }
+}

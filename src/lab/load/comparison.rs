@@ -1,0 +1,211 @@
+//! Two servers, measured in turn, and what that says of them: ratios with an interval.
+
+use std::fmt;
+use std::io;
+
+use super::plan::Plan;
+use super::report::{Report, Table, number, time};
+use super::{Interrupt, Machine, Outcome, Progress, run};
+
+/// Rounds of A B A B, and the ratios of B to A.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// How many rounds there were.
+    pub rounds: usize,
+    /// All rounds of each server together.
+    pub outcomes: [Outcome; 2],
+    /// B as a multiple of A.
+    pub ratios: Vec<Ratio>,
+}
+
+/// One figure of B as a multiple of A's.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Ratio {
+    /// Which.
+    pub figure: &'static str,
+    /// The geometric mean over rounds.
+    pub middle: f64,
+    /// The interval that holds the true ratio with 95 % confidence, if rounds differ by chance.
+    pub low: f64,
+    /// See [`Ratio::low`].
+    pub high: f64,
+}
+
+type Figure = fn(&Report<'_>) -> Option<f64>;
+
+const FIGURES: [(&str, Figure); 4] = [
+    ("rate", |report| Some(report.rate())),
+    ("p50", |report| quantile(report, 0.5)),
+    ("p99", |report| quantile(report, 0.99)),
+    ("server CPU", |report| {
+        report.server_cpu().map(|(each, _)| each)
+    }),
+];
+
+fn quantile(report: &Report<'_>, quantile: f64) -> Option<f64> {
+    let latencies = report.latencies();
+    (latencies.count() > 0).then(|| latencies.at(quantile) as f64)
+}
+
+/// Runs both plans in turn, `rounds` times.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn compare(
+    plans: [&Plan; 2],
+    rounds: usize,
+    interrupt: &Interrupt,
+    mut progress: impl FnMut(Progress),
+) -> io::Result<Comparison> {
+    let machine = Machine::here();
+    let mut outcomes: [Option<Outcome>; 2] = [None, None];
+    let mut logarithms: [Vec<f64>; FIGURES.len()] = Default::default();
+    let mut done = 0;
+    while done < rounds && !interrupt.is_interrupted() {
+        let mut round = Vec::new();
+        for (plan, all) in plans.iter().zip(&mut outcomes) {
+            let outcome = run(plan, interrupt, &mut progress)?;
+            match all {
+                Some(all) => all.add(&outcome),
+                None => *all = Some(outcome.clone()),
+            }
+            round.push(outcome);
+        }
+        let [a, b] = [0, 1].map(|place| Report::new(plans[place], &round[place], &machine));
+        for ((_, figure), logarithms) in FIGURES.iter().zip(&mut logarithms) {
+            if let (Some(a), Some(b)) = (figure(&a), figure(&b))
+                && a > 0.0
+                && b > 0.0
+            {
+                logarithms.push((b / a).ln());
+            }
+        }
+        done += 1;
+    }
+    let outcomes = outcomes.map(Option::unwrap_or_default);
+    let named = FIGURES.iter().zip(&logarithms);
+    let ratios = named.filter(|(_, logarithms)| !logarithms.is_empty());
+    Ok(Comparison {
+        rounds: done,
+        outcomes,
+        ratios: ratios
+            .map(|((figure, _), logarithms)| ratio(figure, logarithms))
+            .collect(),
+    })
+}
+
+/// The mean of logarithms and its interval by Student's distribution.
+fn ratio(figure: &'static str, logarithms: &[f64]) -> Ratio {
+    let count = logarithms.len() as f64;
+    let mean = logarithms.iter().sum::<f64>() / count;
+    let squares: f64 = logarithms.iter().map(|it| (it - mean).powi(2)).sum();
+    let error = match logarithms.len() {
+        1 => f64::INFINITY,
+        _ => student(logarithms.len() - 1) * (squares / (count - 1.0) / count).sqrt(),
+    };
+    Ratio {
+        figure,
+        middle: mean.exp(),
+        low: (mean - error).exp(),
+        high: (mean + error).exp(),
+    }
+}
+
+/// The quantile 0.975 of Student's distribution.
+fn student(freedom: usize) -> f64 {
+    const TABLE: [f64; 10] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    ];
+    match TABLE.get(freedom.saturating_sub(1)) {
+        Some(value) => *value,
+        // An approximation from above: 2.2 at 11, 2.04 at 30.
+        None => 1.96 + 2.7 / freedom as f64,
+    }
+}
+
+impl Comparison {
+    /// The comparison as a person reads it.
+    pub fn text(&self, plans: [&Plan; 2], machine: &Machine) -> String {
+        let reports = [0, 1].map(|place| Report::new(plans[place], &self.outcomes[place], machine));
+        let mut table = Table::new(&[
+            "",
+            "rate",
+            "p50",
+            "p99",
+            "p99.9",
+            "max",
+            "CPU us",
+            "errors",
+            "generator",
+        ]);
+        for (name, report) in ["A", "B"].into_iter().zip(&reports) {
+            let latencies = report.latencies();
+            let busiest = report.outcome.threads.iter().copied().fold(0.0, f64::max);
+            let cpu = report.server_cpu();
+            table.row(vec![
+                name.to_owned(),
+                format!("{}/s", number(report.rate())),
+                time(latencies.at(0.5) as f64),
+                time(latencies.at(0.99) as f64),
+                time(latencies.at(0.999) as f64),
+                time(latencies.max() as f64),
+                cpu.map_or_else(|| String::from("-"), |(each, _)| format!("{each:.3}")),
+                number(report.outcome.counts.errors() as f64),
+                format!("{:.0} %", busiest * 100.0),
+            ]);
+        }
+        format!(
+            "A: {}\nB: {}\n{}, in {} rounds of A and B\n\n{table}\n{self}{}",
+            plans[0].target.url,
+            plans[1].target.url,
+            reports[0].title(),
+            self.rounds,
+            match reports.iter().any(Report::is_generator_bound) {
+                true =>
+                    "BOUNDED BY THE GENERATOR: rates and latencies are not the servers'; their CPU times are.\n",
+                false => "",
+            },
+        )
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Ratio {
+            figure,
+            middle,
+            low,
+            high,
+        } in &self.ratios
+        {
+            let verdict = match (*low > 1.0, *high < 1.0) {
+                (false, false) => "no difference that shows",
+                (true, _) => "B has more",
+                (_, true) => "B has less",
+            };
+            writeln!(
+                out,
+                "{figure:<11} B/A {middle:.3}, between {low:.3} and {high:.3} (95 %): {verdict}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_have_the_interval_of_student() {
+        let equal = ratio("x", &[2_f64.ln(); 5]);
+        assert!((equal.middle - 2.0).abs() < 1e-9 && (equal.high - 2.0).abs() < 1e-9);
+        // Mean 0, standard deviation 1, three values: 4.303 / sqrt(3).
+        let apart = ratio("x", &[-1.0, 0.0, 1.0]);
+        assert!((apart.high.ln() - 2.4844).abs() < 1e-3, "{apart:?}");
+        assert!((apart.low * apart.high - 1.0).abs() < 1e-9);
+        assert_eq!(ratio("x", &[0.0]).low, 0.0);
+    }
+}

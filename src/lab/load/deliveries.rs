@@ -1,0 +1,98 @@
+//! What a member of a broadcast gets.
+
+use super::connection::Controls;
+use super::incoming::{Replies, Reply, SEQUENCE};
+use super::order::{Order, Place};
+use super::plan::Check;
+use super::publications::Publications;
+use super::tally::Tally;
+use crate::protocol::OpCode;
+
+/// Deliveries to one member.
+pub(super) struct Deliveries<'a> {
+    pub(super) publications: &'a Publications,
+    /// One for each publisher.
+    pub(super) orders: &'a mut [Order],
+    pub(super) tally: &'a mut Tally,
+    pub(super) now: u64,
+    pub(super) check: Check,
+    pub(super) is_open_loop: bool,
+    pub(super) controls: Controls<'a>,
+}
+
+impl Replies for Deliveries<'_> {
+    #[inline]
+    fn expected(&self) -> u64 {
+        self.orders.first().map_or(0, Order::next)
+    }
+
+    #[inline]
+    fn compares(&self) -> bool {
+        match self.check {
+            Check::All => true,
+            Check::First => self.orders.iter().all(|order| order.next() == 0),
+            Check::None => false,
+        }
+    }
+
+    #[inline]
+    fn reply(&mut self, reply: Reply) {
+        if self.controls.is_after_close() {
+            return;
+        }
+        let counts = &mut self.tally.counts;
+        counts.received += 1;
+        counts.received_bytes += reply.length as u64;
+        let found = reply
+            .number
+            .and_then(|number| self.publications.find(number));
+        if !reply.is_intact || found.is_none() {
+            counts.corrupt += 1;
+        }
+        let Some((place, publisher, number)) = found.or_else(|| self.next()) else {
+            return;
+        };
+        match self.orders[place].note(number) {
+            Place::Repeated => {
+                self.tally.counts.repeated += 1;
+                return;
+            }
+            Place::Overtaken => self.tally.counts.reordered += 1,
+            Place::New => {}
+        }
+        let Some(delivered) = publisher.deliver(number) else {
+            self.tally.counts.late += 1;
+            return;
+        };
+        self.tally.served(self.now.saturating_sub(delivered.at));
+        if !self.tally.is_measured {
+            return;
+        }
+        let due = if self.is_open_loop {
+            delivered.due
+        } else {
+            delivered.at
+        };
+        let took = self.now.saturating_sub(due);
+        if self.is_open_loop {
+            self.tally.response.record(took, 1);
+        }
+        if delivered.is_last {
+            self.tally.reach.record(took, 1);
+        }
+    }
+
+    #[cold]
+    fn control(&mut self, opcode: OpCode, payload: &[u8]) {
+        self.controls
+            .control(opcode, payload, &mut self.tally.counts);
+    }
+}
+
+impl<'a> Deliveries<'a> {
+    /// What a message without a readable number stands for: the only publisher's next.
+    fn next(&self) -> Option<(usize, &'a super::publications::Publisher, u64)> {
+        let [order] = &self.orders else { return None };
+        self.publications.find(order.next() & SEQUENCE)
+    }
+}

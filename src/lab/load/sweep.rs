@@ -1,0 +1,177 @@
+//! Latency against offered load, up to the knee.
+
+use std::io;
+use std::time::Duration;
+
+use super::plan::{End, Plan};
+use super::report::{Report, Table, number, time};
+use super::{Interrupt, Machine, Outcome, Progress, run};
+
+/// A series of open loops, each with more load than the last.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Sweep {
+    /// What a closed loop reached, a second; `None` where the loads were given.
+    pub peak: Option<f64>,
+    /// The loads and what came of each.
+    pub points: Vec<Point>,
+    /// The load at which p99 of the response time passes ten times its value at the first, which
+    /// is a tenth of the peak; `None` if it never does.
+    pub knee: Option<f64>,
+}
+
+/// One load.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Point {
+    /// Messages a second that were due.
+    pub offered: f64,
+    /// What the run found out.
+    pub outcome: Outcome,
+}
+
+/// Shares of the peak.
+const SHARES: [f64; 12] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2];
+/// The knee is where p99 is so many times its first value.
+const KNEE: f64 = 10.0;
+
+/// Runs an open loop at each of `loads`, or, where there are none, at a tenth of what a closed
+/// loop reaches, two tenths and so on; it ends one step behind the knee.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn sweep(
+    plan: &Plan,
+    loads: &[f64],
+    interrupt: &Interrupt,
+    mut progress: impl FnMut(Progress),
+) -> io::Result<Sweep> {
+    let machine = Machine::here();
+    let mut sweep = Sweep {
+        peak: None,
+        points: Vec::new(),
+        knee: None,
+    };
+    let mut loads = loads.to_vec();
+    if loads.is_empty() {
+        let mut closed = plan.clone();
+        closed.rate = None;
+        if let End::Time(time) = closed.end {
+            closed.end = End::Time(time.min(Duration::from_secs(3)));
+        }
+        let outcome = run(&closed, interrupt, &mut progress)?;
+        let peak = Report::new(&closed, &outcome, &machine).rate();
+        sweep.peak = Some(peak);
+        loads = SHARES.map(|share| (share * peak).max(1.0)).to_vec();
+    }
+    let mut behind = 0;
+    for offered in loads {
+        if interrupt.is_interrupted() || behind > 1 {
+            break;
+        }
+        let mut open = plan.clone();
+        open.rate = Some(offered);
+        let outcome = run(&open, interrupt, &mut progress)?;
+        let point = Point { offered, outcome };
+        sweep.points.push(point);
+        let latencies: Vec<_> = sweep.points.iter().map(Point::offered_and_p99).collect();
+        sweep.knee = knee(&latencies);
+        behind += usize::from(sweep.knee.is_some());
+    }
+    Ok(sweep)
+}
+
+impl Point {
+    fn offered_and_p99(&self) -> (f64, f64) {
+        (self.offered, self.outcome.response.at(0.99).max(1) as f64)
+    }
+}
+
+/// The load at which the latency passes ten times its first value, between two points as a straight
+/// line of its logarithm would have it.
+fn knee(points: &[(f64, f64)]) -> Option<f64> {
+    let bound = points.first()?.1 * KNEE;
+    let pairs = points.iter().zip(points.get(1..)?);
+    pairs
+        .filter(|(_, (_, above))| *above > bound)
+        .map(|((load, below), (next, above))| {
+            let part = (bound / below).ln() / (above / below).ln();
+            load + (next - load) * part.clamp(0.0, 1.0)
+        })
+        .next()
+}
+
+impl Sweep {
+    /// The sweep as a person reads it.
+    pub fn text(&self, plan: &Plan, machine: &Machine) -> String {
+        let mut table = Table::new(&[
+            "offered",
+            "achieved",
+            "p50",
+            "p99",
+            "p99.9",
+            "max",
+            "CPU us",
+            "errors",
+            "generator",
+        ]);
+        let mut is_bound = false;
+        for point in &self.points {
+            let mut open = plan.clone();
+            open.rate = Some(point.offered);
+            let report = Report::new(&open, &point.outcome, machine);
+            let response = &point.outcome.response;
+            let busiest = point.outcome.threads.iter().copied().fold(0.0, f64::max);
+            is_bound |= report.is_generator_bound();
+            let cpu = report.server_cpu();
+            table.row(vec![
+                format!("{}/s", number(point.offered.round())),
+                format!("{}/s", number(report.rate().round())),
+                time(response.at(0.5) as f64),
+                time(response.at(0.99) as f64),
+                time(response.at(0.999) as f64),
+                time(response.max() as f64),
+                cpu.map_or_else(|| String::from("-"), |(each, _)| format!("{each:.3}")),
+                number(point.outcome.counts.errors() as f64),
+                format!("{:.0} %", busiest * 100.0),
+            ]);
+        }
+        let mut text = format!(
+            "{}\n{}\n",
+            plan.target.url,
+            Report::new(plan, &Outcome::default(), machine).title()
+        );
+        if let Some(peak) = self.peak {
+            text += &format!("a closed loop reached {}/s\n", number(peak.round()));
+        }
+        text += &format!("\n{table}\n");
+        text += &match self.knee {
+            Some(knee) => format!(
+                "knee: {}/s, where p99 of the response time passes ten times that of the first load\n",
+                number(knee.round())
+            ),
+            None => String::from("knee: not reached\n"),
+        };
+        if is_bound {
+            text += "BOUNDED BY THE GENERATOR in rows where it used more than 90 % of a core: their latency is not the server's.\n";
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_knee_is_where_p99_passes_ten_times_its_first_value() {
+        assert_eq!(knee(&[]), None);
+        assert_eq!(knee(&[(1.0, 5.0)]), None);
+        assert_eq!(knee(&[(1.0, 5.0), (2.0, 50.0)]), None);
+        // From 10 to 1,000, of which 100 is half the way of the logarithm.
+        let found = knee(&[(100.0, 10.0), (200.0, 10.0), (300.0, 1_000.0), (400.0, 1e6)]);
+        assert!((found.unwrap() - 250.0).abs() < 1e-9);
+        let at_once = knee(&[(100.0, 10.0), (200.0, 100.1)]);
+        assert!((at_once.unwrap() - 200.0).abs() < 1.0);
+    }
+}

@@ -1,0 +1,160 @@
+//! How connections and the run come to their end.
+
+use std::io;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::time::Duration;
+
+use mio::Events;
+
+use super::{Place, SWEEP, Worker};
+use crate::lab::load::connection::{Connection, Ending};
+
+/// How long a connection may take to be opened, in nanoseconds.
+const OPENING: u64 = 10_000_000_000;
+
+impl Worker<'_> {
+    /// A connection is over.
+    #[cold]
+    pub(super) fn end(&mut self, place: usize, ending: Ending) {
+        let Place::Open(connection) = std::mem::replace(&mut self.places[place], Place::Ended)
+        else {
+            return;
+        };
+        self.open -= 1;
+        if self.is_counted {
+            self.shared.members.fetch_sub(1, AcqRel);
+        }
+        self.count(&connection);
+        let counts = &mut self.tally.counts;
+        match ending {
+            Ending::Closed(_) | Ending::Gone if connection.is_closing => {}
+            Ending::Closed(code) => *counts.closed.entry(code).or_default() += 1,
+            Ending::Gone => *counts.closed.entry(1006).or_default() += 1,
+            Ending::Broken(error) => {
+                *counts.violations.entry(error.to_string()).or_default() += 1;
+            }
+            Ending::AfterClose => {
+                let rule = String::from("data after a Close");
+                *counts.violations.entry(rule).or_default() += 1;
+            }
+        }
+        if let Ending::Closed(_) = ending
+            && !connection.is_closing
+        {
+            let mut connection = connection;
+            // The Close is answered; the socket is dropped, whether it takes the answer or not.
+            let _ = connection.write_control();
+        }
+        if self.connects_while_it_runs() {
+            self.places[place] = Place::Vacant;
+            self.begin_anew_if_sending(place);
+        }
+    }
+
+    /// Adds up what a connection has sent and what never came back.
+    pub(super) fn count(&mut self, connection: &Connection) {
+        let sending = &connection.sending;
+        self.tally.counts.sent += sending.flown;
+        let publishers = self.shared.publications.all();
+        self.tally.counts.lost += match self.is_broadcast() {
+            false => connection.order.lost(sending.flown),
+            true => {
+                let orders = connection.orders.iter().zip(publishers);
+                orders
+                    .map(|(order, publisher)| order.lost(publisher.sent()))
+                    .sum()
+            }
+        };
+        self.tally.counts.unsent += sending.begun().saturating_sub(sending.flown);
+    }
+
+    /// Gives up what has waited too long, and tells how far this thread is.
+    pub(super) fn sweep(&mut self, now: u64) {
+        let patience = self.plan.timeout.as_nanos() as u64;
+        let since = now.saturating_sub(patience);
+        let mut expired = 0;
+        let connects = self.connects_while_it_runs();
+        for place in 0..self.places.len() {
+            match &mut self.places[place] {
+                Place::Opening(arrival) if arrival.began() + OPENING < now => {
+                    self.arriving -= 1;
+                    self.refused(place, String::from("timed out"));
+                }
+                Place::Open(connection) => {
+                    let given_up = connection.expire(since);
+                    expired += given_up;
+                    if given_up > 0 {
+                        self.continue_with(place);
+                    }
+                }
+                Place::Vacant if connects => self.begin_anew_if_sending(place),
+                _ => {}
+            }
+        }
+        let own = self.first..self.first + self.own_publishers();
+        for publisher in self.shared.publications.all().get(own).unwrap_or_default() {
+            expired += publisher.expire(since);
+        }
+        self.tally.counts.timed_out += expired;
+        let errors = self.tally.counts.errors();
+        self.shared.tell(self.index, &self.tally.counts);
+        if self.plan.max_errors.is_some_and(|most| errors > most) {
+            self.shared.stop.store(true, Relaxed);
+        }
+    }
+
+    /// Waits for the replies that are still to come.
+    pub(super) fn drain(&mut self, events: &mut Events) -> io::Result<()> {
+        // The last sweeps are to give up what does not come.
+        let end = self.clock.now() + self.plan.timeout.as_nanos() as u64 + 3 * SWEEP;
+        while self.clock.now() < end && !self.is_hurried() && !self.is_quiet() {
+            self.step(Duration::from_millis(5), events)?;
+        }
+        Ok(())
+    }
+
+    /// Whether even the end is to be quick.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.shared.hurry.load(Relaxed)
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        if !self.shared.publications.is_quiet() {
+            return false;
+        }
+        self.places.iter().all(|place| match place {
+            Place::Open(connection) => connection.is_quiet(),
+            Place::Opening(_) => false,
+            _ => true,
+        })
+    }
+
+    /// Closes what is open, by a handshake where there is one.
+    pub(super) fn close(&mut self, events: &mut Events) -> io::Result<()> {
+        const PATIENCE: u64 = 1_000_000_000;
+        if self.plan.is_raw {
+            return Ok(());
+        }
+        for place in 0..self.places.len() {
+            if let Place::Open(connection) = &mut self.places[place] {
+                connection.close();
+                // An error is told again by the socket's next event.
+                let _ = connection.write_control();
+            }
+        }
+        let end = self.clock.now() + PATIENCE;
+        while self.open > 0 && self.clock.now() < end && !self.is_hurried() {
+            self.step(Duration::from_millis(5), events)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) {
+        for place in std::mem::take(&mut self.places) {
+            if let Place::Open(connection) = place {
+                self.count(&connection);
+            }
+        }
+        self.shared.tell(self.index, &self.tally.counts);
+    }
+}

@@ -1,0 +1,357 @@
+//! One thread of the generator: it owns its connections and waits for them in one poller.
+
+mod ending;
+mod opening;
+mod pace;
+
+use std::io;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::time::Duration;
+
+use fastrand::Rng;
+use mio::event::Event;
+use mio::{Events, Poll, Token, Waker};
+
+use crate::lab::load::arrival::Arrival;
+use crate::lab::load::clock::{Clock, thread_cpu};
+use crate::lab::load::connection::{Connection, Turn};
+use crate::lab::load::opening::Opening;
+use crate::lab::load::plan::{End, Mode, Plan};
+use crate::lab::load::ring::Ring;
+use crate::lab::load::schedule::Schedule;
+use crate::lab::load::shared::Shared;
+use crate::lab::load::stream::Connector;
+use crate::lab::load::tally::Tally;
+use crate::lab::load::timer::Timer;
+
+/// Where a connection is, or may be.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are open, and what they hold lies together"
+)]
+enum Place {
+    Vacant,
+    Opening(Box<Arrival>),
+    Open(Connection),
+    Ended,
+}
+
+pub(in crate::lab::load) struct Worker<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    index: usize,
+    /// The number of its first connection among all.
+    first: usize,
+    connector: Option<Connector>,
+    clock: Clock,
+    poll: Poll,
+    timer: Timer,
+    ring: Ring,
+    buffer: Vec<u8>,
+    places: Vec<Place>,
+    opening: Opening,
+    tally: Tally,
+    schedule: Option<Schedule>,
+    /// Events of the schedule that have begun.
+    events: u64,
+    /// Connections being opened, and those that are open.
+    arriving: usize,
+    open: usize,
+    /// Connections begun, of those that [`End::Messages`] bounds.
+    begun: u64,
+    is_sending: bool,
+    /// Its connections are among the members of the broadcast.
+    is_counted: bool,
+    /// The schedule is held up until a connection is over.
+    is_held: bool,
+    last_sweep: u64,
+    window: Window,
+}
+
+/// The measurement: what was counted when it began and when it ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::lab::load) struct Window {
+    pub(in crate::lab::load) begin: Mark,
+    pub(in crate::lab::load) end: Mark,
+    from: u64,
+    to: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::lab::load) struct Mark {
+    pub(in crate::lab::load) at: u64,
+    pub(in crate::lab::load) cpu: Duration,
+    pub(in crate::lab::load) received: u64,
+    pub(in crate::lab::load) received_bytes: u64,
+    pub(in crate::lab::load) opened: u64,
+}
+
+/// What a thread has to tell at the end.
+#[derive(Debug)]
+pub(in crate::lab::load) struct Told {
+    pub(in crate::lab::load) tally: Tally,
+    pub(in crate::lab::load) window: Window,
+}
+
+const BUFFER: usize = 256 << 10;
+const TIMER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+/// Between two looks at deadlines and at whether to stop.
+const SWEEP: u64 = 20_000_000;
+
+impl<'a> Worker<'a> {
+    pub(in crate::lab::load) fn new(
+        plan: &'a Plan,
+        shared: &'a Shared,
+        index: usize,
+    ) -> io::Result<Worker<'a>> {
+        let poll = Poll::new()?;
+        let timer = Timer::new(poll.registry(), TIMER)?;
+        shared.register_waker(index, Waker::new(poll.registry(), WAKER)?);
+        let connections = share(plan.connections, plan.threads, index);
+        // In an open loop messages that have waited go out together.
+        let batch = if plan.rate.is_some() {
+            plan.depth.max(64)
+        } else {
+            plan.depth
+        };
+        let mut random = Rng::with_seed(plan.seed.wrapping_add(index as u64));
+        let opening = Opening::new(
+            &plan.target,
+            &plan.headers,
+            &plan.subprotocols,
+            plan.messages.is_compressed,
+            &mut random,
+        );
+        Ok(Worker {
+            ring: Ring::new(&plan.messages, batch, plan.is_raw, plan.seed),
+            plan,
+            shared,
+            index,
+            first: share_begin(plan.connections, plan.threads, index),
+            connector: match plan.target.is_tls {
+                true => Some(Connector::new(&plan.target, &plan.trust)?),
+                false => None,
+            },
+            clock: shared.clock,
+            poll,
+            timer,
+            buffer: vec![0; BUFFER],
+            places: (0..connections).map(|_| Place::Vacant).collect(),
+            opening,
+            tally: Tally::default(),
+            schedule: None,
+            events: 0,
+            arriving: 0,
+            open: 0,
+            begun: 0,
+            is_sending: false,
+            is_counted: false,
+            is_held: false,
+            last_sweep: 0,
+            window: Window::default(),
+        })
+    }
+
+    pub(in crate::lab::load) fn run(mut self) -> io::Result<Told> {
+        let mut events = Events::with_capacity(1_024);
+        if !self.connects_while_it_runs() {
+            self.open_all(&mut events)?;
+        }
+        self.shared.members.fetch_add(self.open as u64, AcqRel);
+        self.is_counted = true;
+        self.shared.ready.fetch_add(1, AcqRel);
+        while self.shared.start.load(Acquire) == 0 && !self.is_stopped() {
+            self.step(Duration::from_millis(1), &mut events)?;
+        }
+        self.load(&mut events)?;
+        self.shared.loaded.fetch_add(1, AcqRel);
+        self.drain(&mut events)?;
+        while !self.shared.seen.load(Acquire) {
+            self.step(Duration::from_millis(1), &mut events)?;
+        }
+        self.close(&mut events)?;
+        self.finish();
+        Ok(Told {
+            tally: self.tally,
+            window: self.window,
+        })
+    }
+
+    /// This thread's part of an open loop.
+    fn own_schedule(&self, start: u64) -> Option<Schedule> {
+        let (lanes, all) = match self.plan.mode {
+            Mode::Broadcast { publishers } => (self.own_publishers(), publishers),
+            _ => (self.places.len(), self.plan.connections),
+        };
+        let rate = self.plan.rate.filter(|_| lanes > 0)? * lanes as f64 / all as f64;
+        let burst = match self.connects_while_it_runs() {
+            true => 1,
+            false => self.plan.depth,
+        };
+        // Threads take turns, too.
+        let shift = 1e9 * burst as f64 / rate * self.index as f64 / self.plan.threads as f64;
+        Some(Schedule::new(start as f64 + shift, rate, lanes, burst))
+    }
+
+    fn connects_while_it_runs(&self) -> bool {
+        matches!(self.plan.mode, Mode::Connect | Mode::Churn)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.shared.stop.load(Relaxed)
+    }
+
+    /// The load itself, from the start to the end of the measurement.
+    fn load(&mut self, events: &mut Events) -> io::Result<()> {
+        let start = match self.shared.start.load(Acquire) {
+            0 => self.clock.now(),
+            start => start,
+        };
+        self.window.from = start + self.plan.warm_up.as_nanos() as u64;
+        self.window.to = match self.plan.end {
+            End::Time(time) => self.window.from.saturating_add(time.as_nanos() as u64),
+            End::Messages(_) => u64::MAX,
+        };
+        self.schedule = self.own_schedule(start);
+        self.is_sending = true;
+        if self.schedule.is_none() {
+            (0..self.places.len()).for_each(|place| self.continue_with(place));
+        }
+        loop {
+            let now = self.clock.now();
+            self.mark(now);
+            if now >= self.window.to || self.is_stopped() || self.is_done() {
+                break;
+            }
+            self.pace(now);
+            let wait = self.wait()?;
+            self.step(wait, events)?;
+        }
+        self.is_sending = false;
+        let now = self.clock.now();
+        self.window.to = self.window.to.min(now);
+        self.mark(now);
+        Ok(())
+    }
+
+    /// Notes the begin and the end of the measurement when they are there.
+    fn mark(&mut self, now: u64) {
+        if !self.tally.is_measured && self.window.begin.at == 0 && now >= self.window.from {
+            self.window.begin = self.marked(now);
+            self.tally.is_measured = true;
+        }
+        if self.tally.is_measured && now >= self.window.to {
+            self.window.end = self.marked(now);
+            self.tally.is_measured = false;
+        }
+    }
+
+    fn marked(&self, now: u64) -> Mark {
+        let counts = &self.tally.counts;
+        Mark {
+            at: now,
+            cpu: thread_cpu(),
+            received: counts.received,
+            received_bytes: counts.received_bytes,
+            opened: counts.opened,
+        }
+    }
+
+    /// Waits for events, and gives each its turn.
+    fn step(&mut self, wait: Duration, events: &mut Events) -> io::Result<()> {
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in events.iter() {
+            if event.token() != TIMER && event.token() != WAKER {
+                self.turn(event);
+            }
+        }
+        self.publish_more();
+        let now = self.clock.now();
+        if now - self.last_sweep >= SWEEP {
+            self.last_sweep = now;
+            self.sweep(now);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn turn(&mut self, event: &Event) {
+        let place = event.token().0;
+        let lane = match self.connects_while_it_runs() {
+            true => None, // it is the connections that are due
+            false => self.schedule.map(|schedule| (schedule, place)),
+        };
+        let Some(Place::Open(connection)) = self.places.get_mut(place) else {
+            return self.arriving(place);
+        };
+        if event.is_writable() && connection.has_to_write() {
+            let now = self.clock.now();
+            if let Err(error) = connection.write(&mut self.ring, now) {
+                return self.end(place, error.into());
+            }
+        }
+        if !event.is_readable() {
+            return;
+        }
+        let mut turn = Turn {
+            ring: &mut self.ring,
+            buffer: &mut self.buffer,
+            tally: &mut self.tally,
+            clock: self.clock,
+            check: self.plan.check,
+            schedule: lane,
+            publications: self.shared.publications_of(self.plan),
+        };
+        match connection.read(&mut turn, event.is_read_closed()) {
+            Ok(()) => self.continue_with(place),
+            Err(ending) => self.end(place, ending),
+        }
+    }
+
+    /// Goes on with a connection that has read, or has just been opened.
+    #[inline]
+    fn continue_with(&mut self, place: usize) {
+        let Some(Place::Open(connection)) = self.places.get(place) else {
+            if self.is_sending && self.connects_while_it_runs() {
+                self.begin_anew(place);
+            }
+            return;
+        };
+        let is_closed_loop = self.plan.rate.is_none() && !self.is_broadcast();
+        let is_idle = self.is_sending && is_closed_loop && connection.is_quiet();
+        let churns = self.plan.mode == Mode::Churn;
+        let allowed = if is_idle || churns && connection.is_quiet() {
+            self.quota(place, connection).min(self.plan.depth as u64)
+        } else {
+            0
+        };
+        let Some(Place::Open(connection)) = self.places.get_mut(place) else {
+            return;
+        };
+        connection.sending.unsent += allowed;
+        if churns && connection.is_quiet() {
+            connection.close();
+        }
+        if connection.has_to_write() {
+            let now = self.clock.now();
+            if let Err(error) = connection.write(&mut self.ring, now) {
+                self.end(place, error.into());
+            }
+        }
+    }
+}
+
+/// Part `index` of `parts` of a whole.
+pub(in crate::lab::load) fn share(whole: usize, parts: usize, index: usize) -> usize {
+    share_begin(whole, parts, index + 1) - share_begin(whole, parts, index)
+}
+
+/// What comes before part `index`.
+pub(in crate::lab::load) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
+    (whole as u128 * index as u128 / parts.max(1) as u128) as usize
+}

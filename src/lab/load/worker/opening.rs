@@ -1,0 +1,146 @@
+//! Connections on their way in.
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Events, Token};
+
+use super::{Place, SWEEP, Worker};
+use crate::lab::load::arrival::{Arrival, Step};
+use crate::lab::load::connection::{Connection, Turn};
+use crate::lab::load::order::Order;
+use crate::lab::load::plan::Mode;
+
+/// Connections that a thread opens at a time: as many as any server's backlog takes.
+const MOST_ARRIVING: usize = 64;
+
+impl Worker<'_> {
+    pub(super) fn open_all(&mut self, events: &mut Events) -> io::Result<()> {
+        let begin = self.clock.now();
+        let all = self.places.len();
+        let each = self.plan.ramp.as_nanos() as u64 / all.max(1) as u64;
+        let mut next = 0;
+        while (next < all || self.arriving > 0) && !self.is_stopped() {
+            let due = begin + next as u64 * each;
+            while next < all
+                && self.arriving < MOST_ARRIVING
+                && begin + next as u64 * each <= self.clock.now()
+            {
+                self.arrive(next);
+                next += 1;
+            }
+            let wait = Duration::from_nanos(due.saturating_sub(self.clock.now()));
+            self.step(
+                wait.clamp(Duration::from_millis(1), Duration::from_nanos(SWEEP)),
+                events,
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn arrive(&mut self, place: usize) {
+        self.begun += 1;
+        let sources = &self.plan.sources;
+        let number = self.begun as usize * self.plan.threads + self.index;
+        let source = (!sources.is_empty()).then(|| sources[number % sources.len()]);
+        let now = self.clock.now();
+        let connector = self.connector.as_ref();
+        let is_raw = self.plan.is_raw;
+        let arrival = Arrival::begin(&self.plan.target, connector, is_raw, source, now);
+        match arrival.and_then(|mut arrival| {
+            arrival.register(self.poll.registry(), Token(place))?;
+            Ok(arrival)
+        }) {
+            Ok(arrival) => {
+                self.places[place] = Place::Opening(Box::new(arrival));
+                self.arriving += 1;
+            }
+            Err(error) => self.refused(place, error.kind().to_string()),
+        }
+    }
+
+    #[cold]
+    pub(super) fn refused(&mut self, place: usize, why: String) {
+        *self.tally.counts.refused.entry(why).or_default() += 1;
+        self.places[place] = Place::Ended;
+        if self.connects_while_it_runs() {
+            self.places[place] = Place::Vacant; // the next event or sweep begins anew
+        }
+    }
+
+    /// Goes on with a connection that is being opened.
+    pub(super) fn arriving(&mut self, place: usize) {
+        let Some(Place::Opening(arrival)) = self.places.get_mut(place) else {
+            return;
+        };
+        match arrival.advance(&self.opening, &mut self.buffer, self.clock) {
+            Ok(Step::Waits) => {}
+            Ok(Step::Open { early }) => self.opened(place, early),
+            Err(why) => {
+                self.arriving -= 1;
+                self.refused(place, why);
+            }
+        }
+    }
+
+    /// The handshake is done; `early` bytes that came behind it are in the buffer.
+    pub(super) fn opened(&mut self, place: usize, early: usize) {
+        let Place::Opening(arrival) = std::mem::replace(&mut self.places[place], Place::Vacant)
+        else {
+            return;
+        };
+        self.arriving -= 1;
+        self.tally.counts.opened += 1;
+        let (stream, times) = arrival.done();
+        if !self.connects_while_it_runs() || self.tally.is_measured {
+            times.record(&mut self.tally.opening);
+        }
+        if let (Some(schedule), true) = (self.schedule, self.tally.is_measured)
+            && self.connects_while_it_runs()
+        {
+            let due = schedule.at(self.tally.counts.opened - 1);
+            self.tally
+                .response
+                .record(self.clock.now().saturating_sub(due), 1);
+        }
+        if self.plan.mode == Mode::Connect {
+            drop(stream);
+            return self.begin_anew_if_sending(place);
+        }
+        let id = self.first + place;
+        self.open += 1;
+        let mut connection = Connection::new(stream, id as u64);
+        if let Mode::Broadcast { publishers } = self.plan.mode {
+            connection.orders = (0..publishers).map(|_| Order::default()).collect();
+        }
+        let mut turn = Turn {
+            ring: &mut self.ring,
+            buffer: &mut self.buffer,
+            tally: &mut self.tally,
+            clock: self.clock,
+            check: self.plan.check,
+            schedule: None,
+            publications: self.shared.publications_of(self.plan),
+        };
+        let taken = connection.take(&mut turn, early, self.clock.now());
+        self.places[place] = Place::Open(connection);
+        match taken {
+            Ok(()) => self.continue_with(place),
+            Err(ending) => self.end(place, ending),
+        }
+    }
+
+    /// Begins a connection in a place whose last one is over.
+    pub(super) fn begin_anew(&mut self, place: usize) {
+        let is_over = self.bound().is_some_and(|bound| self.begun >= bound);
+        if matches!(self.places[place], Place::Vacant) && self.schedule.is_none() && !is_over {
+            self.arrive(place);
+        }
+    }
+
+    pub(super) fn begin_anew_if_sending(&mut self, place: usize) {
+        if self.is_sending {
+            self.begin_anew(place);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What is to be sent, and when.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Place, SWEEP, Worker, share};
+use std::sync::atomic::Ordering::Acquire;
+
+use crate::lab::load::connection::Connection;
+use crate::lab::load::plan::{End, Mode};
+
+impl Worker<'_> {
+    /// Whether there is nothing left to do before the time is over.
+    pub(super) fn is_done(&self) -> bool {
+        match self.plan.mode {
+            Mode::Connect | Mode::Churn => self
+                .bound()
+                .is_some_and(|bound| self.begun >= bound && self.arriving == 0 && self.open == 0),
+            _ if self.open == 0 => true,
+            Mode::Idle => false,
+            Mode::Broadcast { publishers } => match self.plan.end {
+                End::Time(_) => false,
+                End::Messages(messages) => {
+                    let quota = |id| share(messages as usize, publishers, id) as u64;
+                    let mut all = self.shared.publications.all().iter().enumerate();
+                    all.all(|(id, it)| it.sent() >= quota(id) && it.is_quiet())
+                }
+            },
+            _ => self.bound().is_some() && self.is_spent(),
+        }
+    }
+
+    /// This thread's part of [`End::Messages`].
+    pub(super) fn bound(&self) -> Option<u64> {
+        match self.plan.end {
+            End::Time(_) => None,
+            End::Messages(messages) => {
+                Some(share(messages as usize, self.plan.threads, self.index) as u64)
+            }
+        }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        let mut places = self.places.iter().enumerate();
+        places.all(|(place, it)| match it {
+            Place::Open(connection) => connection.is_quiet() && self.quota(place, connection) == 0,
+            _ => true,
+        })
+    }
+
+    /// Messages that a connection may still begin.
+    pub(super) fn quota(&self, place: usize, connection: &Connection) -> u64 {
+        let begun = connection.sending.begun();
+        match (self.plan.mode, self.bound()) {
+            (Mode::Idle, _) => 1_u64.saturating_sub(begun),
+            (Mode::Churn, _) => (self.plan.depth as u64).saturating_sub(begun),
+            (Mode::Broadcast { publishers }, Some(_)) => match self.plan.end {
+                End::Messages(messages) if connection.sending.id < publishers as u64 => {
+                    let mine = share(
+                        messages as usize,
+                        publishers,
+                        connection.sending.id as usize,
+                    );
+                    (mine as u64).saturating_sub(begun)
+                }
+                _ => 0,
+            },
+            (_, Some(bound)) => {
+                let mine = share(bound as usize, self.places.len(), place) as u64;
+                mine.saturating_sub(begun)
+            }
+            _ => u64::MAX,
+        }
+    }
+
+    /// Begins what the schedule has made due.
+    pub(super) fn pace(&mut self, now: u64) {
+        let Some(schedule) = self.schedule else {
+            return;
+        };
+        let connects = self.connects_while_it_runs();
+        let bound = self.bound().filter(|_| connects).unwrap_or(u64::MAX);
+        let due = schedule.due(now.min(self.window.to)).min(bound);
+        while self.events < due {
+            let lane = schedule.lane(self.events);
+            if connects {
+                let vacant = self
+                    .places
+                    .iter()
+                    .position(|place| matches!(place, Place::Vacant));
+                self.is_held = vacant.is_none();
+                let Some(vacant) = vacant else { return };
+                self.arrive(vacant);
+            } else if self.is_broadcast() {
+                self.publish(lane, schedule.at(self.events), now);
+            } else {
+                self.send_due(lane, now);
+            }
+            self.events += 1;
+        }
+        self.is_held = self.events >= bound;
+    }
+
+    /// Sends a burst of a publisher to everybody.
+    fn publish(&mut self, place: usize, due: u64, now: u64) {
+        let burst = self.plan.depth as u64;
+        let allowed = match &self.places[place] {
+            Place::Open(connection) => self.quota(place, connection).min(burst),
+            _ => {
+                self.tally.counts.unsent += burst;
+                return;
+            }
+        };
+        let Place::Open(connection) = &mut self.places[place] else {
+            return;
+        };
+        let id = connection.sending.id as usize;
+        let Some(publisher) = self.shared.publications.publisher(id) else {
+            return;
+        };
+        if allowed == 0 {
+            return;
+        }
+        publisher.publish(allowed, self.shared.members.load(Acquire), due, now);
+        connection.sending.unsent += allowed;
+        let written = connection.write(&mut self.ring, now);
+        // Its own copy comes as a delivery.
+        connection.flights.clear();
+        if let Err(error) = written {
+            self.end(place, error.into());
+        }
+    }
+
+    /// In a closed loop of a broadcast: publishers whose last burst everybody has send the next.
+    #[inline]
+    pub(super) fn publish_more(&mut self) {
+        if !self.is_broadcast() || !self.is_sending || self.plan.rate.is_some() {
+            return;
+        }
+        let own = self.first..self.first + self.own_publishers();
+        for (id, publisher) in self.shared.publications.all().iter().enumerate() {
+            if !publisher.is_quiet() {
+                continue;
+            }
+            if own.contains(&id) {
+                let now = self.clock.now();
+                self.publish(id - self.first, now, now);
+            } else {
+                self.shared.wake_publisher(id);
+            }
+        }
+    }
+
+    pub(super) fn is_broadcast(&self) -> bool {
+        matches!(self.plan.mode, Mode::Broadcast { .. })
+    }
+
+    /// How many of this thread's connections publish: its first ones.
+    pub(super) fn own_publishers(&self) -> usize {
+        match self.plan.mode {
+            Mode::Broadcast { publishers } => {
+                publishers.saturating_sub(self.first).min(self.places.len())
+            }
+            _ => 0,
+        }
+    }
+
+    pub(super) fn send_due(&mut self, place: usize, now: u64) {
+        let burst = self.plan.depth as u64;
+        let allowed = match &self.places[place] {
+            Place::Open(connection) => self.quota(place, connection).min(burst),
+            _ => {
+                self.tally.counts.unsent += burst;
+                return;
+            }
+        };
+        if let Place::Open(connection) = &mut self.places[place] {
+            connection.sending.unsent += allowed;
+            if let Err(error) = connection.write(&mut self.ring, now) {
+                self.end(place, error.into());
+            }
+        }
+    }
+
+    /// How long there is nothing to do unless something comes.
+    pub(super) fn wait(&self) -> io::Result<Duration> {
+        let sweep = Duration::from_nanos(SWEEP);
+        let Some(schedule) = self.schedule else {
+            return Ok(sweep);
+        };
+        if self.is_held {
+            return Ok(sweep);
+        }
+        let due = schedule.at(self.events);
+        let wait = Duration::from_nanos(due.saturating_sub(self.clock.now()));
+        if wait > sweep {
+            return Ok(sweep);
+        }
+        self.timer.set(wait)
+    }
+}
