@@ -5,6 +5,7 @@
 //! that a noisy minute falls on all of them; ratios are taken within a round.
 #![allow(dead_code, reason = "each bench uses its part")]
 
+pub(crate) mod bare_loop;
 pub(crate) mod contestants;
 pub(crate) mod cores;
 pub(crate) mod echo_load;

@@ -1,0 +1,218 @@
+//! What the generator itself costs: `frameloop load` beside a bare loop that writes a buffer made
+//! before and reads into one buffer, knowing nothing of messages.
+//!
+//! `cargo bench --bench generator` gives both the same server, in turn, and fails unless a message
+//! costs `frameloop load` at most 1.15 times the CPU time, and at 16 messages a write the rate that
+//! it reaches is at least 95 % of the loop's.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+mod support;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use clap::Parser;
+use frameloop::lab::load::report::Report as LoadReport;
+use frameloop::lab::load::{Content, End, Interrupt, Machine, Mode, Plan, Target, run};
+use serde_json::json;
+
+use support::{
+    bare_loop::{BareEcho, BareFanout},
+    contestants::{Contestant, Duty},
+    options::{Options, is_test_run},
+    raw_tcp,
+    report::{Report, Table, WARM_UP_SECONDS},
+    statistics::{figure, median},
+};
+
+/// What a message may cost, as a multiple of the bare loop's.
+const MOST_CPU: f64 = 1.15;
+/// What is to be reached at 16 messages a write, as a part of the bare loop's rate.
+const LEAST_RATE: f64 = 0.95;
+
+/// Generator: CPU per message against a bare loop
+#[derive(Debug, Parser)]
+#[command(name = "generator")]
+struct GeneratorOptions {
+    #[command(flatten)]
+    common: Options,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    name: &'static str,
+    size: usize,
+    connections: usize,
+    depth: usize,
+    duty: Duty,
+}
+
+const CELLS: [Cell; 7] = [
+    echo("20 B", 20, 1),
+    echo("20 B, 16 deep", 20, 16),
+    echo("1 KiB", 1_024, 1),
+    echo("1 KiB, 16 deep", 1_024, 16),
+    echo("16 KiB", 16_384, 1),
+    fanout("fan-out to 1,000", 1),
+    fanout("fan-out to 1,000, 16 deep", 16),
+];
+
+const fn echo(name: &'static str, size: usize, depth: usize) -> Cell {
+    Cell {
+        name,
+        size,
+        connections: 50,
+        depth,
+        duty: Duty::Echo,
+    }
+}
+
+const fn fanout(name: &'static str, depth: usize) -> Cell {
+    Cell {
+        name,
+        size: 100,
+        connections: 1_000,
+        depth,
+        duty: Duty::Fanout,
+    }
+}
+
+/// What one of the two did in a while.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    /// Microseconds of the generator's CPU for a message.
+    cpu: f64,
+    rate: f64,
+}
+
+fn main() -> io::Result<()> {
+    raw_tcp::serve_if_asked();
+    if is_test_run() {
+        return Ok(());
+    }
+    let options = GeneratorOptions::parse().common;
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let mut report = Report::new("generator", &options);
+    let mut table = Table::new(&[
+        "cell",
+        "bare us",
+        "load us",
+        "x",
+        "least",
+        "most",
+        "bare msg/s",
+        "rate x",
+    ]);
+    for cell in CELLS {
+        let (mut bare, mut load) = (Vec::new(), Vec::new());
+        for round in 0..options.rounds {
+            let (one, other) = measure(cell, round, &options)?;
+            bare.push(one);
+            load.push(other);
+        }
+        let pairs = || bare.iter().zip(&load);
+        let ratios = || pairs().map(|(bare, load)| load.cpu / bare.cpu);
+        let cpu = median(ratios());
+        let rate = median(pairs().map(|(bare, load)| load.rate / bare.rate));
+        let of = |all: &[Measured]| median(all.iter().map(|it| it.cpu));
+        table.row(vec![
+            cell.name.to_owned(),
+            format!("{:.3}", of(&bare)),
+            format!("{:.3}", of(&load)),
+            format!("{cpu:.3}"),
+            format!("{:.3}", ratios().fold(f64::INFINITY, f64::min)),
+            format!("{:.3}", ratios().fold(0.0, f64::max)),
+            format!("{:.0}", median(bare.iter().map(|it| it.rate))),
+            format!("{rate:.3}"),
+        ]);
+        report.add(json!({
+            "cell": cell.name,
+            "bare_cpu_us": figure(of(&bare)),
+            "load_cpu_us": figure(of(&load)),
+            "cpu_ratio": figure(cpu),
+            "rate_ratio": figure(rate),
+        }));
+        if cpu > MOST_CPU {
+            report.fail(format!(
+                "{}: {cpu:.3} times the CPU of a bare loop",
+                cell.name
+            ));
+        }
+        if cell.depth == 16 && rate < LEAST_RATE {
+            report.fail(format!("{}: {rate:.3} of a bare loop's rate", cell.name));
+        }
+    }
+    table.print();
+    report.finish(options.json.as_deref())
+}
+
+/// Both against one server, in an order that changes with the round.
+fn measure(cell: Cell, round: usize, options: &Options) -> io::Result<(Measured, Measured)> {
+    let server = Contestant::Frameloop.start(cell.duty, options)?;
+    let time = Duration::from_secs_f64(options.seconds);
+    let bare = || bare(cell, server.address(), time);
+    let load = || load(cell, server.address(), time);
+    if round.is_multiple_of(2) {
+        let bare = bare()?;
+        Ok((bare, load()?))
+    } else {
+        let load = load()?;
+        Ok((bare()?, load))
+    }
+}
+
+fn bare(cell: Cell, address: SocketAddr, time: Duration) -> io::Result<Measured> {
+    let warm_up = Duration::from_secs_f64(WARM_UP_SECONDS);
+    let (messages, cpu, took) = match cell.duty {
+        Duty::Echo => {
+            let mut bare = BareEcho::connect(address, cell.connections, cell.size, cell.depth)?;
+            bare.run(warm_up)?;
+            bare.run(time)?
+        }
+        _ => {
+            let mut bare = BareFanout::connect(address, cell.connections, cell.size, cell.depth)?;
+            bare.run(warm_up)?;
+            bare.run(time)?
+        }
+    };
+    Ok(Measured {
+        cpu: cpu.as_secs_f64() * 1e6 / messages as f64,
+        rate: messages as f64 / took.as_secs_f64(),
+    })
+}
+
+fn load(cell: Cell, address: SocketAddr, time: Duration) -> io::Result<Measured> {
+    let path = match cell.duty {
+        Duty::Echo => "echo",
+        _ => "broadcast/bench",
+    };
+    let target = Target::parse(&format!("ws://{address}/{path}"));
+    let mut plan = Plan::new(target.map_err(|error| io::Error::other(format!("{error:?}")))?);
+    plan.mode = match cell.duty {
+        Duty::Echo => Mode::Echo,
+        _ => Mode::Broadcast { publishers: 1 },
+    };
+    plan.messages.content = Content::Sizes {
+        from: cell.size,
+        to: cell.size,
+    };
+    (plan.connections, plan.depth) = (cell.connections, cell.depth);
+    plan.end = End::Time(time);
+    plan.warm_up = Duration::from_secs_f64(WARM_UP_SECONDS);
+    let outcome = run(&plan, &Interrupt::default(), |_| {})?;
+    if outcome.counts.errors() > 0 {
+        return Err(io::Error::other(format!("{:?}", outcome.counts)));
+    }
+    let machine = Machine::here();
+    let report = LoadReport::new(&plan, &outcome, &machine);
+    let cpu: f64 = outcome.threads.iter().sum::<f64>() * outcome.measured.time.as_secs_f64();
+    Ok(Measured {
+        cpu: cpu * 1e6 / outcome.measured.received as f64,
+        rate: report.rate(),
+    })
+}

@@ -1,0 +1,210 @@
+//! The least that a generator can do: write a buffer that was made before, read into one buffer,
+//! count bytes. It knows no message and no time.
+
+use std::{
+    io,
+    io::{Error, ErrorKind, Read, Write},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+use super::{
+    cores::thread_cpu,
+    wire::{Batch, Kind, Protocol},
+};
+
+const BUFFER_SIZE: usize = 256 * 1_024;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Messages, the thread's CPU time, and how long it took.
+pub(crate) type Done = (u64, Duration, Duration);
+
+struct Client {
+    stream: TcpStream,
+    sent: usize,
+    received: usize,
+}
+
+fn connect(
+    address: SocketAddr,
+    path: &'static str,
+    count: usize,
+) -> io::Result<(Poll, Vec<Client>)> {
+    let poll = Poll::new()?;
+    let mut clients = Vec::with_capacity(count);
+    for place in 0..count {
+        let stream = Protocol::WebSocket { path }.connect(address)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut stream, Token(place), both)?;
+        clients.push(Client {
+            stream,
+            sent: 0,
+            received: 0,
+        });
+    }
+    Ok((poll, clients))
+}
+
+fn batch(path: &'static str, size: usize, depth: usize) -> Batch {
+    let mut random = Rng::with_seed(1);
+    Batch::echoed(
+        Protocol::WebSocket { path },
+        Kind::Binary,
+        size,
+        depth,
+        &mut random,
+    )
+}
+
+impl Client {
+    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        while self.sent < request.len() {
+            match self.stream.write(&request[self.sent..]) {
+                Ok(length) => self.sent += length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// True if that completes a reply of so many bytes.
+    fn receive(&mut self, buffer: &mut [u8], reply: usize) -> io::Result<bool> {
+        loop {
+            let length = match self.stream.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            self.received += length;
+            if self.received >= reply {
+                self.received = 0;
+                return Ok(true);
+            }
+            if length < buffer.len() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+fn stuck() -> Error {
+    Error::new(ErrorKind::TimedOut, "the server answers no more")
+}
+
+pub(crate) struct BareEcho {
+    poll: Poll,
+    clients: Vec<Client>,
+    batch: Batch,
+    depth: u64,
+    buffer: Vec<u8>,
+}
+
+impl BareEcho {
+    pub(crate) fn connect(
+        address: SocketAddr,
+        connections: usize,
+        size: usize,
+        depth: usize,
+    ) -> io::Result<Self> {
+        let (poll, mut clients) = connect(address, "/echo", connections)?;
+        let batch = batch("/echo", size, depth);
+        for client in &mut clients {
+            client.send(&batch.request)?;
+        }
+        Ok(Self {
+            poll,
+            clients,
+            batch,
+            depth: depth as u64,
+            buffer: vec![0; BUFFER_SIZE],
+        })
+    }
+
+    pub(crate) fn run(&mut self, time: Duration) -> io::Result<Done> {
+        let mut events = Events::with_capacity(1_024);
+        let (begin, cpu) = (Instant::now(), thread_cpu());
+        let mut messages = 0;
+        while begin.elapsed() < time {
+            self.poll.poll(&mut events, Some(PATIENCE))?;
+            if events.is_empty() {
+                return Err(stuck());
+            }
+            for event in &events {
+                let client = &mut self.clients[event.token().0];
+                if client.sent < self.batch.request.len() {
+                    client.send(&self.batch.request)?;
+                }
+                if event.is_readable()
+                    && client.receive(&mut self.buffer, self.batch.reply.len())?
+                {
+                    messages += self.depth;
+                    client.sent = 0;
+                    client.send(&self.batch.request)?;
+                }
+            }
+        }
+        Ok((messages, thread_cpu() - cpu, begin.elapsed()))
+    }
+}
+
+pub(crate) struct BareFanout {
+    poll: Poll,
+    members: Vec<Client>,
+    batch: Batch,
+    depth: u64,
+    buffer: Vec<u8>,
+}
+
+impl BareFanout {
+    pub(crate) fn connect(
+        address: SocketAddr,
+        members: usize,
+        size: usize,
+        depth: usize,
+    ) -> io::Result<Self> {
+        const PATH: &str = "/broadcast/bare";
+        let (poll, members) = connect(address, PATH, members)?;
+        Ok(Self {
+            poll,
+            members,
+            batch: batch(PATH, size, depth),
+            depth: depth as u64,
+            buffer: vec![0; BUFFER_SIZE],
+        })
+    }
+
+    /// Publishes a burst, waits until every member has it, and publishes the next.
+    pub(crate) fn run(&mut self, time: Duration) -> io::Result<Done> {
+        let mut events = Events::with_capacity(1_024);
+        let (begin, cpu) = (Instant::now(), thread_cpu());
+        let mut messages = 0;
+        while begin.elapsed() < time {
+            self.members[0].sent = 0;
+            self.members[0].send(&self.batch.request)?;
+            let mut waiting = self.members.len();
+            while waiting > 0 {
+                self.poll.poll(&mut events, Some(PATIENCE))?;
+                if events.is_empty() {
+                    return Err(stuck());
+                }
+                for event in &events {
+                    let member = &mut self.members[event.token().0];
+                    if event.is_readable()
+                        && member.receive(&mut self.buffer, self.batch.reply.len())?
+                    {
+                        waiting -= 1;
+                    }
+                }
+            }
+            messages += self.depth * self.members.len() as u64;
+        }
+        Ok((messages, thread_cpu() - cpu, begin.elapsed()))
+    }
+}
