@@ -93,7 +93,6 @@ pub mod http;
 #[cfg(feature = "lab")]
 pub mod lab;
 mod log;
-#[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod protocol;
 pub mod rooms;

@@ -30,8 +30,7 @@ const FLOORS: [(&str, u8); 15] = [
 ];
 
 /// Neighbours on one floor that may know each other, one way: who, whom.
-const NEIGHBOURS: [(&str, &str); 4] = [
-    ("engine", "log"),
+const NEIGHBOURS: [(&str, &str); 3] = [
     ("metrics", "engine"),
     ("server", "tls"),
     ("app", "socketio"),

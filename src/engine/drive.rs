@@ -10,7 +10,7 @@ use super::mailbox::Mailbox;
 use super::output::Buffer;
 use super::slots::Key;
 use super::socket::Stream;
-use super::tally::{Flow, Tally};
+use super::tally::{Flow, Observer, Tally};
 use super::unsent::{Kept, Parcel, UnsentBudget};
 use super::{Bounds, Settings, SlowConsumer, SlowConsumerPolicy};
 use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
@@ -30,6 +30,7 @@ pub(crate) struct Context {
     pub(super) high_water_mark: usize,
     pub(super) linger_size: usize,
     pub(super) mailbox: Arc<Mailbox>,
+    pub(super) observer: Arc<dyn Observer>,
     /// What was done since the observer was last told.
     pub(super) tally: Tally,
 }
@@ -45,6 +46,7 @@ impl Context {
         deadlines: DeadlineTicks,
         bounds: &Bounds,
         mailbox: Mailbox,
+        observer: Arc<dyn Observer>,
     ) -> Context {
         Context {
             input: vec![0; Self::INPUT],
@@ -57,6 +59,7 @@ impl Context {
             high_water_mark: settings.high_water_mark,
             linger_size: settings.linger_size,
             mailbox: Arc::new(mailbox),
+            observer,
             tally: Tally::default(),
         }
     }

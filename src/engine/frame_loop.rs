@@ -19,7 +19,6 @@ use super::slots::Key;
 use super::socket::Socket;
 use super::tally::{EndpointIndex, Observer};
 use super::{Bounds, Settings};
-use crate::log;
 
 /// A worker's connections and the poller that watches their sockets.
 ///
@@ -41,7 +40,7 @@ impl FrameLoopHandle {
     pub(crate) fn new(
         settings: &Settings,
         bounds: &Bounds,
-        observer: Box<dyn Observer>,
+        observer: Arc<dyn Observer>,
     ) -> io::Result<FrameLoopHandle> {
         FrameLoop::new(settings, bounds, observer)
             .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
@@ -49,6 +48,9 @@ impl FrameLoopHandle {
 
     /// Takes a socket over: `head` is to be written to it before anything else, once the
     /// connection is open; `early` has been read of it already.
+    ///
+    /// # Errors
+    /// Of the poller, which does not take the socket.
     pub(crate) fn adopt(
         &self,
         socket: Socket,
@@ -56,10 +58,10 @@ impl FrameLoopHandle {
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
-    ) {
+    ) -> io::Result<()> {
         self.0
             .borrow_mut()
-            .adopt(socket, connection, endpoint, head, early);
+            .adopt(socket, connection, endpoint, head, early)
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
@@ -132,7 +134,7 @@ impl FrameLoop {
     fn new(
         settings: &Settings,
         bounds: &Bounds,
-        observer: Box<dyn Observer>,
+        observer: Arc<dyn Observer>,
     ) -> io::Result<FrameLoop> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
@@ -140,11 +142,11 @@ impl FrameLoop {
         let wake = Box::new(move || waker.wake().unwrap_or_default());
         let mailbox = Mailbox::new(wake, bounds.congestion.clone(), settings);
         let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let context = Context::new(settings, clock.tick(), deadlines, bounds, mailbox);
+        let context = Context::new(settings, clock.tick(), deadlines, bounds, mailbox, observer);
         Ok(FrameLoop {
             poll,
             events: Events::with_capacity(Self::EVENTS),
-            connections: Connections::new(context, observer),
+            connections: Connections::new(context),
             clock,
         })
     }
@@ -156,19 +158,16 @@ impl FrameLoop {
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
-    ) {
+    ) -> io::Result<()> {
         let registry = self.poll.registry();
         let register = move |key: Key| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut socket, Token(key.index as usize), interest)?;
             Ok::<Socket, io::Error>(socket)
         };
-        let adopted = self
-            .connections
-            .adopt(register, connection, endpoint, head, early);
-        if let Err(error) = adopted {
-            log::not_adopted(&error);
-        }
+        self.connections
+            .adopt(register, connection, endpoint, head, early)
+            .map(|_| ())
     }
 
     /// Drives whoever is ready, once. Says whether there may be more to do at once.

@@ -2,6 +2,7 @@
 //! this engine.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -81,9 +82,16 @@ impl<S: Stream> Simulation<S> {
         let (clock, deadlines) = Clock::new(&settings.deadlines);
         let bounds = Bounds::new(settings);
         let mailbox = Mailbox::new(Box::new(|| {}), bounds.congestion.clone(), settings);
-        let context = Context::new(settings, clock.tick(), deadlines, &bounds, mailbox);
+        let context = Context::new(
+            settings,
+            clock.tick(),
+            deadlines,
+            &bounds,
+            mailbox,
+            Arc::new(()),
+        );
         Simulation {
-            connections: Connections::new(context, Box::new(())),
+            connections: Connections::new(context),
             settings: settings.clone(),
             now: clock.now(),
             tick: clock.tick(),

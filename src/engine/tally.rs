@@ -54,13 +54,6 @@ pub(crate) struct Flows {
     pub(crate) control: Flow,
 }
 
-impl Flows {
-    #[cfg(feature = "metrics")]
-    pub(crate) fn binary(&self) -> Flow {
-        self.data - self.text
-    }
-}
-
 /// What a worker has done since it last told.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Tally {
@@ -103,23 +96,38 @@ pub(crate) struct ConnectionRecord<'a> {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct EndpointIndex(pub(crate) u16);
 
-/// Who is told what a worker does.
-pub(crate) trait Observer {
+/// What is told of all that a worker does.
+pub(crate) trait Observer: Send + Sync {
     /// A connection has been opened at this endpoint.
-    fn opened(&self, endpoint: EndpointIndex);
+    fn opened(&self, endpoint: EndpointIndex) {
+        let _ = endpoint;
+    }
 
-    /// One has ended.
-    fn closed(&self, record: &ConnectionRecord<'_>);
+    /// A connection is being ended because of what its peer did or did not do.
+    fn failed(&self, why: &Disconnect, peer: PeerAddress) {
+        let _ = (why, peer);
+    }
 
-    /// What the worker has done since it last said so; now and then.
-    fn tallied(&self, tally: &Tally);
+    /// A connection has ended.
+    fn closed(&self, record: &ConnectionRecord<'_>) {
+        let _ = record;
+    }
+
+    /// What the worker has done since it last said so; once a tick.
+    fn statistics(&self, tally: &Tally) {
+        let _ = tally;
+    }
+
+    /// A request that was to become a WebSocket, or was refused, has been answered with this status.
+    fn answered(&self, status: u16) {
+        let _ = status;
+    }
+
+    /// There are so many more connections that are not the frame loop's and count as WebSockets.
+    fn mounted(&self, difference: isize) {
+        let _ = difference;
+    }
 }
 
-/// Nobody is.
-impl Observer for () {
-    fn opened(&self, _: EndpointIndex) {}
-
-    fn closed(&self, _: &ConnectionRecord<'_>) {}
-
-    fn tallied(&self, _: &Tally) {}
-}
+/// Observes nothing.
+impl Observer for () {}

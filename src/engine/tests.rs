@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -81,6 +82,7 @@ impl Driven {
                 deadlines,
                 &bounds,
                 Mailbox::new(Box::new(|| {}), bounds.congestion.clone(), &settings),
+                Arc::new(()),
             ),
         };
         let Driven {

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +27,7 @@ use super::service::{Acceptance, Accepted, HttpService, Owner};
 use super::waiting::Phase;
 use super::waiting::{Clock, Deadlines, Witness};
 use super::{Addresses, HttpSettings, Router, Stream};
-use crate::engine::{FrameLoopHandle, PeerAddress, Settings};
+use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings};
 use crate::handshake::{HandshakeError, Policy};
 use crate::log;
 use crate::protocol::AssemblyBudget;
@@ -45,10 +45,8 @@ pub(crate) struct Site {
     pub(crate) unfinished: AssemblyBudget,
     /// Whether one more WebSocket may be opened.
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
-    /// A place among the WebSockets for one that is not the frame loop's.
-    pub(crate) place: Box<dyn Fn() -> Box<dyn Send>>,
-    /// Told of every status that a handshake or a refused request was answered with.
-    pub(crate) told: Box<dyn Fn(StatusCode)>,
+    /// Told of every answer to a handshake, and of streams that are not the frame loop's.
+    pub(crate) observer: Arc<dyn Observer>,
     /// Turns true when the server is to end: WebSockets that are not the frame loop's close.
     pub(crate) draining: watch::Receiver<bool>,
     /// Turns true when no WebSocket is left of a server that is to end: what has been asked is answered, then no more.
@@ -214,18 +212,18 @@ async fn hand_over(
     match accepted.owner {
         Owner::FrameLoop(connection, endpoint) => {
             let mut early = Vec::from(early);
-            match stream.into_socket(&mut early) {
-                Ok(socket) => {
-                    // Before the 101 goes: whoever has it is counted once.
-                    drop(place);
-                    let frame_loop = &site.frame_loop;
-                    frame_loop.adopt(socket, connection, endpoint, &response, &mut early);
-                }
-                Err(error) => log::not_adopted(&error),
+            let adopted = stream.into_socket(&mut early).and_then(|socket| {
+                // Before the 101 goes: whoever has it is counted once.
+                drop(place);
+                let frame_loop = &site.frame_loop;
+                frame_loop.adopt(socket, connection, endpoint, &response, &mut early)
+            });
+            if let Err(error) = adopted {
+                log::not_adopted(&error);
             }
         }
         Owner::Mount(adopt, address_place) => {
-            let websocket_place = Box::new(((site.place)(), address_place));
+            let websocket_place = Box::new((Counted::new(&site.observer), address_place));
             drop(place);
             adopt(Upgraded::new(
                 stream,
@@ -253,7 +251,7 @@ async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl
     let Ok(address_place) = admitted else {
         return linger(stream, site.linger()).await;
     };
-    let websocket_place = Box::new(((site.place)(), address_place));
+    let websocket_place = Box::new((Counted::new(&site.observer), address_place));
     drop(place);
     let stream = Upgraded::new(
         stream,
@@ -266,6 +264,22 @@ async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl
     let (router, policy) = (Arc::clone(&site.router), Arc::clone(&site.policy));
     let budget = site.unfinished.clone();
     tokio::spawn(h2c::serve(stream, peer, router, policy, budget));
+}
+
+/// A stream that counts as a WebSocket and is not the frame loop's.
+struct Counted(Arc<dyn Observer>);
+
+impl Counted {
+    fn new(observer: &Arc<dyn Observer>) -> Counted {
+        observer.mounted(1);
+        Counted(Arc::clone(observer))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.mounted(-1);
+    }
 }
 
 impl Site {

@@ -51,7 +51,7 @@ impl InProcessServer {
             .build()?;
         let bounds = Bounds::new(&settings);
         let (ending, ends) = watch::channel(false);
-        let frame_loop = FrameLoopHandle::new(&settings, &bounds, Box::new(()))?;
+        let frame_loop = FrameLoopHandle::new(&settings, &bounds, Arc::new(()))?;
         let local = LocalSet::new();
         local.spawn_local(frame_loop.clone().run());
         Ok(InProcessServer {
@@ -66,8 +66,7 @@ impl InProcessServer {
                 addresses: None,
                 unfinished: bounds.unfinished,
                 admission: Box::new(|| Ok(())),
-                place: Box::new(|| Box::new(())),
-                told: Box::new(|_| {}),
+                observer: Arc::new(()),
                 draining: ends.clone(),
                 ending: ends,
                 proxies: [].into(),

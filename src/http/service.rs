@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -129,7 +129,7 @@ impl HttpService {
         };
         let connection = endpoint.connection(&request, admitted)?;
         (site.admission)()?;
-        (site.told)(StatusCode::SWITCHING_PROTOCOLS);
+        site.observer.answered(101);
         let response = endpoint.changed(accepted.response());
         self.acceptance.set(Some(Accepted {
             owner: Owner::FrameLoop(connection, matched.index),
@@ -204,7 +204,7 @@ impl HttpService {
                 Ok(adopt) => adopt,
                 Err(refusal) => return refused(&site, *refusal, version),
             };
-            (site.told)(StatusCode::SWITCHING_PROTOCOLS);
+            site.observer.answered(101);
             acceptance.set(Some(Accepted {
                 owner: Owner::Mount(adopt, place),
                 client,
@@ -264,7 +264,7 @@ fn refused(
     mut refusal: Response<Full<Bytes>>,
     version: Version,
 ) -> Response<Full<Bytes>> {
-    (site.told)(refusal.status());
+    site.observer.answered(refusal.status().as_u16());
     // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
     *refusal.version_mut() = version;
     let close = HeaderValue::from_static("close");

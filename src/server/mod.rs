@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::{Bounds, Settings};
 use crate::handshake::Policy;
 use crate::http::{Addresses, HttpSettings, Router};
-#[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
@@ -66,8 +65,7 @@ pub struct Server {
     proxies: Vec<IpNet>,
     #[cfg(feature = "tls")]
     certificate: Option<Certificate>,
-    #[cfg(feature = "metrics")]
-    metrics: Option<Metrics>,
+    metrics: Metrics,
 }
 
 /// A socket that listens; the worker that accepts makes it tokio's.
@@ -124,8 +122,7 @@ impl Default for Server {
             proxies: Vec::new(),
             #[cfg(feature = "tls")]
             certificate: None,
-            #[cfg(feature = "metrics")]
-            metrics: None,
+            metrics: Metrics::new(),
         }
     }
 }
@@ -286,13 +283,9 @@ impl Server {
     }
 
     /// Counts what happens here.
-    #[cfg(feature = "metrics")]
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Server {
-        Server {
-            metrics: Some(metrics),
-            ..self
-        }
+        Server { metrics, ..self }
     }
 
     /// A handle that ends [`Server::serve`].
@@ -321,7 +314,6 @@ impl Server {
             bounds,
             draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
-            #[cfg(feature = "metrics")]
             metrics: self.metrics,
             proxies: self.proxies.into(),
             #[cfg(feature = "tls")]
@@ -392,8 +384,7 @@ struct Shared {
     bounds: Bounds,
     draining: AtomicBool,
     shutdown: Shutdown,
-    #[cfg(feature = "metrics")]
-    metrics: Option<Metrics>,
+    metrics: Metrics,
     proxies: Arc<[IpNet]>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,

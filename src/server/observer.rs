@@ -1,9 +1,9 @@
-//! What a worker's connections are counted for: the server's bounds, its metrics and its log.
+//! What is told of a worker's connections: the server's bounds, its metrics and its log.
 
 use std::sync::Arc;
 
 use super::Shared;
-use crate::engine::{ConnectionRecord, EndpointIndex, Observer, Tally};
+use crate::engine::{ConnectionRecord, Disconnect, EndpointIndex, Observer, PeerAddress, Tally};
 use crate::log;
 
 pub(super) struct WorkerObserver {
@@ -14,28 +14,30 @@ pub(super) struct WorkerObserver {
 impl Observer for WorkerObserver {
     fn opened(&self, endpoint: EndpointIndex) {
         self.shared.count(self.worker, 1);
-        #[cfg(feature = "metrics")]
-        if let Some(metrics) = &self.shared.metrics {
-            metrics.opened(self.shared.router.pattern(endpoint));
-        }
-        let _ = endpoint;
+        let endpoint = self.shared.router.pattern(endpoint);
+        self.shared.metrics.opened(endpoint);
+    }
+
+    fn failed(&self, why: &Disconnect, peer: PeerAddress) {
+        log::failed(why, &peer);
     }
 
     fn closed(&self, record: &ConnectionRecord<'_>) {
         self.shared.count(self.worker, -1);
         let endpoint = self.shared.router.pattern(record.endpoint);
-        #[cfg(feature = "metrics")]
-        if let Some(metrics) = &self.shared.metrics {
-            metrics.closed(endpoint, record);
-        }
+        self.shared.metrics.closed(endpoint, record);
         log::disconnected(self.worker, endpoint, record);
     }
 
-    fn tallied(&self, tally: &Tally) {
-        #[cfg(feature = "metrics")]
-        if let Some(metrics) = &self.shared.metrics {
-            metrics.tallied(self.worker, tally);
-        }
-        let _ = tally;
+    fn statistics(&self, tally: &Tally) {
+        self.shared.metrics.tallied(self.worker, tally);
+    }
+
+    fn answered(&self, status: u16) {
+        self.shared.metrics.handshake(status);
+    }
+
+    fn mounted(&self, difference: isize) {
+        self.shared.count(self.worker, difference);
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::accept::{self, Accepted};
 use super::observer::WorkerObserver;
 use super::{Listener, Queue, Shared, Stage};
-use crate::engine::FrameLoopHandle;
+use crate::engine::{FrameLoopHandle, Observer};
 use crate::handshake::HandshakeError;
 use crate::http::{Phase, Site, Witness, serve_connection};
 use crate::log;
@@ -61,16 +61,15 @@ impl Worker {
             mut inbox,
             acceptor,
         } = self;
-        let frame_loop = FrameLoopHandle::new(&shared.settings, &shared.bounds, {
-            let shared = Arc::clone(&shared);
-            Box::new(WorkerObserver {
-                worker: index,
-                shared,
-            })
-        })?;
+        let observer: Arc<dyn Observer> = Arc::new(WorkerObserver {
+            worker: index,
+            shared: Arc::clone(&shared),
+        });
+        let (settings, bounds) = (&shared.settings, &shared.bounds);
+        let frame_loop = FrameLoopHandle::new(settings, bounds, Arc::clone(&observer))?;
         let (draining, drains) = watch::channel(false);
         let (ending, ends) = watch::channel(false);
-        let site = Rc::new(site(index, &shared, &frame_loop, drains, ends));
+        let site = Rc::new(site(&shared, &frame_loop, observer, drains, ends));
         let handshakes = Handshakes::new(shared.max_handshakes());
         let serve = {
             let (shared, handshakes) = (Arc::clone(&shared), Rc::clone(&handshakes));
@@ -316,30 +315,10 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The place of a WebSocket that a mounted service has, in its worker's load and among all
-/// WebSockets; given back when dropped.
-struct MountedPlace {
-    shared: Arc<Shared>,
-    index: usize,
-}
-
-impl MountedPlace {
-    fn new(shared: Arc<Shared>, index: usize) -> MountedPlace {
-        shared.count(index, 1);
-        MountedPlace { shared, index }
-    }
-}
-
-impl Drop for MountedPlace {
-    fn drop(&mut self) {
-        self.shared.count(self.index, -1);
-    }
-}
-
 fn site(
-    index: usize,
     shared: &Arc<Shared>,
     frame_loop: &FrameLoopHandle,
+    observer: Arc<dyn Observer>,
     draining: watch::Receiver<bool>,
     ending: watch::Receiver<bool>,
 ) -> Site {
@@ -370,20 +349,7 @@ fn site(
                 }
             })
         },
-        place: {
-            let shared = Arc::clone(shared);
-            Box::new(move || Box::new(MountedPlace::new(Arc::clone(&shared), index)))
-        },
-        told: {
-            let shared = Arc::clone(shared);
-            Box::new(move |status| {
-                #[cfg(feature = "metrics")]
-                if let Some(metrics) = &shared.metrics {
-                    metrics.handshake(status.as_u16());
-                }
-                let _ = (&shared, status);
-            })
-        },
+        observer,
         draining,
         ending,
         proxies: Arc::clone(&shared.proxies),

@@ -10,7 +10,6 @@ use crate::engine::drive::{Context, Progress};
 use crate::engine::handler::Handler;
 use crate::engine::output::Output;
 use crate::engine::socket::Stream;
-use crate::log;
 use crate::protocol::{CloseCode, CloseFrame, ProtocolError};
 
 impl<H: Handler> Connection<H> {
@@ -63,7 +62,7 @@ impl<H: Handler> Connection<H> {
         stream: &mut dyn Stream,
         context: &mut Context,
     ) -> Progress {
-        log::failed(&why, &stream.peer_address());
+        context.observer.failed(&why, stream.peer_address());
         self.receiver.discard();
         self.excess = None;
         let frame = CloseFrame { code, reason };

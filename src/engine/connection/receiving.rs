@@ -13,7 +13,6 @@ use crate::engine::output::Output;
 use crate::engine::slots::Key;
 use crate::engine::socket::Stream;
 use crate::engine::tally::Flow;
-use crate::log;
 use crate::protocol::{CloseFrame, Message, ProtocolError};
 
 /// What a read found.
@@ -161,7 +160,7 @@ impl<H: Handler> Connection<H> {
             self.close_since = context.now;
         }
         if let Some(why) = failed {
-            log::failed(&why, &stream.peer_address());
+            context.observer.failed(&why, stream.peer_address());
         }
         if let Some(why) = failed.or(closed) {
             self.phase = match self.sender.is_closed() {

@@ -7,7 +7,6 @@ use crate::engine::drive::{Context, Progress};
 use crate::engine::handler::Handler;
 use crate::engine::output::Output;
 use crate::engine::socket::Stream;
-use crate::log;
 use crate::protocol::{CloseCode, Message};
 
 impl<H: Handler> Connection<H> {
@@ -45,7 +44,7 @@ impl<H: Handler> Connection<H> {
                 }
                 let why = self.unanswered(Unanswered::TimedOut);
                 let why = why.unwrap_or(Disconnect::TimedOut(Timeout::WriteStall));
-                log::failed(&why, &stream.peer_address());
+                context.observer.failed(&why, stream.peer_address());
                 return Progress::Over(why);
             }
             Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Lingering { .. } => {

@@ -13,7 +13,7 @@ use super::drive::{Context, Delivery, Drive, Encoded, Progress};
 use super::mailbox::{Command, Group, Letters};
 use super::slots::{Key, Slots};
 use super::socket::Stream;
-use super::tally::{ConnectionRecord, EndpointIndex, Observer};
+use super::tally::{ConnectionRecord, EndpointIndex};
 use crate::protocol::{CloseCode, CloseFrame};
 use relief::Candidates;
 
@@ -28,7 +28,6 @@ pub(super) struct Connections<S> {
     /// The mailbox's buffers while they are being worked through.
     letters: Letters,
     candidates: Candidates,
-    observer: Box<dyn Observer>,
     /// Connections so far.
     count: u64,
 }
@@ -62,7 +61,7 @@ pub(super) const OVERRUN: (CloseCode, &str) = (CloseCode::Policy, "slow consumer
 
 impl<S: Stream> Connections<S> {
     /// None yet.
-    pub(super) fn new(context: Context, observer: Box<dyn Observer>) -> Connections<S> {
+    pub(super) fn new(context: Context) -> Connections<S> {
         Connections {
             entries: Slots::new(),
             ready: Vec::new(),
@@ -70,7 +69,6 @@ impl<S: Stream> Connections<S> {
             context,
             letters: Letters::default(),
             candidates: Candidates::default(),
-            observer,
             count: 0,
         }
     }
@@ -102,7 +100,7 @@ impl<S: Stream> Connections<S> {
             })
         })?;
         self.count = number;
-        self.observer.opened(endpoint);
+        self.context.observer.opened(endpoint);
         self.drive(key, |connection, stream, context| {
             connection.open(key, head, early, stream, context)
         });
@@ -189,7 +187,8 @@ impl<S: Stream> Connections<S> {
             });
         }
         self.context.tally.unsent_octets = self.context.unsent().octets();
-        self.observer.tallied(&mem::take(&mut self.context.tally));
+        let tally = mem::take(&mut self.context.tally);
+        self.context.observer.statistics(&tally);
         self.relieve();
         self.deliver_and_wake();
     }
@@ -211,7 +210,7 @@ impl<S: Stream> Connections<S> {
         };
         let (received, sent) = entry.connection.traffic();
         let age = self.context.now.wrapping_sub(entry.opened);
-        self.observer.closed(&ConnectionRecord {
+        self.context.observer.closed(&ConnectionRecord {
             number: entry.number,
             endpoint: entry.endpoint,
             peer: entry.stream.peer_address(),

@@ -17,9 +17,7 @@ mod relay;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-#[cfg(feature = "metrics")]
-use std::sync::OnceLock;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisResult};
 use rmpv::Value;
@@ -28,7 +26,6 @@ use tokio::sync::Notify;
 use super::channel_layer::ChannelLayer;
 use super::{Rooms, lock};
 use crate::log;
-#[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
 use crate::protocol::Message;
 use own::{Published, Sequences};
@@ -76,7 +73,6 @@ struct Shared {
     state: Mutex<State>,
     /// There is something in `state` for the relay.
     filled: Notify,
-    #[cfg(feature = "metrics")]
     metrics: OnceLock<Metrics>,
 }
 
@@ -146,7 +142,6 @@ impl Redis {
             process: format!("{:032x}", fastrand::u128(..)),
             state: Mutex::default(),
             filled: Notify::new(),
-            #[cfg(feature = "metrics")]
             metrics: OnceLock::new(),
         });
         let relay = Relay::new(Arc::clone(&shared), client);
@@ -154,7 +149,6 @@ impl Redis {
     }
 
     /// Counts gaps, and what was discarded, there, if nothing else does yet.
-    #[cfg(feature = "metrics")]
     pub fn count_in(&self, metrics: Metrics) {
         let _ = self.0.metrics.set(metrics);
     }
@@ -315,7 +309,6 @@ impl fmt::Debug for SharedRooms {
 impl Shared {
     /// Messages between processes may have been lost.
     fn gap(&self, what: &str) {
-        #[cfg(feature = "metrics")]
         if let Some(metrics) = self.metrics.get() {
             metrics.gap();
         }
@@ -324,7 +317,6 @@ impl Shared {
 
     /// Something came from Redis that nobody here could have written.
     fn discard(&self, from: &str) {
-        #[cfg(feature = "metrics")]
         if let Some(metrics) = self.metrics.get() {
             metrics.discarded();
         }

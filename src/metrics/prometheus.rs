@@ -1,4 +1,4 @@
-//! What a server tells Prometheus.
+//! Metrics for Prometheus.
 //!
 //! Workers count for themselves, without an atomic, and add it up here ten times a second or more;
 //! only what happens once in a connection's life is counted here at once.
@@ -259,7 +259,7 @@ impl Metrics {
     /// Adds up what a worker has counted.
     pub(crate) fn tallied(&self, worker: usize, tally: &Tally) {
         for (flows, traffic) in [tally.received, tally.sent].iter().zip(&self.0.traffic) {
-            let flows = [flows.text, flows.binary(), flows.control];
+            let flows = [flows.text, flows.data - flows.text, flows.control];
             for (flow, traffic) in flows.iter().zip(traffic) {
                 traffic.messages.inc_by(flow.messages);
                 traffic.octets.inc_by(flow.octets);

@@ -1,0 +1,28 @@
+//! Metrics that count nothing.
+
+use crate::engine::{ConnectionRecord, Tally};
+
+/// The metrics of a server that has none, because the feature `metrics` is off.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics;
+
+impl Metrics {
+    /// Nothing.
+    pub fn new() -> Metrics {
+        Metrics
+    }
+
+    /// Counts nothing.
+    pub fn gap(&self) {}
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn discarded(&self) {}
+
+    pub(crate) fn handshake(&self, _: u16) {}
+
+    pub(crate) fn opened(&self, _: &str) {}
+
+    pub(crate) fn closed(&self, _: &str, _: &ConnectionRecord<'_>) {}
+
+    pub(crate) fn tallied(&self, _: usize, _: &Tally) {}
+}
