@@ -74,7 +74,10 @@ pub(crate) struct Tally {
 }
 
 /// A connection that is over.
-#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the log reads it"))]
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "the log reads it")
+)]
 pub(crate) struct ConnectionRecord<'a> {
     /// Which it was of its worker's, from 1.
     pub(crate) number: u64,

@@ -1,11 +1,7 @@
-//! Everything that the library logs, in one place, so that no peer can forge a line or flood the
-//! log: what a peer said is escaped and cut, and peers' faults are limited to a rate.
-//!
-//! Without the feature `cli` there is no logger and these do nothing.
+//! Events of `tracing`. What a peer said is escaped and cut, and peers' faults are limited to a rate.
 
 use std::fmt::Display;
 use std::io;
-#[cfg(feature = "cli")]
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     sync::{Mutex, PoisonError},
@@ -22,58 +18,49 @@ pub(crate) fn make_deterministic() {
     DETERMINISTIC.store(true, Ordering::Relaxed);
 }
 
-#[cfg(feature = "cli")]
 static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
 
 /// What differs from one run to the next, where that may be logged.
-#[cfg(feature = "cli")]
 fn varying<T>(value: T) -> Option<T> {
     (!DETERMINISTIC.load(Ordering::Relaxed)).then_some(value)
 }
 
 /// A connection ended because of what its peer did or did not do.
 pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
-    #[cfg(feature = "cli")]
     if FAULTS.admits() {
         let peer = varying(tracing::field::display(peer));
         tracing::info!(code_sent = why.code_sent(), peer, "websocket failed: {why}");
     }
-    let _ = (why, peer);
 }
 
 /// A connection is over: the access log, a line each, up to a rate.
 pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRecord<'_>) {
-    #[cfg(feature = "cli")]
-    {
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    connection = %format_args!("{worker}-{}", record.number),
-                    peer = varying(tracing::field::display(&record.peer)),
-                    endpoint,
-                    seconds = varying(record.duration.as_secs_f64()),
-                    received = record.received.messages,
-                    received_octets = record.received.octets,
-                    sent = record.sent.messages,
-                    sent_octets = record.sent.octets,
-                    code_sent = record.why.code_sent(),
-                    code_received = record.why.code_received(),
-                    "{}",
-                    record.why
-                )
-            };
-        }
-        match is_scan(record) {
-            true => line!(debug),
-            false if ACCESS.admits() => line!(info),
-            false => {}
-        }
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                connection = %format_args!("{worker}-{}", record.number),
+                peer = varying(tracing::field::display(&record.peer)),
+                endpoint,
+                seconds = varying(record.duration.as_secs_f64()),
+                received = record.received.messages,
+                received_octets = record.received.octets,
+                sent = record.sent.messages,
+                sent_octets = record.sent.octets,
+                code_sent = record.why.code_sent(),
+                code_received = record.why.code_received(),
+                "{}",
+                record.why
+            )
+        };
     }
-    let _ = (worker, endpoint, record);
+    match is_scan(record) {
+        true => line!(debug),
+        false if ACCESS.admits() => line!(info),
+        false => {}
+    }
 }
 
 /// Whoever scans a network resets its connections before a message passes: no news to anybody.
-#[cfg(feature = "cli")]
 fn is_scan(record: &ConnectionRecord<'_>) -> bool {
     let is_broken = matches!(record.why, Disconnect::Broken(_));
     is_broken && record.received.messages == 0 && record.sent.messages == 0
@@ -81,11 +68,9 @@ fn is_scan(record: &ConnectionRecord<'_>) -> bool {
 
 /// A proxy did not say for whom it speaks.
 pub(crate) fn not_proxied(error: &io::Error) {
-    #[cfg(feature = "cli")]
     if FAULTS.admits() {
         tracing::info!("proxy refused: {error}");
     }
-    let _ = error;
 }
 
 /// A TLS handshake failed; `said` tells what the client said. A `silent` client, such as a probe of
@@ -97,49 +82,39 @@ pub(crate) fn not_secured(
     silent: bool,
     peer: &impl Display,
 ) {
-    #[cfg(feature = "cli")]
     if silent {
         tracing::debug!("TLS handshake failed: {why}; {said}");
     } else if FAULTS.admits() {
         let peer = varying(tracing::field::display(peer));
         tracing::info!(peer, "TLS handshake failed: {why}; {said}");
     }
-    let _ = (why, said, silent, peer);
 }
 
 /// A request was refused.
 pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
-    #[cfg(feature = "cli")]
     if FAULTS.admits() {
         let status = error.status().as_u16();
         let path = Escaped(head.uri.path());
         tracing::info!(status, %path, "request refused: {error}");
     }
-    let _ = (error, head);
 }
 
 /// hyper made nothing of what a client sent, or the client left.
 pub(crate) fn bad_request(error: &hyper::Error) {
-    #[cfg(feature = "cli")]
     tracing::debug!("bad request: {error}");
-    let _ = error;
 }
 
 /// A connection broke before it was accepted.
 pub(crate) fn not_accepted(error: &io::Error) {
-    #[cfg(feature = "cli")]
     tracing::debug!("not accepted: {error}");
-    let _ = error;
 }
 
 /// Something that accepting needs is exhausted.
 pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
-    #[cfg(feature = "cli")]
     tracing::warn!(
         turned_away,
         "cannot accept: {error}; raise the limit (ulimit -n) or lower --max-connections"
     );
-    let _ = (error, turned_away);
 }
 
 /// A client entered or left a namespace of Socket.IO, or sent a message.
@@ -165,19 +140,15 @@ pub(crate) const STOOD_IN: &str = "stood in";
 /// Redis has gone, or come back, or cannot be told something.
 #[cfg(feature = "redis")]
 pub(crate) fn redis(what: impl Display) {
-    #[cfg(feature = "cli")]
     if FAULTS.admits() {
         // Errors of the library may have several lines.
         tracing::warn!("{}", what.to_string().replace('\n', " "));
     }
-    let _ = what;
 }
 
 /// What a client said, escaped, and cut to a length that a line can hold.
-#[cfg(feature = "cli")]
 struct Escaped<'a>(&'a str);
 
-#[cfg(feature = "cli")]
 impl Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const MAX_OCTETS: usize = 256;
@@ -202,17 +173,13 @@ impl Display for Escaped<'_> {
 
 /// A socket could not be given to the poller.
 pub(crate) fn not_adopted(error: &io::Error) {
-    #[cfg(feature = "cli")]
     tracing::warn!("a connection was dropped: {error}");
-    let _ = error;
 }
 
 /// Lines about peers' faults.
-#[cfg(feature = "cli")]
 static FAULTS: Limit = Limit::new(100, "lines about peers' faults were left out");
 
 /// The access log: one line costs more than an opening handshake leaves over.
-#[cfg(feature = "cli")]
 static ACCESS: Limit = Limit::new(1_000, "connections ended without a line of their own");
 
 /// Requests and messages of a service in whose stead this one logs them.
@@ -220,7 +187,6 @@ static ACCESS: Limit = Limit::new(1_000, "connections ended without a line of th
 static ECHOES: Limit = Limit::new(1_000, "requests and messages were left out");
 
 /// At most so many lines a second; those left out are counted.
-#[cfg(feature = "cli")]
 struct Limit {
     lines_per_second: u32,
     /// What is said of those left out.
@@ -228,14 +194,12 @@ struct Limit {
     second: Mutex<Second>,
 }
 
-#[cfg(feature = "cli")]
 struct Second {
     began: Option<Instant>,
     lines: u32,
     left_out: u32,
 }
 
-#[cfg(feature = "cli")]
 impl Limit {
     const fn new(lines_per_second: u32, left_out: &'static str) -> Limit {
         Limit {

@@ -1,0 +1,29 @@
+//! No logs.
+
+use std::fmt::Display;
+use std::io;
+
+use crate::engine::{ConnectionRecord, Disconnect};
+use crate::handshake::HandshakeError;
+
+pub(crate) fn failed(_: &Disconnect, _: &impl Display) {}
+
+pub(crate) fn disconnected(_: usize, _: &str, _: &ConnectionRecord<'_>) {}
+
+pub(crate) fn not_proxied(_: &io::Error) {}
+
+#[cfg(feature = "tls")]
+pub(crate) fn not_secured(_: &impl Display, _: &impl Display, _: bool, _: &impl Display) {}
+
+pub(crate) fn refused(_: HandshakeError, _: &http::request::Parts) {}
+
+pub(crate) fn bad_request(_: &hyper::Error) {}
+
+pub(crate) fn not_accepted(_: &io::Error) {}
+
+pub(crate) fn exhausted(_: &io::Error, _: u64) {}
+
+#[cfg(feature = "redis")]
+pub(crate) fn redis(_: impl Display) {}
+
+pub(crate) fn not_adopted(_: &io::Error) {}
