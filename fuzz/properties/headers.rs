@@ -479,6 +479,9 @@ pub(crate) fn naive_status(head: &Parts, policy: &NaivePolicy) -> u16 {
 
 /// The status of a request for a page that speaks for a client.
 fn naive_page_status(head: &Parts, policy: &NaivePolicy) -> u16 {
+    let is_preflight = head.method == Method::OPTIONS
+        && head.headers.contains_key("origin")
+        && head.headers.contains_key("access-control-request-method");
     let origins = head.headers.get_all("origin").iter();
     let origins: Vec<&[u8]> = origins
         .map(|origin| origin.as_bytes().trim_ascii())
@@ -487,7 +490,7 @@ fn naive_page_status(head: &Parts, policy: &NaivePolicy) -> u16 {
         [] if policy.require_origin && head.method != Method::GET => 403,
         [origin] if !policy.admits_origin(origin) => 403,
         [_, _, ..] => 400,
-        _ if head.method != Method::OPTIONS && !policy.admits_token(head) => 401,
+        _ if !is_preflight && !policy.admits_token(head) => 401,
         _ => 200,
     }
 }
