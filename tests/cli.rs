@@ -324,7 +324,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn wrong_values_exit_with_2_and_say_what_to_write() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["--listen", "8000"], "write 127.0.0.1:8000"),
         (&["--listen", "localhost:99999"], "write 127.0.0.1:8000"),
         (&["--workers", "0"], "1..=65535"),
@@ -346,6 +346,10 @@ fn wrong_values_exit_with_2_and_say_what_to_write() {
         (&["--allow-origin", "*"], "leave it out"),
         (&["--allow-host", ".example.com"], "*.example.com"),
         (&["--allow-host", "*"], "leave it out"),
+        (
+            &["--trust-forwarded-from", "proxy.example"],
+            "write 10.0.0.7, 10.0.0.0/8 or fd00::/8, or unix",
+        ),
         (&["--log-format", "xml"], "text, json"),
         (&["--no-such-flag"], "--help"),
     ];

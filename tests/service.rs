@@ -247,7 +247,13 @@ fn a_healthcheck_takes_the_variables_of_its_server() {
     };
     assert_eq!(asked(""), Some(0));
     assert_eq!(asked("127.0.0.1:1"), Some(1), "who is named is asked");
-    // A probe is answered for any host.
+    // A probe is answered for any host: the kubelet's is the pod's address.
+    let mut probe = std::net::TcpStream::connect(server.address).unwrap();
+    let request = b"GET /readyz HTTP/1.1\r\nHost: 10.1.2.3:8000\r\nConnection: close\r\n\r\n";
+    probe.write_all(request).unwrap();
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let healthy = shell("exec \"$0\" healthcheck")
         .env("FRAMELOOP_LISTEN", server.address.to_string())
         .output()
