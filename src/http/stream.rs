@@ -31,13 +31,17 @@ pub(crate) struct Stream {
     socket: TokioSocket,
     /// Who is at the other end, or whom a proxy there speaks for.
     peer: PeerAddress,
-    /// The deadline of what the client does not take, while there is such.
-    blocked: Option<Pin<Box<Sleep>>>,
-    /// How long the client may take nothing; zero is for ever.
+    /// The deadline of what the client does not take, while there is such, and how many bytes it
+    /// still has to take by then.
+    blocked: Option<(Pin<Box<Sleep>>, usize)>,
+    /// How long the client may take for [`PROGRESS`]; zero is for ever.
     write_stall: Duration,
     /// How far it is with its requests.
     progress: Progress,
 }
+
+/// Bytes that a client must take in the write stall, or all that there are.
+const PROGRESS: usize = 16 << 10;
 
 #[derive(Debug)]
 enum TokioSocket {
@@ -166,7 +170,7 @@ impl Stream {
         self.blocked.is_some()
     }
 
-    /// Sets how long the client may take nothing of what waits for it: then writing fails.
+    /// Sets how long the client may take for [`PROGRESS`] of what waits for it: then writing fails.
     pub(super) fn with_write_stall(self, write_stall: Duration) -> Stream {
         Stream {
             write_stall,
@@ -174,23 +178,29 @@ impl Stream {
         }
     }
 
-    /// What writing to the socket came to, unless it has come to nothing for too long.
+    /// What writing so many bytes to the socket came to, unless it has come to too little for too
+    /// long.
     fn in_time(
         &mut self,
+        wanted: usize,
         written: Poll<io::Result<usize>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.blocked = None;
-            return written;
+        if let Poll::Ready(written) = written {
+            let taken = *written.as_ref().unwrap_or(&wanted);
+            self.blocked = self.blocked.take().and_then(|(deadline, due)| {
+                let is_blocked = taken < wanted && taken < due;
+                is_blocked.then(|| (deadline, due - taken))
+            });
+            return Poll::Ready(written);
         }
         let write_stall = match self.write_stall {
             Duration::ZERO => Duration::MAX,
             write_stall => write_stall,
         };
-        let deadline = self
+        let (deadline, _) = self
             .blocked
-            .get_or_insert_with(|| Box::pin(sleep(write_stall)));
+            .get_or_insert_with(|| (Box::pin(sleep(write_stall)), PROGRESS));
         deadline
             .as_mut()
             .poll(context)
@@ -244,7 +254,7 @@ impl AsyncWrite for Stream {
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_write(context, octets),
         };
-        this.in_time(written, context)
+        this.in_time(octets.len(), written, context)
     }
 
     fn poll_write_vectored(
@@ -259,7 +269,8 @@ impl AsyncWrite for Stream {
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         };
-        this.in_time(written, context)
+        let wanted = parts.iter().map(|part| part.len()).sum();
+        this.in_time(wanted, written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -271,7 +282,7 @@ impl AsyncWrite for Stream {
             TokioSocket::Tls(stream) => {
                 // It keeps records that the socket has not taken.
                 let flushed = Pin::new(stream).poll_flush(context).map_ok(|()| 0);
-                this.in_time(flushed, context).map_ok(drop)
+                this.in_time(0, flushed, context).map_ok(drop)
             }
         }
     }
@@ -283,5 +294,35 @@ impl AsyncWrite for Stream {
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// Attack 79: how many writes that take so much each, in a tenth of the write stall each, are
+    /// let pass, of a hundred.
+    async fn writes(taken: usize) -> usize {
+        const STALL: Duration = Duration::from_millis(100);
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let mut stream = Stream::from(stream).with_write_stall(STALL);
+        for count in 0..100 {
+            let wrote = poll_fn(|context| stream.in_time(1 << 20, Poll::Ready(Ok(taken)), context));
+            assert_eq!(wrote.await.unwrap(), taken);
+            let blocked = poll_fn(|context| stream.in_time(1 << 20, Poll::Pending, context));
+            if tokio::time::timeout(STALL / 10, blocked).await.is_ok() {
+                return count;
+            }
+        }
+        100
+    }
+
+    #[tokio::test]
+    async fn attack_79_a_client_takes_16_kib_in_the_write_stall_or_is_cut() {
+        assert!(writes(1 << 10).await < 16);
+        assert_eq!(writes(16 << 10).await, 100);
     }
 }

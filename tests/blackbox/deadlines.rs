@@ -1,6 +1,6 @@
 //! How long anything may take. Each test shortens the deadline that it is about.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -224,6 +224,40 @@ fn a_linger_of_zero_is_none() {
 }
 
 /// Whoever asks for pages and takes none is no better than a WebSocket that does so.
+/// A client that takes a kilobyte now and then makes less progress than 16 KiB in the write stall.
+#[test]
+fn attack_79_a_response_that_trickles_is_cut() {
+    let limit = Duration::from_millis(1_000);
+    let server = server(|deadlines| {
+        deadlines.write_stall = limit;
+        deadlines.linger = limit / 10;
+    });
+    let mut client = Client::connect(&server);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 4 << 10).unwrap();
+    // More than the kernel holds.
+    let page = b"GET /socket.io/socket.io.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.stream.write_all(&page.repeat(300)).unwrap();
+    let began = Instant::now();
+    let mut taken = 0;
+    let error = loop {
+        assert!(began.elapsed() < 10 * limit, "{taken} bytes");
+        thread::park_timeout(limit / 40);
+        match client.stream.read(&mut [0; 256]) {
+            Ok(0) => break ErrorKind::UnexpectedEof,
+            Ok(octets) => taken += octets,
+            Err(error) => break error.kind(),
+        }
+    };
+    let took = began.elapsed();
+    figure(
+        Kind::Attack,
+        79,
+        "256 bytes of HTTP responses taken 40 times in the write stall of 1 s",
+        "cut",
+        format_args!("{error:?} after {took:.1?} and {taken} bytes"),
+    );
+}
+
 #[test]
 fn attack_32_whoever_takes_no_page_is_let_go_after_the_write_stall() {
     let limit = Duration::from_millis(300);
