@@ -51,11 +51,11 @@ pub const ENDPOINTS: &[Description] = &[
     page("/healthz", "200 'ok'"),
 ];
 
-/// The endpoints that are served, by this server's own name or in another service's stead,
-/// [deterministic](AppSettings::deterministic) or not.
+/// The endpoints that are served, by this server's own name or in another service's stead, with
+/// Socket.IO or without.
 pub fn endpoints(
     compat: Option<EchoService>,
-    deterministic: bool,
+    has_socketio: bool,
 ) -> impl Iterator<Item = &'static Description> {
     const JMALLOC: &[Description] = &[
         websocket("/", "who serves, then every message back (on any path)"),
@@ -83,7 +83,7 @@ pub fn endpoints(
         Some(EchoService::Httpbin) => HTTPBIN,
         Some(EchoService::Httparena) => HTTPARENA,
     };
-    let is_there = move |endpoint: &&Description| !(deterministic && endpoint.example == SOCKETIO);
+    let is_there = move |endpoint: &&Description| has_socketio || endpoint.example != SOCKETIO;
     endpoints.iter().filter(is_there)
 }
 
@@ -117,8 +117,15 @@ pub struct AppSettings {
     /// Whether the same octets must give the same answers: faults without a seed have 0, and there
     /// is no Socket.IO, whose session ids are random.
     pub deterministic: bool,
-    /// What sessions of Socket.IO are held to.
-    pub socketio: socketio::Settings,
+    /// What sessions of Socket.IO are held to; `None` if there is none of it.
+    pub socketio: Option<socketio::Settings>,
+}
+
+impl AppSettings {
+    /// Whether Socket.IO is served.
+    pub fn has_socketio(&self) -> bool {
+        self.socketio.is_some() && !self.deterministic
+    }
 }
 
 impl Default for AppSettings {
@@ -128,7 +135,7 @@ impl Default for AppSettings {
             compat: None,
             redis: None,
             deterministic: false,
-            socketio: socketio::Settings::default(),
+            socketio: Some(socketio::Settings::default()),
         }
     }
 }
@@ -153,10 +160,10 @@ pub fn router_with(settings: AppSettings) -> Router {
     };
     let (clients, chat, topics) = rooms(&settings);
     let topic_rooms = topics.clone();
-    let document = page::for_browsers(&settings);
+    let (document, has_socketio) = (page::for_browsers(&settings), settings.has_socketio());
     let router = Router::new()
         .page("/", move |request| {
-            front_page(&document, request.headers(), deterministic)
+            front_page(&document, request.headers(), has_socketio)
         })
         .endpoint("/", any_subprotocol(Endpoint::new(|_| Echo)))
         .endpoint("/echo", any_subprotocol(echo_endpoint))
@@ -201,10 +208,11 @@ fn rooms(settings: &AppSettings) -> (Rooms, Rooms, Rooms) {
 
 /// Adds the Flask-SocketIO tutorial's application.
 fn with_socketio(router: Router, settings: AppSettings) -> Router {
-    if settings.deterministic {
+    let has_socketio = settings.has_socketio();
+    let Some(settings) = settings.socketio.filter(|_| has_socketio) else {
         return router;
-    }
-    let (service, io) = socketio::service(settings.socketio);
+    };
+    let (service, io) = socketio::service(settings);
     flask_socketio::register(&io);
     router
         .page("/socket.io/socket.io.js", |_| {
@@ -219,23 +227,23 @@ fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
 }
 
 /// The page for browsers, a list for all others.
-fn front_page(document: &Page, headers: &HeaderMap, deterministic: bool) -> Page {
+fn front_page(document: &Page, headers: &HeaderMap, has_socketio: bool) -> Page {
     let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     let is_browser = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
     match is_browser {
         true => document.clone(),
-        false => Page::text(listing(deterministic)),
+        false => Page::text(listing(has_socketio)),
     }
 }
 
-fn listing(deterministic: bool) -> String {
+fn listing(has_socketio: bool) -> String {
     let mut text =
         String::from("frameloop: a WebSocket server to measure, test and fuzz against\n\n");
     for Description {
         example,
         what,
         is_websocket,
-    } in endpoints(None, deterministic).copied()
+    } in endpoints(None, has_socketio).copied()
     {
         let kind = if is_websocket { "websocket" } else { "http" };
         text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));

@@ -16,7 +16,7 @@ pub(super) fn for_browsers(settings: &AppSettings) -> Page {
 
 fn document(settings: &AppSettings) -> Bytes {
     let is_ours = settings.compat.is_none();
-    let has_socketio = !settings.deterministic;
+    let has_socketio = settings.has_socketio();
     let sections = [
         ("chat", is_ours),
         ("faults", is_ours && settings.faults),

@@ -18,6 +18,7 @@ pub(super) struct Announcement<'a> {
     pub(super) fingerprint: Option<String>,
     pub(super) compat: Option<EchoService>,
     pub(super) is_deterministic: bool,
+    pub(super) has_socketio: bool,
 }
 
 impl Announcement<'_> {
@@ -44,7 +45,7 @@ impl Announcement<'_> {
             _ => String::from("127.0.0.1"),
         };
         let secure = if self.is_secure { "s" } else { "" };
-        for endpoint in app::endpoints(self.compat, self.is_deterministic) {
+        for endpoint in app::endpoints(self.compat, self.has_socketio) {
             let scheme = if endpoint.is_websocket { "ws" } else { "http" };
             let url = format!("{scheme}{secure}://{base}{}", endpoint.example);
             writeln!(out, "  {url:<40} {}", endpoint.what)?;

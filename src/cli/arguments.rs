@@ -106,6 +106,16 @@ pub(super) struct Serve {
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) no_faults: bool,
 
+    /// Serve no Socket.IO: /socket.io/ is answered with 404
+    #[arg(long, env = "FRAMELOOP_NO_SOCKETIO",
+          value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) no_socketio: bool,
+
+    /// Serve no /metrics, neither here nor at --admin-listen
+    #[arg(long, env = "FRAMELOOP_NO_METRICS",
+          value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) no_metrics: bool,
+
     /// Give the same octets the same answers and the same log: one worker, no randomness, no Date,
     /// no times and addresses in the log, and no Socket.IO and no /metrics, which cannot be had so
     #[arg(long, env = "FRAMELOOP_DETERMINISTIC",

@@ -10,13 +10,16 @@ use crate::server::Shutdown;
 pub(super) struct Operator {
     shutdown: Shutdown,
     pub(super) metrics: Metrics,
+    /// Whether there is a page of them.
+    has_metrics: bool,
 }
 
 impl Operator {
-    pub(super) fn new(shutdown: Shutdown) -> Operator {
+    pub(super) fn new(shutdown: Shutdown, has_metrics: bool) -> Operator {
         Operator {
             shutdown,
             metrics: Metrics::new(),
+            has_metrics,
         }
     }
 
@@ -29,8 +32,11 @@ impl Operator {
         })
     }
 
-    /// Adds the metrics.
+    /// Adds the metrics, if there is a page of them.
     pub(super) fn metrics(&self, router: Router) -> Router {
+        if !self.has_metrics {
+            return router;
+        }
         let metrics = self.metrics.clone();
         router.private_page("/metrics", move |_| {
             Page::text(metrics.text()).with_content_type(Metrics::CONTENT_TYPE)

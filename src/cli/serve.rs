@@ -40,7 +40,7 @@ async fn run(arguments: &Serve) -> Exit {
         }
     };
     let [first, second] = beside;
-    match prepare(arguments).await {
+    match prepare(arguments, &app).await {
         Ok(prepared) => tokio::select! {
             exit = prepared.serve(app) => exit,
             never = first => match never {},
@@ -62,7 +62,7 @@ fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String>
         compat: arguments.compat,
         deterministic: arguments.deterministic,
         redis,
-        socketio,
+        socketio: (!arguments.no_socketio).then_some(socketio),
     };
     Ok((app, [first, second]))
 }
@@ -73,10 +73,11 @@ struct Prepared {
     /// Serves the operator, where that is on an address of its own.
     admin: Option<Server>,
     signals: Signals,
+    has_metrics: bool,
     certificate: Option<Certificate>,
 }
 
-async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
+async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit> {
     let server = bind(&arguments.listen(), "--listen (FRAMELOOP_LISTEN)").await?;
     let admin = match &arguments.admin_listen {
         Some(address) => {
@@ -117,6 +118,7 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         fingerprint: arguments.tls.fingerprint(certificate.as_ref()),
         compat: arguments.compat,
         is_deterministic: arguments.deterministic,
+        has_socketio: app.has_socketio(),
     };
     // Whoever closed standard output does not want to know.
     let _ = announcement.print(arguments.logs.log_format);
@@ -124,6 +126,8 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
         server,
         admin,
         signals,
+        // Memory and times are never the same.
+        has_metrics: !arguments.no_metrics && !arguments.deterministic,
         certificate,
     })
 }
@@ -131,17 +135,14 @@ async fn prepare(arguments: &Serve) -> Result<Prepared, Exit> {
 impl Prepared {
     async fn serve(self, app: AppSettings) -> Exit {
         let shutdown = self.server.shutdown();
-        let operator = Operator::new(shutdown.clone());
+        let operator = Operator::new(shutdown.clone(), self.has_metrics);
         let server = self.server.with_metrics(operator.metrics.clone());
         if let Some(redis) = &app.redis {
             redis.count_in(operator.metrics.clone());
         }
-        let is_deterministic = app.deterministic;
         let router = operator.readiness(app::router_with(app));
         let (router, administer) = match self.admin {
             Some(admin) => (router, Some(admin.serve(operator.router()))),
-            // Memory and times are never the same.
-            None if is_deterministic => (router, None),
             None => (operator.metrics(router), None),
         };
         let reload = move || match self.certificate.as_ref().map(Certificate::reload) {

@@ -129,6 +129,26 @@ fn attack_59_metrics_need_the_token() {
 }
 
 #[test]
+fn what_is_switched_off_is_not_there() {
+    let server = ServerProcess::start(&["--no-socketio", "--no-metrics"]);
+    for (path, expected) in [
+        ("/socket.io/?EIO=4&transport=polling", "404"),
+        ("/socket.io/socket.io.js", "404"),
+        ("/metrics", "404"),
+        ("/", "200"),
+    ] {
+        let mut client = Client::at(server.address);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        client.send(request.as_bytes());
+        let mut answer = String::new();
+        client.stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(&answer[9..12], expected, "{path}");
+        assert!(!answer.contains("Socket.IO"), "{answer}");
+    }
+}
+
+#[test]
 fn attack_62_a_body_in_small_chunks_holds_what_it_brought() {
     const CHUNKS: usize = 150_000;
     let server = ServerProcess::start(&["--workers", "1", "--compat", "jmalloc"]);
