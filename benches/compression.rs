@@ -96,7 +96,6 @@ impl Peer {
 }
 
 fn main() -> io::Result<()> {
-    support::raw_tcp::serve_if_asked();
     if is_test_run() {
         return Ok(());
     }

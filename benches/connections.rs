@@ -29,7 +29,6 @@ use support::{
     handshake_load::{Answer, HandshakeLoad, Sources},
     measurement::{Round, Summary, Window},
     options::{Options, is_test_run},
-    raw_tcp,
     report::{Comparison, Report, Table, WARM_UP_SECONDS},
     statistics::{figure, median},
     turns::take_turns,
@@ -83,7 +82,6 @@ enum Part {
 }
 
 fn main() -> io::Result<()> {
-    raw_tcp::serve_if_asked();
     if is_test_run() {
         return Ok(());
     }

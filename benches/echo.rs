@@ -15,18 +15,18 @@
 
 mod support;
 
-use std::{io, time::Duration};
+use std::io;
 
 use clap::{Parser, ValueEnum};
+use frameloop::lab::load::Text;
 use serde_json::{Value, json};
 
 use support::{
     contestants::{Contestant, Duty, build_peers},
-    echo_load::{Cell, EchoLoad},
-    measurement::{Round, Summary, Window},
+    lab,
+    measurement::{Round, Summary},
     options::{Options, is_test_run},
-    raw_tcp,
-    report::{Comparison, Report, WARM_UP_SECONDS},
+    report::{Comparison, Report},
     statistics::figure,
     turns::take_turns,
     wire::Kind,
@@ -45,6 +45,16 @@ const MIB: usize = 1_024 * KIB;
 /// More than this in flight would measure the kernel's memory limits.
 const MAX_IN_FLIGHT: usize = 1_024 * MIB;
 
+/// What is sent, how much at a time, over how many connections.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Cell {
+    size: usize,
+    connections: usize,
+    /// Messages that a connection has in flight; 1 is ping-pong.
+    depth: usize,
+    kind: Kind,
+}
+
 /// Echo: CPU per message against raw TCP and the Rust peers
 #[derive(Debug, Parser)]
 #[command(name = "echo")]
@@ -62,7 +72,6 @@ struct EchoOptions {
 }
 
 fn main() -> io::Result<()> {
-    raw_tcp::serve_if_asked();
     if is_test_run() {
         return Ok(());
     }
@@ -132,13 +141,14 @@ fn cpu_to_binary(text: &[(Contestant, Summary)], binary: &[(Contestant, Summary)
 /// One server, started for this, in one cell.
 fn measure(server: Contestant, cell: Cell, seed: u64, options: &Options) -> io::Result<Round> {
     let process = server.start(Duty::Echo, options)?;
-    let protocol = server.protocol(Duty::Echo);
-    let mut load = EchoLoad::connect(process.address(), protocol, cell, seed)?;
-    load.run(Duration::from_secs_f64(WARM_UP_SECONDS))?;
-    let reply_size = load.reply_size(cell);
-    let window = Window::open(&process)?;
-    let tally = load.run(Duration::from_secs_f64(options.seconds))?;
-    window.close(tally.octets as f64 / reply_size, &tally.latency)
+    let mut plan = lab::plan(server, Duty::Echo, &process, cell.size, options)?;
+    (plan.connections, plan.depth, plan.seed) = (cell.connections, cell.depth, seed);
+    plan.messages.text = match cell.kind {
+        Kind::Binary => None,
+        Kind::TextAscii => Some(Text::Ascii),
+        Kind::TextMultibyte => Some(Text::Multibyte),
+    };
+    Round::of(&plan, &lab::measure(&plan)?)
 }
 
 fn groups(options: &EchoOptions) -> Vec<Vec<Cell>> {

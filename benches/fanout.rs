@@ -13,18 +13,18 @@
 
 mod support;
 
-use std::{io, time::Duration};
+use std::io;
 
 use clap::Parser;
+use frameloop::lab::load::Mode;
 use serde_json::json;
 
 use support::{
     contestants::{Contestant, Duty, build_peers},
-    fanout_load::FanoutLoad,
-    measurement::{Round, Summary, Window},
+    lab,
+    measurement::{Round, Summary},
     options::{Options, is_test_run},
-    raw_tcp,
-    report::{Comparison, Report, WARM_UP_SECONDS},
+    report::{Comparison, Report},
     turns::take_turns,
     wire::PUBLISHED_SIZE,
 };
@@ -61,7 +61,6 @@ struct Cell {
 }
 
 fn main() -> io::Result<()> {
-    raw_tcp::serve_if_asked();
     if is_test_run() {
         return Ok(());
     }
@@ -110,14 +109,11 @@ fn compare(cell: Cell, servers: &[Contestant], options: &Options, report: &mut R
     }));
 }
 
-/// One server, started for this. Latency is until the last member has the whole burst.
+/// One server, started for this. Latency is that of a delivery.
 fn measure(server: Contestant, cell: Cell, options: &Options) -> io::Result<Round> {
     let process = server.start(Duty::Fanout, options)?;
-    let protocol = server.protocol(Duty::Fanout);
-    let mut load = FanoutLoad::connect(process.address(), protocol, cell.members, cell.burst)?;
-    load.run(Duration::from_secs_f64(WARM_UP_SECONDS))?;
-    let window = Window::open(&process)?;
-    let tally = load.run(Duration::from_secs_f64(options.seconds))?;
-    let deliveries = tally.bursts * (cell.members * cell.burst) as u64;
-    window.close(deliveries as f64, &tally.latency)
+    let mut plan = lab::plan(server, Duty::Fanout, &process, PUBLISHED_SIZE, options)?;
+    plan.mode = Mode::Broadcast { publishers: 1 };
+    (plan.connections, plan.depth) = (cell.members, cell.burst);
+    Round::of(&plan, &lab::measure(&plan)?)
 }

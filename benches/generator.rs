@@ -22,10 +22,9 @@ use frameloop::lab::load::{Content, End, Interrupt, Machine, Mode, Plan, Target,
 use serde_json::json;
 
 use support::{
-    bare_loop::{BareEcho, BareFanout},
+    bare_loop::{BareEcho, BareFanout, blocking_echo},
     contestants::{Contestant, Duty},
     options::{Options, is_test_run},
-    raw_tcp,
     report::{Report, Table, WARM_UP_SECONDS},
     statistics::{figure, median},
 };
@@ -34,6 +33,8 @@ use support::{
 const MOST_CPU: f64 = 1.15;
 /// What is to be reached at 16 messages a write, as a part of the bare loop's rate.
 const LEAST_RATE: f64 = 0.95;
+/// How far the median of one connection may be from a blocking client's, as a part of it.
+const AGREES: f64 = 0.1;
 
 /// Generator: CPU per message against a bare loop
 #[derive(Debug, Parser)]
@@ -91,7 +92,6 @@ struct Measured {
 }
 
 fn main() -> io::Result<()> {
-    raw_tcp::serve_if_asked();
     if is_test_run() {
         return Ok(());
     }
@@ -148,7 +148,36 @@ fn main() -> io::Result<()> {
         }
     }
     table.print();
+    agree(&options, &mut report)?;
     report.finish(options.json.as_deref())
+}
+
+/// The median latency of one connection, beside that of a blocking client on `std::net`.
+fn agree(options: &Options, report: &mut Report) -> io::Result<()> {
+    let time = Duration::from_secs_f64(options.seconds);
+    let mut ratios = Vec::new();
+    for _ in 0..options.rounds {
+        let server = Contestant::Frameloop.start(Duty::Echo, options)?;
+        let blocking = blocking_echo(server.address(), time)?.value_at_quantile(0.5) as f64;
+        let plan = plan(
+            Cell {
+                connections: 1,
+                ..CELLS[0]
+            },
+            server.address(),
+            time,
+        )?;
+        let ours = run(&plan, &Interrupt::default(), |_| {})?.service.at(0.5) as f64;
+        println!("p50 of one connection: blocking {blocking:.0} ns, load {ours:.0} ns");
+        ratios.push(ours / blocking);
+    }
+    let ratio = median(ratios.into_iter());
+    println!("p50 of one connection: {ratio:.3} times a blocking client's");
+    report.add(json!({ "cell": "p50 of one connection", "ratio_to_blocking": figure(ratio) }));
+    if (ratio - 1.0).abs() > AGREES {
+        report.fail(format!("p50 is {ratio:.3} times a blocking client's"));
+    }
+    Ok(())
 }
 
 /// Both against one server, in an order that changes with the round.
@@ -186,7 +215,7 @@ fn bare(cell: Cell, address: SocketAddr, time: Duration) -> io::Result<Measured>
     })
 }
 
-fn load(cell: Cell, address: SocketAddr, time: Duration) -> io::Result<Measured> {
+fn plan(cell: Cell, address: SocketAddr, time: Duration) -> io::Result<Plan> {
     let path = match cell.duty {
         Duty::Echo => "echo",
         _ => "broadcast/bench",
@@ -204,6 +233,11 @@ fn load(cell: Cell, address: SocketAddr, time: Duration) -> io::Result<Measured>
     (plan.connections, plan.depth) = (cell.connections, cell.depth);
     plan.end = End::Time(time);
     plan.warm_up = Duration::from_secs_f64(WARM_UP_SECONDS);
+    Ok(plan)
+}
+
+fn load(cell: Cell, address: SocketAddr, time: Duration) -> io::Result<Measured> {
+    let plan = plan(cell, address, time)?;
     let outcome = run(&plan, &Interrupt::default(), |_| {})?;
     if outcome.counts.errors() > 0 {
         return Err(io::Error::other(format!("{:?}", outcome.counts)));

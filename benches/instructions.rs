@@ -268,7 +268,7 @@ fn exchange(load: &Load, times: u64, address: SocketAddr) -> io::Result<()> {
                 .map(|_| topic.connect(address))
                 .collect::<io::Result<Vec<_>>>()?;
             let commands: Vec<u8> = (0..burst as u8).collect();
-            let batch = Batch::published(topic, &commands, &mut random);
+            let batch = Batch::published(&commands, &mut random);
             let mut reply = vec![0; batch.reply.len()];
             for _ in 0..times {
                 clients[0].write_all(&batch.request)?;

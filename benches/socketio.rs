@@ -17,16 +17,18 @@ mod support;
 use std::{io, time::Duration};
 
 use clap::Parser;
+use frameloop::lab::load::Mode;
 use serde_json::json;
 
 use support::{
     contestants::{Contestant, Duty, install_flask},
-    fanout_load::FanoutLoad,
+    lab,
     measurement::{Round, Summary, Window},
     options::{Options, is_test_run},
     report::{Comparison, Report, WARM_UP_SECONDS},
     socketio_load::{BroadcastLoad, Transport, connects},
     turns::take_turns,
+    wire::PUBLISHED_SIZE,
 };
 
 const SERVERS: [Contestant; 2] = [Contestant::FlaskSocketio, Contestant::Frameloop];
@@ -148,13 +150,11 @@ fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Res
             window.close(tally.operations as f64, &tally.latency)
         }
         Part::PlainBroadcast(burst) => {
-            let protocol = server.protocol(Duty::Fanout);
-            let mut load = FanoutLoad::connect(address, protocol, options.clients, burst)?;
-            load.run(warm_up)?;
-            let window = Window::open(&process)?;
-            let tally = load.run(time)?;
-            let deliveries = tally.bursts * (options.clients * burst) as u64;
-            window.close(deliveries as f64, &tally.latency)
+            let common = &options.common;
+            let mut plan = lab::plan(server, Duty::Fanout, &process, PUBLISHED_SIZE, common)?;
+            plan.mode = Mode::Broadcast { publishers: 1 };
+            (plan.connections, plan.depth) = (options.clients, burst);
+            Round::of(&plan, &lab::measure(&plan)?)
         }
         Part::Connects(transport) => {
             connects(address, transport, options.at_once, warm_up)?;

@@ -1,4 +1,5 @@
-//! In its steady state the server allocates nothing: not for an echo, not for a fan-out.
+//! In its steady state the server allocates nothing: not for an echo, not for a fan-out. Nor does
+//! the load generator.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,6 +7,7 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use frameloop::lab::load::{End, Interrupt, Mode, Plan, Target, run};
 use frameloop::server::{ListenAddress, Server, Shutdown};
 use frameloop::{Settings, app};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -87,6 +89,21 @@ fn compressed_message() -> Vec<u8> {
     [&[0xC1, 0x80 | 11, 0, 0, 0, 0][..], payload].concat()
 }
 
+/// What a run of the load generator allocates, with the server's.
+fn load(address: SocketAddr, path: &str, mode: Mode, messages: u64) -> u64 {
+    let before = ALLOCATOR.stats();
+    let mut plan = Plan::new(Target::parse(&format!("ws://{address}{path}")).unwrap());
+    (plan.mode, plan.end) = (mode, End::Messages(messages));
+    (plan.connections, plan.depth) = (4, BATCH);
+    let outcome = run(&plan, &Interrupt::default(), |_| {}).unwrap();
+    assert_eq!(
+        (outcome.counts.sent, outcome.counts.errors()),
+        (messages, 0)
+    );
+    let after = ALLOCATOR.stats();
+    (after.allocations - before.allocations + after.reallocations - before.reallocations) as u64
+}
+
 /// One test, because the count is the process's.
 #[test]
 fn echo_and_fan_out_allocate_nothing_per_message() {
@@ -115,6 +132,18 @@ fn echo_and_fan_out_allocate_nothing_per_message() {
         println!("{path}: {allocations} allocations in {MESSAGES} messages");
         // The runtime's own timers may allocate now and then; a message may not.
         assert!(allocations < 100, "{path}: {allocations} allocations");
+    }
+    for (path, mode) in [
+        ("/echo", Mode::Echo),
+        ("/broadcast/load", Mode::Broadcast { publishers: 1 }),
+    ] {
+        let (few, many) = (1_000, 1_000 + MESSAGES as u64);
+        let allocations = load(address, path, mode, many).abs_diff(load(address, path, mode, few));
+        println!("load of {path}: {allocations} more allocations for {MESSAGES} more messages");
+        assert!(
+            allocations < 100,
+            "load of {path}: {allocations} allocations"
+        );
     }
     shutdown.cut();
 }

@@ -9,10 +9,12 @@ use std::{
 };
 
 use fastrand::Rng;
+use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use super::{
     cores::thread_cpu,
+    statistics::new_histogram,
     wire::{Batch, Kind, Protocol},
 };
 
@@ -92,6 +94,22 @@ impl Client {
             }
         }
     }
+}
+
+/// The latencies of one connection that a blocking client measures, 20 bytes at a time.
+pub(crate) fn blocking_echo(address: SocketAddr, time: Duration) -> io::Result<Histogram<u64>> {
+    let mut stream = Protocol::WebSocket { path: "/echo" }.connect(address)?;
+    let batch = batch("/echo", 20, 1);
+    let mut reply = vec![0; batch.reply.len()];
+    let mut latencies = new_histogram();
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        let sent = Instant::now();
+        stream.write_all(&batch.request)?;
+        stream.read_exact(&mut reply)?;
+        latencies.saturating_record(sent.elapsed().as_nanos() as u64);
+    }
+    Ok(latencies)
 }
 
 fn stuck() -> Error {

@@ -13,7 +13,7 @@ use super::{options::Options, process::Process, wire::Protocol};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Contestant {
-    /// The limit: the same octets over TCP, no WebSocket in it (`raw_tcp.rs`).
+    /// The limit: the same bytes over TCP, no WebSocket in it (`peers/src/raw_tcp.rs`).
     RawTcp,
     /// The product: its release binary, with everything that it does by default.
     Frameloop,
@@ -70,11 +70,6 @@ impl Contestant {
             Duty::Close => "close",
         };
         match self {
-            Self::RawTcp => {
-                let mut command = Command::new(env::current_exe()?);
-                command.args([super::raw_tcp::SUBCOMMAND, duty]);
-                Ok(command)
-            }
             Self::Frameloop => {
                 let mut command = Command::new(frameloop(options));
                 command.args(["--listen", "127.0.0.1:0", "--workers"]);

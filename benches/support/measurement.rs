@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use frameloop::lab::load::report::Report as LoadReport;
+use frameloop::lab::load::{Machine, Outcome, Plan};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -60,6 +62,29 @@ pub(crate) struct Round {
 }
 
 impl Round {
+    /// What a run of `frameloop load` has measured.
+    pub(crate) fn of(plan: &Plan, outcome: &Outcome) -> io::Result<Self> {
+        let machine = Machine::here();
+        let report = LoadReport::new(plan, outcome, &machine);
+        let [_, begin, end] = outcome
+            .server
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the server was not watched"))?;
+        let time = outcome.measured.time;
+        Ok(Self {
+            time,
+            operations: report.operations() as f64,
+            cpu: CpuTime {
+                total: end.cpu.saturating_sub(begin.cpu),
+                waited: end.waited.saturating_sub(begin.waited),
+                user_ticks: end.user_ticks.saturating_sub(begin.user_ticks),
+                system_ticks: end.system_ticks.saturating_sub(begin.system_ticks),
+            },
+            generator_cpu: time.mul_f64(outcome.threads.iter().sum()),
+            latency: Latency::of_load(report.latencies()),
+        })
+    }
+
     fn rate(&self) -> f64 {
         self.operations / self.time.as_secs_f64()
     }

@@ -8,14 +8,12 @@
 pub(crate) mod bare_loop;
 pub(crate) mod contestants;
 pub(crate) mod cores;
-pub(crate) mod echo_load;
-pub(crate) mod fanout_load;
 pub(crate) mod handshake_load;
+pub(crate) mod lab;
 pub(crate) mod machine;
 pub(crate) mod measurement;
 pub(crate) mod options;
 pub(crate) mod process;
-pub(crate) mod raw_tcp;
 pub(crate) mod report;
 pub(crate) mod socketio_load;
 pub(crate) mod statistics;

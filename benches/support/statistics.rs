@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use frameloop::lab::load::Latencies;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -21,6 +22,15 @@ pub(crate) struct Latency {
 impl Latency {
     pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+        }
+    }
+
+    pub(crate) fn of_load(latencies: &Latencies) -> Self {
+        let at = |quantile| latencies.at(quantile) as f64 / 1e3;
         Self {
             p50: at(0.5),
             p99: at(0.99),

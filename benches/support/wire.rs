@@ -156,20 +156,13 @@ impl Batch {
     }
 
     /// Messages to publish, and what each member gets: those that `commands` stand for.
-    ///
-    /// A raw TCP server is told by one octet which message to send.
-    pub(crate) fn published(protocol: Protocol, commands: &[u8], random: &mut Rng) -> Self {
+    pub(crate) fn published(commands: &[u8], random: &mut Rng) -> Self {
         let mut batch = Self::default();
         for &command in commands {
             let payload = published_payload(command);
             plain_frame(&mut batch.reply, OPCODE_BINARY, &payload);
-            match protocol {
-                Protocol::RawTcp => batch.request.push(command),
-                Protocol::WebSocket { .. } => {
-                    let mask = random.u32(..);
-                    masked_frame(&mut batch.request, OPCODE_BINARY, &payload, mask);
-                }
-            }
+            let mask = random.u32(..);
+            masked_frame(&mut batch.request, OPCODE_BINARY, &payload, mask);
         }
         batch
     }
@@ -177,13 +170,6 @@ impl Batch {
 
 /// Size of the messages of the fan-out bench.
 pub(crate) const PUBLISHED_SIZE: usize = 100;
-
-/// The frame that members get when `command` is published.
-pub(crate) fn published_frame(command: u8) -> Vec<u8> {
-    let mut frame = Vec::new();
-    plain_frame(&mut frame, OPCODE_BINARY, &published_payload(command));
-    frame
-}
 
 fn published_payload(command: u8) -> Vec<u8> {
     let mut random = Rng::with_seed(command.into());

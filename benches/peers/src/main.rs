@@ -6,6 +6,7 @@
 
 mod fastwebsockets;
 mod hyper;
+mod raw_tcp;
 mod sockudo_ws;
 mod tokio_tungstenite;
 mod yawc;
@@ -21,6 +22,8 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
+        ["raw-tcp", "echo"] => raw_tcp::echo().map_err(Into::into),
+        ["raw-tcp", "fanout"] => raw_tcp::fanout().map_err(Into::into),
         ["tokio-tungstenite", "echo"] => serve(tokio_tungstenite::echo).await,
         ["tokio-tungstenite", "fanout"] => {
             let topic = tokio_tungstenite::topic();
@@ -33,7 +36,7 @@ async fn main() -> ExitCode {
         ["hyper", "close"] => serve(hyper::answer_and_close).await,
         _ => {
             eprintln!(
-                "usage: peers tokio-tungstenite echo|fanout, fastwebsockets echo, \
+                "usage: peers raw-tcp echo|fanout, tokio-tungstenite echo|fanout, fastwebsockets echo, \
                  sockudo-ws echo|deflate, yawc deflate, hyper close"
             );
             return ExitCode::from(2);

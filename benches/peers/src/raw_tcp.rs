@@ -1,13 +1,11 @@
 //! The limit: servers with no WebSocket in them, over the same sockets and octets.
 //!
 //! One thread, one edge-triggered epoll, one buffer for all connections. An echo is one
-//! `read` and one `write` of the same octets; a fan-out is one `write` per member. The
-//! bench's own binary runs them as a process of their own, as [`SUBCOMMAND`].
+//! `read` and one `write` of the same bytes; a fan-out is one `write` for each member.
 
 use std::{
-    env, io,
+    io,
     io::{ErrorKind, Read, Write},
-    process::exit,
 };
 
 use mio::{
@@ -16,29 +14,20 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::wire::published_frame;
-
-pub(crate) const SUBCOMMAND: &str = "raw-tcp";
 
 const LISTENER: Token = Token(usize::MAX);
+/// A masked frame of the fan-out bench.
+const PUBLISHED_FRAME: usize = 2 + 4 + 100;
 const BUFFER_SIZE: usize = 256 * 1_024;
 
-/// Becomes the server, and never returns, if that is what this process was started for.
-pub(crate) fn serve_if_asked() {
-    let arguments: Vec<String> = env::args().skip(1).take(2).collect();
-    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [SUBCOMMAND, "echo"] => Server::bind().and_then(|mut server| server.run(Server::echo)),
-        [SUBCOMMAND, "fanout"] => {
-            let frames: Vec<_> = (0..=u8::MAX).map(published_frame).collect();
-            Server::bind()
-                .and_then(|mut server| server.run(|server, event| server.publish(event, &frames)))
-        }
-        _ => return,
-    };
-    if let Err(error) = outcome {
-        eprintln!("{SUBCOMMAND}: {error}");
-    }
-    exit(1);
+/// Sends everything back, for ever.
+pub(crate) fn echo() -> io::Result<()> {
+    Server::bind()?.run(Server::echo)
+}
+
+/// Sends the messages of any connection to all, for ever.
+pub(crate) fn fanout() -> io::Result<()> {
+    Server::bind()?.run(Server::publish)
 }
 
 struct Server {
@@ -136,20 +125,18 @@ impl Server {
         }
     }
 
-    /// For each octet read, writes the frame that it stands for to every connection.
-    fn publish(&mut self, event: &Event, frames: &[Vec<u8>]) -> io::Result<()> {
+    /// Writes each frame that is read to every connection, one write for each.
+    fn publish(&mut self, event: &Event) -> io::Result<()> {
         let Some(publisher) = &mut self.connections[event.token().0] else {
             return Ok(());
         };
-        let mut commands = [0; 64];
-        let length = match publisher.stream.read(&mut commands) {
+        let length = match publisher.stream.read(&mut self.buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         };
-        for command in &commands[..length] {
-            let frame = &frames[usize::from(*command)];
+        for frame in self.buffer[..length].chunks(PUBLISHED_FRAME) {
             for member in self.connections.iter_mut().flatten() {
                 // Publishers wait for all members, so there is room; an error shows by
                 // itself, as its member's own event.
