@@ -829,7 +829,7 @@ fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
 /// No Ping ends these sessions within the test: an upgrade that fails must.
 #[test]
 fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
-    use frameloop::socketio::{self, SocketRef};
+    use frameloop::socketio;
     const SESSIONS: usize = 100;
     let _alone = alone();
     let hour = Duration::from_secs(3_600);
@@ -845,7 +845,7 @@ fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
             connect_timeout: second,
             ..Default::default()
         });
-        io.ns("/", async |_: SocketRef| {});
+        io.namespace("/");
         let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);
         let server = TestServer::serving(router, |server| server.with_workers(1));
         let attack = |sessions| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frameloop::http::{HttpSettings, InProcessClient, InProcessServer};
-use frameloop::socketio::{self, AckSender, Args, Event, Service, SocketRef};
+use frameloop::socketio::{self, Event, Service};
 use frameloop::{Router, Settings};
 
 use super::client::Frame;
@@ -68,13 +68,9 @@ impl Sessions {
         };
         let (service, io) = socketio::service(settings);
         for namespace in ["/", "/n"] {
-            io.ns(namespace, async |socket: SocketRef| {
-                socket.on_fallback(
-                    async |socket: SocketRef, Event(event): Event, args: Args, ack: AckSender| {
-                        let _ = socket.emit(event, &args);
-                        let _ = ack.send(&args);
-                    },
-                );
+            io.namespace(namespace).on_any(async |event: Event| {
+                event.socket.emit(&event.name, event.args.clone());
+                event.ack.send(event.args);
             });
         }
         let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);

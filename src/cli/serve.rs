@@ -56,7 +56,7 @@ fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String>
         service.check_variables()?;
     }
     let (redis, first) = arguments.channel_layer.redis()?;
-    let (socketio, second) = arguments.socketio.settings()?;
+    let (socketio, second) = arguments.socketio.settings(&arguments.settings())?;
     let app = AppSettings {
         faults: !arguments.no_faults,
         compat: arguments.compat,

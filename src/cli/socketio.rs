@@ -36,13 +36,23 @@ pub(super) struct SocketIoArguments {
         default_value = "65536"
     )]
     socketio_max_sessions: usize,
+
+    /// Compress the WebSockets of clients that offer it, as --deflate says for all others
+    #[arg(long, env = "FRAMELOOP_SOCKETIO_DEFLATE")]
+    socketio_deflate: bool,
 }
 
 impl SocketIoArguments {
-    /// The settings, and what has to run for them to hold; or what is wrong.
-    pub(super) fn settings(&self) -> Result<(Settings, Beside), String> {
+    /// The settings beside those of the server, and what has to run for them to hold; or what is
+    /// wrong.
+    pub(super) fn settings(&self, server: &crate::Settings) -> Result<(Settings, Beside), String> {
         let settings = Settings {
             max_sessions: self.socketio_max_sessions,
+            compression: self.socketio_deflate,
+            max_queue_size: server.slow_consumer.max_octets,
+            attachment_timeout: server.deadlines.message,
+            max_message_rate: server.max_message_rate,
+            max_publish_rate: server.max_publish_rate,
             ..Settings::default()
         };
         if let Some(url) = &self.socketio_redis {

@@ -44,6 +44,13 @@ pub trait Handler: 'static {
         false
     }
 
+    /// Whether the protocol that is spoken has a heartbeat of its own: then silence is not answered
+    /// with a Ping.
+    #[inline]
+    fn has_heartbeat(&self) -> bool {
+        false
+    }
+
     /// The status code that the Close is to carry when the client has broken a rule of the
     /// protocol: by default the rule's own (RFC 6455 §7.4.1).
     fn close_code(&self, error: ProtocolError) -> CloseCode {

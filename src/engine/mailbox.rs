@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::compression::with_deflater;
@@ -84,6 +84,7 @@ pub(super) enum Command {
     /// `compressed_length` of the compressed ones if that is not 0.
     Deliver {
         group: Arc<Group>,
+        epoch: Epoch,
         length: usize,
         compressed_length: usize,
         messages: usize,
@@ -91,6 +92,7 @@ pub(super) enum Command {
     /// Send a large frame, which is shared, to every member.
     DeliverShared {
         group: Arc<Group>,
+        epoch: Epoch,
         frame: Arc<Parcel>,
         compressed: Option<Arc<Parcel>>,
         messages: usize,
@@ -135,9 +137,29 @@ pub(super) enum Command {
 pub(crate) struct Group {
     mailbox: Arc<Mailbox>,
     policy: SlowConsumerPolicy,
-    members: Mutex<Slots<Key>>,
+    members: Mutex<Slots<GroupMember>>,
+    /// Goes on with each member that joins.
+    epoch: AtomicU32,
     /// How many of the members take compressed messages.
     compressing: AtomicUsize,
+}
+
+/// A point in a group's time: a message is for those that have joined by then, whenever its command
+/// is carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Epoch(u32);
+
+#[derive(Debug)]
+pub(super) struct GroupMember {
+    pub(super) key: Key,
+    since: Epoch,
+}
+
+impl GroupMember {
+    #[inline]
+    pub(super) fn gets(&self, epoch: Epoch) -> bool {
+        epoch.0.wrapping_sub(self.since.0) as i32 >= 0
+    }
 }
 
 impl Mailbox {
@@ -456,6 +478,7 @@ impl Group {
             mailbox: Arc::clone(peer.mailbox()),
             policy,
             members: Mutex::default(),
+            epoch: AtomicU32::new(0),
             compressing: AtomicUsize::new(0),
         }
     }
@@ -471,8 +494,12 @@ impl Group {
         let mut members = lock(&self.members);
         self.compressing
             .fetch_add(usize::from(compresses), Ordering::Relaxed);
+        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
         GroupPlace {
-            key: members.insert(peer.key()),
+            key: members.insert(GroupMember {
+                key: peer.key(),
+                since: Epoch(epoch.wrapping_add(1)),
+            }),
             compresses,
         }
     }
@@ -502,16 +529,24 @@ impl Group {
         self.mailbox.is_congested()
     }
 
+    /// Whether its worker has so much to deliver that a task which publishes should let it.
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(crate) fn is_full(&self) -> bool {
+        self.mailbox.is_full()
+    }
+
     /// Hands a message to the worker for all members. Neighbouring messages for the same group
     /// become one command, so that a burst leaves in one write per member.
     pub(crate) fn deliver(self: &Arc<Group>, publication: &Publication<'_>) {
         const COALESCED: usize = 64 << 10;
         let is_asked_for = self.compressing.load(Ordering::Relaxed) > 0;
         let compressed = publication.compressed_for(is_asked_for, &self.mailbox);
+        let now = Epoch(self.epoch.load(Ordering::Relaxed));
         self.mailbox.put(|letters| {
             if let Some(frame) = &publication.shared {
                 letters.commands.push_back(Command::DeliverShared {
                     group: Arc::clone(self),
+                    epoch: now,
                     frame: Arc::clone(frame),
                     compressed: compressed.cloned(),
                     messages: publication.messages,
@@ -522,10 +557,12 @@ impl Group {
             match letters.commands.back_mut() {
                 Some(Command::Deliver {
                     group,
+                    epoch,
                     length,
                     compressed_length,
                     messages,
                 }) if Arc::ptr_eq(group, self)
+                    && *epoch == now
                     && *length < COALESCED
                     && (*compressed_length > 0 || compressed.is_none()) =>
                 {
@@ -540,6 +577,7 @@ impl Group {
                 }
                 _ => letters.commands.push_back(Command::Deliver {
                     group: Arc::clone(self),
+                    epoch: now,
                     length: encoded,
                     compressed_length: compressed
                         .map_or(0, |frame| letters.compressed.append(frame)),
@@ -550,7 +588,7 @@ impl Group {
         });
     }
 
-    pub(super) fn members(&self) -> MutexGuard<'_, Slots<Key>> {
+    pub(super) fn members(&self) -> MutexGuard<'_, Slots<GroupMember>> {
         lock(&self.members)
     }
 }

@@ -75,12 +75,6 @@ impl Peer {
         self.mailbox.publish(self, publication);
     }
 
-    /// Whether this worker has so much to deliver that a task which sends should let it.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(crate) fn is_congested(&self) -> bool {
-        self.mailbox.is_full()
-    }
-
     /// Has the connection's [`RawHandler`](super::RawHandler) woken.
     #[cfg(feature = "cli")]
     pub(crate) fn wake(&self) {

@@ -71,6 +71,10 @@ impl<H: Handler> Handler for Limited<H> {
         self.handler.is_busy()
     }
 
+    fn has_heartbeat(&self) -> bool {
+        self.handler.has_heartbeat()
+    }
+
     fn close_code(&self, error: ProtocolError) -> CloseCode {
         self.handler.close_code(error)
     }

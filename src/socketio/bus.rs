@@ -5,28 +5,24 @@
 //! publishes its own emits; events *from* clients are never on the bus. Who speaks pickle, as
 //! versions before 5.18 of python-socketio do, is not understood, and not unpickled.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult};
-use serde_json::{Value, json};
-use socketioxide::AckError;
-use socketioxide::adapter::Emitter;
-use socketioxide::socket::Sid;
-use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter};
-use socketioxide_core::packet::{Packet, PacketData};
-use socketioxide_core::{Str, Value as Encoded};
+use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 
-use super::Adapter;
+use super::namespace::{Elsewhere, Inner, Namespaces, Selection};
+use super::sid::Sid;
+use super::socket::Socket;
+use super::value::{Args, Value};
+use super::{NoAnswer, SocketIo};
 use crate::log;
 
 /// Flask-SocketIO's default channel.
@@ -37,13 +33,10 @@ pub const CHANNEL: &str = "flask-socketio";
 #[derive(Clone)]
 pub struct Bus(Arc<Shared>);
 
-/// A client's acknowledgement.
-type Answer = (Sid, Result<Encoded, AckError>);
-
 struct Shared {
     host_id: String,
     outgoing: mpsc::Sender<String>,
-    namespaces: Mutex<HashMap<Str, Weak<Adapter>>>,
+    namespaces: OnceLock<Weak<Namespaces>>,
 }
 
 /// Carries what the bus says. Nothing is carried while this does not [run](Relay::run).
@@ -59,14 +52,15 @@ impl Bus {
     /// connected yet.
     ///
     /// # Errors
-    /// When `url` is none.
+    /// When `url` is not one, or the system has no random bytes.
     pub fn new(url: &str, channel: &str) -> RedisResult<(Bus, Relay)> {
         let client = Client::open(url.into_connection_info()?)?;
+        let no_random = || RedisError::from((redis::ErrorKind::Io, "no random bytes"));
         let (sender, outgoing) = mpsc::channel(MAX_WAITING);
         let bus = Bus(Arc::new(Shared {
-            host_id: Sid::new().to_string(),
+            host_id: Sid::random().ok_or_else(no_random)?.to_string(),
             outgoing: sender,
-            namespaces: Mutex::default(),
+            namespaces: OnceLock::new(),
         }));
         let relay = Relay {
             bus: bus.clone(),
@@ -77,123 +71,113 @@ impl Bus {
         Ok((bus, relay))
     }
 
-    /// From now on clients of this namespace get what others emit.
-    pub(super) fn register(&self, adapter: &Arc<Adapter>) {
-        let path = adapter.get_local().path().clone();
-        self.namespaces().insert(path, Arc::downgrade(adapter));
+    /// From now on clients of these namespaces get what others emit.
+    pub(super) fn serve(&self, io: &SocketIo) {
+        self.0.namespaces.get_or_init(|| Arc::downgrade(&io.0));
     }
 
-    /// Tells other processes of an emit, unless it is for this process only.
-    pub(super) fn publish_emit(&self, packet: &Packet, options: &BroadcastOptions) {
-        if !options.has_flag(BroadcastFlags::Local)
-            && let Some(message) = emit_message(packet, options, &self.0.host_id)
-        {
-            self.publish(&message);
-        }
+    /// What tells other processes of an emit.
+    pub(super) fn elsewhere(&self) -> Elsewhere {
+        let bus = self.clone();
+        Arc::new(move |namespace, event, args, to| {
+            let path = namespace.path();
+            bus.publish(&emit_message(path, event, args, to, &bus.0.host_id));
+        })
     }
 
-    fn publish(&self, message: &Value) {
+    fn publish(&self, message: &Json) {
         if self.0.outgoing.try_send(message.to_string()).is_err() {
             log::redis("a message to the other processes was lost: too many wait for Redis");
         }
     }
 
     /// Does what a message from the bus says, if it is another process's and makes sense.
-    fn act(&self, octets: &[u8]) {
-        let Ok(message) = serde_json::from_slice::<Value>(octets) else {
+    fn act(&self, bytes: &[u8]) {
+        let Ok(message) = serde_json::from_slice::<Json>(bytes) else {
             return;
         };
-        let text = |name: &str| message.get(name).and_then(Value::as_str);
+        let text = |name: &str| message.get(name).and_then(Json::as_str);
         if text("host_id") == Some(&*self.0.host_id) {
             return;
         }
-        let Some(adapter) = text("namespace").and_then(|path| self.namespace(path)) else {
+        let namespaces = self.0.namespaces.get().and_then(Weak::upgrade);
+        let namespace = text("namespace")
+            .zip(namespaces)
+            .and_then(|(path, namespaces)| namespaces.get(path));
+        let Some(namespace) = namespace else {
             return;
         };
-        let local = adapter.get_local();
-        let sid = text("sid").and_then(|sid| sid.parse::<Sid>().ok());
-        let client = sid.map(BroadcastOptions::new);
-        let room = text("room").map(str::to_owned);
-        match (text("method"), client, room) {
-            (Some("emit"), _, _) => self.act_emit(&message, local),
-            (Some("disconnect"), Some(client), _) => {
-                // It may have gone already.
-                let _ = local.disconnect_socket(client);
+        let select = |name: &str| {
+            namespace.select(&Selection {
+                rooms: vec![name.into()],
+                except: Vec::new(),
+            })
+        };
+        let client = text("sid")
+            .filter(|sid| sid.parse::<Sid>().is_ok())
+            .and_then(|sid| select(sid).pop());
+        match (text("method"), client, text("room")) {
+            (Some("emit"), _, _) => self.act_emit(&message, &namespace),
+            (Some("disconnect"), Some(client), _) => Socket(client).disconnect(),
+            (Some("enter_room"), Some(client), Some(room)) => {
+                // A client in too many rooms stays where it is.
+                let _ = namespace.join(room, client.sid);
             }
-            (Some("enter_room"), Some(client), Some(room)) => local.add_sockets(client, room),
-            (Some("leave_room"), Some(client), Some(room)) => local.del_sockets(client, room),
+            (Some("leave_room"), Some(client), Some(room)) => namespace.leave(room, client.sid),
             (Some("close_room"), _, Some(room)) => {
-                let members = to_rooms(vec![room.clone()]);
-                local.del_sockets(members, room);
+                for member in select(room) {
+                    namespace.leave(room, member.sid);
+                }
             }
-            // A `callback` is for who asked; we ask nobody over the bus.
+            // A `callback` is for the process that asked; this one does not ask over the bus.
             _ => {}
         }
     }
 
-    fn act_emit(&self, message: &Value, local: &CoreLocalAdapter<Emitter>) {
-        let Some(packet) = emitted_packet(message, local.path()) else {
+    fn act_emit(&self, message: &Json, namespace: &Arc<Inner>) {
+        let Some((event, args)) = emitted(message) else {
             return;
         };
-        let skipped: Vec<Sid> = texts(message.get("skip_sid"))
-            .filter_map(|sid| sid.parse().ok())
-            .collect();
-        let rooms: Vec<String> = texts(message.get("room")).map(str::to_owned).collect();
+        let rooms: Vec<Box<str>> = texts(message.get("room")).map(Box::from).collect();
         if rooms.is_empty() && message.get("room").is_some_and(|room| !room.is_null()) {
-            return; // to a room whose name is no text, which none of ours has
+            return; // to a room whose name is not a text, which none of ours has
         }
-        // Each client is in a room of its own sid's name.
-        let own: Vec<Sid> = rooms.iter().filter_map(|room| room.parse().ok()).collect();
-        let callback = message.get("callback").and_then(Value::as_array);
-        let mut clients = to_rooms(rooms);
-        if let (None, [], [] | [_]) = (callback, &*own, &*skipped) {
-            clients.sid = skipped.first().copied();
-            // Of clients whose queue is full nobody can be told.
-            let _ = local.broadcast(packet, clients);
-            return;
-        }
-        let mut sids = local.sockets(clients);
-        sids.retain(|sid| !own.contains(sid));
-        sids.extend(own);
-        sids.retain(|sid| !skipped.contains(sid));
-        for client in sids.into_iter().map(BroadcastOptions::new) {
-            match callback.map(Vec::as_slice) {
-                Some([sid, namespace, id]) => {
-                    let (answers, _) = local.broadcast_with_ack(packet.clone(), client, None);
-                    let answer = json!({
-                        "method": "callback",
-                        "host_id": message.get("host_id"),
-                        "sid": sid,
-                        "namespace": namespace,
-                        "id": id,
-                    });
-                    tokio::spawn(self.clone().publish_answer(answer, answers));
-                }
-                _ => {
-                    let _ = local.broadcast(packet.clone(), client);
-                }
-            }
+        let except = texts(message.get("skip_sid"));
+        let to = Selection {
+            rooms,
+            except: except.filter_map(|sid| sid.parse().ok()).collect(),
+        };
+        let callback = message.get("callback").and_then(Json::as_array);
+        let Some([sid, namespace_of_asker, id]) = callback.map(Vec::as_slice) else {
+            return namespace.emit_here(event, &args, &to);
+        };
+        for socket in namespace.select(&to) {
+            let answering = Socket(socket).emit_with_ack(event, args.clone());
+            let answer = json!({
+                "method": "callback",
+                "host_id": message.get("host_id"),
+                "sid": sid,
+                "namespace": namespace_of_asker,
+                "id": id,
+            });
+            tokio::spawn(self.clone().publish_answer(answer, answering));
         }
     }
 
     /// Waits for a client's acknowledgement, and tells the process that asked for it.
-    async fn publish_answer(self, mut answer: Value, answers: impl Stream<Item = Answer>) {
-        if let Some((_, Ok(Encoded::Str(args, _)))) = pin!(answers).next().await
-            && let Ok(args) = serde_json::from_str::<Value>(&args)
-        {
-            answer["args"] = args;
-            self.publish(&answer);
+    async fn publish_answer(
+        self,
+        mut answer: Json,
+        answering: impl Future<Output = Result<Args, NoAnswer>>,
+    ) {
+        if let Ok(args) = answering.await {
+            let (args, attachments) = json_of(&args);
+            // There is no way to tell of binary data in one.
+            if attachments.is_empty() {
+                answer["args"] = args;
+                self.publish(&answer);
+            }
         }
-    }
-
-    fn namespace(&self, path: &str) -> Option<Arc<Adapter>> {
-        self.namespaces().get(path)?.upgrade()
-    }
-
-    /// A poisoned lock is taken all the same: the map is whole between any two statements.
-    fn namespaces(&self) -> MutexGuard<'_, HashMap<Str, Weak<Adapter>>> {
-        let namespaces = &self.0.namespaces;
-        namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -271,93 +255,69 @@ impl Relay {
     }
 }
 
-/// What tells other processes of an emit of ours; `None` if it is none.
-fn emit_message(packet: &Packet, options: &BroadcastOptions, host_id: &str) -> Option<Value> {
-    let (PacketData::Event(encoded, _) | PacketData::BinaryEvent(encoded, _)) = &packet.inner
-    else {
-        return None;
+/// What tells other processes of an emit of ours.
+fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &str) -> Json {
+    let (args, attachments) = json_of(args);
+    let is_binary = !attachments.is_empty();
+    let data = match is_binary {
+        true => {
+            let attachments = attachments.iter();
+            let attachments = attachments.map(|bytes| Json::String(BASE64.encode(bytes)));
+            [args].into_iter().chain(attachments).collect()
+        }
+        false => args,
     };
-    let Encoded::Str(text, attachments) = encoded else {
-        return None;
+    let one_or_several = |mut names: Vec<Json>| match names.len() {
+        0 | 1 => names.pop().unwrap_or(Json::Null),
+        _ => Json::Array(names),
     };
-    let mut args: Vec<Value> = serde_json::from_str(text).ok()?;
-    let event = (!args.is_empty()).then(|| args.remove(0))?;
-    let is_binary = matches!(packet.inner, PacketData::BinaryEvent(..));
-    let data = if is_binary {
-        let attachments = attachments.iter().flatten();
-        let attachments = attachments.map(|octets| Value::String(BASE64.encode(octets)));
-        [Value::Array(args)]
-            .into_iter()
-            .chain(attachments)
-            .collect()
-    } else {
-        args
-    };
-    let sid = options.sid.map(|sid| sid.to_string());
-    let is_broadcast = options.has_flag(BroadcastFlags::Broadcast);
-    let room = match (&*options.rooms, &sid) {
-        ([], Some(sid)) if !is_broadcast => json!(sid),
-        ([], _) => Value::Null,
-        ([room], _) => json!(room),
-        (rooms, _) => json!(rooms),
-    };
-    let skipped = sid.into_iter().filter(|_| is_broadcast);
-    let skipped: Vec<String> = skipped
-        .chain(options.except.iter().map(|sid| sid.to_string()))
-        .collect();
-    let skip_sid = match &*skipped {
-        [] => Value::Null,
-        [sid] => json!(sid),
-        sids => json!(sids),
-    };
-    Some(json!({
+    json!({
         "method": "emit",
         "event": event,
         "data": data,
         "binary": is_binary,
-        "namespace": &*packet.ns,
-        "room": room,
-        "skip_sid": skip_sid,
+        "namespace": path,
+        "room": one_or_several(to.rooms.iter().map(|room| json!(room)).collect()),
+        "skip_sid": one_or_several(to.except.iter().map(|sid| json!(sid.as_str())).collect()),
         "callback": null,
         "host_id": host_id,
-    }))
+    })
 }
 
-/// The packet that another process's emit is for our clients.
-fn emitted_packet(message: &Value, namespace: &Str) -> Option<Packet> {
+/// Arguments as JSON, and what its placeholders stand for.
+fn json_of(args: &Args) -> (Json, Vec<Bytes>) {
+    let (mut text, mut attachments) = (String::new(), Vec::new());
+    Value::Array(args.0.clone()).write(&mut text, &mut attachments);
+    let json = serde_json::from_str(&text).unwrap_or_default(); // it has just been written
+    (json, attachments)
+}
+
+/// The event that another process has emitted.
+fn emitted(message: &Json) -> Option<(&str, Args)> {
     let event = message.get("event")?.as_str()?;
     let data = message.get("data")?;
-    let mut attachments = Vec::new();
-    let args = if message.get("binary") == Some(&Value::Bool(true)) {
-        let (args, encoded) = data.as_array()?.split_first()?;
-        for octets in encoded {
-            attachments.push(Bytes::from(BASE64.decode(octets.as_str()?).ok()?));
-        }
-        args.as_array()?.clone()
-    } else {
-        match data {
-            Value::Array(args) => args.clone(),
-            argument => vec![argument.clone()],
-        }
-    };
-    let text = Value::Array([event.into()].into_iter().chain(args).collect()).to_string();
-    let attachments = (!attachments.is_empty()).then(|| attachments.into());
-    let encoded = Encoded::Str(text.into(), attachments);
-    Some(Packet::event(namespace.clone(), encoded))
+    if message.get("binary") != Some(&Json::Bool(true)) {
+        let args = match data {
+            Json::Array(args) => args.iter().cloned().map(Value::from).collect(),
+            argument => vec![Value::from(argument.clone())],
+        };
+        return Some((event, Args(args)));
+    }
+    let (args, encoded) = data.as_array()?.split_first()?;
+    let attachments = encoded
+        .iter()
+        .map(|bytes| Some(Bytes::from(BASE64.decode(bytes.as_str()?).ok()?)))
+        .collect::<Option<Vec<_>>>()?;
+    let args = args.as_array()?;
+    Args::parse(&Json::from(args.clone()).to_string(), attachments)
+        .ok()
+        .map(|args| (event, args))
 }
 
 /// The texts of a member that is one, several, or none.
-fn texts(value: Option<&Value>) -> impl Iterator<Item = &str> {
-    let several = value.and_then(Value::as_array).into_iter().flatten();
-    value.into_iter().chain(several).filter_map(Value::as_str)
-}
-
-/// The members of these rooms, or everybody if there are none.
-fn to_rooms(rooms: Vec<String>) -> BroadcastOptions {
-    let mut options = BroadcastOptions::default();
-    options.add_flag(BroadcastFlags::Broadcast);
-    options.rooms = rooms.into_iter().map(Into::into).collect();
-    options
+fn texts(value: Option<&Json>) -> impl Iterator<Item = &str> {
+    let several = value.and_then(Json::as_array).into_iter().flatten();
+    value.into_iter().chain(several).filter_map(Json::as_str)
 }
 
 impl fmt::Debug for Bus {

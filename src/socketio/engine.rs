@@ -1,69 +1,140 @@
-//! The engine of Socket.IO's sessions: socketioxide's.
+//! Engine.IO 4: which sessions there are, and what is spoken over them.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::service::Service;
-use socketioxide::service::SocketIoService;
+use super::Settings;
+use super::clock::Deadlines;
+use super::packet::Encoded;
+use super::session::{DisconnectReason, Session};
+use super::sid::Sid;
+use crate::engine::PeerAddress;
+use crate::http::Addresses;
+use crate::protocol::Message;
 
-use super::fan_out::FanOut;
-use super::first_ping::Transport;
-use super::service::{Engine, Query};
-use super::{Adapter, SocketIo};
-use crate::http::Answering;
-
-pub(super) struct SocketIoEngine {
-    pub(super) service: SocketIoService<Elsewhere, Adapter>,
-    pub(super) io: SocketIo,
-    pub(super) fan_out: FanOut,
+/// The sessions of one service, whatever their transports and workers are.
+pub(super) struct Engine {
+    pub(super) settings: Settings,
+    pub(super) deadlines: Deadlines,
+    pub(super) protocol: Box<dyn Protocol>,
+    pub(super) ping: Arc<Encoded>,
+    /// A session is in it from before its client knows its id until it has ended.
+    sessions: Mutex<HashMap<Sid, Arc<Session>>>,
+    /// The sessions of each address that have not joined anything.
+    newcomers: Addresses,
+    is_closed: AtomicBool,
 }
 
-impl Engine for SocketIoEngine {
-    fn ask(&self, request: Request<Full<Bytes>>) -> Answering<Response<Full<Bytes>>> {
-        let (service, fan_out) = (self.service.clone(), self.fan_out.clone());
-        Box::pin(async move {
-            // As a WebSocket is not read from, what is posted waits.
-            if request.method() == Method::POST {
-                drop(fan_out.place().await);
-            }
-            let answer = Service::<Request<Full<Bytes>>>::call(&service, request);
-            let Ok((head, body)) = answer.await.map(Response::into_parts);
-            let Ok(collected) = body.collect().await;
-            Response::from_parts(head, Full::new(collected.to_bytes()))
-        })
+/// What is spoken over the sessions.
+pub(super) trait Protocol: Send + Sync {
+    /// A session has been opened.
+    fn opened(&self, session: &Arc<Session>) {
+        let _ = session;
     }
 
-    fn adopt(&self, mut stream: Transport, request: Request<()>) {
-        let sid = Query::of(request.uri()).sid;
-        stream.enrol(&self.fan_out, sid.and_then(|sid| sid.parse().ok()));
-        // What it may refuse has been checked; if it does, the stream is dropped and so closed.
-        drop(Service::<(Transport, _)>::call(
-            &self.service,
-            (stream, request),
-        ));
+    /// A message has come.
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), Violation>;
+
+    /// A session has a WebSocket now.
+    fn upgraded(&self, session: &Arc<Session>) {
+        let _ = session;
     }
 
-    fn close(&self) -> Answering<()> {
-        let io = self.io.clone();
-        Box::pin(async move { io.close().await })
+    /// A session has ended: called once, when nothing reaches it any more.
+    fn closed(&self, session: &Arc<Session>, why: DisconnectReason) {
+        let _ = (session, why);
     }
 }
 
-/// Where the engine sends what is none of its own. The router sends it nothing of the kind.
-#[derive(Clone, Debug)]
-pub(super) struct Elsewhere;
+/// What a client has sent against the protocol: its session ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Violation(pub(super) &'static str);
 
-impl Service<Request<Full<Bytes>>> for Elsewhere {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+impl Engine {
+    pub(super) fn new(settings: Settings, protocol: Box<dyn Protocol>) -> Engine {
+        /// The share of all sessions that newcomers of one address may be.
+        const NEWCOMERS: usize = 16;
+        Engine {
+            deadlines: Deadlines::new(),
+            protocol,
+            ping: Arc::new(Encoded::text("2")),
+            sessions: Mutex::default(),
+            newcomers: Addresses::new((settings.max_sessions / NEWCOMERS).max(1)),
+            is_closed: AtomicBool::new(false),
+            settings,
+        }
+    }
 
-    fn call(&self, _: Request<Full<Bytes>>) -> Self::Future {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = http::StatusCode::NOT_FOUND;
-        ready(Ok(response))
+    /// Opens a session for a client at that address, if there is room for it.
+    pub(super) fn open(self: &Arc<Self>, address: PeerAddress) -> Option<Arc<Session>> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let newcomer = self.newcomer(address)?;
+        let sid = Sid::random()?;
+        let session = Arc::new(Session::new(Arc::clone(self), sid, address, newcomer));
+        let mut sessions = self.sessions();
+        if sessions.len() >= self.settings.max_sessions {
+            return None;
+        }
+        sessions.insert(sid, Arc::clone(&session));
+        drop(sessions);
+        session.begin();
+        self.protocol.opened(&session);
+        Some(session)
+    }
+
+    /// A place among the newcomers of an address, where it has one.
+    pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<crate::http::Place>> {
+        match address.ip() {
+            Some(address) => self.newcomers.place(address).map(Some),
+            None => Some(None),
+        }
+    }
+
+    pub(super) fn session(&self, sid: &Sid) -> Option<Arc<Session>> {
+        self.sessions().get(sid).cloned()
+    }
+
+    pub(super) fn remove(&self, sid: &Sid) {
+        /// Below this the memory of a rush of sessions is not worth giving back.
+        const KEPT: usize = 1_024;
+        let mut sessions = self.sessions();
+        sessions.remove(sid);
+        if sessions.capacity() > KEPT && sessions.len() < sessions.capacity() / 4 {
+            let kept = (sessions.len() * 2).max(KEPT / 2);
+            sessions.shrink_to(kept);
+        }
+    }
+
+    /// How many sessions there are.
+    pub(super) fn count(&self) -> usize {
+        self.sessions().len()
+    }
+
+    /// Ends all sessions, and opens no other.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        let sessions: Vec<_> = self.sessions().values().cloned().collect();
+        for session in sessions {
+            session.end(DisconnectReason::ServerShuttingDown);
+        }
+    }
+
+    /// A poisoned lock is taken all the same: the map is whole between any two statements.
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Sid, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Engine")
+            .field("settings", &self.settings)
+            .field("sessions", &self.count())
+            .finish_non_exhaustive()
     }
 }

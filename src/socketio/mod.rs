@@ -1,95 +1,109 @@
-//! Socket.IO (Engine.IO 4, Socket.IO 5) beside the WebSockets, over HTTP polling and
-//! over WebSocket.
+//! Socket.IO 5 over Engine.IO 4, beside the WebSockets: by HTTP polling and by WebSocket.
 //!
-//! Sessions, packets, namespaces, rooms and acks are [`socketioxide`]'s, whose documentation holds
-//! for the [`SocketIo`] here. This module mounts it on the router: requests come from our own HTTP
-//! service, a WebSocket's stream from our own opening handshake, and both within limits.
-//! Broadcasts to 16 clients or more are written past the engine's queues, at the price of plain
-//! fan-out: whoever awaits them sees its emits arrive in their order, but those of two handlers
-//! have none.
+//! A session's WebSocket is a connection of the frame loop like any other, with a handler; a
+//! session that polls is a queue and the requests that fill and empty it. Both are under the
+//! server's limits, deadlines, rates and counts.
 //!
 //! ```no_run
-//! use frameloop::socketio::{self, AckSender, Args, Settings, SocketRef};
+//! use frameloop::socketio::{self, DisconnectReason, Event, Settings, Socket, Value};
 //! use frameloop::{Router, Server};
 //!
 //! # async fn serve() -> std::io::Result<()> {
 //! let (service, io) = socketio::service(Settings::default());
-//! io.ns("/", async |socket: SocketRef| {
-//!     socket.on("join", async |socket: SocketRef, Args(args): Args| {
-//!         if let Some(room) = args.first().and_then(|room| room.as_str()) {
-//!             socket.join(room.to_owned());
+//! io.namespace("/")
+//!     .on_connect(async |socket: Socket, _: Value| socket.emit("response", "hello"))
+//!     .on("join", async |event: Event| {
+//!         if let Some(room) = event.args.0.first().and_then(Value::as_str) {
+//!             event.ack.send(event.socket.join(room).is_ok());
 //!         }
+//!     })
+//!     .on("message", async |event: Event| {
+//!         event.socket.everybody().emit("response", event.args);
+//!     })
+//!     .on_disconnect(async |socket: Socket, why: DisconnectReason| {
+//!         println!("{} has gone: {why:?}", socket.id());
 //!     });
-//!     socket.on("echo", async |args: Args, ack: AckSender| ack.send(&args).unwrap_or_default());
-//! });
 //! let app = Router::new().mount("/socket.io/", service);
 //! Server::bind("127.0.0.1:8000").await?.serve(app).await
 //! # }
 //! ```
 
-mod adapter;
-mod arguments;
 #[cfg(feature = "redis")]
 mod bus;
+mod client;
+mod clock;
 mod engine;
-mod fan_out;
-mod first_ping;
+mod namespace;
+mod packet;
 mod service;
-mod session_stream;
-mod sessions;
+mod session;
+mod sid;
+mod socket;
+mod value;
+mod websocket;
 
-pub use adapter::{Adapter, AdapterState};
-pub use arguments::{Args, InvalidArguments, Value};
 #[cfg(feature = "redis")]
 pub use bus::{Bus, CHANNEL, Relay};
-pub use first_ping::Transport;
-pub use service::{Engine, Service};
-pub use socketioxide::extract::{Event, TryData};
-pub use socketioxide::handler::ConnectHandler;
-pub use socketioxide::socket::{DisconnectReason, Sid};
+pub use namespace::{Namespace, Outcome};
+pub use service::Service;
+pub use session::{DisconnectReason, Session};
+pub use sid::{InvalidSid, Sid};
+pub use socket::{Ack, Broadcast, Emitted, Event, NoAnswer, Socket};
+pub use value::{Args, Value};
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Elsewhere, SocketIoEngine};
-use fan_out::FanOut;
-use socketioxide::ParserConfig;
+use client::{MessageProtocol, SocketIoProtocol};
+use engine::{Engine, Protocol};
+use namespace::{Elsewhere, Namespaces};
 
-/// The server of all namespaces: registers handlers, and emits to whom they concern.
-pub type SocketIo = socketioxide::SocketIo<Adapter>;
+use crate::protocol::Message;
 
-/// A client in one namespace.
-pub type SocketRef = socketioxide::extract::SocketRef<Adapter>;
-
-/// Answers an event, if its sender asked for that.
-pub type AckSender = socketioxide::extract::AckSender<Adapter>;
+/// The namespaces of a service, to register handlers with and to emit to.
+#[derive(Clone, Debug)]
+pub struct SocketIo(Arc<Namespaces>);
 
 /// What sessions are held to. The defaults are those of Flask-SocketIO, where it has such.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// From one Ping of ours to the next.
+    /// From one Ping of ours to the next. Default: 25 s.
     pub ping_interval: Duration,
-    /// How long a client may take over its Pong: then its session ends.
+    /// How long a client may take over its Pong: then its session ends. Default: 20 s.
     pub ping_timeout: Duration,
-    /// How long a client may take to join a namespace: then its session ends.
+    /// How long a client may be in no namespace: then its session ends. Default: 10 s.
     pub connect_timeout: Duration,
-    /// From a WebSocket that takes a polling session over to the end of that.
+    /// From a WebSocket that takes a polling session over to the end of that. Default: 10 s.
     pub upgrade_timeout: Duration,
-    /// A POST's body must bring 16 KiB in each such time, or end: else 408.
+    /// A POST's body must bring 16 KiB in each such time, or end: else 408. Default: 10 s.
     pub body_timeout: Duration,
-    /// Octets of a WebSocket message, or of a POST's body: beyond it the session ends.
+    /// From a binary packet to the last of its attachments: then its session ends. Zero is no
+    /// deadline. Default: 60 s.
+    pub attachment_timeout: Duration,
+    /// How long a client may take to acknowledge an event. Default: 5 s.
+    pub ack_timeout: Duration,
+    /// Bytes of a WebSocket message, or of a POST's body: beyond it the session ends. Default:
+    /// 1,000,000.
     pub max_payload: usize,
-    /// Packets in one POST: beyond it the session ends.
+    /// Packets in one POST: beyond it the session ends. Default: 1,000.
     pub max_packets: usize,
-    /// Binary attachments of one packet, together at most `max_payload` octets: beyond it the
-    /// session ends.
+    /// Binary attachments of one packet, together at most `max_payload` bytes: beyond it the
+    /// session ends. Default: 10.
     pub max_attachments: usize,
-    /// Packets that may wait for one client; those beyond are lost, and at the next Ping the
-    /// session ends.
-    pub max_queue_packets: usize,
-    /// Sessions there may be: beyond it 503.
+    /// Bytes that may wait for a client that polls: beyond it no POST of its is handled, and
+    /// broadcasts end its session. Default: 1 MiB.
+    pub max_queue_size: usize,
+    /// Packets a second that a client may post: beyond it its session ends. Default: no limit.
+    pub max_message_rate: Option<u32>,
+    /// Packets a second of a client's POSTs that are handled: beyond it they wait. Default: 1,000.
+    pub max_publish_rate: Option<u32>,
+    /// Sessions there may be, and a sixteenth of them of one address in no namespace: beyond it
+    /// 503. Default: 65,536.
     pub max_sessions: usize,
-    /// Joins the clients of other processes.
+    /// Whether clients may have their WebSockets compressed, where the server has that on. Default:
+    /// no.
+    pub compression: bool,
+    /// Joins the clients of other processes. Default: none.
     #[cfg(feature = "redis")]
     pub bus: Option<Bus>,
 }
@@ -99,14 +113,19 @@ impl Default for Settings {
         Settings {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
-            connect_timeout: Duration::from_secs(45),
+            connect_timeout: Duration::from_secs(10),
             upgrade_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
+            attachment_timeout: Duration::from_secs(60),
+            ack_timeout: Duration::from_secs(5),
             max_payload: 1_000_000,
             max_packets: 1_000,
             max_attachments: 10,
-            max_queue_packets: 1_024,
+            max_queue_size: 1 << 20,
+            max_message_rate: None,
+            max_publish_rate: Some(1_000),
             max_sessions: 65_536,
+            compression: false,
             #[cfg(feature = "redis")]
             bus: None,
         }
@@ -117,34 +136,49 @@ impl Default for Settings {
 /// MIT licence: `src/socketio/client/LICENSE`.
 pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
 
-/// Makes the service that [`Router::mount`](crate::Router::mount) takes, and the handle to register
-/// handlers with. The path that it is mounted on must be `/socket.io/`.
+/// Makes the service that [`Router::mount`](crate::Router::mount) takes, at `/socket.io/` for most
+/// clients, and the handle to register handlers with.
 pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
-    let parser = ParserConfig::common()
-        .max_incoming_binaries(settings.max_attachments)
-        .max_incoming_binary_buf_size(settings.max_payload);
-    let adapter = AdapterState {
-        #[cfg(feature = "redis")]
-        bus: settings.bus.clone(),
-        fan_out: FanOut::default(),
-    };
-    let fan_out = adapter.fan_out.clone();
-    let (service, io) = socketioxide::SocketIo::builder()
-        .ping_interval(settings.ping_interval)
-        .ping_timeout(settings.ping_timeout)
-        .connect_timeout(settings.connect_timeout)
-        .upgrade_timeout(settings.upgrade_timeout)
-        .max_payload(u64::try_from(settings.max_payload).unwrap_or(u64::MAX))
-        .ws_max_message_size(settings.max_payload)
-        .ws_max_frame_size(settings.max_payload)
-        .max_buffer_size(settings.max_queue_packets)
-        .with_parser(parser)
-        .with_adapter::<Adapter>(adapter)
-        .build_with_inner_svc(Elsewhere);
-    let engine = SocketIoEngine {
-        service,
-        io: io.clone(),
-        fan_out,
-    };
-    (Arc::new(Service::new(engine, settings)), io)
+    let namespaces = Arc::new(Namespaces::new(elsewhere(&settings)));
+    let io = SocketIo(Arc::clone(&namespaces));
+    #[cfg(feature = "redis")]
+    if let Some(bus) = &settings.bus {
+        bus.serve(&io);
+    }
+    (engine_of(settings, SocketIoProtocol(namespaces)), io)
+}
+
+/// Makes a service of Engine.IO alone, at `/engine.io/` for most clients: `message` is called for
+/// each data message of each session, and must not block.
+pub fn engine_io(
+    settings: Settings,
+    message: impl Fn(&Arc<Session>, Message<'_>) + Send + Sync + 'static,
+) -> Arc<Service> {
+    engine_of(settings, MessageProtocol(message))
+}
+
+fn engine_of(settings: Settings, protocol: impl Protocol + 'static) -> Arc<Service> {
+    Arc::new(Service(Arc::new(Engine::new(settings, Box::new(protocol)))))
+}
+
+#[cfg(feature = "redis")]
+fn elsewhere(settings: &Settings) -> Option<Elsewhere> {
+    settings.bus.as_ref().map(Bus::elsewhere)
+}
+
+#[cfg(not(feature = "redis"))]
+fn elsewhere(_: &Settings) -> Option<Elsewhere> {
+    None
+}
+
+impl SocketIo {
+    /// The namespace at this path, which begins with `/`. It is there from now on.
+    pub fn namespace(&self, path: &str) -> Namespace {
+        Namespace(self.0.get_or_insert(path))
+    }
+
+    /// All clients of the namespace at this path; `None` if there is no such namespace.
+    pub fn of(&self, path: &str) -> Option<Broadcast> {
+        self.0.get(path).map(Broadcast::of)
+    }
 }

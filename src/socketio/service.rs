@@ -1,217 +1,280 @@
-//! The service that the router mounts: what goes to the engine, and within which limits.
+//! Engine.IO over HTTP: a session's requests, and what they are held to.
 
-use std::collections::HashSet;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-};
-use http_body_util::{BodyExt, Collected, Full};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
 
-use super::first_ping::Transport;
-use super::sessions::Sessions;
-use super::{Settings, first_ping};
-use crate::http::{Admission, Adopt, Answering, Body, BodyLimits, Mount, Refusal, Reply};
+use super::engine::Engine;
+use super::packet::SEPARATOR;
+use super::session::{DisconnectReason, PostGuard, Refused, Session};
+use super::websocket;
+use crate::engine::PeerAddress;
+use crate::http::{Admission, Answering, BodyLimits, Endpoint, Mount, Page, Reply};
 
-/// Socket.IO, or another protocol on Engine.IO, as the router mounts it.
-pub struct Service {
-    engine: Arc<dyn Engine>,
-    settings: Settings,
-    sessions: Sessions,
-    /// The sessions whose transport a WebSocket is taking over, or has.
-    upgrades: Arc<Mutex<HashSet<String>>>,
-}
+/// Socket.IO, or another protocol over Engine.IO 4, as [`Router::mount`](crate::Router::mount)
+/// takes it.
+#[derive(Debug)]
+pub struct Service(pub(super) Arc<Engine>);
 
-/// What keeps the sessions and speaks Engine.IO 4.
-pub trait Engine: Send + Sync + 'static {
-    /// Answers a request of polling.
-    fn ask(&self, request: Request<Full<Bytes>>) -> Answering<Response<Full<Bytes>>>;
-
-    /// Takes a WebSocket, whose request is in order.
-    fn adopt(&self, stream: Transport, request: Request<()>);
-
-    /// Ends all sessions.
-    fn close(&self) -> Answering<()>;
-}
+type Answer = Response<Full<Bytes>>;
 
 impl Service {
-    /// A service of sessions that `engine` keeps, within these settings.
-    pub fn new(engine: impl Engine, settings: Settings) -> Service {
-        Service {
-            engine: Arc::new(engine),
-            sessions: Sessions::new(settings.max_sessions),
-            settings,
-            upgrades: Arc::default(),
-        }
-    }
-
     /// How many sessions there are, of both transports.
     pub fn sessions(&self) -> usize {
-        self.sessions.count()
+        self.0.count()
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (mut head, body) = request.into_parts();
-        let query = Query::of(&head.uri);
-        if query.transport == Some("websocket") {
-            return error(3, "Bad request"); // it does not ask for an upgrade
+    async fn answer(&self, head: Parts, body: Incoming) -> Answer {
+        if head.method == Method::OPTIONS {
+            return status(StatusCode::OK);
         }
-        let mut session = None;
-        if let Some(sid) = query.sid {
-            let Some((engine_id, place)) = self.sessions.find(sid) else {
-                return unknown_session();
+        let query = Query::of(head.uri.query());
+        let address = head.extensions.get::<PeerAddress>().copied();
+        let (address, admission) = (
+            address.unwrap_or(PeerAddress::Unix),
+            head.extensions.get::<Admission>(),
+        );
+        match query.transport {
+            Some("polling") => {}
+            Some("websocket") => return Error::BadRequest.into(), // it does not ask for an upgrade
+            _ => return Error::TransportUnknown.into(),
+        }
+        let Some(sid) = query.sid else {
+            return match head.method {
+                Method::GET if query.version == Some("4") => self.open(address, admission),
+                Method::GET => Error::UnsupportedVersion.into(),
+                _ => Error::BadMethod.into(),
             };
-            let transport = query.transport.unwrap_or_default();
-            head.uri = target(&head.uri, transport, Some(&engine_id));
-            session = Some(place);
-        }
+        };
+        let Some(session) = query.session(&self.0, sid) else {
+            return Error::UnknownSession.into();
+        };
         match head.method {
-            Method::GET if session.is_none() => self.open(head).await,
-            Method::GET => {
-                let request = Request::from_parts(head, Full::default());
-                self.engine.ask(request).await
-            }
-            Method::POST => {
-                let body = match self.body(body, &head.extensions).await {
-                    Ok(body) => body,
-                    Err(refused) => {
-                        end_session(&*self.engine, &head.uri).await;
-                        return status(refused);
-                    }
-                };
-                let uri = head.uri.clone();
-                let request = Request::from_parts(head, Full::new(body.bytes.clone()));
-                let answer = self.engine.ask(request).await;
-                until_handled().await;
-                if session.is_some_and(|session| session.is_ending()) {
-                    end_session(&*self.engine, &uri).await;
-                }
-                answer
-            }
-            Method::OPTIONS => status(StatusCode::OK),
-            _ => error(2, "Bad handshake method"),
+            Method::GET => poll(&session).await,
+            Method::POST => post(&session, body, &head.extensions).await,
+            _ => Error::BadMethod.into(),
         }
     }
 
     /// Opens a session of polling.
-    async fn open(&self, mut head: Parts) -> Response<Full<Bytes>> {
-        let Some(place) = self.sessions.place() else {
-            return unavailable();
+    fn open(&self, address: PeerAddress, admission: Option<&Admission>) -> Answer {
+        let Some(session) = self.0.open(address) else {
+            let mut full = status(StatusCode::SERVICE_UNAVAILABLE);
+            let seconds = HeaderValue::from_static("1");
+            full.headers_mut().insert(header::RETRY_AFTER, seconds);
+            return full;
         };
-        head.extensions.insert(place.clone());
-        let uri = head.uri.clone();
-        let request = Request::from_parts(head, Full::default());
-        let (mut head, body) = self.engine.ask(request).await.into_parts();
-        let Ok(open) = body.collect().await.map(Collected::to_bytes);
-        let Some((before, sid, after)) = opened_session(&open) else {
-            return Response::from_parts(head, Full::new(open));
-        };
-        first_ping::answer_polled(&*self.engine, &target(&uri, "polling", Some(sid))).await;
-        let told = [before, place.tell(sid), after].concat();
-        head.headers.remove(header::CONTENT_LENGTH); // that of another id
-        Response::from_parts(head, Full::from(told))
-    }
-
-    /// The whole body of a POST.
-    async fn body(&self, body: Incoming, extensions: &Extensions) -> Result<Body, StatusCode> {
-        let limits = BodyLimits {
-            max_size: self.settings.max_payload,
-            timeout: self.settings.body_timeout,
-        };
-        let body = limits.read(body, extensions).await?;
-        let separators = body.bytes.iter().filter(|byte| **byte == SEPARATOR);
-        if separators.count() >= self.settings.max_packets {
-            return Err(StatusCode::BAD_REQUEST);
-        }
-        Ok(body)
-    }
-
-    async fn adoption(&self, mut request: Request<()>) -> Result<Adopt, Refusal> {
-        let engine = Arc::clone(&self.engine);
-        let query = Query::of(request.uri());
-        if query.version != Some("4") {
-            return Err(Box::new(error(5, "Unsupported protocol version")));
-        }
-        if query.transport != Some("websocket") {
-            return Err(Box::new(error(0, "Transport unknown")));
-        }
-        let Some(sid) = query.sid else {
-            let place = self.sessions.place();
-            let place = place.ok_or_else(|| Box::new(unavailable()))?;
-            request.extensions_mut().insert(place.clone());
-            return Ok(Box::new(move |stream| {
-                engine.adopt(Transport::first(stream, place), request)
-            }));
-        };
-        let session = self.sessions.find(sid);
-        let (engine_id, place) = session.ok_or_else(|| Box::new(unknown_session()))?;
-        *request.uri_mut() = target(request.uri(), "websocket", Some(&engine_id));
-        let upgrade = Upgrade::begin(&self.upgrades, &engine_id, &engine, request.uri());
-        let Some(upgrade) = upgrade else {
-            // A second WebSocket of a session is closed at once, and the first undisturbed.
-            return Ok(Box::new(drop));
-        };
-        // An empty POST does nothing, and tells whether there is such a session that polls.
-        let probe = post(request.uri(), Bytes::new());
-        let known = engine.ask(probe).await;
-        if known.status() != StatusCode::OK {
-            return Err(Box::new(numbered(known).await));
-        }
-        Ok(Box::new(move |stream| {
-            engine.adopt(Transport::later(stream.holding(upgrade), place), request)
-        }))
+        session.counted_in(admission.and_then(|admission| admission.addresses.clone()));
+        text(open_packet(&session, r#""websocket""#))
     }
 }
 
 impl Mount for Service {
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply> {
         Box::pin(async move {
-            let (asked, body) = request.into_parts();
-            let sharing = sharing(&asked);
-            let mut response = numbered(self.answer(Request::from_parts(asked, body)).await).await;
+            let (head, body) = request.into_parts();
+            let sharing = sharing(&head);
+            let mut response = self.answer(head, body).await;
             response.headers_mut().extend(sharing);
             response.into()
         })
     }
 
-    fn preflight(&self, request: &Parts) -> Response<Full<Bytes>> {
+    fn preflight(&self, request: &Parts) -> Answer {
         let mut response = status(StatusCode::OK);
         response.headers_mut().extend(sharing(request));
         response
     }
 
-    fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>> {
-        Box::pin(async move { self.adoption(request).await })
+    fn endpoint(self: Arc<Self>) -> Option<Endpoint> {
+        Some(websocket::endpoint(&self.0))
     }
 
     fn close(self: Arc<Self>) -> Answering<()> {
-        Box::pin(async move { self.engine.close().await })
+        Box::pin(async move { self.0.close() })
     }
 }
 
-impl fmt::Debug for Service {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Service")
-            .field("settings", &self.settings)
-            .field("sessions", &self.sessions)
-            .finish_non_exhaustive()
+/// Answers a GET once there is something to say.
+async fn poll(session: &Arc<Session>) -> Answer {
+    match session.begin_poll() {
+        Ok(guard) => text(guard.body().await),
+        Err(refused) => refused.into(),
     }
 }
 
-/// What separates the packets in a body of polling (Engine.IO 4).
-const SEPARATOR: u8 = 0x1e;
+/// Handles the packets of a POST, one after the other.
+async fn post(session: &Arc<Session>, body: Incoming, extensions: &Extensions) -> Answer {
+    let guard = match session.begin_post() {
+        Ok(guard) => guard,
+        Err(refused) => return refused.into(),
+    };
+    // What a client is owed already is taken before it can ask for more.
+    if let Err(refused) = guard.ready().await {
+        return refused.into();
+    }
+    let refused = match receive(session, &guard, body, extensions).await {
+        Ok(()) => return text("ok".into()),
+        Err(refused) => refused,
+    };
+    session.end(DisconnectReason::ParseError);
+    status(refused)
+}
 
-const METHODS: &str = "OPTIONS, GET, POST";
+async fn receive(
+    session: &Arc<Session>,
+    guard: &PostGuard,
+    body: Incoming,
+    extensions: &Extensions,
+) -> Result<(), StatusCode> {
+    /// From a client's last POST to the GET that it had sent before.
+    const CROSSING: Duration = Duration::from_millis(20);
+    let settings = &session.engine.settings;
+    let limits = BodyLimits {
+        max_size: settings.max_payload,
+        timeout: settings.body_timeout,
+    };
+    let body = limits.read(body, extensions).await?;
+    let body = str::from_utf8(&body.bytes).map_err(|_| StatusCode::BAD_REQUEST)?;
+    if body.split(SEPARATOR).count() > settings.max_packets {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    for packet in body.split(SEPARATOR) {
+        let wait = guard.spend().map_err(|_| StatusCode::TOO_MANY_REQUESTS)?;
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        if packet == "1" {
+            // Requests may cross. What is asked behind this one's answer finds no session.
+            let _ = timeout(CROSSING, guard.polled()).await;
+        } else {
+            let ready = guard.ready().await;
+            ready.map_err(|_| StatusCode::BAD_REQUEST)?;
+        }
+        let received = session.receive(packet, true);
+        received.map_err(|_| StatusCode::BAD_REQUEST)?;
+    }
+    Ok(())
+}
+
+/// How a WebSocket is refused whose handshake is in order, if its request does not fit.
+pub(super) fn refusal(engine: &Arc<Engine>, request: &crate::http::Request<'_>) -> Option<Page> {
+    let query = Query::of(request.query());
+    let error = match (query.transport, query.sid) {
+        (Some("websocket"), Some(sid)) => {
+            return match query.session(engine, sid) {
+                Some(_) => None,
+                None => Some(Error::UnknownSession.page()),
+            };
+        }
+        (Some("websocket"), None) if query.version == Some("4") => return None,
+        (Some("websocket"), None) => Error::UnsupportedVersion,
+        (Some("polling"), _) => Error::BadRequest,
+        _ => Error::TransportUnknown,
+    };
+    Some(error.page())
+}
+
+/// The packet that tells a client of its session, and of the transports that it may upgrade to.
+pub(super) fn open_packet(session: &Session, upgrades: &str) -> String {
+    let settings = &session.engine.settings;
+    format!(
+        r#"0{{"sid":"{}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
+        session.sid(),
+        settings.ping_interval.as_millis(),
+        settings.ping_timeout.as_millis(),
+        settings.max_payload,
+    )
+}
+
+/// What a request's query says.
+pub(super) struct Query<'a> {
+    version: Option<&'a str>,
+    transport: Option<&'a str>,
+    pub(super) sid: Option<&'a str>,
+}
+
+impl<'a> Query<'a> {
+    pub(super) fn of(query: Option<&'a str>) -> Query<'a> {
+        let find = |name: &str| {
+            let mut parameters = query.unwrap_or_default().split('&');
+            parameters.find_map(|parameter| parameter.strip_prefix(name))
+        };
+        Query {
+            version: find("EIO="),
+            transport: find("transport="),
+            sid: find("sid="),
+        }
+    }
+
+    pub(super) fn session(&self, engine: &Engine, sid: &str) -> Option<Arc<Session>> {
+        engine.session(&sid.parse().ok()?)
+    }
+}
+
+/// What Engine.IO's servers refuse requests with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Error {
+    TransportUnknown = 0,
+    UnknownSession = 1,
+    BadMethod = 2,
+    BadRequest = 3,
+    UnsupportedVersion = 5,
+}
+
+impl Error {
+    fn page(self) -> Page {
+        let message = match self {
+            Error::TransportUnknown => "Transport unknown",
+            Error::UnknownSession => "Session ID unknown",
+            Error::BadMethod => "Bad handshake method",
+            Error::BadRequest => "Bad request",
+            Error::UnsupportedVersion => "Unsupported protocol version",
+        };
+        let code = self as u8;
+        Page::text(format!(r#"{{"code":{code},"message":"{message}"}}"#))
+            .with_content_type("application/json")
+            .with_status(StatusCode::BAD_REQUEST)
+    }
+}
+
+impl From<Error> for Answer {
+    fn from(error: Error) -> Answer {
+        error.page().into_response()
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Answer {
+        match refused {
+            Refused::Over => Error::UnknownSession.into(),
+            Refused::Transport | Refused::Overlap | Refused::Rate => Error::BadRequest.into(),
+        }
+    }
+}
+
+fn text(body: String) -> Answer {
+    Page::text(body)
+        .with_content_type("text/plain; charset=UTF-8")
+        .into_response()
+}
+
+fn status(status: StatusCode) -> Answer {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
 
 /// Lets pages of a request's origin read the response (Fetch §3.2), and, where the policy lists that
 /// origin, send what the browser keeps for this server. Whether it may connect has been checked.
 fn sharing(request: &Parts) -> HeaderMap {
+    const METHODS: &str = "OPTIONS, GET, POST";
     let mut headers = HeaderMap::new();
     let Some(origin) = request.headers.get(header::ORIGIN) else {
         return headers;
@@ -219,11 +282,8 @@ fn sharing(request: &Parts) -> HeaderMap {
     let constant = HeaderValue::from_static;
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(header::VARY, constant("Origin"));
-    if request
-        .extensions
-        .get::<Admission>()
-        .is_some_and(|admission| admission.is_trusted)
-    {
+    let admission = request.extensions.get::<Admission>();
+    if admission.is_some_and(|admission| admission.is_trusted) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, constant("true"));
     }
     if request.method == Method::OPTIONS {
@@ -233,165 +293,4 @@ fn sharing(request: &Parts) -> HeaderMap {
         }
     }
     headers
-}
-
-/// Waits until the handlers of what has just been received have begun. The next POST may come to
-/// another worker, and its handlers are not to begin before these.
-async fn until_handled() {
-    // Tasks of a worker begin in the order in which they were spawned. A CONNECT is one that spawns
-    // another, the handler.
-    for _ in 0..2 {
-        // It does nothing that could fail.
-        let _ = tokio::spawn(async {}).await;
-    }
-}
-
-/// Ends the session of a request, as if its client had asked for it; if it has a WebSocket by now,
-/// or has ended, nothing happens.
-async fn end_session(engine: &dyn Engine, uri: &Uri) {
-    const CLOSE: Bytes = Bytes::from_static(b"1");
-    engine.ask(post(uri, CLOSE)).await;
-}
-
-/// A POST of polling to the session of `uri`.
-pub(super) fn post(uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
-    let mut request = get(uri);
-    *request.method_mut() = Method::POST;
-    *request.body_mut() = Full::new(body);
-    request
-}
-
-/// A GET of polling to the session of `uri`.
-pub(super) fn get(uri: &Uri) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::default());
-    *request.uri_mut() = target(uri, "polling", Query::of(uri).sid);
-    request
-}
-
-/// The same, but by that transport and to that session.
-fn target(uri: &Uri, transport: &str, sid: Option<&str>) -> Uri {
-    let version = Query::of(uri).version.unwrap_or_default();
-    let sid = sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
-    let target = format!("{}?EIO={version}&transport={transport}{sid}", uri.path());
-    // All of it comes from a target, or from the engine.
-    target.parse().unwrap_or_else(|_| uri.clone())
-}
-
-/// The session that an open packet tells of, amid what is before and after it.
-pub(super) fn opened_session(open: &[u8]) -> Option<(&str, &str, &str)> {
-    const NAME: &str = r#""sid":""#;
-    let open = std::str::from_utf8(open).ok()?;
-    let (before, rest) = open.split_at(open.find(NAME)? + NAME.len());
-    let (sid, after) = rest.split_at(rest.find('"')?);
-    Some((before, sid, after))
-}
-
-/// What the engine wants to know of a request's query.
-pub(super) struct Query<'a> {
-    version: Option<&'a str>,
-    transport: Option<&'a str>,
-    pub(super) sid: Option<&'a str>,
-}
-
-impl<'a> Query<'a> {
-    pub(super) fn of(uri: &'a Uri) -> Query<'a> {
-        let find = |name: &str| {
-            let mut parameters = uri.query().unwrap_or_default().split('&');
-            parameters.find_map(|parameter| parameter.strip_prefix(name))
-        };
-        Query {
-            version: find("EIO="),
-            transport: find("transport="),
-            sid: find("sid="),
-        }
-    }
-}
-
-/// A WebSocket that takes a session's transport over. However it ends, if the session still polls
-/// then, it ends, too: the engine would keep it for ever.
-struct Upgrade {
-    upgrades: Arc<Mutex<HashSet<String>>>,
-    sid: String,
-    engine: Arc<dyn Engine>,
-    uri: Uri,
-}
-
-impl Upgrade {
-    /// `None` if there is another of that session.
-    fn begin(
-        upgrades: &Arc<Mutex<HashSet<String>>>,
-        sid: &str,
-        engine: &Arc<dyn Engine>,
-        uri: &Uri,
-    ) -> Option<Upgrade> {
-        let is_first = lock(upgrades).insert(sid.to_owned());
-        is_first.then(|| Upgrade {
-            upgrades: Arc::clone(upgrades),
-            sid: sid.to_owned(),
-            engine: Arc::clone(engine),
-            uri: uri.clone(),
-        })
-    }
-}
-
-impl Drop for Upgrade {
-    fn drop(&mut self) {
-        lock(&self.upgrades).remove(&self.sid);
-        // Without a runtime the server is gone, and the session with it.
-        if let Ok(runtime) = Handle::try_current() {
-            let (engine, uri) = (Arc::clone(&self.engine), self.uri.clone());
-            runtime.spawn(async move { end_session(&*engine, &uri).await });
-        }
-    }
-}
-
-/// A poisoned lock is taken all the same: the set is whole between any two statements.
-fn lock(upgrades: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
-    upgrades.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn status(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
-}
-
-fn unknown_session() -> Response<Full<Bytes>> {
-    error(1, "Session ID unknown")
-}
-
-fn unavailable() -> Response<Full<Bytes>> {
-    let mut response = status(StatusCode::SERVICE_UNAVAILABLE);
-    let seconds = HeaderValue::from_static("1");
-    response.headers_mut().insert(header::RETRY_AFTER, seconds);
-    response
-}
-
-/// A refusal of the engine with its code as a number, where it writes a text: JavaScript's clients
-/// compare numbers.
-async fn numbered(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    const CODE: &[u8] = br#"{"code":""#;
-    if response.status() != StatusCode::BAD_REQUEST {
-        return response;
-    }
-    let (mut head, body) = response.into_parts();
-    let Ok(body) = body.collect().await.map(Collected::to_bytes);
-    let body = match body.strip_prefix(CODE) {
-        Some([code, b'"', rest @ ..]) => {
-            head.headers.remove(header::CONTENT_LENGTH); // that of the text
-            Bytes::from([&CODE[..CODE.len() - 1], &[*code], rest].concat())
-        }
-        _ => body,
-    };
-    Response::from_parts(head, Full::new(body))
-}
-
-/// A refusal as Engine.IO's servers word it, with its code.
-fn error(code: u8, message: &str) -> Response<Full<Bytes>> {
-    let body = format!(r#"{{"code":{code},"message":"{message}"}}"#);
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
 }

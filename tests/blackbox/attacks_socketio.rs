@@ -200,7 +200,6 @@ fn attack_68_silent_connections_cut_no_poll() {
 }
 
 #[test]
-#[ignore = "the sessions' engine waits for attachments without end"]
 fn attack_76_a_packet_that_is_not_finished_ends_in_time() {
     let server = ServerProcess::start(&["--workers", "1", "--message-timeout", "1s"]);
     let mut client = joined_by_websocket(&server);

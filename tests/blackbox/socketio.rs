@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use frameloop::Router;
 use frameloop::handshake::{AllowOrigin, Policy};
-use frameloop::socketio::{self, Args, Service, Settings, SocketRef, TryData};
+use frameloop::socketio::{self, Event, Service, Settings};
 
 use crate::client::{Client, PATIENCE, close_frame, frame};
 use crate::report::{Kind, figure};
@@ -203,12 +203,16 @@ fn is_closed(mut client: Client) {
 /// A server with sessions of these settings and a few handlers, and what counts its sessions.
 fn serving(settings: Settings) -> (TestServer, Arc<Service>) {
     let (service, io) = socketio::service(settings);
-    io.ns("/", async |socket: SocketRef, TryData(_): TryData<()>| {
-        socket.on("echo", async |socket: SocketRef, args: Args| {
-            let _ = socket.emit("echo", &args);
+    io.namespace("/")
+        .on("echo", async |event: Event| {
+            event.socket.emit("echo", event.args);
+        })
+        .on("panic", async |_| panic!("as the test asked for"))
+        .on("wait", async |event: Event| {
+            let asked = event.socket.emit_with_ack("wait", event.args);
+            let answer = asked.await.map_err(drop);
+            event.ack.send(answer.unwrap_or_default());
         });
-        socket.on("panic", async || panic!("as the test asked for"));
-    });
     let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);
     (TestServer::serving(router, |server| server), service)
 }
@@ -284,11 +288,11 @@ fn s4_s5_events_are_acknowledged_and_binary_comes_back() {
 fn s6_namespaces_are_joined_each_for_itself() {
     let session = Session::joined(TestServer::shared());
     session.post("40/ns,").is(200, "ok");
-    let (joined, greeting) = (
-        format!(r#"40/ns,{{"sid":"{}"}}"#, session.socket),
-        r#"42/ns,["response",{"data":"ns"}]"#,
-    );
-    session.receives(&[&joined, greeting]);
+    let received = session.take(2);
+    let sid = member(&received[0], "sid");
+    assert_ne!(sid, session.socket);
+    assert_eq!(received[0], format!(r#"40/ns,{{"sid":"{sid}"}}"#));
+    assert_eq!(received[1], r#"42/ns,["response",{"data":"ns"}]"#);
     session.post("40/nope,").is(200, "ok");
     session.receives(&[r#"44/nope,{"message":"Invalid namespace"}"#]);
     session.post(r#"42/other,["x"]"#).is(200, "ok");
@@ -655,15 +659,20 @@ fn a_second_upgrade_of_a_session_is_closed_at_once() {
     let session = Session::joined(TestServer::shared());
     let query = session.query.replace("polling", "websocket");
     let mut first = upgrade(session.server, &query);
-    let refused = |query: &str| is_closed(upgrade(session.server, query));
-    refused(&query);
+    let is_surplus = |query: &str| {
+        let mut second = upgrade(session.server, query);
+        assert_eq!(second.receive(), (0x88, 1_000_u16.to_be_bytes().to_vec()));
+        second.send(&close_frame(1000, b""));
+        is_closed(second);
+    };
+    is_surplus(&query);
     first.send_text("2probe");
     first.receives_text("3probe");
-    refused(&query);
+    is_surplus(&query);
     first.send_text("5");
     first.send_text(r#"421["ack",1]"#);
     assert_eq!(receive_packet(&mut first), r#"431["ok",1]"#);
-    refused(&query);
+    is_surplus(&query);
     first.send_text(r#"422["ack",1]"#);
     assert_eq!(receive_packet(&mut first), r#"432["ok",1]"#);
     figure(
@@ -804,9 +813,10 @@ fn a_drain_ends_sessions_of_both_transports() {
     let mut parked = session.polling();
     let mut client = joined_websocket(&server);
     server.shutdown.drain();
-    assert_eq!(response(&mut parked).status, 200);
-    let last = receive_packet(&mut client);
-    assert!(last == "41" || last == "1", "{last}");
+    // A client by polling is told by a packet, the other as all WebSockets are.
+    response(&mut parked).is(200, "1");
+    assert_eq!(client.receive(), (0x88, 1_001_u16.to_be_bytes().to_vec()));
+    client.send(&close_frame(1001, b""));
     is_closed(client);
     server.stopped().unwrap();
 }

@@ -4,9 +4,11 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use frameloop::Router;
-use frameloop::socketio::{self, Args, Settings, SocketIo, SocketRef, Value};
+use frameloop::engine::SlowConsumer;
+use frameloop::socketio::{self, Event, Settings, Value};
 
 use crate::client::{Client, PATIENCE, frame};
 use crate::server::TestServer;
@@ -19,37 +21,51 @@ const CLIENTS: usize = 40;
 /// with so many octets, each by a packet of its own and then by a broadcast; `flood` has broadcasts of so many octets
 /// sent, numbered, as many as asked for; `attach` one with attachments.
 fn serving(workers: usize) -> TestServer {
-    let (service, io) = socketio::service(Settings::default());
-    io.ns("/", async |socket: SocketRef| {
-        socket.on("tell", async |io: SocketIo, Args(args): Args| {
-            let filler = "x".repeat(integer(&args[1]));
-            for number in 0..integer(&args[0]) {
-                for client in io.of("/").unwrap().sockets() {
-                    client.emit("own", &(number, &filler)).unwrap();
-                }
-                let everybody = io.of("/").unwrap();
-                everybody.emit("all", &(number, &filler)).await.unwrap();
-            }
-        });
-        socket.on("flood", async |io: SocketIo, Args(args): Args| {
-            let filler = "x".repeat(integer(&args[0]));
-            for number in 0..integer(&args[1]) {
-                let _ = io.of("/").unwrap().emit("flood", &(number, &filler)).await;
-            }
-        });
-        socket.on("attach", async |io: SocketIo| {
-            let octets = bytes::Bytes::from_static(b"\x01\x02\x03");
-            io.of("/").unwrap().emit("attached", &octets).await.unwrap();
-        });
-        socket.on("shout", async |socket: SocketRef, args: Args| {
-            let _ = socket.broadcast().emit("shout", &args).await;
-        });
-        socket.on("message", async |io: SocketIo, args: Args| {
-            let _ = io.of("/").unwrap().emit("message", &args).await;
-        });
+    // No client here answers a Ping, and a slow machine takes long over all this.
+    let (service, io) = socketio::service(Settings {
+        ping_interval: Duration::from_secs(3_600),
+        ..Settings::default()
     });
+    io.namespace("/")
+        .on("tell", async |Event { socket, args, .. }| {
+            let filler = Value::from("x".repeat(integer(&args.0[1])));
+            for number in 0..integer(&args.0[0]) {
+                let args = [Value::from(number as u64), filler.clone()];
+                for client in socket.everybody().sockets() {
+                    client.emit("own", args.clone());
+                }
+                socket.everybody().emit("all", args).await;
+            }
+        })
+        .on("flood", async |Event { socket, args, .. }| {
+            let filler = Value::from("x".repeat(integer(&args.0[0])));
+            for number in 0..integer(&args.0[1]) {
+                let args = [Value::from(number as u64), filler.clone()];
+                socket.everybody().emit("flood", args).await;
+            }
+        })
+        .on("attach", async |event| {
+            let bytes = bytes::Bytes::from_static(b"\x01\x02\x03");
+            event.socket.everybody().emit("attached", bytes);
+        })
+        .on("shout", async |event| {
+            event.socket.others().emit("shout", event.args);
+        })
+        .on("message", async |event| {
+            event.socket.everybody().emit("message", event.args);
+        });
     let router = Router::new().mount("/socket.io/", service as Arc<_>);
-    TestServer::serving(router, |server| server.with_workers(workers))
+    // What is to wait for slow clients is more than the default.
+    let settings = frameloop::Settings {
+        slow_consumer: SlowConsumer {
+            max_octets: 64 << 20,
+            max_messages: 100_000,
+        },
+        ..frameloop::Settings::default()
+    };
+    TestServer::serving(router, |server| {
+        server.with_workers(workers).with_settings(settings)
+    })
 }
 
 fn integer(value: &Value) -> usize {

@@ -80,7 +80,7 @@ impl<H: Handler> Connection<H> {
             && now.wrapping_sub(self.idle_since) >= idle
         {
             Some((Timeout::Idle, "idle timeout"))
-        } else if is_read {
+        } else if is_read && !self.handler.has_heartbeat() {
             self.keep_alive(silence, stream, context)
         } else {
             None

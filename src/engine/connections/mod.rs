@@ -10,7 +10,7 @@ use super::SlowConsumerPolicy;
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
 use super::drive::{Context, Delivery, Drive, Encoded, Progress};
-use super::mailbox::{Command, Group, Letters};
+use super::mailbox::{Command, Epoch, Group, Letters};
 use super::slots::{Key, Slots};
 use super::socket::Stream;
 use super::tally::{ConnectionRecord, EndpointIndex};
@@ -318,6 +318,7 @@ impl<S: Stream> Connections<S> {
             match command {
                 Command::Deliver {
                     group,
+                    epoch,
                     length,
                     compressed_length,
                     messages,
@@ -334,10 +335,11 @@ impl<S: Stream> Connections<S> {
                         policy: group.policy(),
                         is_lenient: false,
                     };
-                    self.deliver_to(&group, &delivery);
+                    self.deliver_to(&group, epoch, &delivery);
                 }
                 Command::DeliverShared {
                     group,
+                    epoch,
                     frame,
                     compressed,
                     messages,
@@ -352,7 +354,7 @@ impl<S: Stream> Connections<S> {
                         policy: group.policy(),
                         is_lenient: false,
                     };
-                    self.deliver_to(&group, &delivery);
+                    self.deliver_to(&group, epoch, &delivery);
                 }
                 Command::Send {
                     to,
@@ -422,11 +424,12 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    fn deliver_to(&mut self, group: &Group, delivery: &Delivery<'_>) {
+    fn deliver_to(&mut self, group: &Group, epoch: Epoch, delivery: &Delivery<'_>) {
         // Whoever is over leaves the group when dropped, for which the group must not be locked.
         let mut over = Vec::new();
-        for member in group.members().iter() {
-            let Some(entry) = self.entries.get_mut(*member) else {
+        let members = group.members();
+        for member in members.iter().filter(|member| member.gets(epoch)) {
+            let Some(entry) = self.entries.get_mut(member.key) else {
                 continue;
             };
             let Entry {
@@ -434,15 +437,16 @@ impl<S: Stream> Connections<S> {
             } = entry;
             let progress = connection.deliver(delivery, stream, &mut self.context);
             match progress {
-                Progress::Over(why) => over.push((*member, why)),
+                Progress::Over(why) => over.push((member.key, why)),
                 Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
                 Progress::MoreToRead if !entry.is_ready => {
                     entry.is_ready = true;
-                    self.ready.push(*member);
+                    self.ready.push(member.key);
                 }
                 Progress::MoreToRead | Progress::Idle => {}
             }
         }
+        drop(members);
         for (member, why) in over {
             self.end(member, &why);
         }

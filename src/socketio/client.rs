@@ -1,0 +1,350 @@
+//! Socket.IO 5 over a session: what its client has joined, and what becomes of its packets.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use serde_json::Value as Json;
+use tokio::runtime::Handle;
+
+use super::engine::{Protocol, Violation};
+use super::namespace::{Namespaces, Outcome};
+use super::packet::{Encoded, Kind, Packet};
+use super::session::{DisconnectReason, Session};
+use super::sid::Sid;
+use super::socket::{Ack, Event, Socket, SocketInner};
+use super::value::{Args, Value, write_string};
+use crate::protocol::Message;
+
+/// What Socket.IO keeps of a session's client.
+#[derive(Default)]
+pub(super) struct Client {
+    /// One for each namespace that the client has joined.
+    sockets: Vec<Arc<SocketInner>>,
+    /// A binary packet whose attachments have not all come.
+    partial: Option<Box<Partial>>,
+}
+
+/// A binary packet, of at most [`Settings::max_payload`](super::Settings::max_payload) bytes and
+/// in the deadline of a message.
+struct Partial {
+    packet: String,
+    attachments: Vec<Bytes>,
+    size: usize,
+    due: usize,
+}
+
+/// Speaks Socket.IO over sessions.
+pub(super) struct SocketIoProtocol(pub(super) Arc<Namespaces>);
+
+impl Protocol for SocketIoProtocol {
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), Violation> {
+        match message {
+            Message::Text(text) => self.text(session, text),
+            Message::Binary(bytes) => self.attachment(session, bytes),
+            _ => Ok(()),
+        }
+    }
+
+    fn upgraded(&self, session: &Arc<Session>) {
+        let sockets = lock(&session.client).sockets.clone();
+        for socket in sockets {
+            socket.namespace.seat(&socket);
+        }
+    }
+
+    fn closed(&self, session: &Arc<Session>, why: DisconnectReason) {
+        let client = std::mem::take(&mut *lock(&session.client));
+        for socket in client.sockets {
+            left(&socket, why);
+        }
+    }
+}
+
+impl SocketIoProtocol {
+    fn text(&self, session: &Arc<Session>, text: &str) -> Result<(), Violation> {
+        let settings = &session.engine.settings;
+        let mut client = lock(&session.client);
+        if client.partial.is_some() {
+            return Err(Violation("a packet amid attachments"));
+        }
+        let packet = Packet::parse(text).ok_or(Violation("not a packet of Socket.IO"))?;
+        match packet.attachments {
+            None | Some(0) => {}
+            Some(count) if count > settings.max_attachments => {
+                return Err(Violation("too many attachments"));
+            }
+            Some(count) => {
+                // What no attachments could make whole is not kept until they are there.
+                let checked = Args::parse(packet.json, vec![Bytes::new(); count]);
+                checked.map_err(|invalid| Violation(invalid.reason()))?;
+                client.partial = Some(Box::new(Partial {
+                    packet: text.to_owned(),
+                    attachments: Vec::new(),
+                    size: text.len(),
+                    due: count,
+                }));
+                drop(client);
+                session.await_attachments(true);
+                return Ok(());
+            }
+        }
+        drop(client);
+        self.packet(session, packet, Vec::new())
+    }
+
+    fn attachment(&self, session: &Arc<Session>, bytes: &[u8]) -> Result<(), Violation> {
+        let mut client = lock(&session.client);
+        let Some(mut partial) = client.partial.take() else {
+            return Err(Violation("an attachment of no packet"));
+        };
+        partial.size += bytes.len();
+        if partial.size > session.engine.settings.max_payload {
+            return Err(Violation("too large attachments"));
+        }
+        partial.attachments.push(Bytes::copy_from_slice(bytes));
+        if partial.attachments.len() < partial.due {
+            client.partial = Some(partial);
+            return Ok(());
+        }
+        drop(client);
+        session.await_attachments(false);
+        let Partial {
+            packet: text,
+            attachments,
+            ..
+        } = *partial;
+        let packet = Packet::parse(&text).ok_or(Violation("not a packet of Socket.IO"))?;
+        self.packet(session, packet, attachments)
+    }
+
+    fn packet(
+        &self,
+        session: &Arc<Session>,
+        packet: Packet<'_>,
+        attachments: Vec<Bytes>,
+    ) -> Result<(), Violation> {
+        let socket = lock(&session.client).socket(packet.namespace);
+        match (packet.kind, socket) {
+            (Kind::Connect, None) => self.connect(session, packet),
+            (Kind::Connect, Some(_)) => Err(Violation("joined already")),
+            (Kind::ConnectError, _) => Err(Violation("a server's packet")),
+            (Kind::Disconnect, socket) => {
+                if let Some(socket) = socket {
+                    leave(&socket, DisconnectReason::ClientNamespaceDisconnect);
+                }
+                Ok(())
+            }
+            (Kind::Event | Kind::Ack, socket) => {
+                let args = Args::parse(packet.json, attachments);
+                let args = args.map_err(|invalid| Violation(invalid.reason()))?;
+                match packet.kind {
+                    Kind::Ack => acknowledge(socket, packet.id, args),
+                    _ => dispatch(socket, packet.id, args),
+                }
+            }
+        }
+    }
+
+    fn connect(&self, session: &Arc<Session>, packet: Packet<'_>) -> Result<(), Violation> {
+        let auth = match packet.json {
+            "" => Value::Null,
+            json => match serde_json::from_str::<Json>(json) {
+                Ok(auth @ Json::Object(_)) => auth.into(),
+                _ => return Err(Violation("an auth payload is an object")),
+            },
+        };
+        let path = packet.namespace;
+        let Some(namespace) = self.0.get(path) else {
+            refuse(session, path, "Invalid namespace");
+            return Ok(());
+        };
+        let Some(admit) = namespace.admission() else {
+            join(session, &namespace, auth);
+            return Ok(());
+        };
+        let (admitting, session) = (admit(auth.clone()), Arc::clone(session));
+        run(&Arc::clone(&session), async move {
+            match admitting.await {
+                Ok(()) => join(&session, &namespace, auth),
+                Err(message) => refuse(&session, namespace.path(), &message),
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Client {
+    fn socket(&self, namespace: &str) -> Option<Arc<SocketInner>> {
+        let mut sockets = self.sockets.iter();
+        let socket = sockets.find(|socket| socket.namespace.path() == namespace);
+        socket.cloned()
+    }
+}
+
+/// Makes a client a member of a namespace, tells it so, and then the handler.
+fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: Value) {
+    let Some(sid) = Sid::random() else {
+        return refuse(session, namespace.path(), "No id to be had");
+    };
+    let mut client = lock(&session.client);
+    // It may have come twice while it was being admitted, or its session may have ended.
+    if client.socket(namespace.path()).is_some() || session.is_closed() {
+        return;
+    }
+    if !session.settle() {
+        drop(client);
+        return refuse(session, namespace.path(), "Too many connections");
+    }
+    let socket = Arc::new(SocketInner::new(
+        sid,
+        Arc::clone(namespace),
+        Arc::clone(session),
+    ));
+    client.sockets.push(Arc::clone(&socket));
+    drop(client);
+    let joined = format!(r#"{{"sid":"{sid}"}}"#);
+    let joined = Encoded::plain(Kind::Connect, namespace.path(), &joined);
+    namespace.add(&socket, &Arc::new(joined));
+    if session.is_closed() {
+        namespace.remove(&socket); // it has ended in between, and has told all that were there
+        return;
+    }
+    let socket = Socket(socket);
+    if let Some(connected) = namespace.connected() {
+        run(session, connected(socket, auth));
+    }
+}
+
+fn refuse(session: &Arc<Session>, namespace: &str, message: &str) {
+    let mut json = String::from(r#"{"message":"#);
+    write_string(message, &mut json);
+    json.push('}');
+    let refusal = Encoded::plain(Kind::ConnectError, namespace, &json);
+    session.send_packet(&Arc::new(refusal));
+}
+
+/// Has a client leave a namespace, and tells it if it does not know.
+pub(super) fn leave(socket: &Arc<SocketInner>, why: DisconnectReason) {
+    let mut client = lock(&socket.session.client);
+    let before = client.sockets.len();
+    client.sockets.retain(|other| !Arc::ptr_eq(other, socket));
+    if client.sockets.len() == before {
+        return;
+    }
+    let has_none = client.sockets.is_empty();
+    drop(client);
+    if why == DisconnectReason::ServerNamespaceDisconnect {
+        let packet = Encoded::plain(Kind::Disconnect, socket.namespace.path(), "");
+        socket.session.send_packet(&Arc::new(packet));
+    }
+    left(socket, why);
+    if has_none {
+        socket.session.unsettle();
+    }
+}
+
+fn left(socket: &Arc<SocketInner>, why: DisconnectReason) {
+    socket.namespace.remove(socket);
+    socket.forget_acks();
+    if let Some(disconnected) = socket.namespace.disconnected() {
+        run(
+            &socket.session,
+            disconnected(Socket(Arc::clone(socket)), why),
+        );
+    }
+}
+
+fn dispatch(
+    socket: Option<Arc<SocketInner>>,
+    id: Option<u64>,
+    Args(mut args): Args,
+) -> Result<(), Violation> {
+    if !matches!(args.first(), Some(Value::String(_))) {
+        return Err(Violation("an event without a name"));
+    }
+    let Value::String(name) = args.remove(0) else {
+        return Ok(());
+    };
+    let Some(socket) = socket else {
+        return Ok(()); // of a namespace that the client has not joined, or has left
+    };
+    if let Some(handler) = socket.namespace.handler(&name) {
+        let session = Arc::clone(&socket.session);
+        let socket = Socket(socket);
+        let ack = Ack(id.map(|id| (socket.clone(), id)));
+        let args = Args(args);
+        let event = Event {
+            socket,
+            name,
+            args,
+            ack,
+        };
+        run(&session, handler(event));
+    }
+    Ok(())
+}
+
+fn acknowledge(
+    socket: Option<Arc<SocketInner>>,
+    id: Option<u64>,
+    args: Args,
+) -> Result<(), Violation> {
+    let id = id.ok_or(Violation("an acknowledgement of nothing"))?;
+    if let Some(socket) = socket {
+        socket.acknowledged(id, args);
+    }
+    Ok(())
+}
+
+/// Runs a handler as far as it comes at once, so that handlers begin in the order of their
+/// packets, and the rest of it beside all others. A panic ends this handler and nothing else.
+fn run(session: &Arc<Session>, handler: impl Future<Output = ()> + Send + 'static) {
+    let mut handler: Outcome = Box::pin(handler);
+    let mut context = Context::from_waker(Waker::noop());
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        Pin::new(&mut handler).poll(&mut context)
+    }));
+    // Without a runtime the server is gone, and what a handler still waits for as well.
+    if let (Ok(Poll::Pending), Ok(runtime)) = (polled, Handle::try_current()) {
+        let flight = session.flight();
+        runtime.spawn(async move {
+            let _flight = flight;
+            handler.await;
+        });
+    }
+}
+
+/// A poisoned lock is taken all the same: the client is whole between any two statements.
+fn lock(client: &Mutex<Client>) -> MutexGuard<'_, Client> {
+    client.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A service of Engine.IO alone: what its function does with a message.
+pub(super) struct MessageProtocol<F>(pub(super) F);
+
+impl<F> Protocol for MessageProtocol<F>
+where
+    F: Fn(&Arc<Session>, Message<'_>) + Send + Sync,
+{
+    fn opened(&self, session: &Arc<Session>) {
+        session.settle();
+    }
+
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), Violation> {
+        self.0(session, message);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Client")
+            .field("sockets", &self.sockets.len())
+            .finish_non_exhaustive()
+    }
+}

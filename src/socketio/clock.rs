@@ -1,0 +1,136 @@
+//! The deadlines of all sessions: one clock and one timer.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::engine::Engine;
+use super::sid::Sid;
+
+/// A point in a service's time: milliseconds since it began, without those in which this process
+/// did not run.
+pub(super) type Moment = u64;
+
+/// When sessions are to be looked at.
+#[derive(Debug)]
+pub(super) struct Deadlines(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    now: Duration,
+    last: Instant,
+    /// A session may be in it several times: it knows which is in force.
+    queue: BinaryHeap<Reverse<(Moment, Sid)>>,
+    /// The timer is running.
+    is_timed: bool,
+}
+
+impl Deadlines {
+    /// The timer looks at least this often, so that a freeze is seen to be one.
+    const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
+    /// What passes at most between two looks: more means that this process did not run.
+    const LONGEST_STEP: Duration = Duration::from_millis(500);
+
+    pub(super) fn new() -> Deadlines {
+        Deadlines(Mutex::new(State {
+            now: Duration::ZERO,
+            last: Instant::now(),
+            queue: BinaryHeap::new(),
+            is_timed: false,
+        }))
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.lock().advance()
+    }
+
+    /// Has a session looked at then.
+    pub(super) fn schedule(&self, due: Moment, sid: Sid, engine: &Arc<Engine>) {
+        let mut state = self.lock();
+        state.queue.push(Reverse((due, sid)));
+        // Without a runtime nothing waits, and nothing is late.
+        if !state.is_timed
+            && let Ok(runtime) = Handle::try_current()
+        {
+            state.is_timed = true;
+            state.advance();
+            runtime.spawn(keep_time(Timer {
+                engine: Arc::downgrade(engine),
+                is_over: false,
+            }));
+        }
+    }
+
+    /// The sessions that are due, and how long it is until others are; `None` if there are none.
+    fn due(&self, sids: &mut Vec<(Sid, Moment)>) -> Option<Duration> {
+        let mut state = self.lock();
+        let now = state.advance();
+        while let Some(Reverse((due, sid))) = state.queue.peek().copied() {
+            if due > now {
+                let rest = Duration::from_millis(due - now);
+                return Some(rest.min(Self::LONGEST_SLEEP));
+            }
+            state.queue.pop();
+            sids.push((sid, due));
+        }
+        if sids.is_empty() {
+            state.is_timed = false;
+            state.queue.shrink_to(0);
+            return None;
+        }
+        Some(Duration::ZERO)
+    }
+
+    /// A poisoned lock is taken all the same: the state is whole between any two statements.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn advance(&mut self) -> Moment {
+        let last = std::mem::replace(&mut self.last, Instant::now());
+        let passed = self.last.duration_since(last);
+        self.now += passed.min(Deadlines::LONGEST_STEP);
+        self.now.as_millis() as Moment
+    }
+}
+
+/// The timer. When its runtime ends, another may begin in another one.
+struct Timer {
+    engine: Weak<Engine>,
+    /// Nothing was left to wait for, and another may have begun by now.
+    is_over: bool,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.upgrade().filter(|_| !self.is_over) {
+            engine.deadlines.lock().is_timed = false;
+        }
+    }
+}
+
+async fn keep_time(mut timer: Timer) {
+    let mut due = Vec::new();
+    loop {
+        let Some(engine) = timer.engine.upgrade() else {
+            return;
+        };
+        let Some(rest) = engine.deadlines.due(&mut due) else {
+            timer.is_over = true;
+            return;
+        };
+        for (sid, due) in due.drain(..) {
+            if let Some(session) = engine.session(&sid) {
+                session.look(due);
+            }
+        }
+        drop(engine);
+        tokio::time::sleep(rest).await;
+    }
+}

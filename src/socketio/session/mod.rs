@@ -1,0 +1,450 @@
+//! One session of Engine.IO: what waits for its client, by which transport it goes, and when it
+//! ends.
+//!
+//! A session belongs to no worker: whatever a request or a message does to it is done before that
+//! is answered, under the session's own lock. Handlers run without it.
+
+mod polling;
+mod times;
+
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+
+use self::polling::{Polling, Upgrade};
+pub(super) use self::polling::{PostGuard, Refused};
+use self::times::{Due, Times};
+use super::client::Client;
+use super::clock::Moment;
+use super::engine::{Engine, Violation};
+use super::packet::Encoded;
+use super::sid::Sid;
+use crate::engine::{Disconnect, Peer, PeerAddress, Publication, Timeout};
+use crate::http::{Addresses, Place};
+use crate::protocol::{CloseCode, CloseFrame, Message};
+
+/// A session of Engine.IO, with one client.
+pub struct Session {
+    /// Known to its client alone: a request that names it is the client's.
+    sid: Sid,
+    pub(super) engine: Arc<Engine>,
+    address: PeerAddress,
+    state: Mutex<State>,
+    /// Handlers that have begun and not ended.
+    in_flight: AtomicUsize,
+    /// What Socket.IO keeps of the client.
+    pub(super) client: Mutex<Client>,
+}
+
+#[derive(Debug)]
+struct State {
+    transport: Transport,
+    standing: Standing,
+    times: Times,
+}
+
+/// How packets go to the client.
+#[derive(Debug)]
+enum Transport {
+    /// By the responses to its GETs. Bytes and packets that wait are bounded by
+    /// [`Settings::max_queue_size`](super::Settings::max_queue_size), for each session.
+    Polling(Box<Polling>),
+    /// By a WebSocket, whose backlog the frame loop bounds.
+    WebSocket(Peer),
+    /// No more. A GET that waited finds the last that there was to say.
+    Closed(Option<String>),
+}
+
+/// What a session counts as.
+#[derive(Debug)]
+enum Standing {
+    /// It has joined nothing: one of few of its address, and not for long.
+    Newcomer(#[expect(dead_code, reason = "given back when dropped")] Option<Place>),
+    /// It has, and by polling it counts among the connections of its address.
+    Joined(#[expect(dead_code, reason = "given back when dropped")] Option<Place>),
+}
+
+/// Why a session, or a client's membership of a namespace, is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DisconnectReason {
+    /// The client has left the namespace.
+    ClientNamespaceDisconnect,
+    /// The server has ended it.
+    ServerNamespaceDisconnect,
+    /// The server is about to end.
+    ServerShuttingDown,
+    /// The client has closed the transport, or has gone.
+    TransportClose,
+    /// The client has broken a rule of the protocol.
+    ParseError,
+    /// A Ping was not answered in time.
+    PingTimeout,
+    /// No namespace was joined in time, or not the whole of a binary packet came.
+    Timeout,
+    /// More waited for the client than may.
+    SlowConsumer,
+}
+
+/// Handlers of one session that may be under way before nothing more of it is handled.
+const MAX_IN_FLIGHT: usize = 16;
+
+impl Session {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        sid: Sid,
+        address: PeerAddress,
+        newcomer: Option<Place>,
+    ) -> Session {
+        let times = Times::new(engine.deadlines.now(), &engine.settings);
+        let polling = Polling::new(&engine.settings);
+        Session {
+            sid,
+            engine,
+            address,
+            state: Mutex::new(State {
+                transport: Transport::Polling(Box::new(polling)),
+                standing: Standing::Newcomer(newcomer),
+                times,
+            }),
+            in_flight: AtomicUsize::new(0),
+            client: Mutex::default(),
+        }
+    }
+
+    /// Has the deadlines begin.
+    pub(super) fn begin(self: &Arc<Self>) {
+        self.reschedule(&mut self.state());
+    }
+
+    pub(super) fn sid(&self) -> Sid {
+        self.sid
+    }
+
+    /// The other end of the connection that opened the session.
+    pub fn peer_address(&self) -> PeerAddress {
+        self.address
+    }
+
+    /// Sends a data message.
+    pub fn send(self: &Arc<Self>, message: Message<'_>) {
+        self.send_packet(&Arc::new(match message {
+            Message::Text(text) => Encoded::text(["4", text].concat()),
+            Message::Binary(bytes) => Encoded::binary(Bytes::copy_from_slice(bytes)),
+            _ => return,
+        }));
+    }
+
+    /// Ends the session.
+    pub fn close(self: &Arc<Self>) {
+        self.end(DisconnectReason::ServerNamespaceDisconnect);
+    }
+
+    /// Sends a packet to this session alone.
+    pub(super) fn send_packet(self: &Arc<Self>, packet: &Arc<Encoded>) {
+        // What answers a client's own packets is bounded by not taking more of them.
+        let answers = 2 * self.engine.settings.max_payload;
+        self.enqueue(packet, self.engine.settings.max_queue_size + answers);
+    }
+
+    /// Sends a packet that others get, too.
+    pub(super) fn deliver(self: &Arc<Self>, packet: &Arc<Encoded>) {
+        self.enqueue(packet, self.engine.settings.max_queue_size);
+    }
+
+    fn enqueue(self: &Arc<Self>, packet: &Arc<Encoded>, max_queue_size: usize) {
+        let mut state = self.state();
+        match &mut state.transport {
+            Transport::Polling(polling) if polling.size() > max_queue_size => {
+                // The client is to miss nothing in between. Its session ends a little later: what
+                // sends may hold the lock of a namespace, which the end needs.
+                polling.is_overrun = true;
+                state.times.overrun_at = self.engine.deadlines.now();
+                self.reschedule(&mut state);
+            }
+            Transport::Polling(polling) => polling.push(Arc::clone(packet)),
+            Transport::WebSocket(peer) => peer.publish(&packet.publication()),
+            Transport::Closed(_) => {}
+        }
+    }
+
+    /// Handles a packet of Engine.IO that has come as text.
+    pub(super) fn receive(
+        self: &Arc<Self>,
+        packet: &str,
+        by_polling: bool,
+    ) -> Result<(), Violation> {
+        let (kind, rest) = packet.split_at_checked(1).unwrap_or_default();
+        match kind {
+            "4" => self.engine.protocol.message(self, Message::Text(rest)),
+            "3" => {
+                self.ponged();
+                Ok(())
+            }
+            "1" => {
+                self.end(DisconnectReason::TransportClose);
+                Ok(())
+            }
+            "6" => Ok(()),
+            "b" if by_polling => {
+                let bytes = BASE64.decode(rest).map_err(|_| Violation("not base64"))?;
+                self.engine.protocol.message(self, Message::Binary(&bytes))
+            }
+            _ => Err(Violation("not a packet of Engine.IO")),
+        }
+    }
+
+    fn ponged(self: &Arc<Self>) {
+        let mut state = self.state();
+        let now = self.engine.deadlines.now();
+        state.times.ponged(now, &self.engine.settings);
+        self.reschedule(&mut state);
+    }
+
+    /// Its WebSocket has opened, for a session that has never polled.
+    pub(super) fn attach(&self, peer: Peer) {
+        let mut state = self.state();
+        if let Transport::Polling(_) = state.transport {
+            state.transport = Transport::WebSocket(peer);
+        }
+    }
+
+    /// A WebSocket wants to take a polling session over. Says whether it may: one at a time, and
+    /// of a session that polls.
+    pub(super) fn begin_upgrade(self: &Arc<Self>, peer: &Peer) -> bool {
+        let mut state = self.state();
+        let Transport::Polling(polling) = &mut state.transport else {
+            return false;
+        };
+        if !matches!(polling.upgrade, Upgrade::None) {
+            return false;
+        }
+        polling.upgrade = Upgrade::Begun(peer.clone());
+        let now = self.engine.deadlines.now();
+        state.times.upgrade_by = now + millis(self.engine.settings.upgrade_timeout);
+        self.reschedule(&mut state);
+        true
+    }
+
+    /// The client has probed its new WebSocket: GETs are answered at once from now on. Says
+    /// whether it was to.
+    pub(super) fn probe(&self) -> bool {
+        match &mut self.state().transport {
+            Transport::Polling(polling) => polling.probe(),
+            _ => false,
+        }
+    }
+
+    /// The client has taken the new WebSocket: what waits goes there, and then everything else.
+    /// Says whether it has been probed.
+    pub(super) fn complete_upgrade(self: &Arc<Self>) -> bool {
+        let mut state = self.state();
+        let Transport::Polling(polling) = &mut state.transport else {
+            return false;
+        };
+        let Upgrade::Probed(peer) = &polling.upgrade else {
+            return false;
+        };
+        let peer = peer.clone();
+        if polling.is_overrun {
+            return false;
+        }
+        let waiting = polling.take();
+        if !waiting.is_empty() {
+            let messages = waiting.iter().flat_map(|packet| packet.messages());
+            peer.publish(&Publication::of_several(messages));
+        }
+        polling.wake();
+        state.transport = Transport::WebSocket(peer);
+        state.times.upgrade_by = Moment::MAX;
+        if let Standing::Joined(_) = state.standing {
+            state.standing = Standing::Joined(None); // the WebSocket has a place of its own
+        }
+        drop(state);
+        self.engine.protocol.upgraded(self);
+        true
+    }
+
+    /// The connection that its packets go to, if it has a WebSocket.
+    pub(super) fn peer(&self) -> Option<Peer> {
+        match &self.state().transport {
+            Transport::WebSocket(peer) => Some(peer.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state().transport, Transport::Closed(_))
+    }
+
+    /// The session has joined something. Says whether its address may have one more connection.
+    pub(super) fn settle(&self) -> bool {
+        let mut state = self.state();
+        if let Standing::Newcomer(_) = state.standing {
+            let place = match &state.transport {
+                Transport::Polling(polling) => polling.place(self.address),
+                _ => Ok(None),
+            };
+            match place {
+                Ok(place) => state.standing = Standing::Joined(place),
+                Err(()) => return false,
+            }
+        }
+        state.times.join_by = Moment::MAX;
+        true
+    }
+
+    /// The session has left all it had joined, and is as it was when it was opened.
+    pub(super) fn unsettle(self: &Arc<Self>) {
+        let Some(newcomer) = self.engine.newcomer(self.address) else {
+            return self.end(DisconnectReason::ServerNamespaceDisconnect);
+        };
+        let mut state = self.state();
+        state.standing = Standing::Newcomer(newcomer);
+        let now = self.engine.deadlines.now();
+        state.times.join_by = now + millis(self.engine.settings.connect_timeout);
+        self.reschedule(&mut state);
+    }
+
+    /// Attachments are due, by the deadline of a message, or no more are.
+    pub(super) fn await_attachments(self: &Arc<Self>, are_due: bool) {
+        let mut state = self.state();
+        let timeout = self.engine.settings.attachment_timeout;
+        state.times.attachments_by = match are_due && !timeout.is_zero() {
+            true => self.engine.deadlines.now() + millis(timeout),
+            false => Moment::MAX,
+        };
+        self.reschedule(&mut state);
+    }
+
+    /// Where the places of its address are, should it join something by polling.
+    pub(super) fn counted_in(&self, addresses: Option<Addresses>) {
+        if let Transport::Polling(polling) = &mut self.state().transport {
+            polling.addresses = addresses;
+        }
+    }
+
+    /// Does what is due. `due` is when this was to be called.
+    pub(super) fn look(self: &Arc<Self>, due: Moment) {
+        let mut state = self.state();
+        if due != state.times.scheduled || matches!(state.transport, Transport::Closed(_)) {
+            return;
+        }
+        state.times.scheduled = Moment::MAX;
+        let now = self.engine.deadlines.now();
+        let what = state.times.due(now, &self.engine.settings);
+        self.reschedule(&mut state);
+        drop(state);
+        match what {
+            Due::Nothing => {}
+            Due::Ping => self.send_packet(&self.engine.ping),
+            Due::End(why) => self.end(why),
+        }
+    }
+
+    fn reschedule(&self, state: &mut State) {
+        let next = state.times.next();
+        if next < state.times.scheduled && !matches!(state.transport, Transport::Closed(_)) {
+            state.times.scheduled = next;
+            self.engine.deadlines.schedule(next, self.sid, &self.engine);
+        }
+    }
+
+    /// Ends the session, unless it has ended: nothing goes to its client any more, and nothing
+    /// that names it is answered.
+    pub(super) fn end(self: &Arc<Self>, why: DisconnectReason) {
+        let mut state = self.state();
+        let farewell = match &mut state.transport {
+            Transport::Polling(polling) => polling.farewell(why),
+            _ => None,
+        };
+        let transport = match &state.transport {
+            Transport::Closed(_) => return,
+            _ => mem::replace(&mut state.transport, Transport::Closed(farewell)),
+        };
+        drop(state);
+        self.engine.remove(&self.sid);
+        match transport {
+            Transport::Polling(mut polling) => {
+                polling.wake();
+                if let Upgrade::Begun(peer) | Upgrade::Probed(peer) = &polling.upgrade {
+                    hang_up(peer, why);
+                }
+            }
+            Transport::WebSocket(peer) => hang_up(&peer, why),
+            Transport::Closed(_) => {}
+        }
+        self.engine.protocol.closed(self, why);
+    }
+
+    /// A handler begins.
+    pub(super) fn flight(self: &Arc<Self>) -> Flight {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        Flight(Arc::clone(self))
+    }
+
+    /// Whether so many handlers are under way that nothing more is to be handled.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) >= MAX_IN_FLIGHT
+    }
+
+    /// A poisoned lock is taken all the same: the state is whole between any two statements.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handler that is under way, until this is dropped.
+pub(super) struct Flight(Arc<Session>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let session = &self.0;
+        if session.in_flight.fetch_sub(1, Ordering::SeqCst) == MAX_IN_FLIGHT {
+            match &mut session.state().transport {
+                Transport::Polling(polling) => polling.wake_post(),
+                Transport::WebSocket(peer) => peer.resume(),
+                Transport::Closed(_) => {}
+            }
+        }
+    }
+}
+
+/// Closes the WebSocket of a session that has ended. A client that did not speak in time is not
+/// waited for.
+fn hang_up(peer: &Peer, why: DisconnectReason) {
+    let (code, reason) = match why {
+        DisconnectReason::PingTimeout => {
+            let why = Disconnect::TimedOut(Timeout::Ping);
+            return peer.end(why, CloseCode::Policy, "ping timeout");
+        }
+        DisconnectReason::Timeout => {
+            let why = Disconnect::TimedOut(Timeout::Message);
+            return peer.end(why, CloseCode::Policy, "not finished in time");
+        }
+        DisconnectReason::ParseError => (CloseCode::Policy, "parse error"),
+        DisconnectReason::SlowConsumer => (CloseCode::Policy, "slow consumer"),
+        DisconnectReason::ServerShuttingDown => (CloseCode::Away, ""),
+        DisconnectReason::ClientNamespaceDisconnect
+        | DisconnectReason::ServerNamespaceDisconnect
+        | DisconnectReason::TransportClose => (CloseCode::Normal, ""),
+    };
+    peer.close(CloseFrame { code, reason });
+}
+
+fn millis(duration: std::time::Duration) -> Moment {
+    Moment::try_from(duration.as_millis()).unwrap_or(Moment::MAX / 4)
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Session")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

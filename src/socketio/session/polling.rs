@@ -1,0 +1,297 @@
+//! The transport of a session that polls: what waits for its next GET, and which of its requests
+//! are under way.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::{DisconnectReason, Session, Transport};
+use crate::engine::{Peer, PeerAddress};
+use crate::http::{Addresses, Place, Rate};
+use crate::socketio::Settings;
+use crate::socketio::packet::Encoded;
+
+#[derive(Debug)]
+pub(super) struct Polling {
+    queue: VecDeque<Arc<Encoded>>,
+    /// Bytes of the queue, as a body has them, and of its entries.
+    size: usize,
+    pub(super) upgrade: Upgrade,
+    /// More was to wait than may: nothing is added, and the session is about to end.
+    pub(super) is_overrun: bool,
+    is_polled: bool,
+    is_posted: bool,
+    /// The GET that waits for packets.
+    poll: Option<Waker>,
+    /// The POST that waits until there is room for what it may be answered.
+    post: Option<Waker>,
+    /// What the packets of POSTs are held to, as those of a WebSocket are.
+    rate: Option<Rate>,
+    publish_rate: Option<Rate>,
+    pub(super) addresses: Option<Addresses>,
+}
+
+/// A WebSocket that is to take the session over.
+#[derive(Debug)]
+pub(super) enum Upgrade {
+    None,
+    Begun(Peer),
+    Probed(Peer),
+}
+
+/// Why a request of a session is not served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::socketio) enum Refused {
+    /// The session has another transport by now.
+    Transport,
+    /// The session is over, or this request has ended it.
+    Over,
+    /// Another request of its kind is under way: the session has ended.
+    Overlap,
+    /// More packets have come than may: the session has ended.
+    Rate,
+}
+
+/// What an entry of the queue takes beside its bytes.
+const ENTRY: usize = 64;
+
+impl Polling {
+    pub(super) fn new(settings: &Settings) -> Polling {
+        Polling {
+            queue: VecDeque::new(),
+            size: 0,
+            upgrade: Upgrade::None,
+            is_overrun: false,
+            is_polled: false,
+            is_posted: false,
+            poll: None,
+            post: None,
+            rate: settings.max_message_rate.map(Rate::new),
+            publish_rate: settings.max_publish_rate.map(Rate::new),
+            addresses: None,
+        }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn push(&mut self, packet: Arc<Encoded>) {
+        if self.is_overrun {
+            return;
+        }
+        self.size += ENTRY + packet.size();
+        self.queue.push_back(packet);
+        if let Some(poll) = self.poll.take() {
+            poll.wake();
+        }
+    }
+
+    /// All that waits.
+    pub(super) fn take(&mut self) -> VecDeque<Arc<Encoded>> {
+        self.size = 0;
+        self.wake_post();
+        mem::take(&mut self.queue)
+    }
+
+    fn take_body(&mut self) -> String {
+        let mut body = String::with_capacity(self.size);
+        for packet in self.take() {
+            packet.append_to(&mut body);
+        }
+        body
+    }
+
+    /// What a GET that waits is told when the session ends.
+    pub(super) fn farewell(&mut self, why: DisconnectReason) -> Option<String> {
+        let last = match why {
+            DisconnectReason::TransportClose => "6", // its client has said so itself
+            _ => "1",
+        };
+        self.push(Arc::new(Encoded::text(last)));
+        self.is_polled.then(|| self.take_body())
+    }
+
+    pub(super) fn probe(&mut self) -> bool {
+        match mem::replace(&mut self.upgrade, Upgrade::None) {
+            Upgrade::Begun(peer) => {
+                self.upgrade = Upgrade::Probed(peer);
+                self.wake();
+                true
+            }
+            other => {
+                self.upgrade = other;
+                false
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        let wakers = [self.poll.take(), self.post.take()];
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    pub(super) fn wake_post(&mut self) {
+        if let Some(post) = self.post.take() {
+            post.wake();
+        }
+    }
+
+    /// A place among the connections of an address, where those are limited.
+    pub(super) fn place(&self, address: PeerAddress) -> Result<Option<Place>, ()> {
+        let (Some(addresses), Some(address)) = (&self.addresses, address.ip()) else {
+            return Ok(None);
+        };
+        addresses.place(address).map(Some).ok_or(())
+    }
+}
+
+/// A GET that is under way, until this is dropped.
+pub(in crate::socketio) struct PollGuard(Arc<Session>);
+
+/// A POST that is under way, until this is dropped.
+pub(in crate::socketio) struct PostGuard(Arc<Session>);
+
+impl Session {
+    /// Begins a GET, which must be the only one.
+    pub(in crate::socketio) fn begin_poll(self: &Arc<Self>) -> Result<PollGuard, Refused> {
+        self.begin_request(|polling| {
+            polling.wake_post();
+            mem::replace(&mut polling.is_polled, true)
+        })?;
+        Ok(PollGuard(Arc::clone(self)))
+    }
+
+    /// Begins a POST, which must be the only one.
+    pub(in crate::socketio) fn begin_post(self: &Arc<Self>) -> Result<PostGuard, Refused> {
+        self.begin_request(|polling| mem::replace(&mut polling.is_posted, true))?;
+        Ok(PostGuard(Arc::clone(self)))
+    }
+
+    /// `begin` says whether another is under way.
+    fn begin_request(
+        self: &Arc<Self>,
+        begin: impl FnOnce(&mut Polling) -> bool,
+    ) -> Result<(), Refused> {
+        let mut state = self.state();
+        let now = self.engine.deadlines.now();
+        let is_overdue = state.times.is_overdue(now, &self.engine.settings);
+        let (why, refused) = match &mut state.transport {
+            Transport::Polling(polling) if polling.is_overrun => {
+                (DisconnectReason::SlowConsumer, Refused::Over)
+            }
+            Transport::Polling(_) if is_overdue => (DisconnectReason::PingTimeout, Refused::Over),
+            Transport::Polling(polling) => match begin(polling) {
+                true => (DisconnectReason::ParseError, Refused::Overlap),
+                false => return Ok(()),
+            },
+            Transport::WebSocket(_) => return Err(Refused::Transport),
+            Transport::Closed(_) => return Err(Refused::Over),
+        };
+        drop(state);
+        self.end(why);
+        Err(refused)
+    }
+}
+
+impl PollGuard {
+    /// The body that answers it, once there is something to say.
+    pub(in crate::socketio) async fn body(&self) -> String {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<String> {
+        const NOTHING: &str = "6";
+        match &mut self.0.state().transport {
+            Transport::Polling(polling) if !polling.queue.is_empty() => {
+                Poll::Ready(polling.take_body())
+            }
+            Transport::Polling(polling) => match polling.upgrade {
+                Upgrade::Probed(_) => Poll::Ready(NOTHING.into()),
+                Upgrade::None | Upgrade::Begun(_) => {
+                    polling.poll = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            },
+            Transport::WebSocket(_) => Poll::Ready(NOTHING.into()),
+            Transport::Closed(farewell) => {
+                Poll::Ready(farewell.take().unwrap_or_else(|| NOTHING.into()))
+            }
+        }
+    }
+}
+
+impl Drop for PollGuard {
+    fn drop(&mut self) {
+        if let Transport::Polling(polling) = &mut self.0.state().transport {
+            polling.is_polled = false;
+            polling.poll = None;
+        }
+    }
+}
+
+impl PostGuard {
+    /// Waits until one more packet may be handled.
+    pub(in crate::socketio) async fn ready(&self) -> Result<(), Refused> {
+        poll_fn(|context| self.poll_ready(context)).await
+    }
+
+    fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), Refused>> {
+        let is_busy = self.0.is_busy();
+        match &mut self.0.state().transport {
+            Transport::Polling(polling)
+                if is_busy || polling.size > self.0.engine.settings.max_queue_size =>
+            {
+                polling.post = Some(context.waker().clone());
+                match is_busy == self.0.is_busy() {
+                    true => Poll::Pending,
+                    false => {
+                        context.waker().wake_by_ref(); // a handler has ended in between
+                        Poll::Pending
+                    }
+                }
+            }
+            Transport::Polling(_) | Transport::WebSocket(_) => Poll::Ready(Ok(())),
+            Transport::Closed(_) => Poll::Ready(Err(Refused::Over)),
+        }
+    }
+
+    /// Counts one packet. Says for how long it has to wait.
+    pub(in crate::socketio) fn spend(&self) -> Result<Duration, Refused> {
+        let mut state = self.0.state();
+        let Transport::Polling(polling) = &mut state.transport else {
+            return Ok(Duration::ZERO);
+        };
+        if polling.rate.as_mut().is_none_or(Rate::admits) {
+            let wait = polling.publish_rate.as_mut().and_then(Rate::spend);
+            return Ok(wait.unwrap_or_default());
+        }
+        drop(state);
+        self.0.end(DisconnectReason::SlowConsumer);
+        Err(Refused::Rate)
+    }
+
+    /// Waits for the GET that a client has on its way beside its last POST.
+    pub(in crate::socketio) async fn polled(&self) {
+        poll_fn(|context| match &mut self.0.state().transport {
+            Transport::Polling(polling) if !polling.is_polled => {
+                polling.post = Some(context.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+}
+
+impl Drop for PostGuard {
+    fn drop(&mut self) {
+        if let Transport::Polling(polling) = &mut self.0.state().transport {
+            polling.is_posted = false;
+            polling.post = None;
+        }
+    }
+}

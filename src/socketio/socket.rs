@@ -1,0 +1,274 @@
+//! What handlers are given: a client in a namespace, an event of it, and whom to emit to.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::client;
+use super::namespace::{Inner, Outcome, Selection};
+use super::packet::Encoded;
+use super::session::{DisconnectReason, Session};
+use super::sid::Sid;
+use super::value::Args;
+use crate::engine::PeerAddress;
+use crate::rooms::JoinError;
+
+/// A client in one namespace. Clones are the same; what is sent to a client that has left is lost.
+#[derive(Clone, Debug)]
+pub struct Socket(pub(super) Arc<SocketInner>);
+
+pub(super) struct SocketInner {
+    pub(super) sid: Sid,
+    pub(super) namespace: Arc<Inner>,
+    pub(super) session: Arc<Session>,
+    asked: Mutex<Asked>,
+}
+
+/// The events that the client is to acknowledge, [`Asked::MAX`] at most.
+#[derive(Default)]
+struct Asked {
+    next: u64,
+    waiting: Vec<(u64, oneshot::Sender<Args>)>,
+}
+
+impl Asked {
+    const MAX: usize = 128;
+}
+
+/// An event from a client.
+#[derive(Debug)]
+pub struct Event {
+    /// The client.
+    pub socket: Socket,
+    /// The event's name.
+    pub name: String,
+    /// What came with it. A handler that waits should drop what it does not need by then.
+    pub args: Args,
+    /// Answers it.
+    pub ack: Ack,
+}
+
+/// Answers an event, if its client asked for that.
+#[derive(Debug)]
+pub struct Ack(pub(super) Option<(Socket, u64)>);
+
+/// A client has not acknowledged an event: it has gone, or took too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NoAnswer;
+
+impl SocketInner {
+    pub(super) fn new(sid: Sid, namespace: Arc<Inner>, session: Arc<Session>) -> SocketInner {
+        SocketInner {
+            sid,
+            namespace,
+            session,
+            asked: Mutex::default(),
+        }
+    }
+
+    /// Sends what others get, too.
+    pub(super) fn deliver(&self, packet: &Arc<Encoded>) {
+        self.session.deliver(packet);
+    }
+
+    pub(super) fn acknowledged(&self, id: u64, args: Args) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = asked.waiting.iter().position(|(asked, _)| *asked == id);
+        if let Some(place) = place {
+            // Nobody may wait for it any more.
+            let _ = asked.waiting.swap_remove(place).1.send(args);
+        }
+    }
+
+    /// No acknowledgement comes any more.
+    pub(super) fn forget_acks(&self) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.waiting = Vec::new();
+    }
+
+    /// The id of an event that is to be acknowledged, and what waits for that.
+    fn ask(&self) -> Option<(u64, oneshot::Receiver<Args>)> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.waiting.retain(|(_, answer)| !answer.is_closed());
+        if asked.waiting.len() >= Asked::MAX || self.session.is_closed() {
+            return None;
+        }
+        let id = asked.next;
+        asked.next += 1;
+        let (sender, receiver) = oneshot::channel();
+        asked.waiting.push((id, sender));
+        Some((id, receiver))
+    }
+}
+
+impl Socket {
+    /// The client's id in this namespace. Whoever knows it can address the client, and do nothing
+    /// in its name.
+    pub fn id(&self) -> Sid {
+        self.0.sid
+    }
+
+    /// The other end of the connection that opened the client's session.
+    pub fn peer_address(&self) -> PeerAddress {
+        self.0.session.peer_address()
+    }
+
+    /// Emits an event to this client.
+    pub fn emit(&self, event: &str, args: impl Into<Args>) {
+        let path = self.0.namespace.path();
+        let packet = Encoded::event(path, None, event, &args.into());
+        self.0.session.send_packet(&Arc::new(packet));
+    }
+
+    /// Emits an event to this client and waits for its acknowledgement.
+    ///
+    /// # Errors
+    /// When it does not come within [`Settings::ack_timeout`](super::Settings::ack_timeout), or
+    /// 128 others are waited for.
+    pub fn emit_with_ack(
+        &self,
+        event: &str,
+        args: impl Into<Args>,
+    ) -> Outcome<Result<Args, NoAnswer>> {
+        let timeout: Duration = self.0.session.engine.settings.ack_timeout;
+        let asked = self.0.ask();
+        if let Some((id, _)) = &asked {
+            let path = self.0.namespace.path();
+            let packet = Encoded::event(path, Some(*id), event, &args.into());
+            self.0.session.send_packet(&Arc::new(packet));
+        }
+        Box::pin(async move {
+            let (_, answer) = asked.ok_or(NoAnswer)?;
+            match tokio::time::timeout(timeout, answer).await {
+                Ok(Ok(args)) => Ok(args),
+                _ => Err(NoAnswer),
+            }
+        })
+    }
+
+    /// Adds this client to a room.
+    ///
+    /// # Errors
+    /// When the room's name has more than 255 bytes, or the client is in 128 rooms.
+    pub fn join(&self, room: &str) -> Result<(), JoinError> {
+        self.0.namespace.join(room, self.0.sid)
+    }
+
+    /// Takes this client out of a room.
+    pub fn leave(&self, room: &str) {
+        self.0.namespace.leave(room, self.0.sid);
+    }
+
+    /// All clients of the namespace, this one included.
+    pub fn everybody(&self) -> Broadcast {
+        Broadcast::of(Arc::clone(&self.0.namespace))
+    }
+
+    /// All clients of the namespace but this one.
+    pub fn others(&self) -> Broadcast {
+        self.everybody().except(self)
+    }
+
+    /// Has this client leave the namespace; its session stays.
+    pub fn disconnect(&self) {
+        client::leave(&self.0, DisconnectReason::ServerNamespaceDisconnect);
+    }
+}
+
+impl Ack {
+    /// Whether the client has asked for an answer.
+    pub fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Answers, if the client has asked for that.
+    pub fn send(self, args: impl Into<Args>) {
+        if let Some((socket, id)) = self.0 {
+            let packet = Encoded::ack(socket.0.namespace.path(), id, &args.into());
+            socket.0.session.send_packet(&Arc::new(packet));
+        }
+    }
+}
+
+/// Clients of a namespace, to emit to: all of them, until [`Broadcast::to`] narrows that.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Broadcast {
+    namespace: Arc<Inner>,
+    selection: Selection,
+}
+
+impl Broadcast {
+    pub(super) fn of(namespace: Arc<Inner>) -> Broadcast {
+        let selection = Selection::default();
+        Broadcast {
+            namespace,
+            selection,
+        }
+    }
+
+    /// Only the members of this room, or of others that are named so. A client is in a room of its
+    /// own id's name.
+    pub fn to(mut self, room: &str) -> Broadcast {
+        self.selection.rooms.push(room.into());
+        self
+    }
+
+    /// Not this client.
+    pub fn except(mut self, socket: &Socket) -> Broadcast {
+        self.selection.except.push(socket.id());
+        self
+    }
+
+    /// The clients that are meant, of this process.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let sockets = self.namespace.select(&self.selection);
+        sockets.into_iter().map(Socket).collect()
+    }
+
+    /// Emits an event to those that are meant, here and at the other processes of the bus. What is
+    /// returned can be awaited, by a handler that emits much: it is done when the workers have
+    /// little left to deliver.
+    pub fn emit(&self, event: &str, args: impl Into<Args>) -> Emitted {
+        self.namespace.emit(event, &args.into(), &self.selection);
+        Emitted(Arc::clone(&self.namespace))
+    }
+}
+
+/// An event that is on its way to many.
+#[derive(Debug)]
+pub struct Emitted(Arc<Inner>);
+
+impl IntoFuture for Emitted {
+    type Output = ();
+    type IntoFuture = Outcome;
+
+    fn into_future(self) -> Self::IntoFuture {
+        const LOOK_AGAIN: Duration = Duration::from_millis(1);
+        Box::pin(async move {
+            while self.0.is_congested() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        })
+    }
+}
+
+impl fmt::Debug for SocketInner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Socket")
+            .field("sid", &self.sid)
+            .field("namespace", &self.namespace.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the client has not acknowledged the event")
+    }
+}
+
+impl std::error::Error for NoAnswer {}

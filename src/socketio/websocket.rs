@@ -1,0 +1,150 @@
+//! A session's WebSocket, as a handler of the frame loop: from the beginning, or taking over one
+//! that has polled.
+
+use std::sync::Arc;
+
+use super::engine::{Engine, Violation};
+use super::service;
+use super::session::{DisconnectReason, Session};
+use crate::engine::{Disconnect, Handler, WebSocket};
+use crate::handshake::HandshakeError;
+use crate::http::{Endpoint, Request};
+use crate::protocol::{CloseCode, Limits, Message};
+
+/// The endpoint of an engine's WebSockets.
+pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
+    let max_payload = engine.settings.max_payload;
+    let (checked, opened) = (Arc::clone(engine), Arc::clone(engine));
+    let endpoint = Endpoint::refusing(move |request| SessionSocket::new(&opened, request))
+        .choosing(move |request| match service::refusal(&checked, request) {
+            Some(page) => Err(page),
+            None => Ok(None),
+        })
+        .with_limits(move |_| Limits {
+            max_message_size: max_payload,
+            max_frame_size: max_payload,
+        })
+        .publishing();
+    match engine.settings.compression {
+        true => endpoint,
+        false => endpoint.uncompressed(),
+    }
+}
+
+struct SessionSocket {
+    session: Arc<Session>,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Role {
+    /// It is about to open a session.
+    First,
+    /// It is about to take a session over that polls.
+    Candidate,
+    /// Packets go by it.
+    Transport,
+    /// Another has its session already.
+    Surplus,
+}
+
+impl SessionSocket {
+    fn new(engine: &Arc<Engine>, request: &Request<'_>) -> Result<SessionSocket, HandshakeError> {
+        let query = service::Query::of(request.query());
+        let (session, role) = match query.sid {
+            Some(sid) => (query.session(engine, sid), Role::Candidate),
+            None => (engine.open(request.peer_address()), Role::First),
+        };
+        let session = session.ok_or(HandshakeError::AtCapacity)?;
+        Ok(SessionSocket { session, role })
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Violation> {
+        match (self.role, text) {
+            (Role::Transport, text) => self.session.receive(text, false),
+            (Role::Candidate, "5") if self.session.complete_upgrade() => {
+                self.role = Role::Transport;
+                Ok(())
+            }
+            (Role::Candidate | Role::First, _) => Err(Violation("not a probe")),
+            (Role::Surplus, _) => Ok(()),
+        }
+    }
+
+    fn binary(&self, bytes: &[u8]) -> Result<(), Violation> {
+        let (session, message) = (&self.session, Message::Binary(bytes));
+        match self.role {
+            Role::Transport => session.engine.protocol.message(session, message),
+            Role::Candidate | Role::First => Err(Violation("not a probe")),
+            Role::Surplus => Ok(()),
+        }
+    }
+
+    /// The session ends with its WebSocket, and with one that has failed to become its.
+    fn end(&mut self, why: DisconnectReason) {
+        if self.role != Role::Surplus {
+            self.session.end(why);
+            self.role = Role::Surplus;
+        }
+    }
+}
+
+impl Handler for SessionSocket {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        match self.role {
+            Role::First => {
+                self.session.attach(socket.peer());
+                socket.send(Message::Text(&service::open_packet(&self.session, "")));
+                self.role = Role::Transport;
+            }
+            Role::Candidate if self.session.begin_upgrade(&socket.peer()) => {}
+            _ => {
+                self.role = Role::Surplus;
+                socket.close(CloseCode::Normal, "");
+            }
+        }
+    }
+
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        let handled = match message {
+            Message::Text("2probe") if self.role == Role::Candidate && self.session.probe() => {
+                socket.send(Message::Text("3probe"));
+                Ok(())
+            }
+            Message::Text(text) => self.text(text),
+            Message::Binary(bytes) => self.binary(bytes),
+            Message::Close(_) => {
+                self.end(DisconnectReason::TransportClose);
+                Ok(())
+            }
+            Message::Ping(_) | Message::Pong(_) => Ok(()),
+        };
+        if let Err(Violation(reason)) = handled {
+            // A client that breaks rules is not waited for.
+            let why = Disconnect::ClosedByUs(Some(CloseCode::Policy), None);
+            socket.peer().end(why, CloseCode::Policy, reason);
+            self.end(DisconnectReason::ParseError);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.session.is_busy()
+    }
+
+    fn has_heartbeat(&self) -> bool {
+        true
+    }
+
+    fn closed(&mut self, _: &Disconnect) {
+        self.end(DisconnectReason::TransportClose);
+    }
+}
+
+impl Drop for SessionSocket {
+    /// A handshake that came to nothing opens no session.
+    fn drop(&mut self) {
+        if self.role == Role::First {
+            self.end(DisconnectReason::TransportClose);
+        }
+    }
+}
