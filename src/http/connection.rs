@@ -12,7 +12,6 @@ use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
 
 #[cfg(feature = "tls")]
 use super::first_bytes::FirstBytes;
@@ -26,7 +25,7 @@ use super::service::{Acceptance, Accepted, HttpService, Owner};
 #[cfg(feature = "tls")]
 use super::waiting::Phase;
 use super::waiting::{Clock, Deadlines, Witness};
-use super::{Addresses, HttpSettings, Router, Stream};
+use super::{Addresses, HttpSettings, Router, Shutdown, Stage, Stream};
 use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings};
 use crate::handshake::{HandshakeError, Policy};
 use crate::log;
@@ -47,10 +46,8 @@ pub(crate) struct Site {
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
     /// Told of every answer to a handshake, and of streams that are not the frame loop's.
     pub(crate) observer: Arc<dyn Observer>,
-    /// Turns true when the server is to end: WebSockets that are not the frame loop's close.
-    pub(crate) draining: watch::Receiver<bool>,
-    /// Turns true when no WebSocket is left of a server that is to end: what has been asked is answered, then no more.
-    pub(crate) ending: watch::Receiver<bool>,
+    /// How far the server is on its way to its end.
+    pub(crate) shutdown: Shutdown,
     /// Who speaks for others, by the PROXY protocol.
     pub(crate) proxies: Arc<[ipnet::IpNet]>,
     /// How TCP connections are secured, if they are.
@@ -90,10 +87,8 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
         // Else hyper drops the response to a client that has sent FIN, if it reads that first.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
-    let mut ending = site.ending.clone();
     let mut ending = pin!(async {
-        // The sender outlives all connections.
-        let _ = ending.wait_for(|ending| *ending).await;
+        site.shutdown.reached(Stage::Ending).await;
         // Who has just come is about to ask something.
         tokio::time::sleep_until((began + PATIENCE).into()).await;
         // Until the runtime knows whether a socket that has just come has something to read.
@@ -231,7 +226,7 @@ async fn hand_over(
                 early,
                 site.linger(),
                 websocket_place,
-                site.draining.clone(),
+                site.shutdown.clone(),
             ));
         }
     }
@@ -259,7 +254,7 @@ async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl
         early,
         site.linger(),
         websocket_place,
-        site.draining.clone(),
+        site.shutdown.clone(),
     );
     let (router, policy) = (Arc::clone(&site.router), Arc::clone(&site.policy));
     let budget = site.unfinished.clone();

@@ -45,7 +45,7 @@ pub(super) async fn serve(
     policy: Arc<Policy>,
     budget: AssemblyBudget,
 ) {
-    let mut ending = stream.ending();
+    let shutdown = stream.shutdown();
     let service = service_fn(move |request| {
         let (router, policy) = (Arc::clone(&router), Arc::clone(&policy));
         let budget = budget.clone();
@@ -61,10 +61,7 @@ pub(super) async fn serve(
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = async {
-            // The sender outlives all connections.
-            let _ = ending.wait_for(|ending| *ending).await;
-        } => {
+        () = shutdown.draining() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

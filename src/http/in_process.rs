@@ -8,10 +8,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::{HttpSettings, Router, Site, Stream, serve_connection};
+use super::{HttpSettings, Router, Shutdown, Site, Stream, serve_connection};
 use crate::engine::{Bounds, FrameLoopHandle, Settings};
 use crate::handshake::Policy;
 
@@ -32,8 +31,6 @@ pub struct InProcessServer {
     runtime: Runtime,
     local: LocalSet,
     site: Rc<Site>,
-    /// Dropped with the server: until then connections know that it has not ended.
-    _ending: watch::Sender<bool>,
 }
 
 impl InProcessServer {
@@ -50,7 +47,6 @@ impl InProcessServer {
             .enable_all()
             .build()?;
         let bounds = Bounds::new(&settings);
-        let (ending, ends) = watch::channel(false);
         let frame_loop = FrameLoopHandle::new(&settings, &bounds, Arc::new(()))?;
         let local = LocalSet::new();
         local.spawn_local(frame_loop.clone().run());
@@ -67,13 +63,11 @@ impl InProcessServer {
                 unfinished: bounds.unfinished,
                 admission: Box::new(|| Ok(())),
                 observer: Arc::new(()),
-                draining: ends.clone(),
-                ending: ends,
+                shutdown: Shutdown::new(),
                 proxies: [].into(),
                 #[cfg(feature = "tls")]
                 tls: None,
             }),
-            _ending: ending,
         })
     }
 

@@ -18,6 +18,7 @@ mod pages;
 mod proxy_protocol;
 mod router;
 mod service;
+mod shutdown;
 mod stream;
 mod streamed;
 mod tcp;
@@ -33,6 +34,8 @@ pub use mount::Admission;
 pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
 pub use pages::Page;
 pub use router::{Request, Router};
+pub use shutdown::Shutdown;
+pub(crate) use shutdown::Stage;
 pub(crate) use stream::Stream;
 pub(crate) use waiting::{Phase, Witness};
 

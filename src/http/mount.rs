@@ -16,11 +16,10 @@ use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::connection::linger;
-use super::{Addresses, Endpoint, Stream};
+use super::{Addresses, Endpoint, Shutdown, Stream};
 use crate::engine::PeerAddress;
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
@@ -156,8 +155,7 @@ pub struct Upgraded {
     place: Option<Box<dyn Send>>,
     /// Dropped with this.
     held: Option<Box<dyn Send>>,
-    /// Turns true when the server is to end.
-    ending: watch::Receiver<bool>,
+    shutdown: Shutdown,
 }
 
 /// How long, and how much, is read on after our FIN.
@@ -174,7 +172,7 @@ impl Upgraded {
         early: Bytes,
         linger: Linger,
         place: Box<dyn Send>,
-        ending: watch::Receiver<bool>,
+        shutdown: Shutdown,
     ) -> Upgraded {
         Upgraded {
             stream: Some(stream),
@@ -186,7 +184,7 @@ impl Upgraded {
             linger,
             place: Some(place),
             held: None,
-            ending,
+            shutdown,
         }
     }
 
@@ -197,9 +195,9 @@ impl Upgraded {
         self
     }
 
-    /// Turns true when the server is to end.
-    pub fn ending(&self) -> watch::Receiver<bool> {
-        self.ending.clone()
+    /// Tells when the server is to end.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
     }
 
     /// Resets the connection: the peer gets RST, and what was not sent yet is lost.

@@ -17,8 +17,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{BACKLOG, Listener, Queue, Shared, Stage};
-use crate::http::Stream;
+use super::{BACKLOG, Listener, Queue, Shared};
+use crate::http::{Stage, Stream};
 use crate::log;
 
 /// A connected, non-blocking socket on its way to the worker that serves it.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Bounds, Settings};
 use crate::handshake::Policy;
+pub use crate::http::Shutdown;
 use crate::http::{Addresses, HttpSettings, Router};
 use crate::metrics::Metrics;
 #[cfg(feature = "tls")]
@@ -23,13 +24,10 @@ use crate::tls::Certificate;
 mod accept;
 mod listen;
 mod observer;
-mod shutdown;
 mod worker;
 
 pub use listen::UnixAddress;
 use listen::listen_tcp;
-pub use shutdown::Shutdown;
-use shutdown::Stage;
 use worker::{Acceptor, Worker};
 
 /// A server: listening sockets and what holds for their connections.
@@ -312,7 +310,6 @@ impl Server {
             websockets: AtomicIsize::new(0),
             accepting: AtomicUsize::new(self.listeners.len()),
             bounds,
-            draining: AtomicBool::new(false),
             shutdown: self.shutdown.clone(),
             metrics: self.metrics,
             proxies: self.proxies.into(),
@@ -382,7 +379,6 @@ struct Shared {
     /// How many listeners are still accepted on.
     accepting: AtomicUsize,
     bounds: Bounds,
-    draining: AtomicBool,
     shutdown: Shutdown,
     metrics: Metrics,
     proxies: Arc<[IpNet]>,

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::{Instant, timeout};
 
 use super::accept::{self, Accepted};
 use super::observer::WorkerObserver;
-use super::{Listener, Queue, Shared, Stage};
+use super::{Listener, Queue, Shared};
 use crate::engine::{FrameLoopHandle, Observer};
 use crate::handshake::HandshakeError;
-use crate::http::{Phase, Site, Witness, serve_connection};
+use crate::http::{Phase, Site, Stage, Witness, serve_connection};
 use crate::log;
 use crate::protocol::CloseCode;
 
@@ -67,9 +67,7 @@ impl Worker {
         });
         let (settings, bounds) = (&shared.settings, &shared.bounds);
         let frame_loop = FrameLoopHandle::new(settings, bounds, Arc::clone(&observer))?;
-        let (draining, drains) = watch::channel(false);
-        let (ending, ends) = watch::channel(false);
-        let site = Rc::new(site(&shared, &frame_loop, observer, drains, ends));
+        let site = Rc::new(site(&shared, &frame_loop, observer));
         let handshakes = Handshakes::new(shared.max_handshakes());
         let serve = {
             let (shared, handshakes) = (Arc::clone(&shared), Rc::clone(&handshakes));
@@ -133,13 +131,11 @@ impl Worker {
             () = &mut receive => {}
             () = shared.shutdown.reached(Stage::Draining) => {}
         }
-        shared.draining.store(true, Ordering::Relaxed);
-        draining.send_replace(true);
         tokio::select! {
             result = &mut looping => result??,
             // Those that are on their way here have been accepted: they get their 503.
             () = &mut receive => {}
-            () = drain(&frame_loop, &shared, &ending) => {}
+            () = drain(&frame_loop, &shared) => {}
             () = shared.shutdown.reached(Stage::Cut) => {}
         }
         frame_loop.cut();
@@ -293,12 +289,12 @@ impl Drop for Place {
 /// Sends this worker's clients a Close, and waits until those of all workers are gone, or time is
 /// up. As long as any worker has WebSockets, all answer requests, with 503; then those that have
 /// begun are answered, and nobody is left who asked and got nothing.
-async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared, ending: &watch::Sender<bool>) {
+async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared) {
     frame_loop.mailbox().close_all(CloseCode::Away);
     let emptied = async {
         shared.router.close().await;
         until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
-        ending.send_replace(true);
+        shared.shutdown.reach(Stage::Ending);
         // Whoever is accepted has a place before the accepting ends.
         until(|| shared.accepting.load(Ordering::SeqCst) == 0).await;
         let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
@@ -315,13 +311,7 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn site(
-    shared: &Arc<Shared>,
-    frame_loop: &FrameLoopHandle,
-    observer: Arc<dyn Observer>,
-    draining: watch::Receiver<bool>,
-    ending: watch::Receiver<bool>,
-) -> Site {
+fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle, observer: Arc<dyn Observer>) -> Site {
     Site {
         router: Arc::clone(&shared.router),
         policy: Arc::clone(&shared.policy),
@@ -338,7 +328,7 @@ fn site(
                     .iter()
                     .map(|load| load.load(Ordering::Relaxed))
                     .sum();
-                if shared.draining.load(Ordering::Relaxed) {
+                if shared.shutdown.is_draining() {
                     Err(HandshakeError::ShuttingDown)
                 } else if usize::try_from(connections)
                     .is_ok_and(|connections| connections > shared.max_connections)
@@ -350,8 +340,7 @@ fn site(
             })
         },
         observer,
-        draining,
-        ending,
+        shutdown: shared.shutdown.clone(),
         proxies: Arc::clone(&shared.proxies),
         #[cfg(feature = "tls")]
         tls: shared.tls.clone(),

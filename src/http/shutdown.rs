@@ -1,4 +1,4 @@
-//! How a server is told to end.
+//! How far a server is on its way to its end: one value, which all watch that have to know.
 
 use std::sync::Arc;
 
@@ -10,15 +10,22 @@ pub struct Shutdown {
     stage: Arc<watch::Sender<Stage>>,
 }
 
+/// How far a server is. No stage comes back.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
+    /// It accepts connections and serves them.
     Serving,
+    /// It accepts nobody new, has sent each WebSocket a Close, and answers requests: those that
+    /// want a WebSocket with 503.
     Draining,
+    /// No WebSocket is left: what has been asked is answered, and then each connection ends.
+    Ending,
+    /// All that is left is cut.
     Cut,
 }
 
 impl Shutdown {
-    pub(super) fn new() -> Shutdown {
+    pub(crate) fn new() -> Shutdown {
         Shutdown {
             stage: Arc::new(watch::Sender::new(Stage::Serving)),
         }
@@ -40,7 +47,12 @@ impl Shutdown {
         self.has_reached(Stage::Draining)
     }
 
-    fn reach(&self, stage: Stage) {
+    /// Waits until the server is told to end.
+    pub async fn draining(&self) {
+        self.reached(Stage::Draining).await;
+    }
+
+    pub(crate) fn reach(&self, stage: Stage) {
         self.stage.send_if_modified(|current| {
             let later = stage > *current;
             *current = stage.max(*current);
@@ -48,11 +60,11 @@ impl Shutdown {
         });
     }
 
-    pub(super) fn has_reached(&self, stage: Stage) -> bool {
+    pub(crate) fn has_reached(&self, stage: Stage) -> bool {
         *self.stage.borrow() >= stage
     }
 
-    pub(super) async fn reached(&self, stage: Stage) {
+    pub(crate) async fn reached(&self, stage: Stage) {
         // The sender is alive: it is `self`.
         let _ = self
             .stage
