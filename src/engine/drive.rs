@@ -11,6 +11,7 @@ use super::output::Buffer;
 use super::slots::Key;
 use super::socket::Stream;
 use super::tally::{Flow, Observer, Tally};
+use super::turn::Turn;
 use super::unsent::{Kept, Parcel, UnsentBudget};
 use super::{Bounds, Settings, SlowConsumer, SlowConsumerPolicy};
 use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
@@ -22,6 +23,8 @@ pub(crate) struct Context {
     /// What a turn's frames are gathered in.
     pub(super) output: Buffer,
     pub(super) pool: AssemblyPool,
+    /// What is left of the turn of the connection that is driven.
+    pub(super) turn: Turn,
     pub(super) now: Tick,
     /// How long a tick is.
     pub(super) tick: Duration,
@@ -52,6 +55,7 @@ impl Context {
             input: vec![0; Self::INPUT],
             output: Buffer::new(settings, bounds.unsent.clone()),
             pool: AssemblyPool::new(bounds.unfinished.clone()),
+            turn: Turn::new(),
             now: 0,
             tick,
             deadlines,
@@ -62,6 +66,12 @@ impl Context {
             observer,
             tally: Tally::default(),
         }
+    }
+
+    /// Begins the turn of a connection.
+    pub(super) fn begin_turn(&mut self) {
+        self.turn = Turn::new();
+        self.pool.allow(Turn::INFLATED);
     }
 
     /// What may wait to be sent to all clients of the server together.

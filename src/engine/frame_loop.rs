@@ -96,7 +96,7 @@ impl FrameLoopHandle {
                 turns += 1;
                 if self.0.borrow().mailbox().is_congested() {
                     tokio::time::sleep(WHILE_CONGESTED).await;
-                } else if turns % TURNS == 0 {
+                } else if turns % TURNS == 0 || self.0.borrow().connections.is_crowded() {
                     tokio::task::yield_now().await;
                 }
             }
@@ -180,7 +180,7 @@ impl FrameLoop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        self.connections.drive_ready();
+        self.connections.drive_fresh();
         let mut count = 0;
         for event in &self.events {
             count += 1;
@@ -190,6 +190,7 @@ impl FrameLoop {
             };
             self.connections.drive_at(event.token().0 as u32, readiness);
         }
+        self.connections.drive_ready();
         let is_done = self.connections.end_turn();
         // Where several were ready at once, more have come in the meantime.
         Ok(count > 1 || !is_done)

@@ -26,6 +26,7 @@ mod tally;
 mod tests;
 #[cfg(feature = "tls")]
 mod tls;
+mod turn;
 mod unsent;
 
 pub(crate) use connection::Connection;

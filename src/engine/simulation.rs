@@ -132,14 +132,17 @@ impl<S: Stream> Simulation<S> {
     /// Has everything done that can be done: what was to be read on, and the commands of handlers
     /// and of [`Peer`](super::Peer)s.
     pub fn run(&mut self) {
-        loop {
-            if self.connections.begin_turn() {
-                self.connections.drive_ready();
-            }
-            if self.connections.end_turn() {
-                break;
-            }
+        while self.turn() {}
+    }
+
+    /// [`Simulation::run`] for one turn of the worker, in which a connection that has much to do does
+    /// a part of it. Says whether there is more.
+    pub fn turn(&mut self) -> bool {
+        if self.connections.begin_turn() {
+            self.connections.drive_fresh();
+            self.connections.drive_ready();
         }
+        !self.connections.end_turn()
     }
 
     /// Lets time pass, in steps of a tenth of the shortest deadline (5 ms to 100 ms), and has done

@@ -100,11 +100,12 @@ impl Driven {
 
     /// Drives the connection, once for the event and on while it asks for it.
     fn drive(&mut self) {
-        while self
-            .connection
-            .drive(self.key, &mut self.socket, &mut self.context)
-            == Progress::MoreToRead
-        {}
+        let mut progress = Progress::MoreToRead;
+        while progress == Progress::MoreToRead {
+            self.context.begin_turn();
+            let Driven { key, socket, .. } = self;
+            progress = self.connection.drive(*key, socket, &mut self.context);
+        }
     }
 
     /// Reads and writes since this was last asked.

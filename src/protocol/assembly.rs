@@ -139,11 +139,12 @@ impl Assembly {
         self.end = self.end.saturating_add(octets).min(self.octets.len());
     }
 
-    /// Appends what a piece of a compressed message inflates to, and checks it if it is text.
+    /// Appends what a piece of a compressed message inflates to, and checks it if it is text. Takes
+    /// octets off the front of `piece`: all, unless the pool's allowance is spent before.
     /// `history` is what the message may refer to, `max` how long it may become.
     pub(super) fn inflate(
         &mut self,
-        mut piece: &[u8],
+        piece: &mut &[u8],
         history: [&[u8]; 2],
         max: usize,
         text: bool,
@@ -156,6 +157,7 @@ impl Assembly {
             None => {
                 let (mut inflater, loan) = pool.take_inflater()?;
                 inflater.begin(history);
+                pool.spend(Inflater::BEGINNING);
                 (inflater, loan)
             }
         };
@@ -165,7 +167,7 @@ impl Assembly {
             let space = self.space(room, pool)?;
             let room = space.len().min(STEP);
             let space = space.get_mut(..room).unwrap_or_default();
-            let (inflated, is_valid) = inflater.inflate(&mut piece, space);
+            let (inflated, is_valid) = inflater.inflate(piece, space);
             self.advance(inflated);
             if text {
                 self.validate_last(inflated)?;
@@ -174,7 +176,12 @@ impl Assembly {
                 return Err(ProtocolError::MessageTooBig); // §7.4.1, 1009
             }
             is_valid?;
-            if piece.is_empty() && inflated < room {
+            pool.spend(inflated);
+            let is_done = match piece.is_empty() {
+                true => inflated < room,
+                false => pool.is_spent(),
+            };
+            if is_done {
                 break;
             }
         }
@@ -240,6 +247,9 @@ pub struct AssemblyPool {
     kept: usize,
     /// For the next compressed message; those that are under way at the same time have their own.
     inflater: Option<(Box<Inflater>, Loan)>,
+    /// Octets that may still be inflated before [`Receiver::receive`](super::Receiver::receive)
+    /// comes back; `None` is no bound.
+    allowance: Option<usize>,
 }
 
 impl AssemblyPool {
@@ -253,6 +263,27 @@ impl AssemblyPool {
         AssemblyPool {
             budget,
             ..AssemblyPool::default()
+        }
+    }
+
+    /// Lets `octets` be inflated, and then [`Receiver::receive`](super::Receiver::receive) come back
+    /// with input left, in the middle of a message if need be. Without this there is no bound.
+    pub fn allow(&mut self, octets: usize) {
+        self.allowance = Some(octets);
+    }
+
+    /// Octets that may still be inflated. A message counts as some more than it inflates to.
+    pub fn allowance(&self) -> usize {
+        self.allowance.unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.allowance == Some(0)
+    }
+
+    fn spend(&mut self, octets: usize) {
+        if let Some(allowance) = &mut self.allowance {
+            *allowance = allowance.saturating_sub(octets);
         }
     }
 

@@ -244,11 +244,12 @@ pub fn encode_compressed_message(
     compressed.is_some()
 }
 
-/// The frame of a data message that is not too small.
+/// The frame of a data message that is not too small, and not so large that others would wait.
 fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(OpCode, &'a [u8])> {
     message
         .frame()
-        .filter(|(opcode, payload)| !opcode.is_control() && payload.len() >= deflate.min_size)
+        .filter(|(opcode, _)| !opcode.is_control())
+        .filter(|(_, payload)| (deflate.min_size..=Deflate::MAX_SIZE).contains(&payload.len()))
 }
 
 /// One unmasked frame; RSV1 says that it is a compressed message (RFC 7692 §6.1).

@@ -32,6 +32,7 @@ mod deadlines;
 mod deflate;
 mod embedding;
 mod endpoints;
+mod fairness;
 mod faults_in_time;
 mod faults_on_demand;
 mod forwarded;

@@ -152,10 +152,6 @@ enum Phase {
 const INTERNAL_ERROR: (CloseCode, &str) = (CloseCode::Error, "internal error");
 
 impl<H: Handler> Connection<H> {
-    /// Reads at once while a message is under way: its last octets are to find the first still in
-    /// the cache, and its buffer is the sooner another's. Not so many that others wait for long.
-    const READS: usize = 4;
-
     /// A connection whose messages may be compressed if `deflate` says how.
     pub(crate) fn new(
         handler: H,
@@ -202,13 +198,16 @@ impl<H: Handler> Connection<H> {
             if self.excess.is_some() && !self.resume(key, stream, context)? {
                 return Ok(self.settle(stream, context));
             }
-            let mut reads = 0;
+            if context.turn.is_over() {
+                return Ok(Progress::MoreToRead);
+            }
             loop {
                 match (self.read(key, stream, context)?, self.phase) {
                     (Reading::Drained, Phase::Open) => return Ok(self.wait_for_more(context.now)),
                     (Reading::Full, Phase::Open) => {
-                        reads += 1;
-                        if reads == Self::READS || !self.reads_on(context) {
+                        // What is under way is read on: its last octets are to find the first still
+                        // in the cache, and its buffer is the sooner another's.
+                        if context.turn.is_over() || !self.reads_on(context) {
                             return Ok(Progress::MoreToRead);
                         }
                     }

@@ -33,9 +33,11 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> io::Result<Reading> {
         if let Some(space) = self.receiver.payload_space(&mut context.pool) {
-            let wanted = space.len();
+            let wanted = space.len().min(context.turn.left().max(1));
+            let space = space.get_mut(..wanted).unwrap_or_default();
             let reading = Reading::of(stream.read(space), wanted)?;
             if let (Some(octets), reading) = reading {
+                context.turn.charge_bytes(octets);
                 let advanced = self.receiver.advance(octets);
                 self.handle(key, &mut [], advanced, stream, context)?;
                 return Ok(reading);
@@ -73,6 +75,7 @@ impl<H: Handler> Connection<H> {
         let mut closed = None;
         let received = &mut context.tally.received;
         let received_before = self.received;
+        let (allowance, bytes) = (context.pool.allowance(), input.len());
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
@@ -96,7 +99,12 @@ impl<H: Handler> Connection<H> {
                         let pool = &mut context.pool;
                         match self.receiver.receive_piecewise(&mut input, pool)? {
                             Some(message) => message,
-                            None => return Ok(()),
+                            None if input.is_empty() => return Ok(()),
+                            None => {
+                                let unsent = socket.output.unsent();
+                                Excess::put_back(&mut self.excess, input, false, unsent);
+                                return Ok(());
+                            }
                         }
                     }
                     Err(error) => return Err(error),
@@ -146,7 +154,14 @@ impl<H: Handler> Connection<H> {
             }
         };
         let written = socket.output.finish();
-        context.tally.received.data += self.received - received_before;
+        let handled = self.received - received_before;
+        context.tally.received.data += handled;
+        context.turn.charge_messages(handled.messages, bytes as u64);
+        if allowance != context.pool.allowance() {
+            context
+                .turn
+                .charge_codec(allowance - context.pool.allowance());
+        }
         written?;
 
         if has_message {

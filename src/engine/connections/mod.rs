@@ -4,6 +4,7 @@
 mod relief;
 
 use std::cell::OnceCell;
+use std::collections::VecDeque;
 use std::mem;
 
 use super::SlowConsumerPolicy;
@@ -14,16 +15,20 @@ use super::mailbox::{Command, Epoch, Group, Letters};
 use super::slots::{Key, Slots};
 use super::socket::Stream;
 use super::tally::{ConnectionRecord, EndpointIndex};
+use super::turn::Turn;
 use crate::protocol::{CloseCode, CloseFrame};
 use relief::Candidates;
 
 /// The connections of one worker.
 pub(super) struct Connections<S> {
     entries: Slots<Entry<S>>,
-    /// Connections that may have more to read than they were given a turn for.
-    ready: Vec<Key>,
-    /// Emptied, the buffer that `ready` had in the turn before.
-    spare: Vec<Key>,
+    /// Connections that may have more to read than they were given a turn for, the next first.
+    ready: VecDeque<Key>,
+    /// Connections with an event, which another's long turn kept from theirs. They go first.
+    fresh: VecDeque<Key>,
+    /// A connection has used all of its turn: the others have theirs when the sockets have been
+    /// looked at again.
+    is_crowded: bool,
     pub(super) context: Context,
     /// The mailbox's buffers while they are being worked through.
     letters: Letters,
@@ -44,7 +49,7 @@ struct Entry<S> {
     due: Tick,
     /// The peer sent FIN, or the connection broke: the poller does not tell a second time.
     hung_up: bool,
-    /// It is among the `ready`.
+    /// It is among the `ready` or the `fresh`.
     is_ready: bool,
 }
 
@@ -64,8 +69,9 @@ impl<S: Stream> Connections<S> {
     pub(super) fn new(context: Context) -> Connections<S> {
         Connections {
             entries: Slots::new(),
-            ready: Vec::new(),
-            spare: Vec::new(),
+            ready: VecDeque::new(),
+            fresh: VecDeque::new(),
+            is_crowded: false,
             context,
             letters: Letters::default(),
             candidates: Candidates::default(),
@@ -101,6 +107,7 @@ impl<S: Stream> Connections<S> {
         })?;
         self.count = number;
         self.context.observer.opened(endpoint);
+        self.context.begin_turn();
         self.drive(key, |connection, stream, context| {
             connection.open(key, head, early, stream, context)
         });
@@ -116,6 +123,7 @@ impl<S: Stream> Connections<S> {
     /// Begins a turn. Says whether streams may be read from in it: not while so much waits for
     /// all workers that it is to be delivered first.
     pub(super) fn begin_turn(&mut self) -> bool {
+        self.is_crowded = false;
         self.context.mailbox.attend();
         if self.context.mailbox.is_congested() {
             self.deliver();
@@ -125,17 +133,37 @@ impl<S: Stream> Connections<S> {
         true
     }
 
-    /// Drives those that had more to do than the turn before gave them time for.
+    /// Drives those whose events the turn before kept back.
+    pub(super) fn drive_fresh(&mut self) {
+        while !self.is_crowded
+            && let Some(key) = self.fresh.pop_front()
+        {
+            self.drive_queued(key);
+        }
+    }
+
+    /// Drives those that have more to do than one turn, in turns: one of them, or as many as together
+    /// use no more than one turn. At least one goes on however many events there are.
     pub(super) fn drive_ready(&mut self) {
-        let mut ready = mem::replace(&mut self.ready, mem::take(&mut self.spare));
-        for key in ready.drain(..) {
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.is_ready = false;
+        let mut used = 0;
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            self.drive_queued(key);
+            used += self.context.turn.used();
+            if used >= Turn::SHARE {
+                break;
             }
+        }
+    }
+
+    fn drive_queued(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.is_ready = false;
             self.drive_stream(key);
             self.deliver_if_full();
         }
-        self.spare = ready;
     }
 
     /// Drives the connection at this place, if it can use what its stream has become ready for.
@@ -151,7 +179,13 @@ impl<S: Stream> Connections<S> {
             return; // it may be written to, and nobody wants to
         }
         entry.heard = self.context.now;
-        entry.is_ready = false;
+        if entry.is_ready {
+            return; // it has its turn
+        }
+        if self.is_crowded {
+            entry.is_ready = true;
+            return self.fresh.push_back(key);
+        }
         self.drive_stream(key);
         self.deliver_if_full();
     }
@@ -161,7 +195,12 @@ impl<S: Stream> Connections<S> {
     pub(super) fn end_turn(&mut self) -> bool {
         self.deliver();
         let rests = self.context.mailbox.rest();
-        self.ready.is_empty() && self.letters.commands.is_empty() && rests
+        self.ready.is_empty() && self.fresh.is_empty() && self.letters.commands.is_empty() && rests
+    }
+
+    /// Whether a connection has used all of its turn since the sockets were last looked at.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_crowded
     }
 
     /// Looks at the deadlines of those that are due, at this time.
@@ -236,7 +275,9 @@ impl<S: Stream> Connections<S> {
         let drive = |connection: &mut dyn Drive, stream: &mut S, context: &mut Context| {
             connection.drive(key, stream, context)
         };
+        self.context.begin_turn();
         self.drive(key, drive);
+        self.is_crowded |= self.context.turn.is_over();
         let entry = self.entries.get_mut(key);
         if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
             self.drive(key, drive);
@@ -286,7 +327,7 @@ impl<S: Stream> Connections<S> {
             Progress::MoreToRead if entry.is_ready => {}
             Progress::MoreToRead => {
                 entry.is_ready = true;
-                self.ready.push(key);
+                self.ready.push_back(key);
             }
             Progress::Waiting => {
                 entry.due = self.context.now.wrapping_add(1);
@@ -441,7 +482,7 @@ impl<S: Stream> Connections<S> {
                 Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
                 Progress::MoreToRead if !entry.is_ready => {
                     entry.is_ready = true;
-                    self.ready.push(member.key);
+                    self.ready.push_back(member.key);
                 }
                 Progress::MoreToRead | Progress::Idle => {}
             }

@@ -34,6 +34,9 @@ impl Inflater {
     /// Octets that one holds.
     pub(in crate::protocol) const OCTETS: usize = 48 << 10;
 
+    /// What beginning a message counts as, in octets inflated: resetting and filling the window.
+    pub(in crate::protocol) const BEGINNING: usize = 512;
+
     /// Begins a message. `history` is the end of the text before it, in two parts, if it may refer
     /// to that.
     pub(in crate::protocol) fn begin(&mut self, history: [&[u8]; 2]) {

@@ -55,6 +55,12 @@ pub enum ContextTakeover {
     Both,
 }
 
+impl Deflate {
+    /// Bytes above which a message is sent as it is, too: to deflate it would keep the worker's
+    /// other connections waiting.
+    pub const MAX_SIZE: usize = 1 << 20;
+}
+
 #[cfg(feature = "deflate")]
 impl Default for Deflate {
     /// Level 1, from 1 KiB on, context takeover for what clients send, a window of 2^15 bytes.

@@ -4,6 +4,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 use super::{ContextTakeover, Deflate, DeflateParameters, Deflater};
 use crate::protocol::frame::Expectation;
+use crate::protocol::mask::apply_masking_key;
 use crate::protocol::sender::{Sender, encode_compressed_message};
 use crate::protocol::{AssemblyPool, FrameHeader, Limits, Message, OpCode};
 use crate::protocol::{ProtocolError, Receiver, Role};
@@ -13,6 +14,13 @@ const EAGER: Deflate = Deflate {
     min_size: 0,
     context_takeover: ContextTakeover::Both,
     window_bits: 15,
+};
+
+const PARAMETERS: DeflateParameters = DeflateParameters {
+    server_no_context_takeover: true,
+    client_no_context_takeover: true,
+    server_max_window_bits: 15,
+    client_max_window_bits: 15,
 };
 
 fn sender(server_max_window_bits: u8) -> Sender {
@@ -123,13 +131,7 @@ fn what_inflates_to_the_limit_is_let_in_and_no_octet_more() {
                 max_message_size: max,
                 max_frame_size: 16 << 10,
             };
-            let parameters = DeflateParameters {
-                server_no_context_takeover: true,
-                client_no_context_takeover: true,
-                server_max_window_bits: 15,
-                client_max_window_bits: 15,
-            };
-            let mut receiver = Receiver::new(Role::Server, limits).with_deflate(&parameters);
+            let mut receiver = Receiver::new(Role::Server, limits).with_deflate(&PARAMETERS);
             let mut octets = [header.encode().as_ref(), &payload[..payload.len() - 4]].concat();
             let mut pool = AssemblyPool::default();
             let received = receiver.receive(&mut octets.as_mut_slice(), &mut pool);
@@ -151,13 +153,7 @@ fn receive(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
         masking_key: Some([0; 4]),
         payload_length: payload.len() as u64,
     };
-    let parameters = DeflateParameters {
-        server_no_context_takeover: true,
-        client_no_context_takeover: true,
-        server_max_window_bits: 15,
-        client_max_window_bits: 15,
-    };
-    let mut receiver = Receiver::new(Role::Server, Limits::default()).with_deflate(&parameters);
+    let mut receiver = Receiver::new(Role::Server, Limits::default()).with_deflate(&PARAMETERS);
     let mut octets = [header.encode().as_ref(), payload].concat();
     let mut pool = AssemblyPool::default();
     let received = receiver.receive(&mut octets.as_mut_slice(), &mut pool)?;
@@ -239,4 +235,46 @@ fn one_deflater_serves_every_level_and_window_as_if_it_had_no_other() {
         lengths[1] < lengths[0] && lengths[1] < lengths[2],
         "{lengths:?}"
     );
+}
+
+/// What is left of the input is as the client has masked it, so that it can be handed in again.
+#[test]
+fn inflating_stops_at_an_allowance_and_goes_on() {
+    const STEP: usize = 64 << 10;
+    let mut compress = Compress::new(Compression::best(), false);
+    let mut payload = Vec::with_capacity(10_000);
+    compress
+        .compress_vec(&vec![0; 1 << 20], &mut payload, FlushCompress::Sync)
+        .unwrap();
+    payload.truncate(payload.len() - 4);
+    let key = [0x37, 0xFA, 0x21, 0x3D];
+    apply_masking_key(&mut payload, key, 0);
+    let header = FrameHeader {
+        rsv1: true,
+        fin: true,
+        opcode: OpCode::Binary,
+        masking_key: Some(key),
+        payload_length: payload.len() as u64,
+    };
+    let frames = [header.encode().as_ref(), &payload].concat().repeat(2);
+    let mut receiver = Receiver::new(Role::Server, Limits::default()).with_deflate(&PARAMETERS);
+    let mut pool = AssemblyPool::default();
+    let (mut input, mut messages, mut stops) = (frames.clone(), 0, 0);
+    loop {
+        pool.allow(STEP);
+        let mut rest = &mut *input;
+        while let Some(message) = receiver.receive(&mut rest, &mut pool).unwrap() {
+            assert!(matches!(message, Message::Binary(text) if text == vec![0; 1 << 20]));
+            messages += 1;
+        }
+        let rest = rest.to_vec();
+        assert!(frames.ends_with(&rest), "it is masked again");
+        if rest.is_empty() {
+            break;
+        }
+        stops += 1;
+        input = rest;
+    }
+    assert_eq!(messages, 2);
+    assert!((30..=34).contains(&stops), "{stops}");
 }

@@ -105,7 +105,8 @@ impl Receiver {
     }
 
     /// Takes octets off the front of `input` up to the end of the next message, unmasking them in
-    /// place, and returns that message; `None` when the input is used up.
+    /// place, and returns that message; `None` when the input is used up, or when so much was
+    /// inflated as the pool [allows](AssemblyPool::allow): then the rest of the input is left.
     ///
     /// The message borrows from the input or, if it straddled, from the receiver. After a Close,
     /// or an error, all further input is discarded.
@@ -286,7 +287,13 @@ impl Receiver {
                         if input.is_empty() {
                             return Ok(None);
                         }
-                        self.receive_payload(input, header, remaining, pool)?;
+                        if !self.is_compressed() || header.opcode.is_control() {
+                            self.receive_payload(input, header, remaining, pool)?;
+                        } else if pool.is_spent() {
+                            return Ok(None);
+                        } else {
+                            self.receive_compressed(input, header, remaining, pool)?;
+                        }
                     } else if header.fin {
                         return self.straddling_message(&header, pool.budget()).map(Some);
                     } else {
@@ -397,9 +404,6 @@ impl Receiver {
             let kept = control.append(piece, remaining, pool);
             return kept.map_err(|error| self.fail(error));
         }
-        if self.is_compressed() {
-            return self.inflate(piece, pool);
-        }
         let text = self.is_text();
         let assembly = self.assembly.get_or_insert_with(|| pool.take());
         if text && let Err(error) = assembly.validate(piece) {
@@ -410,8 +414,37 @@ impl Receiver {
         kept.map_err(|error| self.fail(error))
     }
 
-    /// Keeps what a piece of a compressed message inflates to.
-    fn inflate(&mut self, piece: &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
+    /// Keeps what a piece of the compressed payload under way inflates to, as far as the pool
+    /// allows.
+    fn receive_compressed(
+        &mut self,
+        input: &mut &mut [u8],
+        header: FrameHeader,
+        remaining: u64,
+        pool: &mut AssemblyPool,
+    ) -> Result<(), ProtocolError> {
+        /// What is left of a piece has been unmasked and masked again for nothing.
+        const PIECE: usize = 16 << 10;
+        let length = usize::try_from(remaining).unwrap_or(usize::MAX).min(PIECE);
+        let (piece, _) = input.split_at_mut(length.min(input.len()));
+        if let Some(key) = header.masking_key {
+            apply_masking_key(piece, key, offset(&header, remaining));
+        }
+        let mut rest = &*piece;
+        let inflated = self.inflate(&mut rest, pool);
+        let taken = piece.len().saturating_sub(rest.len());
+        let remaining = remaining.saturating_sub(taken as u64);
+        let (_, rest) = piece.split_at_mut(taken);
+        if let Some(key) = header.masking_key {
+            apply_masking_key(rest, key, offset(&header, remaining));
+        }
+        take(input, taken);
+        self.reading = Reading::Payload { header, remaining };
+        inflated.map_err(|error| self.fail(error))
+    }
+
+    /// Takes octets off a piece of a compressed message and keeps what they inflate to.
+    fn inflate(&mut self, piece: &mut &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let text = self.is_text();
         let history = self
             .inflate
@@ -419,8 +452,7 @@ impl Receiver {
             .map(|context| context.history().parts());
         let max = self.limits.max_message_size;
         let assembly = self.assembly.get_or_insert_with(|| pool.take());
-        let inflated = assembly.inflate(piece, history.unwrap_or_default(), max, text, pool);
-        inflated.map_err(|error| self.fail(error))
+        assembly.inflate(piece, history.unwrap_or_default(), max, text, pool)
     }
 
     /// A compressed message is all there.

@@ -1,0 +1,59 @@
+//! What a connection's turn may cost, and what is charged for it.
+
+/// What is left of a turn. Work is charged in bytes, each kind with the weight of its time: a unit is
+/// about half a nanosecond. No clock is read, so the same input always has the same turns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    left: usize,
+}
+
+impl Turn {
+    /// About half a millisecond: the cost of 1 MiB that is read, unmasked and answered.
+    pub(super) const SHARE: usize = 1 << 20;
+    /// Bytes that one turn inflates before the connection goes to the end of the queue.
+    pub(super) const INFLATED: usize = 64 << 10;
+
+    /// For each message, beside its bytes.
+    const MESSAGE: usize = 64;
+    /// For each byte that is inflated or deflated. So much is a turn.
+    const CODEC: usize = Self::SHARE / Self::INFLATED;
+
+    /// A whole one.
+    pub(super) const fn new() -> Turn {
+        Turn { left: Self::SHARE }
+    }
+
+    /// Messages were read, with so many bytes of payload.
+    #[inline]
+    pub(super) fn charge_messages(&mut self, messages: u64, bytes: u64) {
+        let units = messages as usize * Self::MESSAGE + bytes as usize;
+        self.left = self.left.saturating_sub(units);
+    }
+
+    /// So many bytes were read of a message that goes on.
+    #[inline]
+    pub(super) fn charge_bytes(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+
+    /// So many bytes were inflated or deflated.
+    #[inline]
+    pub(super) fn charge_codec(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes.saturating_mul(Self::CODEC));
+    }
+
+    /// What is left.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// What has been charged.
+    pub(super) fn used(&self) -> usize {
+        Self::SHARE - self.left
+    }
+
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+}

@@ -1,0 +1,304 @@
+//! What one connection has done keeps no other waiting for long: attacks 54 and 71.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flate2::{Compress, Compression, FlushCompress};
+use frameloop::engine::{SimulatedConnection, Simulation, Stream};
+use frameloop::protocol::DeflateParameters;
+use frameloop::{CloseCode, Message, Settings, WebSocket};
+
+use crate::client::{Client, close_frame, frame, reply, request};
+use crate::report::{Kind, figure};
+use crate::server::TestServer;
+
+/// Bytes that one turn inflates.
+const TURN: usize = 64 << 10;
+const MIB: usize = 1 << 20;
+
+fn deflate(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() / 500 + 1_024);
+    Compress::new(Compression::best(), false)
+        .compress_vec(text, &mut bytes, FlushCompress::Sync)
+        .unwrap();
+    assert!(bytes.ends_with(b"\x00\x00\xFF\xFF"));
+    bytes.truncate(bytes.len() - 4);
+    bytes
+}
+
+/// A message of zeros, compressed: about a thousandth of them.
+fn zeros(length: usize) -> Vec<u8> {
+    frame(0xC2, &deflate(&vec![0; length]))
+}
+
+/// A connection between a client, which this is, and a simulated server.
+#[derive(Clone, Default)]
+struct Wire(Rc<RefCell<Sides>>);
+
+#[derive(Default)]
+struct Sides {
+    sent: Vec<u8>,
+    is_finished: bool,
+    received: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut sides = self.0.borrow_mut();
+        if sides.sent.is_empty() && !sides.is_finished {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let length = sides.sent.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&sides.sent[..length]);
+        sides.sent.drain(..length);
+        Ok(length)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().received.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Wire {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().has_ended = true;
+        Ok(())
+    }
+}
+
+/// One worker and its clients.
+struct Worker(Simulation<Wire>);
+
+impl Worker {
+    fn new() -> Worker {
+        Worker(Simulation::new(&Settings::default()))
+    }
+
+    /// Opens an echo that may compress.
+    fn open(&mut self) -> (Wire, SimulatedConnection) {
+        let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| {
+            if message.is_data() {
+                socket.send(message);
+            }
+        };
+        let wire = Wire::default();
+        let parameters = DeflateParameters {
+            server_no_context_takeover: true,
+            client_no_context_takeover: false,
+            server_max_window_bits: 15,
+            client_max_window_bits: 15,
+        };
+        let connection = self.0.open(wire.clone(), echo, Some(&parameters));
+        (wire, connection)
+    }
+
+    fn send(&mut self, to: &(Wire, SimulatedConnection), bytes: &[u8]) {
+        to.0.0.borrow_mut().sent.extend(bytes);
+        self.0.ready(to.1);
+    }
+
+    fn finish(&mut self, to: &(Wire, SimulatedConnection)) {
+        to.0.0.borrow_mut().is_finished = true;
+        self.0.ready(to.1);
+    }
+}
+
+impl Wire {
+    fn received(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.borrow_mut().received)
+    }
+}
+
+#[test]
+fn attack_71_a_message_is_inflated_in_turns_and_others_have_theirs_between() {
+    const ATTACKERS: usize = 20;
+    let mut worker = Worker::new();
+    let innocent = worker.open();
+    let attackers: Vec<_> = (0..ATTACKERS).map(|_| worker.open()).collect();
+    let bomb = zeros(16 * MIB);
+    for attacker in &attackers {
+        worker.send(attacker, &bomb);
+    }
+    let (mut turns, mut echoes) = (0, 0);
+    while worker.0.turn() {
+        turns += 1;
+        worker.send(&innocent, &frame(0x81, b"hi"));
+        assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+        echoes += 1;
+    }
+    for attacker in &attackers {
+        assert!(attacker.0.received() == reply(0x82, &vec![0; 16 * MIB]));
+    }
+    // One connection has its turn in each of the worker's.
+    let least = ATTACKERS * (16 * MIB / TURN - 1);
+    assert!(turns >= least, "{turns} turns");
+    figure(
+        Kind::Attack,
+        71,
+        "20 messages of 16 MiB of zeros to one worker: echoes of another client meanwhile",
+        format_args!(">= {least}, one after each 64 KiB inflated"),
+        echoes,
+    );
+}
+
+/// Messages that inflate to nothing cost their beginning.
+#[test]
+fn attack_71_small_compressed_messages_have_turns_too() {
+    let mut worker = Worker::new();
+    let attacker = worker.open();
+    let small = frame(0xC2, b"\x02\x00"); // one empty block
+    worker.send(&attacker, &small.repeat(10_000));
+    let mut turns = 0;
+    while worker.0.turn() {
+        turns += 1;
+    }
+    assert_eq!(attacker.0.received(), b"\x82\x00".repeat(10_000));
+    assert!(turns >= 70, "{turns} turns for 10,000 messages");
+}
+
+#[test]
+fn nothing_is_lost_or_reordered_when_an_end_comes_in_mid_message() {
+    let text = b"a text that is said again and again ".repeat(20_000); // 720 kB, 11 turns
+    let input = [
+        frame(0x81, b"before"),
+        frame(0x41, &deflate(&text)[..1_000]),
+        frame(0x89, b"ping"),
+        frame(0x80, &deflate(&text)[1_000..]),
+        frame(0x81, b"after"),
+    ]
+    .concat();
+    let answers = [
+        reply(0x81, b"before"),
+        reply(0x8A, b"ping"),
+        reply(0x81, &text),
+        reply(0x81, b"after"),
+    ];
+    let close = close_frame(1000, b"bye");
+    for turns in 0..15 {
+        let begin = |more: &[u8]| {
+            let mut worker = Worker::new();
+            let client = worker.open();
+            worker.send(&client, &[&input, more].concat());
+            for _ in 0..turns {
+                worker.0.turn();
+            }
+            (worker, client)
+        };
+        // The text comes back compressed.
+        let plain = |received: Vec<u8>| {
+            let compressed = received.iter().position(|byte| *byte == 0xC1);
+            compressed.map(|at| (received[..at].to_vec(), received[at..].to_vec()))
+        };
+        let is_whole = |received: Vec<u8>, end: &[u8]| {
+            let Some((head, tail)) = plain(received) else {
+                return false;
+            };
+            let rest = [&answers[3][..], end].concat();
+            head == [&answers[0][..], &answers[1]].concat() && tail.ends_with(&rest)
+        };
+        // A Close comes behind it.
+        let (mut worker, client) = begin(&close);
+        worker.0.run();
+        assert!(is_whole(client.0.received(), b"\x88\x05\x03\xE8bye"));
+        assert!(client.0.0.borrow().has_ended);
+        // FIN comes in mid-message.
+        let (mut worker, client) = begin(b"");
+        worker.finish(&client);
+        worker.0.run();
+        assert!(is_whole(client.0.received(), b""), "FIN after {turns}");
+        assert!(worker.0.stream(client.1).is_none());
+        // Time passes.
+        let (mut worker, client) = begin(b"");
+        worker.0.advance(Duration::from_millis(200));
+        assert!(is_whole(client.0.received(), b""), "time after {turns}");
+        // The server ends: what has not come back by then does not, and the client's Close is
+        // found behind it.
+        let (mut worker, client) = begin(&close);
+        worker.0.close_all(CloseCode::Away);
+        worker.0.run();
+        let received = client.0.received();
+        let ended =
+            received.ends_with(b"\x88\x02\x03\xE9") || is_whole(received, b"\x88\x05\x03\xE8bye");
+        assert!(
+            ended && client.0.0.borrow().has_ended,
+            "shutdown after {turns}"
+        );
+    }
+}
+
+/// Row 71 with real clients: an innocent one is served between the steps of others' messages.
+#[test]
+fn attack_71_an_innocent_client_is_served_while_others_inflate() {
+    const ATTACKERS: usize = 20;
+    let server = TestServer::with(|server| server.with_workers(1));
+    let bomb = zeros(16 * MIB);
+    let is_over = AtomicBool::new(false);
+    let (server, bomb) = (&server, &bomb);
+    let (innocent, took) = thread::scope(|scope| {
+        let attackers: Vec<_> = (0..ATTACKERS)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut client = open_compressing(server, "/echo");
+                    client.send(bomb);
+                    let (first, payload) = client.receive();
+                    assert_eq!((first, payload.len()), (0x82, 16 * MIB));
+                })
+            })
+            .collect();
+        let innocent = scope.spawn(|| {
+            let mut client = Client::open(server, "/echo");
+            let mut times = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                client.send_text("hi");
+                client.receives_text("hi");
+                times.push(began.elapsed());
+            }
+            times
+        });
+        let began = Instant::now();
+        attackers
+            .into_iter()
+            .for_each(|attacker| attacker.join().unwrap());
+        let took = began.elapsed();
+        is_over.store(true, Ordering::Relaxed);
+        (innocent.join().unwrap(), took)
+    });
+    let mut times = innocent;
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    figure(
+        Kind::Attack,
+        71,
+        "20 echo clients send 16 MiB of zeros, compressed: an innocent client's echoes meanwhile",
+        format_args!("> {}", 3 * ATTACKERS),
+        format_args!(
+            "{} in {took:.1?}, p50 {:.1?}, p99 {:.1?}",
+            times.len(),
+            at(0.5),
+            at(0.99)
+        ),
+    );
+    assert!(times.len() > 3 * ATTACKERS, "{} echoes", times.len());
+}
+
+fn open_compressing(server: &TestServer, path: &str) -> Client {
+    let mut client = Client::connect(server);
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    let request = request(path);
+    client.send([request.trim_end(), "\r\n", offer].concat().as_bytes());
+    assert!(client.receive_head().contains("permessage-deflate"));
+    client
+}
