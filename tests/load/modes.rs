@@ -26,6 +26,8 @@ fn an_echo_comes_back_whole_whatever_its_size_and_kind() {
         "-c 3 --messages 30 --source 127.1.0.1-127.1.0.3",
         "-c 3 --messages 30 --ramp 50ms",
         "-c 3 --messages 90 --deflate -d 2",
+        "-c 3 --messages 90 --deflate-fresh -d 2",
+        "-c 3 --messages 90 --deflate-fresh --text -s 20..200KiB -d 3",
         "-c 3 --messages 90 --deflate --text -s 20..20KiB",
     ] {
         let ran = load(&url, arguments);

@@ -15,8 +15,8 @@ use super::serve::raise_open_files;
 use super::values::{duration, size};
 use crate::lab::load::report::{Report, hdr, html, json};
 use crate::lab::load::{
-    Assertion, Check, Comparison, Content, End, Interrupt, Machine, Messages, Mode, Outcome, Plan,
-    Sweep, Target, TargetError, Text, Trust, compare, run, sweep,
+    Assertion, Check, Comparison, Compression, Content, End, Interrupt, Machine, Messages, Mode,
+    Outcome, Plan, Sweep, Target, TargetError, Text, Trust, compare, run, sweep,
 };
 use progress::{ProgressLine, interrupt_on_signal};
 use values::{Characters, Checked, Sizes, Sources, field, messages, rate, sizes, sources, token};
@@ -124,6 +124,10 @@ pub(super) struct Load {
     /// Negotiate permessage-deflate, and send messages that were compressed once
     #[arg(long, conflicts_with = "raw")]
     deflate: bool,
+
+    /// Negotiate permessage-deflate, compress each message when it is sent, and decompress the replies
+    #[arg(long, conflicts_with_all = ["raw", "deflate", "fragment", "fresh_masks"])]
+    deflate_fresh: bool,
 
     /// Trust the authorities in this file, in PEM, for wss:// [default: the system's]
     #[arg(long, value_name = "FILE")]
@@ -439,7 +443,11 @@ impl Load {
             }),
             fragment: self.fragment,
             fresh_masks: self.fresh_masks,
-            is_compressed: self.deflate,
+            compression: match (self.deflate, self.deflate_fresh) {
+                (true, _) => Some(Compression::Once),
+                (_, true) => Some(Compression::Fresh),
+                _ => None,
+            },
         })
     }
 
@@ -480,7 +488,7 @@ impl Load {
         if self.sweep.is_some() && (self.urls.len() > 1 || plan.mode == Mode::Idle) {
             return usage("--sweep is for one URL, and not for --idle");
         }
-        if self.deflate && !cfg!(feature = "deflate") {
+        if plan.messages.compression.is_some() && !cfg!(feature = "deflate") {
             return usage("this frameloop is built without permessage-deflate");
         }
         if plan.mode == Mode::Idle && (plan.rate.is_some() || self.messages.is_some()) {

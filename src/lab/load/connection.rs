@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::clock::Clock;
 use super::deliveries::Deliveries;
-use super::incoming::{Incoming, Replies, Reply, SEQUENCE};
+use super::incoming::{Incoming, Replies, Reply, SEQUENCE, whole};
 use super::order::{Order, Place};
 use super::plan::Check;
 use super::publications::Publications;
@@ -14,12 +14,16 @@ use super::schedule::Schedule;
 use super::stream::Stream;
 use super::tally::{Counts, Tally};
 use crate::protocol::mask::apply_masking_key;
-use crate::protocol::{CloseFrame, FrameHeader, OpCode, ProtocolError};
+use crate::protocol::{
+    AssemblyPool, CloseFrame, FrameHeader, Message, OpCode, ProtocolError, Receiver,
+};
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) incoming: Incoming,
+    /// Where messages are compressed each time, what decompresses the replies.
+    pub(super) inflating: Option<Box<Receiver>>,
     pub(super) sending: Sending,
     /// Of its own messages, or, in a broadcast, one for each publisher.
     pub(super) order: Order,
@@ -81,6 +85,7 @@ impl From<io::Error> for Ending {
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     pub(super) ring: &'a mut Ring,
+    pub(super) pool: &'a mut AssemblyPool,
     pub(super) buffer: &'a mut [u8],
     pub(super) tally: &'a mut Tally,
     pub(super) clock: Clock,
@@ -103,6 +108,7 @@ impl Connection {
         Connection {
             stream,
             incoming: Incoming::default(),
+            inflating: None,
             sending: Sending {
                 id,
                 ..Sending::default()
@@ -223,7 +229,9 @@ impl Connection {
             control: &mut self.control,
             closed: &mut closed,
         };
-        let input = &turn.buffer[..length];
+        let input = &mut turn.buffer[..length];
+        let (ring, pool) = (&*turn.ring, &mut *turn.pool);
+        let (incoming, inflating) = (&mut self.incoming, self.inflating.as_deref_mut());
         let fed = match turn.publications {
             None => {
                 let mut echoes = Echoes {
@@ -236,7 +244,7 @@ impl Connection {
                     check: turn.check,
                     controls,
                 };
-                self.incoming.feed(input, turn.ring, &mut echoes)
+                feed(incoming, inflating, input, ring, pool, &mut echoes)
             }
             Some((publications, is_open_loop)) => {
                 let mut deliveries = Deliveries {
@@ -248,7 +256,7 @@ impl Connection {
                     is_open_loop,
                     controls,
                 };
-                self.incoming.feed(input, turn.ring, &mut deliveries)
+                feed(incoming, inflating, input, ring, pool, &mut deliveries)
             }
         };
         turn.tally.settle();
@@ -285,6 +293,52 @@ impl Connection {
         }
         expired
     }
+}
+
+/// Takes what was read, by way of the decompression where there is one.
+#[inline]
+fn feed(
+    incoming: &mut Incoming,
+    inflating: Option<&mut Receiver>,
+    input: &mut [u8],
+    ring: &Ring,
+    pool: &mut AssemblyPool,
+    replies: &mut impl Replies,
+) -> Result<(), ProtocolError> {
+    match inflating {
+        None => incoming.feed(input, ring, replies),
+        Some(receiver) => inflate(receiver, input, ring, pool, replies),
+    }
+}
+
+fn inflate(
+    receiver: &mut Receiver,
+    mut input: &mut [u8],
+    ring: &Ring,
+    pool: &mut AssemblyPool,
+    replies: &mut impl Replies,
+) -> Result<(), ProtocolError> {
+    while let Some(message) = receiver.receive(&mut input, pool)? {
+        let (opcode, payload) = match message {
+            Message::Text(text) => (OpCode::Text, text.as_bytes()),
+            Message::Binary(payload) => (OpCode::Binary, payload),
+            Message::Ping(payload) => (OpCode::Ping, payload),
+            Message::Pong(payload) => (OpCode::Pong, payload),
+            Message::Close(frame) => {
+                let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
+                replies.control(OpCode::Close, &payload);
+                continue;
+            }
+        };
+        if opcode.is_control() {
+            replies.control(opcode, payload);
+            continue;
+        }
+        let mut reply = whole(payload, None, ring, replies);
+        reply.is_intact &= opcode as u8 == ring.first_byte & 0x0F;
+        replies.reply(reply);
+    }
+    Ok(())
 }
 
 /// A Close that came, and whether it was the last thing.

@@ -284,7 +284,12 @@ fn nearest(low: u32, expected: u64) -> u64 {
 }
 
 #[inline]
-fn whole(payload: &[u8], key: Option<[u8; 4]>, ring: &Ring, replies: &impl Replies) -> Reply {
+pub(super) fn whole(
+    payload: &[u8],
+    key: Option<[u8; 4]>,
+    ring: &Ring,
+    replies: &impl Replies,
+) -> Reply {
     let expected = replies.expected();
     let length = ring.numbering.length();
     if payload.len() < length {

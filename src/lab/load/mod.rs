@@ -41,7 +41,7 @@ pub use assertion::Assertion;
 pub use comparison::{Comparison, Ratio, compare};
 pub use histogram::{Latencies, PERCENTILES};
 pub use machine::Machine;
-pub use plan::{Check, Content, End, Messages, Mode, Plan, Text, Trust};
+pub use plan::{Check, Compression, Content, End, Messages, Mode, Plan, Text, Trust};
 pub use process::Sample;
 pub use shared::Progress;
 pub use sweep::{Point, Sweep, sweep};

@@ -158,8 +158,8 @@ pub struct Messages {
     pub fragment: Option<usize>,
     /// A new masking key for each frame, instead of one for each that is prepared.
     pub fresh_masks: bool,
-    /// permessage-deflate: messages are compressed once, when they are made.
-    pub is_compressed: bool,
+    /// permessage-deflate, and when messages are compressed; `None` does not offer it.
+    pub compression: Option<Compression>,
 }
 
 impl Default for Messages {
@@ -172,9 +172,18 @@ impl Default for Messages {
             text: None,
             fragment: None,
             fresh_masks: false,
-            is_compressed: false,
+            compression: None,
         }
     }
+}
+
+/// When messages are compressed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Compression {
+    /// Once, when they are made: they carry no number, and replies are counted only.
+    Once,
+    /// Each time that they are sent; replies are decompressed and compared.
+    Fresh,
 }
 
 /// Where messages come from.

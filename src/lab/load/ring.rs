@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 
-use super::plan::{Content, Messages, Text};
+use super::plan::{Compression, Content, Messages, Text};
 use crate::protocol::deflate::ContextTakeover;
 use crate::protocol::frame::EncodedHeader;
 use crate::protocol::mask::apply_masking_key;
@@ -26,8 +26,11 @@ pub(super) struct Ring {
     pub(super) first_byte: u8,
     /// The same where the server compresses it.
     pub(super) first_byte_compressed: u8,
+    /// Messages were compressed when they were made.
     pub(super) is_compressed: bool,
     fresh_masks: bool,
+    /// Where messages are compressed each time that they are sent.
+    fresh: Option<Fresh>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,13 @@ struct Slot {
 #[derive(Clone, Copy, Debug)]
 struct Fragment {
     payload: (usize, usize),
+}
+
+/// What compressing takes.
+#[derive(Debug, Default)]
+struct Fresh {
+    deflater: Deflater,
+    frames: Vec<u8>,
 }
 
 /// How messages carry their numbers.
@@ -69,7 +79,7 @@ impl Numbering {
     fn of(messages: &Messages, shortest: usize) -> Numbering {
         match (&messages.content, messages.text) {
             (Content::File(_), _) => Numbering::None,
-            _ if messages.is_compressed => Numbering::None,
+            _ if messages.compression == Some(Compression::Once) => Numbering::None,
             _ if shortest < 8 => Numbering::None,
             (_, None) => Numbering::Binary,
             (_, Some(_)) if shortest < 16 => Numbering::ShortHex,
@@ -143,6 +153,7 @@ impl Ring {
             Some(_) => OpCode::Text,
             None => OpCode::Binary,
         };
+        let is_compressed = messages.compression == Some(Compression::Once);
         let mut ring = Ring {
             frames: Vec::new(),
             payloads: Vec::new(),
@@ -151,16 +162,17 @@ impl Ring {
             numbering: Numbering::of(messages, shortest),
             is_raw,
             first_byte: 0x80 | opcode as u8,
-            first_byte_compressed: match messages.is_compressed {
+            first_byte_compressed: match is_compressed {
                 true => 0xC0 | opcode as u8,
                 false => 0x80 | opcode as u8,
             },
-            is_compressed: messages.is_compressed,
+            is_compressed,
+            fresh: (messages.compression == Some(Compression::Fresh)).then(Fresh::default),
             fresh_masks: messages.fresh_masks,
         };
         let mut deflater = Deflater::new();
         for payload in payloads {
-            let compressed = match messages.is_compressed {
+            let compressed = match is_compressed {
                 true => compressed(&payload, opcode, &mut deflater),
                 false => None,
             };
@@ -250,12 +262,48 @@ impl Ring {
     #[inline]
     pub(super) fn frames(&mut self, slot: usize, count: usize, number: u64) -> (&[u8], usize) {
         let count = count.min(self.slots.len() - slot);
+        if self.fresh.is_some() {
+            return (self.compress(slot, count, number), count);
+        }
         for (slot, number) in (slot..slot + count).zip(number..) {
             self.prepare(slot, number);
         }
         let begin = self.slots[slot].frames.0;
         let end = self.slots[slot + count - 1].frames.1;
         (&self.frames[begin..end], count)
+    }
+
+    /// Compresses messages as they are to be sent now.
+    #[cold]
+    fn compress(&mut self, slot: usize, count: usize, number: u64) -> &[u8] {
+        let Some(fresh) = &mut self.fresh else {
+            return &[];
+        };
+        let opcode = match self.first_byte & 0x0F == OpCode::Text as u8 {
+            true => OpCode::Text,
+            false => OpCode::Binary,
+        };
+        fresh.frames.clear();
+        for (slot, number) in self.slots[slot..slot + count].iter().zip(number..) {
+            let mut payload = self.payloads[slot.payload.0..slot.payload.1].to_vec();
+            let length = self.numbering.length();
+            payload[..length].copy_from_slice(&self.numbering.write(number)[..length]);
+            let compressed = compressed(&payload, opcode, &mut fresh.deflater);
+            let header = FrameHeader {
+                fin: true,
+                rsv1: compressed.is_some(),
+                opcode,
+                // A message that a socket took half of is the same when it goes on.
+                masking_key: Some(Rng::with_seed(number).u32(..).to_ne_bytes()),
+                payload_length: compressed.as_ref().unwrap_or(&payload).len() as u64,
+            };
+            fresh.frames.extend_from_slice(header.encode().as_ref());
+            let at = fresh.frames.len();
+            fresh.frames.extend(compressed.unwrap_or(payload));
+            let key = header.masking_key.unwrap_or_default();
+            apply_masking_key(&mut fresh.frames[at..], key, 0);
+        }
+        &fresh.frames
     }
 
     #[inline]
@@ -383,7 +431,7 @@ fn compressible(size: usize, random: &mut Rng) -> Vec<u8> {
 }
 
 fn payload(size: usize, messages: &Messages, random: &mut Rng) -> Vec<u8> {
-    if messages.is_compressed {
+    if messages.compression.is_some() {
         return compressible(size, random);
     }
     let mut payload = Vec::with_capacity(size);

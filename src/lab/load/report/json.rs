@@ -6,7 +6,7 @@ use super::{Report, SATURATED};
 use crate::lab::load::comparison::Comparison;
 use crate::lab::load::histogram::{Latencies, PERCENTILES};
 use crate::lab::load::machine::Machine;
-use crate::lab::load::plan::{Check, Content, End, Mode, Text};
+use crate::lab::load::plan::{Check, Compression, Content, End, Mode, Text};
 use crate::lab::load::sweep::Sweep;
 
 /// The version of the schema.
@@ -134,7 +134,10 @@ fn plan(report: &Report<'_>) -> Value {
             Text::Ascii => "ascii",
             Text::Multibyte => "multibyte",
         }),
-        "compressed": plan.messages.is_compressed,
+        "compressed": plan.messages.compression.map(|compression| match compression {
+            Compression::Once => "once",
+            Compression::Fresh => "fresh",
+        }),
         "raw": plan.is_raw,
         "duration_seconds": duration,
         "messages": messages,

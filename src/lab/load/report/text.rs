@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 
 use super::{Report, number, size, time};
 use crate::lab::load::histogram::{Latencies, PERCENTILES};
-use crate::lab::load::plan::{Check, Content, Mode};
+use crate::lab::load::plan::{Check, Compression, Content, Mode};
 
 impl Display for Report<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,7 +221,7 @@ impl Report<'_> {
         }
         let counted_only = match &plan.messages.content {
             _ if plan.mode == Mode::Connect => None,
-            _ if plan.messages.is_compressed => {
+            _ if plan.messages.compression == Some(Compression::Once) => {
                 writeln!(
                     out,
                     "messages that were compressed once carry no number: replies are counted only"

@@ -23,6 +23,7 @@ use crate::lab::load::shared::Shared;
 use crate::lab::load::stream::Connector;
 use crate::lab::load::tally::Tally;
 use crate::lab::load::timer::Timer;
+use crate::protocol::AssemblyPool;
 
 /// Where a connection is, or may be.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub(in crate::lab::load) struct Worker<'a> {
     poll: Poll,
     timer: Timer,
     ring: Ring,
+    pool: AssemblyPool,
     buffer: Vec<u8>,
     places: Vec<Place>,
     opening: Opening,
@@ -121,7 +123,7 @@ impl<'a> Worker<'a> {
             &plan.target,
             &plan.headers,
             &plan.subprotocols,
-            plan.messages.is_compressed,
+            plan.messages.compression.is_some(),
             &mut random,
         );
         Ok(Worker {
@@ -137,6 +139,7 @@ impl<'a> Worker<'a> {
             clock: shared.clock,
             poll,
             timer,
+            pool: AssemblyPool::default(),
             buffer: vec![0; BUFFER],
             places: (0..connections).map(|_| Place::Vacant).collect(),
             opening,
@@ -300,6 +303,7 @@ impl<'a> Worker<'a> {
         }
         let mut turn = Turn {
             ring: &mut self.ring,
+            pool: &mut self.pool,
             buffer: &mut self.buffer,
             tally: &mut self.tally,
             clock: self.clock,

@@ -9,7 +9,8 @@ use super::{Place, SWEEP, Worker};
 use crate::lab::load::arrival::{Arrival, Step};
 use crate::lab::load::connection::{Connection, Turn};
 use crate::lab::load::order::Order;
-use crate::lab::load::plan::Mode;
+use crate::lab::load::plan::{Compression, Mode};
+use crate::protocol::{DeflateParameters, Limits, Receiver, Role};
 
 /// Connections that a thread opens at a time: as many as any server's backlog takes.
 const MOST_ARRIVING: usize = 64;
@@ -110,11 +111,15 @@ impl Worker<'_> {
         let id = self.first + place;
         self.open += 1;
         let mut connection = Connection::new(stream, id as u64);
+        if self.plan.messages.compression == Some(Compression::Fresh) {
+            connection.inflating = Some(Box::new(inflating()));
+        }
         if let Mode::Broadcast { publishers } = self.plan.mode {
             connection.orders = (0..publishers).map(|_| Order::default()).collect();
         }
         let mut turn = Turn {
             ring: &mut self.ring,
+            pool: &mut self.pool,
             buffer: &mut self.buffer,
             tally: &mut self.tally,
             clock: self.clock,
@@ -143,4 +148,20 @@ impl Worker<'_> {
             self.begin_anew(place);
         }
     }
+}
+
+/// Decompresses replies. It keeps what came before, whether the server
+/// refers to it or has agreed not to.
+fn inflating() -> Receiver {
+    let parameters = DeflateParameters {
+        server_no_context_takeover: false,
+        client_no_context_takeover: true,
+        server_max_window_bits: DeflateParameters::MAX_WINDOW_BITS,
+        client_max_window_bits: DeflateParameters::MAX_WINDOW_BITS,
+    };
+    let limits = Limits {
+        max_message_size: usize::MAX,
+        max_frame_size: usize::MAX,
+    };
+    Receiver::new(Role::Client, limits).with_deflate(&parameters)
 }
