@@ -11,6 +11,9 @@ mod report;
 #[allow(dead_code, reason = "the black-box tests use the rest")]
 #[path = "blackbox/server.rs"]
 mod server;
+#[cfg(feature = "socketio")]
+#[path = "memory/socketio.rs"]
+mod socketio;
 #[path = "memory/unsent.rs"]
 mod unsent;
 
