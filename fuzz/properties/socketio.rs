@@ -1,11 +1,16 @@
 //! Whatever a client of Socket.IO sends, the server answers the next one, or has ended the session
-//! by then, of which it keeps nothing.
+//! by then, of which it keeps nothing. And in whatever order a session's requests and its WebSocket's
+//! messages come, each packet arrives once and in its order, by the transport that is its by then.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::iter::repeat_with;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use frameloop::http::{HttpSettings, InProcessClient, InProcessServer};
 use frameloop::socketio::{self, Event, Service};
 use frameloop::{Router, Settings};
@@ -23,7 +28,8 @@ const OPENED_AT_ONCE: usize = 16;
 const NEVER: Duration = Duration::from_secs(86_400);
 
 /// The first octet says how the rest is sent, as the body of a POST or as messages, and whether in a
-/// new session or in one of the inputs before, as long as that lives.
+/// new session or in one of the inputs before, as long as that lives; or that the rest is what is
+/// done with a session that may be upgraded.
 pub(crate) fn check(input: &[u8]) {
     let Some((&how, rest)) = input.split_first() else {
         return;
@@ -31,8 +37,9 @@ pub(crate) fn check(input: &[u8]) {
     SESSIONS.with_borrow_mut(|sessions| {
         let sessions = sessions.get_or_insert_with(Sessions::new);
         let is_new = how >= 0x80;
-        match how % 2 {
+        match how % 4 {
             0 => sessions.post(rest, is_new),
+            2 => Upgrading::new(sessions).play(rest),
             _ => sessions.send(rest, is_new),
         }
         // Those that have ended are forgotten when the runtime has its next turn.
@@ -177,10 +184,7 @@ impl Sessions {
 
     /// Several, as those that poll.
     fn open_messaging(&mut self) {
-        let mut octets = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\n\
-            Upgrade: websocket\r\nConnection: Upgrade\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            .to_vec();
+        let mut octets = handshake("/socket.io/?EIO=4&transport=websocket");
         octets.extend(frame(b"40"));
         self.messaging = clients(self.server);
         for client in &mut self.messaging {
@@ -198,6 +202,244 @@ impl Sessions {
         self.inputs += 1;
         format!(r#"42["last",{}]"#, self.inputs)
     }
+}
+
+/// A session that polls, and what is known of it.
+struct Upgrading<'s> {
+    sessions: &'s mut Sessions,
+    sid: String,
+    /// Echoes that have not arrived, the oldest first.
+    expected: VecDeque<Vec<Packet>>,
+    stage: Stage,
+    events: usize,
+}
+
+/// The text of a packet, or an attachment.
+type Packet = (bool, Vec<u8>);
+
+enum Stage {
+    Polling,
+    Opened(InProcessClient<'static>),
+    Probed(InProcessClient<'static>),
+    Upgraded(InProcessClient<'static>),
+    Over,
+}
+
+impl<'s> Upgrading<'s> {
+    fn new(sessions: &'s mut Sessions) -> Upgrading<'s> {
+        let opened = sessions.ask(&[request("GET", "", b"")]);
+        let open = String::from_utf8(opened[0].1.clone()).expect("a text");
+        let (_, sid) = open.split_once(r#""sid":""#).expect("a new session");
+        let sid = sid.split('"').next().unwrap_or_default().to_owned();
+        let joined = sessions.ask(&[request("POST", &sid, b"40"), request("GET", &sid, b"")]);
+        assert!(joined[1].1.starts_with(b"40{"));
+        Upgrading {
+            sessions,
+            sid,
+            expected: VecDeque::new(),
+            stage: Stage::Polling,
+            events: 0,
+        }
+    }
+
+    fn play(mut self, steps: &[u8]) {
+        for step in steps.iter().take(64) {
+            match step % 8 {
+                0 | 1 => self.emit(1, false),
+                2 => self.emit(3, false),
+                3 => self.emit(1, true),
+                4 => self.poll(),
+                5 => self.open(),
+                6 => self.probe(),
+                _ => self.complete(),
+            }
+        }
+        self.close();
+    }
+
+    /// Emits events by the transport of the moment.
+    fn emit(&mut self, count: usize, is_binary: bool) {
+        let mut packets = Vec::new();
+        for _ in 0..count {
+            self.events += 1;
+            let number = self.events;
+            let packet: Vec<Packet> = if is_binary {
+                let text = format!(r#"451-["e",{number},{{"_placeholder":true,"num":0}}]"#);
+                vec![(true, text.into()), (false, number.to_be_bytes().into())]
+            } else {
+                vec![(true, format!(r#"42["e",{number}]"#).into())]
+            };
+            packets.extend(packet.clone());
+            self.expected.push_back(packet);
+        }
+        match &mut self.stage {
+            Stage::Polling | Stage::Opened(_) | Stage::Probed(_) => {
+                let answer = self.ask("POST", &polled(&packets));
+                assert_eq!(answer, (200, b"ok".to_vec()));
+            }
+            Stage::Upgraded(client) => {
+                let octets: Vec<u8> = packets.iter().flat_map(message).collect();
+                client.exchange(&octets, |_| true).expect("to have sent it");
+                self.receive();
+            }
+            Stage::Over => assert_eq!(self.ask("POST", &polled(&packets)).0, 400),
+        }
+    }
+
+    /// Takes what waits by a GET, if that is answered at once.
+    fn poll(&mut self) {
+        let waiting: Vec<Packet> = self.expected.iter().flatten().cloned().collect();
+        let expected = match &self.stage {
+            Stage::Polling | Stage::Opened(_) if waiting.is_empty() => return,
+            Stage::Probed(_) if waiting.is_empty() => (200, b"6".to_vec()),
+            Stage::Polling | Stage::Opened(_) | Stage::Probed(_) => (200, polled(&waiting)),
+            Stage::Upgraded(_) | Stage::Over => {
+                assert_eq!(self.ask("GET", b"").0, 400);
+                return;
+            }
+        };
+        assert_eq!(self.ask("GET", b""), expected);
+        self.expected.clear();
+    }
+
+    /// Opens a WebSocket for the session. All but the first are closed at once.
+    fn open(&mut self) {
+        let mut client = self.sessions.server.connect().expect("a client");
+        let target = format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid);
+        let handshake = handshake(&target);
+        match self.stage {
+            Stage::Over => {
+                let answer = client.exchange(&handshake, |received| contains(received, "}"));
+                assert!(answer.expect("an answer").starts_with(b"HTTP/1.1 400 "));
+            }
+            Stage::Polling => {
+                let answer = client.exchange(&handshake, |received| contains(received, HEAD_END));
+                assert!(answer.expect("an answer").starts_with(b"HTTP/1.1 101 "));
+                self.stage = Stage::Opened(client);
+            }
+            Stage::Opened(_) | Stage::Probed(_) | Stage::Upgraded(_) => {
+                let is_closed = |received: &[u8]| received.ends_with(&[0x88, 2, 3, 0xE8]);
+                let answer = client.exchange(&handshake, is_closed);
+                assert!(answer.expect("an answer").starts_with(b"HTTP/1.1 101 "));
+            }
+        }
+    }
+
+    fn probe(&mut self) {
+        self.stage = match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Opened(mut client) => {
+                let probed = client.exchange(&frame(b"2probe"), |got| contains(got, "3probe"));
+                assert_eq!(
+                    frames(&probed.expect("an answer")),
+                    [(true, b"3probe".to_vec())]
+                );
+                Stage::Probed(client)
+            }
+            Stage::Polling => Stage::Polling,
+            // A second probe is not a packet of any session.
+            Stage::Probed(client) | Stage::Upgraded(client) => ended(client, b"2probe"),
+            Stage::Over => Stage::Over,
+        };
+    }
+
+    /// Ends the upgrade: what waits comes by the WebSocket.
+    fn complete(&mut self) {
+        self.stage = match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Probed(mut client) => {
+                // With the Pong behind it, it is known to be done.
+                const PING: &[u8] = &[0x89, 0x80, 1, 2, 3, 4];
+                let octets = [frame(b"5"), PING.to_vec()].concat();
+                let waiting: Vec<Packet> = self.expected.drain(..).flatten().collect();
+                let is_whole = |got: &[u8]| frames(got).len() > waiting.len();
+                let received = client.exchange(&octets, is_whole).expect("packets");
+                let mut received = frames(&received);
+                received.retain(|(is_text, payload)| *is_text || !payload.is_empty());
+                assert_eq!(received, waiting);
+                Stage::Upgraded(client)
+            }
+            Stage::Polling => Stage::Polling,
+            Stage::Opened(client) | Stage::Upgraded(client) => ended(client, b"5"),
+            Stage::Over => Stage::Over,
+        };
+    }
+
+    /// All that is expected comes by the WebSocket, if that is the transport.
+    fn receive(&mut self) {
+        if let Stage::Upgraded(client) = &mut self.stage {
+            let expected: Vec<Packet> = self.expected.drain(..).flatten().collect();
+            if expected.is_empty() {
+                return;
+            }
+            let received = client.exchange(b"", |got| frames(got).len() >= expected.len());
+            assert_eq!(frames(&received.expect("packets")), expected);
+        }
+    }
+
+    fn close(mut self) {
+        match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Upgraded(client) => drop(ended(client, b"1")),
+            Stage::Polling | Stage::Opened(_) | Stage::Probed(_) => {
+                assert_eq!(self.ask("POST", b"1").0, 200);
+            }
+            Stage::Over => {}
+        }
+        assert_eq!(self.ask("GET", b"").0, 400);
+    }
+
+    fn ask(&mut self, method: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let request = request(method, &self.sid, body);
+        self.sessions.ask(&[request]).remove(0)
+    }
+}
+
+const HEAD_END: &str = "\r\n\r\n";
+
+/// A message that ends a session, and its WebSocket.
+fn ended(mut client: InProcessClient<'static>, message: &[u8]) -> Stage {
+    let is_closed = |received: &[u8]| received.contains(&0x88);
+    let received = client.exchange(&frame(message), is_closed);
+    assert!(received.expect("a Close").contains(&0x88));
+    Stage::Over
+}
+
+/// Packets as a body of polling has them.
+fn polled(packets: &[Packet]) -> Vec<u8> {
+    let packets = packets.iter().map(|(is_text, octets)| match is_text {
+        true => octets.clone(),
+        false => format!("b{}", BASE64.encode(octets)).into(),
+    });
+    packets.collect::<Vec<_>>().join(&0x1E)
+}
+
+/// A packet as a client's frame.
+fn message((is_text, payload): &Packet) -> Vec<u8> {
+    let frame = Frame {
+        first: if *is_text { 0x81 } else { 0x82 },
+        payload,
+        key: Some([1, 2, 3, 4]),
+    };
+    frame.octets()
+}
+
+/// The whole frames of a server, which are all short.
+fn frames(mut octets: &[u8]) -> Vec<Packet> {
+    let mut frames = Vec::new();
+    while let [first, length, rest @ ..] = octets {
+        let Some((payload, after)) = rest.split_at_checked((*length).into()) else {
+            break;
+        };
+        frames.push((*first == 0x81, payload.to_vec()));
+        octets = after;
+    }
+    frames
+}
+
+fn handshake(target: &str) -> Vec<u8> {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into()
 }
 
 fn clients(server: &'static InProcessServer) -> Vec<InProcessClient<'static>> {

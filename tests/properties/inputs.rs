@@ -204,7 +204,8 @@ fn cut<'a>(octets: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     pieces.collect()
 }
 
-/// Packets of Engine.IO and Socket.IO, and what is nearly such, to either transport, in a new session or not.
+/// Packets of Engine.IO and Socket.IO, and what is nearly such, to either transport, in a new session or not;
+/// or steps of a session that may be upgraded.
 pub(crate) fn socketio() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         "[0-9b]{1,3}",
@@ -218,9 +219,15 @@ pub(crate) fn socketio() -> impl Strategy<Value = Vec<u8>> {
         Just("\u{1e}".to_owned()),
         "\\PC{0,4}",
     ];
-    (any::<u8>(), prop::collection::vec(part, 0..20)).prop_map(|(how, parts)| {
+    let packets = (any::<u8>(), prop::collection::vec(part, 0..20)).prop_map(|(how, parts)| {
         let mut input = vec![how];
         input.extend(parts.concat().bytes());
         input
-    })
+    });
+    let steps = prop::collection::vec(0..8_u8, 0..40).prop_map(|steps| {
+        let mut input = vec![2];
+        input.extend(steps);
+        input
+    });
+    prop_oneof![packets, steps]
 }
