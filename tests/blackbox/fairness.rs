@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use flate2::{Compress, Compression, FlushCompress};
 use frameloop::engine::{SimulatedConnection, Simulation, Stream};
 use frameloop::protocol::DeflateParameters;
-use frameloop::{CloseCode, Message, Settings, WebSocket};
+use frameloop::{CloseCode, Handler, Message, Peer, Settings, WebSocket};
 
 use crate::client::{Client, close_frame, frame, reply, request};
 use crate::report::{Kind, figure};
@@ -166,6 +166,56 @@ fn attack_71_small_compressed_messages_have_turns_too() {
     }
     assert_eq!(attacker.0.received(), b"\x82\x00".repeat(10_000));
     assert!(turns >= 70, "{turns} turns for 10,000 messages");
+}
+
+/// What waits in a worker's mailbox is delivered in turns.
+#[test]
+fn attack_54_deliveries_have_turns_too_and_others_have_theirs_between() {
+    const FRAMES: usize = 64;
+    const FRAME: usize = 64 << 10;
+    let mut worker = Worker::new();
+    let innocent = worker.open();
+    let peer = Rc::new(RefCell::new(None));
+    let member = Member(Rc::clone(&peer));
+    let wire = Wire::default();
+    worker.0.open(wire.clone(), member, None);
+    let peer = peer.take().unwrap();
+    for _ in 0..FRAMES {
+        peer.send(Message::Binary(&[7; FRAME]));
+    }
+    let (mut turns, mut delivered, mut most) = (0, 0, 0);
+    loop {
+        let more = worker.0.turn();
+        let received = wire.received().len();
+        delivered += received;
+        most = most.max(received);
+        turns += 1;
+        worker.send(&innocent, &frame(0x81, b"hi"));
+        assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(delivered, FRAMES * reply(0x82, &[7; FRAME]).len());
+    assert!(most <= 512 << 10, "{most} bytes in one turn");
+    figure(
+        Kind::Attack,
+        54,
+        "4 MiB sent to one member at once: bytes delivered in one turn at most",
+        "<= 512 KiB",
+        format_args!("{most} bytes, {turns} turns"),
+    );
+}
+
+/// A member that can be sent to from outside.
+struct Member(Rc<RefCell<Option<Peer>>>);
+
+impl Handler for Member {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        self.0.replace(Some(socket.peer()));
+    }
+
+    fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
 }
 
 #[test]
