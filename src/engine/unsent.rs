@@ -39,6 +39,11 @@ impl UnsentBudget {
         self.octets() > self.0.max_octets
     }
 
+    /// Whether so many octets are more than may be kept for one client for long: a sixteenth.
+    pub(super) fn is_much(&self, octets: usize) -> bool {
+        octets > self.0.max_octets / 16
+    }
+
     /// Octets that wait for a client on average, of those that something waits for: for one of them
     /// it is as many or more.
     pub(super) fn average(&self) -> usize {

@@ -45,6 +45,12 @@ impl Assembly {
         self.octets.get(Self::START..self.end).unwrap_or_default()
     }
 
+    /// Octets of the budget that it holds.
+    pub(super) fn held(&self) -> usize {
+        let inflater = self.inflater.as_ref().map_or(0, |(_, loan)| loan.octets());
+        self.loan.octets().saturating_add(inflater)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.end.saturating_sub(Self::START)
     }
@@ -288,7 +294,7 @@ impl AssemblyPool {
     }
 
     /// What the pool's buffers, and all else that is kept of messages, count towards.
-    pub(super) fn budget(&self) -> &AssemblyBudget {
+    pub(crate) fn budget(&self) -> &AssemblyBudget {
         &self.budget
     }
 
@@ -310,7 +316,8 @@ impl AssemblyPool {
         }
         let capacity = assembly.octets.capacity();
         let kept = self.kept.saturating_add(capacity);
-        if kept > Self::MAX_OCTETS {
+        // Where the budget is scarce, what is spare is for whoever comes, on any worker.
+        if kept > Self::MAX_OCTETS || (capacity > Self::SMALL && self.budget.is_scarce()) {
             return;
         }
         self.kept = kept;

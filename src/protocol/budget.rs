@@ -28,6 +28,11 @@ impl AssemblyBudget {
         self.octets.load(Ordering::Relaxed) > self.max_octets / 2
     }
 
+    /// Whether so many octets are more than one connection may keep of it for long: a sixteenth.
+    pub fn is_much(&self, octets: usize) -> bool {
+        octets > self.max_octets / 16
+    }
+
     #[cfg(test)]
     pub(super) fn lent(&self) -> usize {
         self.octets.load(Ordering::Relaxed)
@@ -57,6 +62,10 @@ pub(crate) struct Loan {
 }
 
 impl Loan {
+    pub(super) fn octets(&self) -> usize {
+        self.octets
+    }
+
     /// Takes `more` octets.
     ///
     /// # Errors

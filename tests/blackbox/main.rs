@@ -46,6 +46,7 @@ mod handshake_requests;
 mod handshake_streams;
 mod handshake_syntax;
 mod keep_alive;
+mod keeping;
 mod limits;
 mod origins;
 mod publish_rate;

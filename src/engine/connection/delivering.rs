@@ -13,6 +13,10 @@ use crate::engine::socket::Stream;
 use crate::engine::{SlowConsumer, SlowConsumerPolicy};
 use crate::protocol::CloseCode;
 
+/// How a client is told that what waits for it had to go.
+pub(super) const TOO_MUCH_UNSENT: (CloseCode, &str) =
+    (CloseCode::Again, "no memory for what waits to be sent");
+
 impl<H: Handler> Connection<H> {
     /// Sends encoded fan-out, now if nothing waits before it.
     #[inline]
@@ -101,10 +105,7 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> Progress {
         let (why, frame) = match self.backlog.messages() {
-            0 => (
-                Disconnect::TooMuchUnsent,
-                (CloseCode::Again, "no memory for what waits to be sent"),
-            ),
+            0 => (Disconnect::TooMuchUnsent, TOO_MUCH_UNSENT),
             _ => (Disconnect::SlowConsumer, OVERRUN),
         };
         let drops = self.drops_kept();

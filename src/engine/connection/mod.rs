@@ -52,6 +52,8 @@ pub(crate) struct Connection<H> {
     idle_since: Tick,
     /// When the Ping went out that nothing has been heard since.
     pinged: Option<Tick>,
+    /// Since when it has kept more of a budget than it may keep for long.
+    much_since: Option<Tick>,
     /// What is not handled yet of what has been read.
     excess: Option<Box<Excess>>,
     /// What the peer has sent, and what was sent to it.
@@ -173,6 +175,7 @@ impl<H: Handler> Connection<H> {
             message_since: 0,
             idle_since: 0,
             pinged: None,
+            much_since: None,
             excess: None,
             received: Flow::default(),
             sent: Flow::default(),

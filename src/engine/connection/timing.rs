@@ -1,5 +1,8 @@
 //! Timing: the deadlines, and the keepalive.
 
+use std::time::Duration;
+
+use super::delivering::TOO_MUCH_UNSENT;
 use super::{Connection, Phase};
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::{Disconnect, Timeout, Unanswered};
@@ -7,7 +10,7 @@ use crate::engine::drive::{Context, Progress};
 use crate::engine::handler::Handler;
 use crate::engine::output::Output;
 use crate::engine::socket::Stream;
-use crate::protocol::{CloseCode, Message};
+use crate::protocol::{CloseCode, Message, ProtocolError};
 
 impl<H: Handler> Connection<H> {
     /// Looks at the deadlines; the peer was last heard `silence` ago.
@@ -59,6 +62,13 @@ impl<H: Handler> Connection<H> {
             self.message_since = now;
             self.pinged = None;
         }
+        if let Some((why, frame)) = self.keeps_much(context) {
+            context.tally.dropped += self.backlog.drop_unbegun() as u64;
+            return match self.drops_kept() {
+                true => self.fail(why, frame, stream, context),
+                false => Progress::Over(why),
+            };
+        }
         if let Some(hold) = self.excess.as_ref().and_then(|excess| excess.hold)
             && now.wrapping_sub(hold.since) >= deadlines.excess
         {
@@ -93,6 +103,28 @@ impl<H: Handler> Connection<H> {
             None if self.excess.is_some() && is_read => Progress::MoreToRead,
             None => self.wait(),
         }
+    }
+
+    /// How a connection ends that has kept a sixteenth of one of the server's budgets for a minute:
+    /// with sixteen of them nobody else would be served.
+    fn keeps_much(&mut self, context: &Context) -> Option<(Disconnect, (CloseCode, &'static str))> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let (unsent, unfinished) = (context.unsent(), context.pool.budget());
+        let ending = if unsent.is_much(unsent.octets())
+            && unsent.is_much(self.waiting_at(context.now).share)
+        {
+            (Disconnect::TooMuchUnsent, TOO_MUCH_UNSENT)
+        } else if unfinished.is_much(self.receiver.held()) {
+            let error = ProtocolError::BudgetExceeded;
+            let frame = (error.close_code(), error.reason());
+            (Disconnect::Failed(error, frame.0), frame)
+        } else {
+            self.much_since = None;
+            return None;
+        };
+        let since = *self.much_since.get_or_insert(context.now);
+        let lasted = context.tick * context.now.wrapping_sub(since);
+        (lasted >= PATIENCE).then_some(ending)
     }
 
     /// Sends a Ping after silence; says when one was not answered. Whatever is heard is an

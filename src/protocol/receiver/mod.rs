@@ -104,6 +104,11 @@ impl Receiver {
         self
     }
 
+    /// Octets of the budget that the message under way holds.
+    pub fn held(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.held())
+    }
+
     /// Takes octets off the front of `input` up to the end of the next message, unmasking them in
     /// place, and returns that message; `None` when the input is used up, or when so much was
     /// inflated as the pool [allows](AssemblyPool::allow): then the rest of the input is left.

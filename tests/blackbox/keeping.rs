@@ -1,0 +1,144 @@
+//! A connection that keeps much of a budget for long, so that others find it spent. The clock is
+//! moved by hand.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use frameloop::engine::{Deadlines, Settings, Simulation, Stream};
+use frameloop::{Message, WebSocket};
+
+use crate::client::frame;
+use crate::report::{Kind, figure};
+
+/// What the client has sent and the server not read, what it has been sent, and how much more of
+/// that it takes.
+#[derive(Clone, Default)]
+struct Script(Rc<RefCell<(Vec<u8>, Vec<u8>, usize)>>);
+
+impl Read for Script {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.0.borrow_mut();
+        let octets = buffer.len().min(state.0.len());
+        if octets == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        buffer[..octets].copy_from_slice(&state.0[..octets]);
+        state.0.drain(..octets);
+        Ok(octets)
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.borrow_mut();
+        let taken = octets.len().min(state.2);
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.2 -= taken;
+        state.1.extend_from_slice(&octets[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Script {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
+    if message.is_data() {
+        socket.send(message);
+    }
+}
+
+/// Attack 66: the first keeps a message that it never ends, the second an answer of which it takes
+/// 20,000 octets a second; no other deadline is for them.
+#[test]
+fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
+    const SIZE: usize = 4 << 20;
+    let settings = Settings {
+        max_unfinished_size: 16 << 20,
+        max_unsent_size: 16 << 20,
+        deadlines: Deadlines {
+            ping_interval: Duration::ZERO,
+            message: Duration::ZERO,
+            ..Deadlines::default()
+        },
+        ..Settings::default()
+    };
+    let message = frame(0x82, &vec![7; SIZE]);
+    let mut lasted = Vec::new();
+    for (sent, took) in [(SIZE / 2, 20_000), (message.len(), 20_000)] {
+        let script = Script::default();
+        script.0.borrow_mut().0 = message[..sent].to_vec();
+        let mut simulation = Simulation::new(&settings);
+        let connection = simulation.open(script.clone(), echo, None);
+        simulation.ready(connection);
+        simulation.run();
+        let mut seconds = 0;
+        while !script.0.borrow().1.ends_with(if sent < SIZE {
+            b"no memory for unfinished messages"
+        } else {
+            b"no memory for what waits to be sent"
+        }) {
+            assert!(seconds < 600, "it keeps that for ever");
+            if seconds < 70 {
+                script.0.borrow_mut().2 = took;
+            } else {
+                script.0.borrow_mut().2 = SIZE;
+            }
+            simulation.ready(connection);
+            simulation.run();
+            simulation.advance(Duration::from_secs(1));
+            seconds += 1;
+        }
+        lasted.push(seconds);
+    }
+    figure(
+        Kind::Attack,
+        66,
+        "a quarter of a budget kept by a message that never ends; by an answer taken in drops: Close",
+        "1013 after 60 s; 1013 by then",
+        format_args!(
+            "1013 after {} s; 1013 read after {} s",
+            lasted[0], lasted[1]
+        ),
+    );
+    assert!((60..=62).contains(&lasted[0]), "{lasted:?}");
+    assert!((70..=72).contains(&lasted[1]), "{lasted:?}");
+}
+
+/// What is no sixteenth may be kept as long as the deadlines let it.
+#[test]
+fn less_is_kept_as_long_as_the_deadlines_say() {
+    let settings = Settings {
+        max_unfinished_size: 16 << 20,
+        deadlines: Deadlines {
+            ping_interval: Duration::ZERO,
+            message: Duration::ZERO,
+            ..Deadlines::default()
+        },
+        ..Settings::default()
+    };
+    let message = frame(0x82, &[7; 500_000]);
+    let script = Script::default();
+    script.0.borrow_mut().0 = message[..400_000].to_vec();
+    script.0.borrow_mut().2 = usize::MAX;
+    let mut simulation = Simulation::new(&settings);
+    let connection = simulation.open(script.clone(), echo, None);
+    simulation.ready(connection);
+    simulation.run();
+    simulation.advance(Duration::from_secs(300));
+    script.0.borrow_mut().0 = message[400_000..].to_vec();
+    simulation.ready(connection);
+    simulation.run();
+    assert_eq!(script.0.borrow().1.len(), 10 + 500_000);
+}
