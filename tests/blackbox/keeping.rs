@@ -12,20 +12,28 @@ use frameloop::{Message, WebSocket};
 use crate::client::frame;
 use crate::report::{Kind, figure};
 
-/// What the client has sent and the server not read, what it has been sent, and how much more of
-/// that it takes.
 #[derive(Clone, Default)]
-struct Script(Rc<RefCell<(Vec<u8>, Vec<u8>, usize)>>);
+struct Script(Rc<RefCell<Client>>);
+
+#[derive(Default)]
+struct Client {
+    /// What it has sent and the server not read.
+    sends: Vec<u8>,
+    /// What it has been sent.
+    got: Vec<u8>,
+    /// How much more of that it takes.
+    room: usize,
+}
 
 impl Read for Script {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
-        let octets = buffer.len().min(state.0.len());
+        let octets = buffer.len().min(state.sends.len());
         if octets == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        buffer[..octets].copy_from_slice(&state.0[..octets]);
-        state.0.drain(..octets);
+        buffer[..octets].copy_from_slice(&state.sends[..octets]);
+        state.sends.drain(..octets);
         Ok(octets)
     }
 }
@@ -33,12 +41,12 @@ impl Read for Script {
 impl Write for Script {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
-        let taken = octets.len().min(state.2);
+        let taken = octets.len().min(state.room);
         if taken == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        state.2 -= taken;
-        state.1.extend_from_slice(&octets[..taken]);
+        state.room -= taken;
+        state.got.extend_from_slice(&octets[..taken]);
         Ok(taken)
     }
 
@@ -78,22 +86,22 @@ fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
     let mut lasted = Vec::new();
     for (sent, took) in [(SIZE / 2, 20_000), (message.len(), 20_000)] {
         let script = Script::default();
-        script.0.borrow_mut().0 = message[..sent].to_vec();
+        script.0.borrow_mut().sends = message[..sent].to_vec();
         let mut simulation = Simulation::new(&settings);
         let connection = simulation.open(script.clone(), echo, None);
         simulation.ready(connection);
         simulation.run();
         let mut seconds = 0;
-        while !script.0.borrow().1.ends_with(if sent < SIZE {
+        while !script.0.borrow().got.ends_with(if sent < SIZE {
             b"no memory for unfinished messages"
         } else {
             b"no memory for what waits to be sent"
         }) {
             assert!(seconds < 600, "it keeps that for ever");
             if seconds < 70 {
-                script.0.borrow_mut().2 = took;
+                script.0.borrow_mut().room = took;
             } else {
-                script.0.borrow_mut().2 = SIZE;
+                script.0.borrow_mut().room = SIZE;
             }
             simulation.ready(connection);
             simulation.run();
@@ -130,15 +138,15 @@ fn less_is_kept_as_long_as_the_deadlines_say() {
     };
     let message = frame(0x82, &[7; 500_000]);
     let script = Script::default();
-    script.0.borrow_mut().0 = message[..400_000].to_vec();
-    script.0.borrow_mut().2 = usize::MAX;
+    script.0.borrow_mut().sends = message[..400_000].to_vec();
+    script.0.borrow_mut().room = usize::MAX;
     let mut simulation = Simulation::new(&settings);
     let connection = simulation.open(script.clone(), echo, None);
     simulation.ready(connection);
     simulation.run();
     simulation.advance(Duration::from_secs(300));
-    script.0.borrow_mut().0 = message[400_000..].to_vec();
+    script.0.borrow_mut().sends = message[400_000..].to_vec();
     simulation.ready(connection);
     simulation.run();
-    assert_eq!(script.0.borrow().1.len(), 10 + 500_000);
+    assert_eq!(script.0.borrow().got.len(), 10 + 500_000);
 }
