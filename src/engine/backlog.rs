@@ -17,8 +17,8 @@ pub(super) struct Backlog {
 
 #[derive(Debug)]
 struct Queue {
-    /// Bounded together with those of all connections by the server's [`UnsentBudget`], in octets of
-    /// memory; deliveries by [`SlowConsumer`](super::SlowConsumer), too.
+    /// Bound: `max_unsent_size`, in octets of memory, shared with all clients of the server;
+    /// deliveries also by [`SlowConsumer`](super::SlowConsumer), for this client alone.
     chunks: VecDeque<Chunk>,
     /// Of the chunks, those that have not gone.
     octets: usize,

@@ -18,10 +18,13 @@ use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
 
 /// What a worker's connections share while one of them is driven.
 pub(crate) struct Context {
-    /// What a read goes into. Initialised once, never zeroed again.
+    /// What a read goes into. Initialised once, never zeroed again. Bound: 128 KiB, shared with all
+    /// connections of the worker.
     pub(super) input: Vec<u8>,
     /// What a turn's frames are gathered in.
     pub(super) output: Buffer,
+    /// Bound: 64 MiB, shared with all connections of the worker, and `max_unfinished_size`, shared
+    /// with all clients of the server.
     pub(super) pool: AssemblyPool,
     /// What is left of the turn of the connection that is driven.
     pub(super) turn: Turn,

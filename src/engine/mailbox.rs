@@ -60,11 +60,14 @@ impl Congestion {
 /// Commands, and the encoded frames that they are about, back to back.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
+    /// Bound: [`Congestion`], in octets of frames and of commands, shared with all workers. So are
+    /// the frames below.
     pub(super) commands: VecDeque<Command>,
     pub(super) plain: Frames,
     /// The same messages again, where somebody may want them compressed.
     pub(super) compressed: Frames,
-    /// Connections that have been sent too much to keep, and nothing more since.
+    /// Connections that have been sent too much to keep, and nothing more since. Bound: as many as
+    /// the worker has.
     overrun: HashSet<Key>,
     /// The worker is gone: nobody will take what is put in.
     is_dead: bool,
@@ -137,6 +140,7 @@ pub(super) enum Command {
 pub(crate) struct Group {
     mailbox: Arc<Mailbox>,
     policy: SlowConsumerPolicy,
+    /// Bound: `Rooms::MAX_MEMBERSHIPS` for each connection of the worker.
     members: Mutex<Slots<GroupMember>>,
     /// Goes on with each member that joins.
     epoch: AtomicU32,

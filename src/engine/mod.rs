@@ -49,9 +49,7 @@ pub use tls::TlsSocket;
 
 use crate::protocol::{AssemblyBudget, Deflate, Limits};
 use mailbox::Congestion;
-#[cfg(feature = "cli")]
-pub(crate) use unsent::Held;
-pub(crate) use unsent::UnsentBudget;
+pub(crate) use unsent::{Held, UnsentBudget};
 
 /// What holds for every connection of a server.
 #[derive(Clone, Debug)]

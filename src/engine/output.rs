@@ -14,7 +14,7 @@ use crate::protocol::{Message, OpCode};
 /// What a worker's turns gather their frames in, one after the other.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    /// Empty between turns. Bounded by [`Output::CAPACITY`], and there once for each worker.
+    /// Empty between turns. Bound: [`Output::CAPACITY`], shared with all connections of the worker.
     pub(super) octets: Vec<u8>,
     /// Where what a socket does not take is counted.
     pub(super) unsent: UnsentBudget,

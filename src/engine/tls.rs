@@ -13,6 +13,7 @@ use rustls::ServerConnection;
 #[derive(Debug)]
 pub struct TlsSocket {
     stream: TcpStream,
+    /// Bound: 64 KiB of records that the socket has not taken, for this client alone.
     session: ServerConnection,
     /// close_notify is among what was written: nothing may follow it (RFC 8446 §6.1).
     has_ended: bool,

@@ -35,7 +35,7 @@ impl UnsentBudget {
     }
 
     #[inline]
-    pub(super) fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.octets() > self.0.max_octets
     }
 

@@ -26,7 +26,7 @@ use super::service::{Acceptance, Accepted, HttpService, Owner};
 use super::waiting::Phase;
 use super::waiting::{Clock, Deadlines, Witness};
 use super::{Addresses, HttpSettings, Router, Shutdown, Stage, Stream};
-use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings};
+use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings, UnsentBudget};
 use crate::handshake::{HandshakeError, Policy};
 use crate::log;
 use crate::protocol::AssemblyBudget;
@@ -42,6 +42,8 @@ pub(crate) struct Site {
     pub(crate) addresses: Option<Addresses>,
     /// What all unfinished messages and bodies may hold together.
     pub(crate) unfinished: AssemblyBudget,
+    /// What may wait to be sent to all clients together.
+    pub(crate) unsent: UnsentBudget,
     /// Whether one more WebSocket may be opened.
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
     /// Told of every answer to a handshake, and of streams that are not the frame loop's.
@@ -257,8 +259,8 @@ async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl
         site.shutdown.clone(),
     );
     let (router, policy) = (Arc::clone(&site.router), Arc::clone(&site.policy));
-    let budget = site.unfinished.clone();
-    tokio::spawn(h2c::serve(stream, peer, router, policy, budget));
+    let budgets = (site.unfinished.clone(), site.unsent.clone());
+    tokio::spawn(h2c::serve(stream, peer, router, policy, budgets));
 }
 
 /// A stream that counts as a WebSocket and is not the frame loop's.

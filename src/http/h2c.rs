@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::channel::Channel;
-use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -20,12 +20,13 @@ use super::pages::forbid_sniffing;
 use super::service::client;
 use super::timer::Timer;
 use super::{Reply, Router, Upgraded};
-use crate::engine::PeerAddress;
+use crate::engine::{Held, PeerAddress, UnsentBudget};
 use crate::handshake::{self, HandshakeError, Policy};
 use crate::log;
 use crate::protocol::AssemblyBudget;
 
-/// Requests of one client at a time: each may have a body in memory.
+/// Requests of one client at a time. The body of each, and its answer, count in the budgets that all
+/// clients of the server share.
 const MAX_CONCURRENT_STREAMS: u32 = 32;
 
 /// Octets of a request's fields.
@@ -36,6 +37,31 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 type Body = Either<Full<Bytes>, Channel<Bytes>>;
 
+/// Counts what is kept of a body until the client takes it.
+type Counting = Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send>;
+
+/// What of a body is kept, in the budget of what waits to be sent.
+struct Counted {
+    data: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+fn counting(unsent: &UnsentBudget) -> Counting {
+    let unsent = unsent.clone();
+    Box::new(move |frame| {
+        frame.map_data(|data| {
+            let _held = Held::new(data.len(), &unsent);
+            Bytes::from_owner(Counted { data, _held })
+        })
+    })
+}
+
 /// Answers requests until the client goes or the server ends. The stream's first octets are the
 /// client's preface.
 pub(super) async fn serve(
@@ -43,13 +69,16 @@ pub(super) async fn serve(
     peer: PeerAddress,
     router: Arc<Router>,
     policy: Arc<Policy>,
-    budget: AssemblyBudget,
+    (budget, unsent): (AssemblyBudget, UnsentBudget),
 ) {
     let shutdown = stream.shutdown();
     let service = service_fn(move |request| {
         let (router, policy) = (Arc::clone(&router), Arc::clone(&policy));
-        let budget = budget.clone();
-        async move { Ok::<_, Infallible>(respond(request, peer, &router, &policy, &budget).await) }
+        let (budget, unsent) = (budget.clone(), unsent.clone());
+        async move {
+            let response = respond(request, peer, &router, &policy, &budget, &unsent).await;
+            Ok::<_, Infallible>(response.map(|body| body.map_frame(counting(&unsent))))
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(Timer)
@@ -77,8 +106,13 @@ async fn respond(
     router: &Router,
     policy: &Policy,
     budget: &AssemblyBudget,
+    unsent: &UnsentBudget,
 ) -> Response<Body> {
-    let mut response = match mounted(request, peer, router, policy, budget).await {
+    let answer = match unsent.is_spent() {
+        true => Err(HandshakeError::AtCapacity),
+        false => mounted(request, peer, router, policy, budget).await,
+    };
+    let mut response = match answer {
         Ok(Reply::Response(response)) => response.map(Either::Left),
         Ok(Reply::Stream(response)) => response.map(Either::Right),
         Err(error) => {
@@ -120,4 +154,19 @@ async fn mounted(
     Ok(Arc::clone(mount)
         .respond(Request::from_parts(head, body))
         .await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_body_is_counted_until_it_has_gone() {
+        let unsent = UnsentBudget::new(1_000);
+        let kept = counting(&unsent)(Frame::data(Bytes::from_static(&[7; 1_001])));
+        assert!(unsent.is_spent());
+        assert_eq!(kept.data_ref().unwrap(), &[7; 1_001][..]);
+        drop(kept);
+        assert_eq!(unsent.octets(), 0);
+    }
 }

@@ -61,6 +61,7 @@ impl InProcessServer {
                 frame_loop,
                 addresses: None,
                 unfinished: bounds.unfinished,
+                unsent: bounds.unsent,
                 admission: Box::new(|| Ok(())),
                 observer: Arc::new(()),
                 shutdown: Shutdown::new(),

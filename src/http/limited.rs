@@ -162,6 +162,7 @@ impl Rate {
 #[derive(Clone, Debug)]
 pub struct Addresses {
     max: usize,
+    /// Bound: as many as there are connections.
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 

@@ -140,9 +140,10 @@ pub type Refusal = Box<Response<Full<Bytes>>>;
 pub struct Upgraded {
     /// Taken by the drop only.
     stream: Option<Stream>,
-    /// What is not written yet of the 101.
+    /// What is not written yet of the 101. Bound: our own fields, for this client alone.
     head: Bytes,
-    /// What came with the handshake, before anything else.
+    /// What came with the handshake, before anything else. Bound: `max_head_size`, for this client
+    /// alone.
     early: Bytes,
     /// Who waits to read until the peer takes what was written.
     reader: Option<Waker>,
@@ -150,6 +151,7 @@ pub struct Upgraded {
     failed: bool,
     /// Whether all has been read that the peer will ever send.
     ended: bool,
+    /// Bound: `linger_size`, in octets read and thrown away, and `Deadlines::linger`.
     linger: Linger,
     /// Given back when the stream is closed.
     place: Option<Box<dyn Send>>,

@@ -178,9 +178,10 @@ impl HttpService {
                 forbid_sniffing(&mut head.headers);
                 let chunked = HeaderValue::from_static("chunked");
                 head.headers.insert(header::TRANSFER_ENCODING, chunked);
+                let unsent = site.unsent.clone();
                 let adopt: Adopt = Box::new(|stream| {
                     // Whoever is gone needs no more.
-                    tokio::spawn(async { write_chunks(stream, body).await.ok() });
+                    tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
                 });
                 match place.and_then(|place| (site.admission)().map(|()| place)) {
                     Ok(place) => acceptance.set(Some(Accepted {

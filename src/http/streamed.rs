@@ -8,12 +8,19 @@ use http_body_util::channel::Channel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Upgraded;
+use crate::engine::{Held, UnsentBudget};
 
-/// Writes a body as chunks (RFC 9112 §7.1) until its end, or the client's.
+/// Writes a body as chunks (RFC 9112 §7.1) until its end, or the client's, or until there is no
+/// memory for the next. One chunk is kept at a time, in the budget of what waits to be sent; the body
+/// keeps as many as its channel has room for.
 ///
 /// # Errors
 /// Of the stream.
-pub(super) async fn write_chunks(mut stream: Upgraded, mut body: Channel<Bytes>) -> io::Result<()> {
+pub(super) async fn write_chunks(
+    mut stream: Upgraded,
+    mut body: Channel<Bytes>,
+    unsent: UnsentBudget,
+) -> io::Result<()> {
     let mut input = [0; 1_024];
     loop {
         tokio::select! {
@@ -23,6 +30,10 @@ pub(super) async fn write_chunks(mut stream: Upgraded, mut body: Channel<Bytes>)
                 };
                 // An empty chunk would be the last.
                 if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
+                    if unsent.is_spent() {
+                        return Ok(());
+                    }
+                    let _held = Held::new(data.len(), &unsent);
                     let head = format!("{:x}\r\n", data.len());
                     stream.write_all(&[head.as_bytes(), data, b"\r\n"].concat()).await?;
                 }

@@ -44,8 +44,9 @@ pub struct Rooms {
 
 #[derive(Debug, Default)]
 struct Register {
+    /// Bound: as many as there are memberships, with names of [`Rooms::MAX_NAME`] octets.
     rooms: HashMap<Arc<str>, Arc<Room>>,
-    /// How many memberships each connection has that has any.
+    /// How many memberships each connection has that has any: [`Rooms::MAX_MEMBERSHIPS`] at most.
     memberships: HashMap<PeerId, usize>,
 }
 

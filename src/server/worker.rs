@@ -320,6 +320,7 @@ fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle, observer: Arc<dyn Ob
         frame_loop: frame_loop.clone(),
         addresses: shared.addresses.clone(),
         unfinished: shared.bounds.unfinished.clone(),
+        unsent: shared.bounds.unsent.clone(),
         admission: {
             let shared = Arc::clone(shared);
             Box::new(move || {

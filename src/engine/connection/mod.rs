@@ -37,22 +37,24 @@ use receiving::Reading;
 #[derive(Debug)]
 pub(crate) struct Connection<H> {
     handler: H,
+    /// Bound: `max_message_size` for this client, and `max_unfinished_size`, in octets of memory,
+    /// shared with all clients of the server; in time `Deadlines::message`.
     receiver: Receiver,
     sender: Sender,
     backlog: Backlog,
     phase: Phase,
-    /// When what is waited for began: for the peer to take more of the backlog, to answer our
+    /// When what is waited for began (bound: `Deadlines::write_stall` or `linger`): for the peer to take more of the backlog, to answer our
     /// FIN, or to be told that it was too slow.
     since: Tick,
-    /// When our Close went out.
+    /// When our Close went out. Bound: `Deadlines::close`.
     close_since: Tick,
-    /// When the message under way began.
+    /// When the message under way began. Bound: `Deadlines::message`.
     message_since: Tick,
-    /// When the last data message ended.
+    /// When the last data message ended. Bound: `Deadlines::idle`.
     idle_since: Tick,
-    /// When the Ping went out that nothing has been heard since.
+    /// When the Ping went out that nothing has been heard since. Bound: `Deadlines::ping_timeout`.
     pinged: Option<Tick>,
-    /// Since when it has kept more of a budget than it may keep for long.
+    /// Since when it has kept more of a budget than it may keep for long. Bound: a minute.
     much_since: Option<Tick>,
     /// What is not handled yet of what has been read.
     excess: Option<Box<Excess>>,
@@ -70,14 +72,15 @@ struct Excess {
     is_next: bool,
     /// It is to be handled when the handler has done what it began.
     is_behind: bool,
-    /// As much as a read brings at most, and counted in the budget of what waits to be sent, because
-    /// it waits for the same reasons.
+    /// Bound: one read, and `max_unsent_size`, in octets, shared with all clients of the server: it
+    /// waits for the same reasons as what is to be sent.
     input: Vec<u8>,
     held: Option<Held>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
+    /// Bound: `Deadlines::excess`.
     since: Tick,
     /// Until when nothing is handled or read.
     until: Tick,

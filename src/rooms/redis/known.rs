@@ -14,7 +14,7 @@ pub(super) struct Known {
     pub(super) member: u64,
 }
 
-/// All of them, by their addresses.
+/// All of them, by their addresses. Bound: as many as there are rooms with members here.
 #[derive(Debug, Default)]
 pub(super) struct KnownRooms(HashMap<Arc<str>, Known>);
 

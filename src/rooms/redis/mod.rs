@@ -79,13 +79,15 @@ struct Shared {
 /// What the relay is to do, and to whom what comes is to go.
 #[derive(Default)]
 struct State {
-    /// The rooms with members here, by what they are called on Redis.
+    /// The rooms with members here, by what they are called on Redis. Bound: as many as there are
+    /// memberships here; so are the two below.
     open: HashMap<Arc<str>, OpenRoom>,
     /// What names in `RedisChannelLayer` stand for.
     members: HashMap<u64, Arc<str>>,
     next_member: u64,
     /// Rooms that were opened or closed since the relay last looked.
     changed: HashSet<Arc<str>>,
+    /// Bound: [`Redis::MAX_WAITING`], in messages and octets, shared with all publishers here.
     outgoing: VecDeque<Outgoing>,
     outgoing_octets: usize,
 }

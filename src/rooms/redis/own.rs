@@ -68,7 +68,7 @@ fn scalar<'a>(octets: &mut &'a [u8]) -> Option<ValueRef<'a>> {
     }
 }
 
-/// The last sequence numbers seen, by publishing process.
+/// The last sequence numbers seen, by publishing process. Bound: [`Sequences::MAX`] processes.
 #[derive(Debug, Default)]
 pub(super) struct Sequences(HashMap<u64, u64>);
 
