@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use super::forwarded::TrustedProxies;
 use super::host::AllowedHost;
 use super::origin::AllowOrigin;
+use super::query;
 
 /// Who may open a WebSocket. By default anybody may.
 #[derive(Clone, Debug, Default)]
@@ -45,13 +46,9 @@ impl Token {
             .and_then(|value| value.as_bytes().split_at_checked(7))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
             .map(|(_, token)| token);
-        let query = request.uri.query().unwrap_or_default();
-        let parameter = query
-            .split('&')
-            .find_map(|parameter| parameter.strip_prefix("token="))
-            .map(str::as_bytes);
+        let parameter = query::parameter(request.uri.query().unwrap_or_default(), "token");
         header
-            .or(parameter)
+            .or(parameter.as_deref().map(str::as_bytes))
             .is_some_and(|shown| self.0.as_bytes().ct_eq(shown).into())
     }
 }
@@ -101,6 +98,7 @@ mod tests {
             (None, "/ws?a=b&token=s3cret", true),
             (None, "/ws?xtoken=s3cret", false),
             (None, "/ws?token=", false),
+            (None, "/ws?token=s3cre%74", true),
             // The header is what counts where there is one.
             (Some("Bearer wrong"), "/ws?token=s3cret", false),
             (Some("Basic x"), "/ws?token=s3cret", true),

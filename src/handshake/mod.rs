@@ -20,6 +20,7 @@ mod forwarded;
 mod headers;
 mod host;
 mod origin;
+pub(crate) mod query;
 mod server;
 #[cfg(test)]
 mod tests;

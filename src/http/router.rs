@@ -1,11 +1,12 @@
 //! Which path leads where.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use super::{Endpoint, Mount, Page};
 use crate::engine::{EndpointIndex, Handler, PeerAddress};
-use crate::handshake::{self, HandshakeError, Policy};
+use crate::handshake::{self, HandshakeError, Policy, query};
 
 /// The table of endpoints and pages, by path. A path may have both: a request that asks for an
 /// upgrade meets the endpoint, any other the page.
@@ -303,6 +304,18 @@ impl<'a> Request<'a> {
     /// What follows `?` in the request's target, as it was sent.
     pub fn query(&self) -> Option<&'a str> {
         self.head.uri.query()
+    }
+
+    /// The first value of a parameter of the query, with its escapes and plus signs read; empty
+    /// where the name stands without one.
+    pub fn query_param(&self, name: &str) -> Option<Cow<'a, str>> {
+        query::parameter(self.query().unwrap_or_default(), name)
+    }
+
+    /// All parameters of the query: the names as they were sent, the values as
+    /// [`Request::query_param`] reads them.
+    pub fn query_params(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> + use<'a> {
+        query::parameters(self.query().unwrap_or_default())
     }
 
     /// The request's header fields.

@@ -217,8 +217,8 @@ fn lpinca_tells_everybody_else_to_upgrade() {
 fn firewalk_tells_of_the_request_and_closes() {
     let server = standing_in_for(EchoService::Firewalk);
     for (path, times, code) in [
-        ("/websocket?a=1", 1, 1000),
-        ("/websocket?closeCode=4000&closeDelay=0", 1, 4000),
+        ("/websocket?a=1%20+2&b", 1, 1000),
+        ("/websocket?closeCode=%34000&closeDelay=0", 1, 4000),
         ("/websocket?closeCode=1005", 1, 1000),
         ("/websocket/payloads/3", 3, 1000),
         ("/websocket/payloads/x", 1, 1000),
@@ -229,6 +229,9 @@ fn firewalk_tells_of_the_request_and_closes() {
             let (first, payload) = client.receive();
             assert_eq!(first, 0x82);
             let reply: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+            if path.ends_with("?a=1%20+2&b") {
+                assert_eq!(reply["args"], serde_json::json!({"a": "1  2", "b": ""}));
+            }
             assert_eq!(reply["url"], format!("http://localhost{path}"));
             assert_eq!(reply["headers"]["sec-websocket-version"], "13");
             let origin = reply["origin"].as_str().unwrap();
@@ -272,7 +275,7 @@ fn firewalk_takes_any_subprotocol_and_closes_after_so_many_pings() {
 #[test]
 fn httpbin_echoes_in_fragments() {
     let server = standing_in_for(EchoService::Httpbin);
-    let mut client = Client::open(&server, "/websocket/echo?max_fragment_size=2");
+    let mut client = Client::open(&server, "/websocket/echo?max_fragment_size=%32");
     client.send(&[frame(0x01, b"ab"), frame(0x00, b"cd"), frame(0x80, b"e")].concat());
     client.receives(b"\x01\x02ab\x00\x02cd\x80\x01e");
     client.send(&frame(0x82, b"\x00\xFF"));

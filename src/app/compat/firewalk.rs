@@ -64,11 +64,7 @@ impl Replies {
         if reply.len().saturating_mul(count) > MAX_REPLIES_SIZE {
             return Err(HandshakeError::Forbidden);
         }
-        let number = |name: &str| {
-            let mut arguments = arguments(request);
-            let (_, value) = arguments.find(|(key, _)| *key == name)?;
-            value.parse::<u64>().ok()
-        };
+        let number = |name: &str| request.query_param(name)?.parse::<u64>().ok();
         let code = number("closeCode").and_then(|code| u16::try_from(code).ok());
         Ok(Replies {
             reply,
@@ -138,7 +134,8 @@ fn reply(request: &Request<'_>) -> Value {
         request.path(),
         query.unwrap_or_default()
     );
-    let arguments: Map<String, Value> = arguments(request)
+    let arguments: Map<String, Value> = request
+        .query_params()
         .map(|(key, value)| (key.to_owned(), value.into()))
         .collect();
     json!({
@@ -158,9 +155,4 @@ fn origin(peer: PeerAddress) -> String {
         }
         PeerAddress::Unix | PeerAddress::Unknown => String::from("No remote address."),
     }
-}
-
-fn arguments<'a>(request: &Request<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let query = request.query().unwrap_or_default();
-    query.split('&').filter_map(|pair| pair.split_once('='))
 }

@@ -109,15 +109,14 @@ fn is_of_number(character: char) -> bool {
 
 /// What the query asks for.
 fn limits(request: &Request<'_>, max_body_size: i32) -> Result<Limits, String> {
-    let query = request.query().unwrap_or_default();
     let range = 1..=max_body_size;
     let max_fragment_size = size(
-        query,
+        request,
         "max_fragment_size",
         &range,
         (max_body_size / 2).max(1),
     )?;
-    let max_message_size = size(query, "max_message_size", &range, max_body_size)?;
+    let max_message_size = size(request, "max_message_size", &range, max_body_size)?;
     if max_fragment_size > max_message_size {
         return Err(format!(
             "max_fragment_size {max_fragment_size} must be less than or equal to \
@@ -131,15 +130,15 @@ fn limits(request: &Request<'_>, max_body_size: i32) -> Result<Limits, String> {
 }
 
 fn size(
-    query: &str,
+    request: &Request<'_>,
     name: &str,
     range: &RangeInclusive<i32>,
     default: i32,
 ) -> Result<usize, String> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let number = match pairs.find(|(key, _)| *key == name) {
-        None | Some((_, "")) => default,
-        Some((_, value)) => value.parse().map_err(|error: ParseIntError| {
+    let value = request.query_param(name).unwrap_or_default();
+    let number = match &*value {
+        "" => default,
+        value => value.parse().map_err(|error: ParseIntError| {
             let fault = match error.kind() {
                 IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
                 _ => "invalid syntax",

@@ -29,7 +29,7 @@ const MAX_MESSAGE_SIZE: usize = 1 << 20;
 /// # Errors
 /// 400 that names the parameter that is wrong and what it may be.
 pub(crate) fn endpoint(request: &Request<'_>, seed: Option<u64>) -> Result<Option<Endpoint>, Page> {
-    let faults = Faults::parse(request.query(), request.headers())
+    let faults = Faults::parse(request)
         .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
     Ok(faults.map(|faults| {
         let limits = Limits {

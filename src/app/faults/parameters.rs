@@ -1,15 +1,13 @@
 //! What a client may ask for, and how it says so.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use super::violation::Violation;
 use crate::duration;
+use crate::http::Request;
 
 /// What a client asked for.
 #[derive(Clone, Debug, Default)]
@@ -89,19 +87,17 @@ pub(super) const NAMES: [&str; 19] = [
 impl Faults {
     /// What the query asks for, and the header fields where the query does not; `None` if that is
     /// nothing.
-    pub(super) fn parse(
-        query: Option<&str>,
-        headers: &HeaderMap,
-    ) -> Result<Option<Faults>, BadParameter> {
+    pub(super) fn parse(request: &Request<'_>) -> Result<Option<Faults>, BadParameter> {
         const PREFIX: &str = "x-echo-";
+        let headers = request.headers();
         let in_headers = headers.keys().any(|name| name.as_str().starts_with(PREFIX));
-        if query.is_none_or(str::is_empty) && !in_headers {
+        if request.query().is_none_or(str::is_empty) && !in_headers {
             return Ok(None); // the plain endpoint
         }
         let mut faults = Faults::default();
         let mut asked = false;
         for name in NAMES {
-            let value = match in_query(query.unwrap_or_default(), name) {
+            let value = match request.query_param(name) {
                 Some(value) => value,
                 None => {
                     let field = format!("{PREFIX}{}", name.replace('_', "-"));
@@ -158,36 +154,6 @@ impl Faults {
         }
         Ok(())
     }
-}
-
-/// The first value of that name, with its escapes and plus signs read.
-fn in_query<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
-    let pairs = query.split('&');
-    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let (_, value) = pairs.find(|(key, _)| *key == name)?;
-    if !value.contains(['%', '+']) {
-        return Some(Cow::Borrowed(value));
-    }
-    let mut octets = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((&octet, after)) = rest.split_first() {
-        let escaped = after.split_at_checked(2).and_then(|(digits, after)| {
-            let digit = |digit: u8| char::from(digit).to_digit(16);
-            let octet = digit(digits[0])? << 4 | digit(digits[1])?;
-            Some((octet as u8, after))
-        });
-        match (octet, escaped) {
-            (b'%', Some((octet, after))) => {
-                octets.push(octet);
-                rest = after;
-                continue;
-            }
-            (b'+', _) => octets.push(b' '),
-            _ => octets.push(octet),
-        }
-        rest = after;
-    }
-    Some(Cow::Owned(String::from_utf8_lossy(&octets).into_owned()))
 }
 
 fn number<T>(value: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, String>

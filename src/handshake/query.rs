@@ -1,0 +1,73 @@
+//! The query of a request's target, as forms write it: `name=value&name=value`.
+
+use std::borrow::Cow;
+
+/// The first value of that name; empty where the name stands alone.
+pub(crate) fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    let mut parameters = parameters(query);
+    parameters.find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// All names, as they were sent, and their values, with their escapes and plus signs read.
+pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name, unescaped(value))
+    })
+}
+
+/// What is not an escape stands for itself, and what is not UTF-8 is replaced.
+fn unescaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(['%', '+']) {
+        return Cow::Borrowed(value);
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, after) = match first {
+            b'%' => escape(after).unwrap_or((b'%', after)),
+            b'+' => (b' ', after),
+            _ => (first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The byte that two hexadecimal digits write, and what follows them.
+fn escape(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = text.split_first_chunk::<2>()?;
+    let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
+    let digits = core::str::from_utf8(digits).ok()?;
+    Some((u8::from_str_radix(digits, 16).ok()?, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_value_of_a_name_counts_and_its_escapes_are_read() {
+        for (query, expected) in [
+            ("", None),
+            ("b=1", None),
+            ("xa=1&a%=2&A=3", None),
+            ("a", Some("")),
+            ("&&a=&a=1", Some("")),
+            ("b=2&a=1&a=2", Some("1")),
+            ("a=b=c", Some("b=c")),
+            ("a=1+2%2B3%26", Some("1 2+3&")),
+            ("a=%C3%a4", Some("ä")),
+            ("a=%ff", Some("\u{FFFD}")),
+            ("a=%", Some("%")),
+            ("a=%4", Some("%4")),
+            ("a=%+4%zz%é", Some("% 4%zz%é")),
+            ("%61=1", None),
+        ] {
+            let value = parameter(query, "a");
+            assert_eq!(value.as_deref(), expected, "{query}");
+        }
+    }
+}
