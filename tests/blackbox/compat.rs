@@ -220,6 +220,8 @@ fn firewalk_tells_of_the_request_and_closes() {
         ("/websocket?a=1%20+2&b", 1, 1000),
         ("/websocket?closeCode=%34000&closeDelay=0", 1, 4000),
         ("/websocket?closeCode=1005", 1, 1000),
+        ("/websocket?closeCode=1014", 1, 1014),
+        ("/websocket?closeCode=1016", 1, 1000),
         ("/websocket/payloads/3", 3, 1000),
         ("/websocket/payloads/x", 1, 1000),
         ("/websocket/payloads/0", 0, 1000),

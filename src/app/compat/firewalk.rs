@@ -12,7 +12,7 @@ use crate::app::echo::Echo;
 use crate::engine::{Disconnect, Handler, PeerAddress, WebSocket};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::http::{Endpoint, Request, Router};
-use crate::protocol::{CloseCode, CloseFrame, Message};
+use crate::protocol::{CloseCode, CloseFrame, Message, close};
 
 /// How long after its last reply the server closes, if `closeDelay` says nothing.
 const CLOSE_DELAY: Duration = Duration::from_millis(30);
@@ -70,9 +70,8 @@ impl Replies {
             reply,
             count,
             close_code: code
-                .map(CloseCode::from)
-                .filter(|code| code.is_allowed())
-                .unwrap_or(CloseCode::Normal),
+                .filter(|code| close::may_travel(*code))
+                .map_or(CloseCode::Normal, CloseCode::from),
             close_delay: number("closeDelay").map_or(CLOSE_DELAY, Duration::from_millis),
             closing: None,
         })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::violation::Violation;
 use crate::duration;
 use crate::http::Request;
+use crate::protocol::close;
 
 /// What a client asked for.
 #[derive(Clone, Debug, Default)]
@@ -217,7 +218,7 @@ fn after(value: &str) -> Result<After, String> {
 fn close_code(value: &str) -> Result<u16, String> {
     let parsed: Option<u16> = value.parse().ok();
     parsed
-        .filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999))
+        .filter(|code| close::may_travel(*code))
         .ok_or_else(|| String::from("a code from 1000 to 1003, 1007 to 1014 or 3000 to 4999"))
 }
 
