@@ -92,6 +92,7 @@ pub mod handshake;
 pub mod http;
 #[cfg(feature = "lab")]
 pub mod lab;
+mod lock;
 mod log;
 pub mod metrics;
 pub mod protocol;

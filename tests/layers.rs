@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 
 /// The floor of each module of the crate. A module may import what is on its own floor's modules
 /// below, and itself.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("protocol", 0),
     ("handshake", 1),
     ("engine", 2),
     ("log", 2),
     ("duration", 0),
+    ("lock", 0),
     ("metrics", 2),
     ("rooms", 3),
     ("http", 5),

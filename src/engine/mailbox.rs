@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::compression::with_deflater;
 use super::disconnect::Disconnect;
@@ -14,6 +14,7 @@ use super::peer::Peer;
 use super::slots::{Key, Slots};
 use super::unsent::Parcel;
 use super::{Settings, SlowConsumerPolicy};
+use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
 /// A worker's queue of commands, in the order in which they were given.
@@ -595,9 +596,4 @@ impl Group {
     pub(super) fn members(&self) -> MutexGuard<'_, Slots<GroupMember>> {
         lock(&self.members)
     }
-}
-
-/// A poisoned lock is taken all the same: what it guards is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

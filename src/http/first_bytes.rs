@@ -3,10 +3,12 @@
 use std::fmt::{self, Display};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::lock::lock;
 
 /// The first bytes of a client, as far as they have come: at most 2 KiB, which a ClientHello is
 /// seldom beyond. Clones are the same.
@@ -17,16 +19,13 @@ impl FirstBytes {
     const MAX_SIZE: usize = 2 << 10;
 
     fn add(&self, bytes: &[u8]) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = lock(&self.0);
         let room = Self::MAX_SIZE - first.len();
         first.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn get(&self) -> Vec<u8> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.0).clone()
     }
 
     /// Whether the client has said nothing, as one that only looks whether a port is open.

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::mem;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::engine::{Disconnect, Handler, RawHandler, WebSocket};
+use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError};
 
 /// A handler under limits. Where no limit is set there is none of these, so that limits which are
@@ -185,7 +186,7 @@ impl Addresses {
     /// A place for one more, if there is one.
     pub fn place(&self, address: IpAddr) -> Option<Place> {
         let network = network(address);
-        let mut counts = self.counts();
+        let mut counts = lock(&self.counts);
         let count = counts.entry(network).or_default();
         if *count >= self.max {
             return None;
@@ -197,16 +198,11 @@ impl Addresses {
             network,
         })
     }
-
-    /// A poisoned lock is taken all the same: the counts are whole between any two statements.
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.addresses.counts();
+        let mut counts = lock(&self.addresses.counts);
         if let Some(count) = counts.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
@@ -250,6 +246,6 @@ mod tests {
         assert!(addresses.place(address("2001:db8:0:1::1")).is_some());
         drop(first);
         assert!(addresses.place(address("192.0.2.1")).is_some());
-        assert_eq!(addresses.counts().len(), 1, "who is gone is forgotten");
+        assert_eq!(lock(&addresses.counts).len(), 1, "who is gone is forgotten");
     }
 }

@@ -2,14 +2,13 @@
 
 use std::fmt::Display;
 use std::io;
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::engine::{ConnectionRecord, Disconnect};
 use crate::handshake::HandshakeError;
+use crate::lock::lock;
 
 /// From now on the same events are logged in the same lines, all of them: without addresses and
 /// times, and at any rate.
@@ -222,7 +221,7 @@ impl Limit {
             return true;
         }
         let now = Instant::now();
-        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut second = lock(&self.second);
         if second
             .began
             .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1))

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::engine::{ConnectionRecord, Disconnect, Tally};
+use crate::lock::lock;
 
 /// The metrics of a server. Clones are the same.
 #[derive(Clone)]
@@ -306,11 +307,6 @@ impl Collector for Backlogs {
             encoder.encode_descriptor("backlog", help, Some(&Unit::Bytes), gauge.metric_type())?;
         gauge.encode(encoder)
     }
-}
-
-/// A poisoned lock is taken all the same: what it guards is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// This process, under the names that all of Prometheus's libraries use.

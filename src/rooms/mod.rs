@@ -26,11 +26,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use channel_layer::ChannelLayer;
 
 use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication, SlowConsumerPolicy};
+use crate::lock::lock;
 use crate::protocol::Message;
 
 /// A set of rooms, which exist as long as they have members. Clones are the same set.
@@ -241,9 +242,4 @@ impl fmt::Debug for Membership {
             .field(&self.room.name)
             .finish()
     }
-}
-
-/// A poisoned lock is taken all the same: what it guards is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

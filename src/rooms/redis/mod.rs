@@ -23,8 +23,9 @@ use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisResult};
 use rmpv::Value;
 use tokio::sync::Notify;
 
+use super::Rooms;
 use super::channel_layer::ChannelLayer;
-use super::{Rooms, lock};
+use crate::lock::lock;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::protocol::Message;

@@ -20,7 +20,8 @@ use super::super::Rooms;
 use super::channels::Score;
 use super::known::{Changes, Known, KnownRooms};
 use super::own::Sequences;
-use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels, lock};
+use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels};
+use crate::lock::lock;
 use crate::log;
 
 /// Carries what is published to Redis, and what is published there to the rooms. Nothing is
