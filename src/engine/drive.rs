@@ -9,7 +9,6 @@ use super::disconnect::Disconnect;
 use super::mailbox::Mailbox;
 use super::output::Buffer;
 use super::slots::Key;
-use super::socket::Stream;
 use super::tally::{Flow, Observer, Tally};
 use super::turn::Turn;
 use super::unsent::{Kept, Parcel, UnsentBudget};
@@ -84,7 +83,7 @@ impl Context {
 }
 
 /// What the frame loop sees of a connection, whatever its handler. One call for each event.
-pub(crate) trait Drive {
+pub(crate) trait Drive<S> {
     /// The connection is the frame loop's from now on. `head` is written before what the handler
     /// sends, but not before it has seen the connection; `early` has been read already.
     fn open(
@@ -92,15 +91,15 @@ pub(crate) trait Drive {
         key: Key,
         head: &[u8],
         early: &mut [u8],
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress;
 
     /// Writes what waits, reads what is there, handles it and writes the answers.
-    fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+    fn drive(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress;
 
     /// Wakes a handler that has a timer.
-    fn wake(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+    fn wake(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress;
 
     /// The peer has sent FIN, or the connection broke, and `drive` has read what it reads.
     fn hang_up(&mut self, key: Key, context: &mut Context) -> Progress;
@@ -112,7 +111,7 @@ pub(crate) trait Drive {
     fn deliver(
         &mut self,
         delivery: &Delivery<'_>,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress;
 
@@ -121,7 +120,7 @@ pub(crate) trait Drive {
         &mut self,
         why: Disconnect,
         frame: (CloseCode, &'static str),
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress;
 
@@ -129,12 +128,12 @@ pub(crate) trait Drive {
     fn close(
         &mut self,
         frame: Option<CloseFrame<'_>>,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress;
 
     /// Looks at the deadlines; the peer was last heard `silence` ago.
-    fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+    fn tick(&mut self, silence: Tick, stream: &mut S, context: &mut Context) -> Progress;
 
     /// Octets that wait for the peer, in the backlog and with the handler.
     fn backlog_octets(&mut self) -> usize;
@@ -143,7 +142,7 @@ pub(crate) trait Drive {
     fn waiting(&mut self, now: Tick) -> Waiting;
 
     /// Ends a connection that the most waits for, so that there is room for the others.
-    fn relieve(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress;
+    fn relieve(&mut self, stream: &mut S, context: &mut Context) -> Progress;
 
     /// How it ends if it is cut now, because the server ends.
     fn when_cut(&self) -> Disconnect;

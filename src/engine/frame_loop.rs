@@ -54,7 +54,7 @@ impl FrameLoopHandle {
     pub(crate) fn adopt(
         &self,
         socket: Socket,
-        connection: Box<dyn Drive>,
+        connection: Box<dyn Drive<Socket>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
@@ -154,7 +154,7 @@ impl FrameLoop {
     fn adopt(
         &mut self,
         mut socket: Socket,
-        connection: Box<dyn Drive>,
+        connection: Box<dyn Drive<Socket>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],

@@ -61,7 +61,7 @@ impl Stream for Counted {
 /// A connection to an echo, and the socket under it.
 struct Driven {
     key: Key,
-    connection: Box<dyn Drive>,
+    connection: Box<dyn Drive<Counted>>,
     socket: Counted,
     context: Context,
 }

@@ -24,7 +24,7 @@ use super::pages::forbid_sniffing;
 use super::streamed::write_chunks;
 use super::waiting::Progress;
 use super::{Adopt, Mount, Page, Reply, Stream};
-use crate::engine::{Drive, EndpointIndex, PeerAddress};
+use crate::engine::{Drive, EndpointIndex, PeerAddress, Socket};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
@@ -53,7 +53,7 @@ pub(super) struct Accepted {
 
 /// Who is to have a WebSocket's stream.
 pub(super) enum Owner {
-    FrameLoop(Box<dyn Drive>, EndpointIndex),
+    FrameLoop(Box<dyn Drive<Socket>>, EndpointIndex),
     /// A mounted service, with the place among the connections of the client's address.
     Mount(Adopt, Option<Place>),
 }

@@ -20,10 +20,10 @@ pub(super) const TOO_MUCH_UNSENT: (CloseCode, &str) =
 impl<H: Handler> Connection<H> {
     /// Sends encoded fan-out, now if nothing waits before it.
     #[inline]
-    pub(super) fn send_delivery(
+    pub(super) fn send_delivery<S: Stream>(
         &mut self,
         delivery: &Delivery<'_>,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         match self.phase {
@@ -99,9 +99,9 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Ends a connection that the most waits for. A second time nothing of it is kept.
-    pub(super) fn end_largest(
+    pub(super) fn end_largest<S: Stream>(
         &mut self,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         let (why, frame) = match self.backlog.messages() {
@@ -134,7 +134,7 @@ impl<H: Handler> Connection<H> {
 }
 
 /// Writes until all is written or the socket takes no more; says how much that was.
-fn write_all(stream: &mut dyn Stream, octets: &[u8]) -> io::Result<usize> {
+fn write_all<S: Stream>(stream: &mut S, octets: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
         match stream.write(rest) {

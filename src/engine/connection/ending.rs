@@ -14,10 +14,10 @@ use crate::protocol::{CloseCode, CloseFrame, ProtocolError};
 
 impl<H: Handler> Connection<H> {
     /// Begins the closing handshake, or answers the peer's Close.
-    pub(super) fn send_close(
+    pub(super) fn send_close<S: Stream>(
         &mut self,
         frame: Option<CloseFrame<'_>>,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         let is_owed = match self.phase {
@@ -55,11 +55,11 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Ends the connection from our side, for a reason that the peer has no say in.
-    pub(super) fn fail(
+    pub(super) fn fail<S: Stream>(
         &mut self,
         why: Disconnect,
         (code, reason): (CloseCode, &str),
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         context.observer.failed(&why, stream.peer_address());
@@ -97,7 +97,7 @@ impl<H: Handler> Connection<H> {
 
     /// Goes as far as an ending connection can go for now.
     #[cold]
-    pub(super) fn settle(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+    pub(super) fn settle<S: Stream>(&mut self, stream: &mut S, context: &mut Context) -> Progress {
         loop {
             match self.phase {
                 Phase::Draining { why, linger } => {

@@ -185,10 +185,10 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn try_drive(
+    fn try_drive<S: Stream>(
         &mut self,
         key: Key,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> io::Result<Progress> {
         if !self.backlog.is_empty() {
@@ -287,7 +287,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.
-    fn write_backlog(&mut self, stream: &mut dyn Stream, now: Tick) -> io::Result<bool> {
+    fn write_backlog<S: Stream>(&mut self, stream: &mut S, now: Tick) -> io::Result<bool> {
         let is_late = matches!(self.phase, Phase::Draining { why, .. } if why.is_stalled());
         let takes = self.backlog.write_to(stream)? > 0 && self.backlog.takes_progress();
         if takes && !is_late {
@@ -304,10 +304,10 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Ends a connection that cannot be written to, or whose handler has sent too much at once.
-    fn cannot_send(
+    fn cannot_send<S: Stream>(
         &mut self,
         error: &io::Error,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         if error.kind() != Output::TOO_MUCH {
@@ -332,13 +332,13 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-impl<H: Handler> Drive for Connection<H> {
+impl<H: Handler, S: Stream> Drive<S> for Connection<H> {
     fn open(
         &mut self,
         key: Key,
         head: &[u8],
         early: &mut [u8],
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         self.idle_since = context.now;
@@ -373,12 +373,12 @@ impl<H: Handler> Drive for Connection<H> {
         }
     }
 
-    fn drive(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+    fn drive(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress {
         self.try_drive(key, stream, context)
             .unwrap_or_else(|error| self.cannot_send(&error, stream, context))
     }
 
-    fn wake(&mut self, key: Key, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+    fn wake(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress {
         self.wake_handler(key, stream, context)
     }
 
@@ -393,7 +393,7 @@ impl<H: Handler> Drive for Connection<H> {
     fn deliver(
         &mut self,
         delivery: &Delivery<'_>,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         self.send_delivery(delivery, stream, context)
@@ -403,7 +403,7 @@ impl<H: Handler> Drive for Connection<H> {
         &mut self,
         why: Disconnect,
         frame: (CloseCode, &'static str),
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         match self.phase {
@@ -415,13 +415,13 @@ impl<H: Handler> Drive for Connection<H> {
     fn close(
         &mut self,
         frame: Option<CloseFrame<'_>>,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         self.send_close(frame, stream, context)
     }
 
-    fn tick(&mut self, silence: Tick, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+    fn tick(&mut self, silence: Tick, stream: &mut S, context: &mut Context) -> Progress {
         self.check_deadlines(silence, stream, context)
     }
 
@@ -433,7 +433,7 @@ impl<H: Handler> Drive for Connection<H> {
         self.waiting_at(now)
     }
 
-    fn relieve(&mut self, stream: &mut dyn Stream, context: &mut Context) -> Progress {
+    fn relieve(&mut self, stream: &mut S, context: &mut Context) -> Progress {
         self.end_largest(stream, context)
     }
 

@@ -65,10 +65,10 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Wakes the handler, and reads on if it wants that now and did not before.
-    pub(super) fn wake_handler(
+    pub(super) fn wake_handler<S: Stream>(
         &mut self,
         key: Key,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         let was_read = self.is_read(context.high_water_mark);
@@ -110,7 +110,7 @@ impl<H: Handler> Connection<H> {
 
     /// Ends the connection if the handler wants that.
     #[inline]
-    pub(super) fn obey(&mut self, stream: &mut dyn Stream) {
+    pub(super) fn obey<S: Stream>(&mut self, stream: &mut S) {
         match self.demand() {
             Demand::Read | Demand::Pause | Demand::Stall => {}
             demand => self.cut(demand == Demand::Abort, stream),
@@ -118,7 +118,7 @@ impl<H: Handler> Connection<H> {
     }
 
     #[cold]
-    fn cut(&mut self, is_abort: bool, stream: &mut dyn Stream) {
+    fn cut<S: Stream>(&mut self, is_abort: bool, stream: &mut S) {
         let why = match self.phase {
             Phase::Open => Disconnect::CutByServer,
             Phase::Leaving { why } => why,

@@ -26,10 +26,10 @@ pub(super) enum Reading {
 
 impl<H: Handler> Connection<H> {
     /// One read, and all that follows from it.
-    pub(super) fn read(
+    pub(super) fn read<S: Stream>(
         &mut self,
         key: Key,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> io::Result<Reading> {
         if let Some(space) = self.receiver.payload_space(&mut context.pool) {
@@ -61,12 +61,12 @@ impl<H: Handler> Connection<H> {
 
     /// Hands every message of the input to the handler and writes the answers; `so_far` is what
     /// has come of earlier input that was not handled yet.
-    pub(super) fn handle(
+    pub(super) fn handle<S: Stream>(
         &mut self,
         key: Key,
         mut input: &mut [u8],
         so_far: Result<(), ProtocolError>,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> io::Result<()> {
         let before = (self.backlog.is_empty(), self.sender.is_open());
@@ -190,10 +190,10 @@ impl<H: Handler> Connection<H> {
     /// Handles what was kept back of a peer under back-pressure, unless it is held still. Says
     /// whether more may be read.
     #[cold]
-    pub(super) fn resume(
+    pub(super) fn resume<S: Stream>(
         &mut self,
         key: Key,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> io::Result<bool> {
         if !self.is_held(context.now)

@@ -14,10 +14,10 @@ use crate::protocol::{CloseCode, Message, ProtocolError};
 
 impl<H: Handler> Connection<H> {
     /// Looks at the deadlines; the peer was last heard `silence` ago.
-    pub(super) fn check_deadlines(
+    pub(super) fn check_deadlines<S: Stream>(
         &mut self,
         silence: Tick,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         let (now, deadlines) = (context.now, context.deadlines);
@@ -129,10 +129,10 @@ impl<H: Handler> Connection<H> {
 
     /// Sends a Ping after silence; says when one was not answered. Whatever is heard is an
     /// answer: a slow upload is as alive as a Pong.
-    fn keep_alive(
+    fn keep_alive<S: Stream>(
         &mut self,
         silence: Tick,
-        stream: &mut dyn Stream,
+        stream: &mut S,
         context: &mut Context,
     ) -> Option<(Timeout, &'static str)> {
         match self.pinged.map(|pinged| context.now.wrapping_sub(pinged)) {

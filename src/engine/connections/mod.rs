@@ -39,7 +39,7 @@ pub(super) struct Connections<S> {
 
 struct Entry<S> {
     stream: S,
-    connection: Box<dyn Drive>,
+    connection: Box<dyn Drive<S>>,
     number: u64,
     endpoint: EndpointIndex,
     opened: Tick,
@@ -84,7 +84,7 @@ impl<S: Stream> Connections<S> {
     pub(super) fn adopt<E>(
         &mut self,
         make: impl FnOnce(Key) -> Result<S, E>,
-        connection: Box<dyn Drive>,
+        connection: Box<dyn Drive<S>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
@@ -272,7 +272,7 @@ impl<S: Stream> Connections<S> {
 
     /// Reads what is there and writes what waits.
     fn drive_stream(&mut self, key: Key) {
-        let drive = |connection: &mut dyn Drive, stream: &mut S, context: &mut Context| {
+        let drive = |connection: &mut dyn Drive<S>, stream: &mut S, context: &mut Context| {
             connection.drive(key, stream, context)
         };
         self.context.begin_turn();
@@ -306,7 +306,7 @@ impl<S: Stream> Connections<S> {
     fn drive(
         &mut self,
         key: Key,
-        act: impl FnOnce(&mut dyn Drive, &mut S, &mut Context) -> Progress,
+        act: impl FnOnce(&mut dyn Drive<S>, &mut S, &mut Context) -> Progress,
     ) {
         if self.act(key, act) {
             self.relieve();
@@ -317,7 +317,7 @@ impl<S: Stream> Connections<S> {
     fn act(
         &mut self,
         key: Key,
-        act: impl FnOnce(&mut dyn Drive, &mut S, &mut Context) -> Progress,
+        act: impl FnOnce(&mut dyn Drive<S>, &mut S, &mut Context) -> Progress,
     ) -> bool {
         let Some(entry) = self.entries.get_mut(key) else {
             return false;
