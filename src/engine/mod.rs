@@ -24,7 +24,7 @@ mod socket;
 mod tally;
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod turn;
 mod unsent;
@@ -42,10 +42,8 @@ pub(crate) use peer::PeerId;
 pub(crate) use raw::Demand;
 pub(crate) use raw::RawHandler;
 pub use simulation::{SimulatedConnection, Simulation};
-pub use socket::{PeerAddress, Socket, Stream, Transport};
+pub use socket::{PeerAddress, Socket, Stream};
 pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
-#[cfg(feature = "tls")]
-pub use tls::TlsSocket;
 
 use crate::protocol::{AssemblyBudget, Deflate, Limits};
 use mailbox::Congestion;

@@ -1,45 +1,53 @@
-//! The kinds of bare socket that the frame loop polls.
+//! The sockets that the frame loop polls, by their descriptors.
 //!
 //! They are read and written by system calls of our own, not by the C library's: of a message's
 //! user time its points of cancellation, two locked instructions for each call, are a tenth.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use mio::event::Source;
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
-#[cfg(feature = "tls")]
-use super::tls::TlsSocket;
+use super::tls::TlsSession;
 
-/// A connected, non-blocking stream socket.
+/// A connected, non-blocking stream socket: TCP over IPv4 or IPv6, or a Unix domain socket.
 #[derive(Debug)]
 pub struct Socket {
-    transport: Transport,
+    bare: Bare,
+    /// The TLS that is spoken on it, if any is.
+    tls: Option<Box<TlsSession>>,
     peer: PeerAddress,
 }
 
 impl Socket {
     /// A socket, and who is at its other end.
-    pub fn new(transport: Transport, peer: PeerAddress) -> Socket {
-        Socket { transport, peer }
+    pub fn new(socket: impl Into<OwnedFd>, peer: PeerAddress) -> Socket {
+        Socket {
+            bare: Bare(socket.into()),
+            tls: None,
+            peer,
+        }
     }
-}
 
-/// What a socket speaks.
-#[derive(Debug)]
-pub enum Transport {
-    /// TCP over IPv4 or IPv6.
-    Tcp(mio::net::TcpStream),
-    /// A Unix domain socket.
-    Unix(mio::net::UnixStream),
-    /// TLS over TCP.
+    /// A socket on which TLS is spoken, whose handshake is done. What the session has read and
+    /// decrypted must have been taken from it: the poller does not tell of that.
     #[cfg(feature = "tls")]
-    Tls(Box<TlsSocket>),
+    pub fn secured(
+        socket: impl Into<OwnedFd>,
+        session: rustls::ServerConnection,
+        peer: PeerAddress,
+    ) -> Socket {
+        Socket {
+            tls: Some(Box::new(TlsSession::new(session))),
+            ..Socket::new(socket, peer)
+        }
+    }
 }
 
 /// What a connection is driven with: non-blocking reads and writes, and an end to the writing.
@@ -98,12 +106,10 @@ impl fmt::Display for PeerAddress {
 
 impl Stream for Socket {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        match &mut self.transport {
-            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Transport::Unix(stream) => stream.shutdown(Shutdown::Write),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.shutdown_write(),
+        if let Some(tls) = &mut self.tls {
+            tls.send_goodbye(&mut self.bare)?;
         }
+        Ok(rustix::net::shutdown(&self.bare.0, Shutdown::Write)?)
     }
 
     fn peer_address(&self) -> PeerAddress {
@@ -111,43 +117,21 @@ impl Stream for Socket {
     }
 
     fn has_unsent(&self) -> bool {
-        match &self.transport {
-            Transport::Tcp(_) | Transport::Unix(_) => false,
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.has_unsent(),
-        }
+        self.tls.as_ref().is_some_and(|tls| tls.has_unsent())
     }
 
     fn reset(&mut self) {
-        let stream = match &mut self.transport {
-            Transport::Tcp(stream) => stream,
-            Transport::Unix(_) => return,
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.stream_mut(),
-        };
-        let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+        // Without it the socket closes by FIN, as a Unix domain socket always does.
+        let _ = sockopt::set_socket_linger(&self.bare.0, Some(Duration::ZERO));
     }
-}
-
-#[inline]
-fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let (received, _) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
-    Ok(received)
-}
-
-#[inline]
-fn send(socket: impl AsFd, octets: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, octets, SendFlags::NOSIGNAL)?)
 }
 
 impl Read for Socket {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.transport {
-            Transport::Tcp(stream) => receive(stream, buffer),
-            Transport::Unix(stream) => receive(stream, buffer),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.read(buffer),
+        match &mut self.tls {
+            None => self.bare.read(buffer),
+            Some(tls) => tls.read(&mut self.bare, buffer),
         }
     }
 }
@@ -155,29 +139,24 @@ impl Read for Socket {
 impl Write for Socket {
     #[inline]
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        match &mut self.transport {
-            Transport::Tcp(stream) => send(stream, octets),
-            Transport::Unix(stream) => send(stream, octets),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.write(octets),
+        match &mut self.tls {
+            None => self.bare.write(octets),
+            Some(tls) => tls.write(&mut self.bare, octets),
         }
     }
 
     #[inline]
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &mut self.transport {
-            Transport::Tcp(stream) => Ok(rustix::io::writev(stream, slices)?),
-            Transport::Unix(stream) => Ok(rustix::io::writev(stream, slices)?),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.write_vectored(slices),
+        match &mut self.tls {
+            None => self.bare.write_vectored(slices),
+            Some(tls) => tls.write_vectored(&mut self.bare, slices),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.transport {
-            Transport::Tcp(_) | Transport::Unix(_) => Ok(()),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.flush(),
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => tls.flush(&mut self.bare),
         }
     }
 }
@@ -189,12 +168,7 @@ impl Source for Socket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match &mut self.transport {
-            Transport::Tcp(stream) => stream.register(registry, token, interests),
-            Transport::Unix(stream) => stream.register(registry, token, interests),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.stream_mut().register(registry, token, interests),
-        }
+        SourceFd(&self.bare.0.as_raw_fd()).register(registry, token, interests)
     }
 
     fn reregister(
@@ -203,20 +177,38 @@ impl Source for Socket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match &mut self.transport {
-            Transport::Tcp(stream) => stream.reregister(registry, token, interests),
-            Transport::Unix(stream) => stream.reregister(registry, token, interests),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.stream_mut().reregister(registry, token, interests),
-        }
+        SourceFd(&self.bare.0.as_raw_fd()).reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match &mut self.transport {
-            Transport::Tcp(stream) => stream.deregister(registry),
-            Transport::Unix(stream) => stream.deregister(registry),
-            #[cfg(feature = "tls")]
-            Transport::Tls(stream) => stream.stream_mut().deregister(registry),
-        }
+        SourceFd(&self.bare.0.as_raw_fd()).deregister(registry)
+    }
+}
+
+/// A socket without TLS.
+#[derive(Debug)]
+pub(super) struct Bare(OwnedFd);
+
+impl Read for Bare {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (received, _) = rustix::net::recv(&self.0, buffer, RecvFlags::empty())?;
+        Ok(received)
+    }
+}
+
+impl Write for Bare {
+    #[inline]
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(&self.0, octets, SendFlags::NOSIGNAL)?)
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(&self.0, slices)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -21,9 +21,7 @@ use {
 use super::proxy_protocol;
 use super::tcp::Tcp;
 use super::waiting::Progress;
-#[cfg(feature = "tls")]
-use crate::engine::TlsSocket;
-use crate::engine::{PeerAddress, Socket, Transport};
+use crate::engine::{PeerAddress, Socket};
 
 /// A connected stream that is tokio's, or is when it has to be waited for. It is non-blocking.
 #[derive(Debug)]
@@ -56,13 +54,9 @@ impl Stream {
     /// already is appended to `early`.
     pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<Socket> {
         let _ = &early;
-        let transport = match self.socket {
-            TokioSocket::Tcp(stream) => {
-                Transport::Tcp(mio::net::TcpStream::from_std(stream.into_std()?))
-            }
-            TokioSocket::Unix(stream) => {
-                Transport::Unix(mio::net::UnixStream::from_std(stream.into_std()?))
-            }
+        Ok(match self.socket {
+            TokioSocket::Tcp(stream) => Socket::new(stream.into_std()?, self.peer),
+            TokioSocket::Unix(stream) => Socket::new(stream.into_std()?, self.peer),
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => {
                 let (stream, mut session) = stream.into_inner();
@@ -70,11 +64,10 @@ impl Stream {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                     _ => {}
                 }
-                let stream = mio::net::TcpStream::from_std(stream.into_inner().into_std()?);
-                Transport::Tls(Box::new(TlsSocket::new(stream, session)))
+                let stream = stream.into_inner().into_std()?;
+                Socket::secured(stream, session, self.peer)
             }
-        };
-        Ok(Socket::new(transport, self.peer))
+        })
     }
 
     /// Who is at the other end.

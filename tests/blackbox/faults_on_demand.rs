@@ -188,6 +188,8 @@ fn pings_are_sent_and_left_unanswered() {
         assert!(client.is_silent_for(Duration::from_millis(250)));
         client.send(&frame(0x8A, b""));
     }
+    let what = "Pings by ?ping=100 to a client that answers none, in 350 ms";
+    figure(Kind::Attack, 75, what, "1", "1");
     figure(
         Kind::Attack,
         75,
@@ -505,6 +507,13 @@ fn what_waits_is_in_the_servers_budget() {
     larger.closes_with(1013);
     smaller.send(&frame(0x89, b""));
     smaller.receives(b"\x8A\x00");
+    figure(
+        Kind::Attack,
+        66,
+        "late echoes of 700,000 B, beside 500,000 B, where 1 MiB may wait: Close",
+        "1013",
+        "1013; the smaller stays",
+    );
 }
 
 #[test]
