@@ -54,6 +54,7 @@ mod real_clients;
 mod shutdown;
 mod slow_consumer;
 mod socketio;
+mod socketio_bounds;
 mod socketio_fan_out;
 mod tls;
 mod utf8;

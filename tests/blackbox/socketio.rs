@@ -14,19 +14,19 @@ use crate::client::{Client, PATIENCE, close_frame, frame};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
-const POLLING: &str = "EIO=4&transport=polling";
+pub(crate) const POLLING: &str = "EIO=4&transport=polling";
 pub(crate) const WEBSOCKET: &str = "EIO=4&transport=websocket";
 
 /// A response: its status, its head in lower case, and its body.
 pub(crate) struct Response {
-    status: u16,
+    pub(crate) status: u16,
     head: String,
     pub(crate) body: String,
 }
 
 impl Response {
     #[track_caller]
-    fn is(&self, status: u16, body: &str) {
+    pub(crate) fn is(&self, status: u16, body: &str) {
         assert_eq!((self.status, self.body.as_str()), (status, body));
     }
 
@@ -55,7 +55,7 @@ pub(crate) fn response(client: &mut Client) -> Response {
     Response { status, head, body }
 }
 
-fn get(server: &TestServer, query: &str) -> Response {
+pub(crate) fn get(server: &TestServer, query: &str) -> Response {
     response(&mut ask(server, "GET", query, "", b""))
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Session<'s> {
 }
 
 impl<'s> Session<'s> {
-    fn open(server: &'s TestServer) -> Session<'s> {
+    pub(crate) fn open(server: &'s TestServer) -> Session<'s> {
         let open = get(server, POLLING);
         assert_eq!(open.status, 200);
         let sid = member(&open.body, "sid").to_owned();
@@ -81,7 +81,7 @@ impl<'s> Session<'s> {
     }
 
     /// One that has joined `/` and taken the CONNECT and the greeting.
-    fn joined(server: &'s TestServer) -> Session<'s> {
+    pub(crate) fn joined(server: &'s TestServer) -> Session<'s> {
         Session::joined_with(server, &[r#"42["response",{"data":"连接成功"}]"#])
     }
 
@@ -105,11 +105,11 @@ impl<'s> Session<'s> {
         self.query.rsplit('=').next().unwrap()
     }
 
-    fn post(&self, body: &str) -> Response {
+    pub(crate) fn post(&self, body: &str) -> Response {
         response(&mut self.posting(body.as_bytes()))
     }
 
-    fn posting(&self, body: &[u8]) -> Client {
+    pub(crate) fn posting(&self, body: &[u8]) -> Client {
         ask(self.server, "POST", &self.query, "", body)
     }
 
@@ -123,7 +123,7 @@ impl<'s> Session<'s> {
 
     /// What comes next must be these packets.
     #[track_caller]
-    fn receives(&self, packets: &[&str]) {
+    pub(crate) fn receives(&self, packets: &[&str]) {
         assert_eq!(self.take(packets.len()), packets);
     }
 
@@ -142,7 +142,7 @@ impl<'s> Session<'s> {
     }
 
     #[track_caller]
-    fn is_gone(&self) {
+    pub(crate) fn is_gone(&self) {
         let unknown = self.poll();
         assert_eq!(unknown.status, 400, "{}", unknown.body);
     }
@@ -160,7 +160,7 @@ fn member<'t>(json: &'t str, name: &str) -> &'t str {
     rest.split('"').next().unwrap()
 }
 
-fn upgrade_request(query: &str) -> String {
+pub(crate) fn upgrade_request(query: &str) -> String {
     crate::client::request(&format!("/socket.io/?{query}"))
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn receive_packet(client: &mut Client) -> String {
 }
 
 /// A WebSocket that has joined `/`.
-fn joined_websocket(server: &TestServer) -> Client {
+pub(crate) fn joined_websocket(server: &TestServer) -> Client {
     let mut client = upgrade(server, WEBSOCKET);
     assert!(receive_packet(&mut client).starts_with('0'));
     client.send_text("40");
@@ -193,7 +193,7 @@ fn joined_websocket(server: &TestServer) -> Client {
 
 /// The next must be the end of the connection, a Close frame or a reset in between or not.
 #[track_caller]
-fn is_closed(mut client: Client) {
+pub(crate) fn is_closed(mut client: Client) {
     let mut rest = Vec::new();
     if let Err(error) = client.stream.read_to_end(&mut rest) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
@@ -228,7 +228,7 @@ fn none_are_left(service: &Service) {
     }
 }
 
-fn quick() -> Settings {
+pub(crate) fn quick() -> Settings {
     Settings {
         ping_interval: Duration::from_millis(300),
         ping_timeout: Duration::from_millis(200),

@@ -1,0 +1,194 @@
+//! What a client of Socket.IO can have the server do and keep, in numbers.
+
+use std::time::{Duration, Instant};
+
+use frameloop::Router;
+use frameloop::socketio::{self, Args, Event, Settings};
+
+use crate::client::Client;
+use crate::report::{Kind, figure};
+use crate::server::TestServer;
+use crate::socketio::{
+    POLLING, Session, WEBSOCKET, get, is_closed, joined_websocket, quick, receive_packet, response,
+    upgrade, upgrade_request,
+};
+
+fn serving(settings: Settings) -> TestServer {
+    let (service, io) = socketio::service(settings);
+    io.namespace("/").on("echo", async |event: Event| {
+        event.socket.emit("echo", event.args);
+        event.ack.send(Args::default());
+    });
+    TestServer::serving(Router::new().mount("/socket.io/", service), |server| server)
+}
+
+/// Attack 60. What waits is bounded by not taking what would be answered by more.
+#[test]
+fn a_post_waits_while_its_session_owes_more_than_a_queue() {
+    let server = serving(Settings {
+        max_queue_size: 100_000,
+        ..Settings::default()
+    });
+    let session = Session::joined_silently(&server);
+    let event = format!(r#"42["echo","{}"]"#, "x".repeat(60_000));
+    session.post(&event).is(200, "ok");
+    session.post(&event).is(200, "ok");
+    let mut third = session.posting(event.as_bytes());
+    assert!(
+        third.is_silent_for(Duration::from_millis(100)),
+        "it is taken"
+    );
+    session.receives(&[&event, &event]);
+    response(&mut third).is(200, "ok");
+    session.receives(&[&event]);
+    figure(
+        Kind::Attack,
+        60,
+        "POSTs of 60 kB of echo to a session that does not poll, max_queue_size 100 kB: taken",
+        "2, the third when it has polled",
+        "2, the third when it has polled",
+    );
+}
+
+/// Attack 60. A broadcast that finds too much waiting ends the session that does not take it.
+#[test]
+fn a_session_that_does_not_poll_misses_no_broadcast_but_ends() {
+    let server = TestServer::with(|server| server);
+    let (idle, talker) = (Session::joined(&server), Session::joined(&server));
+    let event = format!(r#"42["message","{}"]"#, "x".repeat(400_000));
+    for _ in 0..5 {
+        talker.post(&event).is(200, "ok");
+        talker.take(1);
+    }
+    let began = Instant::now();
+    while get(&server, &idle.query).status == 200 {
+        assert!(began.elapsed() < crate::client::PATIENCE);
+    }
+    talker.post("429[\"ack\",1]");
+}
+
+/// Attack 61.
+#[test]
+fn at_most_16_handlers_of_a_session_are_under_way() {
+    let server = TestServer::with(|server| server);
+    let mut client = joined_websocket(&server);
+    for number in 0..20 {
+        client.send_text(&format!(r#"42["ask",{number}]"#));
+    }
+    let question = |number: usize| format!(r#"42{number}["question",{number}]"#);
+    for number in 0..16 {
+        assert_eq!(receive_packet(&mut client), question(number));
+    }
+    assert!(client.is_silent_for(Duration::from_millis(100)));
+    // No acknowledgement is read either: those that wait end by their own deadline.
+    let next = receive_packet(&mut client);
+    assert_eq!(next, question(16));
+    figure(
+        Kind::Attack,
+        61,
+        "20 events whose handlers wait: handlers under way",
+        "16",
+        "16",
+    );
+}
+
+/// Attack 61.
+#[test]
+fn an_event_of_too_many_values_ends_its_session() {
+    let server = TestServer::shared();
+    for (values, is_over) in [(90_000, false), (330_000, true)] {
+        let mut client = joined_websocket(server);
+        let event = format!(r#"421["ack",[{}[]]]"#, "[],".repeat(values - 1));
+        let is_small = event.len() <= 1_000_000;
+        assert!(is_small || is_over);
+        client.send_text(&event);
+        match is_over {
+            false => assert!(receive_packet(&mut client).starts_with("431[")),
+            true => is_closed(client),
+        }
+    }
+}
+
+/// Attack 64.
+#[test]
+fn nothing_is_served_behind_a_refused_upgrade() {
+    let server = TestServer::shared();
+    let mut client = Client::connect(server);
+    let refused = upgrade_request(&format!("{WEBSOCKET}&sid=x"));
+    let behind = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.send([&*refused, behind].concat().as_bytes());
+    let answer = response(&mut client);
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.body, r#"{"code":1,"message":"Session ID unknown"}"#);
+}
+
+/// Attack 67.
+#[test]
+fn newcomers_of_one_address_are_few_and_not_for_long() {
+    let server = serving(Settings {
+        max_sessions: 32,
+        ..Settings::default()
+    });
+    let first = Session::open(&server);
+    let _second = Session::open(&server);
+    assert_eq!(get(&server, POLLING).status, 503);
+    let mut third = Client::connect(&server);
+    third.send(upgrade_request(WEBSOCKET).as_bytes());
+    assert!(third.receive_head().starts_with("HTTP/1.1 503 "));
+    first.post("40").is(200, "ok");
+    let _third = Session::open(&server);
+    first.post("41").is(200, "ok"); // it would be a third newcomer
+    first.is_gone();
+
+    let server = serving(quick());
+    let mut client = upgrade(&server, WEBSOCKET);
+    assert!(receive_packet(&mut client).starts_with('0'));
+    is_closed(client);
+    figure(
+        Kind::Attack,
+        67,
+        "sessions of one address in no namespace, of 32: at most; end after connect_timeout",
+        "2; yes",
+        "2; yes",
+    );
+}
+
+/// Attack 67.
+#[test]
+fn joined_sessions_count_against_their_address() {
+    let server = TestServer::with(|server| server.with_max_connections_per_address(Some(2)));
+    let _first = Session::joined(&server);
+    let _client = joined_websocket(&server);
+    let third = Session::open(&server);
+    third.post("40").is(200, "ok");
+    third.receives(&[r#"44{"message":"Too many connections"}"#]);
+}
+
+/// Attack 72.
+#[test]
+fn the_packets_of_posts_are_held_to_the_rates() {
+    let server = serving(Settings {
+        max_publish_rate: Some(20),
+        ..Settings::default()
+    });
+    let session = Session::joined_silently(&server);
+    let began = Instant::now();
+    session.post(&["3"; 40].join("\x1e")).is(200, "ok");
+    let seconds = began.elapsed().as_secs_f64();
+    figure(
+        Kind::Attack,
+        72,
+        "40 packets in a POST with a rate of 20 a second: time",
+        ">= 0.9 s",
+        format_args!("{seconds:.1} s"),
+    );
+    assert!(seconds >= 0.9, "{seconds}");
+
+    let server = serving(Settings {
+        max_message_rate: Some(20),
+        ..Settings::default()
+    });
+    let session = Session::joined_silently(&server);
+    assert_eq!(session.post(&["3"; 40].join("\x1e")).status, 429);
+    session.is_gone();
+}
