@@ -6,6 +6,9 @@ COPY . .
 RUN package/build-static
 
 FROM scratch
+LABEL org.opencontainers.image.title="frameloop" \
+      org.opencontainers.image.description="A WebSocket server: echo and chat endpoints to measure, test and fuzz against" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /frameloop/target/static/frameloop /frameloop
 # Nobody.
 USER 65534:65534
