@@ -6,8 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+#[allow(dead_code, reason = "tests/architecture.rs uses the rest")]
+#[path = "support/imports.rs"]
+mod imports;
+
+use imports::{code, imports, module, sources};
 
 /// The floor of each module of the crate. A module may import what is on its own floor's modules
 /// below, and itself.
@@ -71,71 +76,10 @@ fn may_import(importer: &str, imported: &str) -> bool {
         || EXCEPTIONS.contains(&(importer, imported))
 }
 
-fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-}
-
-/// The module that a file belongs to: the first component below `src`.
-fn module(path: &Path, root: &Path) -> String {
-    let first = path
-        .strip_prefix(root)
-        .unwrap()
-        .components()
-        .next()
-        .unwrap();
-    let first = Path::new(first.as_os_str()).with_extension("");
-    first.to_string_lossy().into_owned()
-}
-
-/// The crate's own modules that a source text names: after `crate::`, also inside braces.
-fn imports(text: &str) -> Vec<String> {
-    let mut modules = Vec::new();
-    for (start, _) in text.match_indices("crate::") {
-        let rest = &text[start + "crate::".len()..];
-        let names = match rest.strip_prefix('{') {
-            Some(list) => list.split('}').next().unwrap_or_default(),
-            None => rest,
-        };
-        let parts: Vec<&str> = match rest.starts_with('{') {
-            true => names.split(',').collect(),
-            false => vec![names],
-        };
-        for part in parts {
-            let name: String = part
-                .trim()
-                .chars()
-                .take_while(|character| character.is_ascii_lowercase() || *character == '_')
-                .collect();
-            if !name.is_empty() {
-                modules.push(name);
-            }
-        }
-    }
-    modules
-}
-
-/// A file's text without comments and without its unit tests.
-fn code(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap();
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-    text.lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
 #[test]
 fn imports_go_down() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
+    let files = sources(&root);
     assert!(files.len() > 30, "the sources were not found");
     let mut wrong = Vec::new();
     for path in files {
@@ -159,8 +103,7 @@ fn imports_go_down() {
 #[test]
 fn the_protocol_core_does_no_io_and_knows_no_clock() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/protocol");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
+    let files = sources(&root);
     for path in files {
         let code = code(&path);
         for word in [
