@@ -91,6 +91,30 @@ fn names_and_links_are_seen() {
     assert_eq!(seen("[a](https://example.com) `GET /x.rs`"), []);
 }
 
+/// `module::test_name` in a document is a test of that module.
+#[test]
+fn the_documents_name_tests_that_exist() {
+    let files = imports::sources(&root().join("tests"));
+    let texts: Vec<(PathBuf, String)> = files
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
+    let document = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let names = document.split('`').skip(1).step_by(2);
+    let tests: Vec<(&str, &str)> = names
+        .filter_map(|name| name.split_once("::"))
+        .filter(|(module, _)| module.starts_with(|first: char| first.is_ascii_lowercase()))
+        .collect();
+    assert!(tests.len() > 20, "only {} tests are found", tests.len());
+    for (module, test) in tests {
+        let exists = texts.iter().any(|(path, text)| {
+            path.file_stem().is_some_and(|stem| stem == module)
+                && text.contains(&format!("fn {test}("))
+        });
+        assert!(exists, "no test {module}::{test}");
+    }
+}
+
 /// The picture, then every import as a list.
 fn shown(edges: &Edges) -> String {
     let mut text = String::from("\n```mermaid\ngraph TD\n");
