@@ -11,7 +11,7 @@ async def echo(socket: ServerConnection) -> None:
 
 
 async def main() -> None:
-    async with serve(echo, "127.0.0.1", 0, compression=None) as server:
+    async with serve(echo, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         print(f"serves on http://127.0.0.1:{port}", flush=True)
         await server.serve_forever()

@@ -17,6 +17,8 @@ pub(super) struct Publisher {
     complete: AtomicU64,
     /// The last [`KEPT`] messages, by number.
     kept: Vec<Publication>,
+    /// Only one thread delivers: it need not lock anything.
+    is_alone: bool,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,7 @@ const KEPT: u64 = 1 << 12;
 const NONE: u64 = u64::MAX;
 
 impl Publications {
-    pub(super) fn of(publishers: usize) -> Publications {
+    pub(super) fn of(publishers: usize, threads: usize) -> Publications {
         let publication = |_| Publication {
             number: AtomicU64::new(NONE),
             left: AtomicU64::new(0),
@@ -53,6 +55,7 @@ impl Publications {
             sent: AtomicU64::new(0),
             complete: AtomicU64::new(0),
             kept: (0..KEPT).map(publication).collect(),
+            is_alone: threads == 1,
         };
         Publications((0..publishers).map(publisher).collect())
     }
@@ -111,7 +114,15 @@ impl Publisher {
         if kept.number.load(Acquire) != number {
             return None;
         }
-        let is_last = kept.left.fetch_sub(1, AcqRel) == 1;
+        let left = match self.is_alone {
+            true => {
+                let left = kept.left.load(Relaxed);
+                kept.left.store(left.wrapping_sub(1), Relaxed);
+                left
+            }
+            false => kept.left.fetch_sub(1, AcqRel),
+        };
+        let is_last = left == 1;
         if is_last {
             self.complete.fetch_add(1, AcqRel);
         }
@@ -146,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_message_is_complete_when_the_last_member_has_it() {
-        let publications = Publications::of(2);
+        let publications = Publications::of(2, 1);
         assert!(publications.find(1 << 40).is_none());
         let publisher = publications.publisher(1).unwrap();
         publisher.publish(2, 3, 10, 11);

@@ -69,7 +69,7 @@ impl Shared {
         };
         Shared {
             members: AtomicU64::new(0),
-            publications: Publications::of(publishers),
+            publications: Publications::of(publishers, threads),
             publishers: (0..publishers).map(thread_of).collect(),
             wakers: (0..threads).map(|_| OnceLock::new()).collect(),
             clock: Clock::start(),

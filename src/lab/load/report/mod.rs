@@ -83,7 +83,10 @@ impl<'a> Report<'a> {
     /// The server's CPU time for each operation, in microseconds, and the part of user mode.
     pub fn server_cpu(&self) -> Option<(f64, Option<f64>)> {
         let [_, begin, end] = self.outcome.server.as_ref()?;
-        let operations = self.operations();
+        let operations = match self.plan.mode {
+            Mode::Idle => 0,
+            _ => self.operations(),
+        };
         let cpu = end.cpu.saturating_sub(begin.cpu).as_secs_f64() * 1e6;
         (operations > 0).then(|| {
             let each = cpu / operations as f64;
@@ -93,8 +96,8 @@ impl<'a> Report<'a> {
 
     /// Bytes of the server's memory for each open connection.
     pub fn server_memory(&self) -> Option<f64> {
-        let [before, begin, _] = self.outcome.server.as_ref()?;
-        let grown = begin.resident as f64 - before.resident as f64;
+        let [before, _, end] = self.outcome.server.as_ref()?;
+        let grown = end.resident as f64 - before.resident as f64;
         (self.outcome.counts.opened > 0).then(|| grown / self.outcome.counts.opened as f64)
     }
 
@@ -130,15 +133,16 @@ impl<'a> Report<'a> {
             Mode::Churn => format!("opened, {} echoed ({size}), closed", plan.depth),
             Mode::Idle => format!("idle after one message ({size})"),
         };
-        let pace = match plan.rate {
-            Some(rate) => format!("open loop at {}/s", number(rate)),
-            None => String::from("closed loop"),
+        let pace = match (plan.rate, plan.mode) {
+            (Some(rate), _) => format!("open loop at {}/s, ", number(rate)),
+            (None, Mode::Idle) => String::new(),
+            (None, _) => String::from("closed loop, "),
         };
         let end = match plan.end {
             End::Time(time) => format!("for {:.1} s", time.as_secs_f64()),
             End::Messages(messages) => format!("{messages} in all"),
         };
-        format!("{} connections, {what}, {pace}, {end}", plan.connections)
+        format!("{} connections, {what}, {pace}{end}", plan.connections)
     }
 }
 

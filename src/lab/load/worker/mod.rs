@@ -327,7 +327,8 @@ impl<'a> Worker<'a> {
             return;
         };
         let is_closed_loop = self.plan.rate.is_none() && !self.is_broadcast();
-        let is_idle = self.is_sending && is_closed_loop && connection.is_quiet();
+        let is_sending = self.is_sending || self.plan.mode == Mode::Idle;
+        let is_idle = is_sending && is_closed_loop && connection.is_quiet();
         let churns = self.plan.mode == Mode::Churn;
         let allowed = if is_idle || churns && connection.is_quiet() {
             self.quota(place, connection).min(self.plan.depth as u64)

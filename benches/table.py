@@ -1,0 +1,109 @@
+"""Turns the reports of `benches/run` into docs/performance.md: medians over rounds, and ratios within them."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+SERVERS = [
+    "raw-tcp",
+    "frameloop",
+    "tokio-tungstenite",
+    "fastwebsockets",
+    "sockudo-ws",
+    "node-ws",
+    "websockets",
+    "aiohttp",
+]
+NAMES = {"raw-tcp": "raw TCP (`--raw`)", "node-ws": "`ws` of Node"}
+
+# A load average above which rates and latencies are not those of an idle machine: server and generator make two.
+BUSY = 3
+
+HEAD = """# Performance
+
+Made by `benches/run`: each row is a line of `frameloop load`, each server one process on one core,
+the generator on the other, servers in turn and started afresh. Read the **CPU** column: microseconds of
+the server's CPU for a message, a delivery or a connection, and its ratio to raw TCP, an echo of the
+same bytes that knows no WebSocket. Rates and latencies also tell about the generator and the machine.
+Where the generator used more than 90 % of its core they are in brackets: they are not the server's.
+"""
+
+
+def median(values):
+    values = [value for value in values if value is not None]
+    return statistics.median(values) if values else None
+
+
+def number(value, digits=3):
+    if value is None:
+        return "-"
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}" if value < 100 else f"{value:.0f}"
+
+
+def main(folder):
+    rounds = sorted(path for path in folder.iterdir() if path.is_dir())
+    reports = {}
+    for place, path in enumerate(rounds):
+        for file in sorted(path.glob("*/*.json"), key=lambda file: file.stat().st_mtime):
+            report = json.loads(file.read_text())
+            machine = report["machine"]
+            reports.setdefault(file.parent.name, {}).setdefault(file.stem, {})[place] = report["runs"][0]
+    print(HEAD)
+    print(
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, {machine['congestion_control']};"
+        f" {len(rounds)} round(s); load average before the last run {machine['load_average'].split(' ')[0]}.\n"
+    )
+    if float(machine["load_average"].split(" ")[0]) > BUSY:
+        print(
+            "**The machine was busy with other work**: servers and generator had a part of a core each. Rates and\n"
+            "latencies are those of that; CPU times and their ratios hold.\n"
+        )
+    for cell, servers in reports.items():
+        title = next(iter(next(iter(servers.values())).values()))["title"]
+        print(f"## {cell}\n\n{title}\n")
+        if cell == "idle":
+            idle(servers)
+        else:
+            table(servers)
+        print()
+
+
+def table(servers):
+    print("| server | CPU us | x raw TCP | user us | a second | p50 us | p99 us | errors | generator |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    raw = servers.get("raw-tcp", {})
+    for name in (name for name in SERVERS if name in servers):
+        runs = servers[name]
+        cpu = lambda run: run["server"] and run["server"]["cpu_us_per_operation"]
+        ratios = [cpu(run) / cpu(raw[place]) for place, run in runs.items() if place in raw and cpu(raw[place])]
+        user = median(run["server"]["user_us_per_operation"] for run in runs.values())
+        rate = number(median(run["measured"]["per_second"] for run in runs.values()))
+        p50, p99 = (number(median(latency(run, quantile) for run in runs.values())) for quantile in ("p50", "p99"))
+        busiest = max(max(run["generator"]["threads"]) for run in runs.values())
+        if any(run["generator"]["bounds_the_figures"] for run in runs.values()):
+            rate, p50, p99 = (f"({figure})" for figure in (rate, p50, p99))
+        errors = sum(run["counts"]["errors"] for run in runs.values())
+        print(
+            f"| {NAMES.get(name, name)} | {number(median(map(cpu, runs.values())))} | {number(median(ratios))}"
+            f" | {number(user)} | {rate} | {p50} | {p99} | {errors} | {busiest:.0%} |"
+        )
+
+
+def latency(run, quantile):
+    found = run["latency"]["response"] or run["latency"]["service"] or run["connecting"]["together"]
+    return found and found["percentiles"][quantile]["nanoseconds"] / 1000
+
+
+def idle(servers):
+    print("| server | bytes a connection | errors |")
+    print("|---|--:|--:|")
+    for name in (name for name in SERVERS if name in servers):
+        runs = servers[name].values()
+        size = median(run["server"]["bytes_per_connection"] for run in runs)
+        print(f"| {NAMES.get(name, name)} | {number(size)} | {sum(run['counts']['errors'] for run in runs)} |")
+
+
+main(Path(sys.argv[1]))
