@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -11,6 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto::CryptoProvider};
+
+use crate::lock;
 
 /// A server's certificate and private key, which can be renewed while it serves. Clones are the
 /// same.
@@ -42,7 +44,7 @@ impl ResolvesServerCert for Current {
 
 impl Current {
     fn get(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock::read(&self.0))
     }
 }
 
@@ -87,8 +89,7 @@ impl Certificate {
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         };
         let certified = Arc::new(read(certificate, key)?);
-        let current = &self.current.0;
-        *current.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        *lock::write(&self.current.0) = certified;
         Ok(())
     }
 

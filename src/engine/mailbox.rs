@@ -316,9 +316,16 @@ impl Mailbox {
 
     /// Puts in what `write` writes, which says how many octets that was.
     fn put(&self, write: impl FnOnce(&mut Letters) -> usize) {
+        if self.put_quietly(write) {
+            self.wake();
+        }
+    }
+
+    /// The same, but only says whether the worker is to be woken.
+    fn put_quietly(&self, write: impl FnOnce(&mut Letters) -> usize) -> bool {
         let mut letters = lock(&self.letters);
         if letters.is_dead {
-            return;
+            return false;
         }
         let commands = letters.commands.len();
         let frames = write(&mut letters);
@@ -328,9 +335,7 @@ impl Mailbox {
         self.congestion.octets.fetch_add(octets, Ordering::Relaxed);
         drop(letters);
         self.filled.store(true, Ordering::SeqCst);
-        if !self.attentive.swap(true, Ordering::SeqCst) {
-            self.wake();
-        }
+        !self.attentive.swap(true, Ordering::SeqCst)
     }
 
     /// Gives the memory of a burst back, now and then. `emptied` are the buffers that the worker
@@ -469,6 +474,16 @@ impl<'a> Publication<'a> {
     }
 }
 
+/// A worker that has something to do and sleeps. It is woken when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Sleeper(Arc<Mailbox>);
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
 /// A member's place in its group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GroupPlace {
@@ -542,12 +557,14 @@ impl Group {
 
     /// Hands a message to the worker for all members. Neighbouring messages for the same group
     /// become one command, so that a burst leaves in one write per member.
-    pub(crate) fn deliver(self: &Arc<Group>, publication: &Publication<'_>) {
+    /// The worker may sleep: then it is woken when what is returned is dropped, which is a system
+    /// call and so nothing to do under a lock.
+    pub(crate) fn deliver(self: &Arc<Group>, publication: &Publication<'_>) -> Option<Sleeper> {
         const COALESCED: usize = 64 << 10;
         let is_asked_for = self.compressing.load(Ordering::Relaxed) > 0;
         let compressed = publication.compressed_for(is_asked_for, &self.mailbox);
         let now = Epoch(self.epoch.load(Ordering::Relaxed));
-        self.mailbox.put(|letters| {
+        let sleeps = self.mailbox.put_quietly(|letters| {
             if let Some(frame) = &publication.shared {
                 letters.commands.push_back(Command::DeliverShared {
                     group: Arc::clone(self),
@@ -591,6 +608,7 @@ impl Group {
             }
             encoded + compressed.map_or(0, |parcel| parcel.len())
         });
+        sleeps.then(|| Sleeper(Arc::clone(&self.mailbox)))
     }
 
     pub(super) fn members(&self) -> MutexGuard<'_, Slots<GroupMember>> {

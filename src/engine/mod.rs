@@ -35,7 +35,7 @@ pub use disconnect::{Disconnect, Timeout, Unanswered};
 pub(crate) use drive::Drive;
 pub(crate) use frame_loop::FrameLoopHandle;
 pub use handler::{Handler, WebSocket};
-pub(crate) use mailbox::{Group, GroupPlace, Publication};
+pub(crate) use mailbox::{Group, GroupPlace, Publication, Sleeper};
 pub use peer::Peer;
 pub(crate) use peer::PeerId;
 #[cfg(feature = "cli")]

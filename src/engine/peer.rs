@@ -101,3 +101,15 @@ impl Peer {
         self.compresses
     }
 }
+
+#[cfg(test)]
+impl Peer {
+    /// A handle to a connection of a worker that sleeps, and is not there to do what it is told.
+    pub(crate) fn of_sleeper(wake: impl Fn() + Send + Sync + 'static) -> Peer {
+        let (congestion, settings) = (super::Congestion::default(), super::Settings::default());
+        let mailbox = Mailbox::new(Box::new(wake), congestion, &settings);
+        assert!(mailbox.rest());
+        let key = super::slots::Slots::default().insert(());
+        Peer::new(Arc::new(mailbox), key, false)
+    }
+}

@@ -26,18 +26,18 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use channel_layer::ChannelLayer;
 
-use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication, SlowConsumerPolicy};
-use crate::lock::lock;
+use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication, Sleeper, SlowConsumerPolicy};
+use crate::lock::{lock, read, write};
 use crate::protocol::Message;
 
 /// A set of rooms, which exist as long as they have members. Clones are the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Rooms {
-    register: Arc<Mutex<Register>>,
+    register: Arc<Register>,
     /// How they are the same rooms as those of other processes; `None` if they are not.
     layer: Option<Arc<dyn ChannelLayer>>,
     policy: SlowConsumerPolicy,
@@ -45,10 +45,48 @@ pub struct Rooms {
 
 #[derive(Debug, Default)]
 struct Register {
-    /// Bound: as many as there are memberships, with names of [`Rooms::MAX_NAME`] octets.
-    rooms: HashMap<Arc<str>, Arc<Room>>,
+    /// The rooms by name, in shards: publishers in different rooms wait for no common lock, and
+    /// those in one room only for the room's. Bound: as many as there are memberships, with names
+    /// of [`Rooms::MAX_NAME`] octets.
+    shards: [Shard; Register::SHARDS],
     /// How many memberships each connection has that has any: [`Rooms::MAX_MEMBERSHIPS`] at most.
-    memberships: HashMap<PeerId, usize>,
+    memberships: Mutex<HashMap<PeerId, usize>>,
+}
+
+type Shard = RwLock<HashMap<Arc<str>, Arc<Room>>>;
+
+impl Register {
+    const SHARDS: usize = 32;
+
+    /// Where the room of that name is, if there is one. Clients who choose names for one shard
+    /// gain nothing but to meet there.
+    fn shard(&self, name: &str) -> &Shard {
+        let end = name.bytes().rev().take(8);
+        let hash = end.fold(name.len(), |hash, byte| {
+            hash.wrapping_mul(31).wrapping_add(usize::from(byte))
+        });
+        &self.shards[hash % Register::SHARDS]
+    }
+
+    /// Counts one more membership of a connection, if it may have one.
+    fn count(&self, member: PeerId) -> Result<(), JoinError> {
+        let mut memberships = lock(&self.memberships);
+        let count = memberships.entry(member).or_default();
+        if *count >= Rooms::MAX_MEMBERSHIPS {
+            return Err(JoinError::TooManyRooms);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn discount(&self, member: PeerId) {
+        if let Entry::Occupied(mut count) = lock(&self.memberships).entry(member) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -110,39 +148,17 @@ impl Rooms {
         if name.len() > Self::MAX_NAME {
             return Err(JoinError::NameTooLong);
         }
-        let mut register = lock(&self.register);
-        let Register { rooms, memberships } = &mut *register;
-        let count = memberships.entry(peer.id()).or_default();
-        if *count >= Self::MAX_MEMBERSHIPS {
-            return Err(JoinError::TooManyRooms);
+        self.register.count(peer.id())?;
+        let mut rooms = write(self.register.shard(name));
+        let (room, layer) = match rooms.get(name) {
+            Some(room) => (Arc::clone(room), None),
+            None => (self.open(name, &mut rooms), self.layer.as_ref()),
+        };
+        let (group, place) = room.join(peer, self.policy);
+        drop(rooms);
+        if let Some(layer) = layer {
+            layer.wake();
         }
-        *count += 1;
-        let room = match rooms.get(name) {
-            Some(room) => Arc::clone(room),
-            None => {
-                let name: Arc<str> = name.into();
-                let room = Arc::new(Room {
-                    name: Arc::clone(&name),
-                    groups: Mutex::default(),
-                });
-                if let Some(layer) = &self.layer {
-                    layer.opened(&name);
-                }
-                rooms.insert(name, Arc::clone(&room));
-                room
-            }
-        };
-        let mut groups = lock(&room.groups);
-        let group = match groups.iter().find(|group| group.is_of(peer)) {
-            Some(group) => Arc::clone(group),
-            None => {
-                let group = Arc::new(Group::of(peer, self.policy));
-                groups.push(Arc::clone(&group));
-                group
-            }
-        };
-        let place = group.join(peer);
-        drop(groups);
         Ok(Membership {
             rooms: self.clone(),
             room,
@@ -150,6 +166,19 @@ impl Rooms {
             place,
             member: peer.id(),
         })
+    }
+
+    fn open(&self, name: &str, rooms: &mut HashMap<Arc<str>, Arc<Room>>) -> Arc<Room> {
+        let name: Arc<str> = name.into();
+        let room = Arc::new(Room {
+            name: Arc::clone(&name),
+            groups: Mutex::default(),
+        });
+        if let Some(layer) = &self.layer {
+            layer.opened(&name);
+        }
+        rooms.insert(name, Arc::clone(&room));
+        room
     }
 
     /// Sends a data message to every member of a room; control frames are not for rooms and are
@@ -180,7 +209,7 @@ impl Rooms {
     }
 
     fn room(&self, name: &str) -> Option<Arc<Room>> {
-        lock(&self.register).rooms.get(name).map(Arc::clone)
+        read(self.register.shard(name)).get(name).map(Arc::clone)
     }
 }
 
@@ -190,9 +219,37 @@ impl Room {
             return;
         }
         let publication = Publication::new(message);
-        for group in lock(&self.groups).iter() {
-            group.deliver(&publication);
+        let groups = lock(&self.groups);
+        let deliver = groups
+            .iter()
+            .filter_map(|group| group.deliver(&publication));
+        let sleepers: Vec<Sleeper> = deliver.collect();
+        // To wake is a system call, which nobody else in the room has to wait for.
+        drop(groups);
+        drop(sleepers);
+    }
+
+    fn join(&self, peer: &Peer, policy: SlowConsumerPolicy) -> (Arc<Group>, GroupPlace) {
+        let mut groups = lock(&self.groups);
+        let group = match groups.iter().find(|group| group.is_of(peer)) {
+            Some(group) => Arc::clone(group),
+            None => {
+                let group = Arc::new(Group::of(peer, policy));
+                groups.push(Arc::clone(&group));
+                group
+            }
+        };
+        let place = group.join(peer);
+        (group, place)
+    }
+
+    /// Takes a member out and says whether nobody is left.
+    fn leave(&self, group: &Arc<Group>, place: GroupPlace) -> bool {
+        let mut groups = lock(&self.groups);
+        if group.leave(place) {
+            groups.retain(|other| !Arc::ptr_eq(other, group));
         }
+        groups.is_empty()
     }
 }
 
@@ -215,22 +272,22 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let mut register = lock(&self.rooms.register);
-        if let Entry::Occupied(mut count) = register.memberships.entry(self.member) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        let Rooms {
+            register, layer, ..
+        } = &self.rooms;
+        let mut rooms = write(register.shard(&self.room.name));
+        let is_over = self.room.leave(&self.group, self.place);
+        let layer = layer.as_ref().filter(|_| is_over);
+        if is_over {
+            rooms.remove(&self.room.name);
         }
-        let mut groups = lock(&self.room.groups);
-        if self.group.leave(self.place) {
-            groups.retain(|group| !Arc::ptr_eq(group, &self.group));
-            if groups.is_empty() {
-                register.rooms.remove(&self.room.name);
-                if let Some(layer) = &self.rooms.layer {
-                    layer.closed(&self.room.name);
-                }
-            }
+        if let Some(layer) = layer {
+            layer.closed(&self.room.name);
+        }
+        drop(rooms);
+        register.discount(self.member);
+        if let Some(layer) = layer {
+            layer.wake();
         }
     }
 }
@@ -243,3 +300,6 @@ impl fmt::Debug for Membership {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

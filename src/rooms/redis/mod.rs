@@ -257,8 +257,6 @@ impl ChannelLayer for SharedRooms {
             seen: Sequences::default(),
         };
         state.open.insert(address, open);
-        drop(state);
-        self.shared.filled.notify_one();
     }
 
     fn closed(&self, room: &str) {
@@ -268,7 +266,9 @@ impl ChannelLayer for SharedRooms {
             state.members.remove(&open.member);
         }
         state.changed.insert(address);
-        drop(state);
+    }
+
+    fn wake(&self) {
         self.shared.filled.notify_one();
     }
 
