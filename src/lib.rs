@@ -96,6 +96,8 @@ mod lock;
 mod log;
 pub mod metrics;
 pub mod protocol;
+#[cfg(feature = "redis")]
+mod redis_link;
 pub mod rooms;
 pub mod server;
 #[cfg(feature = "socketio")]

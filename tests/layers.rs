@@ -16,13 +16,14 @@ use imports::{code, imports, module, sources};
 
 /// The floor of each module of the crate. A module may import what is on its own floor's modules
 /// below, and itself.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("protocol", 0),
     ("handshake", 1),
     ("engine", 2),
     ("log", 2),
     ("duration", 0),
     ("lock", 0),
+    ("redis_link", 0),
     ("metrics", 2),
     ("rooms", 3),
     ("http", 5),

@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisResult};
+use redis::RedisResult;
 use rmpv::Value;
 use tokio::sync::Notify;
 
@@ -29,6 +29,7 @@ use crate::lock::lock;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
+use crate::redis_link::Link;
 use own::{Published, Sequences};
 pub use relay::Relay;
 
@@ -135,10 +136,7 @@ impl Redis {
     /// # Errors
     /// When `url` is none.
     pub fn new(url: &str, django: DjangoLayer) -> RedisResult<(Redis, Relay)> {
-        let info = url.into_connection_info()?;
-        let settings = info.redis_settings().clone();
-        let resp3 = settings.set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(resp3))?;
+        let link = Link::new(url)?;
         let shared = Arc::new(Shared {
             django,
             node: fastrand::u64(..),
@@ -147,7 +145,7 @@ impl Redis {
             filled: Notify::new(),
             metrics: OnceLock::new(),
         });
-        let relay = Relay::new(Arc::clone(&shared), client);
+        let relay = Relay::new(Arc::clone(&shared), link);
         Ok((Redis(shared), relay))
     }
 

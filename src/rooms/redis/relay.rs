@@ -9,10 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, Pipeline, PushInfo, PushKind, RedisError,
-    RedisResult, cmd, from_redis_value_ref,
-};
+use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd, from_redis_value_ref};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,12 +20,13 @@ use super::own::Sequences;
 use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels};
 use crate::lock::lock;
 use crate::log;
+use crate::redis_link::{self, Link, PATIENCE, Session, State, gone, in_time};
 
 /// Carries what is published to Redis, and what is published there to the rooms. Nothing is
 /// carried while this does not [run](Relay::run).
 pub struct Relay {
     shared: Arc<Shared>,
-    client: Client,
+    link: Link,
     /// The last time told to Redis as a score.
     last_score: Score,
 }
@@ -38,9 +36,6 @@ impl fmt::Debug for Relay {
         formatter.debug_struct("Relay").finish_non_exhaustive()
     }
 }
-
-/// How long Redis may take for anything.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a connection is left alone before it is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -52,7 +47,7 @@ const MORE: usize = 64;
 const BATCH: usize = 1_024;
 
 /// What comes over the connection on which this process subscribes and publishes, in order.
-enum Incoming {
+pub(crate) enum Incoming {
     Message {
         from: String,
         body: Vec<u8>,
@@ -70,69 +65,24 @@ enum Incoming {
 
 /// Where that waits for the rooms.
 #[derive(Clone)]
-struct Inbox {
+pub(crate) struct Inbox {
     queue: UnboundedSender<Incoming>,
     octets: Arc<AtomicUsize>,
     shared: Arc<Shared>,
 }
 
 impl Relay {
-    pub(super) fn new(shared: Arc<Shared>, client: Client) -> Relay {
+    pub(super) fn new(shared: Arc<Shared>, link: Link) -> Relay {
         Relay {
             shared,
-            client,
+            link,
             last_score: Score::default(),
         }
     }
 
     /// Carries for as long as this is polled; after a loss of the connection it comes back.
-    pub async fn run(mut self) -> Infallible {
-        const FIRST_PAUSE: Duration = Duration::from_millis(50);
-        const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-        let mut pause = FIRST_PAUSE;
-        let mut was_away = false;
-        loop {
-            match self.connect().await {
-                Ok((connection, inbox, incoming)) => {
-                    log::redis("Redis is there: rooms are shared");
-                    (pause, was_away) = (FIRST_PAUSE, false);
-                    let error = self.relay(connection, inbox, incoming).await;
-                    self.shared.gap(&format!(
-                        "Redis is gone ({error}): rooms are this process's own"
-                    ));
-                }
-                // Told once: it may be long.
-                Err(error) if !was_away => {
-                    was_away = true;
-                    log::redis(format_args!("Redis is not there: {error}"));
-                }
-                Err(_) => {}
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    async fn connect(
-        &self,
-    ) -> RedisResult<(MultiplexedConnection, Inbox, UnboundedReceiver<Incoming>)> {
-        let (queue, incoming) = mpsc::unbounded_channel();
-        let inbox = Inbox {
-            queue,
-            octets: Arc::default(),
-            shared: Arc::clone(&self.shared),
-        };
-        let pushes = inbox.clone();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE))
-            .set_push_sender(move |push| pushes.take(push));
-        let connect = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
-        // The library's own patience does not cover the greeting.
-        let connection = in_time(connect).await?;
-        Ok((connection, inbox, incoming))
+    pub async fn run(self) -> Infallible {
+        redis_link::keep(self).await
     }
 
     /// Carries both ways until the connection is lost.
@@ -151,10 +101,10 @@ impl Relay {
                 room.seen = Sequences::default();
             }
         }
-        let (shared, client) = (Arc::clone(&self.shared), self.client.clone());
+        let (shared, link) = (Arc::clone(&self.shared), self.link.clone());
         let bodies = async {
             match shared.django {
-                DjangoLayer::Core => receive_bodies(&shared, &client).await,
+                DjangoLayer::Core => receive_bodies(&shared, &link).await,
                 DjangoLayer::PubSub => std::future::pending().await,
             }
         };
@@ -348,6 +298,38 @@ impl Relay {
     }
 }
 
+impl Session for Relay {
+    type Ready = (MultiplexedConnection, Inbox, UnboundedReceiver<Incoming>);
+
+    async fn connect(&mut self) -> RedisResult<Self::Ready> {
+        let (queue, incoming) = mpsc::unbounded_channel();
+        let inbox = Inbox {
+            queue,
+            octets: Arc::default(),
+            shared: Arc::clone(&self.shared),
+        };
+        let pushes = inbox.clone();
+        let connection = self.link.connect(move |push| pushes.take(push)).await?;
+        Ok((connection, inbox, incoming))
+    }
+
+    async fn carry(&mut self, (connection, inbox, incoming): Self::Ready) -> RedisError {
+        self.relay(connection, inbox, incoming).await
+    }
+
+    fn changed(&mut self, state: State<'_>) {
+        match state {
+            State::Connected => log::redis("Redis is there: rooms are shared"),
+            State::Lost(error) => self.shared.gap(&format!(
+                "Redis is gone ({error}): rooms are this process's own"
+            )),
+            State::Unreachable(error) => {
+                log::redis(format_args!("Redis is not there: {error}"));
+            }
+        }
+    }
+}
+
 impl Inbox {
     /// What waits at most, in octets.
     const MAX_OCTETS: usize = 64 << 20;
@@ -404,21 +386,16 @@ async fn receive(
 
 /// Delivers the events of `RedisChannelLayer` that wait for this process, until the connection is
 /// lost.
-async fn receive_bodies(shared: &Shared, client: &Client) -> RedisError {
-    match try_receive_bodies(shared, client).await {
+async fn receive_bodies(shared: &Shared, link: &Link) -> RedisError {
+    match try_receive_bodies(shared, link).await {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-async fn try_receive_bodies(shared: &Shared, client: &Client) -> RedisResult<Infallible> {
+async fn try_receive_bodies(shared: &Shared, link: &Link) -> RedisResult<Infallible> {
     const WAIT: Duration = Duration::from_secs(5);
-    // Waiting for bodies is no lack of an answer.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(None);
-    let connect = client.get_multiplexed_async_connection_with_config(&config);
-    let mut connection = in_time(connect).await?;
+    let mut connection = link.connect_to_wait().await?;
     let key = channels::process_key(&channels::member(&shared.process, 0)).unwrap_or_default();
     loop {
         let mut pop = cmd("BZPOPMIN");
@@ -484,14 +461,6 @@ async fn run(pipeline: &Pipeline, connection: &mut MultiplexedConnection) -> Red
         return Ok(());
     }
     pipeline.exec_async(connection).await
-}
-
-async fn in_time<T>(act: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    timeout(PATIENCE, act).await.map_err(|_| gone())?
-}
-
-fn gone() -> RedisError {
-    RedisError::from((ErrorKind::Io, "it does not answer"))
 }
 
 /// What Python's `time.time()` tells.
