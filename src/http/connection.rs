@@ -11,51 +11,23 @@ use bytes::Bytes;
 use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[cfg(feature = "tls")]
 use super::first_bytes::FirstBytes;
 #[cfg(feature = "h2c")]
 use super::h2c;
-use super::limited::Place;
-use super::mount::{Linger, Upgraded};
+use super::linger::linger;
+use super::mount::Upgraded;
 #[cfg(feature = "h2c")]
 use super::service::is_trusted;
 use super::service::{Acceptance, Accepted, HttpService, Owner};
+use super::site::Site;
 #[cfg(feature = "tls")]
 use super::waiting::Phase;
-use super::waiting::{Clock, Deadlines, Witness};
-use super::{Addresses, HttpSettings, Router, Shutdown, Stage, Stream};
-use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings, UnsentBudget};
-use crate::handshake::{HandshakeError, Policy};
+use super::waiting::{Clock, Progress, Witness};
+use super::{Stage, Stream};
+use crate::engine::Observer;
 use crate::log;
-use crate::protocol::AssemblyBudget;
-
-/// What a worker serves, and how.
-pub(crate) struct Site {
-    pub(crate) router: Arc<Router>,
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) settings: Settings,
-    pub(crate) http: HttpSettings,
-    pub(crate) frame_loop: FrameLoopHandle,
-    /// The WebSockets of each address, if they are limited.
-    pub(crate) addresses: Option<Addresses>,
-    /// What all unfinished messages and bodies may hold together.
-    pub(crate) unfinished: AssemblyBudget,
-    /// What may wait to be sent to all clients together.
-    pub(crate) unsent: UnsentBudget,
-    /// Whether one more WebSocket may be opened.
-    pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
-    /// Told of every answer to a handshake, and of streams that are not the frame loop's.
-    pub(crate) observer: Arc<dyn Observer>,
-    /// How far the server is on its way to its end.
-    pub(crate) shutdown: Shutdown,
-    /// Who speaks for others, by the PROXY protocol.
-    pub(crate) proxies: Arc<[ipnet::IpNet]>,
-    /// How TCP connections are secured, if they are.
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
-}
 
 /// How long a new connection has to ask something of a server that ends: what it asks is on its way.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -72,23 +44,8 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     let acceptance = Acceptance::default();
     let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), &stream);
     let progress = stream.progress().clone();
-    let clock = Clock {
-        progress: progress.clone(),
-        deadlines: site.deadlines(first_head),
-    };
-    let mut connection = http1::Builder::new()
-        .timer(clock)
-        // The clock has its own mind; without a time here it would not be asked.
-        .header_read_timeout(Duration::ZERO)
-        .max_headers(site.http.max_headers)
-        .max_header_size(site.http.max_head_size)
-        // hyper takes no smaller buffer than this.
-        .max_buf_size(site.http.max_head_size.max(8 << 10))
-        .title_case_headers(true)
-        .auto_date_header(site.http.date)
-        // Else hyper drops the response to a client that has sent FIN, if it reads that first.
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+    let http = http1_builder(&site, first_head, progress.clone());
+    let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let mut ending = pin!(async {
         site.shutdown.reached(Stage::Ending).await;
         // Who has just come is about to ask something.
@@ -131,6 +88,28 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     }
 }
 
+/// How HTTP is spoken on a connection whose first request's head may take `first_head`.
+fn http1_builder(site: &Site, first_head: Option<Duration>, progress: Progress) -> http1::Builder {
+    let clock = Clock {
+        progress,
+        deadlines: site.deadlines(first_head),
+    };
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(clock)
+        // The clock has its own mind; without a time here it would not be asked.
+        .header_read_timeout(Duration::ZERO)
+        .max_headers(site.http.max_headers)
+        .max_header_size(site.http.max_head_size)
+        // hyper takes no smaller buffer than this.
+        .max_buf_size(site.http.max_head_size.max(8 << 10))
+        .title_case_headers(true)
+        .auto_date_header(site.http.date)
+        // Else hyper drops the response to a client that has sent FIN, if it reads that first.
+        .half_close(true);
+    builder
+}
+
 /// The stream without what goes before HTTP, the header of a proxy and the TLS handshake, if there
 /// is any, and how long its first request may take: there is one deadline for all of them.
 async fn prepared(
@@ -139,7 +118,7 @@ async fn prepared(
     place: &impl Witness,
 ) -> Option<(Stream, Option<Duration>)> {
     let _ = place; // of TLS alone
-    let head_timeout = unless_zero(site.http.head_timeout);
+    let head_timeout = site.head_timeout();
     let (stream, head_timeout) = if site.proxies.is_empty() {
         (stream, head_timeout)
     } else {
@@ -279,38 +258,6 @@ impl Drop for Counted {
     }
 }
 
-impl Site {
-    /// A place among the connections of the client's address, if those are limited.
-    pub(super) fn address_place(&self, peer: PeerAddress) -> Result<Option<Place>, HandshakeError> {
-        let (Some(addresses), Some(address)) = (&self.addresses, peer.ip()) else {
-            return Ok(None);
-        };
-        match addresses.place(address) {
-            Some(place) => Ok(Some(place)),
-            None => Err(HandshakeError::AddressAtCapacity),
-        }
-    }
-
-    fn deadlines(&self, first: Option<Duration>) -> Deadlines {
-        Deadlines {
-            first,
-            head: unless_zero(self.http.head_timeout),
-            keep_alive: unless_zero(self.http.keep_alive_timeout),
-        }
-    }
-
-    fn linger(&self) -> Linger {
-        Linger {
-            size: self.settings.linger_size,
-            timeout: self.settings.deadlines.linger,
-        }
-    }
-}
-
-fn unless_zero(timeout: Duration) -> Option<Duration> {
-    Some(timeout).filter(|timeout| !timeout.is_zero())
-}
-
 /// The bytes of a response's head. Field names are written as RFC 6455 writes them, because some
 /// clients compare bytes: `Sec-WebSocket-Accept`, where title case would be `Sec-Websocket-Accept`.
 fn encode(response: &Response<()>) -> Vec<u8> {
@@ -340,23 +287,4 @@ fn encode(response: &Response<()>) -> Vec<u8> {
     }
     octets.extend_from_slice(b"\r\n");
     octets
-}
-
-/// Sends FIN and reads on until the client's, for a while: closing with unread input would reset
-/// the connection, and the client would lose the response.
-pub(super) async fn linger(mut stream: Stream, Linger { size, timeout }: Linger) {
-    let discard = async {
-        stream.shutdown().await?;
-        let mut scratch = [0; 4 << 10];
-        let mut discarded = 0;
-        while discarded < size {
-            match stream.read(&mut scratch).await? {
-                0 => break,
-                octets => discarded += octets,
-            }
-        }
-        Ok::<(), std::io::Error>(())
-    };
-    // Whether it ended well makes no difference: the stream is dropped.
-    let _ = tokio::time::timeout(timeout, discard).await;
 }

@@ -6,7 +6,6 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::request::Parts;
@@ -18,7 +17,7 @@ use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::connection::linger;
+use super::linger::{Linger, linger};
 use super::{Addresses, Endpoint, Shutdown, Stream};
 use crate::engine::PeerAddress;
 use crate::handshake::{HandshakeError, Policy};
@@ -158,13 +157,6 @@ pub struct Upgraded {
     /// Dropped with this.
     held: Option<Box<dyn Send>>,
     shutdown: Shutdown,
-}
-
-/// How long, and how much, is read on after our FIN.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Linger {
-    pub(super) size: usize,
-    pub(super) timeout: Duration,
 }
 
 impl Upgraded {

@@ -16,14 +16,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
 
-use super::connection::Site;
 use super::endpoint::Admitted;
 use super::limited::Place;
 use super::mount::given;
 use super::pages::forbid_sniffing;
+use super::site::Site;
 use super::streamed::write_chunks;
 use super::waiting::Progress;
-use super::{Adopt, Mount, Page, Reply, Stream};
+use super::{Adopt, Answering, Endpoint, Mount, Page, Refusal, Reply, Request, Stream};
 use crate::engine::{Drive, EndpointIndex, PeerAddress, Socket};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
@@ -100,15 +100,27 @@ impl HttpService {
                 (None, None) => return Err(HandshakeError::NotFound),
             },
         };
+        self.open(endpoint, &request, matched.index, head)
+    }
+
+    /// Opens a WebSocket, if the handshake is in order and the endpoint takes it.
+    fn open(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request<'_>,
+        index: EndpointIndex,
+        head: &Parts,
+    ) -> Result<Answer, HandshakeError> {
+        let (site, client) = (&self.site, request.peer_address());
         let accept =
             |deflate| handshake::accept(head, &site.policy, endpoint.subprotocols(), deflate);
         if let Some(page) = endpoint.refusal()
             && let Err(error) = accept(None)
         {
             log::refused(error, head);
-            return Ok(self.refuse(page(&request, error).into_refusal(), head));
+            return Ok(self.refuse(page(request, error).into_refusal(), head));
         }
-        let chosen = match endpoint.choose(&request) {
+        let chosen = match endpoint.choose(request) {
             Ok(chosen) => chosen,
             Err(page) => {
                 accept(None)?;
@@ -125,14 +137,14 @@ impl HttpService {
         let admitted = Admitted {
             settings: &site.settings,
             deflate: deflate.as_ref(),
-            place: self.site.address_place(client)?,
+            place: site.address_place(client)?,
         };
         let connection = endpoint.connection(&request, admitted)?;
         (site.admission)()?;
         site.observer.answered(101);
         let response = endpoint.changed(accepted.response());
         self.acceptance.set(Some(Accepted {
-            owner: Owner::FrameLoop(connection, matched.index),
+            owner: Owner::FrameLoop(connection, index),
             client,
             response,
         }));
@@ -162,45 +174,63 @@ impl HttpService {
                 addresses,
             )
         };
-        if !wants_upgrade {
-            handshake::check_page(head, &site.policy)?;
-            if site.policy.token.is_some() && handshake::is_preflight(head) {
-                return Ok(Answer::Now(Some(mount.preflight(&given()))));
-            }
-            let replying = mount.respond(http::Request::from_parts(given(), body));
-            let place = self.site.address_place(client);
-            let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(site));
-            return Ok(Answer::Later(Box::pin(async move {
-                let (mut head, body) = match replying.await {
-                    Reply::Response(response) => return response,
-                    Reply::Stream(response) => response.into_parts(),
-                };
-                forbid_sniffing(&mut head.headers);
-                let chunked = HeaderValue::from_static("chunked");
-                head.headers.insert(header::TRANSFER_ENCODING, chunked);
-                let unsent = site.unsent.clone();
-                let adopt: Adopt = Box::new(|stream| {
-                    // Whoever is gone needs no more.
-                    tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
-                });
-                match place.and_then(|place| (site.admission)().map(|()| place)) {
-                    Ok(place) => acceptance.set(Some(Accepted {
-                        owner: Owner::Mount(adopt, place),
-                        client,
-                        response: Response::from_parts(head, ()),
-                    })),
-                    Err(error) => return error.response().map(Full::from),
-                }
-                pending().await
-            })));
+        if wants_upgrade {
+            let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
+            let place = site.address_place(client)?;
+            (site.admission)()?;
+            let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
+            return Ok(self.mounted_upgrade(upgrading, place, client, &accepted, head.version));
         }
-        let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
-        let place = self.site.address_place(client)?;
-        (site.admission)()?;
-        let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
+        handshake::check_page(head, &site.policy)?;
+        if site.policy.token.is_some() && handshake::is_preflight(head) {
+            return Ok(Answer::Now(Some(mount.preflight(&given()))));
+        }
+        let replying = mount.respond(http::Request::from_parts(given(), body));
+        Ok(self.mounted_reply(replying, client))
+    }
+
+    /// The answer of a mounted service: a response, or a stream of one, which is a connection of its
+    /// own from here on.
+    fn mounted_reply(&self, replying: Answering<Reply>, client: PeerAddress) -> Answer {
+        let place = self.site.address_place(client);
+        let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(&self.site));
+        Answer::Later(Box::pin(async move {
+            let (mut head, body) = match replying.await {
+                Reply::Response(response) => return response,
+                Reply::Stream(response) => response.into_parts(),
+            };
+            forbid_sniffing(&mut head.headers);
+            let chunked = HeaderValue::from_static("chunked");
+            head.headers.insert(header::TRANSFER_ENCODING, chunked);
+            let unsent = site.unsent.clone();
+            let adopt: Adopt = Box::new(|stream| {
+                // Whoever is gone needs no more.
+                tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
+            });
+            match place.and_then(|place| (site.admission)().map(|()| place)) {
+                Ok(place) => acceptance.set(Some(Accepted {
+                    owner: Owner::Mount(adopt, place),
+                    client,
+                    response: Response::from_parts(head, ()),
+                })),
+                Err(error) => return error.response().map(Full::from),
+            }
+            pending().await
+        }))
+    }
+
+    /// The stream of a WebSocket, for a mounted service that takes it.
+    fn mounted_upgrade(
+        &self,
+        upgrading: Answering<Result<Adopt, Refusal>>,
+        place: Option<Place>,
+        client: PeerAddress,
+        accepted: &handshake::Accepted,
+        version: Version,
+    ) -> Answer {
         let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
-        let (site, version) = (Rc::clone(site), head.version);
-        Ok(Answer::Later(Box::pin(async move {
+        let site = Rc::clone(&self.site);
+        Answer::Later(Box::pin(async move {
             let adopt = match upgrading.await {
                 Ok(adopt) => adopt,
                 Err(refusal) => return refused(&site, *refusal, version),
@@ -212,7 +242,7 @@ impl HttpService {
                 response,
             }));
             pending().await
-        })))
+        }))
     }
 }
 
