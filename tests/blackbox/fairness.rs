@@ -12,7 +12,7 @@ use frameloop::engine::{SimulatedConnection, Simulation, Stream};
 use frameloop::protocol::DeflateParameters;
 use frameloop::{CloseCode, Handler, Message, Peer, Settings, WebSocket};
 
-use crate::client::{Client, close_frame, frame, reply, request};
+use crate::client::{Client, PATIENCE, close_frame, frame, reply, request};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
@@ -301,6 +301,8 @@ fn attack_71_an_innocent_client_is_served_while_others_inflate() {
             .map(|_| {
                 scope.spawn(move || {
                     let mut client = open_compressing(server, "/echo");
+                    // All messages are inflated in turns, so all answers come at the end.
+                    client.stream.set_read_timeout(Some(PATIENCE * 6)).unwrap();
                     client.send(bomb);
                     let (first, payload) = client.receive();
                     assert_eq!((first, payload.len()), (0x82, 16 * MIB));
