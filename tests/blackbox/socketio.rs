@@ -530,10 +530,12 @@ fn s12_only_listed_origins_may_and_only_with_the_token() {
 fn s13_who_sends_no_pong_is_gone_and_nothing_is_left() {
     let (server, service) = serving(quick());
     let abandoned: Vec<_> = (0..100).map(|_| Session::open(&server)).collect();
-    let joined: Vec<_> = (0..10).map(|_| Session::open(&server)).collect();
-    joined
-        .iter()
-        .for_each(|session| session.post("40").is(200, "ok"));
+    let join = |_| {
+        let session = Session::open(&server);
+        session.post("40").is(200, "ok");
+        session
+    };
+    let joined: Vec<_> = (0..10).map(join).collect();
     let mut clients: Vec<_> = (0..10).map(|_| upgrade(&server, WEBSOCKET)).collect();
     clients.iter_mut().for_each(|client| client.send_text("40"));
     none_are_left(&service);

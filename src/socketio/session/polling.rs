@@ -178,7 +178,7 @@ impl Session {
     ) -> Result<(), Refused> {
         let mut state = self.state();
         let now = self.engine.deadlines.now();
-        let is_overdue = state.times.is_overdue(now, &self.engine.settings);
+        let is_overdue = state.times.is_overdue(now);
         let (why, refused) = match &mut state.transport {
             Transport::Polling(polling) if polling.is_overrun => {
                 (DisconnectReason::SlowConsumer, Refused::Over)

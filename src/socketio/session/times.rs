@@ -58,14 +58,17 @@ impl Times {
             .min(self.overrun_at)
     }
 
-    /// What is due now. A Pong is due by when its Ping was, not by when that went out.
+    /// What is due now. A Pong is due by when its Ping was, not by when that went out, but for a
+    /// Ping that was late: the client has its time all the same.
     pub(super) fn due(&mut self, now: Moment, settings: &Settings) -> Due {
+        const LATE: Moment = 50;
         let others = self.join_by.min(self.upgrade_by).min(self.attachments_by);
         match self.beat {
             _ if self.overrun_at <= now => Due::End(DisconnectReason::SlowConsumer),
             _ if others <= now => Due::End(DisconnectReason::Timeout),
             Beat::PongBy(by) if by <= now => Due::End(DisconnectReason::PingTimeout),
             Beat::PingAt(at) if at <= now => {
+                let at = at.max(now.saturating_sub(LATE));
                 self.beat = Beat::PongBy(at + millis(settings.ping_timeout));
                 Due::Ping
             }
@@ -74,10 +77,7 @@ impl Times {
     }
 
     /// Whether the client has not spoken in time, whether or not that has been seen yet.
-    pub(super) fn is_overdue(&self, now: Moment, settings: &Settings) -> bool {
-        match self.beat {
-            Beat::PingAt(at) => at + millis(settings.ping_timeout) <= now,
-            Beat::PongBy(by) => by <= now,
-        }
+    pub(super) fn is_overdue(&self, now: Moment) -> bool {
+        matches!(self.beat, Beat::PongBy(by) if by <= now)
     }
 }
