@@ -11,6 +11,17 @@ use super::*;
 const MIB: usize = 1 << 20;
 const BUDGET: usize = 64 * MIB;
 
+/// Data messages that handlers have been given: what is not whole yet has a budget of its own.
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+fn wait_until_handled(messages: usize) {
+    let began = Instant::now();
+    while HANDLED.load(Ordering::SeqCst) < messages {
+        assert!(began.elapsed() < PATIENCE, "a message is not handled");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The most heap in use while it is there, above what was in use before.
 struct Peak {
     stop: Arc<AtomicBool>,
@@ -53,6 +64,7 @@ fn server(ends: &Sender<Disconnect>) -> TestServer {
         fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
             if let Some(room) = &self.0 {
                 room.publish(message);
+                HANDLED.fetch_add(usize::from(message.is_data()), Ordering::SeqCst);
             }
         }
 
@@ -65,6 +77,7 @@ fn server(ends: &Sender<Disconnect>) -> TestServer {
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
             if message.is_data() {
                 socket.send(message);
+                HANDLED.fetch_add(1, Ordering::SeqCst);
             }
         }
 
@@ -168,7 +181,9 @@ fn attack_58_what_waits_for_all_members_keeps_to_one_budget() {
     settle(&server);
     let (peak, before) = (Peak::watch(), heap());
     for (number, (_, publisher)) in pairs.iter().enumerate() {
+        let handled = HANDLED.load(Ordering::SeqCst);
         (&publisher.stream).write_all(&bomb).unwrap();
+        wait_until_handled(handled + 1);
         if number % (PAIRS / MESSAGES) == 0 {
             innocent.send(&frame(0x82, &vec![7; MIB]));
             assert_eq!(innocent.receive().1.len(), MIB);
@@ -215,8 +230,9 @@ fn attack_58_what_waits_for_all_echoes_keeps_to_one_budget() {
     let message = frame(0x82, &vec![7; 8 * MIB]);
     let peak = Peak::watch();
     for client in &mut clients {
-        // One that is closed meanwhile does not take all of it.
-        let _ = client.stream.write_all(&message);
+        let handled = HANDLED.load(Ordering::SeqCst);
+        client.stream.write_all(&message).unwrap();
+        wait_until_handled(handled + 1);
     }
     settle(&server);
     let peak = peak.end();

@@ -130,6 +130,7 @@ impl<H: Handler> Connection<H> {
                         let unsent = socket.output.unsent();
                         Excess::hold(&mut self.excess, context.now, ticks, input, unsent);
                         context.tally.holds += 1;
+                        self.receiver.release_delivered(&mut context.pool);
                         break;
                     }
                     let is_busy = self.handler.is_busy() || pauses(&mut self.handler);
@@ -137,6 +138,7 @@ impl<H: Handler> Connection<H> {
                     if is_busy || (socket.output.may_stop() && stops()) {
                         let unsent = socket.output.unsent();
                         Excess::put_back(&mut self.excess, input, is_busy, unsent);
+                        self.receiver.release_delivered(&mut context.pool);
                         break;
                     }
                 } // else only the Close is waited for (§7.1.2)

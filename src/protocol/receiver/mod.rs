@@ -314,6 +314,14 @@ impl Receiver {
         }
     }
 
+    /// Gives back what the last message was kept in, now that it has been handled: for a connection
+    /// whose next message has to wait.
+    pub(crate) fn release_delivered(&mut self, pool: &mut AssemblyPool) {
+        if let Reading::Delivered = self.reading {
+            self.release(pool);
+        }
+    }
+
     /// What is read after a message or control frame.
     fn next(&self) -> Reading {
         match self.fragmented {
