@@ -3,11 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::command;
 use crate::process::signal_to;
+use crate::socket::PATIENCE;
 
 /// Ctrl-C ends a run of a minute at once, with a whole report.
 #[test]
@@ -59,4 +61,41 @@ fn too_many_errors_end_a_run() {
     let url = format!("ws://{}/echo?dup=1", server.address);
     let ran = crate::load(&url, "-c 1 -t 3600s --max-errors 10");
     ran.tells(&["repeated"]);
+}
+
+/// A server that dies under load is told of, and nobody waits for the rest of the hour.
+#[test]
+fn a_server_that_dies_ends_a_run() {
+    let server = crate::process::ServerProcess::start(&[]);
+    let url = format!("ws://{}/echo", server.address);
+    let pid = server.id().to_string();
+    let mut child = command()
+        .args([
+            "load",
+            &url,
+            "-c",
+            "2",
+            "-t",
+            "3600s",
+            "--threads",
+            "2",
+            "--pid",
+            &pid,
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let both = "frameloop_connections{endpoint=\"/echo\"} 2\n";
+    let deadline = Instant::now() + PATIENCE;
+    while !crate::reports::metrics(server.address).contains(both) {
+        assert!(Instant::now() < deadline, "it does not connect");
+    }
+    drop(server);
+    let mut report = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_string(&mut report).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{report}");
+    assert!(report.contains("2 closed with 1006"), "{report}");
 }

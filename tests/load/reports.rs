@@ -212,7 +212,7 @@ fn counts_are_those_of_the_servers_metrics() {
     }
 }
 
-fn metrics(address: SocketAddr) -> String {
+pub(crate) fn metrics(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();

@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use super::clock::Clock;
 use super::deliveries::Deliveries;
-use super::incoming::{Incoming, Replies, Reply, SEQUENCE, whole};
-use super::order::{Order, Place};
+use super::echoes::Echoes;
+use super::incoming::{Incoming, Replies, whole};
+use super::order::Order;
 use super::plan::Check;
 use super::publications::Publications;
 use super::ring::Ring;
@@ -348,18 +349,6 @@ struct Closed {
     is_last: bool,
 }
 
-/// Replies on the connection that asked.
-struct Echoes<'a> {
-    sending: Sending,
-    order: &'a mut Order,
-    flights: &'a mut VecDeque<Flight>,
-    tally: &'a mut Tally,
-    now: u64,
-    schedule: Option<(Schedule, usize)>,
-    check: Check,
-    controls: Controls<'a>,
-}
-
 /// Answers control frames.
 pub(super) struct Controls<'a> {
     control: &'a mut Vec<u8>,
@@ -400,94 +389,6 @@ impl Controls<'_> {
             }
             _ => {}
         }
-    }
-}
-
-impl Replies for Echoes<'_> {
-    #[inline]
-    fn expected(&self) -> u64 {
-        self.sending.id << 40 | self.order.next()
-    }
-
-    #[inline]
-    fn compares(&self) -> bool {
-        match self.check {
-            Check::All => true,
-            Check::First => self.order.next() == 0,
-            Check::None => false,
-        }
-    }
-
-    #[inline]
-    fn reply(&mut self, reply: Reply) {
-        if self.controls.is_after_close() {
-            return;
-        }
-        let counts = &mut self.tally.counts;
-        counts.received += 1;
-        counts.received_bytes += reply.length as u64;
-        let own = |number: &u64| {
-            number >> 40 == self.sending.id && number & SEQUENCE < self.sending.flown
-        };
-        let (number, is_intact) = match reply.number.filter(own) {
-            Some(number) => (number & SEQUENCE, reply.is_intact),
-            // What carries no number of ours stands for the next one.
-            None => (self.order.next(), false),
-        };
-        if !is_intact {
-            counts.corrupt += 1;
-        }
-        if number >= self.sending.flown {
-            return; // nothing waits for an answer
-        }
-        match self.order.note(number) {
-            Place::Repeated => {
-                counts.repeated += 1;
-                return;
-            }
-            Place::Overtaken => counts.reordered += 1,
-            Place::New => {}
-        }
-        self.arrived(number);
-    }
-
-    #[cold]
-    fn control(&mut self, opcode: OpCode, payload: &[u8]) {
-        self.controls
-            .control(opcode, payload, &mut self.tally.counts);
-    }
-}
-
-impl Echoes<'_> {
-    /// Records how long the message took.
-    #[inline]
-    fn arrived(&mut self, number: u64) {
-        if let Some((schedule, lane)) = self.schedule
-            && self.tally.is_measured
-        {
-            let due = schedule.intended(lane, number);
-            self.tally.response.record(self.now.saturating_sub(due), 1);
-        }
-        let holds = |flight: &Flight| number.wrapping_sub(flight.first) < flight.count;
-        let place = match self.flights.front() {
-            Some(flight) if holds(flight) => 0,
-            _ => match self.flights.iter().position(holds) {
-                Some(place) => place,
-                None => {
-                    self.tally.counts.late += 1;
-                    return;
-                }
-            },
-        };
-        let flight = &mut self.flights[place];
-        let took = self.now.saturating_sub(flight.at);
-        flight.left -= 1;
-        match (flight.left, place) {
-            (0, 0) => drop(self.flights.pop_front()),
-            (0, _) => drop(self.flights.remove(place)),
-            _ => {}
-        }
-        self.tally.served(took);
     }
 }
 

@@ -11,6 +11,7 @@ mod clock;
 mod comparison;
 mod connection;
 mod deliveries;
+mod echoes;
 mod histogram;
 mod incoming;
 mod machine;
@@ -32,8 +33,8 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicU8, AtomicUsize};
 use std::thread;
 use std::time::Duration;
 
@@ -147,67 +148,56 @@ pub fn run(
     mut progress: impl FnMut(Progress),
 ) -> io::Result<Outcome> {
     let shared = Shared::new(plan);
-    let own = std::process::id();
-    let before = look(plan)?;
-    let own_before = process::resident(own).ok();
+    let (before, own_before) = (look(plan)?, own_memory());
     pin(&plan.cpus)?;
-    let glance = |progress: &mut dyn FnMut(Progress)| {
-        thread::sleep(GLANCE);
-        if interrupt.times() > 0 {
-            shared.stop.store(true, Relaxed);
-        }
-        if interrupt.times() > 1 {
-            shared.hurry.store(true, Relaxed);
-        }
-        progress(shared.progress());
-    };
     thread::scope(|scope| {
         let shared = &shared;
         let threads: Vec<_> = (0..plan.threads)
-            .map(|index| {
-                scope.spawn(move || {
-                    if let Some(cpu) = plan.cpus.get(index % plan.cpus.len().max(1)) {
-                        pin(&[*cpu])?;
-                    }
-                    Worker::new(plan, shared, index)?.run()
-                })
-            })
+            .map(|index| scope.spawn(move || work(plan, shared, index)))
             .collect();
-        let all_are = |count: &std::sync::atomic::AtomicUsize| {
-            count.load(Acquire) >= plan.threads || threads.iter().all(|thread| thread.is_finished())
+        let mut until = |is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                thread::sleep(GLANCE);
+                shared.interrupted(interrupt.times());
+                progress(shared.progress());
+            }
         };
-        while !all_are(&shared.ready) && !threads.iter().any(|thread| thread.is_finished()) {
-            glance(&mut progress);
-        }
+        let all_are = |count: &AtomicUsize| count.load(Acquire) >= plan.threads;
+        until(&|| all_are(&shared.ready));
         let start = shared.clock.now().max(1);
         shared.start.store(start, Release);
         let from = start + plan.warm_up.as_nanos() as u64;
-        while shared.clock.now() < from && !all_are(&shared.loaded) {
-            glance(&mut progress);
-        }
-        let begin = look(plan)?;
-        while !all_are(&shared.loaded) {
-            glance(&mut progress);
-        }
-        let end = look(plan)?;
-        let own_after = process::resident(own).ok();
+        until(&|| shared.clock.now() >= from || all_are(&shared.loaded));
+        // A server that has gone meanwhile is told by what its connections meet.
+        let begin = look(plan).ok().flatten();
+        until(&|| all_are(&shared.loaded));
+        let (end, own_after) = (look(plan).ok().flatten(), own_memory());
         shared.seen.store(true, Release);
-        while !threads.iter().all(|thread| thread.is_finished()) {
-            glance(&mut progress);
-        }
-        let mut told = Vec::new();
-        for thread in threads {
-            told.push(
-                thread
-                    .join()
-                    .map_err(|_| io::Error::other("a thread panicked"))??,
-            );
-        }
-        let server = before.zip(begin).zip(end).map(|((a, b), c)| [a, b, c]);
-        let own_memory = own_before.zip(own_after).map(|(a, b)| [a, b]);
-        let is_interrupted = interrupt.is_interrupted();
-        Ok(outcome(told, server, own_memory, is_interrupted))
+        until(&|| threads.iter().all(|thread| thread.is_finished()));
+        let told = threads.into_iter().map(|thread| {
+            let panicked = |_| io::Error::other("a thread panicked");
+            thread.join().map_err(panicked).flatten()
+        });
+        let mut outcome = outcome(told.collect::<io::Result<_>>()?);
+        outcome.server = before.zip(begin).zip(end).map(|((a, b), c)| [a, b, c]);
+        outcome.own_memory = own_before.zip(own_after).map(|(a, b)| [a, b]);
+        outcome.is_interrupted = interrupt.is_interrupted();
+        Ok(outcome)
     })
+}
+
+/// One thread of the generator, whatever its end: nobody waits for it any more then.
+fn work(plan: &Plan, shared: &Shared, index: usize) -> io::Result<Told> {
+    let _leaving = shared.leaving();
+    if let Some(cpu) = plan.cpus.get(index % plan.cpus.len().max(1)) {
+        pin(&[*cpu])?;
+    }
+    Worker::new(plan, shared, index)?.run()
+}
+
+/// Bytes of memory that this process holds.
+fn own_memory() -> Option<u64> {
+    process::resident(std::process::id()).ok()
 }
 
 /// Looks at the serving process, if there is one to look at.
@@ -219,18 +209,8 @@ fn look(plan: &Plan) -> io::Result<Option<Sample>> {
     Sample::of(process).map(Some).map_err(named)
 }
 
-fn outcome(
-    told: Vec<Told>,
-    server: Option<[Sample; 3]>,
-    own_memory: Option<[u64; 2]>,
-    is_interrupted: bool,
-) -> Outcome {
-    let mut outcome = Outcome {
-        server,
-        own_memory,
-        is_interrupted,
-        ..Outcome::default()
-    };
+fn outcome(told: Vec<Told>) -> Outcome {
+    let mut outcome = Outcome::default();
     for Told { tally, window } in told {
         outcome.counts.add(&tally.counts);
         outcome.service.add(&tally.service);

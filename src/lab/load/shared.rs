@@ -1,7 +1,7 @@
 //! What the threads of a run share.
 
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use mio::Waker;
@@ -44,6 +44,20 @@ struct Told {
     errors: AtomicU64,
 }
 
+/// See [`Shared::leaving`].
+pub(super) struct Leaving<'a>(&'a Shared);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let Leaving(shared) = self;
+        if !shared.seen.load(Acquire) {
+            shared.stop.store(true, Relaxed);
+        }
+        shared.ready.fetch_add(1, AcqRel);
+        shared.loaded.fetch_add(1, AcqRel);
+    }
+}
+
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -81,6 +95,22 @@ impl Shared {
             hurry: AtomicBool::new(false),
             told: (0..threads).map(|_| Told::default()).collect(),
         }
+    }
+
+    /// Takes note of how often the run was interrupted.
+    pub(super) fn interrupted(&self, times: u8) {
+        if times > 0 {
+            self.stop.store(true, Relaxed);
+        }
+        if times > 1 {
+            self.hurry.store(true, Relaxed);
+        }
+    }
+
+    /// When it is dropped, a thread has come to its end, or failed: all others may go on, and end if
+    /// that was too early.
+    pub(super) fn leaving(&self) -> Leaving<'_> {
+        Leaving(self)
     }
 
     pub(super) fn register_waker(&self, thread: usize, waker: Waker) {

@@ -129,51 +129,72 @@ fn load_chart(sweep: &Sweep) -> String {
     )
 }
 
-/// Lines over a linear axis; the other, a time, is logarithmic.
+/// Where points lie: one axis is linear, the other, a time, logarithmic.
+struct Frame {
+    right: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Frame {
+    fn around(lines: &[Line]) -> Frame {
+        let all = || lines.iter().flat_map(|line| &line.points);
+        let times = || all().map(|point| point.1.log10());
+        let low = times().fold(f64::MAX, f64::min).floor();
+        Frame {
+            right: all().map(|point| point.0).fold(f64::MIN_POSITIVE, f64::max),
+            low,
+            high: times().fold(0.0, f64::max).ceil().max(low + 1.0),
+        }
+    }
+
+    fn x(&self, value: f64) -> f64 {
+        LEFT + (WIDTH - LEFT - 20.0) * value / self.right
+    }
+
+    fn y(&self, time: f64) -> f64 {
+        let part = (time.log10() - self.low) / (self.high - self.low);
+        (HEIGHT - BOTTOM) - (HEIGHT - BOTTOM - 20.0) * part
+    }
+
+    /// A line for each power of ten, and the names below.
+    fn axes(&self, ticks: &[(f64, String)]) -> String {
+        let mut svg = String::new();
+        let mut exponent = self.low;
+        while exponent <= self.high {
+            let at = self.y(10_f64.powf(exponent));
+            let _ = write!(
+                svg,
+                "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#9ca3af\" stroke-width=\".5\"/>\
+                 <text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                LEFT - 6.0,
+                at + 4.0,
+                time(10_f64.powf(exponent))
+            );
+            exponent += 1.0;
+        }
+        for (at, name) in ticks.iter().filter(|(at, _)| *at <= self.right * 1.001) {
+            let _ = write!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{name}</text>",
+                self.x(*at),
+                HEIGHT - BOTTOM + 18.0
+            );
+        }
+        svg
+    }
+}
+
 fn chart(lines: &[Line], ticks: &[(f64, String)], mark: Option<f64>) -> String {
-    let all = || lines.iter().flat_map(|line| &line.points);
-    let right = all().map(|point| point.0).fold(f64::MIN_POSITIVE, f64::max);
-    let low = all()
-        .map(|point| point.1.log10())
-        .fold(f64::MAX, f64::min)
-        .floor();
-    let high = all()
-        .map(|point| point.1.log10())
-        .fold(0.0, f64::max)
-        .ceil()
-        .max(low + 1.0);
-    let x = |value: f64| LEFT + (WIDTH - LEFT - 20.0) * value / right;
-    let y = |value: f64| {
-        (HEIGHT - BOTTOM) - (HEIGHT - BOTTOM - 20.0) * (value.log10() - low) / (high - low)
-    };
+    let frame = Frame::around(lines);
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">");
-    let mut exponent = low;
-    while exponent <= high {
-        let at = y(10_f64.powf(exponent));
-        let _ = write!(
-            svg,
-            "<line x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#9ca3af\" stroke-width=\".5\"/>\
-             <text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            LEFT - 6.0,
-            at + 4.0,
-            time(10_f64.powf(exponent))
-        );
-        exponent += 1.0;
-    }
-    for (at, name) in ticks.iter().filter(|(at, _)| *at <= right * 1.001) {
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{name}</text>",
-            x(*at),
-            HEIGHT - BOTTOM + 18.0
-        );
-    }
+    svg += &frame.axes(ticks);
     if let Some(mark) = mark {
         let _ = write!(
             svg,
             "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"10\" y2=\"{1:.0}\" stroke=\"#6b7280\" stroke-dasharray=\"4\"/>\
              <text x=\"{0:.1}\" y=\"10\" text-anchor=\"end\">knee </text>",
-            x(mark),
+            frame.x(mark),
             HEIGHT - BOTTOM
         );
     }
@@ -182,7 +203,7 @@ fn chart(lines: &[Line], ticks: &[(f64, String)], mark: Option<f64>) -> String {
         let points: Vec<_> = line
             .points
             .iter()
-            .map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1)))
+            .map(|point| format!("{:.1},{:.1}", frame.x(point.0), frame.y(point.1)))
             .collect();
         let _ = write!(
             svg,

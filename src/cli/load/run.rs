@@ -1,0 +1,158 @@
+//! Runs what was asked for, prints and writes what it found, and decides how the process ends.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::progress::{ProgressLine, interrupt_on_signal};
+use super::{Load, Refusal};
+use crate::cli::Exit;
+use crate::lab::load::report::{Report, hdr, html, json};
+use crate::lab::load::{Comparison, Interrupt, Machine, Outcome, Plan, Sweep, compare, run, sweep};
+
+/// What was measured.
+struct Measurement {
+    plans: Vec<Plan>,
+    outcomes: Vec<Outcome>,
+    comparison: Option<Comparison>,
+    sweep: Option<Sweep>,
+    machine: Machine,
+}
+
+impl Load {
+    pub(in crate::cli) fn run(&self) -> Exit {
+        let plans = match self.plans() {
+            Ok(plans) => plans,
+            Err(Refusal::Usage(why)) => {
+                eprintln!("frameloop load: {why}");
+                return Exit::Usage;
+            }
+            Err(Refusal::Unreachable(why)) => {
+                eprintln!("frameloop load: cannot connect: {why}");
+                return Exit::CannotConnect;
+            }
+        };
+        let measurement = match self.measure(plans) {
+            Ok(measurement) => measurement,
+            Err(error) => {
+                eprintln!("frameloop load: {error}");
+                return Exit::Failed;
+            }
+        };
+        let text = measurement.text();
+        if let Err(error) = self.write(&measurement, &text) {
+            eprintln!("frameloop load: {error}");
+            return Exit::Failed;
+        }
+        match crate::cli::print(text.as_bytes()) {
+            Exit::Done => self.verdict(&measurement),
+            failed => failed,
+        }
+    }
+
+    fn measure(&self, plans: Vec<Plan>) -> std::io::Result<Measurement> {
+        let interrupt = Interrupt::default();
+        interrupt_on_signal(interrupt.clone());
+        let mut measurement = Measurement {
+            plans: Vec::new(),
+            outcomes: Vec::new(),
+            comparison: None,
+            sweep: None,
+            machine: Machine::here(),
+        };
+        let mut line = ProgressLine::new();
+        let show = |progress| line.show(progress);
+        match (&plans[..], &self.sweep) {
+            ([a, b], _) => {
+                let comparison = compare([a, b], self.rounds.into(), &interrupt, show)?;
+                measurement.outcomes = comparison.outcomes.to_vec();
+                measurement.comparison = Some(comparison);
+            }
+            ([plan, ..], Some(loads)) => {
+                let found = sweep(plan, loads, &interrupt, show)?;
+                for point in &found.points {
+                    let mut open = plan.clone();
+                    open.rate = Some(point.offered);
+                    measurement.plans.push(open);
+                    measurement.outcomes.push(point.outcome.clone());
+                }
+                measurement.sweep = Some(found);
+            }
+            ([plan, ..], None) => measurement.outcomes.push(run(plan, &interrupt, show)?),
+            ([], _) => {}
+        }
+        line.clear();
+        if measurement.plans.is_empty() {
+            measurement.plans = plans;
+        }
+        Ok(measurement)
+    }
+
+    fn write(&self, measurement: &Measurement, text: &str) -> std::io::Result<()> {
+        let reports = measurement.reports();
+        let named = |path: &PathBuf, error: std::io::Error| {
+            std::io::Error::other(format!("{}: {error}", path.display()))
+        };
+        if let Some(path) = &self.json {
+            let document: Value = json::document(
+                &measurement.machine,
+                &reports,
+                measurement.comparison.as_ref(),
+                measurement.sweep.as_ref(),
+            );
+            fs::write(path, format!("{document:#}\n")).map_err(|error| named(path, error))?;
+        }
+        if let Some(path) = &self.hdr {
+            let mut log = Vec::new();
+            hdr::write(&mut log, &reports)?;
+            fs::write(path, log).map_err(|error| named(path, error))?;
+        }
+        if let Some(path) = &self.html {
+            let page = html::page(&reports, measurement.sweep.as_ref(), text);
+            fs::write(path, page).map_err(|error| named(path, error))?;
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, measurement: &Measurement) -> Exit {
+        let mut exit = Exit::Done;
+        for report in measurement.reports() {
+            let counts = &report.outcome.counts;
+            if counts.opened == 0 && !report.outcome.is_interrupted {
+                let why = counts.refused.keys().next();
+                let why = why.map_or("no time", String::as_str);
+                eprintln!("frameloop load: cannot connect: {why}");
+                return Exit::CannotConnect;
+            }
+            let is_wrong = counts.lost > 0 || counts.corrupt > 0;
+            if is_wrong || counts.errors() > self.max_errors.unwrap_or(0) {
+                exit = Exit::Failed;
+            }
+            for assertion in &self.assertions {
+                if let Err(why) = assertion.judge(&report) {
+                    eprintln!("frameloop load: does not hold: {why}");
+                    exit = Exit::Failed;
+                }
+            }
+        }
+        exit
+    }
+}
+
+impl Measurement {
+    fn reports(&self) -> Vec<Report<'_>> {
+        let pairs = self.plans.iter().zip(&self.outcomes);
+        pairs
+            .map(|(plan, outcome)| Report::new(plan, outcome, &self.machine))
+            .collect()
+    }
+
+    fn text(&self) -> String {
+        match (&self.comparison, &self.sweep, &self.plans[..]) {
+            (Some(comparison), _, [a, b]) => comparison.text([a, b], &self.machine),
+            (_, Some(sweep), [plan, ..]) => sweep.text(plan, &self.machine),
+            _ => self.reports().iter().map(Report::to_string).collect(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Replies on the connection that asked.
+
+use std::collections::VecDeque;
+
+use super::connection::{Controls, Flight, Sending};
+use super::incoming::{Replies, Reply, SEQUENCE};
+use super::order::{Order, Place};
+use super::plan::Check;
+use super::schedule::Schedule;
+use super::tally::Tally;
+use crate::protocol::OpCode;
+
+/// Replies to one connection's own messages.
+pub(super) struct Echoes<'a> {
+    pub(super) sending: Sending,
+    pub(super) order: &'a mut Order,
+    pub(super) flights: &'a mut VecDeque<Flight>,
+    pub(super) tally: &'a mut Tally,
+    pub(super) now: u64,
+    pub(super) schedule: Option<(Schedule, usize)>,
+    pub(super) check: Check,
+    pub(super) controls: Controls<'a>,
+}
+
+impl Replies for Echoes<'_> {
+    #[inline]
+    fn expected(&self) -> u64 {
+        self.sending.id << 40 | self.order.next()
+    }
+
+    #[inline]
+    fn compares(&self) -> bool {
+        match self.check {
+            Check::All => true,
+            Check::First => self.order.next() == 0,
+            Check::None => false,
+        }
+    }
+
+    #[inline]
+    fn reply(&mut self, reply: Reply) {
+        if self.controls.is_after_close() {
+            return;
+        }
+        let counts = &mut self.tally.counts;
+        counts.received += 1;
+        counts.received_bytes += reply.length as u64;
+        let own = |number: &u64| {
+            number >> 40 == self.sending.id && number & SEQUENCE < self.sending.flown
+        };
+        let (number, is_intact) = match reply.number.filter(own) {
+            Some(number) => (number & SEQUENCE, reply.is_intact),
+            // What carries no number of ours stands for the next one.
+            None => (self.order.next(), false),
+        };
+        if !is_intact {
+            counts.corrupt += 1;
+        }
+        if number >= self.sending.flown {
+            return; // nothing waits for an answer
+        }
+        match self.order.note(number) {
+            Place::Repeated => {
+                counts.repeated += 1;
+                return;
+            }
+            Place::Overtaken => counts.reordered += 1,
+            Place::New => {}
+        }
+        self.arrived(number);
+    }
+
+    #[cold]
+    fn control(&mut self, opcode: OpCode, payload: &[u8]) {
+        self.controls
+            .control(opcode, payload, &mut self.tally.counts);
+    }
+}
+
+impl Echoes<'_> {
+    /// Records how long the message took.
+    #[inline]
+    fn arrived(&mut self, number: u64) {
+        if let Some((schedule, lane)) = self.schedule
+            && self.tally.is_measured
+        {
+            let due = schedule.intended(lane, number);
+            self.tally.response.record(self.now.saturating_sub(due), 1);
+        }
+        let holds = |flight: &Flight| number.wrapping_sub(flight.first) < flight.count;
+        let place = match self.flights.front() {
+            Some(flight) if holds(flight) => 0,
+            _ => match self.flights.iter().position(holds) {
+                Some(place) => place,
+                None => {
+                    self.tally.counts.late += 1;
+                    return;
+                }
+            },
+        };
+        let flight = &mut self.flights[place];
+        let took = self.now.saturating_sub(flight.at);
+        flight.left -= 1;
+        match (flight.left, place) {
+            (0, 0) => drop(self.flights.pop_front()),
+            (0, _) => drop(self.flights.remove(place)),
+            _ => {}
+        }
+        self.tally.served(took);
+    }
+}
