@@ -55,20 +55,30 @@
 //! # }
 //! ```
 //!
-//! # Floors
+//! # Modules
 //!
-//! Imports go down only; `tests/layers.rs` keeps it so.
+//! This list is the architecture: a module imports the modules that stand beside it, and no others.
+//! `tests/layers.rs` reads it here and holds every source file to it.
 //!
-//! | floor | module | holds |
+//! | module | what it holds | imports |
 //! |---|---|---|
-//! | 8 | `cli` | command line, logs, exit codes |
-//! | 7 | `lab` | tools that are a client: load |
-//! | 6 | [`server`], `app`, `socketio` | sockets, workers, drain; the product's endpoints; Socket.IO |
-//! | 5 | [`http`] | hyper's service, router, pages |
-//! | 3 | [`rooms`] | fan-out |
-//! | 2 | [`engine`], `log` | frame loop, peers, deadlines |
-//! | 1 | [`handshake`] | request in, response and agreed extensions out |
-//! | 0 | [`protocol`] | octets in, messages out, and back |
+//! | `main` | the process | - |
+//! | `cli` | flags, exit codes, subcommands | app, lab, server, socketio, http, rooms, metrics, log, tls, engine, handshake, protocol, duration |
+//! | `app` | the product's endpoints: table, page, tutorials, chat, broadcast, faults, other echo services | socketio, http, rooms, log, engine, handshake, protocol, duration |
+//! | `lab` | tools that are a client | handshake, protocol |
+//! | [`server`] | listen, accept, workers, shutdown | http, metrics, log, tls, engine, handshake, protocol |
+//! | [`socketio`] | Engine.IO 4 and Socket.IO 5 over the frame loop | http, rooms, log, engine, handshake, protocol |
+//! | [`http`] | hyper's service, router, endpoints, pages, mounts | log, engine, handshake, protocol, lock |
+//! | [`rooms`] | fan-out, within a process and over Redis | redis_link, metrics, log, engine, protocol, lock |
+//! | `redis_link` | one reconnecting Redis connection | - |
+//! | [`metrics`] | what Prometheus is told | engine, lock |
+//! | `log` | log events | engine, handshake, lock |
+//! | [`tls`] | certificates and their reload | lock |
+//! | [`engine`] | the frame loop, which owns the sockets | protocol, lock |
+//! | [`handshake`] | request in, response and agreed extensions out | protocol |
+//! | [`protocol`] | bytes in, messages out, and back | - |
+//! | `duration` | how durations are written | - |
+//! | `lock` | locks that a panic does not poison | - |
 //!
 //! # Features
 //!

@@ -240,7 +240,7 @@ fn metrics_tell_of_what_waits_for_a_client_that_does_not_read() {
 fn metrics_tell_of_slow_consumers() {
     const LENGTH: u16 = 60_000;
     // It is over when its Close has had its time.
-    let options = ["--max-queue-size", "1000", "--write-timeout", "1s"];
+    let options = ["--max-queue-size", "100000", "--write-timeout", "1s"];
     let served = Served::start("slow", &options);
     let _slow = served.open("/broadcast");
     let mut publisher = served.open("/broadcast");

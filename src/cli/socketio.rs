@@ -45,7 +45,10 @@ pub(super) struct SocketIoArguments {
 impl SocketIoArguments {
     /// The settings beside those of the server, and what has to run for them to hold; or what is
     /// wrong.
-    pub(super) fn settings(&self, server: &crate::Settings) -> Result<(Settings, Beside), String> {
+    pub(super) fn settings(
+        &self,
+        server: &crate::engine::Settings,
+    ) -> Result<(Settings, Beside), String> {
         let settings = Settings {
             max_sessions: self.socketio_max_sessions,
             compression: self.socketio_deflate,

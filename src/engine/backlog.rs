@@ -236,8 +236,8 @@ pub(super) fn messages_left(messages: usize, rest: usize, total: usize) -> usize
 
 #[cfg(test)]
 mod tests {
-    use super::super::unsent::Parcel;
     use super::*;
+    use crate::engine::unsent::Parcel;
 
     /// A backlog, and the budget that it counts in.
     struct Tested(Backlog, UnsentBudget);

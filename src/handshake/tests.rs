@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Request, Version, header};
 
 use super::HandshakeError as Error;
 use super::{AllowOrigin, Policy, Subprotocols, accept, check_host, check_page, wants_upgrade};
-use crate::Deflate;
+use crate::protocol::Deflate;
 
 const OPENING: [&str; 5] = [
     "+Host: server.example.com",

@@ -390,7 +390,8 @@ fn is_parameter_value(segment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Message, WebSocket};
+    use crate::engine::WebSocket;
+    use crate::protocol::Message;
 
     #[test]
     fn patterns_match_segment_by_segment_without_normalising() {

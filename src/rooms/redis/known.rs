@@ -65,9 +65,10 @@ mod tests {
     use std::cell::Cell;
     use std::time::{Duration, Instant};
 
-    use super::super::{ChannelLayer, DjangoLayer, Format, Redis, SharedRooms};
     use super::*;
     use crate::rooms::Rooms;
+    use crate::rooms::channel_layer::ChannelLayer;
+    use crate::rooms::redis::{DjangoLayer, Format, Redis, SharedRooms};
 
     /// Attack 77: the workers wait for the relay while it looks up so many rooms and no more,
     /// whether few or many are known.

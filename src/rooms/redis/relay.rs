@@ -13,7 +13,6 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd, from_red
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::Rooms;
 use super::channels::Score;
 use super::known::{Changes, Known, KnownRooms};
 use super::own::Sequences;
@@ -21,6 +20,7 @@ use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channe
 use crate::lock::lock;
 use crate::log;
 use crate::redis_link::{self, Link, PATIENCE, Session, State, gone, in_time};
+use crate::rooms::Rooms;
 
 /// Carries what is published to Redis, and what is published there to the rooms. Nothing is
 /// carried while this does not [run](Relay::run).
