@@ -122,8 +122,24 @@ fn echo(stream: &mut (impl Read + Write)) {
 }
 
 #[test]
-fn help_teaches_every_flag_its_variable_and_the_exit_codes() {
-    let (code, help, _) = run(&mut frameloop(&["--help"]));
+fn help_fits_one_screen_and_names_the_flags_that_most_people_need() {
+    for arguments in [&["--help"][..], &["-h"], &["serve", "--help"]] {
+        let (code, help, _) = run(frameloop(arguments).env("COLUMNS", "80"));
+        assert_eq!(code, Some(0));
+        assert!(help.lines().count() <= 40, "{help}");
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+        let is_flag = |line: &&str| {
+            let is_own = line.contains("--help") || line.contains("--version");
+            line.trim_start().starts_with('-') && !is_own
+        };
+        assert_eq!(help.lines().filter(is_flag).count(), 10, "{help}");
+        assert!(help.contains("frameloop --help-all"), "{help}");
+    }
+}
+
+#[test]
+fn help_all_names_each_flag_its_variable_and_the_exit_codes() {
+    let (code, help, _) = run(&mut frameloop(&["--help-all"]));
     assert_eq!(code, Some(0));
     let (_, settings, _) = run(&mut frameloop(&["--print-config"]));
     let mut flags = 0;
@@ -132,9 +148,12 @@ fn help_teaches_every_flag_its_variable_and_the_exit_codes() {
         let variable = format!("FRAMELOOP_{}", flag.to_uppercase().replace('-', "_"));
         assert!(
             help.contains(&format!("--{flag}")),
-            "--help is silent on --{flag}"
+            "--help-all is silent on --{flag}"
         );
-        assert!(help.contains(&variable), "--help is silent on {variable}");
+        assert!(
+            help.contains(&variable),
+            "--help-all is silent on {variable}"
+        );
         flags += 1;
     }
     assert!(flags >= 20, "{settings}");

@@ -90,11 +90,11 @@ fn an_empty_variable_is_unset() {
     }
     assert_eq!(run(&mut command), (Some(0), defaults));
     // The health check has variables of its own, too, and the help still names all.
-    let mut help = frameloop(&["serve", "--help"]);
+    let mut help = frameloop(&["serve", "--help-all"]);
     help.env("FRAMELOOP_TLS_CERT", "");
     let (code, help) = run(&mut help);
     assert_eq!(code, Some(0));
-    assert!(help.contains("[env: FRAMELOOP_TLS_CERT=]"), "{help}");
+    assert!(help.contains("[env: FRAMELOOP_TLS_CERT]"), "{help}");
     let server = ServerProcess::start(&[]);
     let mut healthcheck = frameloop(&["healthcheck"]);
     healthcheck
@@ -190,11 +190,11 @@ fn a_switch_is_printed_as_true_or_false() {
         command
             .env("FRAMELOOP_NO_FAULTS", value)
             .env("FRAMELOOP_REQUIRE_ORIGIN", value)
-            .env("FRAMELOOP_DEFLATE_CONTEXT_TAKEOVER", value);
+            .env("FRAMELOOP_SOCKETIO_DEFLATE", value);
         let lines = [
             format!("no-faults = {printed}"),
             format!("require-origin = {printed}"),
-            format!("deflate-context-takeover = {printed}"),
+            format!("socketio-deflate = {printed}"),
             String::from("deterministic = false"),
         ];
         has_settings(&mut command, &lines.each_ref().map(String::as_str));
@@ -441,7 +441,7 @@ fn a_unix_socket_has_the_mode_and_group_that_are_asked_for() {
     assert!(!path.exists());
 }
 
-/// As README.md writes it: nginx runs as another user, which the group lets in.
+/// As docs/operations.md writes it: nginx runs as another user, which the group lets in.
 #[test]
 fn nginx_reaches_a_unix_socket_of_its_group() {
     const WHAT: &str = "nginx in front of a Unix domain socket of its group";

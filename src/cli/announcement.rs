@@ -50,7 +50,7 @@ impl Announcement<'_> {
             let url = format!("{scheme}{secure}://{base}{}", endpoint.example);
             writeln!(out, "  {url:<40} {}", endpoint.what)?;
         }
-        writeln!(out, "\nCtrl-C stops it; frameloop --help tells the rest.")?;
+        writeln!(out, "\nCtrl-C stops it; frameloop --help says more.")?;
         if let Some(fingerprint) = &self.fingerprint {
             writeln!(out, "Certificate (SHA-256): {fingerprint}")?;
         }

@@ -22,18 +22,14 @@ use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 use crate::http::HttpSettings;
 use crate::protocol::Limits;
 
-/// A WebSocket server to measure, test and fuzz against: echo and chat endpoints in one binary.
+/// A WebSocket server to measure, test and fuzz against.
 ///
-/// Without a flag it serves on 127.0.0.1:8000 and prints its endpoints. Every flag can be given
-/// as a variable, too: --max-message-size 1MiB is FRAMELOOP_MAX_MESSAGE_SIZE=1MiB. An empty
-/// variable is unset.
+/// It has echo, chat, broadcast and Socket.IO endpoints in one binary.
+/// Without a flag it serves on 127.0.0.1:8000 and prints its endpoints. Each flag is also an
+/// environment variable: --max-message-size 1MiB is FRAMELOOP_MAX_MESSAGE_SIZE=1MiB. An empty
+/// variable counts as not set.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    args_conflicts_with_subcommands = true,
-    max_term_width = 100,
-    after_help = EXAMPLES
-)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
@@ -41,30 +37,15 @@ pub(super) struct Cli {
     pub(super) serve: Serve,
 }
 
-const EXAMPLES: &str = "\
-Try it:
-  frameloop                                       serve on 127.0.0.1:8000
-  frameloop --listen 0.0.0.0:80 --listen unix:/run/frameloop.sock
-  frameloop --allow-origin https://example.com    take browsers from one site only
-  frameloop --print-config                        show what holds, and stop
-  websocat ws://127.0.0.1:8000/echo               talk to it
-
-Durations are 10s, 0.5s, 500ms, 2m or 1h; sizes 65536, 64KiB or 16MiB; 0 switches a deadline off,
-but --linger 0 does not linger and --drain-timeout 0 does not wait.
-SIGHUP reads the certificate again. SIGTERM or SIGINT sends every client a Close 1001 and stops; a second one stops at once.
-
-Exit codes: 0 stopped as told, 1 failed while serving or not healthy, 2 wrong flag or value,
-3 cannot listen on an address.";
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Serve (what happens without a command, too)
+    /// Serve; the same as no command
     Serve(Box<Serve>),
-    /// Ask a running server's /healthz whether it serves; exits with 0 or 1
+    /// Ask a running server's /healthz; exits with 0 or 1
     Healthcheck(Healthcheck),
     #[cfg(feature = "lab")]
     Load(Box<Load>),
-    /// Print a script that completes commands and flags in a shell
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: Shell,
@@ -75,49 +56,53 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct Serve {
-    /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. A name is every address it
-    /// has; port 0 takes a free one. unix:PATH,mode=0660,group=NAME lets another user connect;
-    /// 'systemd' takes the sockets of a socket unit
+    /// Address: HOST:PORT, unix:PATH or systemd
+    ///
+    /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. A name stands for all its
+    /// addresses; port 0 is a free port. unix:PATH,mode=0660,group=NAME lets another user connect.
+    /// `systemd` uses the sockets of a socket unit
     #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
           default_value = "127.0.0.1:8000")]
     listen: Vec<Addresses>,
 
-    /// Address for the operator alone, HOST:PORT or unix:PATH: /metrics, /healthz and /readyz are
-    /// there, without TLS, and /metrics is nowhere else [default: with everything else]
+    /// Second address, for the operator, HOST:PORT or unix:PATH. It serves /metrics, /healthz and
+    /// /readyz without TLS; /metrics is then on no other address [default: none]
     #[arg(long, env = "FRAMELOOP_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = address)]
     pub(super) admin_listen: Option<String>,
 
-    /// Threads that serve, each with its own share of the connections [default: one per core]
+    /// Worker threads. Each has its own share of the connections [default: one per core]
     #[arg(long, env = "FRAMELOOP_WORKERS", value_name = "NUMBER",
           value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
 
-    /// Print every setting that holds, and stop
+    /// Print all settings, and stop
     #[arg(long)]
     pub(super) print_config: bool,
 
-    /// Stand in for an echo service that people use: its endpoints instead of frameloop's, and its
-    /// address, limits and environment variables where no flag says otherwise
+    /// Stand in for jmalloc, lpinca, firewalk, httpbin or httparena
+    ///
+    /// Stand in for another echo service: serve its endpoints instead of frameloop's, with its
+    /// address, limits and environment variables unless a flag says otherwise
     #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
     pub(super) compat: Option<EchoService>,
 
-    /// Let no client of /echo ask for faults (delay, drop, abort, invalid ...)
+    /// Switch off the faults that clients of /echo can ask for (delay, drop, abort, invalid ...)
     #[arg(long, env = "FRAMELOOP_NO_FAULTS",
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) no_faults: bool,
 
-    /// Serve no Socket.IO: /socket.io/ is answered with 404
+    /// Switch Socket.IO off: /socket.io/ gets 404
     #[arg(long, env = "FRAMELOOP_NO_SOCKETIO",
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) no_socketio: bool,
 
-    /// Serve no /metrics, neither here nor at --admin-listen
+    /// Switch /metrics off, on --admin-listen too
     #[arg(long, env = "FRAMELOOP_NO_METRICS",
           value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) no_metrics: bool,
 
-    /// Give the same octets the same answers and the same log: one worker, no randomness, no Date,
-    /// no times and addresses in the log, and no Socket.IO and no /metrics, which cannot be had so
+    /// Give the same bytes the same answers and the same log, for fuzzers: one worker, no randomness,
+    /// no Date, no times and addresses in the log, no Socket.IO, no /metrics
     #[arg(long, env = "FRAMELOOP_DETERMINISTIC",
           value_parser = clap::builder::BoolishValueParser::new())]
     #[arg(conflicts_with_all = ["workers", "compat"])]
@@ -156,8 +141,11 @@ pub(super) struct Serve {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Who may connect")]
 pub(super) struct Access {
-    /// Origin that browsers may connect from, scheme://host[:port], https://*.example.com for all
-    /// subdomains, or what else they send, such as file:// or null; may be repeated [default: any]
+    /// Origin of browsers that may connect [default: any]
+    ///
+    /// Origin that browsers may connect from: scheme://host[:port], https://*.example.com for all
+    /// subdomains (not the domain itself), or the literal text that other clients send (file://,
+    /// null, capacitor://localhost); may be repeated. Other origins get 403 [default: any]
     #[arg(
         long,
         env = "FRAMELOOP_ALLOW_ORIGIN",
@@ -167,13 +155,13 @@ pub(super) struct Access {
     )]
     allow_origin: Vec<Origin>,
 
-    /// Refuse clients that send no Origin, that is, all but browsers
+    /// Refuse clients that send no Origin with 403: all clients except browsers
     #[arg(long, env = "FRAMELOOP_REQUIRE_ORIGIN",
           value_parser = clap::builder::BoolishValueParser::new())]
     require_origin: bool,
 
-    /// Host name that requests may be for, host[:port], or *.example.com for all subdomains; may be
-    /// repeated [default: any]
+    /// Host that requests may name, host[:port] or *.example.com for all subdomains; may be repeated.
+    /// Other hosts get 421 [default: any]
     #[arg(
         long,
         env = "FRAMELOOP_ALLOW_HOST",
@@ -183,9 +171,9 @@ pub(super) struct Access {
     )]
     allow_host: Vec<AllowedHost>,
 
-    /// Proxy that speaks for others, ADDRESS or ADDRESS/BITS; may be repeated [default: none]. Its
-    /// connections must begin with the PROXY protocol, version 1 or 2, which tells the client's
-    /// address
+    /// Load balancer that sends the PROXY protocol, version 1 or 2, ADDRESS or ADDRESS/BITS; may be
+    /// repeated. Each of its connections must begin with a PROXY header (up to 16 KiB), which gives
+    /// the client's address; no other peer may send one [default: none]
     #[arg(
         long,
         env = "FRAMELOOP_PROXY_PROTOCOL_FROM",
@@ -195,9 +183,11 @@ pub(super) struct Access {
     )]
     pub(super) proxy_protocol_from: Vec<ipnet::IpNet>,
 
-    /// Secret that every WebSocket, Socket.IO and /metrics must be shown, as
-    /// 'Authorization: Bearer TOKEN' or ?token=TOKEN; other pages need none [default: none]. Better given as a variable, which no list of processes
-    /// shows
+    /// Secret that clients must send [default: none]
+    ///
+    /// Secret that WebSockets, Socket.IO and /metrics require, as 'Authorization: Bearer TOKEN' or
+    /// ?token=TOKEN; a client without it gets 401. Other pages need no token. Use the variable: a
+    /// flag shows in the list of processes [default: none]
     #[arg(
         long,
         env = "FRAMELOOP_TOKEN",
@@ -210,22 +200,24 @@ pub(super) struct Access {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArguments {
-    /// Largest message, fragments together; beyond it Close 1009
+    /// Largest message; a larger one gets Close 1009
+    ///
+    /// Largest message, all fragments together; a larger one gets Close 1009
     #[arg(long, env = "FRAMELOOP_MAX_MESSAGE_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "16MiB")]
     max_message_size: usize,
 
-    /// Largest frame; beyond it Close 1009
+    /// Largest frame; a larger one gets Close 1009
     #[arg(long, env = "FRAMELOOP_MAX_FRAME_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "16MiB")]
     max_frame_size: usize,
 
-    /// Largest request head; beyond it 431
+    /// Largest request head; a larger one gets 431
     #[arg(long, env = "FRAMELOOP_MAX_HEAD_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "16KiB")]
     max_head_size: usize,
 
-    /// Most header lines in a request; beyond them 431
+    /// Maximum header lines in a request; more get 431
     #[arg(
         long,
         env = "FRAMELOOP_MAX_HEADERS",
@@ -234,13 +226,15 @@ pub(super) struct LimitArguments {
     )]
     max_headers: usize,
 
-    /// Most connections, those that are no WebSockets yet included; beyond them 503. Of the latter
-    /// a quarter are kept, at least 1024, then the oldest are let go [default: the limit of open
-    /// files less a reserve of 64]
+    /// Maximum connections; more get 503
+    ///
+    /// Maximum connections, WebSockets and HTTP together; more get 503. At most a quarter of them (at
+    /// least 1024) may be without a WebSocket; then the oldest of these is dropped [default: the limit
+    /// of open files minus 64]
     #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<usize>,
 
-    /// Most WebSockets from one IPv4 address or one /64 of IPv6; beyond them 503; 0 is no limit
+    /// Maximum WebSockets from one IPv4 address or IPv6 /64; more get 503; 0 is no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_CONNECTIONS_PER_ADDRESS",
@@ -249,7 +243,7 @@ pub(super) struct LimitArguments {
     )]
     max_connections_per_address: usize,
 
-    /// Most messages and control frames a second from one client; beyond them Close 1008; 0 is no
+    /// Maximum messages and control frames a second from one client; more get Close 1008; 0 is no
     /// limit
     #[arg(
         long,
@@ -259,8 +253,9 @@ pub(super) struct LimitArguments {
     )]
     max_message_rate: u32,
 
-    /// Most messages a second that one client publishes to a room, where each 64 KiB of a message
-    /// count as one more; beyond them it is read from no faster, and closed with 1008 'publishing too fast' after 10 s of that; 0 is no limit
+    /// Maximum messages a second from one client to a room, and as many at once; each 64 KiB of a
+    /// message counts as one more. A faster client is read more slowly, which loses nothing, and
+    /// after 10 s of that it is closed with 1008 'publishing too fast'; 0 is no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_PUBLISH_RATE",
@@ -269,13 +264,13 @@ pub(super) struct LimitArguments {
     )]
     max_publish_rate: u32,
 
-    /// Most octets of fan-out that wait for one client; beyond them Close 1008 'slow consumer'. Also
-    /// the most octets of a message to a room; beyond them Close 1009
+    /// Maximum bytes of fan-out that wait for one client; more close it with 1008 'slow consumer'. It
+    /// is also the largest message to a room: a larger one gets Close 1009
     #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
     max_queue_size: usize,
 
-    /// Most messages of fan-out that wait for one client; beyond them Close 1008 'slow consumer'
+    /// Maximum messages of fan-out that wait for one client; more close it with 1008 'slow consumer'
     #[arg(
         long,
         env = "FRAMELOOP_MAX_QUEUE_MESSAGES",
@@ -284,22 +279,23 @@ pub(super) struct LimitArguments {
     )]
     max_queue_messages: usize,
 
-    /// Octets of fan-out that may wait for a client before nothing more is read from it
+    /// Bytes of fan-out that wait for a client before the server stops reading from it
     #[arg(long, env = "FRAMELOOP_HIGH_WATER_MARK", value_name = "SIZE", value_parser = size,
           default_value = "64KiB")]
     high_water_mark: usize,
 
-    /// Most octets that all unfinished messages hold together; beyond them Close 1013 [default: a
-    /// quarter of the memory that there is]
+    /// Maximum bytes that all unfinished messages hold together; more get Close 1013 [default: a
+    /// quarter of the memory]
     #[arg(long, env = "FRAMELOOP_MAX_UNFINISHED_SIZE", value_name = "SIZE", value_parser = size)]
     max_unfinished_size: Option<usize>,
 
-    /// Most octets that wait to be sent to all clients together; beyond them those that the most
-    /// waits for are closed [default: a quarter of the memory that there is]
+    /// Maximum bytes that wait to be sent to all clients together; when there are more, the clients
+    /// with the longest queues are closed, members of rooms with 1008, others with 1013 [default: a
+    /// quarter of the memory]
     #[arg(long, env = "FRAMELOOP_MAX_UNSENT_SIZE", value_name = "SIZE", value_parser = size)]
     max_unsent_size: Option<usize>,
 
-    /// Octets to read on for the client's FIN after ours
+    /// Bytes to read after the server's FIN while it waits for the client's
     #[arg(long, env = "FRAMELOOP_LINGER_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
     linger_size: usize,
@@ -308,18 +304,18 @@ pub(super) struct LimitArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Deadlines")]
 pub(super) struct DeadlineArguments {
-    /// From the connection, or a later request's first byte, to a whole request head
+    /// From the connection, or a later request's first byte, to a complete request head
     #[arg(long, env = "FRAMELOOP_HANDSHAKE_TIMEOUT", value_name = "TIME",
           value_parser = duration, default_value = "10s")]
     handshake_timeout: Duration,
 
-    /// From a response to the connection's next request; a load balancer in front should give up
-    /// earlier
+    /// From a response to the next request on the connection. It must be longer than a proxy in front
+    /// keeps idle connections (nginx and cloud load balancers: 60 s)
     #[arg(long, env = "FRAMELOOP_KEEP_ALIVE_TIMEOUT", value_name = "TIME",
           value_parser = duration, default_value = "75s")]
     keep_alive_timeout: Duration,
 
-    /// Silence after which a Ping is sent
+    /// Silence of a client until the server sends a Ping
     #[arg(long, env = "FRAMELOOP_PING_INTERVAL", value_name = "TIME", value_parser = duration,
           default_value = "20s")]
     ping_interval: Duration,
@@ -329,27 +325,28 @@ pub(super) struct DeadlineArguments {
           default_value = "20s")]
     ping_timeout: Duration,
 
-    /// From a message's first octet to its last
+    /// From a message's first byte to its last; a slower message gets Close 1008
     #[arg(long, env = "FRAMELOOP_MESSAGE_TIMEOUT", value_name = "TIME", value_parser = duration,
           default_value = "60s")]
     message_timeout: Duration,
 
-    /// From one data message to the next
+    /// From one data message to the next; a longer silence gets a Close
     #[arg(long, env = "FRAMELOOP_IDLE_TIMEOUT", value_name = "TIME", value_parser = duration,
           default_value = "0")]
     idle_timeout: Duration,
 
-    /// How long a client may take nothing, or next to nothing, of what waits for it
+    /// How long a client may read nothing, or next to nothing, of what waits for it; then the
+    /// connection is reset
     #[arg(long, env = "FRAMELOOP_WRITE_TIMEOUT", value_name = "TIME", value_parser = duration,
           default_value = "30s")]
     write_timeout: Duration,
 
-    /// From our Close to the client's
+    /// From the server's Close to the client's answer
     #[arg(long, env = "FRAMELOOP_CLOSE_TIMEOUT", value_name = "TIME", value_parser = duration,
           default_value = "10s")]
     close_timeout: Duration,
 
-    /// How long to read on for the client's FIN after ours
+    /// How long to read after the server's FIN while it waits for the client's
     #[arg(long, env = "FRAMELOOP_LINGER", value_name = "TIME", value_parser = duration,
           default_value = "2s")]
     linger: Duration,
@@ -363,7 +360,7 @@ pub(super) struct DeadlineArguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogArguments {
-    /// Text for people, or one JSON object a line
+    /// Log lines: text, or json (one object per line)
     #[arg(
         long,
         env = "FRAMELOOP_LOG_FORMAT",
@@ -524,7 +521,7 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
         }
         command
     }
-    let command = change(Cli::command(), service);
+    let command = change(super::help::command(), service);
     command
         .mut_subcommand("serve", |serve| change(serve, service))
         .mut_subcommand("healthcheck", |healthcheck| change(healthcheck, service))
@@ -538,7 +535,7 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
         let Some(flag) = argument.get_long() else {
             continue;
         };
-        if matches!(flag, "help" | "version" | "print-config") {
+        if matches!(flag, "help" | "help-all" | "version" | "print-config") {
             continue;
         }
         let values: Vec<_> = matches

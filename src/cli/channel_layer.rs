@@ -8,8 +8,8 @@ use crate::rooms::redis::{DjangoLayer, Redis};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Rooms of several processes")]
 pub(super) struct ChannelLayerArguments {
-    /// What joins the rooms of /broadcast, /ws/{client_id} and /ws/chat/{room_name}/ with those of
-    /// other processes
+    /// What joins the rooms of /broadcast, /ws/{client_id} and /ws/chat/{room_name}/ with the rooms
+    /// of other processes
     #[arg(
         long,
         env = "FRAMELOOP_CHANNEL_LAYER",
@@ -33,11 +33,11 @@ pub(super) struct ChannelLayerArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ChannelLayer {
-    /// Nothing: the rooms are this process's alone
+    /// Nothing: each process has its own rooms
     Memory,
-    /// Redis; the chat rooms also with Django Channels' RedisPubSubChannelLayer
+    /// Redis; the chat rooms also work with Django Channels' RedisPubSubChannelLayer
     RedisPubsub,
-    /// Redis; the chat rooms also with Django Channels' RedisChannelLayer
+    /// Redis; the chat rooms also work with Django Channels' RedisChannelLayer
     RedisCore,
 }
 

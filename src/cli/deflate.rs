@@ -8,7 +8,7 @@ use crate::protocol::{ContextTakeover, Deflate};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Compression")]
 pub(super) struct DeflateArguments {
-    /// Whether messages are compressed (permessage-deflate) for clients that offer it
+    /// Compress messages (permessage-deflate, RFC 7692) for clients that offer it
     #[arg(
         long,
         env = "FRAMELOOP_DEFLATE",
@@ -17,18 +17,19 @@ pub(super) struct DeflateArguments {
     )]
     deflate: Switch,
 
-    /// How hard to compress: 1 is fastest, 9 smallest
+    /// Effort: 1 is the fastest, 9 gives the smallest messages
     #[arg(long, env = "FRAMELOOP_DEFLATE_LEVEL", value_name = "LEVEL",
           value_parser = clap::value_parser!(u8).range(1..=9), default_value = "1")]
     deflate_level: u8,
 
-    /// Smallest message to compress; below it the time costs more than the octets saved
+    /// Smallest message to compress; a smaller one is sent as it is
     #[arg(long, env = "FRAMELOOP_DEFLATE_MIN_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1KiB")]
     deflate_min_size: usize,
 
-    /// Whose messages may refer to earlier ones: smaller messages for more memory, which the window
-    /// bounds. With `none` the server tells clients so unasked, and some fail on that
+    /// Whose messages may refer to earlier ones. This makes messages smaller and costs time and
+    /// memory, which the window bounds. `none` keeps no window, but some clients (Netty's) fail on
+    /// its answer
     #[arg(
         long,
         env = "FRAMELOOP_DEFLATE_CONTEXT_TAKEOVER",
@@ -37,7 +38,7 @@ pub(super) struct DeflateArguments {
     )]
     deflate_context_takeover: Takeover,
 
-    /// How far back compressed data may refer: 2 to the power of this, in octets
+    /// How far back compressed data may refer: 2 to the power of this, in bytes
     #[arg(long, env = "FRAMELOOP_DEFLATE_WINDOW_BITS", value_name = "BITS",
           value_parser = clap::value_parser!(u8).range(9..=15), default_value = "15")]
     deflate_window_bits: u8,

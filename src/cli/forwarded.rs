@@ -11,9 +11,9 @@ use crate::handshake::{ForwardedHeader, TrustedProxies};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Who may connect")]
 pub(super) struct ForwardedArguments {
-    /// HTTP proxy that is believed whom it forwards requests for, ADDRESS, ADDRESS/BITS, or 'unix'
-    /// for all that connect by a Unix domain socket; may be repeated [default: none]. The last hop
-    /// that is not listed is the client: for --max-connections-per-address, the log and endpoints
+    /// HTTP proxy whose forwarding field is trusted, ADDRESS, ADDRESS/BITS, or `unix` for all peers on
+    /// a Unix domain socket; may be repeated. The last hop that is not listed is the client: for
+    /// --max-connections-per-address, the log and endpoints [default: none]
     #[arg(
         long,
         env = "FRAMELOOP_TRUST_FORWARDED_FROM",
@@ -23,8 +23,8 @@ pub(super) struct ForwardedArguments {
     )]
     trust_forwarded_from: Vec<Forwarder>,
 
-    /// Field in which those proxies tell it. The other one means nothing, since proxies let through
-    /// what a client sends there
+    /// The field that these proxies set. The other field is ignored, because proxies pass on what a
+    /// client sends in it
     #[arg(
         long,
         env = "FRAMELOOP_FORWARDED_HEADER",

@@ -7,6 +7,7 @@ mod channel_layer;
 mod deflate;
 mod forwarded;
 mod healthcheck;
+mod help;
 #[cfg(feature = "lab")]
 mod load;
 mod logs;
@@ -23,11 +24,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use arguments::{Cli, Command, Serve};
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 
 use crate::app::compat::EchoService;
 
-/// What the process ends with, as `--help` documents it.
+/// What the process ends with, as `--help-all` documents it.
 #[derive(Clone, Copy, Debug)]
 enum Exit {
     /// 0: served until it was told to stop.
@@ -91,12 +92,12 @@ pub fn run() -> ExitCode {
         Some(Command::Load(load)) => load.run(),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "frameloop", &mut script);
+            clap_complete::generate(shell, &mut help::command(), "frameloop", &mut script);
             print(&script)
         }
         Some(Command::Man) => {
             let mut page = Vec::new();
-            match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+            match clap_mangen::Man::new(help::command()).render(&mut page) {
                 Ok(()) => print(&page),
                 Err(error) => cannot_print(&error),
             }
@@ -107,7 +108,7 @@ pub fn run() -> ExitCode {
 
 /// The flags and variables, with the defaults of the service that is stood in for.
 fn parse(service: Option<EchoService>) -> Result<ArgMatches, clap::Error> {
-    let command = service.map_or_else(Cli::command, arguments::with_defaults);
+    let command = service.map_or_else(help::command, arguments::with_defaults);
     let command = variables::without_empty(command);
     let parsed = command.clone().try_get_matches();
     parsed.map_err(|error| variables::explain(error, &command, service))

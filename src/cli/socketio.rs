@@ -9,8 +9,8 @@ use crate::socketio::{Bus, CHANNEL};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Socket.IO")]
 pub(super) struct SocketIoArguments {
-    /// Redis on whose bus Flask-SocketIO's processes are (their message_queue), redis://HOST:PORT/DB
-    /// [default: none]
+    /// Redis that Flask-SocketIO's processes share (their message_queue), redis://HOST:PORT/DB.
+    /// Broadcasts, rooms and external emitters then reach the clients of all [default: none]
     #[arg(
         long,
         env = "FRAMELOOP_SOCKETIO_REDIS",
@@ -19,7 +19,7 @@ pub(super) struct SocketIoArguments {
     )]
     socketio_redis: Option<String>,
 
-    /// The channel of that bus; python-socketio without Flask has 'socketio'
+    /// The channel on that Redis; python-socketio without Flask uses `socketio`
     #[arg(
         long,
         env = "FRAMELOOP_SOCKETIO_CHANNEL",
@@ -28,7 +28,7 @@ pub(super) struct SocketIoArguments {
     )]
     socketio_channel: String,
 
-    /// Most sessions; beyond them 503
+    /// Maximum sessions; more get 503
     #[arg(
         long,
         env = "FRAMELOOP_SOCKETIO_MAX_SESSIONS",
@@ -37,8 +37,9 @@ pub(super) struct SocketIoArguments {
     )]
     socketio_max_sessions: usize,
 
-    /// Compress the WebSockets of clients that offer it, as --deflate says for all others
-    #[arg(long, env = "FRAMELOOP_SOCKETIO_DEFLATE")]
+    /// Compress Socket.IO's WebSockets for clients that offer it, with the settings of --deflate
+    #[arg(long, env = "FRAMELOOP_SOCKETIO_DEFLATE",
+          value_parser = clap::builder::BoolishValueParser::new())]
     socketio_deflate: bool,
 }
 

@@ -11,8 +11,10 @@ use crate::tls::Certificate;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "TLS")]
 pub(super) struct TlsArguments {
-    /// Certificate chain in PEM, the server's own first: TCP addresses then speak wss:// and
-    /// https://. SIGHUP reads it again, and nobody is dropped
+    /// Certificate chain (PEM), for wss:// and https://
+    ///
+    /// Certificate chain in PEM, the server's own first: TCP addresses then speak wss:// and https://
+    /// (TLS 1.2 and 1.3). SIGHUP reads it again and drops no connection
     #[arg(
         long,
         env = "FRAMELOOP_TLS_CERT",
@@ -21,7 +23,7 @@ pub(super) struct TlsArguments {
     )]
     tls_cert: Option<PathBuf>,
 
-    /// Private key of the certificate, in PEM
+    /// Private key of the certificate (PEM)
     #[arg(
         long,
         env = "FRAMELOOP_TLS_KEY",
@@ -30,8 +32,8 @@ pub(super) struct TlsArguments {
     )]
     tls_key: Option<PathBuf>,
 
-    /// Speak TLS with a certificate made at start, which clients must be told to trust; its
-    /// fingerprint is printed
+    /// Speak TLS with a certificate that is made at start. Its fingerprint is printed; clients must
+    /// be told to trust it
     #[arg(long, env = "FRAMELOOP_TLS_SELF_SIGNED", conflicts_with_all = ["tls_cert", "tls_key"],
           value_parser = clap::builder::BoolishValueParser::new())]
     tls_self_signed: bool,

@@ -15,21 +15,17 @@ const NEVER_UNSET: &str = "FRAMELOOP_TOKEN";
 /// Takes empty variables for unset ones, as Compose files and service managers pass them.
 pub(super) fn without_empty(command: Command) -> Command {
     command
-        .mut_args(|argument| match empty_variable(&argument) {
-            Some(variable) => {
-                let help = argument.get_help().map(ToString::to_string);
-                let help = format!("{} [env: {variable}=]", help.unwrap_or_default());
-                argument.env(None::<&str>).help(help)
-            }
-            None => argument,
+        .mut_args(|argument| match has_empty_variable(&argument) {
+            true => argument.env(None::<&str>),
+            false => argument,
         })
         .mut_subcommands(without_empty)
 }
 
-fn empty_variable(argument: &Arg) -> Option<String> {
-    let variable = argument.get_env()?.to_str()?;
+fn has_empty_variable(argument: &Arg) -> bool {
+    let variable = argument.get_env().unwrap_or_default();
     let is_empty = env::var_os(variable).is_some_and(|value| value.is_empty());
-    (is_empty && variable != NEVER_UNSET).then(|| variable.to_owned())
+    is_empty && variable != NEVER_UNSET
 }
 
 /// Adds to an error which variables its values come from. The `service` that is stood in for has

@@ -174,7 +174,7 @@ fn each_request_of_a_connection_has_its_own_client() {
     proxy.receives(b"127.0.0.1:");
 }
 
-/// A real one, with the lines of README.md. Its clients have addresses of the loopback network.
+/// A real one, with the lines of docs/operations.md. Its clients have addresses of the loopback network.
 #[cfg(target_os = "linux")]
 #[test]
 fn clients_of_a_real_nginx_are_counted_and_logged_by_their_own_addresses() {

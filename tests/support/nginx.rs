@@ -1,4 +1,4 @@
-//! A real nginx in front, with the lines of README.md.
+//! A real nginx in front, with the lines of docs/operations.md.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,8 +28,8 @@ impl Nginx {
         upstream: &Path,
         listens: impl Fn() -> bool,
     ) -> Nginx {
-        let readme = include_str!("../../README.md");
-        let (_, lines) = readme.split_once("```nginx\n").unwrap();
+        let document = include_str!("../../docs/operations.md");
+        let (_, lines) = document.split_once("```nginx\n").unwrap();
         let (lines, _) = lines.split_once("```").unwrap();
         let lines = lines
             .replace("/run/frameloop/frameloop.sock", upstream.to_str().unwrap())
