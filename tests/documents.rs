@@ -1,0 +1,399 @@
+//! README.md and docs/*.md are true: each block of commands in them runs, each link leads somewhere.
+//!
+//! A block stands for a test of its own:
+//!
+//! - `sh` runs in a new folder, against a server of this build in place of 127.0.0.1:8000. A command that
+//!   would serve must have `--print-config`.
+//!   Commands that take minutes (cargo, tests/run and the like) do not run: the script and the targets
+//!   that they name must exist.
+//! - `python` and `js` run likewise. `nginx`, `haproxy` and `yaml` are checked by that program.
+//! - `rust` is compiled as a doctest: src/lib.rs must include the document.
+//! - Other kinds are not commands.
+//!
+//! `<!-- not run: REASON -->` before a block leaves it out. A missing tool counts as skipped.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/report.rs"]
+mod report;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const FRAMELOOP: &str = env!("CARGO_BIN_EXE_frameloop");
+
+#[test]
+fn each_block_of_commands_runs() {
+    let server = Served::start();
+    let (mut ran, mut marked, mut failures) = (0, 0, Vec::new());
+    let mut skipped: Vec<String> = Vec::new();
+    for file in documents() {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        for block in blocks(&fs::read_to_string(&file).unwrap()) {
+            let at = format!("{name}:{}", block.line);
+            match block.run(&name, &server.address) {
+                Outcome::Ran => ran += 1,
+                Outcome::Marked => marked += 1,
+                Outcome::NoCommand => {}
+                Outcome::Skipped(tool) => skipped.push(format!("{at} ({tool})")),
+                Outcome::Failed(why) => failures.push(format!("{at}: {why}")),
+            }
+        }
+    }
+    println!("{ran} blocks ran, {marked} are marked");
+    for skipped in &skipped {
+        println!("skipped block: {skipped}");
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
+    assert!(ran >= 15, "only {ran} blocks ran");
+}
+
+#[test]
+fn each_link_leads_to_a_file_and_a_heading() {
+    let mut broken = Vec::new();
+    let mut found = 0;
+    // Links of the documents around them count, too.
+    let around = ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root().join(name));
+    for file in documents().into_iter().chain(around) {
+        let text = without_code(&fs::read_to_string(&file).unwrap());
+        for link in links(&text) {
+            found += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => file.clone(),
+                path => file.parent().unwrap().join(path),
+            };
+            let is_there = target.exists()
+                && (anchor.is_empty()
+                    || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor));
+            if !is_there {
+                broken.push(format!("{}: {link}", file.display()));
+            }
+        }
+    }
+    assert!(found > 20, "only {found} links are found");
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn readme_stays_short() {
+    for name in ["README.md", "README.zh-CN.md"] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= 150, "{name} has {lines} lines");
+    }
+}
+
+/// A fenced block of a document.
+struct Block {
+    line: usize,
+    kind: String,
+    text: String,
+    is_marked: bool,
+}
+
+enum Outcome {
+    Ran,
+    Marked,
+    NoCommand,
+    Skipped(&'static str),
+    Failed(String),
+}
+
+impl Block {
+    fn run(&self, document: &str, address: &str) -> Outcome {
+        if self.is_marked {
+            return Outcome::Marked;
+        }
+        let text = self.text.replace("127.0.0.1:8000", address);
+        match self.kind.as_str() {
+            "sh" => self.shell(&text),
+            "python" => {
+                let python = root().join("target/interop/venv/bin/python");
+                let python = python.to_str().unwrap();
+                let imports = text.lines().filter(|line| line.contains("import "));
+                let imports = imports.collect::<Vec<_>>().join("\n");
+                match succeeds(python, &["-c", &imports]) {
+                    true => run(python, &["-c", &text]),
+                    false => Outcome::Skipped("python with the packages of tests/interop"),
+                }
+            }
+            "js" => match succeeds(
+                "node",
+                &["-e", "new WebSocket('ws://127.0.0.1:1').onerror = () => {}"],
+            ) {
+                true => run("node", &["-e", &text]),
+                false => Outcome::Skipped("node with WebSocket"),
+            },
+            "nginx" => match succeeds("nginx", &["-v"]) {
+                true => nginx(&text),
+                false => Outcome::Skipped("nginx"),
+            },
+            "haproxy" => match succeeds("haproxy", &["-v"]) {
+                true => checked("haproxy.cfg", &text, |file| {
+                    run("haproxy", &["-c", "-f", file])
+                }),
+                false => Outcome::Skipped("haproxy"),
+            },
+            "yaml" => match succeeds("/usr/bin/python3", &["-c", "import yaml"]) {
+                true => checked("block.yaml", &text, |file| {
+                    let load = "import sys, yaml; yaml.safe_load(open(sys.argv[1]))";
+                    run("/usr/bin/python3", &["-c", load, file])
+                }),
+                false => Outcome::Skipped("python3-yaml"),
+            },
+            kind if kind.starts_with("rust") => {
+                let library = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+                match library.contains(&format!("include_str!(\"../{document}\")")) {
+                    true => Outcome::Ran,
+                    false => {
+                        Outcome::Failed(String::from("src/lib.rs does not include it as a doctest"))
+                    }
+                }
+            }
+            _ => Outcome::NoCommand,
+        }
+    }
+
+    fn shell(&self, text: &str) -> Outcome {
+        const SLOW: [&str; 8] = [
+            "cargo ",
+            "tests/",
+            "fuzz/",
+            "benches/",
+            "package/",
+            "git ",
+            "docker ",
+            "valgrind ",
+        ];
+        let (mut script, mut is_slow) = (String::new(), false);
+        for line in text.lines() {
+            let command = line.trim_start();
+            let words = command.split(' ').skip_while(|word| word.contains('='));
+            let command = words.collect::<Vec<_>>().join(" ");
+            if SLOW.iter().any(|slow| command.starts_with(slow)) {
+                is_slow = true;
+                if let Err(why) = names_what_exists(&command) {
+                    return Outcome::Failed(why);
+                }
+            } else {
+                script.push_str(line);
+                script.push('\n');
+            }
+        }
+        for tool in ["websocat", "redis-cli"] {
+            if script.contains(tool) && !succeeds(tool, &["--version"]) {
+                return Outcome::Skipped(tool);
+            }
+        }
+        if is_slow
+            && script
+                .lines()
+                .all(|line| line.trim().is_empty() || line.starts_with('#'))
+        {
+            return Outcome::Ran;
+        }
+        run(
+            "timeout",
+            &["20", "bash", "-euo", "pipefail", "-c", &script],
+        )
+    }
+}
+
+/// What a slow command names: its script, and the targets of cargo.
+fn names_what_exists(command: &str) -> Result<(), String> {
+    let words: Vec<&str> = command
+        .split('#')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    if words[0].contains('/') && !root().join(words[0]).exists() {
+        return Err(format!("{} does not exist", words[0]));
+    }
+    let folders = [
+        ("--test", "tests"),
+        ("--bench", "benches"),
+        ("--example", "examples"),
+    ];
+    for pair in words.windows(2) {
+        let Some((_, folder)) = folders.iter().find(|(flag, _)| *flag == pair[0]) else {
+            continue;
+        };
+        let file = root().join(folder).join(format!("{}.rs", pair[1]));
+        let main = root().join(folder).join(pair[1]).join("main.rs");
+        if !pair[1].starts_with('-') && !file.exists() && !main.exists() {
+            return Err(format!("{} {} does not exist", pair[0], pair[1]));
+        }
+    }
+    Ok(())
+}
+
+/// Has nginx judge a server block.
+fn nginx(text: &str) -> Outcome {
+    let folder = temporary("nginx");
+    let folder = folder.display();
+    let text = format!(
+        "pid {folder}/pid; error_log stderr; events {{}}\nhttp {{ access_log off; {text} }}\n"
+    );
+    checked("nginx.conf", &text, |file| {
+        run("nginx", &["-t", "-q", "-c", file])
+    })
+}
+
+fn checked(name: &str, text: &str, check: impl Fn(&str) -> Outcome) -> Outcome {
+    let file = temporary("checked").join(name);
+    fs::write(&file, text).unwrap();
+    check(file.to_str().unwrap())
+}
+
+/// Runs a program in a new folder, with this build's frameloop first in the path.
+fn run(program: &str, arguments: &[&str]) -> Outcome {
+    let binaries = Path::new(FRAMELOOP).parent().unwrap().display();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(temporary("blocks"))
+        .env("PATH", format!("{binaries}:{path}"))
+        .env("FRAMELOOP_LOAD_DURATION", "200ms")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => Outcome::Ran,
+        false => {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            Outcome::Failed(format!(
+                "{}\n{}{}",
+                output.status,
+                text(&output.stdout),
+                text(&output.stderr)
+            ))
+        }
+    }
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn temporary(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("documents")
+        .join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn documents() -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    files.extend(["README.md", "README.zh-CN.md"].map(|name| root().join(name)));
+    files.sort();
+    files
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    let mut is_marked = false;
+    for (line, text) in text.lines().enumerate() {
+        match (&mut open, text.trim_start().strip_prefix("```")) {
+            (None, Some(kind)) => {
+                open = Some(Block {
+                    line: line + 1,
+                    kind: kind.to_owned(),
+                    text: String::new(),
+                    is_marked,
+                });
+            }
+            (None, None) if text.trim().is_empty() => {}
+            (None, None) => is_marked = text.starts_with("<!-- not run: "),
+            (Some(_), Some(_)) => {
+                blocks.extend(open.take());
+                is_marked = false;
+            }
+            (Some(block), None) => {
+                block.text.push_str(text);
+                block.text.push('\n');
+            }
+        }
+    }
+    assert!(open.is_none(), "a block does not end");
+    blocks
+}
+
+fn without_code(text: &str) -> String {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The targets of links and pictures that are not addresses.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1);
+    targets
+        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
+        .filter(|target| !target.contains("://") && !target.contains(' '))
+        .collect()
+}
+
+/// The anchors of headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let text = without_code(text);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A serving process, killed when dropped.
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn start() -> Served {
+        let mut child = Command::new(FRAMELOOP)
+            .args(["--listen", "127.0.0.1:0", "--log-level", "off"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut first).unwrap();
+        let (_, address) = first.trim().rsplit_once("http://").unwrap();
+        let address = address.trim_end_matches('/').to_owned();
+        Served { child, address }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
