@@ -30,17 +30,13 @@ fn each_block_of_commands_runs() {
     let server = Served::start();
     let (mut ran, mut marked, mut failures) = (0, 0, Vec::new());
     let mut skipped: Vec<String> = Vec::new();
-    for file in documents() {
-        let name = file.strip_prefix(root()).unwrap().display().to_string();
-        for block in blocks(&fs::read_to_string(&file).unwrap()) {
-            let at = format!("{name}:{}", block.line);
-            match block.run(&name, &server.address) {
-                Outcome::Ran => ran += 1,
-                Outcome::Marked => marked += 1,
-                Outcome::NoCommand => {}
-                Outcome::Skipped(tool) => skipped.push(format!("{at} ({tool})")),
-                Outcome::Failed(why) => failures.push(format!("{at}: {why}")),
-            }
+    for (at, outcome) in outcomes(&server.address) {
+        match outcome {
+            Outcome::Ran => ran += 1,
+            Outcome::Marked => marked += 1,
+            Outcome::NoCommand => {}
+            Outcome::Skipped(tool) => skipped.push(format!("{at} ({tool})")),
+            Outcome::Failed(why) => failures.push(format!("{at}: {why}")),
         }
     }
     println!("{ran} blocks ran, {marked} are marked");
@@ -85,6 +81,30 @@ fn readme_stays_short() {
         let lines = text.lines().count();
         assert!(lines <= 150, "{name} has {lines} lines");
     }
+}
+
+/// What each block came to, with where it stands. They run side by side: most of the time is waiting.
+fn outcomes(address: &str) -> Vec<(String, Outcome)> {
+    const SIDE_BY_SIDE: usize = 4;
+    let documents: Vec<_> = documents()
+        .into_iter()
+        .flat_map(|file| {
+            let name = file.strip_prefix(root()).unwrap().display().to_string();
+            let blocks = blocks(&fs::read_to_string(&file).unwrap());
+            blocks.into_iter().map(move |block| (name.clone(), block))
+        })
+        .collect();
+    let run = &|first: usize| {
+        let own = documents.iter().skip(first).step_by(SIDE_BY_SIDE);
+        let run = |(name, block): &(String, Block)| {
+            (format!("{name}:{}", block.line), block.run(name, address))
+        };
+        own.map(run).collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..SIDE_BY_SIDE).map(|first| scope.spawn(move || run(first))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 /// A fenced block of a document.
