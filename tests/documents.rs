@@ -102,8 +102,13 @@ fn outcomes(address: &str) -> Vec<(String, Outcome)> {
         own.map(run).collect::<Vec<_>>()
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..SIDE_BY_SIDE).map(|first| scope.spawn(move || run(first))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        let threads: Vec<_> = (0..SIDE_BY_SIDE)
+            .map(|first| scope.spawn(move || run(first)))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     })
 }
 

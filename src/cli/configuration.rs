@@ -85,7 +85,7 @@ fn what_and_default(argument: &Arg) -> (String, String) {
     let help = argument.get_long_help().or(argument.get_help());
     let help = help.unwrap().to_string();
     let is_text = |part: &&str| !part.starts_with("Possible values:") && !part.starts_with("[env");
-    let text = help.split("\n\n").filter(is_text).last().unwrap();
+    let text = help.rsplit("\n\n").find(is_text).unwrap();
     let text = text.replace('\n', " ");
     if let Some((what, default)) = text.split_once(" [default: ") {
         let default = default.trim_end_matches(']').to_owned();
@@ -128,8 +128,8 @@ fn range(argument: &Arg, command: &Command) -> String {
         "SIZE" => String::from("bytes, 0 or more"),
         "NUMBER" | "LEVEL" | "BITS" => {
             let least = (0..=100).find(|value| takes(*value)).unwrap();
-            let ends = (least..=100).chain([u16::MAX.into(), u32::MAX.into(), u64::MAX]);
-            match ends.filter(|value| takes(*value)).last().unwrap() {
+            let mut ends = (least..=100).chain([u16::MAX.into(), u32::MAX.into(), u64::MAX]);
+            match ends.rfind(|value| takes(*value)).unwrap() {
                 u64::MAX => format!("{least} or more"),
                 most => format!("{least} to {most}"),
             }
