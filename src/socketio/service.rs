@@ -133,7 +133,7 @@ async fn receive(
     body: Incoming,
     extensions: &Extensions,
 ) -> Result<(), StatusCode> {
-    /// From a client's last POST to the GET that it had sent before.
+    /// From a client's last POST to its first GET, where that was sent before.
     const CROSSING: Duration = Duration::from_millis(20);
     let settings = &session.engine.settings;
     let limits = BodyLimits {

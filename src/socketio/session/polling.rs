@@ -23,6 +23,8 @@ pub(super) struct Polling {
     /// More was to wait than may: nothing is added, and the session is about to end.
     pub(super) is_overrun: bool,
     is_polled: bool,
+    /// There has been a GET.
+    has_polled: bool,
     is_posted: bool,
     /// The GET that waits for packets.
     poll: Option<Waker>,
@@ -66,6 +68,7 @@ impl Polling {
             upgrade: Upgrade::None,
             is_overrun: false,
             is_polled: false,
+            has_polled: false,
             is_posted: false,
             poll: None,
             post: None,
@@ -160,6 +163,7 @@ impl Session {
     pub(in crate::socketio) fn begin_poll(self: &Arc<Self>) -> Result<PollGuard, Refused> {
         self.begin_request(|polling| {
             polling.wake_post();
+            polling.has_polled = true;
             mem::replace(&mut polling.is_polled, true)
         })?;
         Ok(PollGuard(Arc::clone(self)))
@@ -274,10 +278,10 @@ impl PostGuard {
         Err(Refused::Rate)
     }
 
-    /// Waits for the GET that a client has on its way beside its last POST.
+    /// Waits for the first GET of a client that has it on its way beside its last POST.
     pub(in crate::socketio) async fn polled(&self) {
         poll_fn(|context| match &mut self.0.state().transport {
-            Transport::Polling(polling) if !polling.is_polled => {
+            Transport::Polling(polling) if !polling.has_polled => {
                 polling.post = Some(context.waker().clone());
                 Poll::Pending
             }
