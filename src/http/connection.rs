@@ -81,6 +81,8 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
         Err(error) if error.is_parse_version_h2() && site.router.speaks_h2c() => {
             hand_over_to_h2c(stream, parts.read_buf, &site, place).await;
         }
+        // Closed by FIN, the kernel would go on sending what the client does not take.
+        Err(_) if stream.is_blocked() => stream.abort(),
         Err(error) => {
             log::bad_request(&error);
             linger(stream, site.linger()).await;

@@ -240,7 +240,8 @@ fn attack_79_a_response_that_trickles_is_cut() {
     let began = Instant::now();
     let mut taken = 0;
     let error = loop {
-        assert!(began.elapsed() < 10 * limit, "{taken} bytes");
+        // What its own kernel holds, a client still reads after the end: one segment of loopback.
+        assert!(taken < 256 << 10, "{taken} bytes");
         thread::park_timeout(limit / 40);
         match client.stream.read(&mut [0; 256]) {
             Ok(0) => break ErrorKind::UnexpectedEof,
