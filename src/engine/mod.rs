@@ -127,6 +127,11 @@ impl Bounds {
             unsent: UnsentBudget::new(settings.max_unsent_size),
         }
     }
+
+    /// Bytes that are held for clients, of what is received and of what waits to be sent.
+    pub(crate) fn held(&self) -> usize {
+        self.unfinished.lent() + self.unsent.octets()
+    }
 }
 
 /// The bound on what waits for one receiver of fan-out. Beyond it the receiver meets the

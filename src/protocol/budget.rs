@@ -33,8 +33,8 @@ impl AssemblyBudget {
         octets > self.max_octets / 16
     }
 
-    #[cfg(test)]
-    pub(super) fn lent(&self) -> usize {
+    /// What is in use.
+    pub(crate) fn lent(&self) -> usize {
         self.octets.load(Ordering::Relaxed)
     }
 

@@ -143,18 +143,27 @@ impl Worker {
     }
 }
 
-/// Gives memory back again and again while a worker has half as many connections as it once had
-/// since the last time, or none.
+/// Gives memory back after a burst: when a worker has half as many connections as it had at most
+/// since the last time, or none, and when all clients together hold half as many bytes.
 async fn give_back_memory(worker: usize, shared: Arc<Shared>, give_back: fn()) {
-    const EVERY: Duration = Duration::from_secs(10);
-    let mut most = 0;
+    const LOOK: Duration = Duration::from_secs(1);
+    /// Looks from one decision to the next.
+    const LOOKS: usize = 10;
+    /// Bytes that are worth it.
+    const BURST: usize = 4 << 20;
+    let mut most = (0, 0);
     loop {
-        tokio::time::sleep(EVERY).await;
-        let load = shared.loads[worker].load(Ordering::Relaxed);
-        most = most.max(load);
-        if load <= most / 2 {
+        let mut now = (0, 0);
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK).await;
+            let load = shared.loads[worker].load(Ordering::Relaxed);
+            now = (load, shared.bounds.held());
+            most = (most.0.max(now.0), most.1.max(now.1));
+        }
+        let has_held_less = most.1 >= BURST && now.1 <= most.1 / 2;
+        if now.0 <= most.0 / 2 || has_held_less {
             give_back();
-            most = load;
+            most = now;
         }
     }
 }

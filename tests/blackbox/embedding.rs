@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frameloop::engine::Deadlines;
 use frameloop::handshake::{HandshakeError, Subprotocols};
@@ -567,4 +567,38 @@ fn memory_is_given_back_by_every_worker() {
         let name = threads.recv_timeout(3 * PATIENCE).unwrap().unwrap();
         missing.retain(|worker| *worker != name);
     }
+}
+
+/// A burst is over when its bytes have gone, though every connection stays.
+#[test]
+fn memory_is_given_back_when_fewer_bytes_are_held() {
+    const SIZE: usize = 8 << 20;
+    static GIVEN: Mutex<Option<Sender<()>>> = Mutex::new(None);
+    fn give_back() {
+        if let Some(given) = &*GIVEN.lock().unwrap() {
+            let _ = given.send(());
+        }
+    }
+    let server =
+        TestServer::with(|server| server.with_workers(1).with_memory_given_back(give_back));
+    let (mut client, mut other) = (
+        Client::open(&server, "/echo"),
+        Client::open(&server, "/echo"),
+    );
+    let message = frame(0x82, &vec![7; SIZE]);
+    let (begun, rest) = message.split_at(SIZE);
+    client.send(begun);
+    // What is held is looked at once a second.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        other.send_text("still held");
+        other.receives_text("still held");
+    }
+    let (sender, given) = mpsc::channel();
+    *GIVEN.lock().unwrap() = Some(sender);
+    client.send(rest);
+    client.receives(&crate::client::reply(0x82, &vec![7; SIZE]));
+    given.recv_timeout(3 * PATIENCE).unwrap();
+    other.send_text("still here");
+    other.receives_text("still here");
 }
