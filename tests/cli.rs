@@ -725,7 +725,7 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     echo(&mut first);
 }
 
-/// Attack 34, C26, C27 and fault 1: whoever resets its connection, at whichever octet, leaves
+/// Attack 34, C26, C27 and fault 1: a client that resets its connection, at any byte, leaves
 /// nothing behind, and before its first message is not worth a line.
 #[test]
 fn attack_34_resets_at_every_octet_leave_no_descriptor_and_no_line() {

@@ -515,7 +515,7 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
     assert!(kept < 64, "{kept} MiB are kept for a server that is gone");
 }
 
-/// Whoever has gone has left nothing behind, however it came and went: what grows by an octet a
+/// A client that has gone has left nothing behind, however it came and went: what grows by an octet a
 /// connection is a leak, which no page of memory shows for hours.
 #[test]
 fn connections_leave_nothing_behind() {
@@ -631,7 +631,7 @@ fn unfinished_messages_keep_to_their_budget_together() {
         Kind::Fault,
         13,
         "clients that begin messages and stop: heap of all of them together",
-        "<= 4 MiB and what a connection is; 1013 to who comes too late",
+        "<= 4 MiB and what a connection is; 1013 to clients that come too late",
         format_args!("{} KiB, {} begun; 1013", held >> 10, holders.len()),
     );
     assert!(held <= BUDGET + (256 << 10), "{held} octets");

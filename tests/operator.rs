@@ -345,7 +345,7 @@ fn access_line(served: &mut Served) -> serde_json::Value {
     serde_json::from_str(&line).unwrap()
 }
 
-/// Whoever resets a connection on which something was said has used it; whoever says nothing only
+/// A client that resets a connection on which something was said has used it; a silent one only
 /// looked whether somebody is there.
 #[test]
 fn a_reset_has_its_line_once_a_message_passed() {

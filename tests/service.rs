@@ -84,7 +84,7 @@ fn a_socket_that_was_passed_is_served_and_loses_nobody_between_two_servers() {
     }
 }
 
-/// A server that drains does not accept on a socket that others have, too: who comes is the next
+/// A server that drains does not accept on a socket that others have, too: a new client is the next
 /// server's.
 #[test]
 fn who_comes_during_the_drain_of_a_passed_socket_is_left_to_the_next() {
@@ -495,7 +495,7 @@ fn logged(mut server: Started, what: &str) -> String {
         .clone()
 }
 
-/// Whoever reads them may go.
+/// Their reader may go.
 #[test]
 fn what_cannot_be_printed_is_an_error_and_no_panic() {
     for command in [&["man"][..], &["completions", "bash"]] {

@@ -253,7 +253,7 @@ fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
             .env("FRAMELOOP_PROXY_PROTOCOL_FROM", networks);
         assert_eq!(run(&mut command).0, Some(0), "the operator's address");
     }
-    // The operator's address speaks plain HTTP whoever the proxies are, also over TCP.
+    // The operator's address speaks plain HTTP whatever the proxies are, also over TCP.
     let arguments = [
         "--proxy-protocol-from",
         "127.0.0.0/8",

@@ -132,7 +132,7 @@ impl Drop for Logs {
         let (written, all_written) = mpsc::channel();
         let asked = self.0.queue.as_ref();
         if asked.is_some_and(|queue| queue.send(Entry::Flush(written)).is_ok()) {
-            // Whoever reads the log may have stopped to.
+            // The reader of the log may have stopped.
             let _ = all_written.recv_timeout(PATIENCE);
         }
     }
@@ -224,7 +224,7 @@ fn write(entries: &Receiver<Entry>, waiting: &Waiting) {
                 Entry::Line(Output::Error, line) => gathered.error.extend_from_slice(&line),
                 Entry::Flush(written) => {
                     gathered.write_out(waiting);
-                    // Whoever asked may not wait any more.
+                    // The caller may have stopped waiting.
                     let _ = written.send(());
                 }
             }

@@ -1,4 +1,4 @@
-//! The pages for whoever runs the server.
+//! The pages for the operator.
 
 use http::StatusCode;
 

@@ -120,7 +120,7 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
         is_deterministic: arguments.deterministic,
         has_socketio: app.has_socketio(),
     };
-    // Whoever closed standard output does not want to know.
+    // Standard output may be closed: then nobody reads this.
     let _ = announcement.print(arguments.logs.log_format);
     Ok(Prepared {
         server,

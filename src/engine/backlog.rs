@@ -59,7 +59,7 @@ impl Backlog {
         self.queue.as_ref().map_or(0, |queue| queue.messages)
     }
 
-    /// Whether a reply waits: whoever does not take its replies gets no more of them.
+    /// Whether a reply waits: a client that does not take its replies gets no more of them.
     pub(super) fn has_replies(&self) -> bool {
         self.queue.as_ref().is_some_and(|queue| queue.replies > 0)
     }

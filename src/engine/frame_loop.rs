@@ -1,4 +1,4 @@
-//! The loop that polls a worker's sockets and drives whoever is ready.
+//! The loop that polls a worker's sockets and drives the connections that are ready.
 
 use std::cell::RefCell;
 use std::io;
@@ -170,7 +170,7 @@ impl FrameLoop {
             .map(|_| ())
     }
 
-    /// Drives whoever is ready, once. Says whether there may be more to do at once.
+    /// Drives the connections that are ready, once. Says whether there may be more to do at once.
     fn turn(&mut self) -> io::Result<bool> {
         if !self.connections.begin_turn() {
             return Ok(true); // the sockets have not been looked at

@@ -30,7 +30,7 @@ pub trait Handler: 'static {
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>);
 
     /// For how long no further message of the client is to be handled. Asked after each data
-    /// message: back-pressure on who sends faster than it may. Whoever keeps that up for
+    /// message: back-pressure on a client that sends too fast. One that goes on for
     /// [`Deadlines::excess`](super::Deadlines::excess) is closed.
     #[inline]
     fn hold(&mut self) -> Option<Duration> {

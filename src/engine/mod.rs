@@ -66,7 +66,7 @@ pub struct Settings {
     /// Octets that are read on after our FIN, at most; to a client that was sending a message too
     /// big, that message's limit is added.
     pub linger_size: usize,
-    /// Octets that all unfinished messages of a server may hold together; whoever adds to them
+    /// Octets that all unfinished messages of a server may hold together; a client that adds to them
     /// beyond that is closed with 1013.
     pub max_unfinished_size: usize,
     /// Octets of memory in which all that waits to be sent to the clients of a server may be kept

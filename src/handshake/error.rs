@@ -52,7 +52,7 @@ pub enum HandshakeError {
     Extensions,
     /// Credentials are missing or wrong.
     Unauthorized,
-    /// The endpoint refuses the request, whoever makes it.
+    /// The endpoint refuses the request of any client.
     Forbidden,
     /// The server is stopping.
     ShuttingDown,

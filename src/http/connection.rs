@@ -177,7 +177,7 @@ async fn in_time<T>(
     Some((outcome, Some(timeout.saturating_sub(began.elapsed()))))
 }
 
-/// Gives a WebSocket's stream, and what came early, to who is to have it.
+/// Gives a WebSocket's stream, and what came early, to its owner.
 async fn hand_over(
     stream: Stream,
     early: Bytes,
@@ -191,7 +191,7 @@ async fn hand_over(
         Owner::FrameLoop(connection, endpoint) => {
             let mut early = Vec::from(early);
             let adopted = stream.into_socket(&mut early).and_then(|socket| {
-                // Before the 101 goes: whoever has it is counted once.
+                // Before the 101 goes: a client that has it is counted once.
                 drop(place);
                 let frame_loop = &site.frame_loop;
                 frame_loop.adopt(socket, connection, endpoint, &response, &mut early)

@@ -22,7 +22,7 @@ const CONFIG: ParseConfig = ParseConfig {
 };
 
 /// Takes the header off the stream, and nothing of what follows. `None` if the proxy speaks for
-/// itself, to see whether the server is there, or for who has no address.
+/// itself, to see whether the server is there, or for a client without an address.
 ///
 /// # Errors
 /// Of the socket; `UnexpectedEof` when it ends before, `InvalidData` when it is no such header.

@@ -209,7 +209,7 @@ impl Router {
         route.map_or("", |route| &route.pattern)
     }
 
-    /// Where a path leads. A page does not hide an endpoint from who wants to become a WebSocket.
+    /// Where a path leads. A page does not hide an endpoint from a request that wants a WebSocket.
     pub(super) fn find(&self, path: &str, wants_upgrade: bool) -> Option<Matched<'_>> {
         let exact = self.routes.iter().find(|route| *route.pattern == *path);
         exact

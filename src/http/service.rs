@@ -46,7 +46,7 @@ pub(super) struct Accepted {
     pub(super) owner: Owner,
     /// Whose it is.
     pub(super) client: PeerAddress,
-    /// The 101, which must not go out before the connection is open: who has it may rely on
+    /// The 101, which must not go out before the connection is open: a client that has it may rely on
     /// being a member of whatever the endpoint joins.
     pub(super) response: Response<()>,
 }
@@ -204,7 +204,7 @@ impl HttpService {
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
             let unsent = site.unsent.clone();
             let adopt: Adopt = Box::new(|stream| {
-                // Whoever is gone needs no more.
+                // A client that is gone needs nothing more.
                 tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
             });
             match place.and_then(|place| (site.admission)().map(|()| place)) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::rt::Sleep;
 
 /// Tokio's time, but for the last moment before a deadline, which passes only while this process
-/// runs: after a freeze, whoever kept its deadline is read before it is found late.
+/// runs: after a freeze, a client that kept its deadline is read before it is found late.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timer;
 

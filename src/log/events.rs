@@ -59,7 +59,7 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
     }
 }
 
-/// Whoever scans a network resets its connections before a message passes: no news to anybody.
+/// A network scanner resets its connections before a message passes: that is not worth a line.
 fn is_scan(record: &ConnectionRecord<'_>) -> bool {
     let is_broken = matches!(record.why, Disconnect::Broken(_));
     is_broken && record.received.messages == 0 && record.sent.messages == 0

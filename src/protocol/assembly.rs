@@ -316,7 +316,7 @@ impl AssemblyPool {
         }
         let capacity = assembly.octets.capacity();
         let kept = self.kept.saturating_add(capacity);
-        // Where the budget is scarce, what is spare is for whoever comes, on any worker.
+        // Where the budget is scarce, what is spare is for the next message, on any worker.
         if kept > Self::MAX_OCTETS || (capacity > Self::SMALL && self.budget.is_scarce()) {
             return;
         }

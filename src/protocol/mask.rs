@@ -45,7 +45,7 @@ fn apply_widest(payload: &mut [u8], key: u32) {
 }
 
 /// The key is widened to a block and applied block by block, which the compiler turns into the
-/// vector instructions of whoever calls this.
+/// the vector instructions of its caller.
 #[inline(always)]
 fn apply(payload: &mut [u8], key: u32) {
     let wide = u64::from(key) * 0x1_0000_0001;

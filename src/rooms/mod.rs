@@ -92,7 +92,7 @@ impl Register {
 #[derive(Debug)]
 struct Room {
     name: Arc<str>,
-    /// The members by worker. The lock is the room's sequencer: whoever holds it is next.
+    /// The members by worker. The lock is the room's sequencer: its holder is next.
     groups: Mutex<Vec<Arc<Group>>>,
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// Accepts on one listener until the drain, and then who has connected by then, unless they are left
+/// Accepts on one listener until the drain, and then the clients that have connected by then, unless they are left
 /// to somebody else: each when there is `room` for it. Gives each connection to a worker: `serve` takes those that stay on this one,
 /// `inboxes` the others', of which there are as many.
 pub(super) async fn accept(

@@ -73,7 +73,7 @@ fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
         net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    // Replies leave at once: the frame loop does its own batching. Whoever is accepted inherits it.
+    // Replies leave at once: the frame loop does its own batching. An accepted socket inherits it.
     socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()

@@ -358,7 +358,7 @@ impl Server {
     }
 }
 
-/// How many connections the kernel may hold for us: room for everybody who comes back at once
+/// How many connections the kernel may hold for us: room for all clients that come back at once
 /// after a restart.
 const BACKLOG: u32 = 4_096;
 

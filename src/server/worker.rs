@@ -304,7 +304,7 @@ async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared) {
         shared.router.close().await;
         until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
         shared.shutdown.reach(Stage::Ending);
-        // Whoever is accepted has a place before the accepting ends.
+        // An accepted connection has a place before the accepting ends.
         until(|| shared.accepting.load(Ordering::SeqCst) == 0).await;
         let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
         until(|| shared.loads.iter().all(is_empty)).await;

@@ -104,7 +104,7 @@ impl SocketInner {
 }
 
 impl Socket {
-    /// The client's id in this namespace. Whoever knows it can address the client, and do nothing
+    /// The client's id in this namespace. A client that knows it can address this one, and do nothing
     /// in its name.
     pub fn id(&self) -> Sid {
         self.0.sid

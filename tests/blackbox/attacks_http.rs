@@ -45,7 +45,7 @@ fn answer(server: &TestServer, request: &str) -> (String, String) {
     (head[9..12].to_owned(), head)
 }
 
-/// The texts of `/metrics` that a client gets who asks for it as fast as it can, until told to stop.
+/// The texts of `/metrics` that a client gets when it asks as fast as it can, until told to stop.
 fn flood_metrics(server: &ServerProcess, stop: &AtomicBool) -> (usize, HashSet<Vec<u8>>) {
     const AT_ONCE: usize = 16;
     let mut client = Client::at(server.address);

@@ -358,7 +358,7 @@ fn c38_a_close_reaches_a_client_that_is_still_sending() {
     }
 }
 
-/// C38: whoever sends a message too big sends all of it before it looks for an answer.
+/// C38: a client sends all of a message too big before it looks for an answer.
 #[test]
 fn c38_a_close_reaches_a_client_that_sends_a_message_too_big() {
     let mut client = echo();

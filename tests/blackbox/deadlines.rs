@@ -223,7 +223,7 @@ fn a_linger_of_zero_is_none() {
     assert_eq!(why.to_string(), "closed by peer");
 }
 
-/// Whoever asks for pages and takes none is no better than a WebSocket that does so.
+/// A client that asks for pages and takes none is ended as a WebSocket is that takes nothing.
 /// A client that takes a kilobyte now and then makes less progress than 16 KiB in the write stall.
 #[test]
 fn attack_79_a_response_that_trickles_is_cut() {

@@ -165,7 +165,7 @@ fn d1_to_d6_the_chat_consumer_speaks_as_django_does() {
     client.send(&frame(0x82, b"\x00"));
     client.receives(b"\x88\x02\x03\xF3");
 
-    // Whoever sent these lines saw nothing of the others' faults, nor of the other room.
+    // The senders of these lines saw nothing of the others' faults, nor of the other room.
     two.send_text(r#"{"message": "still here"}"#);
     one.receives_text(r#"{"message": "still here"}"#);
     elsewhere.send_text(r#"{"message": "mine"}"#);
@@ -313,19 +313,19 @@ fn pages_are_plain_and_the_root_is_both_page_and_echo() {
     client.receives(b"\x81\x02hi");
 }
 
-/// Whoever says something and goes in the same breath still gets its answer first, also where the
+/// A client that says something and leaves at once still gets its answer first, also where the
 /// answer comes from a room: in one segment, with a Close or with FIN, alone or behind a burst.
 #[test]
 fn answers_of_rooms_come_before_the_end() {
     let patient = || {
         TestServer::with(|server| {
             server.with_settings(Settings {
-                // Else whoever is slow to take a burst's answers is told so.
+                // Else a client that is slow to take a burst's answers is told so.
                 slow_consumer: SlowConsumer {
                     max_octets: usize::MAX,
                     max_messages: usize::MAX,
                 },
-                // And whoever is quick to send it.
+                // And one that is quick to send it.
                 max_publish_rate: None,
                 ..Settings::default()
             })

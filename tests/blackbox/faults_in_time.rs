@@ -47,7 +47,7 @@ fn what_comes_after_so_many_messages_comes_then_however_they_are_sent() {
         assert!(client.is_silent_for(Duration::from_millis(100)));
 
         let mut client = Client::open(&plain, "/echo?abort=3");
-        // Whoever sends on may be told of the reset by that.
+        // A client that sends on may be told of the reset by that.
         let _ = std::io::Write::write_all(&mut client.stream, &frames);
         client.receives(&first);
         let error = client.stream.read(&mut [0]).unwrap_err();
@@ -60,7 +60,7 @@ fn what_comes_after_so_many_messages_comes_then_however_they_are_sent() {
     client.receives(&[&first[..], b"\x88\x02\x03\xE8"].concat());
 }
 
-/// Whoever is not read from is missed all the same.
+/// A client that is not read from is missed all the same.
 #[test]
 fn a_stalled_client_that_goes_leaves_its_place() {
     for ending in ["stall", "stall=1"] {

@@ -319,7 +319,7 @@ fn r98_who_resets_at_once_is_not_worth_a_line() {
 }
 
 /// Attack 21: silent connections have the handshake's deadline, and beyond their number the oldest
-/// go first; whoever says what it wants is served meanwhile.
+/// go first; a client that says what it wants is served meanwhile.
 #[test]
 fn attack_21_silent_connections_are_bounded_and_the_oldest_go_first() {
     const MAX: usize = 1_024;

@@ -278,7 +278,7 @@ fn c42_a_slow_consumer_is_told_so() {
     slow.ends();
 }
 
-/// C40: whoever closes gets its answer without the rest of the room's messages.
+/// C40: a member that closes gets its answer without the rest of the room's messages.
 #[test]
 fn c40_a_member_that_closes_is_answered_and_the_room_goes_on() {
     let server = TestServer::with(|server| server);

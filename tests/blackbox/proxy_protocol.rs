@@ -146,7 +146,7 @@ fn a_proxy_without_a_header_gets_no_answer() {
             Ok(_) => assert_eq!(answer.escape_ascii().to_string(), ""),
         }
     }
-    // Whoever leaves in between is gone.
+    // A client that leaves in between is gone.
     for header in [version_1("192.0.2.1"), version_2("192.0.2.1", 0)] {
         for length in 0..header.len() {
             let mut client = Client::connect(&server);

@@ -169,7 +169,7 @@ fn attack_54_whoever_goes_on_publishing_too_fast_is_closed() {
     assert!(took > excess * 8 / 10, "{took:?}");
 }
 
-/// Whoever has said all it had to say when it may go on is not going on too fast.
+/// A client that has nothing more to say when it may go on does not go on too fast.
 #[test]
 fn attack_54_bursts_that_end_are_slowed_down_and_never_closed() {
     const RATE: u32 = 100;

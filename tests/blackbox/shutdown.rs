@@ -149,7 +149,7 @@ fn what_was_published_before_the_drain_is_delivered_before_the_1001() {
     server.stopped().unwrap();
 }
 
-/// C33: whoever keeps on talking after our Close is not waited for any longer than the silent.
+/// C33: the server waits no longer for a client that talks on after the Close than for a silent one.
 #[test]
 fn a_client_that_talks_on_instead_of_answering_is_cut_all_the_same() {
     const TIMEOUT: Duration = Duration::from_millis(300);

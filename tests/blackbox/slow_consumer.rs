@@ -284,7 +284,7 @@ fn c42_a_slow_consumer_that_takes_nothing_is_reset_at_the_write_timeout() {
 fn c40_what_waits_for_a_member_that_closes_is_dropped() {
     const MESSAGES: usize = 300;
     let server = TestServer::with(|server| {
-        // One worker: whoever has its own copy knows that the other's waits, too.
+        // One worker: a member that has its own copy knows that the other's waits, too.
         server.with_workers(1).with_settings(Settings {
             slow_consumer: SlowConsumer {
                 max_octets: usize::MAX,

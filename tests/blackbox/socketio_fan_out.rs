@@ -250,7 +250,7 @@ fn a_drain_amid_broadcasts_ends_with_the_close() {
             thread::spawn(move || {
                 let mut octets = Vec::new();
                 client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                // Whoever is cut off in the end has still had whole frames until then.
+                // A client that is cut off in the end has had whole frames until then.
                 let end = client.stream.read_to_end(&mut octets);
                 let mut rest = &*octets;
                 while let [first, second, after @ ..] = rest {

@@ -63,7 +63,7 @@ fn under_load<T: Display>(
     );
 }
 
-/// For whoever opens 10,000 connections: two at a time are more than a process may have open.
+/// For tests that open 10,000 connections: two at a time are more than a process may have open.
 fn alone_with_many_connections() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -115,7 +115,7 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
             assert_eq!(faults, (0, 0, 0), "{name}: {tally}");
             assert_eq!(tally.received + tally.lost, next - BEFORE, "{name}");
             assert!(tally.lost > 0, "{name}: nothing was dropped");
-            // The latest waits for whoever loses the oldest, and for nobody else.
+            // The latest waits for a member that loses the oldest, and for no other.
             let loses_oldest = policy == SlowConsumerPolicy::DropOldest;
             assert_eq!(slow.log.has(9, MESSAGES - 1), loses_oldest, "{name}");
             lost += tally.lost;

@@ -116,7 +116,7 @@ fn row_12_sending_and_reading_are_interrupted() {
     });
 }
 
-/// Whoever's call fails is disconnected; nobody else loses anything.
+/// A client whose call fails is disconnected; the others lose nothing.
 #[test]
 fn row_12_sending_fails() {
     for error in ["EPIPE", "ENOBUFS"] {
@@ -190,8 +190,8 @@ fn row_13_a_ceiling_of_memory() {
     });
 }
 
-/// Together they would hold more than the ceiling. Whoever adds to the unfinished messages then is
-/// refused, whoever it is; those whose messages come whole notice nothing.
+/// Together they would hold more than the ceiling. A client that adds to the unfinished messages then is
+/// refused; those whose messages come whole notice nothing.
 #[test]
 fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
     let _alone = crate::alone_with_many_connections();
@@ -214,7 +214,7 @@ fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
     let mut holders = Vec::new();
     for _ in 0..CLIENTS {
         let mut socket = socket::open(server.address, "/echo").unwrap();
-        // Whoever is refused may be so before it has said everything.
+        // A client may be refused before it has said everything.
         let _ = socket.get_mut().write_all(begun);
         echo(100);
         holders.push(socket);

@@ -318,7 +318,7 @@ visiting("connection: subprotocol, facts and reconnection", async (visit) => {
   assert.ok(await visit.locator("#disconnect").isDisabled());
 });
 
-visiting("connection: who is to reconnect waits, and can leave it", async (visit) => {
+visiting("connection: a reconnect waits, and can be cancelled", async (visit) => {
   const waits = () => visit.locator("#state", { hasText: "closed · reconnecting" }).waitFor();
   await visit.check("#again");
   await connect(visit, "/echo");

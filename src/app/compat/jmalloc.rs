@@ -329,7 +329,7 @@ fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> Reply
         const SECOND: Duration = Duration::from_secs(1);
         let mut ticks = interval_at(Instant::now() + SECOND, SECOND);
         let mut event = first;
-        // Whoever is gone needs no more.
+        // A client that is gone needs nothing more.
         while sender.send_data(Bytes::from(event)).await.is_ok() {
             tokio::select! {
                 _ = ending.wait_for(|ending| *ending) => return,

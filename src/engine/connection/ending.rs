@@ -136,7 +136,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Octets to read after our FIN. Whoever sends a message that is too big, or too many, is most
+    /// Octets to read after our FIN. A client that sends a message too big, or too many, is most
     /// often still sending, and would lose our Close to a reset.
     fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> usize {
         match why {

@@ -253,7 +253,7 @@ fn dispatch_control<H: Handler>(
     Some(why)
 }
 
-/// Answers who has broken a rule of the protocol.
+/// Answers a client that has broken a rule of the protocol.
 #[cold]
 fn fail<H: Handler>(
     handler: &mut H,

@@ -41,7 +41,7 @@ impl<H: Handler> Connection<H> {
             }
             _ if !self.backlog.is_empty() && waited >= deadlines.write_stall => {
                 // A socket tells of room when a third of its buffer is free, which a slow reader
-                // may take longer for: whoever takes something is not stalled.
+                // may take longer for: a client that takes something is not stalled.
                 if matches!(self.write_backlog(stream, now), Ok(true)) {
                     return Progress::MoreToRead;
                 }

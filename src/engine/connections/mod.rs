@@ -466,7 +466,7 @@ impl<S: Stream> Connections<S> {
     }
 
     fn deliver_to(&mut self, group: &Group, epoch: Epoch, delivery: &Delivery<'_>) {
-        // Whoever is over leaves the group when dropped, for which the group must not be locked.
+        // A connection that is over leaves the group when dropped: the group must not be locked then.
         let mut over = Vec::new();
         let members = group.members();
         for member in members.iter().filter(|member| member.gets(epoch)) {

@@ -1,4 +1,4 @@
-//! What publishers have sent and who has got it: shared by all threads of a broadcast.
+//! What publishers have sent and which members have it: shared by all threads of a broadcast.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};

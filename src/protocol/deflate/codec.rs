@@ -74,7 +74,7 @@ impl Inflater {
         let is_stuck = taken == 0 && made == 0 && !rest.is_empty();
         match status {
             Ok(Status::StreamEnd) => {
-                // More blocks may follow (§7.2.3.4): whoever ends a stream begins a new one.
+                // More blocks may follow (§7.2.3.4): a sender that ends a stream begins a new one.
                 self.stream.reset(false);
                 self.is_ended = true;
                 (made, Ok(()))

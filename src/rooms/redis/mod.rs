@@ -114,7 +114,7 @@ struct Outgoing {
 }
 
 enum Content {
-    /// To be published, and to come back to whoever has subscribed.
+    /// To be published, and to come back to all that have subscribed.
     Published { body: Vec<u8>, is_own: bool },
     /// To be handed to every member of a group.
     Handed(Event),

@@ -3,7 +3,7 @@
 //!
 //! The payload is a MessagePack string for Text and a binary for Binary. The node is a number that
 //! each process picks at its start; the sequence counts what that process has published in that
-//! room. Whoever sees a number left out knows that messages were lost.
+//! room. A process that sees a number left out knows that messages were lost.
 
 use std::collections::HashMap;
 
