@@ -18,7 +18,8 @@ pub(super) struct Linger {
 pub(super) async fn linger(mut stream: Stream, Linger { size, timeout }: Linger) {
     let discard = async {
         stream.shutdown().await?;
-        let mut scratch = [0; 4 << 10];
+        // Not in the future, which every connection has: few linger.
+        let mut scratch = vec![0; 4 << 10];
         let mut discarded = 0;
         while discarded < size {
             match stream.read(&mut scratch).await? {
