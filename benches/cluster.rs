@@ -139,7 +139,7 @@ fn daphne(redis: &Process, layer: &str) -> Option<Process> {
     python.exists().then(|| Process::start(&mut command, port))
 }
 
-const MESSAGE: &[u8] = b"{\"message\": \"sixteen octets..\"}";
+const MESSAGE: &[u8] = b"{\"message\": \"sixteen bytes..\"}";
 
 fn member(port: u16) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -1,4 +1,4 @@
-//! The codec alone, without sockets: octets per second against `memcpy` and against tungstenite.
+//! The codec alone, without sockets: bytes per second against `memcpy` and against tungstenite.
 //!
 //! `cargo bench --bench codec`; a filter may follow, as in `cargo bench --bench codec -- unmask`.
 
@@ -35,7 +35,7 @@ fn unmask(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-/// The limit: the same octets copied, at every alignment in turn.
+/// The limit: the same bytes copied, at every alignment in turn.
 #[divan::bench(args = SIZES)]
 fn memcpy(bencher: Bencher<'_, '_>, size: usize) {
     let from = vec![0x5A; size + 64];
@@ -222,7 +222,7 @@ fn frames(size: usize) -> Vec<u8> {
     [header.encode().as_ref(), &payload].concat().repeat(16)
 }
 
-/// The same octets over and over.
+/// The same bytes over and over.
 struct Repeated {
     batch: Vec<u8>,
     position: usize,
@@ -230,15 +230,15 @@ struct Repeated {
 
 impl Read for Repeated {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let octets = (&self.batch[self.position..]).read(buffer)?;
-        self.position = (self.position + octets) % self.batch.len();
-        Ok(octets)
+        let bytes = (&self.batch[self.position..]).read(buffer)?;
+        self.position = (self.position + bytes) % self.batch.len();
+        Ok(bytes)
     }
 }
 
 impl Write for Repeated {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        Ok(octets.len())
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -256,8 +256,8 @@ impl Read for Void {
 }
 
 impl Write for Void {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        Ok(octets.len())
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -134,7 +134,7 @@ fn main() -> io::Result<()> {
     let keepers = [Peer::Frameloop, Peer::FrameloopWithTakeover, Peer::NodeWs];
     compare(
         title,
-        "resident octets each",
+        "resident bytes each",
         &keepers,
         &options,
         &mut report,
@@ -279,7 +279,7 @@ fn open(process: &Process, path: &str, count: usize, peer: Peer) -> io::Result<V
         payload
             .iter()
             .zip(key.iter().cycle())
-            .map(|(octet, key)| octet ^ key),
+            .map(|(byte, key)| byte ^ key),
     );
     (0..count)
         .map(|_| {
@@ -293,10 +293,10 @@ fn open(process: &Process, path: &str, count: usize, peer: Peer) -> io::Result<V
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: {offer}\r\n\r\n"
             )?;
             let mut head = Vec::new();
-            let mut octet = [0];
+            let mut byte = [0];
             while !head.ends_with(b"\r\n\r\n") {
-                stream.read_exact(&mut octet)?;
-                head.push(octet[0]);
+                stream.read_exact(&mut byte)?;
+                head.push(byte[0]);
             }
             let head = String::from_utf8_lossy(&head).into_owned();
             if !head.contains("permessage-deflate") {
@@ -325,7 +325,7 @@ impl Client {
         let frame = loop {
             filled += match self.stream.read(&mut self.buffer[filled..])? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                octets => octets,
+                bytes => bytes,
             };
             let length = match self.buffer[1] {
                 126 => 4 + usize::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]])),

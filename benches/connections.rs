@@ -109,19 +109,19 @@ fn compare_memory(options: &ConnectionsOptions, report: &mut Report) {
         idle_memory(server, options.idle, &options.common)
     });
     println!(
-        "\nresident octets per idle connection, {} of them",
+        "\nresident bytes per idle connection, {} of them",
         options.idle
     );
-    let mut table = Table::new(&["server", "octets", "least", "most"]);
+    let mut table = Table::new(&["server", "bytes", "least", "most"]);
     let mut figures = serde_json::Map::new();
     for (server, rounds) in all_rounds {
         let middle = median(rounds.iter().copied());
         let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
         let most = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut row = vec![server.name().to_owned()];
-        row.extend([middle, least, most].map(|octets| format!("{octets:.0}")));
+        row.extend([middle, least, most].map(|bytes| format!("{bytes:.0}")));
         table.row(row);
-        let figure = json!({ "resident_octets": figure(middle), "rounds": rounds });
+        let figure = json!({ "resident_bytes": figure(middle), "rounds": rounds });
         figures.insert(server.name().to_owned(), figure);
     }
     table.print();

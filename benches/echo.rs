@@ -3,7 +3,7 @@
 //! `cargo bench --bench echo -- --quick` compares a raw TCP echo, frameloop as built and
 //! the Rust peers. In each cell (size, connections, depth, kind) the servers take turns,
 //! round after round, each alone on its core, under a generator on the other that checks
-//! every octet. The figure to read is **server CPU per message** relative to raw TCP:
+//! every byte. The figure to read is **server CPU per message** relative to raw TCP:
 //! messages per second also tell about the generator, and both move with the machine.
 #![allow(
     clippy::cast_possible_truncation,
@@ -200,7 +200,7 @@ fn title(cell: Cell) -> String {
     let size = match cell.size {
         mebibytes if mebibytes % MIB == 0 => format!("{} MiB", mebibytes / MIB),
         kibibytes if kibibytes % KIB == 0 => format!("{} KiB", kibibytes / KIB),
-        octets => format!("{octets} B"),
+        bytes => format!("{bytes} B"),
     };
     let Cell {
         connections,

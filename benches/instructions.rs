@@ -53,13 +53,13 @@ struct Arguments {
 }
 
 enum Load {
-    /// Batches of `depth` messages of `size` octets, from one client.
+    /// Batches of `depth` messages of `size` bytes, from one client.
     Echo {
         kind: Kind,
         size: usize,
         depth: usize,
     },
-    /// Messages of 100 octets, `burst` at a time, to so many members.
+    /// Messages of 100 bytes, `burst` at a time, to so many members.
     FanOut {
         members: usize,
         burst: usize,

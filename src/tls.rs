@@ -99,10 +99,10 @@ impl Certificate {
         let own = certified.cert.first().map_or(&[][..], |own| own.as_ref());
         let digest = ::ring::digest::digest(&::ring::digest::SHA256, own);
         let mut text = String::new();
-        for (index, octet) in digest.as_ref().iter().enumerate() {
+        for (index, byte) in digest.as_ref().iter().enumerate() {
             let colon = if index == 0 { "" } else { ":" };
             // Writing to a String does not fail.
-            let _ = write!(text, "{colon}{octet:02X}");
+            let _ = write!(text, "{colon}{byte:02X}");
         }
         text
     }

@@ -20,7 +20,7 @@ const MESSAGES: usize = 100_000;
 /// Messages that go together in one write.
 const BATCH: usize = 16;
 
-/// A text message of 100 octets from a client, with masking key 0.
+/// A text message of 100 bytes from a client, with masking key 0.
 fn message() -> Vec<u8> {
     [&[0x81, 0x80 | 100, 0, 0, 0, 0][..], &[b'x'; 100]].concat()
 }
@@ -57,14 +57,14 @@ fn open(address: SocketAddr, path: &str, extensions: &str) -> TcpStream {
         .unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        stream.read_exact(&mut octet).unwrap();
-        head.push(octet[0]);
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
     }
     stream
 }
 
-/// Octets of the frame that comes first, which is short.
+/// Bytes of the frame that comes first, which is short.
 fn first_frame(stream: &mut TcpStream) -> usize {
     let mut header = [0; 2];
     stream.read_exact(&mut header).unwrap();

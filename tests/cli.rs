@@ -29,7 +29,7 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
         stdout,
         stderr,
     } = command.output().unwrap();
-    let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
 }
 
@@ -106,9 +106,9 @@ fn upgrade(stream: &mut (impl Read + Write)) {
     stream.write_all(request.as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        stream.read_exact(&mut octet).unwrap();
-        head.push(octet[0]);
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "));
 }
@@ -268,10 +268,10 @@ fn httpbins_variables_are_obeyed() {
         let mut answer = Vec::new();
         if status == "101" {
             // The Close of a connection that has lasted its time is answered.
-            let mut octet = [0];
+            let mut byte = [0];
             while !answer.ends_with(b"\x88\x02\x03\xE8") {
-                stream.read_exact(&mut octet).unwrap();
-                answer.push(octet[0]);
+                stream.read_exact(&mut byte).unwrap();
+                answer.push(byte[0]);
             }
         } else {
             stream.read_to_end(&mut answer).unwrap();
@@ -566,7 +566,7 @@ fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
         assert_ne!(event["level"], "error", "{line}");
     }
     assert!(
-        log.bytes().all(|octet| octet >= 0x20 || octet == b'\n'),
+        log.bytes().all(|byte| byte >= 0x20 || byte == b'\n'),
         "{log:?}"
     );
     figure(
@@ -728,7 +728,7 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
 /// Attack 34, C26, C27 and fault 1: a client that resets its connection, at any byte, leaves
 /// nothing behind, and before its first message is not worth a line.
 #[test]
-fn attack_34_resets_at_every_octet_leave_no_descriptor_and_no_line() {
+fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_line() {
     let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
     let mut bystander = served.open();
     let request = b"GET /broadcast HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -768,7 +768,7 @@ fn attack_34_resets_at_every_octet_leave_no_descriptor_and_no_line() {
         Kind::Attack,
         34,
         format_args!(
-            "RST at each of {} octets: descriptors left; lines",
+            "RST at each of {} bytes: descriptors left; lines",
             session.len() + 1
         ),
         "0; 0",

@@ -1,4 +1,4 @@
-//! `--deterministic`: the same octets give the same answers and the same log, however they are cut.
+//! `--deterministic`: the same bytes give the same answers and the same log, however they are cut.
 
 #![cfg(unix)]
 #![allow(
@@ -100,9 +100,9 @@ fn run(arguments: &[&str], cut: usize) -> Run {
     let mut server = ServerProcess::spawn(command.stderr(Stdio::piped()));
     let mut stderr = server.stderr();
     let mut beside = connect(server.address);
-    let mut play = |octets: &[u8]| play_on(connect(server.address), octets, cut, &mut beside);
-    let answers: Vec<String> = script().iter().map(|octets| play(octets)).collect();
-    // Another member's octets come in between.
+    let mut play = |bytes: &[u8]| play_on(connect(server.address), bytes, cut, &mut beside);
+    let answers: Vec<String> = script().iter().map(|bytes| play(bytes)).collect();
+    // Another member's bytes come in between.
     let mut member = connect(server.address);
     member.write_all(request("/broadcast").as_bytes()).unwrap();
     let head = receive_head(&mut member).unwrap();
@@ -128,9 +128,9 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends the octets and FIN; the answer up to the server's FIN.
-fn play_on(mut stream: TcpStream, octets: &[u8], cut: usize, beside: &mut TcpStream) -> String {
-    for (index, piece) in octets.chunks(cut).enumerate() {
+/// Sends the bytes and FIN; the answer up to the server's FIN.
+fn play_on(mut stream: TcpStream, bytes: &[u8], cut: usize, beside: &mut TcpStream) -> String {
+    for (index, piece) in bytes.chunks(cut).enumerate() {
         if index > 0 {
             ask(beside);
         }
@@ -159,7 +159,7 @@ fn ask(stream: &mut TcpStream) {
 }
 
 #[test]
-fn the_same_octets_give_the_same_answers_and_the_same_log() {
+fn the_same_bytes_give_the_same_answers_and_the_same_log() {
     for (format, cuts) in [
         ("text", &[usize::MAX, 7, 1][..]),
         ("json", &[usize::MAX][..]),

@@ -1,4 +1,4 @@
-//! What clients can make the server keep: octets of heap, counted in a process of its own. The
+//! What clients can make the server keep: bytes of heap, counted in a process of its own. The
 //! clients are in that process, too, but keep next to nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -36,7 +36,7 @@ use server::TestServer;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Octets of heap in use.
+/// Bytes of heap in use.
 fn heap() -> usize {
     let stats = ALLOCATOR.stats();
     stats
@@ -71,14 +71,14 @@ fn least_heap(server: &TestServer) -> usize {
     least
 }
 
-/// Sends until the server takes no more, or has taken `most`: how many octets it took.
-fn send_until_blocked(client: &Client, octets: &[u8], most: usize) -> usize {
+/// Sends until the server takes no more, or has taken `most`: how many bytes it took.
+fn send_until_blocked(client: &Client, bytes: &[u8], most: usize) -> usize {
     let mut stream = &client.stream;
     let patience = Duration::from_millis(300);
     stream.set_write_timeout(Some(patience)).unwrap();
     let mut taken = 0;
     while taken < most {
-        match stream.write(&octets[taken % octets.len()..]) {
+        match stream.write(&bytes[taken % bytes.len()..]) {
             Ok(more) => taken += more,
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => panic!("{error} after {taken}"),
@@ -110,7 +110,7 @@ fn attack_2_declared_lengths_reserve_nothing() {
         "< 16 MiB",
         format_args!("{} KiB", grown >> 10),
     );
-    assert!(grown < 16 << 20, "{grown} octets");
+    assert!(grown < 16 << 20, "{grown} bytes");
 }
 
 #[test]
@@ -133,11 +133,11 @@ fn attack_3_fragments_cost_at_most_twice_the_limit() {
     figure(
         Kind::Attack,
         3,
-        "fragments of 1 MiB up to the limit of 16 MiB, then 1 octet: heap; Close",
+        "fragments of 1 MiB up to the limit of 16 MiB, then 1 byte: heap; Close",
         "<= 32 MiB; 1009",
         format_args!("{:.1} MiB; 1009", held as f64 / f64::from(1 << 20)),
     );
-    assert!(held <= 32 << 20, "{held} octets");
+    assert!(held <= 32 << 20, "{held} bytes");
 }
 
 /// Large buffers of earlier messages lie ready: small fragments must not be lent them.
@@ -187,19 +187,19 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
     figure(
         Kind::Attack,
         5,
-        "131,000 fragments of 1 octet, 20 clients: heap per octet of payload, beyond the pool's",
+        "131,000 fragments of 1 byte, 20 clients: heap per byte of payload, beyond the pool's",
         "<= 2.0",
         format_args!("{grown:.2}"),
     );
     figure(
         Kind::Attack,
         5,
-        "1 fragment of 1 octet where large buffers lie ready, 20 clients: heap",
+        "1 fragment of 1 byte where large buffers lie ready, 20 clients: heap",
         "< 256 KiB each",
-        format_args!("{} octets each", small / CLIENTS),
+        format_args!("{} bytes each", small / CLIENTS),
     );
-    assert!(grown <= 2.0, "{grown} octets per octet");
-    assert!(small < CLIENTS * (256 << 10), "{small} octets");
+    assert!(grown <= 2.0, "{grown} bytes per byte");
+    assert!(small < CLIENTS * (256 << 10), "{small} bytes");
 }
 
 /// Attachments are waited for within the limit of a message, however many are announced.
@@ -228,24 +228,24 @@ fn attack_47_attachments_that_never_all_come_are_bounded_together() {
     }
     settle(&server);
     let grown = heap().saturating_sub(before);
-    // One octet more than the limit.
+    // One byte more than the limit.
     for client in &mut clients {
         client.send(&frame(0x82, &vec![7; LIMIT / 10 + 1]));
         let mut rest = Vec::new();
         let _ = std::io::Read::read_to_end(&mut client.stream, &mut rest);
         assert!(
-            !rest.windows(4).any(|octets| octets == b"echo"),
+            !rest.windows(4).any(|bytes| bytes == b"echo"),
             "it was taken"
         );
     }
     figure(
         Kind::Attack,
         47,
-        "10 attachments announced, 9 of 100,000 octets sent, 20 sessions: heap of each; with 100,001 more",
+        "10 attachments announced, 9 of 100,000 bytes sent, 20 sessions: heap of each; with 100,001 more",
         "<= 2 MB; the session ends",
         format_args!("{} KiB; the session ends", grown / CLIENTS / 1_024),
     );
-    assert!(grown / CLIENTS <= 2 * LIMIT, "{grown} octets");
+    assert!(grown / CLIENTS <= 2 * LIMIT, "{grown} bytes");
 }
 
 /// What waits for clients that read nothing is kept once for all of them.
@@ -274,11 +274,11 @@ fn broadcasts_that_many_do_not_take_are_kept_once() {
     figure(
         Kind::Attack,
         48,
-        "Socket.IO: 20 of 21 clients read none of 100 broadcasts of 200,000 octets: heap",
+        "Socket.IO: 20 of 21 clients read none of 100 broadcasts of 200,000 bytes: heap",
         "<= 60 MB",
         format_args!("{} KiB", grown >> 10),
     );
-    assert!(grown <= 3 * MESSAGES * SIZE, "{grown} octets");
+    assert!(grown <= 3 * MESSAGES * SIZE, "{grown} bytes");
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn attacks_8_and_31_whoever_reads_nothing_costs_next_to_nothing() {
         ),
         (
             31,
-            "messages of 60,000 octets without reading",
+            "messages of 60,000 bytes without reading",
             frame(0x82, &[7; 60_000]),
             188 << 10,
         ),
@@ -316,8 +316,8 @@ fn attacks_8_and_31_whoever_reads_nothing_costs_next_to_nothing() {
                 taken >> 20
             ),
         );
-        assert!(grown < bound, "{what}: {grown} octets");
-        assert!(taken < 64 << 20, "{what}: {taken} octets were taken");
+        assert!(grown < bound, "{what}: {grown} bytes");
+        assert!(taken < 64 << 20, "{what}: {taken} bytes were taken");
     }
 }
 
@@ -343,9 +343,9 @@ fn attack_10_pongs_leave_nothing() {
         10,
         "200,000 pongs that nobody asked for: heap",
         "< 4 KiB",
-        format_args!("{grown} octets"),
+        format_args!("{grown} bytes"),
     );
-    assert!(grown < 4 << 10, "{grown} octets");
+    assert!(grown < 4 << 10, "{grown} bytes");
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn attacks_22_and_26_requests_leave_nothing() {
         format_args!("{}; {} KiB", &head[9..12], grown >> 10),
     );
     assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
-    assert!(grown < 64 << 10, "{grown} octets");
+    assert!(grown < 64 << 10, "{grown} bytes");
 
     const REQUESTS: usize = 10_000;
     let page = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -406,7 +406,7 @@ fn attacks_22_and_26_requests_leave_nothing() {
         "< 128 KiB",
         format_args!("{} KiB", most >> 10),
     );
-    assert!(most < 128 << 10, "{most} octets");
+    assert!(most < 128 << 10, "{most} bytes");
 }
 
 #[test]
@@ -431,11 +431,11 @@ fn attack_55_rooms_go_with_their_members() {
     figure(
         Kind::Attack,
         55,
-        "3,000 rooms with names of 244 octets, then left: heap during; after",
+        "3,000 rooms with names of 244 bytes, then left: heap during; after",
         "after < 64 KiB",
         format_args!("{} KiB; {} KiB", during >> 10, after >> 10),
     );
-    assert!(after < 64 << 10, "{after} octets");
+    assert!(after < 64 << 10, "{after} bytes");
     let mut client = Client::connect(&server);
     client.send(client::request(&format!("/broadcast/{}", "x".repeat(256))).as_bytes());
     assert!(client.receive_head().starts_with("HTTP/1.1 404 "));
@@ -503,7 +503,7 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
     // The memory of the burst is given back by and by.
     let began = Instant::now();
     while heap().saturating_sub(before) > 64 << 20 {
-        assert!(began.elapsed() < PATIENCE, "{} octets", heap() - before);
+        assert!(began.elapsed() < PATIENCE, "{} bytes", heap() - before);
         thread::park_timeout(Duration::from_millis(20));
     }
     server.shutdown.cut();
@@ -515,7 +515,7 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
     assert!(kept < 64, "{kept} MiB are kept for a server that is gone");
 }
 
-/// A client that has gone has left nothing behind, however it came and went: what grows by an octet a
+/// A client that has gone has left nothing behind, however it came and went: what grows by a byte a
 /// connection is a leak, which no page of memory shows for hours.
 #[test]
 fn connections_leave_nothing_behind() {
@@ -557,13 +557,13 @@ fn connections_leave_nothing_behind() {
         Kind::Soak,
         4,
         "3,000 connections that came and went: heap they left",
-        "< 1 octet each",
-        format_args!("{grown} octets"),
+        "< 1 byte each",
+        format_args!("{grown} bytes"),
     );
-    assert!(grown < CONNECTIONS, "{grown} octets");
+    assert!(grown < CONNECTIONS, "{grown} bytes");
 }
 
-/// Sizes that pass through every kind of buffer, compared by octets after some have gone before.
+/// Sizes that pass through every kind of buffer, compared by bytes after some have gone before.
 #[test]
 fn echoes_leave_nothing_behind() {
     const MESSAGES: usize = 1_000;
@@ -584,11 +584,11 @@ fn echoes_leave_nothing_behind() {
     figure(
         Kind::Soak,
         2,
-        "1,000 echoes of up to 200,000 octets and more: heap they left",
-        "< 1 octet each",
-        format_args!("{grown} octets"),
+        "1,000 echoes of up to 200,000 bytes and more: heap they left",
+        "< 1 byte each",
+        format_args!("{grown} bytes"),
     );
-    assert!(grown < MESSAGES, "{grown} octets");
+    assert!(grown < MESSAGES, "{grown} bytes");
 }
 
 /// Fault 13: unfinished messages have a budget together. Who comes too late for it is told to come
@@ -634,7 +634,7 @@ fn unfinished_messages_keep_to_their_budget_together() {
         "<= 4 MiB and what a connection is; 1013 to clients that come too late",
         format_args!("{} KiB, {} begun; 1013", held >> 10, holders.len()),
     );
-    assert!(held <= BUDGET + (256 << 10), "{held} octets");
+    assert!(held <= BUDGET + (256 << 10), "{held} bytes");
     { refused }.closes_with(1013);
     for client in &mut holders {
         client.send(rest);
@@ -645,8 +645,8 @@ fn unfinished_messages_keep_to_their_budget_together() {
     next.receives(&reply(0x82, &[7; 300_000]));
 }
 
-/// Attack 13: what inflates to the limit and an octet more, in one frame and in 1,000 fragments,
-/// from a hundred clients at once. Each is held one octet of input before it is refused.
+/// Attack 13: what inflates to the limit and a byte more, in one frame and in 1,000 fragments,
+/// from a hundred clients at once. Each is held one byte of input before it is refused.
 #[test]
 fn attack_13_bombs_cost_their_limit_and_little_more() {
     const CLIENTS: usize = 100;
@@ -673,12 +673,12 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
     let mut fragments: Vec<Vec<u8>> = bomb.chunks(size).map(|piece| frame(0x00, piece)).collect();
     fragments[0][0] = 0x42;
     fragments.last_mut().unwrap()[0] = 0x80;
-    for (what, octets) in [
+    for (what, bytes) in [
         ("in one frame", frame(0xC2, &bomb)),
         ("in 1,000 fragments", fragments.concat()),
     ] {
-        // The last octets of a flush are those of an empty block: all text has come before them.
-        let (held, rest) = octets.split_at(octets.len() - 12);
+        // The last bytes of a flush are those of an empty block: all text has come before them.
+        let (held, rest) = bytes.split_at(bytes.len() - 12);
         let mut clients: Vec<Client> = (0..CLIENTS).map(|_| open_compressing(&server)).collect();
         settle(&server);
         let before = (heap(), resident());
@@ -697,13 +697,13 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
             client.send(rest);
             client.closes_with(1009);
         }
-        let share = |octets: usize| octets as f64 / (CLIENTS * LIMIT) as f64;
+        let share = |bytes: usize| bytes as f64 / (CLIENTS * LIMIT) as f64;
         figure(
             Kind::Attack,
             13,
             format_args!(
-                "100 bombs of {} octets at once, {what}: heap and resident memory, of limit x connections; Close",
-                octets.len()
+                "100 bombs of {} bytes at once, {what}: heap and resident memory, of limit x connections; Close",
+                bytes.len()
             ),
             "<= 1.1; 1009",
             format_args!("{:.3}, {:.3}; 1009", share(grown.0), share(grown.1)),
@@ -726,12 +726,12 @@ fn attack_14_a_window_is_as_large_as_what_was_inflated() {
     let _alone = alone();
     let server = TestServer::with(|server| server.with_workers(1));
     let compressed = |text: &[u8]| {
-        let mut octets = Vec::with_capacity(text.len() + 1_024);
+        let mut bytes = Vec::with_capacity(text.len() + 1_024);
         Compress::new(Compression::fast(), false)
-            .compress_vec(text, &mut octets, FlushCompress::Sync)
+            .compress_vec(text, &mut bytes, FlushCompress::Sync)
             .unwrap();
-        octets.truncate(octets.len() - 4);
-        frame(0xC2, &octets)
+        bytes.truncate(bytes.len() - 4);
+        frame(0xC2, &bytes)
     };
     let mut random = fastrand::Rng::with_seed(14);
     let mut text = |length: usize| -> Vec<u8> {
@@ -800,7 +800,7 @@ fn open_compressing_at(server: &TestServer, path: &str) -> Client {
     client
 }
 
-/// Octets of memory that the process has, where the system tells (proc(5)).
+/// Bytes of memory that the process has, where the system tells (proc(5)).
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

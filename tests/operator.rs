@@ -58,9 +58,9 @@ impl Served {
         stream.write_all(request.as_bytes()).unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            stream.read_exact(&mut octet).unwrap();
-            head.push(octet[0]);
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "));
         stream
@@ -150,17 +150,17 @@ fn metrics_tell_of(served: &Served, path: &str) {
     let mut client = served.open(path);
     served.tells("frameloop_connections{endpoint=\"/echo\"} 1");
     served.tells("frameloop_handshakes_total{status=\"101\"} 1");
-    // A text of two octets, a binary one of three, a Ping of none.
+    // A text of two bytes, a binary one of three, a Ping of none.
     client
         .write_all(b"\x81\x82\0\0\0\0hi\x82\x83\0\0\0\0abc\x89\x80\0\0\0\0")
         .unwrap();
     client.read_exact(&mut [0; 4 + 5 + 2]).unwrap();
     for direction in ["received", "sent"] {
-        for (kind, octets) in [("text", 2), ("binary", 3), ("control", 0)] {
+        for (kind, bytes) in [("text", 2), ("binary", 3), ("control", 0)] {
             let labels = format!("direction=\"{direction}\",type=\"{kind}\"");
             served.tells(&format!("frameloop_messages_total{{{labels}}} 1"));
             served.tells(&format!(
-                "frameloop_message_bytes_total{{{labels}}} {octets}"
+                "frameloop_message_bytes_total{{{labels}}} {bytes}"
             ));
         }
     }
@@ -206,9 +206,9 @@ fn fan_out_is_counted_once_for_each_receiver() {
         stream.write_all(request.as_bytes()).unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            stream.read_exact(&mut octet).unwrap();
-            head.push(octet[0]);
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
         }
         stream
     });
@@ -326,9 +326,9 @@ fn a_line_is_logged(mut served: Served, path: &str) {
     assert!(fields["seconds"].is_number(), "{line}");
     for (name, value) in [
         ("received", 1),
-        ("received_octets", 2),
+        ("received_bytes", 2),
         ("sent", 1),
-        ("sent_octets", 2),
+        ("sent_bytes", 2),
         ("code_sent", 1000),
         ("code_received", 1000),
     ] {

@@ -59,8 +59,8 @@ fn echo(address: SocketAddr) {
     assert_eq!(client.read().unwrap(), Message::text("hi"));
 }
 
-fn text(octets: &[u8]) -> &str {
-    std::str::from_utf8(octets).unwrap()
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn who_comes_during_the_drain_of_a_passed_socket_is_left_to_the_next() {
     // It does not block since the server had it.
     let (mut waiting, _) = listener.accept().unwrap();
     waiting.set_nonblocking(false).unwrap();
-    let mut octets = [0; 4];
-    waiting.read_exact(&mut octets).unwrap();
-    assert_eq!(&octets, b"late");
+    let mut bytes = [0; 4];
+    waiting.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"late");
 }
 
 #[test]
@@ -383,7 +383,7 @@ mod tls {
         let pairs: Vec<_> = digest
             .as_ref()
             .iter()
-            .map(|octet| format!("{octet:02X}"))
+            .map(|byte| format!("{byte:02X}"))
             .collect();
         assert_eq!(printed.unwrap(), pairs.join(":"));
     }
@@ -415,9 +415,9 @@ mod tls {
             .unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            stream.read_exact(&mut octet).unwrap();
-            head.push(octet[0]);
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "));
         stream

@@ -91,7 +91,7 @@ impl Process {
         self.child.wait().map(drop)
     }
 
-    /// Octets of memory that the process holds, as its page tables say.
+    /// Bytes of memory that the process holds, as its page tables say.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));

@@ -1,4 +1,4 @@
-//! The loads of the Socket.IO bench: clients of the Flask-SocketIO tutorial, by raw octets.
+//! The loads of the Socket.IO bench: clients of the Flask-SocketIO tutorial, by raw bytes.
 
 use std::{
     io,
@@ -176,7 +176,7 @@ impl BroadcastLoad {
         })
     }
 
-    /// Sends bursts of messages of 100 octets for `time`, each when all clients have the one
+    /// Sends bursts of messages of 100 bytes for `time`, each when all clients have the one
     /// before.
     pub(crate) fn run(&mut self, time: Duration) -> io::Result<Tally> {
         let mut tally = Tally {

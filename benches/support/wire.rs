@@ -18,7 +18,7 @@ const OPCODE_BINARY: u8 = 0x2;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Protocol {
-    /// The octets of the masked frames, sent as they are and expected back as they are.
+    /// The bytes of the masked frames, sent as they are and expected back as they are.
     RawTcp,
     WebSocket {
         path: &'static str,
@@ -75,11 +75,11 @@ pub(crate) fn check_upgraded(head: &[u8]) -> io::Result<()> {
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, ValueEnum)]
 pub(crate) enum Kind {
-    /// Random octets.
+    /// Random bytes.
     Binary,
     /// Text of printable ASCII.
     TextAscii,
-    /// Text of characters of one to four octets, in equal numbers.
+    /// Text of characters of one to four bytes, in equal numbers.
     TextMultibyte,
 }
 
@@ -108,7 +108,7 @@ impl Kind {
             }
             Self::TextAscii => payload.resize_with(size, || random.u8(b' '..=b'~')),
             Self::TextMultibyte => {
-                let mut octets = [0; 4];
+                let mut bytes = [0; 4];
                 while payload.len() < size {
                     let room = size - payload.len();
                     let character = match random.usize(1..=room.min(4)) {
@@ -117,7 +117,7 @@ impl Kind {
                         3 => random.char('\u{800}'..='\u{D7FF}'),
                         _ => random.char('\u{1_0000}'..='\u{10_FFFF}'),
                     };
-                    payload.extend_from_slice(character.encode_utf8(&mut octets).as_bytes());
+                    payload.extend_from_slice(character.encode_utf8(&mut bytes).as_bytes());
                 }
             }
         }
@@ -125,7 +125,7 @@ impl Kind {
     }
 }
 
-/// A batch of messages that a client sends at once, and the octets of a right answer.
+/// A batch of messages that a client sends at once, and the bytes of a right answer.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) request: Vec<u8>,
@@ -133,7 +133,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// `depth` messages of `size` octets, each with its own content and its own mask.
+    /// `depth` messages of `size` bytes, each with its own content and its own mask.
     pub(crate) fn echoed(
         protocol: Protocol,
         kind: Kind,
@@ -185,7 +185,7 @@ fn masked_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: u32) {
         payload
             .iter()
             .zip(mask.iter().cycle())
-            .map(|(octet, key)| octet ^ key),
+            .map(|(byte, key)| byte ^ key),
     );
 }
 

@@ -12,33 +12,33 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    pub(crate) fn octets(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mask = if self.key.is_some() { 0x80 } else { 0 };
-        let mut octets = vec![self.first];
+        let mut bytes = vec![self.first];
         match self.payload.len() {
-            length @ 0..=125 => octets.push(mask | length as u8),
+            length @ 0..=125 => bytes.push(mask | length as u8),
             length @ 126..=0xFFFF => {
-                octets.push(mask | 126);
-                octets.extend((length as u16).to_be_bytes());
+                bytes.push(mask | 126);
+                bytes.extend((length as u16).to_be_bytes());
             }
             length => {
-                octets.push(mask | 127);
-                octets.extend((length as u64).to_be_bytes());
+                bytes.push(mask | 127);
+                bytes.extend((length as u64).to_be_bytes());
             }
         }
         let Some(key) = self.key else {
-            octets.extend(self.payload);
-            return octets;
+            bytes.extend(self.payload);
+            return bytes;
         };
-        octets.extend(key);
-        let begin = octets.len();
-        octets.extend(self.payload);
-        // One loop over two slices, so that it is not taken octet by octet.
+        bytes.extend(key);
+        let begin = bytes.len();
+        bytes.extend(self.payload);
+        // One loop over two slices, so that it is not taken byte by byte.
         let mask = key.repeat(self.payload.len().div_ceil(4));
-        for (octet, key) in octets[begin..].iter_mut().zip(&mask) {
-            *octet ^= key;
+        for (byte, key) in bytes[begin..].iter_mut().zip(&mask) {
+            *byte ^= key;
         }
-        octets
+        bytes
     }
 }
 
@@ -63,10 +63,10 @@ impl Sent {
     }
 }
 
-/// All frames of a server's octets, and whether they end inside one.
-pub(crate) fn read_frames(mut octets: &[u8]) -> (Vec<Sent>, bool) {
+/// All frames of a server's bytes, and whether they end inside one.
+pub(crate) fn read_frames(mut bytes: &[u8]) -> (Vec<Sent>, bool) {
     let mut frames = Vec::new();
-    while let [first, second, rest @ ..] = octets {
+    while let [first, second, rest @ ..] = bytes {
         assert!(second & 0x80 == 0, "a server's frame is masked");
         let (length, rest) = match (second, rest) {
             (126, [a, b, rest @ ..]) => (usize::from(u16::from_be_bytes([*a, *b])), rest),
@@ -81,9 +81,9 @@ pub(crate) fn read_frames(mut octets: &[u8]) -> (Vec<Sent>, bool) {
             return (frames, true);
         };
         frames.push(Sent::new(*first, payload));
-        octets = rest;
+        bytes = rest;
     }
-    (frames, !octets.is_empty())
+    (frames, !bytes.is_empty())
 }
 
 /// A message that outlives its buffer.

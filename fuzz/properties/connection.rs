@@ -17,8 +17,8 @@ use super::scripted::{Scripted, ServerEnd};
 pub(crate) enum Operation<'a> {
     /// The peer sends a frame, most often a sound one.
     Frame(Kind, Payload<'a>, [u8; 4]),
-    /// The peer sends octets.
-    Octets(&'a [u8]),
+    /// The peer sends bytes.
+    Bytes(&'a [u8]),
     /// The peer sends FIN.
     Fin,
     /// Somebody sends the peer a message.
@@ -47,7 +47,7 @@ pub(crate) enum Kind {
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(crate) enum Payload<'a> {
-    Octets(&'a [u8]),
+    Bytes(&'a [u8]),
     Text(&'a str),
     Repeated(u8, u16),
 }
@@ -95,21 +95,21 @@ pub(crate) fn settings() -> Settings {
 
 impl Operation<'_> {
     /// What of it the peer sends.
-    pub(crate) fn octets(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
-            Operation::Frame(kind, payload, key) => kind.frame(payload.octets(), *key),
-            Operation::Octets(octets) => octets.to_vec(),
+            Operation::Frame(kind, payload, key) => kind.frame(payload.bytes(), *key),
+            Operation::Bytes(bytes) => bytes.to_vec(),
             _ => Vec::new(),
         }
     }
 }
 
 impl Payload<'_> {
-    fn octets(&self) -> Vec<u8> {
+    fn bytes(&self) -> Vec<u8> {
         match self {
-            Payload::Octets(octets) => octets.to_vec(),
+            Payload::Bytes(bytes) => bytes.to_vec(),
             Payload::Text(text) => text.as_bytes().to_vec(),
-            Payload::Repeated(octet, count) => vec![*octet; usize::from(count % 1_100)],
+            Payload::Repeated(byte, count) => vec![*byte; usize::from(count % 1_100)],
         }
     }
 }
@@ -144,7 +144,7 @@ impl Kind {
             payload,
             key,
         }
-        .octets()
+        .bytes()
     }
 }
 
@@ -193,13 +193,13 @@ impl Session {
 
     fn perform(&mut self, operation: &Operation<'_>) {
         match operation {
-            Operation::Frame(..) | Operation::Octets(_) => {
-                let octets = operation.octets();
-                if octets.is_empty() || self.scripted.wire().has_ended {
+            Operation::Frame(..) | Operation::Bytes(_) => {
+                let bytes = operation.bytes();
+                if bytes.is_empty() || self.scripted.wire().has_ended {
                     return;
                 }
-                self.model.receive(&octets);
-                self.scripted.wire().incoming.extend(octets);
+                self.model.receive(&bytes);
+                self.scripted.wire().incoming.extend(bytes);
                 self.drive();
             }
             Operation::Fin => {
@@ -247,7 +247,7 @@ impl Session {
         self.model.expected.clear();
     }
 
-    /// The stream can be read from: octets or FIN have come.
+    /// The stream can be read from: bytes or FIN have come.
     fn drive(&mut self) {
         for _ in 0..2 {
             self.simulation.ready(self.connection);
@@ -294,9 +294,9 @@ impl Session {
 #[derive(Default)]
 struct Model {
     state: State,
-    /// Octets of the peer's that are no whole frame yet.
+    /// Bytes of the peer's that are no whole frame yet.
     pending: Vec<u8>,
-    /// First octet and payload of the message whose last fragment has not come.
+    /// First byte and payload of the message whose last fragment has not come.
     fragmented: Option<(u8, Vec<u8>)>,
     empty_fragments: u32,
     has_failed: bool,
@@ -350,9 +350,9 @@ impl Model {
         self.ticks.pinged = None;
     }
 
-    fn receive(&mut self, octets: &[u8]) {
+    fn receive(&mut self, bytes: &[u8]) {
         let was_inside = self.is_inside_message();
-        self.pending.extend(octets);
+        self.pending.extend(bytes);
         let mut messages = 0;
         while matches!(self.state, State::Open | State::CloseSent) {
             match self.frame() {
@@ -381,14 +381,14 @@ impl Model {
         self.fragmented.is_some() || self.partial_payload().is_some()
     }
 
-    /// The frame under way: its first octet and what has come of its payload.
+    /// The frame under way: its first byte and what has come of its payload.
     fn partial_payload(&self) -> Option<(u8, Vec<u8>)> {
         let (header, _) = self.header().ok()??;
         let key = &self.pending[header - 4..header];
-        let octets = self.pending[header..].iter().zip(key.iter().cycle());
+        let bytes = self.pending[header..].iter().zip(key.iter().cycle());
         Some((
             self.pending[0],
-            octets.map(|(octet, key)| octet ^ key).collect(),
+            bytes.map(|(byte, key)| byte ^ key).collect(),
         ))
     }
 
@@ -440,7 +440,7 @@ impl Model {
             0 => u64::from(second & 0x7F),
             _ => length
                 .iter()
-                .fold(0, |length, octet| length << 8 | u64::from(*octet)),
+                .fold(0, |length, byte| length << 8 | u64::from(*byte)),
         };
         if extended == 2 && length < 126 || extended == 8 && length < 65_536 || length >> 63 != 0 {
             return Err(1002);

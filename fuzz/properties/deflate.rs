@@ -46,7 +46,7 @@ thread_local! {
     static THEIRS: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
 
-/// Payloads, some of them an octet or another payload many times over.
+/// Payloads, some of them a byte or another payload many times over.
 fn messages(mut rest: &[u8]) -> Vec<Vec<u8>> {
     let mut messages: Vec<Vec<u8>> = Vec::new();
     while let [what, length, after @ ..] = rest {
@@ -75,7 +75,7 @@ fn send(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>], shared:
     settings.level = level.max(1);
     settings.min_size = 0;
     let mut sender = Sender::with_deflate(parameters);
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     for (index, message) in messages.iter().enumerate() {
         let is_accepted = sender.accepts_compressed(settings.window_bits, message.len());
         let window = 1 << parameters.server_max_window_bits;
@@ -83,32 +83,32 @@ fn send(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>], shared:
         let message = Message::Binary(message);
         DEFLATER.with_borrow_mut(|deflater| {
             if !(shared && index % 2 == 1) {
-                sender.send_compressed(message, &settings, deflater, &mut octets);
+                sender.send_compressed(message, &settings, deflater, &mut bytes);
             } else if is_accepted
-                && encode_compressed_message(message, &settings, deflater, &mut octets)
+                && encode_compressed_message(message, &settings, deflater, &mut bytes)
             {
                 sender.sent_compressed();
             } else {
-                encode_message(message, &mut octets);
+                encode_message(message, &mut bytes);
             }
         });
     }
     let expected: Vec<Received> = messages.iter().cloned().map(Received::Binary).collect();
     let ours = Receiver::new(Role::Client, Limits::default()).with_deflate(parameters);
-    let outcome = receive(ours, &[&octets], false);
+    let outcome = receive(ours, &[&bytes], false);
     assert_eq!((&outcome.messages, outcome.error), (&expected, None));
 
-    THEIRS.with_borrow_mut(|theirs| read_by_another(theirs, parameters, &octets, messages));
+    THEIRS.with_borrow_mut(|theirs| read_by_another(theirs, parameters, &bytes, messages));
 }
 
 fn read_by_another(
     theirs: &mut Decompress,
     parameters: &DeflateParameters,
-    octets: &[u8],
+    bytes: &[u8],
     messages: &[Vec<u8>],
 ) {
     theirs.reset(false);
-    for (frame, message) in read_frames(octets).0.iter().zip(messages) {
+    for (frame, message) in read_frames(bytes).0.iter().zip(messages) {
         if frame.first & 0x40 == 0 {
             assert_eq!(&frame.payload, message);
             continue;
@@ -131,7 +131,7 @@ fn read_by_another(
 fn receive_from_another(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>]) {
     let expected: Vec<Received> = messages.iter().cloned().map(Received::Binary).collect();
     let mut codec = Compress::new(Compression::new(u32::from(level)), false);
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     for message in messages {
         if parameters.client_no_context_takeover {
             codec.reset();
@@ -141,13 +141,13 @@ fn receive_from_another(parameters: &DeflateParameters, level: u8, messages: &[V
             .compress_vec(message, &mut payload, FlushCompress::Sync)
             .expect("a payload");
         let payload = payload.strip_suffix(b"\x00\x00\xFF\xFF").expect("a flush");
-        octets.extend(
+        bytes.extend(
             Frame {
                 first: 0xC2,
                 payload,
                 key: Some([1, 2, 3, 4]),
             }
-            .octets(),
+            .bytes(),
         );
     }
     // Its window is always the largest.
@@ -156,21 +156,21 @@ fn receive_from_another(parameters: &DeflateParameters, level: u8, messages: &[V
         ..*parameters
     };
     let ours = Receiver::new(Role::Server, Limits::default()).with_deflate(&parameters);
-    let outcome = receive(ours, &[&octets], false);
+    let outcome = receive(ours, &[&bytes], false);
     assert_eq!((outcome.messages, outcome.error), (expected, None));
 }
 
 /// A compressed payload that may be anything: both make the same of it, or reject it.
 fn corrupt(parameters: &DeflateParameters, payload: &[u8]) {
-    let octets = Frame {
+    let bytes = Frame {
         first: 0xC2,
         payload,
         key: Some([1, 2, 3, 4]),
     }
-    .octets();
+    .bytes();
     let new = || Receiver::new(Role::Server, LIMITS).with_deflate(parameters);
-    let whole = receive(new(), &[&octets], false);
-    let pieces: Vec<&[u8]> = octets.chunks(1 + payload.len() / 7).collect();
+    let whole = receive(new(), &[&bytes], false);
+    let pieces: Vec<&[u8]> = bytes.chunks(1 + payload.len() / 7).collect();
     assert_eq!(receive(new(), &pieces, true), whole);
     let theirs = THEIRS.with_borrow_mut(|theirs| {
         theirs.reset(false);

@@ -19,7 +19,7 @@ pub(crate) fn check(input: &[u8]) {
     let Some((policy, rest)) = input.split_first() else {
         return;
     };
-    let lines: Vec<&[u8]> = rest.split(|octet| *octet == b'\n').take(8).collect();
+    let lines: Vec<&[u8]> = rest.split(|byte| *byte == b'\n').take(8).collect();
     let Some(headers) = headers(&lines) else {
         return;
     };
@@ -170,7 +170,7 @@ fn is_acceptable((name, parameters): &Offer) -> bool {
         .iter()
         .all(|(name, value)| match (name.as_str(), value.as_deref()) {
             ("server_no_context_takeover" | "client_no_context_takeover", None) => true,
-            // There is no deflater with a window of 256 octets.
+            // There is no deflater with a window of 256 bytes.
             ("server_max_window_bits", Some(bits)) => is_bits(bits) && bits != "8",
             ("client_max_window_bits", bits) => bits.is_none_or(is_bits),
             _ => false,
@@ -207,19 +207,19 @@ fn assert_fits(answer: &[(String, Option<String>)], offer: &[(String, Option<Str
 
 fn check_time(unit: &[u8]) {
     let repeated = |length: usize| {
-        let octets = unit
+        let bytes = unit
             .iter()
             .copied()
-            .filter(|octet| *octet != b'\n')
+            .filter(|byte| *byte != b'\n')
             .chain([b',']);
-        let octets: Vec<u8> = octets
+        let bytes: Vec<u8> = bytes
             .collect::<Vec<_>>()
             .iter()
             .copied()
             .cycle()
             .take(length)
             .collect();
-        headers(&[&octets])
+        headers(&[&bytes])
     };
     if let (Some(half), Some(whole)) = (repeated(8 << 10), repeated(16 << 10)) {
         let offers = |headers: &HeaderMap| drop(extensions::offers(headers));

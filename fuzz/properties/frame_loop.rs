@@ -1,5 +1,5 @@
 //! A stream that limits, stalls, interrupts or breaks each read and write changes nothing but how
-//! long it takes: no octet is lost or repeated, and when the loop is dropped nothing is left.
+//! long it takes: no byte is lost or repeated, and when the loop is dropped nothing is left.
 
 use std::rc::Rc;
 
@@ -36,11 +36,11 @@ pub(crate) fn check(input: &[u8]) {
         ..script
     };
     let (whole, _) = run(&unhindered);
-    let (octets, is_whole) = run(&script);
-    assert!(whole.starts_with(&octets), "an octet was lost or repeated");
+    let (bytes, is_whole) = run(&script);
+    assert!(whole.starts_with(&bytes), "a byte was lost or repeated");
     if is_whole {
-        assert_eq!(octets.len(), whole.len());
-        assert!(!read_frames(&octets).1, "a frame is cut off");
+        assert_eq!(bytes.len(), whole.len());
+        assert!(!read_frames(&bytes).1, "a frame is cut off");
     }
 }
 
@@ -51,7 +51,7 @@ fn run(script: &Script<'_>) -> (Vec<u8>, bool) {
     let mut settings = settings();
     settings.deflate = Some(Deflate::default());
     settings.high_water_mark = 512;
-    settings.slow_consumer.max_octets = usize::MAX;
+    settings.slow_consumer.max_bytes = usize::MAX;
     let mut simulation = Simulation::<ServerEnd>::new(&settings);
     let echo = {
         let (token, copies) = (Rc::clone(&token), script.copies % 4);
@@ -83,8 +83,8 @@ fn run(script: &Script<'_>) -> (Vec<u8>, bool) {
     };
     let mut is_whole = true;
     for operation in script.operations.iter().take(64) {
-        let octets = operation.octets();
-        scripted.wire().incoming.extend(octets);
+        let bytes = operation.bytes();
+        scripted.wire().incoming.extend(bytes);
         simulation.ready(connection);
         if is_dropped(&mut events) {
             is_whole = false;
@@ -99,8 +99,8 @@ fn run(script: &Script<'_>) -> (Vec<u8>, bool) {
     drop(simulation);
     assert!(scripted.wire().is_dropped, "the stream outlived the loop");
     assert_eq!(Rc::strong_count(&token), 1, "the handler outlived the loop");
-    let octets = std::mem::take(&mut scripted.wire().outgoing);
-    (octets, is_whole)
+    let bytes = std::mem::take(&mut scripted.wire().outgoing);
+    (bytes, is_whole)
 }
 
 /// The peer has sent all and FIN, and takes what it is given.

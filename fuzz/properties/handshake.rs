@@ -1,4 +1,4 @@
-//! Raw octets through hyper and our service: what comes back is valid HTTP, 101 if and only if a
+//! Raw bytes through hyper and our service: what comes back is valid HTTP, 101 if and only if a
 //! naive checker says so, one response per refused connection.
 
 use frameloop::http::{HttpSettings, InProcessServer};
@@ -25,14 +25,14 @@ fn server() -> InProcessServer {
     InProcessServer::new(router, settings, HttpSettings::default()).expect("a server")
 }
 
-pub(crate) fn check(octets: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     let answer = SERVER
-        .with(|server| server.exchange(octets))
+        .with(|server| server.exchange(bytes))
         .expect("an answer");
     let mut rest = answer.as_slice();
     let mut statuses = Vec::new();
     while !rest.is_empty() {
-        let is_head = request(octets).is_some_and(|head| head.method == http::Method::HEAD);
+        let is_head = request(bytes).is_some_and(|head| head.method == http::Method::HEAD);
         let (status, is_last) = response(&mut rest, is_head);
         statuses.push(status);
         if status == 101 {
@@ -45,7 +45,7 @@ pub(crate) fn check(octets: &[u8]) {
             "more than one response to {statuses:?}"
         );
     }
-    if let Some(head) = request(octets) {
+    if let Some(head) = request(bytes) {
         let expected = naive_status(&head, &NaivePolicy::default());
         let is_endpoint = head.uri.path() == "/ws";
         let accepts = expected == 101 && is_endpoint;
@@ -106,10 +106,10 @@ fn response(rest: &mut &[u8], is_head: bool) -> (u16, bool) {
 }
 
 /// The first request, if hyper must take it for one: what it refuses by itself is none.
-fn request(octets: &[u8]) -> Option<Parts> {
+fn request(bytes: &[u8]) -> Option<Parts> {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(length) = request.parse(octets).ok()? else {
+    let httparse::Status::Complete(length) = request.parse(bytes).ok()? else {
         return None;
     };
     if length > 16 << 10 {

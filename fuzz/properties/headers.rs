@@ -177,7 +177,7 @@ pub(crate) fn check(input: &[u8]) {
     assert!(ours.is_err() || handshake::wants_upgrade(&parts));
     for (_, value) in head.fields.iter().take(8) {
         check_settings(&String::from_utf8_lossy(
-            &value.octets("http://localhost:8000"),
+            &value.bytes("http://localhost:8000"),
         ));
     }
     check_time(&head);
@@ -355,9 +355,9 @@ impl Head<'_> {
             "*",
             "http://u@other/ws",
         ];
-        let pick = |octet: u8, sound: u8, length: usize| match octet < sound {
+        let pick = |byte: u8, sound: u8, length: usize| match byte < sound {
             true => 0,
-            false => usize::from(octet) % length,
+            false => usize::from(byte) % length,
         };
         let mut request = http::Request::builder()
             .method(&METHODS[pick(self.method, 200, METHODS.len())])
@@ -373,7 +373,7 @@ impl Head<'_> {
         }
         for (name, value) in self.fields.iter().take(8) {
             let (name, sound) = FIELDS[usize::from(*name) % FIELDS.len()];
-            let value = value.octets(sound);
+            let value = value.bytes(sound);
             request = request.header(
                 HeaderName::from_static(name),
                 HeaderValue::from_bytes(&value).ok()?,
@@ -384,10 +384,10 @@ impl Head<'_> {
 }
 
 impl Value<'_> {
-    fn octets(&self, sound: &str) -> Vec<u8> {
+    fn bytes(&self, sound: &str) -> Vec<u8> {
         match self {
             Value::Known(index) => KNOWN[usize::from(*index) % KNOWN.len()].into(),
-            Value::Any(octets) => octets.to_vec(),
+            Value::Any(bytes) => bytes.to_vec(),
             Value::Around(before, after) => [before, sound.as_bytes(), after].concat(),
         }
     }
@@ -403,7 +403,7 @@ pub(crate) fn naive_status(head: &Parts, policy: &NaivePolicy) -> u16 {
         let lines = values(name);
         let mut elements = lines
             .iter()
-            .flat_map(|line| line.split(|octet| *octet == b','));
+            .flat_map(|line| line.split(|byte| *byte == b','));
         elements.any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     };
     let is_1_0 = head.version == Version::HTTP_10;
@@ -524,7 +524,7 @@ fn naive_subprotocols(head: &Parts) -> Option<Vec<String>> {
         .iter()
         .collect();
     for line in &lines {
-        for element in line.as_bytes().split(|octet| *octet == b',') {
+        for element in line.as_bytes().split(|byte| *byte == b',') {
             let element = element.trim_ascii();
             if element.is_empty() {
                 continue;
@@ -564,25 +564,25 @@ fn naive_authority(text: &str) -> Option<(String, Option<u16>)> {
     is_sound.then(|| (host.to_ascii_lowercase(), port.parse().ok()))
 }
 
-/// Base64 of 16 octets, of which a decoder may or may not look at the last four bits.
+/// Base64 of 16 bytes, of which a decoder may or may not look at the last four bits.
 fn is_key(key: &[u8]) -> bool {
-    let is_base64 = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/');
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key[..22].iter().all(is_base64) && &key[22..] == b"=="
 }
 
-/// Twice the octets take twice the time: 16 KiB of the head's values against 8 KiB.
+/// Twice the bytes take twice the time: 16 KiB of the head's values against 8 KiB.
 fn check_time(head: &Head<'_>) {
     for (name, value) in head.fields.iter().take(1) {
         let (name, sound) = FIELDS[usize::from(*name) % FIELDS.len()];
-        let value = value.octets(sound);
+        let value = value.bytes(sound);
         let repeated = |length: usize| {
             let unit: Vec<u8> = value.iter().copied().chain([b',']).collect();
-            let octets: Vec<u8> = unit.iter().copied().cycle().take(length).collect();
+            let bytes: Vec<u8> = unit.iter().copied().cycle().take(length).collect();
             let mut parts = head.parts()?;
             let name = HeaderName::from_static(name);
             parts
                 .headers
-                .insert(name, HeaderValue::from_bytes(&octets).ok()?);
+                .insert(name, HeaderValue::from_bytes(&bytes).ok()?);
             Some(parts)
         };
         let (Some(half), Some(whole)) = (repeated(8 << 10), repeated(16 << 10)) else {
@@ -614,6 +614,6 @@ pub(crate) fn assert_linear(half: impl Fn(), whole: impl Fn()) {
     let (half, whole) = (best(&half), best(&whole));
     assert!(
         whole < NO_TIME || whole < half * 5 / 2,
-        "{half:?}, twice the octets {whole:?}"
+        "{half:?}, twice the bytes {whole:?}"
     );
 }

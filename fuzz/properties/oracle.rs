@@ -1,4 +1,4 @@
-//! tungstenite's codec as an oracle: the same octets give the same messages, and are accepted or
+//! tungstenite's codec as an oracle: the same bytes give the same messages, and are accepted or
 //! rejected alike, but for differences that are named here; and what we send for them, whole or in
 //! fragments, it reads back.
 
@@ -12,19 +12,19 @@ use tungstenite::protocol::{WebSocket, WebSocketConfig};
 use super::client::Received;
 use super::receiver::{self, Outcome};
 
-pub(crate) fn check(octets: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     const LIMITS: Limits = Limits {
         max_message_size: 1_000,
         max_frame_size: 800,
     };
-    let ours = compare(octets, LIMITS);
-    check_sender(&ours, 1 + octets.len() % 100);
+    let ours = compare(bytes, LIMITS);
+    check_sender(&ours, 1 + bytes.len() % 100);
 }
 
-/// Both read these octets, as a server that accepts these sizes.
-pub(crate) fn compare(octets: &[u8], limits: Limits) -> Outcome {
-    let ours = receiver::receive(Receiver::new(Role::Server, limits), &[octets], false);
-    let (messages, error) = tungstenite(octets, limits, tungstenite::protocol::Role::Server);
+/// Both read these bytes, as a server that accepts these sizes.
+pub(crate) fn compare(bytes: &[u8], limits: Limits) -> Outcome {
+    let ours = receiver::receive(Receiver::new(Role::Server, limits), &[bytes], false);
+    let (messages, error) = tungstenite(bytes, limits, tungstenite::protocol::Role::Server);
     if !is_named_difference(&ours, &error) {
         assert_eq!(ours.messages, messages);
         assert_eq!(
@@ -47,7 +47,7 @@ pub(crate) fn compare(octets: &[u8], limits: Limits) -> Outcome {
 
 /// What came is sent back, and said of an error; tungstenite reads the same.
 fn check_sender(ours: &Outcome, max_fragment_size: usize) {
-    let (mut sender, mut octets) = (Sender::default(), Vec::new());
+    let (mut sender, mut bytes) = (Sender::default(), Vec::new());
     let mut expected = ours.messages.clone();
     for message in &ours.messages {
         assert!(sender.is_open() && sender.close_code_sent().is_none());
@@ -57,37 +57,37 @@ fn check_sender(ours: &Outcome, max_fragment_size: usize) {
             Message::Close(frame) => {
                 let line = frame.map(|frame| frame.to_string()).unwrap_or_default();
                 assert!(!line.contains(char::is_control), "{line}");
-                sender.send(message, &mut octets);
+                sender.send(message, &mut bytes);
                 assert_eq!(sender.close_code_sent(), frame.map(|frame| frame.code));
             }
-            _ => sender.send_fragmented(message, max_fragment_size, &mut octets),
+            _ => sender.send_fragmented(message, max_fragment_size, &mut bytes),
         }
     }
     // Long payloads are copied in another way.
     if sender.is_open() && max_fragment_size.is_multiple_of(16) {
         let long = Message::Binary(&[7; 5_000]);
-        sender.send(long, &mut octets);
+        sender.send(long, &mut bytes);
         expected.push(Received::from(long));
     }
     if let Some(error) = ours.error {
-        sender.fail(error, &mut octets);
+        sender.fail(error, &mut bytes);
         assert!(sender.is_closed());
         let close = (u16::from(error.close_code()), error.to_string());
         expected.push(Received::Close(Some(close)));
     }
     // What comes too late is not sent (RFC 6455 §5.5.1).
-    let length = octets.len();
+    let length = bytes.len();
     if !sender.is_open() {
         assert!(sender.is_closed() || sender.is_close_sent());
-        sender.send_fragmented(Message::Text("more"), 1, &mut octets);
-        sender.close(None, &mut octets);
-        assert_eq!(octets.len(), length);
+        sender.send_fragmented(Message::Text("more"), 1, &mut bytes);
+        sender.close(None, &mut bytes);
+        assert_eq!(bytes.len(), length);
     }
     // It calls the registered code 1014 invalid.
     if !matches!(expected.last(), Some(Received::Close(Some((1014, _))))) {
         let limits = Limits::default();
         let role = tungstenite::protocol::Role::Client;
-        let (messages, error) = tungstenite(&octets, limits, role);
+        let (messages, error) = tungstenite(&bytes, limits, role);
         assert!(error.is_none(), "{error:?}");
         assert_eq!(messages, expected);
     }
@@ -117,7 +117,7 @@ fn is_named_difference(ours: &Outcome, theirs: &Option<Error>) -> bool {
     }
 }
 
-/// Octets to read, and nowhere to write.
+/// Bytes to read, and nowhere to write.
 struct Scripted<'a>(&'a [u8]);
 
 impl Read for Scripted<'_> {
@@ -130,8 +130,8 @@ impl Read for Scripted<'_> {
 }
 
 impl Write for Scripted<'_> {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        Ok(octets.len())
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -139,9 +139,9 @@ impl Write for Scripted<'_> {
     }
 }
 
-/// What tungstenite makes of the octets.
+/// What tungstenite makes of the bytes.
 fn tungstenite(
-    octets: &[u8],
+    bytes: &[u8],
     limits: Limits,
     role: tungstenite::protocol::Role,
 ) -> (Vec<Received>, Option<Error>) {
@@ -149,7 +149,7 @@ fn tungstenite(
         .read_buffer_size(4 << 10)
         .max_message_size(Some(limits.max_message_size))
         .max_frame_size(Some(limits.max_frame_size));
-    let mut socket = WebSocket::from_raw_socket(Scripted(octets), role, Some(config));
+    let mut socket = WebSocket::from_raw_socket(Scripted(bytes), role, Some(config));
     let mut messages = Vec::new();
     loop {
         match socket.read() {

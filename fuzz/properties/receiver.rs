@@ -1,8 +1,8 @@
-//! The receiver's master property: *any way of cutting the octets gives the same messages, and the
-//! same error at the same octet*; and what it holds is what it was sent.
+//! The receiver's master property: *any way of cutting the bytes gives the same messages, and the
+//! same error at the same byte*; and what it holds is what it was sent.
 //!
 //! ```text
-//! input = role-and-extension limits cut-count *cut octets
+//! input = role-and-extension limits cut-count *cut bytes
 //! ```
 
 use frameloop::protocol::frame::Expectation;
@@ -15,7 +15,7 @@ use super::client::Received;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) messages: Vec<Received>,
-    /// The error, and how many octets had come by then, or could have.
+    /// The error, and how many bytes had come by then, or could have.
     pub(crate) error: Option<ProtocolError>,
 }
 
@@ -24,31 +24,31 @@ pub(crate) fn check(input: &[u8]) {
         return;
     };
     let count = usize::from(count % 16);
-    let Some((cuts, octets)) = rest.split_at_checked(2 * count) else {
+    let Some((cuts, bytes)) = rest.split_at_checked(2 * count) else {
         return;
     };
     let limits = LIMITS[usize::from(*limits) % LIMITS.len()];
     let mut places: Vec<usize> = cuts
         .chunks_exact(2)
-        .map(|cut| usize::from(u16::from_be_bytes([cut[0], cut[1]])) % (octets.len() + 1))
-        .chain([0, octets.len()])
+        .map(|cut| usize::from(u16::from_be_bytes([cut[0], cut[1]])) % (bytes.len() + 1))
+        .chain([0, bytes.len()])
         .collect();
     places.sort_unstable();
     let pieces: Vec<&[u8]> = places
         .windows(2)
-        .map(|pair| &octets[pair[0]..pair[1]])
+        .map(|pair| &bytes[pair[0]..pair[1]])
         .collect();
 
     let new = || receiver(*flags, limits);
-    let whole = receive(new(), &[octets], false);
+    let whole = receive(new(), &[bytes], false);
     let is_direct = flags & 8 != 0;
     assert_eq!(receive(new(), &pieces, is_direct), whole);
-    if octets.len() <= 256 {
-        let single: Vec<&[u8]> = octets.chunks(1).collect();
+    if bytes.len() <= 256 {
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
         assert_eq!(receive(new(), &single, is_direct), whole);
-        check_place_of_error(&new, octets, &whole);
+        check_place_of_error(&new, bytes, &whole);
     }
-    check_header(octets, *flags);
+    check_header(bytes, *flags);
 }
 
 /// Sizes that a short input can reach, and some that it cannot.
@@ -91,7 +91,7 @@ fn role(flags: u8) -> Role {
     }
 }
 
-/// What a receiver makes of octets that arrive in these pieces. Pieces of large payloads go
+/// What a receiver makes of bytes that arrive in these pieces. Pieces of large payloads go
 /// straight into its space if `direct`.
 pub(crate) fn receive(mut receiver: Receiver, pieces: &[&[u8]], direct: bool) -> Outcome {
     let mut pool = AssemblyPool::default();
@@ -103,13 +103,13 @@ pub(crate) fn receive(mut receiver: Receiver, pieces: &[&[u8]], direct: bool) ->
     for piece in pieces {
         let mut piece = *piece;
         while direct && let Some(space) = receiver.payload_space(&mut pool) {
-            let octets = space.len().min(piece.len());
-            if octets == 0 {
+            let bytes = space.len().min(piece.len());
+            if bytes == 0 {
                 break;
             }
-            space[..octets].copy_from_slice(&piece[..octets]);
-            piece = &piece[octets..];
-            if let Err(error) = receiver.advance(octets) {
+            space[..bytes].copy_from_slice(&piece[..bytes]);
+            piece = &piece[bytes..];
+            if let Err(error) = receiver.advance(bytes) {
                 return fails(messages, error);
             }
         }
@@ -141,11 +141,11 @@ fn assert_discards(mut receiver: Receiver, pool: &mut AssemblyPool) {
     assert!(input.is_empty() && !receiver.is_inside_message());
 }
 
-/// The header that the octets begin with is written as it was read, and needs all of its octets.
-fn check_header(octets: &[u8], flags: u8) {
+/// The header that the bytes begin with is written as it was read, and needs all of its bytes.
+fn check_header(bytes: &[u8], flags: u8) {
     let expected = Expectation {
         role: role(flags),
-        fragmented: octets.first().is_some_and(|first| first & 0x0F == 0),
+        fragmented: bytes.first().is_some_and(|first| first & 0x0F == 0),
         compressed: false,
         deflate: flags & 2 != 0,
         assembled: 0,
@@ -154,30 +154,30 @@ fn check_header(octets: &[u8], flags: u8) {
             max_frame_size: usize::MAX,
         },
     };
-    let Ok(Some((header, length))) = FrameHeader::decode(octets, &expected) else {
+    let Ok(Some((header, length))) = FrameHeader::decode(bytes, &expected) else {
         return;
     };
     let encoded = header.encode();
-    assert_eq!(encoded.as_ref(), &octets[..length]);
-    assert_eq!(encoded.is_control(), octets[0] & 0x0F >= 8);
+    assert_eq!(encoded.as_ref(), &bytes[..length]);
+    assert_eq!(encoded.is_control(), bytes[0] & 0x0F >= 8);
     assert_eq!(encoded.is_text(), header.opcode == OpCode::Text);
     for cut in 0..length {
-        assert_eq!(FrameHeader::decode(&octets[..cut], &expected), Ok(None));
+        assert_eq!(FrameHeader::decode(&bytes[..cut], &expected), Ok(None));
     }
 }
 
 /// The error does not come late: the shortest beginning of the input that has it ends with the
-/// octet that made it certain, whichever way that beginning arrives.
-fn check_place_of_error(new: &impl Fn() -> Receiver, octets: &[u8], whole: &Outcome) {
+/// byte that made it certain, whichever way that beginning arrives.
+fn check_place_of_error(new: &impl Fn() -> Receiver, bytes: &[u8], whole: &Outcome) {
     if whole.error.is_none() {
         return;
     }
     let fails = |length: usize, size: usize| {
-        let pieces: Vec<&[u8]> = octets[..length].chunks(size).collect();
+        let pieces: Vec<&[u8]> = bytes[..length].chunks(size).collect();
         receive(new(), &pieces, false).error.is_some()
     };
     let place = |size: usize| {
-        let mut range = 0..octets.len();
+        let mut range = 0..bytes.len();
         while !range.is_empty() {
             let middle = range.start + range.len() / 2;
             match fails(middle, size) {
@@ -187,5 +187,5 @@ fn check_place_of_error(new: &impl Fn() -> Receiver, octets: &[u8], whole: &Outc
         }
         range.start
     };
-    assert_eq!(place(1), place(octets.len().max(1)));
+    assert_eq!(place(1), place(bytes.len().max(1)));
 }

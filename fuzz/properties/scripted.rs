@@ -34,9 +34,9 @@ pub(crate) struct Wire {
 /// How a read or write goes.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// So many octets and one at most.
+    /// So many bytes and one at most.
     AtMost(u8),
-    /// Any number of octets.
+    /// Any number of bytes.
     All,
     WouldBlock,
     Interrupted,
@@ -67,7 +67,7 @@ impl Drop for ServerEnd {
 impl Step {
     fn allowance(step: Option<Step>) -> io::Result<usize> {
         match step {
-            Some(Step::AtMost(octets)) => Ok(usize::from(octets) + 1),
+            Some(Step::AtMost(bytes)) => Ok(usize::from(bytes) + 1),
             Some(Step::All) | None => Ok(usize::MAX),
             Some(Step::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Some(Step::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
@@ -89,15 +89,15 @@ impl Read for ServerEnd {
 }
 
 impl Write for ServerEnd {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut wire = self.0.wire();
         assert!(!wire.is_shut, "written after FIN");
         if wire.is_stalled {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let step = wire.writes.pop_front();
-        let length = Step::allowance(step)?.min(octets.len());
-        wire.outgoing.extend_from_slice(&octets[..length]);
+        let length = Step::allowance(step)?.min(bytes.len());
+        wire.outgoing.extend_from_slice(&bytes[..length]);
         Ok(length)
     }
 

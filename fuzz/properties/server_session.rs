@@ -18,7 +18,7 @@ enum Operation {
     Join {
         worker: bool,
     },
-    /// A member publishes messages of so many octets.
+    /// A member publishes messages of so many bytes.
     Publish {
         member: u8,
         count: u8,
@@ -128,7 +128,7 @@ pub(crate) fn check(input: &[u8]) {
     let mut settings = settings();
     settings.limits.max_message_size = 2_000;
     settings.limits.max_frame_size = 2_000;
-    settings.slow_consumer.max_octets = 8_000;
+    settings.slow_consumer.max_bytes = 8_000;
     settings.slow_consumer.max_messages = 32;
     let gathering = Simulation::new(&settings);
     settings.gather_publications = false;
@@ -220,7 +220,7 @@ impl Session {
                 payload: &payload,
                 key: Some([1, 2, 3, 4]),
             };
-            member.scripted.wire().incoming.extend(frame.octets());
+            member.scripted.wire().incoming.extend(frame.bytes());
         }
         let (worker, connection) = (member.worker, member.connection);
         self.workers[worker].ready(connection);
@@ -235,7 +235,7 @@ impl Session {
             payload: if at_once { b"at once" } else { b"behind" },
             key: Some([1, 2, 3, 4]),
         };
-        member.scripted.wire().incoming.extend(frame.octets());
+        member.scripted.wire().incoming.extend(frame.bytes());
         let (worker, connection) = (member.worker, member.connection);
         self.workers[worker].ready(connection);
     }
@@ -271,7 +271,7 @@ impl Session {
         let log = self.log.borrow();
         let (mut expected, mut members) = (vec![0; self.members.len()], 0);
         for entry in log.iter() {
-            let mut numbers = entry.split(|octet| *octet == b':');
+            let mut numbers = entry.split(|byte| *byte == b':');
             let mut number = || {
                 let digits = numbers
                     .next()

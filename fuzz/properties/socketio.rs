@@ -27,7 +27,7 @@ const OPENED_AT_ONCE: usize = 16;
 /// A day: no session ends because of the time that a fuzzer takes over its others.
 const NEVER: Duration = Duration::from_secs(86_400);
 
-/// The first octet says how the rest is sent, as the body of a POST or as messages, and whether in a
+/// The first byte says how the rest is sent, as the body of a POST or as messages, and whether in a
 /// new session or in one of the inputs before, as long as that lives; or that the rest is what is
 /// done with a session that may be upgraded.
 pub(crate) fn check(input: &[u8]) {
@@ -173,9 +173,9 @@ impl Sessions {
         let Some(mut client) = self.messaging.pop() else {
             return;
         };
-        let messages = messages.split(|octet| *octet == 0xFF);
-        let octets: Vec<u8> = messages.chain([last.as_bytes()]).flat_map(frame).collect();
-        let received = client.exchange(&octets, |received| contains(received, &last));
+        let messages = messages.split(|byte| *byte == 0xFF);
+        let bytes: Vec<u8> = messages.chain([last.as_bytes()]).flat_map(frame).collect();
+        let received = client.exchange(&bytes, |received| contains(received, &last));
         // A server that has ended the session has not read all, of which the client may be told.
         if received.is_ok_and(|received| contains(&received, &last)) {
             self.messaging.push(client);
@@ -184,11 +184,11 @@ impl Sessions {
 
     /// Several, as those that poll.
     fn open_messaging(&mut self) {
-        let mut octets = handshake("/socket.io/?EIO=4&transport=websocket");
-        octets.extend(frame(b"40"));
+        let mut bytes = handshake("/socket.io/?EIO=4&transport=websocket");
+        bytes.extend(frame(b"40"));
         self.messaging = clients(self.server);
         for client in &mut self.messaging {
-            let asked = client.exchange(&octets, |_| true);
+            let asked = client.exchange(&bytes, |_| true);
             asked.expect("to have sent it");
         }
         for client in &mut self.messaging {
@@ -278,8 +278,8 @@ impl<'s> Upgrading<'s> {
                 assert_eq!(answer, (200, b"ok".to_vec()));
             }
             Stage::Upgraded(client) => {
-                let octets: Vec<u8> = packets.iter().flat_map(message).collect();
-                client.exchange(&octets, |_| true).expect("to have sent it");
+                let bytes: Vec<u8> = packets.iter().flat_map(message).collect();
+                client.exchange(&bytes, |_| true).expect("to have sent it");
                 self.receive();
             }
             Stage::Over => assert_eq!(self.ask("POST", &polled(&packets)).0, 400),
@@ -348,10 +348,10 @@ impl<'s> Upgrading<'s> {
             Stage::Probed(mut client) => {
                 // With the Pong behind it, it is known to be done.
                 const PING: &[u8] = &[0x89, 0x80, 1, 2, 3, 4];
-                let octets = [frame(b"5"), PING.to_vec()].concat();
+                let bytes = [frame(b"5"), PING.to_vec()].concat();
                 let waiting: Vec<Packet> = self.expected.drain(..).flatten().collect();
                 let is_whole = |got: &[u8]| frames(got).len() > waiting.len();
-                let received = client.exchange(&octets, is_whole).expect("packets");
+                let received = client.exchange(&bytes, is_whole).expect("packets");
                 let mut received = frames(&received);
                 received.retain(|(is_text, payload)| *is_text || !payload.is_empty());
                 assert_eq!(received, waiting);
@@ -404,9 +404,9 @@ fn ended(mut client: InProcessClient<'static>, message: &[u8]) -> Stage {
 
 /// Packets as a body of polling has them.
 fn polled(packets: &[Packet]) -> Vec<u8> {
-    let packets = packets.iter().map(|(is_text, octets)| match is_text {
-        true => octets.clone(),
-        false => format!("b{}", BASE64.encode(octets)).into(),
+    let packets = packets.iter().map(|(is_text, bytes)| match is_text {
+        true => bytes.clone(),
+        false => format!("b{}", BASE64.encode(bytes)).into(),
     });
     packets.collect::<Vec<_>>().join(&0x1E)
 }
@@ -418,18 +418,18 @@ fn message((is_text, payload): &Packet) -> Vec<u8> {
         payload,
         key: Some([1, 2, 3, 4]),
     };
-    frame.octets()
+    frame.bytes()
 }
 
 /// The whole frames of a server, which are all short.
-fn frames(mut octets: &[u8]) -> Vec<Packet> {
+fn frames(mut bytes: &[u8]) -> Vec<Packet> {
     let mut frames = Vec::new();
-    while let [first, length, rest @ ..] = octets {
+    while let [first, length, rest @ ..] = bytes {
         let Some((payload, after)) = rest.split_at_checked((*length).into()) else {
             break;
         };
         frames.push((*first == 0x81, payload.to_vec()));
-        octets = after;
+        bytes = after;
     }
     frames
 }
@@ -454,7 +454,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
         payload,
         key: Some([1, 2, 3, 4]),
     };
-    frame.octets()
+    frame.bytes()
 }
 
 /// A request of a session, or for one.
@@ -469,12 +469,12 @@ fn request(method: &str, sid: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// The statuses and bodies of the responses that are whole.
-fn responses(mut octets: &[u8]) -> Vec<(u16, Vec<u8>)> {
+fn responses(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let mut responses = Vec::new();
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut head = httparse::Response::new(&mut headers);
-        let parsed = head.parse(octets).expect("a head");
+        let parsed = head.parse(bytes).expect("a head");
         let httparse::Status::Complete(length) = parsed else {
             return responses;
         };
@@ -483,17 +483,17 @@ fn responses(mut octets: &[u8]) -> Vec<(u16, Vec<u8>)> {
             .iter()
             .find(|field| field.name == "Content-Length");
         let size = size.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
-        let rest = &octets[length..];
+        let rest = &bytes[length..];
         let Some((body, rest)) = rest.split_at_checked(size.expect("a length")) else {
             return responses;
         };
         responses.push((head.code.unwrap_or_default(), body.to_vec()));
-        octets = rest;
+        bytes = rest;
     }
 }
 
-fn contains(octets: &[u8], text: &str) -> bool {
-    octets
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes
         .windows(text.len())
         .any(|window| window == text.as_bytes())
 }

@@ -3,8 +3,8 @@
 use crate::client::{self, Sent};
 
 /// Checks what came on one connection, up to where it was cut; says what is wrong with it.
-pub(crate) fn check(octets: &[u8]) -> Result<(), String> {
-    let mut rest = octets;
+pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
+    let mut rest = bytes;
     // Pipelined requests get one response after the other.
     while !rest.is_empty() {
         let mut fields = [httparse::EMPTY_HEADER; 64];
@@ -47,13 +47,13 @@ pub(crate) fn check(octets: &[u8]) -> Result<(), String> {
 }
 
 /// RFC 6455 §5, §7: frames of a server, none after a Close.
-fn check_frames(octets: &[u8], compressed: bool) -> Result<(), String> {
-    let (frames, _) = client::read_frames(octets);
+fn check_frames(bytes: &[u8], compressed: bool) -> Result<(), String> {
+    let (frames, _) = client::read_frames(bytes);
     let (mut in_message, mut closed) = (false, false);
     for frame in frames {
         let Sent { first, payload } = &frame;
         let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
-        let wrong = |what: &str| Err(format!("{what}: {first:02x}, {} octets", payload.len()));
+        let wrong = |what: &str| Err(format!("{what}: {first:02x}, {} bytes", payload.len()));
         if closed {
             return wrong("a frame after the Close");
         }

@@ -57,7 +57,7 @@ const WARM_UP: u64 = 100_000;
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// Most that the server may hold more in the end than before: what allocators differ by from run to
-/// run, and 4 octets for each of a million.
+/// run, and 4 bytes for each of a million.
 const MAX_GROWTH_KIB: u64 = 4 << 10;
 
 fn main() -> ExitCode {
@@ -240,7 +240,7 @@ impl std::fmt::Display for Counts {
         write!(
             formatter,
             "{sessions} sessions, {rate:.0}/s, {connections} connections, {ended} ended by both \
-             sides, {received} octets came"
+             sides, {received} bytes came"
         )
     }
 }

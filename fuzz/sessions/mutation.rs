@@ -6,8 +6,8 @@ use fastrand::Rng;
 
 use crate::session::{End, Session, Step};
 
-/// Most octets of a session.
-const MAX_OCTETS: usize = 64 << 10;
+/// Most bytes of a session.
+const MAX_BYTES: usize = 64 << 10;
 /// Most steps of a session.
 const MAX_STEPS: usize = 40;
 
@@ -19,9 +19,9 @@ pub(crate) fn mutated(recordings: &[Session], seed: u64) -> Session {
         let before = session.clone();
         match random.u8(0..4) {
             0 => mutate_steps(&mut session, recordings, &mut random),
-            _ => mutate_octets(&mut session, recordings, &mut random),
+            _ => mutate_bytes(&mut session, recordings, &mut random),
         }
-        if session.len() > MAX_OCTETS || session.steps.len() > MAX_STEPS {
+        if session.len() > MAX_BYTES || session.steps.len() > MAX_STEPS {
             session = before;
         }
     }
@@ -50,10 +50,10 @@ fn mutate_steps(session: &mut Session, recordings: &[Session], random: &mut Rng)
         3 => steps.insert(at, Step::Await),
         4 => steps.truncate(at),
         5 => {
-            if let Step::Send(octets) = &mut steps[at]
-                && !octets.is_empty()
+            if let Step::Send(bytes) = &mut steps[at]
+                && !bytes.is_empty()
             {
-                let rest = octets.split_off(random.usize(..octets.len()));
+                let rest = bytes.split_off(random.usize(..bytes.len()));
                 steps.insert(at + 1, Step::Send(rest));
             }
         }
@@ -70,46 +70,46 @@ fn mutate_steps(session: &mut Session, recordings: &[Session], random: &mut Rng)
     }
 }
 
-fn mutate_octets(session: &mut Session, recordings: &[Session], random: &mut Rng) {
-    let Some(octets) = some_octets(session, random) else {
+fn mutate_bytes(session: &mut Session, recordings: &[Session], random: &mut Rng) {
+    let Some(bytes) = some_bytes(session, random) else {
         return;
     };
-    let range = some_range(octets.len(), random);
+    let range = some_range(bytes.len(), random);
     match random.u8(0..10) {
-        0 => octets[range.start] ^= 1 << random.u8(0..8),
-        1 => octets[range.start] = random.u8(..),
-        2 => octets[range.start] = *chosen(random, &INTERESTING),
-        3 => drop(octets.drain(range)),
+        0 => bytes[range.start] ^= 1 << random.u8(0..8),
+        1 => bytes[range.start] = random.u8(..),
+        2 => bytes[range.start] = *chosen(random, &INTERESTING),
+        3 => drop(bytes.drain(range)),
         4 => {
-            let copy = octets[range.clone()].to_vec();
-            octets.splice(range.end..range.end, copy);
+            let copy = bytes[range.clone()].to_vec();
+            bytes.splice(range.end..range.end, copy);
         }
         5 => {
-            let copies = octets[range.clone()].repeat(random.usize(2..64));
-            octets.splice(range, copies);
+            let copies = bytes[range.clone()].repeat(random.usize(2..64));
+            bytes.splice(range, copies);
         }
         6 => {
             let inserted: Vec<u8> = (0..random.usize(1..9)).map(|_| random.u8(..)).collect();
-            octets.splice(range.start..range.start, inserted);
+            bytes.splice(range.start..range.start, inserted);
         }
         7 => {
             let number = chosen(random, &NUMBERS).to_be_bytes();
             let number = &number[8 - *chosen(random, &[1, 2, 4, 8])..];
-            let end = octets.len().min(range.start + number.len());
-            octets.splice(range.start..end, number.iter().copied());
+            let end = bytes.len().min(range.start + number.len());
+            bytes.splice(range.start..end, number.iter().copied());
         }
-        8 => octets.truncate(range.end),
+        8 => bytes.truncate(range.end),
         _ => {
             let mut other = chosen(random, recordings).clone();
-            if let Some(other) = some_octets(&mut other, random) {
+            if let Some(other) = some_bytes(&mut other, random) {
                 let piece = other[some_range(other.len(), random)].to_vec();
-                octets.splice(range, piece);
+                bytes.splice(range, piece);
             }
         }
     }
 }
 
-/// First octets of frames, lengths, masks and what ends things in HTTP.
+/// First bytes of frames, lengths, masks and what ends things in HTTP.
 const INTERESTING: [u8; 20] = [
     0x00, 0x01, 0x02, 0x08, 0x80, 0x81, 0x82, 0x83, 0x88, 0x89, 0x8A, 0xC1, 0xFE, 0xFF, 0x7F,
     b'\r', b'\n', b' ', b':', b'\t',
@@ -130,13 +130,13 @@ const NUMBERS: [u64; 12] = [
     u64::MAX,
 ];
 
-/// The octets of one of its steps that has any.
-fn some_octets<'s>(session: &'s mut Session, random: &mut Rng) -> Option<&'s mut Vec<u8>> {
+/// The bytes of one of its steps that has any.
+fn some_bytes<'s>(session: &'s mut Session, random: &mut Rng) -> Option<&'s mut Vec<u8>> {
     let mut sends: Vec<_> = session
         .steps
         .iter_mut()
         .filter_map(|step| match step {
-            Step::Send(octets) if !octets.is_empty() => Some(octets),
+            Step::Send(bytes) if !bytes.is_empty() => Some(bytes),
             _ => None,
         })
         .collect();

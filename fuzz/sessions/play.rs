@@ -15,7 +15,7 @@ use crate::session::{End, Session, Step};
 const AWAITED: Duration = Duration::from_millis(50);
 /// For a FIN: a long poll of Socket.IO takes longer, and is left then.
 const FINISHED: Duration = Duration::from_millis(500);
-/// Most octets to read of an answer.
+/// Most bytes to read of an answer.
 const MAX_ANSWER: usize = 4 << 20;
 
 /// How a session went.
@@ -34,10 +34,10 @@ pub(crate) async fn play(session: &Session, address: SocketAddr) -> Result<Playe
         match (step, connections.last_mut()) {
             (Step::Connect, _) => connections.push(Connection::open(address).await),
             (Step::Await, Some(connection)) => connection.await_answer().await,
-            (Step::Send(octets), Some(_)) => {
-                let octets = with_session_id(octets, &connections);
+            (Step::Send(bytes), Some(_)) => {
+                let bytes = with_session_id(bytes, &connections);
                 if let Some(connection) = connections.last_mut() {
-                    connection.send(&octets).await;
+                    connection.send(&bytes).await;
                 }
             }
             (Step::Await | Step::Send(_), None) => {}
@@ -88,9 +88,9 @@ impl Connection {
     }
 
     /// Reads while it writes: who does not is not read from.
-    async fn send(&mut self, octets: &[u8]) {
+    async fn send(&mut self, bytes: &[u8]) {
         let (mut reader, mut writer) = self.stream.split();
-        let mut write = std::pin::pin!(timeout(FINISHED, writer.write_all(octets)));
+        let mut write = std::pin::pin!(timeout(FINISHED, writer.write_all(bytes)));
         loop {
             tokio::select! {
                 biased;
@@ -113,20 +113,20 @@ impl Connection {
     }
 }
 
-/// The octets with the session id of Socket.IO that came last.
-fn with_session_id(octets: &[u8], connections: &[Connection]) -> Vec<u8> {
+/// The bytes with the session id of Socket.IO that came last.
+fn with_session_id(bytes: &[u8], connections: &[Connection]) -> Vec<u8> {
     const PLACE: &[u8] = b"{sid}";
     const BEFORE: &[u8] = b"\"sid\":\"";
-    let Some(at) = position(octets, PLACE) else {
-        return octets.to_vec();
+    let Some(at) = position(bytes, PLACE) else {
+        return bytes.to_vec();
     };
     let told = connections.iter().rev().find_map(|connection| {
         let (_, rest) = connection
             .answer
             .split_at(position(&connection.answer, BEFORE)?);
-        rest[BEFORE.len()..].split(|octet| *octet == b'"').next()
+        rest[BEFORE.len()..].split(|byte| *byte == b'"').next()
     });
-    let (before, after) = (&octets[..at], &octets[at + PLACE.len()..]);
+    let (before, after) = (&bytes[..at], &bytes[at + PLACE.len()..]);
     [
         before,
         told.unwrap_or_default(),
@@ -135,6 +135,6 @@ fn with_session_id(octets: &[u8], connections: &[Connection]) -> Vec<u8> {
     .concat()
 }
 
-fn position(octets: &[u8], part: &[u8]) -> Option<usize> {
-    octets.windows(part.len()).position(|window| window == part)
+fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|window| window == part)
 }

@@ -1,8 +1,8 @@
 //! What a client does from its connecting to its end, and how that is written down.
 //!
-//! A line a step: `connect` (another connection, which the next steps are about), `send OCTETS`,
+//! A line a step: `connect` (another connection, which the next steps are about), `send BYTES`,
 //! `await` (something from the server, for a while), and as the last line how all its connections
-//! end: `finish` (FIN, then read to the server's), `leave` (close) or `reset`. Octets are ASCII with
+//! end: `finish` (FIN, then read to the server's), `leave` (close) or `reset`. Bytes are ASCII with
 //! `\r`, `\n`, `\\` and `\xNN`; `{sid}` stands for the session id that the server told last. Lines
 //! that begin with `#` say what it is.
 
@@ -30,13 +30,13 @@ pub(crate) enum End {
 }
 
 impl Session {
-    /// Octets that are sent.
+    /// Bytes that are sent.
     pub(crate) fn len(&self) -> usize {
-        let octets = self.steps.iter().map(|step| match step {
-            Step::Send(octets) => octets.len(),
+        let bytes = self.steps.iter().map(|step| match step {
+            Step::Send(bytes) => bytes.len(),
             Step::Connect | Step::Await => 0,
         });
-        octets.sum()
+        bytes.sum()
     }
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Session {
             match step {
                 Step::Connect => writeln!(formatter, "connect")?,
                 Step::Await => writeln!(formatter, "await")?,
-                Step::Send(octets) => writeln!(formatter, "send {}", escaped(octets))?,
+                Step::Send(bytes) => writeln!(formatter, "send {}", escaped(bytes))?,
             }
         }
         formatter.write_str(match self.end {
@@ -57,16 +57,16 @@ impl fmt::Display for Session {
     }
 }
 
-/// The octets as a line shows them.
-pub(crate) fn escaped(octets: &[u8]) -> String {
+/// The bytes as a line shows them.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::new();
-    for octet in octets {
-        match octet {
+    for byte in bytes {
+        match byte {
             b'\r' => text.push_str("\\r"),
             b'\n' => text.push_str("\\n"),
             b'\\' => text.push_str("\\\\"),
-            b' '..=b'~' => text.push(char::from(*octet)),
-            _ => text.push_str(&format!("\\x{octet:02x}")),
+            b' '..=b'~' => text.push(char::from(*byte)),
+            _ => text.push_str(&format!("\\x{byte:02x}")),
         }
     }
     text
@@ -80,7 +80,7 @@ impl FromStr for Session {
         let mut end = None;
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let step = match line.split_once(' ') {
-                Some(("send", octets)) => Step::Send(unescaped(octets)?),
+                Some(("send", bytes)) => Step::Send(unescaped(bytes)?),
                 None if line == "connect" => Step::Connect,
                 None if line == "await" => Step::Await,
                 _ => {
@@ -101,10 +101,10 @@ impl FromStr for Session {
 }
 
 fn unescaped(text: &str) -> Result<Vec<u8>, String> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let (octet, length) = match (first, after) {
+        let (byte, length) = match (first, after) {
             (b'\\', [b'r', ..]) => (b'\r', 1),
             (b'\\', [b'n', ..]) => (b'\n', 1),
             (b'\\', [b'\\', ..]) => (b'\\', 1),
@@ -112,16 +112,16 @@ fn unescaped(text: &str) -> Result<Vec<u8>, String> {
                 let digits = digits
                     .get(..2)
                     .and_then(|digits| str::from_utf8(digits).ok());
-                let octet = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                (octet.ok_or("two digits must follow \\x")?, 3)
+                let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                (byte.ok_or("two digits must follow \\x")?, 3)
             }
             (b'\\', _) => return Err(String::from("\\ is followed by r, n, \\ or xNN")),
-            (octet, _) => (*octet, 0),
+            (byte, _) => (*byte, 0),
         };
-        octets.push(octet);
+        bytes.push(byte);
         rest = &after[length..];
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
 #[cfg(test)]

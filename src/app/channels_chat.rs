@@ -20,7 +20,7 @@ impl ChatConsumer {
     /// Takes what the tutorial's route (`\w+`) and its group name (`chat_` and the room, ASCII,
     /// shorter than 100) both take.
     pub(crate) fn new(rooms: &Rooms, room_name: &str) -> Result<ChatConsumer, HandshakeError> {
-        let is_word = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if room_name.len() > 94 || !room_name.bytes().all(is_word) {
             return Err(HandshakeError::NotFound);
         }
@@ -32,7 +32,7 @@ impl ChatConsumer {
     }
 }
 
-/// Octets of the largest message: its values are many times larger in memory.
+/// Bytes of the largest message: its values are many times larger in memory.
 const MAX_SIZE: usize = 1 << 20;
 
 impl Handler for ChatConsumer {

@@ -22,7 +22,7 @@ impl Client {
     pub(crate) fn new(rooms: &Rooms, id: &str) -> Result<Client, HandshakeError> {
         let digits = id.strip_prefix('-').unwrap_or(id);
         let is_number =
-            (1..=18).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
+            (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number {
             return Err(HandshakeError::Forbidden);
         }

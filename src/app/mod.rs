@@ -114,7 +114,7 @@ pub struct AppSettings {
     pub compat: Option<EchoService>,
     /// Where the rooms are those of other processes, too; `None` if they are this one's alone.
     pub redis: Option<Redis>,
-    /// Whether the same octets must give the same answers: faults without a seed have 0, and there
+    /// Whether the same bytes must give the same answers: faults without a seed have 0, and there
     /// is no Socket.IO, whose session ids are random.
     pub deterministic: bool,
     /// What sessions of Socket.IO are held to; `None` if there is none of it.

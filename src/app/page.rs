@@ -39,7 +39,7 @@ fn document(settings: &AppSettings) -> Bytes {
 /// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
 /// server, WebSockets to anywhere, and nothing else.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-N03vlhFKUqHsx/AVmK/VrT/14l5WLkmYCODgFdO8efA=' \
+    script-src 'sha256-0P2WU5u3ZxtadCCkwl1Lv2riaKn9nEMOvileo2gfXu4=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
     style-src 'sha256-ZAgZHOFl7KqgcJC0o7ifhQ7iVgahWf0BHmPIexDEOvQ='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \

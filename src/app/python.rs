@@ -47,7 +47,7 @@ fn from_json(json: &JsonValue<'_>) -> Option<Value> {
     })
 }
 
-/// The text of a value; `None` where `json.dumps` raises, as for octets.
+/// The text of a value; `None` where `json.dumps` raises, as for bytes.
 pub(super) fn dumps(value: &Value) -> Option<String> {
     let mut text = String::new();
     write_value(&mut text, value)?;

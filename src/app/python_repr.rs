@@ -24,7 +24,7 @@ fn write_value(text: &mut String, value: &Value) {
         Value::Bool(false) => text.push_str("False"),
         Value::Number(number) => write_number(text, number.as_str()),
         Value::String(string) => write_string(text, string),
-        Value::Binary(octets) => write_octets(text, octets),
+        Value::Binary(bytes) => write_bytes(text, bytes),
         Value::Array(items) => write_items(text, "[]", items, write_value),
         Value::Object(members) => write_items(text, "{}", members, |text, (name, value)| {
             write_string(text, name);
@@ -80,20 +80,20 @@ fn write_string(text: &mut String, string: &str) {
     text.push(quote);
 }
 
-fn write_octets(text: &mut String, octets: &[u8]) {
-    let quote = quote_for(octets.contains(&b'\''), octets.contains(&b'"'));
+fn write_bytes(text: &mut String, bytes: &[u8]) {
+    let quote = quote_for(bytes.contains(&b'\''), bytes.contains(&b'"'));
     text.push('b');
     text.push(quote);
-    for &octet in octets {
+    for &byte in bytes {
         // Writing to a string cannot fail.
-        let _ = match octet {
+        let _ = match byte {
             b'\n' => write!(text, "\\n"),
             b'\r' => write!(text, "\\r"),
             b'\t' => write!(text, "\\t"),
             b'\\' => write!(text, "\\\\"),
-            _ if char::from(octet) == quote => write!(text, "\\{quote}"),
-            b' '..=b'~' => write!(text, "{}", char::from(octet)),
-            _ => write!(text, "\\x{octet:02x}"),
+            _ if char::from(byte) == quote => write!(text, "\\{quote}"),
+            b' '..=b'~' => write!(text, "{}", char::from(byte)),
+            _ => write!(text, "\\x{byte:02x}"),
         };
     }
     text.push(quote);
@@ -133,7 +133,7 @@ mod tests {
             let value = serde_json::from_str::<serde_json::Value>(json).unwrap();
             assert_eq!(formatted(&value.into()), expected, "{json}");
         }
-        let octets = Value::Binary(bytes::Bytes::from_static(b"\0'\x01\xffa\n"));
-        assert_eq!(formatted(&octets), r#"b"\x00'\x01\xffa\n""#);
+        let bytes = Value::Binary(bytes::Bytes::from_static(b"\0'\x01\xffa\n"));
+        assert_eq!(formatted(&bytes), r#"b"\x00'\x01\xffa\n""#);
     }
 }

@@ -421,7 +421,7 @@ impl Serve {
                 linger: deadlines.linger,
             },
             slow_consumer: SlowConsumer {
-                max_octets: limits.max_queue_size,
+                max_bytes: limits.max_queue_size,
                 max_messages: limits.max_queue_messages,
             },
             high_water_mark: limits.high_water_mark,

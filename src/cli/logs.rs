@@ -109,16 +109,16 @@ enum Output {
 
 impl Output {
     /// It may be closed or full: there is nowhere to tell of it.
-    fn write(self, octets: &[u8]) {
-        if octets.is_empty() {
+    fn write(self, bytes: &[u8]) {
+        if bytes.is_empty() {
             return;
         }
         let _ = match self {
             Output::Standard => {
                 let mut out = io::stdout().lock();
-                out.write_all(octets).and_then(|()| out.flush())
+                out.write_all(bytes).and_then(|()| out.flush())
             }
-            Output::Error => io::stderr().write_all(octets),
+            Output::Error => io::stderr().write_all(bytes),
         };
     }
 }
@@ -148,7 +148,7 @@ struct Lines {
 
 #[derive(Default)]
 struct Waiting {
-    octets: AtomicUsize,
+    bytes: AtomicUsize,
     left_out: AtomicU64,
 }
 
@@ -158,7 +158,7 @@ enum Entry {
 }
 
 impl Lines {
-    const MAX_OCTETS: usize = 1 << 20;
+    const MAX_BYTES: usize = 1 << 20;
 
     fn start() -> Lines {
         let (queue, entries) = mpsc::channel();
@@ -192,9 +192,9 @@ impl Write for LinesTo<'_> {
             output.write(line);
             return Ok(line.len());
         };
-        let Waiting { octets, left_out } = &*lines.waiting;
-        if octets.fetch_add(line.len(), Ordering::Relaxed) + line.len() > Lines::MAX_OCTETS {
-            octets.fetch_sub(line.len(), Ordering::Relaxed);
+        let Waiting { bytes, left_out } = &*lines.waiting;
+        if bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() > Lines::MAX_BYTES {
+            bytes.fetch_sub(line.len(), Ordering::Relaxed);
             left_out.fetch_add(1, Ordering::Relaxed);
         } else {
             // Without a thread there is nobody to write it.
@@ -247,7 +247,7 @@ impl Gathered {
             (Output::Error, &mut self.error),
         ] {
             output.write(lines);
-            waiting.octets.fetch_sub(lines.len(), Ordering::Relaxed);
+            waiting.bytes.fetch_sub(lines.len(), Ordering::Relaxed);
             lines.clear();
         }
         let left_out = waiting.left_out.swap(0, Ordering::Relaxed);

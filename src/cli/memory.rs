@@ -19,7 +19,7 @@ pub(super) fn give_back() {
     let _ = black_box(&mut Vec::<u8>::new()).try_reserve_exact(MORE_THAN_THERE_IS);
 }
 
-/// Octets: the least of what the machine has, the control group allows and the process's own
+/// Bytes: the least of what the machine has, the control group allows and the process's own
 /// limits do.
 pub(super) fn available() -> usize {
     let mut system = System::new();

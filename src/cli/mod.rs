@@ -123,9 +123,9 @@ fn serve(arguments: &Serve, matches: &ArgMatches) -> Exit {
 }
 
 /// `print!` would panic where standard output is closed or full.
-fn print(octets: &[u8]) -> Exit {
+fn print(bytes: &[u8]) -> Exit {
     let mut out = io::stdout().lock();
-    match out.write_all(octets).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Exit::Done,
         Err(error) => cannot_print(&error),
     }

@@ -53,7 +53,7 @@ impl SocketIoArguments {
         let settings = Settings {
             max_sessions: self.socketio_max_sessions,
             compression: self.socketio_deflate,
-            max_queue_size: server.slow_consumer.max_octets,
+            max_queue_size: server.slow_consumer.max_bytes,
             attachment_timeout: server.deadlines.message,
             max_message_rate: server.max_message_rate,
             max_publish_rate: server.max_publish_rate,

@@ -16,19 +16,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' is no duration; write 10s, 500ms, 2m or 1h, or 0 for off"))
 }
 
-/// `1048576`, `1024KiB`, `1MiB`, `1GiB`; a bare number is octets.
+/// `1048576`, `1024KiB`, `1MiB`, `1GiB`; a bare number is bytes.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let wrong = || format!("'{text}' is no size; write 65536, 64KiB, 16MiB or 1GiB");
     let (number, unit) = split(text);
     let number: usize = number.parse().map_err(|_| wrong())?;
-    let octets = match unit.to_ascii_lowercase().as_str() {
+    let bytes = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => Some(number),
         "k" | "kib" => number.checked_mul(1 << 10),
         "m" | "mib" => number.checked_mul(1 << 20),
         "g" | "gib" => number.checked_mul(1 << 30),
         _ => None,
     };
-    octets.ok_or_else(wrong)
+    bytes.ok_or_else(wrong)
 }
 
 /// Addresses between commas, one at least.
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, octets) in [
+        for (text, bytes) in [
             ("0", 0),
             ("65536", 65_536),
             ("64KiB", 65_536),
@@ -136,7 +136,7 @@ mod tests {
             ("16MiB", 16 << 20),
             ("1g", 1 << 30),
         ] {
-            assert_eq!(size(text), Ok(octets));
+            assert_eq!(size(text), Ok(bytes));
         }
         for text in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
             assert!(size(text).is_err(), "{text}");

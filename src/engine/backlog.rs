@@ -6,7 +6,7 @@ use std::mem;
 
 use super::unsent::{Client, Kept, UnsentBudget};
 
-/// Octets that wait for a socket to become writable, in the order in which they are to go.
+/// Bytes that wait for a socket to become writable, in the order in which they are to go.
 ///
 /// An empty backlog owns nothing but a pointer. It knows replies, which stop the reading from
 /// their peer, from deliveries of fan-out, which are bounded and may be dropped.
@@ -17,16 +17,16 @@ pub(super) struct Backlog {
 
 #[derive(Debug)]
 struct Queue {
-    /// Bound: `max_unsent_size`, in octets of memory, shared with all clients of the server;
+    /// Bound: `max_unsent_size`, in bytes of memory, shared with all clients of the server;
     /// deliveries also by [`SlowConsumer`](super::SlowConsumer), for this client alone.
     chunks: VecDeque<Chunk>,
     /// Of the chunks, those that have not gone.
-    octets: usize,
+    bytes: usize,
     messages: usize,
     replies: usize,
     /// The first chunk has gone in part: what is left of it must go, or a frame would break.
     begun: bool,
-    /// Octets that have gone since [`Backlog::takes_progress`] last said so.
+    /// Bytes that have gone since [`Backlog::takes_progress`] last said so.
     progress: usize,
     _client: Client,
 }
@@ -43,15 +43,15 @@ impl Backlog {
         self.queue.is_none()
     }
 
-    /// Octets that are kept for this connection alone: of what others wait for, too, its part.
+    /// Bytes that are kept for this connection alone: of what others wait for, too, its part.
     pub(super) fn share(&self) -> usize {
         let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
         chunks.map(|chunk| chunk.kept.share()).sum()
     }
 
-    /// Octets of it.
-    pub(super) fn octets(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.octets)
+    /// Bytes of it.
+    pub(super) fn bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes)
     }
 
     /// Messages of fan-out in it.
@@ -65,7 +65,7 @@ impl Backlog {
     }
 
     /// Whether the socket has taken all, or enough since this last said so to count as taking
-    /// anything: a peer that takes an octet now and then must not hold a backlog for ever.
+    /// anything: a peer that takes a byte now and then must not hold a backlog for ever.
     pub(super) fn takes_progress(&mut self) -> bool {
         /// Less than the slowest link that is in use carries in any deadline worth setting.
         const ENOUGH: usize = 16 << 10;
@@ -79,7 +79,7 @@ impl Backlog {
         is_enough
     }
 
-    /// Queues a reply. `begun`: its first octets continue a frame that the socket has taken in part,
+    /// Queues a reply. `begun`: its first bytes continue a frame that the socket has taken in part,
     /// and the backlog was empty.
     pub(super) fn push_reply(&mut self, kept: Kept, budget: &UnsentBudget, begun: bool) {
         self.push(Chunk { kept, messages: 0 }, budget, begun);
@@ -104,7 +104,7 @@ impl Backlog {
         let messages = queue.messages;
         queue.chunks.truncate(usize::from(queue.begun));
         let chunks = queue.chunks.iter();
-        queue.octets = chunks.clone().map(|chunk| chunk.kept.rest().len()).sum();
+        queue.bytes = chunks.clone().map(|chunk| chunk.kept.rest().len()).sum();
         queue.messages = chunks.clone().map(|chunk| chunk.messages).sum();
         queue.replies = chunks.filter(|chunk| chunk.messages == 0).count();
         let dropped = messages - queue.messages;
@@ -119,7 +119,7 @@ impl Backlog {
 
     /// Drops deliveries that have not begun to go, the oldest first, until not more than so much
     /// waits; says how many messages that were.
-    pub(super) fn drop_oldest_beyond(&mut self, max_octets: usize, max_messages: usize) -> usize {
+    pub(super) fn drop_oldest_beyond(&mut self, max_bytes: usize, max_messages: usize) -> usize {
         let Some(queue) = &mut self.queue else {
             return 0;
         };
@@ -128,9 +128,9 @@ impl Backlog {
         queue.chunks.retain(|chunk| {
             let is_dropped = !mem::take(&mut is_begun)
                 && chunk.messages > 0
-                && (queue.octets > max_octets || queue.messages > max_messages);
+                && (queue.bytes > max_bytes || queue.messages > max_messages);
             if is_dropped {
-                queue.octets -= chunk.kept.rest().len();
+                queue.bytes -= chunk.kept.rest().len();
                 queue.messages -= chunk.messages;
             }
             !is_dropped
@@ -140,7 +140,7 @@ impl Backlog {
         dropped
     }
 
-    /// Writes as much as the socket takes, and says how many octets that was.
+    /// Writes as much as the socket takes, and says how many bytes that was.
     ///
     /// # Errors
     /// Of the socket, `WouldBlock` and `Interrupted` excepted.
@@ -170,14 +170,14 @@ impl Backlog {
     }
 
     fn push(&mut self, chunk: Chunk, budget: &UnsentBudget, begun: bool) {
-        let octets = chunk.kept.rest().len();
-        if octets == 0 {
+        let bytes = chunk.kept.rest().len();
+        if bytes == 0 {
             return;
         }
         let queue = self
             .queue
             .get_or_insert_with(|| Box::new(Queue::new(budget)));
-        queue.octets += octets;
+        queue.bytes += bytes;
         queue.messages += chunk.messages;
         queue.replies += usize::from(chunk.messages == 0);
         queue.begun |= begun;
@@ -197,7 +197,7 @@ impl Queue {
     fn new(budget: &UnsentBudget) -> Queue {
         Queue {
             chunks: VecDeque::new(),
-            octets: 0,
+            bytes: 0,
             messages: 0,
             replies: 0,
             begun: false,
@@ -207,7 +207,7 @@ impl Queue {
     }
 
     fn advance(&mut self, mut written: usize) {
-        self.octets -= written;
+        self.bytes -= written;
         self.progress += written;
         while let Some(first) = self.chunks.front_mut() {
             let before = first.kept.rest().len();
@@ -228,7 +228,7 @@ impl Queue {
     }
 }
 
-/// How many of `messages`, which were `total` octets, are in the last `rest` of them: their share,
+/// How many of `messages`, which were `total` bytes, are in the last `rest` of them: their share,
 /// rounded up.
 pub(super) fn messages_left(messages: usize, rest: usize, total: usize) -> usize {
     (messages * rest).div_ceil(total.max(1))
@@ -247,31 +247,31 @@ mod tests {
             Tested(Backlog::default(), UnsentBudget::new(usize::MAX))
         }
 
-        fn reply(&mut self, octets: &[u8]) {
-            let kept = Kept::new(Parcel::new(octets.to_vec()), 0, &self.1);
+        fn reply(&mut self, bytes: &[u8]) {
+            let kept = Kept::new(Parcel::new(bytes.to_vec()), 0, &self.1);
             self.0.push_reply(kept, &self.1, false);
         }
 
-        fn delivery(&mut self, octets: &[u8], messages: usize) {
-            let kept = Kept::new(Parcel::new(octets.to_vec()), 0, &self.1);
+        fn delivery(&mut self, bytes: &[u8], messages: usize) {
+            let kept = Kept::new(Parcel::new(bytes.to_vec()), 0, &self.1);
             self.0.push_delivery(kept, messages, &self.1, false);
         }
     }
 
-    /// Takes `room` octets, then blocks.
+    /// Takes `room` bytes, then blocks.
     struct Narrow {
         taken: Vec<u8>,
         room: usize,
     }
 
     impl Write for Narrow {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             if self.room == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            let written = octets.len().min(self.room);
+            let written = bytes.len().min(self.room);
             self.room -= written;
-            self.taken.extend_from_slice(&octets[..written]);
+            self.taken.extend_from_slice(&bytes[..written]);
             Ok(written)
         }
 
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_octet_now_and_then_is_no_progress() {
+    fn a_byte_now_and_then_is_no_progress() {
         let mut tested = Tested::new();
         tested.reply(&vec![0; 20_000]);
         let mut socket = Narrow {
@@ -328,12 +328,12 @@ mod tests {
             room: 985,
         };
         tested.0.write_to(&mut socket).unwrap();
-        assert_eq!((tested.0.octets(), tested.0.messages()), (15, 2));
+        assert_eq!((tested.0.bytes(), tested.0.messages()), (15, 2));
     }
 
     #[test]
     fn the_oldest_are_dropped_until_the_rest_is_within_the_bounds() {
-        for (max_octets, max_messages, dropped, expected) in [
+        for (max_bytes, max_messages, dropped, expected) in [
             (10, 10, 0, &b"aabbrccdd"[..]),
             (8, 10, 1, b"aarccdd"),
             (10, 3, 1, b"aarccdd"),
@@ -351,9 +351,9 @@ mod tests {
                 room: 1,
             };
             tested.0.write_to(&mut socket).unwrap();
-            let bounds = (max_octets, max_messages);
+            let bounds = (max_bytes, max_messages);
             assert_eq!(
-                tested.0.drop_oldest_beyond(max_octets, max_messages),
+                tested.0.drop_oldest_beyond(max_bytes, max_messages),
                 dropped,
                 "{bounds:?}"
             );
@@ -375,7 +375,7 @@ mod tests {
         };
         tested.0.write_to(&mut socket).unwrap();
         tested.0.drop_deliveries();
-        assert_eq!((tested.0.octets(), tested.0.messages()), (3, 1));
+        assert_eq!((tested.0.bytes(), tested.0.messages()), (3, 1));
         socket.room = 9;
         tested.0.write_to(&mut socket).unwrap();
         assert_eq!(socket.taken, b"abcr");
@@ -397,9 +397,9 @@ mod tests {
             tested.0.drop_unbegun();
             let Tested(backlog, budget) = &tested;
             let expected = [(0, 0, false), (2, 1, false)][room];
-            let left = (backlog.octets(), backlog.messages(), backlog.has_replies());
+            let left = (backlog.bytes(), backlog.messages(), backlog.has_replies());
             assert_eq!(left, expected);
-            assert_eq!(budget.octets(), backlog.share());
+            assert_eq!(budget.bytes(), backlog.share());
             assert_eq!(backlog.is_empty(), room == 0);
         }
     }

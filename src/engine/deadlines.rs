@@ -9,7 +9,7 @@ pub struct Deadlines {
     pub ping_interval: Duration,
     /// How long after that Ping the peer may stay silent: then Close 1008 `ping timeout`.
     pub ping_timeout: Duration,
-    /// From the first octet of a message to its last: then Close 1008.
+    /// From the first byte of a message to its last: then Close 1008.
     pub message: Duration,
     /// From a data message to the next, whatever Pings pass in between: then Close 1008. `None`
     /// lets a connection idle for ever.

@@ -41,7 +41,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Octets of the buffer that every read goes into.
+    /// Bytes of the buffer that every read goes into.
     const INPUT: usize = 128 << 10;
 
     /// At the beginning of time.
@@ -135,8 +135,8 @@ pub(crate) trait Drive<S> {
     /// Looks at the deadlines; the peer was last heard `silence` ago.
     fn tick(&mut self, silence: Tick, stream: &mut S, context: &mut Context) -> Progress;
 
-    /// Octets that wait for the peer, in the backlog and with the handler.
-    fn backlog_octets(&mut self) -> usize;
+    /// Bytes that wait for the peer, in the backlog and with the handler.
+    fn backlog_bytes(&mut self) -> usize;
 
     /// What waits for the peer, against all that waits for others.
     fn waiting(&mut self, now: Tick) -> Waiting;
@@ -171,32 +171,30 @@ pub(crate) struct Delivery<'a> {
 /// Encoded frames, and the parcel in which all those keep them who cannot take them now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encoded<'a> {
-    octets: &'a [u8],
+    bytes: &'a [u8],
     /// Made when the first of them needs it.
     parcel: &'a OnceCell<Arc<Parcel>>,
 }
 
 impl<'a> Encoded<'a> {
-    /// `parcel` has the same octets, or none yet.
-    pub(super) fn new(octets: &'a [u8], parcel: &'a OnceCell<Arc<Parcel>>) -> Encoded<'a> {
-        Encoded { octets, parcel }
+    /// `parcel` has the same bytes, or none yet.
+    pub(super) fn new(bytes: &'a [u8], parcel: &'a OnceCell<Arc<Parcel>>) -> Encoded<'a> {
+        Encoded { bytes, parcel }
     }
 
     /// A parcel that is there already.
     pub(super) fn of(parcel: &'a OnceCell<Arc<Parcel>>) -> Encoded<'a> {
-        let octets = parcel.get().map_or(&[][..], |parcel| parcel);
-        Encoded { octets, parcel }
+        let bytes = parcel.get().map_or(&[][..], |parcel| parcel);
+        Encoded { bytes, parcel }
     }
 
-    pub(super) fn octets(self) -> &'a [u8] {
-        self.octets
+    pub(super) fn bytes(self) -> &'a [u8] {
+        self.bytes
     }
 
-    /// Keeps what is left once `written` octets have gone.
+    /// Keeps what is left once `written` bytes have gone.
     pub(super) fn keep(self, written: usize, budget: &UnsentBudget) -> Kept {
-        let parcel = self
-            .parcel
-            .get_or_init(|| Parcel::new(self.octets.to_vec()));
+        let parcel = self.parcel.get_or_init(|| Parcel::new(self.bytes.to_vec()));
         Kept::new(Arc::clone(parcel), written, budget)
     }
 }
@@ -206,9 +204,9 @@ impl<'a> Encoded<'a> {
 pub(crate) struct Waiting {
     /// It has taken nothing for a while.
     pub(super) is_stalled: bool,
-    /// Octets of memory that are held for it alone.
+    /// Bytes of memory that are held for it alone.
     pub(super) share: usize,
-    /// Octets that have not gone.
+    /// Bytes that have not gone.
     pub(super) rest: usize,
 }
 

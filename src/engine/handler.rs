@@ -104,7 +104,7 @@ impl WebSocket<'_> {
         self.sender.send(message, &mut self.output);
     }
 
-    /// [`WebSocket::send`], in fragments of at most `max_fragment_size` octets of payload and not
+    /// [`WebSocket::send`], in fragments of at most `max_fragment_size` bytes of payload and not
     /// compressed.
     pub fn send_fragmented(&mut self, message: Message<'_>, max_fragment_size: usize) {
         let mut frames = Vec::new();
@@ -133,7 +133,7 @@ impl WebSocket<'_> {
         }
     }
 
-    /// Begins the closing handshake. `reason` is cut to the 123 octets that a Close can carry.
+    /// Begins the closing handshake. `reason` is cut to the 123 bytes that a Close can carry.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason };
         self.sender.close(Some(frame), &mut self.output);

@@ -26,8 +26,8 @@ pub(crate) struct Mailbox {
     attentive: AtomicBool,
     /// Makes the worker look at its sockets and commands.
     wake: Wake,
-    /// What is in `letters`: octets of frames, and of the commands themselves.
-    octets: AtomicUsize,
+    /// What is in `letters`: bytes of frames, and of the commands themselves.
+    bytes: AtomicUsize,
     congestion: Congestion,
     /// How messages are compressed, if they are.
     deflate: Option<Deflate>,
@@ -41,27 +41,27 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 /// is delivered: the bound is on the workers, which share the machine, so none can outrun another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Congestion {
-    octets: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Congestion {
-    const MAX_OCTETS: usize = 64 << 20;
+    const MAX_BYTES: usize = 64 << 20;
 
     fn is_reached(&self) -> bool {
-        self.octets.load(Ordering::Relaxed) > Self::MAX_OCTETS
+        self.bytes.load(Ordering::Relaxed) > Self::MAX_BYTES
     }
 
     /// Whether there is twice as much as the reading from clients stops at: nobody but a task
     /// that sends faster than the workers deliver comes to that.
     fn is_exceeded(&self) -> bool {
-        self.octets.load(Ordering::Relaxed) > 2 * Self::MAX_OCTETS
+        self.bytes.load(Ordering::Relaxed) > 2 * Self::MAX_BYTES
     }
 }
 
 /// Commands, and the encoded frames that they are about, back to back.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    /// Bound: [`Congestion`], in octets of frames and of commands, shared with all workers. So are
+    /// Bound: [`Congestion`], in bytes of frames and of commands, shared with all workers. So are
     /// the frames below.
     pub(super) commands: VecDeque<Command>,
     pub(super) plain: Frames,
@@ -77,14 +77,14 @@ pub(super) struct Letters {
 /// Encoded frames, back to back.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    octets: Vec<u8>,
-    /// Octets of the frames that the commands taken so far were about.
+    bytes: Vec<u8>,
+    /// Bytes of the frames that the commands taken so far were about.
     taken: usize,
 }
 
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Send the next `length` octets of the frames to every member, or the next
+    /// Send the next `length` bytes of the frames to every member, or the next
     /// `compressed_length` of the compressed ones if that is not 0.
     Deliver {
         group: Arc<Group>,
@@ -101,7 +101,7 @@ pub(super) enum Command {
         compressed: Option<Arc<Parcel>>,
         messages: usize,
     },
-    /// Send the next `length` octets of the frames to one connection, or of the compressed ones.
+    /// Send the next `length` bytes of the frames to one connection, or of the compressed ones.
     Send {
         to: Key,
         length: usize,
@@ -168,7 +168,7 @@ impl GroupMember {
 }
 
 impl Mailbox {
-    /// From this many octets on a worker delivers before it reads on.
+    /// From this many bytes on a worker delivers before it reads on.
     const FULL: usize = 1 << 20;
 
     pub(super) fn new(wake: Wake, congestion: Congestion, settings: &Settings) -> Mailbox {
@@ -177,7 +177,7 @@ impl Mailbox {
             filled: AtomicBool::new(false),
             attentive: AtomicBool::new(true),
             wake,
-            octets: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             congestion,
             deflate: settings.deflate,
             gathers: settings.gather_publications,
@@ -211,7 +211,7 @@ impl Mailbox {
 
     /// Whether it is worth delivering before anything more is read.
     pub(super) fn is_full(&self) -> bool {
-        self.octets.load(Ordering::Relaxed) >= Self::FULL
+        self.bytes.load(Ordering::Relaxed) >= Self::FULL
     }
 
     /// Whether so much waits for all workers that none should read on.
@@ -224,8 +224,8 @@ impl Mailbox {
         emptied.clear();
         let mut letters = lock(&self.letters);
         self.filled.store(false, Ordering::SeqCst);
-        let octets = self.octets.swap(0, Ordering::Relaxed);
-        self.congestion.octets.fetch_sub(octets, Ordering::Relaxed);
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        self.congestion.bytes.fetch_sub(bytes, Ordering::Relaxed);
         mem::swap(&mut *letters, emptied);
     }
 
@@ -314,7 +314,7 @@ impl Mailbox {
         });
     }
 
-    /// Puts in what `write` writes, which says how many octets that was.
+    /// Puts in what `write` writes, which says how many bytes that was.
     fn put(&self, write: impl FnOnce(&mut Letters) -> usize) {
         if self.put_quietly(write) {
             self.wake();
@@ -330,9 +330,9 @@ impl Mailbox {
         let commands = letters.commands.len();
         let frames = write(&mut letters);
         let commands = letters.commands.len() - commands;
-        let octets = frames + commands * size_of::<Command>();
-        self.octets.fetch_add(octets, Ordering::Relaxed);
-        self.congestion.octets.fetch_add(octets, Ordering::Relaxed);
+        let bytes = frames + commands * size_of::<Command>();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.congestion.bytes.fetch_add(bytes, Ordering::Relaxed);
         drop(letters);
         self.filled.store(true, Ordering::SeqCst);
         !self.attentive.swap(true, Ordering::SeqCst)
@@ -362,7 +362,7 @@ impl fmt::Debug for Mailbox {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Mailbox")
-            .field("octets", &self.octets)
+            .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
 }
@@ -377,36 +377,36 @@ impl Letters {
 
     fn shrink(&mut self) {
         const KEPT: usize = 256 << 10;
-        self.plain.octets.shrink_to(KEPT);
-        self.compressed.octets.shrink_to(KEPT);
+        self.plain.bytes.shrink_to(KEPT);
+        self.compressed.bytes.shrink_to(KEPT);
         self.commands.shrink_to(KEPT / size_of::<Command>());
         self.overrun.shrink_to(0);
     }
 }
 
 impl Frames {
-    /// The next `length` octets.
+    /// The next `length` bytes.
     pub(super) fn take(&mut self, length: usize) -> &[u8] {
         let start = self.taken;
         self.taken += length;
-        self.octets.get(start..self.taken).unwrap_or_default()
+        self.bytes.get(start..self.taken).unwrap_or_default()
     }
 
     /// Appends the frame of a message and says how long it is.
     fn encode(&mut self, message: Message<'_>) -> usize {
-        let before = self.octets.len();
-        sender::encode_message(message, &mut self.octets);
-        self.octets.len() - before
+        let before = self.bytes.len();
+        sender::encode_message(message, &mut self.bytes);
+        self.bytes.len() - before
     }
 
     /// Appends a frame and says how long it is.
     fn append(&mut self, frame: &[u8]) -> usize {
-        self.octets.extend_from_slice(frame);
+        self.bytes.extend_from_slice(frame);
         frame.len()
     }
 
     fn clear(&mut self) {
-        self.octets.clear();
+        self.bytes.clear();
         self.taken = 0;
     }
 }

@@ -60,16 +60,16 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// When a receiver of fan-out is too slow.
     pub slow_consumer: SlowConsumer,
-    /// Octets of fan-out that may wait for a client before nothing more is read from it. While a
+    /// Bytes of fan-out that may wait for a client before nothing more is read from it. While a
     /// reply waits, nothing is read at all.
     pub high_water_mark: usize,
-    /// Octets that are read on after our FIN, at most; to a client that was sending a message too
+    /// Bytes that are read on after our FIN, at most; to a client that was sending a message too
     /// big, that message's limit is added.
     pub linger_size: usize,
-    /// Octets that all unfinished messages of a server may hold together; a client that adds to them
+    /// Bytes that all unfinished messages of a server may hold together; a client that adds to them
     /// beyond that is closed with 1013.
     pub max_unfinished_size: usize,
-    /// Octets of memory in which all that waits to be sent to the clients of a server may be kept
+    /// Bytes of memory in which all that waits to be sent to the clients of a server may be kept
     /// together; what several wait for counts once. Beyond it those are closed for which the most
     /// waits, until it holds again: members of rooms with 1008 `slow consumer`, others with 1013.
     pub max_unsent_size: usize,
@@ -78,13 +78,13 @@ pub struct Settings {
     pub max_message_rate: Option<u32>,
     /// Data messages a second that a client may send to an endpoint which publishes them (see
     /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)), and at once after a second of
-    /// silence: a few octets from one become many to all members of a room. A message counts as one
+    /// silence: a few bytes from one become many to all members of a room. A message counts as one
     /// and one more for each 64 KiB, inflated. Beyond them it is not
     /// read from for a while, and closed after [`Deadlines::excess`]. `None` is no limit.
     pub max_publish_rate: Option<u32>,
     /// Whether what the messages of one read publish goes to each member in one write. Otherwise
     /// each is delivered before the client's next one is handled: what comes back to it then
-    /// depends in no way on how its octets were cut.
+    /// depends in no way on how its bytes were cut.
     pub gather_publications: bool,
 }
 
@@ -130,7 +130,7 @@ impl Bounds {
 
     /// Bytes that are held for clients, of what is received and of what waits to be sent.
     pub(crate) fn held(&self) -> usize {
-        self.unfinished.lent() + self.unsent.octets()
+        self.unfinished.lent() + self.unsent.bytes()
     }
 }
 
@@ -139,8 +139,8 @@ impl Bounds {
 /// single message is let through whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowConsumer {
-    /// Octets that may wait.
-    pub max_octets: usize,
+    /// Bytes that may wait.
+    pub max_bytes: usize,
     /// Messages that may wait.
     pub max_messages: usize,
 }
@@ -164,7 +164,7 @@ impl Default for SlowConsumer {
     /// 1 MiB or 1,024 messages.
     fn default() -> SlowConsumer {
         SlowConsumer {
-            max_octets: 1 << 20,
+            max_bytes: 1 << 20,
             max_messages: 1_024,
         }
     }

@@ -15,7 +15,7 @@ use crate::protocol::{Message, OpCode};
 #[derive(Debug)]
 pub(super) struct Buffer {
     /// Empty between turns. Bound: [`Output::CAPACITY`], shared with all connections of the worker.
-    pub(super) octets: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Where what a socket does not take is counted.
     pub(super) unsent: UnsentBudget,
     /// Whether what a message publishes is delivered before the next is handled.
@@ -25,7 +25,7 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn new(settings: &Settings, unsent: UnsentBudget) -> Buffer {
         Buffer {
-            octets: Vec::with_capacity(Output::CAPACITY),
+            bytes: Vec::with_capacity(Output::CAPACITY),
             unsent,
             one_by_one: !settings.gather_publications,
         }
@@ -46,7 +46,7 @@ pub(super) struct Output<'a> {
     sent_before: Flow,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
-    /// Octets of this event that went to the backlog.
+    /// Bytes of this event that went to the backlog.
     kept: usize,
     /// There may be a reason not to handle the next message of the event.
     may_stop: bool,
@@ -119,7 +119,7 @@ impl<'a> Output<'a> {
     /// # Errors
     /// Of the socket, now or earlier in this turn.
     pub(super) fn finish(mut self) -> io::Result<()> {
-        if !self.buffer.octets.is_empty() {
+        if !self.buffer.bytes.is_empty() {
             self.write(&[]);
         }
         self.sent.data += *self.sent_data - self.sent_before;
@@ -128,7 +128,7 @@ impl<'a> Output<'a> {
 
     /// What waits already. What this turn has gathered is written, or waits, before it is shown.
     pub(super) fn backlog(&mut self) -> &mut Backlog {
-        if !self.buffer.octets.is_empty() {
+        if !self.buffer.bytes.is_empty() {
             self.write(&[]);
         }
         self.backlog
@@ -145,12 +145,12 @@ impl<'a> Output<'a> {
 
     /// Takes bytes that are no frame, or a part of one.
     #[cfg(feature = "cli")]
-    pub(super) fn raw(&mut self, octets: &[u8]) {
-        if octets.len() >= Self::LARGE {
-            return self.write(octets);
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        if bytes.len() >= Self::LARGE {
+            return self.write(bytes);
         }
-        self.buffer.octets.extend_from_slice(octets);
-        if self.buffer.octets.len() >= Self::FULL {
+        self.buffer.bytes.extend_from_slice(bytes);
+        if self.buffer.bytes.len() >= Self::FULL {
             self.write(&[]);
         }
     }
@@ -161,7 +161,7 @@ impl<'a> Output<'a> {
         !self.backlog.is_empty()
     }
 
-    /// Counts a message, by its size in octets of payload.
+    /// Counts a message, by its size in bytes of payload.
     #[inline(always)]
     pub(super) fn count(&mut self, is_control: bool, is_text: bool, size: usize) {
         if is_control {
@@ -185,25 +185,25 @@ impl<'a> Output<'a> {
             return;
         }
         let size = message.size() as u64;
-        self.sent_data.octets = before.octets + size;
+        self.sent_data.bytes = before.bytes + size;
         if let Message::Text(_) = message {
-            self.sent.text.octets += size - counted.octets; // no text becomes larger
+            self.sent.text.bytes += size - counted.bytes; // no text becomes larger
         }
     }
 
     /// Whether a large payload is gathered with what follows it: one system call less is worth
     /// the copy.
     fn waits(&self, payload: &[u8]) -> bool {
-        self.more_follows && self.buffer.octets.len() + payload.len() <= Self::FULL
+        self.more_follows && self.buffer.bytes.len() + payload.len() <= Self::FULL
     }
 
     /// Writes the buffer and then `payload`; the rest goes to the backlog.
     fn write(&mut self, payload: &[u8]) {
         let mut written = 0;
-        let total = self.buffer.octets.len() + payload.len();
+        let total = self.buffer.bytes.len() + payload.len();
         while self.backlog.is_empty() && self.error.is_none() && written < total {
-            let head = self.buffer.octets.get(written..).unwrap_or_default();
-            let tail = &payload[written.saturating_sub(self.buffer.octets.len())..];
+            let head = self.buffer.bytes.get(written..).unwrap_or_default();
+            let tail = &payload[written.saturating_sub(self.buffer.bytes.len())..];
             let result = if tail.is_empty() {
                 self.stream.write(head)
             } else {
@@ -212,7 +212,7 @@ impl<'a> Output<'a> {
             };
             match result {
                 Ok(0) => self.error = Some(io::ErrorKind::WriteZero.into()),
-                Ok(octets) => written += octets,
+                Ok(bytes) => written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => self.error = Some(error),
@@ -225,13 +225,13 @@ impl<'a> Output<'a> {
             self.kept += total - written;
             self.may_stop = true;
             let mut rest = Vec::with_capacity(total - written);
-            rest.extend_from_slice(self.buffer.octets.get(written..).unwrap_or_default());
-            rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.octets.len())..]);
+            rest.extend_from_slice(self.buffer.bytes.get(written..).unwrap_or_default());
+            rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
             let unsent = &self.buffer.unsent;
             let kept = Kept::new(Parcel::new(rest), 0, unsent);
             self.backlog.push_reply(kept, unsent, written > 0);
         }
-        self.buffer.octets.clear();
+        self.buffer.bytes.clear();
     }
 }
 
@@ -239,12 +239,12 @@ impl protocol::Output for Output<'_> {
     #[inline(always)]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
         self.count(header.is_control(), header.is_text(), payload.len());
-        header.append_to(&mut self.buffer.octets);
+        header.append_to(&mut self.buffer.bytes);
         if payload.len() >= Self::LARGE && !self.waits(payload) {
             self.write(payload);
         } else {
-            copy::append(&mut self.buffer.octets, payload);
-            if self.buffer.octets.len() >= Self::FULL {
+            copy::append(&mut self.buffer.bytes, payload);
+            if self.buffer.bytes.len() >= Self::FULL {
                 self.write(&[]);
             }
         }

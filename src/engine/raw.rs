@@ -55,8 +55,8 @@ pub enum Demand {
 impl WebSocket<'_> {
     /// Writes bytes as they are.
     #[cfg(feature = "cli")]
-    pub(crate) fn send_raw(&mut self, octets: &[u8]) {
-        self.output.raw(octets);
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.output.raw(bytes);
     }
 
     /// Counts a message of this type and size, in bytes of payload, that went out by

@@ -36,8 +36,8 @@ use crate::protocol::{CloseCode, DeflateParameters};
 /// }
 ///
 /// impl Write for Script {
-///     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-///         self.1.write(octets)
+///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+///         self.1.write(bytes)
 ///     }
 ///     fn flush(&mut self) -> io::Result<()> {
 ///         Ok(())

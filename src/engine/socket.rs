@@ -138,10 +138,10 @@ impl Read for Socket {
 
 impl Write for Socket {
     #[inline]
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tls {
-            None => self.bare.write(octets),
-            Some(tls) => tls.write(&mut self.bare, octets),
+            None => self.bare.write(bytes),
+            Some(tls) => tls.write(&mut self.bare, bytes),
         }
     }
 
@@ -199,8 +199,8 @@ impl Read for Bare {
 
 impl Write for Bare {
     #[inline]
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(&self.0, octets, SendFlags::NOSIGNAL)?)
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL)?)
     }
 
     #[inline]

@@ -11,22 +11,22 @@ use super::socket::PeerAddress;
 pub(crate) struct Flow {
     /// How many.
     pub(crate) messages: u64,
-    /// Octets of their payloads, uncompressed; of fan-out, of the frames.
-    pub(crate) octets: u64,
+    /// Bytes of their payloads, uncompressed; of fan-out, of the frames.
+    pub(crate) bytes: u64,
 }
 
 impl Flow {
     #[inline]
-    pub(crate) fn add(&mut self, messages: usize, octets: usize) {
+    pub(crate) fn add(&mut self, messages: usize, bytes: usize) {
         self.messages += messages as u64;
-        self.octets += octets as u64;
+        self.bytes += bytes as u64;
     }
 }
 
 impl AddAssign for Flow {
     fn add_assign(&mut self, other: Flow) {
         self.messages += other.messages;
-        self.octets += other.octets;
+        self.bytes += other.bytes;
     }
 }
 
@@ -37,7 +37,7 @@ impl Sub for Flow {
     fn sub(self, earlier: Flow) -> Flow {
         Flow {
             messages: self.messages.wrapping_sub(earlier.messages),
-            octets: self.octets.wrapping_sub(earlier.octets),
+            bytes: self.bytes.wrapping_sub(earlier.bytes),
         }
     }
 }
@@ -67,10 +67,10 @@ pub(crate) struct Tally {
     pub(crate) dropped: u64,
     /// How often a publisher was put under back-pressure.
     pub(crate) holds: u64,
-    /// Octets that wait for clients to take them; not a sum, but how many there are now.
-    pub(crate) backlog_octets: usize,
-    /// Octets of memory in which what waits for the clients of all workers is kept, now.
-    pub(crate) unsent_octets: usize,
+    /// Bytes that wait for clients to take them; not a sum, but how many there are now.
+    pub(crate) backlog_bytes: usize,
+    /// Bytes of memory in which what waits for the clients of all workers is kept, now.
+    pub(crate) unsent_bytes: usize,
 }
 
 /// A connection that is over.

@@ -37,8 +37,8 @@ impl Read for Counted {
 }
 
 impl Write for Counted {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(octets)])
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -118,7 +118,7 @@ impl Driven {
     }
 }
 
-/// `count` masked binary messages of `size` octets.
+/// `count` masked binary messages of `size` bytes.
 fn frames(count: usize, size: usize) -> Vec<u8> {
     const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
     let header = FrameHeader {
@@ -150,7 +150,7 @@ fn an_event_costs_one_read_and_one_write() {
             driven.drive();
             let echoed = driven.socket.taken.len();
             assert!(echoed > count * size, "{count} of {size}: {echoed}");
-            assert_eq!(driven.calls(), (1, 1), "{count} messages of {size} octets");
+            assert_eq!(driven.calls(), (1, 1), "{count} messages of {size} bytes");
         }
     }
 }

@@ -48,8 +48,8 @@ impl TlsSession {
             let more = match self.session.reader().read(space) {
                 // close_notify.
                 Ok(0) => break,
-                Ok(octets) => {
-                    filled += octets;
+                Ok(bytes) => {
+                    filled += bytes;
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.receive(socket),
@@ -67,8 +67,8 @@ impl TlsSession {
         Ok(filled)
     }
 
-    pub(super) fn write(&mut self, socket: &mut Bare, octets: &[u8]) -> io::Result<usize> {
-        self.accept(socket, |writer| writer.write(octets))
+    pub(super) fn write(&mut self, socket: &mut Bare, bytes: &[u8]) -> io::Result<usize> {
+        self.accept(socket, |writer| writer.write(bytes))
     }
 
     pub(super) fn write_vectored(
@@ -105,12 +105,12 @@ impl TlsSession {
 
     /// Reads records from the socket. Says whether something came: FIN does, too.
     fn receive(&mut self, socket: &mut Bare) -> io::Result<usize> {
-        let octets = self.session.read_tls(socket)?;
+        let bytes = self.session.read_tls(socket)?;
         if let Err(error) = self.session.process_new_packets() {
             // The alert that says why; whether it arrives makes no difference.
             let _ = self.flush(socket);
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
-        Ok(octets)
+        Ok(bytes)
     }
 }

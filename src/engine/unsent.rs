@@ -13,41 +13,41 @@ pub(crate) struct UnsentBudget(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    max_octets: usize,
-    octets: AtomicUsize,
+    max_bytes: usize,
+    bytes: AtomicUsize,
     /// Connections that something waits for.
     clients: AtomicUsize,
 }
 
 impl UnsentBudget {
-    /// A budget of so many octets.
-    pub(crate) fn new(max_octets: usize) -> UnsentBudget {
+    /// A budget of so many bytes.
+    pub(crate) fn new(max_bytes: usize) -> UnsentBudget {
         UnsentBudget(Arc::new(Counts {
-            max_octets,
-            octets: AtomicUsize::new(0),
+            max_bytes,
+            bytes: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
         }))
     }
 
-    /// Octets that wait.
-    pub(crate) fn octets(&self) -> usize {
-        self.0.octets.load(Ordering::Relaxed)
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {
-        self.octets() > self.0.max_octets
+        self.bytes() > self.0.max_bytes
     }
 
-    /// Whether so many octets are more than may be kept for one client for long: a sixteenth.
-    pub(super) fn is_much(&self, octets: usize) -> bool {
-        octets > self.0.max_octets / 16
+    /// Whether so many bytes are more than may be kept for one client for long: a sixteenth.
+    pub(super) fn is_much(&self, bytes: usize) -> bool {
+        bytes > self.0.max_bytes / 16
     }
 
-    /// Octets that wait for a client on average, of those that something waits for: for one of them
+    /// Bytes that wait for a client on average, of those that something waits for: for one of them
     /// it is as many or more.
     pub(super) fn average(&self) -> usize {
-        self.octets() / self.0.clients.load(Ordering::Relaxed).max(1)
+        self.bytes() / self.0.clients.load(Ordering::Relaxed).max(1)
     }
 
     /// Counts one client more that something waits for.
@@ -56,12 +56,12 @@ impl UnsentBudget {
         Client(self.clone())
     }
 
-    fn take(&self, octets: usize) {
-        self.0.octets.fetch_add(octets, Ordering::Relaxed);
+    fn take(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn give_back(&self, octets: usize) {
-        self.0.octets.fetch_sub(octets, Ordering::Relaxed);
+    fn give_back(&self, bytes: usize) {
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -78,52 +78,52 @@ impl Drop for Client {
 /// Memory in which something is kept for one client alone, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
-    octets: usize,
+    bytes: usize,
     client: Client,
 }
 
 impl Held {
-    pub(crate) fn new(octets: usize, budget: &UnsentBudget) -> Held {
-        budget.take(octets);
+    pub(crate) fn new(bytes: usize, budget: &UnsentBudget) -> Held {
+        budget.take(bytes);
         Held {
-            octets,
+            bytes,
             client: budget.client(),
         }
     }
 
-    /// So many octets are kept now.
+    /// So many bytes are kept now.
     #[cfg(feature = "cli")]
-    pub(crate) fn set(&mut self, octets: usize) {
-        let before = std::mem::replace(&mut self.octets, octets);
-        self.client.0.take(octets);
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        self.client.0.take(bytes);
         self.client.0.give_back(before);
     }
 
     /// So many were kept when that was last said.
-    pub(crate) fn octets(&self) -> usize {
-        self.octets
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.client.0.give_back(self.octets);
+        self.client.0.give_back(self.bytes);
     }
 }
 
 /// Encoded frames that one client or many wait for.
 #[derive(Debug)]
 pub(crate) struct Parcel {
-    octets: Vec<u8>,
-    /// Clients that it is kept for. The first takes its octets from the budget, the last gives them
+    bytes: Vec<u8>,
+    /// Clients that it is kept for. The first takes its bytes from the budget, the last gives them
     /// back.
     holders: AtomicUsize,
 }
 
 impl Parcel {
-    pub(crate) fn new(octets: Vec<u8>) -> Arc<Parcel> {
+    pub(crate) fn new(bytes: Vec<u8>) -> Arc<Parcel> {
         Arc::new(Parcel {
-            octets,
+            bytes,
             holders: AtomicUsize::new(0),
         })
     }
@@ -131,7 +131,7 @@ impl Parcel {
     /// The memory that it takes, where that is to be counted.
     fn size_if(&self, counts: bool) -> usize {
         match counts {
-            true => self.octets.capacity(),
+            true => self.bytes.capacity(),
             false => 0,
         }
     }
@@ -141,7 +141,7 @@ impl Deref for Parcel {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.octets
+        &self.bytes
     }
 }
 
@@ -154,13 +154,13 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What it costs to keep a parcel, beside its octets: so that a great many small ones are not
+    /// What it costs to keep a parcel, beside its bytes: so that a great many small ones are not
     /// free.
-    const OCTETS: usize = 64;
+    const BYTES: usize = 64;
 
     pub(super) fn new(parcel: Arc<Parcel>, gone: usize, budget: &UnsentBudget) -> Kept {
         let is_first = parcel.holders.fetch_add(1, Ordering::AcqRel) == 0;
-        budget.take(Self::OCTETS + parcel.size_if(is_first));
+        budget.take(Self::BYTES + parcel.size_if(is_first));
         Kept {
             parcel,
             gone,
@@ -170,19 +170,19 @@ impl Kept {
 
     /// What has not gone yet.
     pub(super) fn rest(&self) -> &[u8] {
-        self.parcel.octets.get(self.gone..).unwrap_or_default()
+        self.parcel.bytes.get(self.gone..).unwrap_or_default()
     }
 
-    /// So many octets more have gone.
-    pub(super) fn advance(&mut self, octets: usize) {
-        self.gone += octets;
+    /// So many bytes more have gone.
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.gone += bytes;
     }
 
-    /// Octets that are kept for this client alone: of a shared parcel its part. What has gone of a
+    /// Bytes that are kept for this client alone: of a shared parcel its part. What has gone of a
     /// parcel counts until all has, as its memory is held so long.
     pub(super) fn share(&self) -> usize {
         let holders = self.parcel.holders.load(Ordering::Relaxed).max(1);
-        Self::OCTETS + self.parcel.octets.capacity() / holders
+        Self::BYTES + self.parcel.bytes.capacity() / holders
     }
 }
 
@@ -190,7 +190,7 @@ impl Drop for Kept {
     fn drop(&mut self) {
         let is_last = self.parcel.holders.fetch_sub(1, Ordering::AcqRel) == 1;
         self.budget
-            .give_back(Self::OCTETS + self.parcel.size_if(is_last));
+            .give_back(Self::BYTES + self.parcel.size_if(is_last));
     }
 }
 
@@ -202,18 +202,18 @@ mod tests {
     fn a_shared_parcel_counts_once_and_is_divided_among_its_holders() {
         let budget = UnsentBudget::new(1_000);
         let parcel = Parcel::new(vec![0; 1_200]);
-        assert_eq!(budget.octets(), 0, "nobody keeps it");
+        assert_eq!(budget.bytes(), 0, "nobody keeps it");
         let first = Kept::new(Arc::clone(&parcel), 0, &budget);
         assert!(budget.is_spent());
-        assert_eq!(first.share(), Kept::OCTETS + 1_200);
+        assert_eq!(first.share(), Kept::BYTES + 1_200);
         let second = Kept::new(parcel, 200, &budget);
-        assert_eq!(budget.octets(), 2 * Kept::OCTETS + 1_200);
+        assert_eq!(budget.bytes(), 2 * Kept::BYTES + 1_200);
         assert_eq!((first.share(), second.share()), (664, 664));
         assert_eq!(second.rest().len(), 1_000);
         drop(first);
-        assert_eq!(budget.octets(), Kept::OCTETS + 1_200);
+        assert_eq!(budget.bytes(), Kept::BYTES + 1_200);
         drop(second);
-        assert_eq!(budget.octets(), 0);
+        assert_eq!(budget.bytes(), 0);
     }
 
     #[test]

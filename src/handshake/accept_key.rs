@@ -13,7 +13,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// Whether this is the base64 of 16 octets (§4.1).
+/// Whether this is the base64 of 16 bytes (§4.1).
 pub fn is_key(key: &[u8]) -> bool {
     let mut nonce = [0; 18];
     key.len() == 24 && BASE64.decode_slice(key, &mut nonce) == Ok(16)
@@ -38,13 +38,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_the_base64_of_16_octets() {
+    fn keys_are_the_base64_of_16_bytes() {
         for (key, expected) in [
             ("dGhlIHNhbXBsZSBub25jZQ==", true),
             ("AAAAAAAAAAAAAAAAAAAAAB==", true), // 63: spare bits
             ("", false),
-            ("AQIDBAUGBwgJCgsMDQ4P", false),     // 61: 15 octets
-            ("AQIDBAUGBwgJCgsMDQ4PEBE=", false), // 61: 17 octets
+            ("AQIDBAUGBwgJCgsMDQ4P", false),     // 61: 15 bytes
+            ("AQIDBAUGBwgJCgsMDQ4PEBE=", false), // 61: 17 bytes
             ("dGhlIHNhbXBsZSBub25jZQ", false),   // 62: no padding
             ("dGhlIHNhbXBsZSBub25jZQ=", false),
             ("dGhl_HNhbXBsZSBub25jZQ==", false), // 62: the other alphabet

@@ -58,7 +58,7 @@ impl FromStr for Token {
 
     /// Takes what a query carries without escapes (RFC 3986 §2.3).
     fn from_str(text: &str) -> Result<Token, InvalidToken> {
-        let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         let is_token = !text.is_empty() && text.bytes().all(is_plain);
         is_token.then(|| Token(text.to_owned())).ok_or(InvalidToken)
     }

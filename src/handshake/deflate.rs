@@ -143,9 +143,8 @@ fn set(flag: &mut bool) -> bool {
 
 /// 8 to 15, without a leading zero (§7.1.2.1).
 fn window_bits(text: &str) -> Option<u8> {
-    let is_short_number = text.bytes().all(|octet| octet.is_ascii_digit())
-        && !text.starts_with('0')
-        && text.len() <= 2;
+    let is_short_number =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0') && text.len() <= 2;
     let bits = text.parse().ok().filter(|_| is_short_number)?;
     (8..=DeflateParameters::MAX_WINDOW_BITS)
         .contains(&bits)

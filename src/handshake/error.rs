@@ -40,7 +40,7 @@ pub enum HandshakeError {
     Version,
     /// Sec-WebSocket-Version appears twice (RFC 6455 §11.3.5).
     RepeatedVersion,
-    /// Sec-WebSocket-Key is missing, repeated, or not the base64 of 16 octets (RFC 6455 §4.2.1).
+    /// Sec-WebSocket-Key is missing, repeated, or not the base64 of 16 bytes (RFC 6455 §4.2.1).
     Key,
     /// Origin appears twice.
     RepeatedOrigin,
@@ -127,7 +127,7 @@ impl HandshakeError {
             HandshakeError::Version => "Send Sec-WebSocket-Version: 13.",
             HandshakeError::RepeatedVersion => "Send Sec-WebSocket-Version once.",
             HandshakeError::Key => {
-                "Send Sec-WebSocket-Key once, with the base64 of 16 random octets."
+                "Send Sec-WebSocket-Key once, with the base64 of 16 random bytes."
             }
             HandshakeError::RepeatedOrigin => "Send Origin once.",
             HandshakeError::Origin => "Connect from an Origin that this server is configured for.",

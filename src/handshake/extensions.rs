@@ -10,12 +10,12 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, header};
 
-use super::headers::is_token_octet;
+use super::headers::is_token_byte;
 
 /// One extension that a client would like to use.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Offer<'a> {
-    /// The extension's registered name, compared octet by octet.
+    /// The extension's registered name, compared byte by byte.
     pub name: &'a str,
     /// Its parameters in the order sent, with their values if they have any.
     pub parameters: Vec<(&'a str, Option<Cow<'a, str>>)>,
@@ -98,7 +98,7 @@ impl<'a> Scanner<'a> {
         }
         self.expect('"')?;
         self.skip_spaces();
-        let is_token = !value.is_empty() && value.bytes().all(is_token_octet);
+        let is_token = !value.is_empty() && value.bytes().all(is_token_byte);
         is_token
             .then_some(Cow::Owned(value))
             .ok_or(MalformedExtensions)
@@ -108,7 +108,7 @@ impl<'a> Scanner<'a> {
         let length = self
             .rest
             .bytes()
-            .take_while(|octet| is_token_octet(*octet))
+            .take_while(|byte| is_token_byte(*byte))
             .count();
         let (token, rest) = self.rest.split_at(length);
         self.rest = rest;

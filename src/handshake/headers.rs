@@ -10,7 +10,7 @@ pub(super) fn elements<'a>(
     headers
         .get_all(name)
         .iter()
-        .flat_map(|line| line.as_bytes().split(|octet| *octet == b','))
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(trim)
         .filter(|element| !element.is_empty())
 }
@@ -38,26 +38,22 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a
 }
 
 /// A token (§5.6.2): at least one visible character that is no delimiter.
-pub(super) fn is_token(octets: &[u8]) -> bool {
-    !octets.is_empty() && octets.iter().all(|octet| is_token_octet(*octet))
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
 }
 
-pub(super) fn is_token_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Without the white space around (§5.6.3).
-pub(super) fn trim(octets: &[u8]) -> &[u8] {
-    let is_space = |octet: &u8| matches!(octet, b' ' | b'\t');
-    let start = octets.iter().take_while(|octet| is_space(octet)).count();
-    let octets = octets.get(start..).unwrap_or_default();
-    let end = octets
-        .iter()
-        .rev()
-        .take_while(|octet| is_space(octet))
-        .count();
-    octets
-        .get(..octets.len().saturating_sub(end))
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().take_while(|byte| is_space(byte)).count();
+    let bytes = bytes.get(start..).unwrap_or_default();
+    let end = bytes.iter().rev().take_while(|byte| is_space(byte)).count();
+    bytes
+        .get(..bytes.len().saturating_sub(end))
         .unwrap_or_default()
 }
 
@@ -69,22 +65,22 @@ mod tests {
     fn tokens_are_visible_characters_but_delimiters() {
         let tokens =
             b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~";
-        for octet in 0..=u8::MAX {
-            assert_eq!(is_token(&[octet]), tokens.contains(&octet), "{octet:#04x}");
+        for byte in 0..=u8::MAX {
+            assert_eq!(is_token(&[byte]), tokens.contains(&byte), "{byte:#04x}");
         }
         assert!(!is_token(b""));
     }
 
     #[test]
     fn white_space_is_space_and_tab_only() {
-        for (octets, expected) in [
+        for (bytes, expected) in [
             (&b" \t a b\t "[..], &b"a b"[..]),
             (b"a", b"a"),
             (b" \t", b""),
             (b"", b""),
             (b"\x0Ba\xA0", b"\x0Ba\xA0"),
         ] {
-            assert_eq!(trim(octets), expected);
+            assert_eq!(trim(bytes), expected);
         }
     }
 }

@@ -131,7 +131,7 @@ impl<'a> Authority<'a> {
         };
         let port = match port {
             "" => None,
-            port if port.bytes().all(|octet| octet.is_ascii_digit()) => Some(port.parse().ok()?),
+            port if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
             _ => return None,
         };
         is_host(host).then_some(Authority { host, port })
@@ -149,7 +149,7 @@ fn is_host(host: &str) -> bool {
     !host.is_empty()
         && host
             .bytes()
-            .all(|octet| octet.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&octet))
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte))
 }
 
 #[cfg(test)]

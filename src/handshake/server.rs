@@ -235,7 +235,7 @@ impl Subprotocols {
     }
 }
 
-/// Whether octets follow the head that are not frames. hyper would upgrade all the same, and hand
+/// Whether bytes follow the head that are not frames. hyper would upgrade all the same, and hand
 /// them over as if they were.
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)

@@ -1,4 +1,4 @@
-//! One accepted stream, from its first octet to the frame loop or to its end.
+//! One accepted stream, from its first byte to the frame loop or to its end.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -265,7 +265,7 @@ impl Drop for Counted {
 fn encode(response: &Response<()>) -> Vec<u8> {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();
-    let mut octets = ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"]
+    let mut bytes = ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"]
         .concat()
         .into_bytes();
     for (name, value) in response.headers() {
@@ -273,20 +273,20 @@ fn encode(response: &Response<()>) -> Vec<u8> {
             Some(rest) => ("Sec-WebSocket-", rest),
             None => ("", name.as_str()),
         };
-        octets.extend_from_slice(known.as_bytes());
+        bytes.extend_from_slice(known.as_bytes());
         let mut begins = true;
-        octets.extend(rest.bytes().map(|octet| {
-            let begun = std::mem::replace(&mut begins, octet == b'-');
+        bytes.extend(rest.bytes().map(|byte| {
+            let begun = std::mem::replace(&mut begins, byte == b'-');
             if begun {
-                octet.to_ascii_uppercase()
+                byte.to_ascii_uppercase()
             } else {
-                octet
+                byte
             }
         }));
-        octets.extend_from_slice(b": ");
-        octets.extend_from_slice(value.as_bytes());
-        octets.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
     }
-    octets.extend_from_slice(b"\r\n");
-    octets
+    bytes.extend_from_slice(b"\r\n");
+    bytes
 }

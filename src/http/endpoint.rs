@@ -148,7 +148,7 @@ impl Endpoint {
 
     /// Says that the handler publishes every data message to a room: then a client is held to
     /// [`Settings::max_publish_rate`], and a message larger than
-    /// [`SlowConsumer::max_octets`](crate::engine::SlowConsumer), which would throw members out that
+    /// [`SlowConsumer::max_bytes`](crate::engine::SlowConsumer), which would throw members out that
     /// have something waiting, is refused with 1009.
     #[must_use]
     pub fn publishing(mut self) -> Endpoint {
@@ -180,7 +180,7 @@ impl Endpoint {
         let rate = rate.filter(|_| self.is_publishing);
         let all = admitted.settings.limits;
         let queue = match self.is_publishing {
-            true => admitted.settings.slow_consumer.max_octets,
+            true => admitted.settings.slow_consumer.max_bytes,
             false => usize::MAX,
         };
         if self.limits.is_none() && queue >= all.max_message_size {

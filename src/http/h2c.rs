@@ -29,7 +29,7 @@ use crate::protocol::AssemblyBudget;
 /// clients of the server share.
 const MAX_CONCURRENT_STREAMS: u32 = 32;
 
-/// Octets of a request's fields.
+/// Bytes of a request's fields.
 const MAX_HEADER_LIST_SIZE: u32 = 16 << 10;
 
 /// A client that is silent for this long is asked for a sign of life, and has as long to give it.
@@ -62,7 +62,7 @@ fn counting(unsent: &UnsentBudget) -> Counting {
     })
 }
 
-/// Answers requests until the client goes or the server ends. The stream's first octets are the
+/// Answers requests until the client goes or the server ends. The stream's first bytes are the
 /// client's preface.
 pub(super) async fn serve(
     stream: Upgraded,
@@ -167,6 +167,6 @@ mod tests {
         assert!(unsent.is_spent());
         assert_eq!(kept.data_ref().unwrap(), &[7; 1_001][..]);
         drop(kept);
-        assert_eq!(unsent.octets(), 0);
+        assert_eq!(unsent.bytes(), 0);
     }
 }

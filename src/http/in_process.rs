@@ -14,8 +14,8 @@ use super::{HttpSettings, Router, Shutdown, Site, Stream, serve_connection};
 use crate::engine::{Bounds, FrameLoopHandle, Settings};
 use crate::handshake::Policy;
 
-/// Answers clients of this thread, one after the other: for tests of a router's answers, octet by
-/// octet.
+/// Answers clients of this thread, one after the other: for tests of a router's answers, byte by
+/// byte.
 ///
 /// ```
 /// use frameloop::http::{HttpSettings, InProcessServer};
@@ -87,18 +87,18 @@ impl InProcessServer {
         })
     }
 
-    /// Sends `octets` and FIN as a new client, and gives all that comes back until the server's
+    /// Sends `bytes` and FIN as a new client, and gives all that comes back until the server's
     /// FIN.
     ///
     /// # Errors
     /// Of the operating system.
-    pub fn exchange(&self, octets: &[u8]) -> io::Result<Vec<u8>> {
+    pub fn exchange(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let client = self.connect()?;
         self.local.block_on(&self.runtime, async {
             let (mut reader, mut writer) = client.stream.into_split();
             let send = async {
                 // A server that has seen enough reads no further.
-                let _ = writer.write_all(octets).await;
+                let _ = writer.write_all(bytes).await;
                 let _ = writer.shutdown().await;
             };
             let mut received = Vec::new();
@@ -117,13 +117,13 @@ pub struct InProcessClient<'a> {
 }
 
 impl InProcessClient<'_> {
-    /// Sends `octets`, and gives what comes back until `is_whole` says so of it, or until FIN.
+    /// Sends `bytes`, and gives what comes back until `is_whole` says so of it, or until FIN.
     ///
     /// # Errors
     /// Of the operating system.
     pub fn exchange(
         &mut self,
-        octets: &[u8],
+        bytes: &[u8],
         mut is_whole: impl FnMut(&[u8]) -> bool,
     ) -> io::Result<Vec<u8>> {
         let (mut reader, mut writer) = self.stream.split();
@@ -135,7 +135,7 @@ impl InProcessClient<'_> {
                 Ok(received)
             };
             // A server that has seen enough reads no further.
-            let (_, received) = tokio::join!(writer.write_all(octets), receive);
+            let (_, received) = tokio::join!(writer.write_all(bytes), receive);
             received
         })
     }

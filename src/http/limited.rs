@@ -100,7 +100,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Octets of a message that cost as much as a message does.
+    /// Bytes of a message that cost as much as a message does.
     const UNIT: usize = 64 << 10;
 
     /// A full bucket.
@@ -143,11 +143,11 @@ impl Rate {
         None
     }
 
-    /// Takes what a message of so many octets costs beside the one that every message does. One
+    /// Takes what a message of so many bytes costs beside the one that every message does. One
     /// message never costs more than a second.
     #[cold]
-    fn charge(&mut self, octets: usize) {
-        let units = (octets / Self::UNIT) as f64;
+    fn charge(&mut self, bytes: usize) {
+        let units = (bytes / Self::UNIT) as f64;
         self.left += f64::from(mem::take(&mut self.taken)) - units.min(self.a_second);
     }
 

@@ -24,7 +24,7 @@ pub(super) async fn linger(mut stream: Stream, Linger { size, timeout }: Linger)
         while discarded < size {
             match stream.read(&mut scratch).await? {
                 0 => break,
-                octets => discarded += octets,
+                bytes => discarded += bytes,
             }
         }
         Ok::<(), std::io::Error>(())

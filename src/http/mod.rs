@@ -53,7 +53,7 @@ pub struct HttpSettings {
     /// From a response to the first byte of the connection's next request: then it is closed. Under
     /// pressure such a connection is closed before any other. Zero is no deadline.
     pub keep_alive_timeout: Duration,
-    /// Octets of a request's head; a larger one is refused with 431.
+    /// Bytes of a request's head; a larger one is refused with 431.
     pub max_head_size: usize,
     /// Header lines of a request; more are refused with 431.
     pub max_headers: usize,

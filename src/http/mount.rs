@@ -150,7 +150,7 @@ pub struct Upgraded {
     failed: bool,
     /// Whether all has been read that the peer will ever send.
     ended: bool,
-    /// Bound: `linger_size`, in octets read and thrown away, and `Deadlines::linger`.
+    /// Bound: `linger_size`, in bytes read and thrown away, and `Deadlines::linger`.
     linger: Linger,
     /// Given back when the stream is closed.
     place: Option<Box<dyn Send>>,
@@ -207,19 +207,19 @@ impl Upgraded {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Writes what is left of the 101 and, by the same write, of these octets: how many of them.
+    /// Writes what is left of the 101 and, by the same write, of these bytes: how many of them.
     fn poll_write_head(
         &mut self,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         loop {
             let head = self.head.clone();
-            let parts = [IoSlice::new(&head), IoSlice::new(octets)];
+            let parts = [IoSlice::new(&head), IoSlice::new(bytes)];
             let written = Pin::new(self.stream()?).poll_write_vectored(context, &parts);
             let written = ready!(self.wrote(written))?;
             self.head.advance(written.min(head.len()));
-            if written > head.len() || (octets.is_empty() && self.head.is_empty()) {
+            if written > head.len() || (bytes.is_empty() && self.head.is_empty()) {
                 return Poll::Ready(Ok(written - head.len()));
             }
             if written == 0 {
@@ -258,8 +258,8 @@ impl AsyncRead for Upgraded {
         }
         ready!(this.poll_head(context))?;
         if !this.early.is_empty() {
-            let octets = this.early.len().min(buffer.remaining());
-            buffer.put_slice(&this.early.split_to(octets));
+            let bytes = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early.split_to(bytes));
             return Poll::Ready(Ok(()));
         }
         if this.stream()?.is_blocked() {
@@ -279,16 +279,16 @@ impl AsyncWrite for Upgraded {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.failed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())); // amid a frame, maybe
         }
         if !this.head.is_empty() {
-            return this.poll_write_head(context, octets);
+            return this.poll_write_head(context, bytes);
         }
-        let written = Pin::new(this.stream()?).poll_write(context, octets);
+        let written = Pin::new(this.stream()?).poll_write(context, bytes);
         this.wrote(written)
     }
 

@@ -27,16 +27,16 @@ const CONFIG: ParseConfig = ParseConfig {
 /// # Errors
 /// Of the socket; `UnexpectedEof` when it ends before, `InvalidData` when it is no such header.
 pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     loop {
-        let taken = octets.len();
-        octets.resize((taken + STEP).min(MAX_SIZE), 0);
-        let seen = taken + stream.peek(&mut octets[taken..]).await?;
+        let taken = bytes.len();
+        bytes.resize((taken + STEP).min(MAX_SIZE), 0);
+        let seen = taken + stream.peek(&mut bytes[taken..]).await?;
         if seen == taken {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        octets.truncate(seen);
-        match ProxyHeader::parse(&octets, CONFIG) {
+        bytes.truncate(seen);
+        match ProxyHeader::parse(&bytes, CONFIG) {
             Ok((header, size)) => {
                 let client = header.proxied_address().map(|address| address.source);
                 stream.read_exact(&mut vec![0; size - taken]).await?;
@@ -44,7 +44,7 @@ pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketA
             }
             // All of it belongs to the header: the next peek waits for more.
             Err(Error::BufferTooShort) if seen < MAX_SIZE => {
-                stream.read_exact(&mut octets[taken..]).await?;
+                stream.read_exact(&mut bytes[taken..]).await?;
             }
             Err(_) => {
                 return Err(io::Error::new(

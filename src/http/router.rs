@@ -367,18 +367,18 @@ fn matches(pattern: &str, path: &str) -> bool {
     all && path.next().is_none()
 }
 
-/// A segment that may stand for a parameter: 1 to 255 octets of visible ASCII whose percent signs
+/// A segment that may stand for a parameter: 1 to 255 bytes of visible ASCII whose percent signs
 /// begin escapes (RFC 3986 §2.1).
 fn is_parameter_value(segment: &str) -> bool {
-    let is_hex = |octet: Option<u8>| octet.is_some_and(|octet| octet.is_ascii_hexdigit());
-    let mut octets = segment.bytes();
+    let is_hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+    let mut bytes = segment.bytes();
     if !(1..=255).contains(&segment.len()) {
         return false;
     }
-    while let Some(octet) = octets.next() {
-        let fine = match octet {
-            b'%' => is_hex(octets.next()) && is_hex(octets.next()),
-            octet => octet.is_ascii_graphic(),
+    while let Some(byte) = bytes.next() {
+        let fine = match byte {
+            b'%' => is_hex(bytes.next()) && is_hex(bytes.next()),
+            byte => byte.is_ascii_graphic(),
         };
         if !fine {
             return false;

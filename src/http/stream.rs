@@ -238,16 +238,16 @@ impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = match &mut this.socket {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(context, octets),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, octets),
+            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => Pin::new(stream).poll_write(context, octets),
+            TokioSocket::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         };
-        this.in_time(octets.len(), written, context)
+        this.in_time(bytes.len(), written, context)
     }
 
     fn poll_write_vectored(

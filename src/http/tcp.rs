@@ -16,7 +16,7 @@ use rustix::net::{SendFlags, Shutdown, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Octets that are read at once of a stream that has just come: a request's head has as many at
+/// Bytes that are read at once of a stream that has just come: a request's head has as many at
 /// most, most often, and tokio reads without clearing the buffer first.
 const FIRST_READ: usize = 2 << 10;
 
@@ -119,8 +119,8 @@ impl AsyncRead for Tcp {
             let read = stream.read(buffer.initialize_unfilled_to(length));
             this.0 = State::Unregistered(stream);
             match read {
-                Ok(octets) => {
-                    buffer.advance(octets);
+                Ok(bytes) => {
+                    buffer.advance(bytes);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if is_not_yet(&error) => {}
@@ -135,11 +135,11 @@ impl AsyncWrite for Tcp {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.get_mut().poll_write_by(
-            |descriptor| rustix::net::send(descriptor, octets, SendFlags::NOSIGNAL),
-            |stream| stream.poll_write(context, octets),
+            |descriptor| rustix::net::send(descriptor, bytes, SendFlags::NOSIGNAL),
+            |stream| stream.poll_write(context, bytes),
         )
     }
 
@@ -187,8 +187,8 @@ mod tests {
         let (mut client, mut stream) = pair();
         client.write_all(b"request").unwrap();
         let context = &mut Context::from_waker(Waker::noop());
-        let mut octets = [0; 16];
-        let mut buffer = ReadBuf::new(&mut octets);
+        let mut bytes = [0; 16];
+        let mut buffer = ReadBuf::new(&mut bytes);
         let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
         assert!(matches!(read, Poll::Ready(Ok(()))), "{read:?}");
         assert_eq!(buffer.filled(), b"request");
@@ -210,10 +210,10 @@ mod tests {
             client
         });
         stream.write_all(&vec![7; SIZE]).await.unwrap();
-        let mut octets = [0; 9];
-        stream.read_exact(&mut octets).await.unwrap();
-        assert_eq!(&octets, b"all of it");
+        let mut bytes = [0; 9];
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"all of it");
         drop(client.join().unwrap());
-        assert_eq!(stream.read(&mut octets).await.unwrap(), 0);
+        assert_eq!(stream.read(&mut bytes).await.unwrap(), 0);
     }
 }

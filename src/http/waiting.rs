@@ -78,9 +78,9 @@ impl Progress {
 pub(super) struct Deadlines {
     /// Until its first head is whole.
     pub(super) first: Option<Duration>,
-    /// From the first octet of a later head until that is whole.
+    /// From the first byte of a later head until that is whole.
     pub(super) head: Option<Duration>,
-    /// From an answer to the first octet of the next head.
+    /// From an answer to the first byte of the next head.
     pub(super) keep_alive: Option<Duration>,
 }
 

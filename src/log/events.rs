@@ -42,9 +42,9 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
                 endpoint,
                 seconds = varying(record.duration.as_secs_f64()),
                 received = record.received.messages,
-                received_octets = record.received.octets,
+                received_bytes = record.received.bytes,
                 sent = record.sent.messages,
-                sent_octets = record.sent.octets,
+                sent_bytes = record.sent.bytes,
                 code_sent = record.why.code_sent(),
                 code_received = record.why.code_received(),
                 "{}",
@@ -150,9 +150,9 @@ struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const MAX_OCTETS: usize = 256;
+        const MAX_BYTES: usize = 256;
         const TOKEN: &str = "token=";
-        let end = self.0.floor_char_boundary(MAX_OCTETS);
+        let end = self.0.floor_char_boundary(MAX_BYTES);
         let (mut shown, cut) = self.0.split_at(end);
         // What a query shows as the token, wherever a query stands.
         while let Some(begin) = shown.find(TOKEN) {

@@ -48,7 +48,7 @@ struct Shared {
 #[derive(Clone, Default)]
 struct Traffic {
     messages: Counter,
-    octets: Counter,
+    bytes: Counter,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -102,13 +102,13 @@ impl Metrics {
         all.register_collector(Box::new(Process::default()));
         let registry = all.sub_registry_with_prefix("frameloop");
         let messages = Family::<OfMessages, Counter>::default();
-        let octets = Family::<OfMessages, Counter>::default();
+        let bytes = Family::<OfMessages, Counter>::default();
         let traffic = [Direction::received, Direction::sent].map(|direction| {
             [Type::text, Type::binary, Type::control].map(|r#type| {
                 let labels = OfMessages { direction, r#type };
                 Traffic {
                     messages: messages.get_or_create(&labels).clone(),
-                    octets: octets.get_or_create(&labels).clone(),
+                    bytes: bytes.get_or_create(&labels).clone(),
                 }
             })
         });
@@ -154,7 +154,7 @@ impl Metrics {
             "message",
             "Payloads of messages, fan-out apart",
             Unit::Bytes,
-            octets,
+            bytes,
         );
         registry.register(
             "fanout_deliveries",
@@ -170,7 +170,7 @@ impl Metrics {
             "fanout",
             "Frames of messages of rooms, once for each receiver",
             Unit::Bytes,
-            shared.deliveries.octets.clone(),
+            shared.deliveries.bytes.clone(),
         );
         registry.register(
             "gap_events",
@@ -263,15 +263,15 @@ impl Metrics {
             let flows = [flows.text, flows.data - flows.text, flows.control];
             for (flow, traffic) in flows.iter().zip(traffic) {
                 traffic.messages.inc_by(flow.messages);
-                traffic.octets.inc_by(flow.octets);
+                traffic.bytes.inc_by(flow.bytes);
             }
         }
         self.0.deliveries.messages.inc_by(tally.delivered.messages);
-        self.0.deliveries.octets.inc_by(tally.delivered.octets);
+        self.0.deliveries.bytes.inc_by(tally.delivered.bytes);
         self.0.dropped.inc_by(tally.dropped);
         self.0.publishers_held.inc_by(tally.holds);
-        self.0.backlogs.set(worker, tally.backlog_octets);
-        self.0.unsent.set(tally.unsent_octets as i64);
+        self.0.backlogs.set(worker, tally.backlog_bytes);
+        self.0.unsent.set(tally.unsent_bytes as i64);
     }
 
     fn connections(&self, endpoint: &str) -> Gauge {
@@ -293,15 +293,15 @@ impl fmt::Debug for Metrics {
 struct Backlogs(Arc<Mutex<HashMap<usize, usize>>>);
 
 impl Backlogs {
-    fn set(&self, worker: usize, octets: usize) {
-        lock(&self.0).insert(worker, octets);
+    fn set(&self, worker: usize, bytes: usize) {
+        lock(&self.0).insert(worker, bytes);
     }
 }
 
 impl Collector for Backlogs {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let octets: usize = lock(&self.0).values().sum();
-        let gauge = ConstGauge::new(octets as i64);
+        let bytes: usize = lock(&self.0).values().sum();
+        let gauge = ConstGauge::new(bytes as i64);
         let help = "What waits for clients to take it";
         let encoder =
             encoder.encode_descriptor("backlog", help, Some(&Unit::Bytes), gauge.metric_type())?;
@@ -393,7 +393,7 @@ impl Collector for Process {
     }
 }
 
-/// Octets, where the system tells (proc(5)).
+/// Bytes, where the system tells (proc(5)).
 fn resident_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

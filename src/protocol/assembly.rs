@@ -11,14 +11,14 @@ use super::utf8::{self, Utf8Validator};
 /// The payload so far, in one contiguous buffer that grows by what arrived, never by what a
 /// header claimed.
 ///
-/// Invariant: `octets[START..end]` has arrived and is unmasked; `octets[end..]` is initialised
+/// Invariant: `bytes[START..end]` has arrived and is unmasked; `bytes[end..]` is initialised
 /// space. A buffer is zeroed once in its life and reused through [`AssemblyPool`].
 #[derive(Debug)]
 pub(super) struct Assembly {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     end: usize,
     utf8: Utf8Validator,
-    /// For the capacity of `octets`.
+    /// For the capacity of `bytes`.
     loan: Loan,
     /// Of a compressed message, once some of it has been inflated.
     inflater: Option<(Box<Inflater>, Loan)>,
@@ -27,13 +27,13 @@ pub(super) struct Assembly {
 impl Assembly {
     /// Where the payload begins. A large buffer begins with a page, and often so does what the
     /// kernel copies a frame to, header first: were the payload at the buffer's beginning, it would
-    /// go to 1 to 15 octets further in a page than it comes from, and for just that `rep movsb`
+    /// go to 1 to 15 bytes further in a page than it comes from, and for just that `rep movsb`
     /// takes thirteen times as long on AMD's Zen (sourceware.org bug 30994).
     const START: usize = 512;
 
     fn new(budget: &AssemblyBudget) -> Assembly {
         Assembly {
-            octets: Vec::new(),
+            bytes: Vec::new(),
             end: Self::START,
             utf8: Utf8Validator::default(),
             loan: budget.loan(),
@@ -42,20 +42,20 @@ impl Assembly {
     }
 
     pub(super) fn payload(&self) -> &[u8] {
-        self.octets.get(Self::START..self.end).unwrap_or_default()
+        self.bytes.get(Self::START..self.end).unwrap_or_default()
     }
 
-    /// Octets of the budget that it holds.
+    /// Bytes of the budget that it holds.
     pub(super) fn held(&self) -> usize {
-        let inflater = self.inflater.as_ref().map_or(0, |(_, loan)| loan.octets());
-        self.loan.octets().saturating_add(inflater)
+        let inflater = self.inflater.as_ref().map_or(0, |(_, loan)| loan.bytes());
+        self.loan.bytes().saturating_add(inflater)
     }
 
     pub(super) fn len(&self) -> usize {
         self.end.saturating_sub(Self::START)
     }
 
-    /// Copies a piece in, unmasked already. The message has `expected` octets still to come at
+    /// Copies a piece in, unmasked already. The message has `expected` bytes still to come at
     /// most, this piece included.
     ///
     /// # Errors
@@ -66,23 +66,23 @@ impl Assembly {
         expected: u64,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
-        if self.octets.capacity().saturating_sub(self.end) < piece.len() {
+        if self.bytes.capacity().saturating_sub(self.end) < piece.len() {
             // Doubled, or many small pieces would each cost a copy of all before them.
             let expected = usize::try_from(expected).unwrap_or(usize::MAX);
             self.reserve(piece.len().max(self.len().min(expected)), pool)?;
         }
-        let space = self.octets.get_mut(self.end..).unwrap_or_default();
+        let space = self.bytes.get_mut(self.end..).unwrap_or_default();
         let fits = space.len().min(piece.len());
         let (head, tail) = piece.split_at(fits);
         if let Some(space) = space.get_mut(..fits) {
             copy::copy(space, head);
         }
-        self.octets.extend_from_slice(tail);
+        self.bytes.extend_from_slice(tail);
         self.end = self.end.saturating_add(piece.len());
         Ok(())
     }
 
-    /// Space to read the next octets into, at most `wanted` of them. The buffer at most doubles.
+    /// Space to read the next bytes into, at most `wanted` of them. The buffer at most doubles.
     ///
     /// # Errors
     /// [`ProtocolError::BudgetExceeded`]
@@ -91,62 +91,62 @@ impl Assembly {
         wanted: usize,
         pool: &mut AssemblyPool,
     ) -> Result<&mut [u8], ProtocolError> {
-        if self.end >= self.octets.len() {
+        if self.end >= self.bytes.len() {
             let grown = wanted.min(self.len().max(AssemblyPool::SMALL));
             self.reserve(grown, pool)?;
             let grown = self.end.saturating_add(grown);
-            if self.octets.len() < grown {
-                self.octets.resize(grown, 0);
+            if self.bytes.len() < grown {
+                self.bytes.resize(grown, 0);
             }
         }
-        let end = self.end.saturating_add(wanted).min(self.octets.len());
-        Ok(self.octets.get_mut(self.end..end).unwrap_or_default())
+        let end = self.end.saturating_add(wanted).min(self.bytes.len());
+        Ok(self.bytes.get_mut(self.end..end).unwrap_or_default())
     }
 
-    /// Makes room for `more` octets and no more. A message that has outgrown the small buffers goes
+    /// Makes room for `more` bytes and no more. A message that has outgrown the small buffers goes
     /// on in a large one of the pool's.
     fn reserve(&mut self, more: usize, pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let needed = self.end.saturating_add(more);
-        if needed <= self.octets.capacity() {
+        if needed <= self.bytes.capacity() {
             return Ok(());
         }
         if needed > AssemblyPool::SMALL
-            && self.octets.capacity() <= AssemblyPool::SMALL
-            && let Some((mut octets, loan)) = pool.take_large()
+            && self.bytes.capacity() <= AssemblyPool::SMALL
+            && let Some((mut bytes, loan)) = pool.take_large()
         {
-            let so_far = self.octets.get(..self.end).unwrap_or_default();
-            let (head, tail) = so_far.split_at(octets.len().min(so_far.len()));
-            if let Some(space) = octets.get_mut(..head.len()) {
+            let so_far = self.bytes.get(..self.end).unwrap_or_default();
+            let (head, tail) = so_far.split_at(bytes.len().min(so_far.len()));
+            if let Some(space) = bytes.get_mut(..head.len()) {
                 space.copy_from_slice(head);
             }
-            octets.extend_from_slice(tail);
-            self.octets = octets;
+            bytes.extend_from_slice(tail);
+            self.bytes = bytes;
             self.loan = loan;
         }
-        let growth = needed.saturating_sub(self.octets.capacity());
+        let growth = needed.saturating_sub(self.bytes.capacity());
         self.loan.extend(growth)?;
-        let length = self.octets.len();
+        let length = self.bytes.len();
         // A `Vec` by itself would double what is doubled already.
-        self.octets.reserve_exact(needed.saturating_sub(length));
+        self.bytes.reserve_exact(needed.saturating_sub(length));
         if length < Self::START {
-            self.octets.resize(Self::START, 0);
+            self.bytes.resize(Self::START, 0);
         }
         Ok(())
     }
 
-    /// The next `octets`, which were read into [`Assembly::space`].
-    pub(super) fn arrived(&mut self, octets: usize) -> &mut [u8] {
-        let end = self.end.saturating_add(octets).min(self.octets.len());
-        self.octets.get_mut(self.end..end).unwrap_or_default()
+    /// The next `bytes`, which were read into [`Assembly::space`].
+    pub(super) fn arrived(&mut self, bytes: usize) -> &mut [u8] {
+        let end = self.end.saturating_add(bytes).min(self.bytes.len());
+        self.bytes.get_mut(self.end..end).unwrap_or_default()
     }
 
-    /// Octets that were read into [`Assembly::space`] count as payload from now on.
-    pub(super) fn advance(&mut self, octets: usize) {
-        self.end = self.end.saturating_add(octets).min(self.octets.len());
+    /// Bytes that were read into [`Assembly::space`] count as payload from now on.
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.end = self.end.saturating_add(bytes).min(self.bytes.len());
     }
 
     /// Appends what a piece of a compressed message inflates to, and checks it if it is text. Takes
-    /// octets off the front of `piece`: all, unless the pool's allowance is spent before.
+    /// bytes off the front of `piece`: all, unless the pool's allowance is spent before.
     /// `history` is what the message may refer to, `max` how long it may become.
     pub(super) fn inflate(
         &mut self,
@@ -199,7 +199,7 @@ impl Assembly {
     pub(super) fn end_inflation(&mut self) -> Result<(), ProtocolError> {
         match &mut self.inflater {
             Some((inflater, _)) => Ok(inflater.finish()?),
-            None => Ok(()), // of no octets
+            None => Ok(()), // of no bytes
         }
     }
 
@@ -210,10 +210,10 @@ impl Assembly {
             .map_err(|_| ProtocolError::InvalidUtf8) // §8.1
     }
 
-    /// Checks the last `octets` that arrived of a text message.
-    pub(super) fn validate_last(&mut self, octets: usize) -> Result<(), ProtocolError> {
-        let start = self.end.saturating_sub(octets);
-        let piece = self.octets.get(start..self.end).unwrap_or_default();
+    /// Checks the last `bytes` that arrived of a text message.
+    pub(super) fn validate_last(&mut self, bytes: usize) -> Result<(), ProtocolError> {
+        let start = self.end.saturating_sub(bytes);
+        let piece = self.bytes.get(start..self.end).unwrap_or_default();
         self.utf8
             .validate(piece)
             .map_err(|_| ProtocolError::InvalidUtf8) // §8.1
@@ -239,7 +239,7 @@ impl From<InvalidData> for ProtocolError {
 /// Buffers of finished messages, kept for the next ones. One per worker.
 ///
 /// A large buffer is lent to a message when it has outgrown the small ones, not before: else one
-/// octet of an unfinished message could hold megabytes.
+/// byte of an unfinished message could hold megabytes.
 #[derive(Debug, Default)]
 #[expect(
     clippy::vec_box,
@@ -249,19 +249,19 @@ pub struct AssemblyPool {
     budget: AssemblyBudget,
     small: Vec<Box<Assembly>>,
     large: Vec<(Vec<u8>, Loan)>,
-    /// Octets of both.
+    /// Bytes of both.
     kept: usize,
     /// For the next compressed message; those that are under way at the same time have their own.
     inflater: Option<(Box<Inflater>, Loan)>,
-    /// Octets that may still be inflated before [`Receiver::receive`](super::Receiver::receive)
+    /// Bytes that may still be inflated before [`Receiver::receive`](super::Receiver::receive)
     /// comes back; `None` is no bound.
     allowance: Option<usize>,
 }
 
 impl AssemblyPool {
-    /// Octets that a pool keeps at most.
-    const MAX_OCTETS: usize = 64 << 20;
-    /// Octets of a small buffer at most.
+    /// Bytes that a pool keeps at most.
+    const MAX_BYTES: usize = 64 << 20;
+    /// Bytes of a small buffer at most.
     const SMALL: usize = 64 << 10;
 
     /// An empty pool, whose buffers count towards a budget.
@@ -272,13 +272,13 @@ impl AssemblyPool {
         }
     }
 
-    /// Lets `octets` be inflated, and then [`Receiver::receive`](super::Receiver::receive) come back
+    /// Lets `bytes` be inflated, and then [`Receiver::receive`](super::Receiver::receive) come back
     /// with input left, in the middle of a message if need be. Without this there is no bound.
-    pub fn allow(&mut self, octets: usize) {
-        self.allowance = Some(octets);
+    pub fn allow(&mut self, bytes: usize) {
+        self.allowance = Some(bytes);
     }
 
-    /// Octets that may still be inflated. A message counts as some more than it inflates to.
+    /// Bytes that may still be inflated. A message counts as some more than it inflates to.
     pub fn allowance(&self) -> usize {
         self.allowance.unwrap_or(usize::MAX)
     }
@@ -287,9 +287,9 @@ impl AssemblyPool {
         self.allowance == Some(0)
     }
 
-    fn spend(&mut self, octets: usize) {
+    fn spend(&mut self, bytes: usize) {
         if let Some(allowance) = &mut self.allowance {
-            *allowance = allowance.saturating_sub(octets);
+            *allowance = allowance.saturating_sub(bytes);
         }
     }
 
@@ -301,7 +301,7 @@ impl AssemblyPool {
     pub(super) fn take(&mut self) -> Box<Assembly> {
         match self.small.pop() {
             Some(assembly) => {
-                self.kept = self.kept.saturating_sub(assembly.octets.capacity());
+                self.kept = self.kept.saturating_sub(assembly.bytes.capacity());
                 assembly
             }
             None => Box::new(Assembly::new(&self.budget)),
@@ -314,17 +314,17 @@ impl AssemblyPool {
         if let Some(inflater) = assembly.inflater.take() {
             self.inflater = Some(inflater);
         }
-        let capacity = assembly.octets.capacity();
+        let capacity = assembly.bytes.capacity();
         let kept = self.kept.saturating_add(capacity);
         // Where the budget is scarce, what is spare is for the next message, on any worker.
-        if kept > Self::MAX_OCTETS || (capacity > Self::SMALL && self.budget.is_scarce()) {
+        if kept > Self::MAX_BYTES || (capacity > Self::SMALL && self.budget.is_scarce()) {
             return;
         }
         self.kept = kept;
         if capacity > Self::SMALL {
-            let octets = mem::take(&mut assembly.octets);
+            let bytes = mem::take(&mut assembly.bytes);
             let loan = mem::replace(&mut assembly.loan, self.budget.loan());
-            self.large.push((octets, loan));
+            self.large.push((bytes, loan));
         }
         self.small.push(assembly);
     }
@@ -339,9 +339,9 @@ impl AssemblyPool {
     }
 
     fn take_large(&mut self) -> Option<(Vec<u8>, Loan)> {
-        let (octets, loan) = self.large.pop()?;
-        self.kept = self.kept.saturating_sub(octets.capacity());
-        Some((octets, loan))
+        let (bytes, loan) = self.large.pop()?;
+        self.kept = self.kept.saturating_sub(bytes.capacity());
+        Some((bytes, loan))
     }
 
     fn take_inflater(&mut self) -> Result<(Box<Inflater>, Loan), ProtocolError> {
@@ -349,7 +349,7 @@ impl AssemblyPool {
             return Ok(inflater);
         }
         let mut loan = self.budget.loan();
-        loan.extend(Inflater::OCTETS)?;
+        loan.extend(Inflater::BYTES)?;
         Ok((Box::default(), loan))
     }
 }
@@ -375,9 +375,9 @@ mod tests {
         let large = message(16 * MIB, &mut pool);
         pool.put(large);
         let begun = message(1, &mut pool);
-        assert!(begun.octets.capacity() <= AssemblyPool::SMALL);
+        assert!(begun.bytes.capacity() <= AssemblyPool::SMALL);
         let grown = message(100_000, &mut pool);
-        assert!(grown.octets.capacity() >= 16 * MIB);
+        assert!(grown.bytes.capacity() >= 16 * MIB);
         assert_eq!(grown.payload(), vec![7; 100_000]);
     }
 
@@ -401,7 +401,7 @@ mod tests {
         let messages: Vec<_> = (0..10).map(|_| message(16 * MIB, &mut pool)).collect();
         messages.into_iter().for_each(|message| pool.put(message));
         assert!(
-            (32 * MIB..=AssemblyPool::MAX_OCTETS).contains(&pool.kept),
+            (32 * MIB..=AssemblyPool::MAX_BYTES).contains(&pool.kept),
             "{}",
             pool.kept
         );
@@ -459,7 +459,7 @@ mod tests {
                     .append(&vec![7; piece], u64::MAX, &mut pool)
                     .unwrap();
                 length += piece;
-                let capacity = assembly.octets.capacity();
+                let capacity = assembly.bytes.capacity();
                 let most = Assembly::START + length * 2 + 16;
                 assert!(capacity <= most, "{capacity} for {length}");
             }

@@ -9,39 +9,39 @@ use super::ProtocolError;
 /// windows of clients that compress with context may hold together. Clones are the same budget.
 #[derive(Clone, Debug)]
 pub struct AssemblyBudget {
-    max_octets: usize,
-    octets: Arc<AtomicUsize>,
+    max_bytes: usize,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl AssemblyBudget {
-    /// A budget of so many octets.
-    pub fn new(max_octets: usize) -> AssemblyBudget {
+    /// A budget of so many bytes.
+    pub fn new(max_bytes: usize) -> AssemblyBudget {
         AssemblyBudget {
-            max_octets,
-            octets: Arc::default(),
+            max_bytes,
+            bytes: Arc::default(),
         }
     }
 
     /// Whether more than half of it is in use. New connections then decline what they can do
     /// without: the rest is for messages.
     pub fn is_scarce(&self) -> bool {
-        self.octets.load(Ordering::Relaxed) > self.max_octets / 2
+        self.bytes.load(Ordering::Relaxed) > self.max_bytes / 2
     }
 
-    /// Whether so many octets are more than one connection may keep of it for long: a sixteenth.
-    pub fn is_much(&self, octets: usize) -> bool {
-        octets > self.max_octets / 16
+    /// Whether so many bytes are more than one connection may keep of it for long: a sixteenth.
+    pub fn is_much(&self, bytes: usize) -> bool {
+        bytes > self.max_bytes / 16
     }
 
     /// What is in use.
     pub(crate) fn lent(&self) -> usize {
-        self.octets.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// A part of the budget that is empty yet.
     pub(crate) fn loan(&self) -> Loan {
         Loan {
-            octets: 0,
+            bytes: 0,
             budget: self.clone(),
         }
     }
@@ -57,34 +57,34 @@ impl Default for AssemblyBudget {
 /// A part of the budget that is in use, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Loan {
-    octets: usize,
+    bytes: usize,
     budget: AssemblyBudget,
 }
 
 impl Loan {
-    pub(super) fn octets(&self) -> usize {
-        self.octets
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Takes `more` octets.
+    /// Takes `more` bytes.
     ///
     /// # Errors
     /// [`ProtocolError::BudgetExceeded`]
     pub(crate) fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
-        let AssemblyBudget { max_octets, octets } = &self.budget;
-        let extended = |octets: usize| octets.checked_add(more).filter(|sum| sum <= max_octets);
-        octets
+        let AssemblyBudget { max_bytes, bytes } = &self.budget;
+        let extended = |bytes: usize| bytes.checked_add(more).filter(|sum| sum <= max_bytes);
+        bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, extended)
             .map_err(|_| ProtocolError::BudgetExceeded)?; // §10.4
-        self.octets = self.octets.saturating_add(more);
+        self.bytes = self.bytes.saturating_add(more);
         Ok(())
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let AssemblyBudget { octets, .. } = &self.budget;
-        octets.fetch_sub(self.octets, Ordering::Relaxed);
+        let AssemblyBudget { bytes, .. } = &self.budget;
+        bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -8,30 +8,30 @@ use super::ProtocolError;
 
 /// Why an endpoint closes: a status code and a reason for people to read.
 ///
-/// A received one has a code that may travel and a reason of at most 123 octets of UTF-8.
+/// A received one has a code that may travel and a reason of at most 123 bytes of UTF-8.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CloseFrame<'a> {
     /// Status code (§7.4).
     pub code: CloseCode,
-    /// Reason, at most [`CloseFrame::MAX_REASON`] octets on the wire.
+    /// Reason, at most [`CloseFrame::MAX_REASON`] bytes on the wire.
     pub reason: &'a str,
 }
 
 impl<'a> CloseFrame<'a> {
-    /// Octets of reason that fit beside the code in a control frame.
+    /// Bytes of reason that fit beside the code in a control frame.
     pub const MAX_REASON: usize = 123;
 
     /// Reads the payload of a Close frame. An empty payload is a Close without a code, `None`.
     ///
     /// # Errors
-    /// [`ProtocolError::OneOctetClose`], [`ProtocolError::InvalidCloseCode`] or
+    /// [`ProtocolError::OneByteClose`], [`ProtocolError::InvalidCloseCode`] or
     /// [`ProtocolError::InvalidCloseReason`].
     pub fn decode(payload: &'a [u8]) -> Result<Option<CloseFrame<'a>>, ProtocolError> {
         let Some((code, reason)) = payload.split_first_chunk::<2>() else {
             return if payload.is_empty() {
                 Ok(None)
             } else {
-                Err(ProtocolError::OneOctetClose) // §5.5.1
+                Err(ProtocolError::OneByteClose) // §5.5.1
             };
         };
         let code = u16::from_be_bytes(*code);
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(CloseFrame::decode(b""), Ok(None));
         assert_eq!(
             CloseFrame::decode(b"\x03"),
-            Err(ProtocolError::OneOctetClose)
+            Err(ProtocolError::OneByteClose)
         );
         for reason in [&b"\xFF"[..], b"\xE2\x82", b"\xED\xA0\x80", b"\xC0\x80"] {
             let payload = [b"\x03\xE8", reason].concat();

@@ -15,7 +15,7 @@ use super::CloseCode;
 /// | `UnmaskedFrame`, `MaskedFrame` | 1002 | §5.1 |
 /// | `FragmentedControlFrame`, `OversizedControlFrame` | 1002 | §5.5 |
 /// | `UnexpectedContinuation`, `ExpectedContinuation` | 1002 | §5.4 |
-/// | `OneOctetClose`, `InvalidCloseCode` | 1002 | §5.5.1, §7.4 |
+/// | `OneByteClose`, `InvalidCloseCode` | 1002 | §5.5.1, §7.4 |
 /// | `InvalidCloseReason` | 1007 | §5.5.1 |
 /// | `InvalidUtf8` | 1007 | §8.1 |
 /// | `InvalidCompressedData` | 1007 | RFC 7692 §7.2.2 |
@@ -38,14 +38,14 @@ pub enum ProtocolError {
     MaskedFrame,
     /// A control frame without FIN.
     FragmentedControlFrame,
-    /// A control frame with more than 125 octets of payload.
+    /// A control frame with more than 125 bytes of payload.
     OversizedControlFrame,
     /// A continuation frame with no message to continue.
     UnexpectedContinuation,
     /// A new data frame inside a fragmented message.
     ExpectedContinuation,
-    /// A Close frame whose payload is a single octet.
-    OneOctetClose,
+    /// A Close frame whose payload is a single byte.
+    OneByteClose,
     /// A Close frame with a status code that may not travel.
     InvalidCloseCode,
     /// A Close frame whose reason is not UTF-8.
@@ -79,7 +79,7 @@ impl ProtocolError {
         ProtocolError::OversizedControlFrame,
         ProtocolError::UnexpectedContinuation,
         ProtocolError::ExpectedContinuation,
-        ProtocolError::OneOctetClose,
+        ProtocolError::OneByteClose,
         ProtocolError::InvalidCloseCode,
         ProtocolError::InvalidCloseReason,
         ProtocolError::InvalidUtf8,
@@ -103,7 +103,7 @@ impl ProtocolError {
             | ProtocolError::OversizedControlFrame
             | ProtocolError::UnexpectedContinuation
             | ProtocolError::ExpectedContinuation
-            | ProtocolError::OneOctetClose
+            | ProtocolError::OneByteClose
             | ProtocolError::InvalidCloseCode => CloseCode::Protocol,
             ProtocolError::InvalidCloseReason
             | ProtocolError::InvalidUtf8
@@ -114,7 +114,7 @@ impl ProtocolError {
         }
     }
 
-    /// The reason that the Close frame gives: a few words, never the peer's octets.
+    /// The reason that the Close frame gives: a few words, never the peer's bytes.
     pub const fn reason(self) -> &'static str {
         match self {
             ProtocolError::ReservedBit => "reserved bit set",
@@ -124,10 +124,10 @@ impl ProtocolError {
             ProtocolError::UnmaskedFrame => "client frame not masked",
             ProtocolError::MaskedFrame => "server frame masked",
             ProtocolError::FragmentedControlFrame => "fragmented control frame",
-            ProtocolError::OversizedControlFrame => "control frame over 125 octets",
+            ProtocolError::OversizedControlFrame => "control frame over 125 bytes",
             ProtocolError::UnexpectedContinuation => "continuation of no message",
             ProtocolError::ExpectedContinuation => "new message inside a fragmented one",
-            ProtocolError::OneOctetClose => "close payload of one octet",
+            ProtocolError::OneByteClose => "close payload of one byte",
             ProtocolError::InvalidCloseCode => "invalid close code",
             ProtocolError::InvalidCloseReason => "close reason is not UTF-8",
             ProtocolError::InvalidUtf8 => "text is not UTF-8",

@@ -1,12 +1,12 @@
-//! The header of a frame (RFC 6455 §5.2): decoded octet by octet, encoded at once.
+//! The header of a frame (RFC 6455 §5.2): decoded byte by byte, encoded at once.
 //!
 //! ```text
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +-+-+-+-+-------+-+-------------+-------------------------------+
 //! |F|R|R|R| opcode|M| payload len |  extended length: 0, 2 or 8   |
-//! |I|S|S|S|  (4)  |A|     (7)     |  octets; then, if MASK is set,|
-//! |N|V|V|V|       |S|             |  4 octets of masking key      |
+//! |I|S|S|S|  (4)  |A|     (7)     |  bytes; then, if MASK is set,|
+//! |N|V|V|V|       |S|             |  4 bytes of masking key      |
 //! | |1|2|3|       |K|             |                               |
 //! +-+-+-+-+-------+-+-------------+-------------------------------+
 //! ```
@@ -37,8 +37,8 @@ impl OpCode {
         (self as u8) & 0x8 != 0
     }
 
-    const fn decode(octet: u8) -> Option<OpCode> {
-        match octet & 0x0F {
+    const fn decode(byte: u8) -> Option<OpCode> {
+        match byte & 0x0F {
             0x0 => Some(OpCode::Continuation),
             0x1 => Some(OpCode::Text),
             0x2 => Some(OpCode::Binary),
@@ -61,7 +61,7 @@ pub struct FrameHeader {
     pub opcode: OpCode,
     /// XORed over the payload; present in frames from a client (§5.3).
     pub masking_key: Option<[u8; 4]>,
-    /// Octets of payload, below 2^63.
+    /// Bytes of payload, below 2^63.
     pub payload_length: u64,
 }
 
@@ -76,30 +76,30 @@ pub struct Expectation {
     pub compressed: bool,
     /// Messages may be compressed.
     pub deflate: bool,
-    /// Octets that the message under way holds already.
+    /// Bytes that the message under way holds already.
     pub assembled: usize,
     /// The sizes to keep to.
     pub limits: Limits,
 }
 
 impl FrameHeader {
-    /// Octets of the longest header.
+    /// Bytes of the longest header.
     pub const MAX_LENGTH: usize = 14;
 
-    /// Reads the header that `octets` begin with, and says how many octets it took; `None` if it
+    /// Reads the header that `bytes` begin with, and says how many bytes it took; `None` if it
     /// is not all there yet.
     ///
-    /// Rules are checked in the order of the octets that break them, each as soon as its octet is
+    /// Rules are checked in the order of the bytes that break them, each as soon as its byte is
     /// there, so the error does not depend on how the input was cut.
     ///
     /// # Errors
     /// The [`ProtocolError`] of the first rule broken; never one about the payload.
     #[inline(always)]
     pub fn decode(
-        octets: &[u8],
+        bytes: &[u8],
         expected: &Expectation,
     ) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
-        let Some((&first, rest)) = octets.split_first() else {
+        let Some((&first, rest)) = bytes.split_first() else {
             return Ok(None);
         };
         let (fin, rsv1, opcode) = decode_first(first, expected)?;
@@ -133,46 +133,46 @@ impl FrameHeader {
             masking_key,
             payload_length,
         };
-        Ok(Some((header, octets.len().saturating_sub(rest.len()))))
+        Ok(Some((header, bytes.len().saturating_sub(rest.len()))))
     }
 
-    /// The octets of this header, in its shortest form.
+    /// The bytes of this header, in its shortest form.
     #[inline]
     pub fn encode(&self) -> EncodedHeader {
-        let mut octets = [0; Self::MAX_LENGTH];
+        let mut bytes = [0; Self::MAX_LENGTH];
         let mask = if self.masking_key.is_some() { 0x80 } else { 0 };
-        octets[0] = u8::from(self.fin) << 7 | u8::from(self.rsv1) << 6 | self.opcode as u8;
+        bytes[0] = u8::from(self.fin) << 7 | u8::from(self.rsv1) << 6 | self.opcode as u8;
         let extended: u8 = match self.payload_length {
             length @ 0..=125 => {
-                octets[1] = mask | length.to_be_bytes()[7];
+                bytes[1] = mask | length.to_be_bytes()[7];
                 0
             }
             length @ 126..=0xFFFF => {
-                octets[1] = mask | 126;
-                octets[2..4].copy_from_slice(&length.to_be_bytes()[6..]);
+                bytes[1] = mask | 126;
+                bytes[2..4].copy_from_slice(&length.to_be_bytes()[6..]);
                 2
             }
             length => {
-                octets[1] = mask | 127;
-                octets[2..10].copy_from_slice(&length.to_be_bytes());
+                bytes[1] = mask | 127;
+                bytes[2..10].copy_from_slice(&length.to_be_bytes());
                 8
             }
         };
         let mut length = extended.saturating_add(2);
         if let Some(key) = self.masking_key {
-            for (place, octet) in octets.iter_mut().skip(usize::from(length)).zip(key) {
-                *place = octet;
+            for (place, byte) in bytes.iter_mut().skip(usize::from(length)).zip(key) {
+                *place = byte;
             }
             length = length.saturating_add(4);
         }
-        EncodedHeader { octets, length }
+        EncodedHeader { bytes, length }
     }
 }
 
-/// A header as it goes out: 2 to 14 octets.
+/// A header as it goes out: 2 to 14 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedHeader {
-    octets: [u8; FrameHeader::MAX_LENGTH],
+    bytes: [u8; FrameHeader::MAX_LENGTH],
     length: u8,
 }
 
@@ -180,22 +180,22 @@ impl EncodedHeader {
     /// Whether its frame is one of a text message.
     #[inline(always)]
     pub const fn is_text(&self) -> bool {
-        self.octets[0] & 0x0F == OpCode::Text as u8
+        self.bytes[0] & 0x0F == OpCode::Text as u8
     }
 
     /// Whether its frame is a control frame (RFC 6455 §5.5).
     #[inline(always)]
     pub const fn is_control(&self) -> bool {
-        self.octets[0] & 0x08 != 0
+        self.bytes[0] & 0x08 != 0
     }
 
     /// Appends the header to a buffer.
     #[inline]
     pub fn append_to(&self, buffer: &mut Vec<u8>) {
-        // All 14 octets, and then without those too many: a copy of a fixed size is two
+        // All 14 bytes, and then without those too many: a copy of a fixed size is two
         // instructions, one of a varying size a call.
         let end = buffer.len().saturating_add(usize::from(self.length));
-        buffer.extend_from_slice(&self.octets);
+        buffer.extend_from_slice(&self.bytes);
         buffer.truncate(end);
     }
 }
@@ -203,7 +203,7 @@ impl EncodedHeader {
 impl AsRef<[u8]> for EncodedHeader {
     #[inline]
     fn as_ref(&self) -> &[u8] {
-        self.octets
+        self.bytes
             .get(..usize::from(self.length))
             .unwrap_or_default()
     }
@@ -211,14 +211,14 @@ impl AsRef<[u8]> for EncodedHeader {
 
 /// FIN, RSV1-3 and the opcode.
 #[inline]
-fn decode_first(octet: u8, expected: &Expectation) -> Result<(bool, bool, OpCode), ProtocolError> {
+fn decode_first(byte: u8, expected: &Expectation) -> Result<(bool, bool, OpCode), ProtocolError> {
     let fragmented = expected.fragmented;
-    let reserved = octet & 0x70;
-    if reserved != 0 && !begins_compressed_message(octet, expected) {
+    let reserved = byte & 0x70;
+    if reserved != 0 && !begins_compressed_message(byte, expected) {
         return Err(ProtocolError::ReservedBit); // §5.2
     }
-    let opcode = OpCode::decode(octet).ok_or(ProtocolError::ReservedOpCode)?; // §5.2
-    let fin = octet & 0x80 != 0;
+    let opcode = OpCode::decode(byte).ok_or(ProtocolError::ReservedOpCode)?; // §5.2
+    let fin = byte & 0x80 != 0;
     match opcode {
         OpCode::Close | OpCode::Ping | OpCode::Pong if !fin => {
             Err(ProtocolError::FragmentedControlFrame) // §5.5
@@ -231,8 +231,8 @@ fn decode_first(octet: u8, expected: &Expectation) -> Result<(bool, bool, OpCode
 
 /// RSV1 alone, on a data frame that is no continuation (RFC 7692 §6).
 #[cold]
-fn begins_compressed_message(octet: u8, expected: &Expectation) -> bool {
-    expected.deflate && matches!(octet & 0x7F, 0x41 | 0x42)
+fn begins_compressed_message(byte: u8, expected: &Expectation) -> bool {
+    expected.deflate && matches!(byte & 0x7F, 0x41 | 0x42)
 }
 
 /// The payload length, of which `short` is the 7-bit form.
@@ -240,11 +240,11 @@ fn begins_compressed_message(octet: u8, expected: &Expectation) -> bool {
 fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, ProtocolError> {
     let (length, minimum, rest) = match short {
         126 => match rest.split_first_chunk::<2>() {
-            Some((octets, rest)) => (u64::from(u16::from_be_bytes(*octets)), 126, rest),
+            Some((bytes, rest)) => (u64::from(u16::from_be_bytes(*bytes)), 126, rest),
             None => return Ok(None),
         },
         127 => match rest.split_first_chunk::<8>() {
-            Some((octets, rest)) => (u64::from_be_bytes(*octets), 0x1_0000, rest),
+            Some((bytes, rest)) => (u64::from_be_bytes(*bytes), 0x1_0000, rest),
             None => return Ok(None),
         },
         short => (u64::from(short), 0, rest),
@@ -321,18 +321,18 @@ mod tests {
                 masking_key: Some([1, 2, 3, 4]),
                 payload_length,
             };
-            let octets = header.encode();
-            let octets = octets.as_ref();
-            let decoded = FrameHeader::decode(octets, &SERVER);
-            assert_eq!(decoded, Ok(Some((header, octets.len()))));
-            for cut in 0..octets.len() {
-                assert_eq!(FrameHeader::decode(&octets[..cut], &SERVER), Ok(None));
+            let bytes = header.encode();
+            let bytes = bytes.as_ref();
+            let decoded = FrameHeader::decode(bytes, &SERVER);
+            assert_eq!(decoded, Ok(Some((header, bytes.len()))));
+            for cut in 0..bytes.len() {
+                assert_eq!(FrameHeader::decode(&bytes[..cut], &SERVER), Ok(None));
             }
         }
     }
 
     #[test]
-    fn each_rule_fails_at_the_octet_that_breaks_it() {
+    fn each_rule_fails_at_the_byte_that_breaks_it() {
         use ProtocolError::*;
         let cases: [(&[u8], ProtocolError); 14] = [
             (&[0xC1], ReservedBit),
@@ -356,19 +356,19 @@ mod tests {
                 LengthMsbSet,
             ),
         ];
-        for (octets, error) in cases {
+        for (bytes, error) in cases {
             assert_eq!(
-                FrameHeader::decode(octets, &SERVER),
+                FrameHeader::decode(bytes, &SERVER),
                 Err(error),
-                "{octets:02X?}"
+                "{bytes:02X?}"
             );
-            let early = FrameHeader::decode(&octets[..octets.len() - 1], &SERVER);
-            assert_eq!(early, Ok(None), "{octets:02X?} without its last octet");
+            let early = FrameHeader::decode(&bytes[..bytes.len() - 1], &SERVER);
+            assert_eq!(early, Ok(None), "{bytes:02X?} without its last byte");
         }
     }
 
     #[test]
-    fn every_kind_of_frame_is_told_by_its_first_octet() {
+    fn every_kind_of_frame_is_told_by_its_first_byte() {
         for (first, opcode, is_control) in [
             (0x00, OpCode::Continuation, false),
             (0x81, OpCode::Text, false),
@@ -381,13 +381,13 @@ mod tests {
                 fragmented: opcode == OpCode::Continuation,
                 ..SERVER
             };
-            // 125 octets are the most that a control frame holds.
-            let octets = [first, 0xFD, 1, 2, 3, 4];
-            let (header, length) = FrameHeader::decode(&octets, &expected).unwrap().unwrap();
+            // 125 bytes are the most that a control frame holds.
+            let bytes = [first, 0xFD, 1, 2, 3, 4];
+            let (header, length) = FrameHeader::decode(&bytes, &expected).unwrap().unwrap();
             assert_eq!((header.opcode, header.payload_length), (opcode, 125));
             assert_eq!((header.fin, length), (first & 0x80 != 0, 6));
             let encoded = header.encode();
-            assert_eq!(encoded.as_ref(), octets);
+            assert_eq!(encoded.as_ref(), bytes);
             assert_eq!(encoded.is_control(), is_control, "{opcode:?}");
             assert_eq!(encoded.is_text(), opcode == OpCode::Text, "{opcode:?}");
         }
@@ -399,7 +399,7 @@ mod tests {
             role: Role::Client,
             ..SERVER
         };
-        let decode = |octets: &[u8]| FrameHeader::decode(octets, &expected);
+        let decode = |bytes: &[u8]| FrameHeader::decode(bytes, &expected);
         assert_eq!(decode(&[0x81, 0x80]), Err(ProtocolError::MaskedFrame));
         assert!(matches!(decode(&[0x81, 0x00]), Ok(Some((_, 2)))));
     }
@@ -411,7 +411,7 @@ mod tests {
         let limits = Limits { max_message_size: 100, max_frame_size: 64 };
         // RSV1 goes with a frame that begins a compressed message, `compressed` with one that
         // continues it: of those it is the text that must keep to the limits. Without context a
-        // text of 64 octets compresses to 64 + 64 / 64 + 64 at most.
+        // text of 64 bytes compresses to 64 + 64 / 64 + 64 at most.
         for (first, compressed, assembled, length, outcome) in [
             (0x82, false, 0, 64, None),
             (0x82, false, 0, 65, Some(FrameTooBig)),

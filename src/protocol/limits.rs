@@ -2,13 +2,13 @@
 
 /// The sizes that a [`Receiver`](super::Receiver) accepts. Both bounds are inclusive.
 ///
-/// They count payload octets as the application sees them: the sum over all fragments of a
+/// They count payload bytes as the application sees them: the sum over all fragments of a
 /// message, headers left out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Octets of one message, its fragments together. A larger one fails with 1009.
+    /// Bytes of one message, its fragments together. A larger one fails with 1009.
     pub max_message_size: usize,
-    /// Octets of one frame's payload. A larger one fails with 1009.
+    /// Bytes of one frame's payload. A larger one fails with 1009.
     pub max_frame_size: usize,
 }
 

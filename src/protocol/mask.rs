@@ -2,7 +2,7 @@
 
 use super::copy::by_vectors;
 
-/// XORs `payload` in place with the masking key, `offset` octets into the frame's payload. The
+/// XORs `payload` in place with the masking key, `offset` bytes into the frame's payload. The
 /// same call masks and unmasks.
 #[inline(always)]
 pub fn apply_masking_key(payload: &mut [u8], key: [u8; 4], offset: usize) {
@@ -14,7 +14,7 @@ pub fn apply_masking_key(payload: &mut [u8], key: [u8; 4], offset: usize) {
     }
 }
 
-/// The key turned so that its first octet is the one for this place in the payload.
+/// The key turned so that its first byte is the one for this place in the payload.
 #[inline(always)]
 fn turn(key: u32, offset: usize) -> u32 {
     let turn = [0, 8, 16, 24].get(offset % 4).copied().unwrap_or_default();
@@ -25,14 +25,14 @@ fn turn(key: u32, offset: usize) -> u32 {
     }
 }
 
-/// From this many octets on the widest vectors that the processor has pay for being chosen.
+/// From this many bytes on the widest vectors that the processor has pay for being chosen.
 const WORTH_DISPATCHING: usize = 512;
 
-/// A vector that lies across two cache lines takes two accesses: the octets before the first that
+/// A vector that lies across two cache lines takes two accesses: the bytes before the first that
 /// does not are apart.
 #[inline(never)]
 fn apply_widest(payload: &mut [u8], key: u32) {
-    /// Octets of AVX2's.
+    /// Bytes of AVX2's.
     const VECTOR: usize = 32;
     let before = payload.as_ptr().align_offset(VECTOR);
     let (before, payload) = payload.split_at_mut(before.min(payload.len()));
@@ -63,8 +63,8 @@ fn apply(payload: &mut [u8], key: u32) {
     for half in halves {
         *half = (u32::from_ne_bytes(*half) ^ key).to_ne_bytes();
     }
-    for (octet, key) in rest.iter_mut().zip(key.to_ne_bytes()) {
-        *octet ^= key;
+    for (byte, key) in rest.iter_mut().zip(key.to_ne_bytes()) {
+        *byte ^= key;
     }
 }
 
@@ -81,10 +81,10 @@ mod tests {
                 let expected: Vec<u8> = payload
                     .iter()
                     .enumerate()
-                    .map(|(i, octet)| octet ^ key[(offset + i) % 4])
+                    .map(|(i, byte)| byte ^ key[(offset + i) % 4])
                     .collect();
                 apply_masking_key(&mut payload, key, offset);
-                assert_eq!(payload, expected, "{length} octets from {offset}");
+                assert_eq!(payload, expected, "{length} bytes from {offset}");
             }
         }
     }

@@ -11,9 +11,9 @@ pub enum Message<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// A Ping, at most 125 octets. Its Pong has been queued already.
+    /// A Ping, at most 125 bytes. Its Pong has been queued already.
     Ping(&'a [u8]),
-    /// A Pong, at most 125 octets, asked for or not.
+    /// A Pong, at most 125 bytes, asked for or not.
     Pong(&'a [u8]),
     /// A Close, with its status code and reason if it has any. It has been answered already.
     Close(Option<CloseFrame<'a>>),
@@ -32,7 +32,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Octets of the payload as it travels, uncompressed.
+    /// Bytes of the payload as it travels, uncompressed.
     pub(crate) fn size(&self) -> usize {
         match self {
             Message::Text(text) => text.len(),

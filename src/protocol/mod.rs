@@ -1,6 +1,6 @@
-//! RFC 6455 §5 to §7, octets in, messages out, and back.
+//! RFC 6455 §5 to §7, bytes in, messages out, and back.
 //!
-//! Nothing here does I/O, waits, or knows a clock. [`Receiver`] takes octets off the front of a
+//! Nothing here does I/O, waits, or knows a clock. [`Receiver`] takes bytes off the front of a
 //! mutable slice, unmasks them in place and hands out one borrowed [`Message`] at a time;
 //! [`Sender`] turns messages into frames and holds the states of the closing handshake. They are
 //! two halves, so that a message can borrow the one while its handler writes with the other.

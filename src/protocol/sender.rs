@@ -1,4 +1,4 @@
-//! Messages in, octets out, and the closing handshake (RFC 6455 §6.1, §7).
+//! Messages in, bytes out, and the closing handshake (RFC 6455 §6.1, §7).
 //!
 //! ```text
 //!          close()                       received_close()
@@ -94,7 +94,7 @@ impl Sender {
     /// Sends a message or control frame, unmasked, in one frame. Once a Close has gone either
     /// way there is nobody to send to, and this does nothing (§5.5.1).
     ///
-    /// A Ping's or Pong's payload beyond 125 octets is cut off (§5.5).
+    /// A Ping's or Pong's payload beyond 125 bytes is cut off (§5.5).
     #[inline(always)]
     pub fn send(&mut self, message: Message<'_>, output: &mut impl Output) {
         match message {
@@ -105,7 +105,7 @@ impl Sender {
         }
     }
 
-    /// Sends a data message in fragments of at most `max_fragment_size` octets of payload (§5.4),
+    /// Sends a data message in fragments of at most `max_fragment_size` bytes of payload (§5.4),
     /// not compressed. A control frame goes whole.
     pub fn send_fragmented(
         &mut self,
@@ -165,7 +165,7 @@ impl Sender {
         }
     }
 
-    /// Whether this peer can read a message of `length` octets that
+    /// Whether this peer can read a message of `length` bytes that
     /// [`encode_compressed_message`] has compressed in a window of `window_bits`.
     pub fn accepts_compressed(&self, window_bits: u8, length: usize) -> bool {
         self.deflate

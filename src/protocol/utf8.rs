@@ -1,22 +1,22 @@
-//! UTF-8 checked as the octets arrive (RFC 6455 §8.1): it fails at the first octet that cannot be
+//! UTF-8 checked as the bytes arrive (RFC 6455 §8.1): it fails at the first byte that cannot be
 //! right, also in the middle of an unfinished frame.
 
-/// The octets as text.
+/// The bytes as text.
 ///
 /// # Errors
 /// [`InvalidUtf8`]
 #[inline]
-pub fn validate(octets: &[u8]) -> Result<&str, InvalidUtf8> {
+pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
     #[cfg(feature = "simd")]
-    let text = simdutf8::basic::from_utf8(octets);
+    let text = simdutf8::basic::from_utf8(bytes);
     #[cfg(not(feature = "simd"))]
-    let text = core::str::from_utf8(octets);
+    let text = core::str::from_utf8(bytes);
     text.map_err(|_| InvalidUtf8)
 }
 
 /// Validates a text that comes in pieces cut anywhere.
 ///
-/// Invariant: `carried[..length]` is the beginning of one character, at most 3 octets, that the
+/// Invariant: `carried[..length]` is the beginning of one character, at most 3 bytes, that the
 /// pieces so far ended with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Utf8Validator {
@@ -34,9 +34,9 @@ impl Utf8Validator {
     /// # Errors
     /// [`InvalidUtf8`] if no continuation could make the text valid.
     pub fn validate(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
-        // Finish the character that the last piece broke off, octet by octet.
+        // Finish the character that the last piece broke off, byte by byte.
         while self.length > 0 {
-            let Some((&octet, rest)) = piece.split_first() else {
+            let Some((&byte, rest)) = piece.split_first() else {
                 return Ok(());
             };
             piece = rest;
@@ -44,7 +44,7 @@ impl Utf8Validator {
             let mut character = [carried[0], carried[1], carried[2], 0];
             let length = usize::from(self.length);
             if let Some(place) = character.get_mut(length) {
-                *place = octet;
+                *place = byte;
             }
             self.length = 0;
             self.check(character.get(..=length).unwrap_or_default())?;
@@ -71,8 +71,8 @@ impl Utf8Validator {
             return Err(InvalidUtf8);
         }
         let broken_off = piece.get(error.valid_up_to()..).unwrap_or_default();
-        for (place, octet) in self.carried.iter_mut().zip(broken_off) {
-            *place = *octet;
+        for (place, byte) in self.carried.iter_mut().zip(broken_off) {
+            *place = *byte;
             self.length = self.length.saturating_add(1);
         }
         Ok(())
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_text_fails_at_its_first_bad_octet_however_it_is_cut() {
+    fn invalid_text_fails_at_its_first_bad_byte_however_it_is_cut() {
         let cases: [(&[u8], usize); 9] = [
             (b"a\xFF", 2),
             (b"\xC0\x80", 1),
@@ -116,9 +116,9 @@ mod tests {
             (b"\xE2\x82a", 3),
         ];
         for (text, bad) in cases {
-            let octets: Vec<&[u8]> = text.chunks(1).collect();
-            assert_eq!(validate(&octets[..bad]), Err(InvalidUtf8), "{text:02X?}");
-            assert!(validate(&octets[..bad - 1]).is_ok(), "{text:02X?}");
+            let bytes: Vec<&[u8]> = text.chunks(1).collect();
+            assert_eq!(validate(&bytes[..bad]), Err(InvalidUtf8), "{text:02X?}");
+            assert!(validate(&bytes[..bad - 1]).is_ok(), "{text:02X?}");
             for cut in 0..=text.len() {
                 let pieces = [&text[..cut], &text[cut..]];
                 assert_eq!(

@@ -7,7 +7,7 @@
 //!   is closed with 1008 `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)), or
 //!   loses messages where the rooms are [made so](Rooms::with_policy).
 //! - A connection is in [`Rooms::MAX_MEMBERSHIPS`] rooms at most, and a room's name has
-//!   [`Rooms::MAX_NAME`] octets at most, so that clients who choose their rooms cannot fill the
+//!   [`Rooms::MAX_NAME`] bytes at most, so that clients who choose their rooms cannot fill the
 //!   memory with them.
 //!
 //! ```
@@ -47,7 +47,7 @@ pub struct Rooms {
 struct Register {
     /// The rooms by name, in shards: publishers in different rooms wait for no common lock, and
     /// those in one room only for the room's. Bound: as many as there are memberships, with names
-    /// of [`Rooms::MAX_NAME`] octets.
+    /// of [`Rooms::MAX_NAME`] bytes.
     shards: [Shard; Register::SHARDS],
     /// How many memberships each connection has that has any: [`Rooms::MAX_MEMBERSHIPS`] at most.
     memberships: Mutex<HashMap<PeerId, usize>>,
@@ -99,7 +99,7 @@ struct Room {
 /// Why a connection cannot join a room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JoinError {
-    /// The name has more than [`Rooms::MAX_NAME`] octets.
+    /// The name has more than [`Rooms::MAX_NAME`] bytes.
     NameTooLong,
     /// The connection has [`Rooms::MAX_MEMBERSHIPS`] already.
     TooManyRooms,
@@ -127,7 +127,7 @@ impl Rooms {
     /// Most memberships that one connection has at a time in one set of rooms.
     pub const MAX_MEMBERSHIPS: usize = 128;
 
-    /// Most octets of a room's name.
+    /// Most bytes of a room's name.
     pub const MAX_NAME: usize = 255;
 
     /// Rooms with another policy than to close members that take too little. To drop messages is

@@ -139,7 +139,7 @@ fn attack_49_a_token_is_compared_in_constant_time() {
         Kind::Attack,
         49,
         format_args!(
-            "{} handshakes, the token's first or last octet wrong; with a comparison that stops early",
+            "{} handshakes, the token's first or last byte wrong; with a comparison that stops early",
             2 * PAIRS
         ),
         "|z| < 4.5; > 4.5",

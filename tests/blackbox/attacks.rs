@@ -114,7 +114,7 @@ fn attack_4_a_stream_of_fragments_ends_at_the_limit() {
     figure(
         Kind::Attack,
         4,
-        "fragments of 64 octets, limit 1 MiB: Close at",
+        "fragments of 64 bytes, limit 1 MiB: Close at",
         "1009 at limit + 1",
         "1009 at limit + 1",
     );
@@ -205,11 +205,11 @@ fn attacks_17_and_18_large_heads_are_refused_as_they_come() {
     figure(
         Kind::Attack,
         17,
-        "a header of 20 MB in pieces of 4 KiB: octets taken until the end",
+        "a header of 20 MB in pieces of 4 KiB: bytes taken until the end",
         "< 20 MB: 431 at 16 KiB, then 1 MiB of linger and the sockets' buffers",
         format_args!("{} KiB in {:.1?}", sent >> 10, began.elapsed()),
     );
-    assert!(sent < 16 << 20, "{sent} octets were taken");
+    assert!(sent < 16 << 20, "{sent} bytes were taken");
     let many = |headers: usize| {
         let more = "X-A: 1\r\n".repeat(headers - 5);
         request("/echo").replace("Upgrade: web", &format!("{more}Upgrade: web"))
@@ -352,7 +352,7 @@ fn attacks_27_to_29_fields_that_are_refused() {
     let cases: [(u32, &str, Vec<u8>, &str); 6] = [
         (
             27,
-            "subprotocol with octet 0x85",
+            "subprotocol with byte 0x85",
             with(b"Sec-WebSocket-Protocol: chat\x85X: 1"),
             "400",
         ),
@@ -450,7 +450,7 @@ fn attack_37_a_server_starts_again_on_its_port_at_once() {
 }
 
 #[test]
-fn attacks_52_and_53_bad_text_fails_at_its_first_bad_octet() {
+fn attacks_52_and_53_bad_text_fails_at_its_first_bad_byte() {
     let times: Vec<Duration> = (0..10)
         .map(|_| {
             let mut client = echo();
@@ -466,7 +466,7 @@ fn attacks_52_and_53_bad_text_fails_at_its_first_bad_octet() {
     figure(
         Kind::Attack,
         52,
-        "7 octets of a frame of 4,096, the last one bad: Close, and the longest of 10",
+        "7 bytes of a frame of 4,096, the last one bad: Close, and the longest of 10",
         "1007 without the rest",
         format_args!("1007, {}", longest(&times)),
     );
@@ -484,9 +484,9 @@ fn attacks_52_and_53_bad_text_fails_at_its_first_bad_octet() {
         b"\xFE",
         b"\xFF",
     ];
-    for octets in bad {
-        for cut in 0..octets.len() {
-            let (head, tail) = octets.split_at(cut);
+    for bytes in bad {
+        for cut in 0..bytes.len() {
+            let (head, tail) = bytes.split_at(cut);
             let mut client = echo();
             client.send(&[frame(0x01, head), frame(0x80, tail)].concat());
             client.closes_with(1007);
@@ -495,7 +495,7 @@ fn attacks_52_and_53_bad_text_fails_at_its_first_bad_octet() {
     figure(
         Kind::Attack,
         53,
-        "text cut at every octet; 5 bad sequences cut at every octet",
+        "text cut at every byte; 5 bad sequences cut at every byte",
         "echoed; 1007",
         "echoed; 1007",
     );

@@ -17,7 +17,7 @@ pub(crate) fn request(path: &str) -> String {
     )
 }
 
-/// A frame from a client: its first octet, and its payload masked with the key 01 02 03 04.
+/// A frame from a client: its first byte, and its payload masked with the key 01 02 03 04.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -36,7 +36,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         payload
             .iter()
             .enumerate()
-            .map(|(index, octet)| octet ^ (index % 4 + 1) as u8),
+            .map(|(index, byte)| byte ^ (index % 4 + 1) as u8),
     );
     frame
 }
@@ -46,7 +46,7 @@ pub(crate) fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes(), reason].concat())
 }
 
-/// A frame from a server: its first octet and its payload.
+/// A frame from a server: its first byte and its payload.
 pub(crate) fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -92,15 +92,15 @@ impl Client {
         client
     }
 
-    pub(crate) fn send(&mut self, octets: &[u8]) {
-        self.stream.write_all(octets).unwrap();
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
     }
 
-    /// Sends these octets in two segments that the server reads one after the other: a Ping goes
+    /// Sends these bytes in two segments that the server reads one after the other: a Ping goes
     /// ahead in the first, and the second follows its Pong, which is taken here.
     #[track_caller]
-    pub(crate) fn send_cut(&mut self, octets: &[u8], cut: usize) {
-        let (head, tail) = octets.split_at(cut);
+    pub(crate) fn send_cut(&mut self, bytes: &[u8], cut: usize) {
+        let (head, tail) = bytes.split_at(cut);
         self.send(&[&frame(0x89, b"read?"), head].concat());
         self.receives(b"\x8A\x05read?");
         self.send(tail);
@@ -121,13 +121,13 @@ impl Client {
         let mut head = Vec::new();
         let mut seen = [0; 1_024];
         while !head.ends_with(b"\r\n\r\n") {
-            // Octet by octet, but not with a system call each.
+            // Byte by byte, but not with a system call each.
             let length = self.stream.peek(&mut seen).unwrap_or_else(|error| {
                 panic!("{error} after {:?}", String::from_utf8_lossy(&head))
             });
             let before = head.len();
-            for octet in &seen[..length] {
-                head.push(*octet);
+            for byte in &seen[..length] {
+                head.push(*byte);
                 if head.ends_with(b"\r\n\r\n") {
                     break;
                 }
@@ -139,7 +139,7 @@ impl Client {
         String::from_utf8(head).unwrap()
     }
 
-    /// The next frame: its first octet and its payload.
+    /// The next frame: its first byte and its payload.
     pub(crate) fn receive(&mut self) -> (u8, Vec<u8>) {
         let mut header = [0; 2];
         self.stream.read_exact(&mut header).unwrap();
@@ -172,19 +172,19 @@ impl Client {
         );
     }
 
-    /// The next octets must be these.
+    /// The next bytes must be these.
     #[track_caller]
     pub(crate) fn receives(&mut self, expected: &[u8]) {
-        let mut octets = vec![0; expected.len()];
+        let mut bytes = vec![0; expected.len()];
         let mut length = 0;
-        while length < octets.len() {
-            match self.stream.read(&mut octets[length..]) {
+        while length < bytes.len() {
+            match self.stream.read(&mut bytes[length..]) {
                 Ok(0) => break,
                 Ok(more) => length += more,
-                Err(error) => panic!("{error} after {:02X?}", &octets[..length]),
+                Err(error) => panic!("{error} after {:02X?}", &bytes[..length]),
             }
         }
-        assert_eq!(&octets[..length], expected, "{:02X?}", &octets[..length]);
+        assert_eq!(&bytes[..length], expected, "{:02X?}", &bytes[..length]);
     }
 
     /// Next must come a Close with this code, then FIN.
@@ -200,7 +200,7 @@ impl Client {
         self.ends();
     }
 
-    /// Next must come FIN, not RST and no octet more; it is answered with FIN.
+    /// Next must come FIN, not RST and no byte more; it is answered with FIN.
     #[track_caller]
     pub(crate) fn ends(&mut self) {
         let mut rest = Vec::new();

@@ -113,7 +113,7 @@ fn a_close_is_answered_with_itself_after_what_came_before_it() {
 }
 
 #[test]
-fn c20_cut_at_every_octet_the_answers_are_the_same() {
+fn c20_cut_at_every_byte_the_answers_are_the_same() {
     for Case {
         name,
         sent,
@@ -134,8 +134,8 @@ fn c20_cut_at_every_octet_the_answers_are_the_same() {
 #[test]
 fn broken_closes_fail_the_connection() {
     for (name, sent, code) in [
-        ("C4 one octet", frame(0x88, b"\x03"), 1002),
-        ("C6 126 octets", frame(0x88, &[b'\x03'; 126]), 1002),
+        ("C4 one byte", frame(0x88, b"\x03"), 1002),
+        ("C6 126 bytes", frame(0x88, &[b'\x03'; 126]), 1002),
         ("C8 not UTF-8", close_frame(1000, b"\xFF"), 1007),
         ("C8 truncated", close_frame(1000, b"\xE2\x82"), 1007),
         ("C8 a surrogate", close_frame(1000, b"\xED\xA0\x80"), 1007),
@@ -284,8 +284,8 @@ fn c29_whoever_goes_on_sending_after_its_close_is_cut_off() {
         .take_while(|_| client.stream.write_all(&chunk).is_ok())
         .count()
         * chunk.len();
-    println!("C29: {taken} octets were taken after the Close, sockets' buffers included");
-    assert!(taken < 64 << 20, "{taken} octets were taken");
+    println!("C29: {taken} bytes were taken after the Close, sockets' buffers included");
+    assert!(taken < 64 << 20, "{taken} bytes were taken");
 }
 
 /// C30: a Close behind echoes that the client does not take waits for them.
@@ -303,8 +303,8 @@ fn c30_what_was_owed_comes_before_the_answer_however_late_it_is_taken() {
     let patience = Duration::from_millis(200);
     writer.set_write_timeout(Some(patience)).unwrap();
     let mut taken = 0;
-    while let Ok(octets) = writer.write(&sent[taken..]) {
-        taken += octets;
+    while let Ok(bytes) = writer.write(&sent[taken..]) {
+        taken += bytes;
         assert_ne!(taken, sent.len(), "the server reads without end");
     }
     writer.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,4 @@
-//! The echo services that frameloop stands in for, to the octet.
+//! The echo services that frameloop stands in for, to the byte.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
@@ -136,13 +136,13 @@ fn jmalloc_bounds_the_body_that_it_echoes() {
     assert!(client.receive_head().starts_with("HTTP/1.1 400 "));
 }
 
-/// The octets of the next chunk of a body.
+/// The bytes of the next chunk of a body.
 fn chunk(stream: &mut impl BufRead) -> String {
     let mut size = String::new();
     stream.read_line(&mut size).unwrap();
-    let mut octets = vec![0; usize::from_str_radix(size.trim_end(), 16).unwrap() + 2];
-    stream.read_exact(&mut octets).unwrap();
-    String::from_utf8(octets)
+    let mut bytes = vec![0; usize::from_str_radix(size.trim_end(), 16).unwrap() + 2];
+    stream.read_exact(&mut bytes).unwrap();
+    String::from_utf8(bytes)
         .unwrap()
         .strip_suffix("\r\n")
         .unwrap()

@@ -67,10 +67,10 @@ fn a4_whoever_answers_pings_stays_and_so_does_whoever_sends_anything() {
         client.receives(b"\x89\x00");
         client.send(&frame(0x8A, b""));
     }
-    // One octet of a message now and then is as good as a Pong.
+    // One byte of a message now and then is as good as a Pong.
     let message = frame(0x81, b"slow but alive");
-    for octet in message.chunks(1) {
-        client.send(octet);
+    for byte in message.chunks(1) {
+        client.send(byte);
         thread::park_timeout(interval / 3);
     }
     let mut received = client.receive();
@@ -245,7 +245,7 @@ fn attack_79_a_response_that_trickles_is_cut() {
         thread::park_timeout(limit / 40);
         match client.stream.read(&mut [0; 256]) {
             Ok(0) => break ErrorKind::UnexpectedEof,
-            Ok(octets) => taken += octets,
+            Ok(bytes) => taken += bytes,
             Err(error) => break error.kind(),
         }
     };

@@ -76,20 +76,20 @@ impl Codec {
 
     /// What goes on from the messages before.
     fn deflate(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut octets = Vec::with_capacity(text.len() + 1_024);
+        let mut bytes = Vec::with_capacity(text.len() + 1_024);
         self.compress
-            .compress_vec(text, &mut octets, FlushCompress::Sync)
+            .compress_vec(text, &mut bytes, FlushCompress::Sync)
             .unwrap();
-        assert!(octets.ends_with(b"\x00\x00\xFF\xFF"));
-        octets.truncate(octets.len() - 4);
-        octets
+        assert!(bytes.ends_with(b"\x00\x00\xFF\xFF"));
+        bytes.truncate(bytes.len() - 4);
+        bytes
     }
 
-    fn inflate(&mut self, octets: &[u8]) -> Vec<u8> {
-        let octets = [octets, b"\x00\x00\xFF\xFF"].concat();
+    fn inflate(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let bytes = [bytes, b"\x00\x00\xFF\xFF"].concat();
         let mut text = Vec::with_capacity(256 << 10);
         self.decompress
-            .decompress_vec(&octets, &mut text, FlushDecompress::Sync)
+            .decompress_vec(&bytes, &mut text, FlushDecompress::Sync)
             .unwrap();
         text
     }
@@ -373,16 +373,16 @@ fn d30_a_message_in_10_000_fragments_with_pings_between() {
     assert!(compressed.len() >= 10_000, "{}", compressed.len());
     let (mut client, _) = open(TestServer::shared(), "/echo", OFFER);
     let last = compressed.len() - 1;
-    let mut octets = Vec::new();
-    for (index, octet) in compressed.iter().enumerate() {
+    let mut bytes = Vec::new();
+    for (index, byte) in compressed.iter().enumerate() {
         let opcode = if index == 0 { 0x42 } else { 0 };
         let fin = if index == last { 0x80 } else { 0 };
-        octets.extend(frame(fin | opcode, &[*octet]));
+        bytes.extend(frame(fin | opcode, &[*byte]));
         if index % 100 == 50 {
-            octets.extend(frame(0x89, b"between"));
+            bytes.extend(frame(0x89, b"between"));
         }
     }
-    client.send(&octets);
+    client.send(&bytes);
     for _ in 0..compressed.len() / 100 {
         assert_eq!(client.receive(), (0x8A, b"between".to_vec()));
     }
@@ -397,7 +397,7 @@ fn a16_what_is_no_deflate_is_refused() {
         ("cut off inside a block", &hello[..4]),
         ("cut off before its end", &hello[..6]),
         (
-            "a stored block that lacks octets",
+            "a stored block that lacks bytes",
             b"\x00\x05\x00\xFA\xFFHel",
         ),
         (
@@ -655,13 +655,13 @@ fn a13_a_bomb_closes_with_1009() {
     for fragments in [1, 1_000] {
         let (mut client, _) = open(TestServer::shared(), "/echo", OFFER);
         let pieces: Vec<_> = bomb.chunks(bomb.len().div_ceil(fragments)).collect();
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         for (index, piece) in pieces.iter().enumerate() {
             let opcode = if index == 0 { 0x42 } else { 0 };
             let fin = if index + 1 == pieces.len() { 0x80 } else { 0 };
-            octets.extend(frame(fin | opcode, piece));
+            bytes.extend(frame(fin | opcode, piece));
         }
-        client.send(&octets);
+        client.send(&bytes);
         client.closes_with(1009);
     }
 }

@@ -543,8 +543,8 @@ fn attack_55_a_connection_is_in_so_many_rooms_and_no_more() {
         Kind::Attack,
         55,
         "a client joins rooms that it names: most rooms; longest name",
-        "128; 255 octets",
-        format_args!("{}; 255 octets", Rooms::MAX_MEMBERSHIPS),
+        "128; 255 bytes",
+        format_args!("{}; 255 bytes", Rooms::MAX_MEMBERSHIPS),
     );
 }
 

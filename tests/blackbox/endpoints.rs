@@ -26,7 +26,7 @@ fn f1_the_handshake_of_the_rfc_is_accepted_with_its_key() {
 }
 
 #[test]
-fn f2_to_f7_the_tutorial_echo_to_the_octet() {
+fn f2_to_f7_the_tutorial_echo_to_the_byte() {
     let mut client = open("/ws");
     client.send(b"\x81\x82\x01\x02\x03\x04\x69\x6b");
     client.receives(b"\x81\x08Echo: hi");
@@ -322,7 +322,7 @@ fn answers_of_rooms_come_before_the_end() {
             server.with_settings(Settings {
                 // Else a client that is slow to take a burst's answers is told so.
                 slow_consumer: SlowConsumer {
-                    max_octets: usize::MAX,
+                    max_bytes: usize::MAX,
                     max_messages: usize::MAX,
                 },
                 // And one that is quick to send it.

@@ -131,7 +131,7 @@ fn a_server_that_ends_ends_the_frame_that_it_is_at() {
     client.receives(b"\x88\x02\x03\xE9");
 }
 
-/// Encoded as it goes out, a message in fragments of an octet takes no more memory than it has.
+/// Encoded as it goes out, a message in fragments of a byte takes no more memory than it has.
 #[test]
 fn a_large_message_in_small_fragments_goes_out() {
     let mut client = Client::open(TestServer::shared(), "/echo?fragment=1&dup=1");

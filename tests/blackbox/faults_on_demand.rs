@@ -36,15 +36,15 @@ fn a_value_out_of_range_is_refused_with_its_name_and_range() {
         ("drop=1.1", "drop=\"1.1\": must be a share from 0 to 1"),
         ("dup=NaN", "dup"),
         ("reorder=", "reorder"),
-        ("fragment=0", "from 1 to 16777216 octets"),
-        ("trickle=0", "octets a second"),
+        ("fragment=0", "from 1 to 16777216 bytes"),
+        ("trickle=0", "bytes a second"),
         ("close=1005", "3000 to 4999"),
         ("close_after=1d", "close_after"),
         ("abort=1000001", "abort"),
         ("stall=-1", "stall"),
         ("ping=99", "from 100 to 3600000"),
         ("mute_pong=2", "empty, 1, true, 0 or false"),
-        ("max_message_size=1048577", "from 1 to 1048576 octets"),
+        ("max_message_size=1048577", "from 1 to 1048576 bytes"),
         ("text&binary", "binary"),
         ("invalid=nope", "accept_key, subprotocol"),
         ("seed=x", "seed"),
@@ -54,7 +54,7 @@ fn a_value_out_of_range_is_refused_with_its_name_and_range() {
         assert!(response.contains(expected), "{query}: {response}");
     }
     let long = "x".repeat(124);
-    assert!(refusal(&request(&format!("/echo?reason={long}"))).contains("123 octets"));
+    assert!(refusal(&request(&format!("/echo?reason={long}"))).contains("123 bytes"));
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn a_seed_repeats_its_faults() {
             client.send_text(&number.to_string());
         }
         client.send(&frame(0x88, b""));
-        let mut octets = Vec::new();
-        client.stream.read_to_end(&mut octets).unwrap();
-        octets
+        let mut bytes = Vec::new();
+        client.stream.read_to_end(&mut bytes).unwrap();
+        bytes
     };
     let first = run();
     assert!(first.len() > 16 && first.len() < 64 * 4, "{first:?}");
@@ -135,7 +135,7 @@ fn trickle_is_as_slow_as_asked() {
     let begin = Instant::now();
     client.send_text(&"x".repeat(48));
     client.receives(&reply(0x81, &[b'x'; 48]));
-    // 50 octets, of which the first five go at once.
+    // 50 bytes, of which the first five go at once.
     assert!(begin.elapsed() >= Duration::from_millis(400));
 }
 
@@ -325,7 +325,7 @@ fn the_servers_largest_message_is_the_largest() {
 #[test]
 fn unfinished_messages_share_the_servers_budget() {
     const PART: usize = 48 << 10;
-    // Of one, however it is cut: a buffer takes 512 octets more than is in it, and doubles. Not of
+    // Of one, however it is cut: a buffer takes 512 bytes more than is in it, and doubles. Not of
     // two.
     let settings = || Settings {
         max_unfinished_size: 2 * PART + 768,
@@ -355,9 +355,9 @@ fn a_seed_repeats_every_fault_and_another_seed_does_not() {
             client.send_text(&number.to_string());
         }
         client.send(&frame(0x88, b""));
-        let mut octets = Vec::new();
-        client.stream.read_to_end(&mut octets).unwrap();
-        octets
+        let mut bytes = Vec::new();
+        client.stream.read_to_end(&mut bytes).unwrap();
+        bytes
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
@@ -372,8 +372,8 @@ fn every_header_field_is_refused_with_its_name_and_range() {
         ("drop", "2", "a share from 0 to 1"),
         ("dup", "2", "a share from 0 to 1"),
         ("reorder", "2", "a share from 0 to 1"),
-        ("fragment", "0", "from 1 to 16777216 octets"),
-        ("trickle", "0", "from 1 to 1000000000 octets a second"),
+        ("fragment", "0", "from 1 to 16777216 bytes"),
+        ("trickle", "0", "from 1 to 1000000000 bytes a second"),
         ("close", "999", "1000 to 1003, 1007 to 1014 or 3000 to 4999"),
         (
             "close_after",
@@ -384,7 +384,7 @@ fn every_header_field_is_refused_with_its_name_and_range() {
         ("stall", "x", "from 0 to 1000000, or a time from 0ms to 1h"),
         ("ping", "99", "from 100 to 3600000 milliseconds"),
         ("mute_pong", "x", "empty, 1, true, 0 or false"),
-        ("max_message_size", "0", "from 1 to 1048576 octets"),
+        ("max_message_size", "0", "from 1 to 1048576 bytes"),
         ("text", "x", "empty, 1, true, 0 or false"),
         ("binary", "x", "empty, 1, true, 0 or false"),
         ("invalid", "x", "one of accept_key, "),
@@ -431,9 +431,9 @@ fn violations_are_what_their_names_say() {
     ] {
         let mut client = open(&format!("invalid={name}"));
         client.send_text("hi");
-        let mut octets = vec![0; expected.len()];
-        client.stream.read_exact(&mut octets).unwrap();
-        assert_eq!(octets, expected, "{name}");
+        let mut bytes = vec![0; expected.len()];
+        client.stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(bytes, expected, "{name}");
         if name == "truncated" {
             client.ends();
         }
@@ -441,7 +441,7 @@ fn violations_are_what_their_names_say() {
 }
 
 #[test]
-fn a_length_in_a_longer_form_than_it_needs_has_64_bits_from_126_octets_on() {
+fn a_length_in_a_longer_form_than_it_needs_has_64_bits_from_126_bytes_on() {
     for length in [126, 65_535, 65_536] {
         let mut client = open("invalid=length");
         client.send_text(&"x".repeat(length));
@@ -479,8 +479,8 @@ fn what_waits_is_bounded() {
     let mut idle_since = Instant::now();
     while idle_since.elapsed() < Duration::from_millis(500) {
         match std::io::Write::write(&mut client.stream, &message[accepted % message.len()..]) {
-            Ok(octets) => {
-                accepted += octets;
+            Ok(bytes) => {
+                accepted += bytes;
                 idle_since = Instant::now();
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),

@@ -27,7 +27,7 @@ fn fragments(opcode: u8, payload: &[u8], sizes: &[usize]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// 1 to 254 over and over, beginning with `seed`: two messages differ in every octet.
+/// 1 to 254 over and over, beginning with `seed`: two messages differ in every byte.
 fn pattern(seed: usize, length: usize) -> Vec<u8> {
     (0..length)
         .map(|index| ((seed + index) % 254 + 1) as u8)
@@ -62,7 +62,7 @@ fn fragments_of_all_sizes_are_put_together_with_control_frames_in_between() {
 }
 
 #[test]
-fn attack_5_131_000_fragments_of_one_octet_are_a_message_like_any_other() {
+fn attack_5_131_000_fragments_of_one_byte_are_a_message_like_any_other() {
     let payload = pattern(0, 131_000);
     let mut client = echo();
     client.send(&fragments(0x02, &payload, &[1]).concat());
@@ -70,14 +70,14 @@ fn attack_5_131_000_fragments_of_one_octet_are_a_message_like_any_other() {
 }
 
 #[test]
-fn attack_5_one_octet_a_segment_makes_no_difference() {
+fn attack_5_one_byte_a_segment_makes_no_difference() {
     let text = "é中😀!".repeat(1_000);
     let mut client = echo();
     let single = frame(0x81, text.as_bytes());
     let several = fragments(0x01, text.as_bytes(), &[999, 0, 1]).concat();
     for sent in [single, several] {
-        for octet in sent.chunks(1) {
-            client.send(octet);
+        for byte in sent.chunks(1) {
+            client.send(byte);
         }
         client.receives(&reply(0x81, text.as_bytes()));
     }

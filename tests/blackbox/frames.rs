@@ -19,9 +19,9 @@ fn every_length_form_comes_back_in_its_shortest() {
     }
 }
 
-/// What is sent ends with the octet that breaks the rule: no more of the frame is waited for.
+/// What is sent ends with the byte that breaks the rule: no more of the frame is waited for.
 #[test]
-fn each_rule_of_framing_fails_at_the_octet_that_breaks_it() {
+fn each_rule_of_framing_fails_at_the_byte_that_breaks_it() {
     const CASES: [(&str, &[u8], u16); 26] = [
         ("attack 12: RSV1", b"\xC1", 1002),
         ("RSV2", b"\xA1", 1002),
@@ -83,7 +83,7 @@ fn each_rule_of_framing_fails_at_the_octet_that_breaks_it() {
     let reserved_bits = (1..=7).flat_map(|bits| [0x81, 0x02, 0x80, 0x89].map(|it| it | bits << 4));
     let reserved = reserved_opcodes
         .chain(reserved_bits)
-        .map(|first| (format!("first octet {first:02X}"), vec![first], 1002));
+        .map(|first| (format!("first byte {first:02X}"), vec![first], 1002));
     let cases = CASES.map(|(name, broken, code)| (name.to_owned(), broken.to_vec(), code));
     for (name, broken, code) in cases.into_iter().chain(reserved) {
         println!("{name}");
@@ -170,7 +170,7 @@ fn fragments_are_put_together_around_control_frames() {
     }
 }
 
-/// Autobahn 9.3.1 sends as many; they are counted by octets, not one by one.
+/// Autobahn 9.3.1 sends as many; they are counted by bytes, not one by one.
 #[test]
 fn attack_5_65536_small_fragments_are_a_message_like_any_other() {
     let mut sent = frame(0x02, &[7; 64]);
@@ -246,8 +246,8 @@ fn however_a_session_is_cut_the_replies_are_the_same() {
         client.ends();
     }
     let mut client = echo();
-    for octet in session.chunks(1) {
-        client.send(octet);
+    for byte in session.chunks(1) {
+        client.send(byte);
     }
     client.receives(&replies);
     client.ends();

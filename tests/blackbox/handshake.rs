@@ -1,6 +1,6 @@
 //! The opening handshake, RFC 6455 §4: rows of requests, and what each must be answered with.
 //!
-//! Every request goes out whole; whole, with FIN after it; and, unless it is long, one octet a
+//! Every request goes out whole; whole, with FIN after it; and, unless it is long, one byte a
 //! segment.
 
 use std::fmt;
@@ -39,7 +39,7 @@ pub(crate) fn row<R: Into<Vec<u8>>>(
 enum Delivery {
     Whole,
     WithFin,
-    InOctets,
+    InBytes,
 }
 
 impl Row {
@@ -52,18 +52,16 @@ impl Row {
     }
 
     fn deliveries(&self, request: &[u8]) -> &'static [Delivery] {
-        const LONGEST_IN_OCTETS: usize = 1 << 10;
+        const LONGEST_IN_BYTES: usize = 1 << 10;
         match (self.has_end, request.len()) {
             (false, _) => &[Delivery::Whole],
-            (true, ..=LONGEST_IN_OCTETS) => {
-                &[Delivery::Whole, Delivery::WithFin, Delivery::InOctets]
-            }
+            (true, ..=LONGEST_IN_BYTES) => &[Delivery::Whole, Delivery::WithFin, Delivery::InBytes],
             (true, _) => &[Delivery::Whole, Delivery::WithFin],
         }
     }
 }
 
-/// What a request is answered with, to the octet but for the date.
+/// What a request is answered with, to the byte but for the date.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
     /// 101, then frames.
@@ -144,7 +142,7 @@ fn exchange(server: &TestServer, request: &[u8], delivery: Delivery) -> Result<A
     let mut client = Client::connect(server);
     let segment = match delivery {
         Delivery::Whole | Delivery::WithFin => request.len(),
-        Delivery::InOctets => 1,
+        Delivery::InBytes => 1,
     };
     for segment in request.chunks(segment) {
         let sent = client.stream.write_all(segment);
@@ -157,29 +155,29 @@ fn exchange(server: &TestServer, request: &[u8], delivery: Delivery) -> Result<A
     receive_answer(&mut client)
 }
 
-/// Reads to FIN, and closes what became a WebSocket: its last octets are then the Close.
+/// Reads to FIN, and closes what became a WebSocket: its last bytes are then the Close.
 pub(crate) fn receive_answer(client: &mut Client) -> Result<Answer, String> {
     receive_to_fin(client, |client| client.send(&close_frame(1000, b"")))
 }
 
 fn receive_to_fin(client: &mut Client, when_open: impl Fn(&mut Client)) -> Result<Answer, String> {
-    let (mut octets, mut buffer, mut is_open) = (Vec::new(), [0; 4 << 10], false);
+    let (mut bytes, mut buffer, mut is_open) = (Vec::new(), [0; 4 << 10], false);
     loop {
         match client.stream.read(&mut buffer) {
             Ok(0) => break,
-            Ok(length) => octets.extend(&buffer[..length]),
-            Err(error) => return Err(format!("{error} after {}", octets.escape_ascii())),
+            Ok(length) => bytes.extend(&buffer[..length]),
+            Err(error) => return Err(format!("{error} after {}", bytes.escape_ascii())),
         }
-        if !is_open && octets.starts_with(b"HTTP/1.1 101 ") && end_of_head(&octets).is_some() {
+        if !is_open && bytes.starts_with(b"HTTP/1.1 101 ") && end_of_head(&bytes).is_some() {
             is_open = true;
             when_open(client);
         }
     }
-    Answer::parse(&octets).ok_or_else(|| octets.escape_ascii().to_string())
+    Answer::parse(&bytes).ok_or_else(|| bytes.escape_ascii().to_string())
 }
 
-fn end_of_head(octets: &[u8]) -> Option<usize> {
-    let end = octets.windows(4).position(|four| four == b"\r\n\r\n")?;
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     Some(end + 4)
 }
 
@@ -207,11 +205,11 @@ impl Answer {
         self
     }
 
-    fn parse(octets: &[u8]) -> Option<Answer> {
-        if octets.is_empty() {
+    fn parse(bytes: &[u8]) -> Option<Answer> {
+        if bytes.is_empty() {
             return Some(Answer::Silence);
         }
-        let (head, rest) = octets.split_at(end_of_head(octets)?);
+        let (head, rest) = bytes.split_at(end_of_head(bytes)?);
         let mut lines = std::str::from_utf8(head).ok()?.trim_end().split("\r\n");
         let mut status = String::from(lines.next()?);
         status.truncate("HTTP/1.1 101".len());
@@ -242,7 +240,7 @@ impl Answer {
 impl Expected {
     /// The answer to this request; which one it is matters for HEAD and HTTP/1.0 only.
     pub(crate) fn answer(self, request: &[u8]) -> Answer {
-        let line = request.split(|octet| *octet == b'\r').next().unwrap();
+        let line = request.split(|byte| *byte == b'\r').next().unwrap();
         // hyper answers in the version that it was asked in, but for what it cannot read.
         let version = match self {
             Expected::Refused(..) if line.ends_with(b" HTTP/1.0") => "HTTP/1.0",
@@ -288,7 +286,7 @@ impl Expected {
                 (status, fields, if is_head { &[] } else { advice }.to_vec())
             }
         };
-        // The 101 carries none, so that it is the same octets each time.
+        // The 101 carries none, so that it is the same bytes each time.
         if status != 101 {
             fields.push(("date", "DATE".to_owned()));
         }
@@ -315,7 +313,7 @@ fn length(length: usize) -> (&'static str, String) {
 fn abridged(request: &[u8]) -> String {
     const LONGEST_SHOWN: usize = 400;
     let shown = &request[..request.len().min(LONGEST_SHOWN)];
-    format!("{} ({} octets)", shown.escape_ascii(), request.len())
+    format!("{} ({} bytes)", shown.escape_ascii(), request.len())
 }
 
 /// A request to be changed; its fields keep their order.
@@ -376,35 +374,35 @@ impl Head {
         self.without(&name).and(line)
     }
 
-    /// These octets after the head.
+    /// These bytes after the head.
     pub(crate) fn before(mut self, after: &[u8]) -> Head {
         self.after.extend(after);
         self
     }
 
-    /// One more field, as long as it takes for a head of this many octets.
-    pub(crate) fn padded_to(self, octets: usize) -> Head {
+    /// One more field, as long as it takes for a head of this many bytes.
+    pub(crate) fn padded_to(self, bytes: usize) -> Head {
         let padding = "X-Padding: ";
         let length = Vec::from(self.clone()).len() + padding.len() + "\r\n".len();
-        self.and(format!("{padding}{}", "a".repeat(octets - length)))
+        self.and(format!("{padding}{}", "a".repeat(bytes - length)))
     }
 }
 
 fn name_of(line: &[u8]) -> &[u8] {
-    line.split(|octet| *octet == b':').next().unwrap()
+    line.split(|byte| *byte == b':').next().unwrap()
 }
 
 impl From<Head> for Vec<u8> {
     fn from(head: Head) -> Vec<u8> {
         let line = [head.method, head.target, head.version].join(" ");
-        let mut octets = line.into_bytes();
+        let mut bytes = line.into_bytes();
         for line in &head.fields {
-            octets.extend(b"\r\n");
-            octets.extend(line);
+            bytes.extend(b"\r\n");
+            bytes.extend(line);
         }
-        octets.extend(b"\r\n\r\n");
-        octets.extend(head.after);
-        octets
+        bytes.extend(b"\r\n\r\n");
+        bytes.extend(head.after);
+        bytes
     }
 }
 

@@ -47,7 +47,7 @@ fn the_version_is_13() {
 }
 
 #[test]
-fn the_key_is_16_octets_of_base64() {
+fn the_key_is_16_bytes_of_base64() {
     check(
         TestServer::shared(),
         [
@@ -195,7 +195,7 @@ fn listed_origins_may_connect_and_no_others() {
                     .and("Origin: https://good.example")],
             ),
             row(
-                "72 8 KiB, and octets above 127",
+                "72 8 KiB, and bytes above 127",
                 Refused(403, Origin),
                 [
                     valid().and(format!("Origin: https://{}", "a".repeat(8 << 10))),

@@ -1,4 +1,4 @@
-//! The octets around a handshake: early, late, in pieces, or not at all; and servers that are
+//! The bytes around a handshake: early, late, in pieces, or not at all; and servers that are
 //! full or stopping.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -35,7 +35,7 @@ struct Stream {
 }
 
 #[test]
-fn early_octets_are_frames() {
+fn early_bytes_are_frames() {
     let close = close_frame(1000, b"");
     let (sent, echoed): (Vec<_>, Vec<_>) = (0..64)
         .map(|number| [number; 1_018])
@@ -123,11 +123,11 @@ fn early_octets_are_frames() {
 }
 
 /// All first parts are sent before any second one, so that the server has read most of them.
-fn split_everywhere(octets: &[u8]) -> impl Iterator<Item = (usize, Client)> {
-    let clients: Vec<Client> = (0..=octets.len())
+fn split_everywhere(bytes: &[u8]) -> impl Iterator<Item = (usize, Client)> {
+    let clients: Vec<Client> = (0..=bytes.len())
         .map(|offset| {
             let mut client = Client::connect(TestServer::shared());
-            client.send(&octets[..offset]);
+            client.send(&bytes[..offset]);
             client
         })
         .collect();
@@ -136,7 +136,7 @@ fn split_everywhere(octets: &[u8]) -> impl Iterator<Item = (usize, Client)> {
 
 #[test]
 fn r7_a_request_may_be_split_anywhere() {
-    let octets = [request("/echo").as_bytes(), HELLO].concat();
+    let bytes = [request("/echo").as_bytes(), HELLO].concat();
     let Answer::Response {
         status,
         fields,
@@ -150,8 +150,8 @@ fn r7_a_request_may_be_split_anywhere() {
         fields,
         rest: [b"\x81\x05HELLO", &rest[..]].concat(),
     };
-    for (offset, mut client) in split_everywhere(&octets) {
-        client.send(&octets[offset..]);
+    for (offset, mut client) in split_everywhere(&bytes) {
+        client.send(&bytes[offset..]);
         let answer = receive_answer(&mut client);
         assert_eq!(answer.as_ref(), Ok(&expected), "split at {offset}");
     }
@@ -159,8 +159,8 @@ fn r7_a_request_may_be_split_anywhere() {
 
 #[test]
 fn r90_a_request_may_end_anywhere() {
-    let octets = request("/ws").into_bytes();
-    for (offset, mut client) in split_everywhere(&octets[..octets.len() - 1]) {
+    let bytes = request("/ws").into_bytes();
+    for (offset, mut client) in split_everywhere(&bytes[..bytes.len() - 1]) {
         client.finish();
         let answer = receive_answer(&mut client);
         assert_eq!(answer, Ok(Answer::Silence), "cut at {offset}");

@@ -131,7 +131,7 @@ fn heads_have_a_size_and_a_grammar() {
                 .map(|field| valid().and(field)),
             ),
             row(
-                "85 octets above 127",
+                "85 bytes above 127",
                 ACCEPTED,
                 [valid().and(b"X: \x80\xFF"), valid().and("X: \u{4E2D}")],
             ),

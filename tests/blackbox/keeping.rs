@@ -28,25 +28,25 @@ struct Client {
 impl Read for Script {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
-        let octets = buffer.len().min(state.sends.len());
-        if octets == 0 {
+        let bytes = buffer.len().min(state.sends.len());
+        if bytes == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        buffer[..octets].copy_from_slice(&state.sends[..octets]);
-        state.sends.drain(..octets);
-        Ok(octets)
+        buffer[..bytes].copy_from_slice(&state.sends[..bytes]);
+        state.sends.drain(..bytes);
+        Ok(bytes)
     }
 }
 
 impl Write for Script {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
-        let taken = octets.len().min(state.room);
+        let taken = bytes.len().min(state.room);
         if taken == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         state.room -= taken;
-        state.got.extend_from_slice(&octets[..taken]);
+        state.got.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
 
@@ -68,7 +68,7 @@ fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
 }
 
 /// Attack 66: the first keeps a message that it never ends, the second an answer of which it takes
-/// 20,000 octets a second; no other deadline is for them.
+/// 20,000 bytes a second; no other deadline is for them.
 #[test]
 fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
     const SIZE: usize = 4 << 20;

@@ -25,7 +25,7 @@ fn small() -> TestServer {
 }
 
 #[test]
-fn f14_16_mib_pass_and_an_octet_more_does_not() {
+fn f14_16_mib_pass_and_an_byte_more_does_not() {
     let mut client = Client::open(TestServer::shared(), "/echo");
     let largest = vec![0xA5; 16 << 20];
     client.send(&frame(0x82, &largest));
@@ -61,7 +61,7 @@ fn a6_limits_are_inclusive_and_count_all_fragments() {
             None,
         ),
         (
-            "attack 4: one octet at a time",
+            "attack 4: one byte at a time",
             [frame(0x01, b"1")]
                 .into_iter()
                 .chain((0..10).map(|_| frame(0x00, b"1")))
@@ -97,7 +97,7 @@ fn a6_limits_are_inclusive_and_count_all_fragments() {
 
 /// Attack 3: there is a limit though nobody set one, and it holds for fragments together.
 #[test]
-fn attack_3_16_mib_in_fragments_pass_and_an_octet_more_does_not() {
+fn attack_3_16_mib_in_fragments_pass_and_an_byte_more_does_not() {
     const FRAGMENT: usize = 1 << 20;
     let mut client = Client::open(TestServer::shared(), "/echo");
     let fragment = vec![0xA5; FRAGMENT];
@@ -107,7 +107,7 @@ fn attack_3_16_mib_in_fragments_pass_and_an_octet_more_does_not() {
     client.send(&frame(0x80, b""));
     client.receives(&reply(0x82, &vec![0xA5; 16 * FRAGMENT]));
     client.send(&begun);
-    // A header for one octet more is enough.
+    // A header for one byte more is enough.
     client.send(b"\x00\x81");
     client.closes_with(1009);
 }
@@ -144,8 +144,8 @@ fn attack_2_declared_lengths_reserve_nothing() {
         other.receives_text("read?");
     }
     let grown = resident().saturating_sub(before);
-    println!("attack 2: {grown} octets for {CLIENTS} claims of 16 MiB");
-    assert!(grown < 64 << 20, "{grown} octets");
+    println!("attack 2: {grown} bytes for {CLIENTS} claims of 16 MiB");
+    assert!(grown < 64 << 20, "{grown} bytes");
 }
 
 /// Attack 31: echo without reading. The server stops reading, so sending blocks.
@@ -162,12 +162,12 @@ fn attack_31_whoever_does_not_read_its_echoes_is_not_read_from() {
     let mut sent = 0_usize;
     while sent < 1 << 30 {
         match stream.write(&message) {
-            Ok(octets) => sent += octets,
+            Ok(bytes) => sent += bytes,
             Err(_) => break,
         }
     }
-    println!("attack 31: {sent} octets were taken, sockets' buffers included");
-    assert!(sent < 64 << 20, "{sent} octets were taken");
+    println!("attack 31: {sent} bytes were taken, sockets' buffers included");
+    assert!(sent < 64 << 20, "{sent} bytes were taken");
     // Others are served meanwhile.
     let mut other = Client::open(&server, "/echo");
     other.send_text("hi");
@@ -255,7 +255,7 @@ fn c42_a_slow_consumer_is_told_so() {
     let server = TestServer::with(|server| {
         server.with_workers(1).with_settings(Settings {
             slow_consumer: frameloop::engine::SlowConsumer {
-                max_octets: 64 << 10,
+                max_bytes: 64 << 10,
                 max_messages: 1_024,
             },
             ..Settings::default()
@@ -301,7 +301,7 @@ fn c40_a_member_that_closes_is_answered_and_the_room_goes_on() {
     publisher.receives_text("still here");
 }
 
-/// Octets of this process that are in memory.
+/// Bytes of this process that are in memory.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status

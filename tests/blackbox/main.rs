@@ -1,4 +1,4 @@
-//! Black-box tests: literal octets through a socket, to a server on the loopback interface.
+//! Black-box tests: literal bytes through a socket, to a server on the loopback interface.
 //!
 //! One binary, one module a topic. The numbers in the names of cases are those of the rows of the
 //! project's tables of wire behaviour.

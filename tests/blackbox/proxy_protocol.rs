@@ -45,11 +45,11 @@ fn version_2(source: &str, fields: usize) -> Vec<u8> {
         },
     };
     let padding = (fields > 0).then_some(Tlv::Noop(fields));
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     ProxyHeader::with_tlvs(Some(address), padding)
-        .encode_v2(&mut octets)
+        .encode_v2(&mut bytes)
         .unwrap();
-    octets
+    bytes
 }
 
 /// Version 2 without an address.
@@ -137,9 +137,9 @@ fn a_proxy_without_a_header_gets_no_answer() {
         b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0C\xC0\0\x02\x01\x7F\0\0\x01\x12\x67\0\x50",
         &long,
     ];
-    for octets in cases {
+    for bytes in cases {
         let mut client = Client::connect(&server);
-        client.send(octets);
+        client.send(bytes);
         let mut answer = Vec::new();
         match client.stream.read_to_end(&mut answer) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -165,9 +165,9 @@ fn half_a_header_has_the_deadline_of_a_request() {
             ..HttpSettings::default()
         })
     });
-    for octets in [&b""[..], b"PROXY TCP4", &LOCAL[..13]] {
+    for bytes in [&b""[..], b"PROXY TCP4", &LOCAL[..13]] {
         let mut client = Client::connect(&server);
-        client.send(octets);
+        client.send(bytes);
         assert!(matches!(client.stream.read(&mut [0]), Ok(0) | Err(_)));
     }
     // The request after it has what is left of the same deadline.

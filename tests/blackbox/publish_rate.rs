@@ -104,11 +104,11 @@ fn attack_54_a_publisher_at_line_rate_is_held_to_its_rate() {
     over.store(true, Ordering::SeqCst);
     flood.join().unwrap();
     let took = began.elapsed();
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     members[0].stream.set_nonblocking(true).unwrap();
-    let nothing_more = (&members[0].stream).read_to_end(&mut octets).unwrap_err();
+    let nothing_more = (&members[0].stream).read_to_end(&mut bytes).unwrap_err();
     assert_eq!(nothing_more.kind(), ErrorKind::WouldBlock);
-    let published = octets.len() / reply(0x81, b"storm").len();
+    let published = bytes.len() / reply(0x81, b"storm").len();
     times.sort();
     figure(
         Kind::Attack,
@@ -279,7 +279,7 @@ fn attack_70_a_message_larger_than_a_queue_ends_its_sender_and_no_member() {
     figure(
         Kind::Attack,
         70,
-        "messages of 1 MiB and an octet to 10 members: Close to their sender; members lost",
+        "messages of 1 MiB and a byte to 10 members: Close to their sender; members lost",
         "1009; 0",
         "1009; 0",
     );

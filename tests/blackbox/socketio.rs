@@ -1,4 +1,4 @@
-//! Socket.IO as raw octets: polling, WebSocket, the upgrade between them, and abuse. The names of
+//! Socket.IO as raw bytes: polling, WebSocket, the upgrade between them, and abuse. The names of
 //! the checks S1 to S14 are those of the project's table; the real clients are in tests/interop.
 
 use std::io::{Read, Write};
@@ -805,7 +805,7 @@ fn who_does_not_read_is_not_read_from() {
         sent += burst.len();
         client.stream.write_all(&burst).is_err()
     });
-    assert!(refused.is_some(), "{sent} octets of Pings were taken");
+    assert!(refused.is_some(), "{sent} bytes of Pings were taken");
 }
 
 #[test]

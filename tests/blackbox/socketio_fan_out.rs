@@ -18,7 +18,7 @@ use crate::socketio::{Session, WEBSOCKET, receive_packet, upgrade};
 const CLIENTS: usize = 40;
 
 /// A server with so many workers and these events: `tell` has every client told so many numbers,
-/// with so many octets, each by a packet of its own and then by a broadcast; `flood` has broadcasts of so many octets
+/// with so many bytes, each by a packet of its own and then by a broadcast; `flood` has broadcasts of so many bytes
 /// sent, numbered, as many as asked for; `attach` one with attachments.
 fn serving(workers: usize) -> TestServer {
     // No client here answers a Ping, and a slow machine takes long over all this.
@@ -58,7 +58,7 @@ fn serving(workers: usize) -> TestServer {
     // What is to wait for slow clients is more than the default.
     let settings = frameloop::Settings {
         slow_consumer: SlowConsumer {
-            max_octets: 64 << 20,
+            max_bytes: 64 << 20,
             max_messages: 100_000,
         },
         ..frameloop::Settings::default()
@@ -124,10 +124,10 @@ fn a_clients_messages_reach_all_in_its_order() {
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
     // Far more than are under way at once.
     let messages = (0..3_000).map(|number| format!(r#"42["message",{number}]"#));
-    let octets: Vec<u8> = messages
+    let bytes: Vec<u8> = messages
         .flat_map(|message| frame(0x81, message.as_bytes()))
         .collect();
-    clients[0].send(&octets);
+    clients[0].send(&bytes);
     for client in &mut clients {
         for number in 0..3_000 {
             receives(client, &format!(r#"42["message",{number}]"#));
@@ -248,11 +248,11 @@ fn a_drain_amid_broadcasts_ends_with_the_close() {
         .into_iter()
         .map(|mut client| {
             thread::spawn(move || {
-                let mut octets = Vec::new();
+                let mut bytes = Vec::new();
                 client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 // A client that is cut off in the end has had whole frames until then.
-                let end = client.stream.read_to_end(&mut octets);
-                let mut rest = &*octets;
+                let end = client.stream.read_to_end(&mut bytes);
+                let mut rest = &*bytes;
                 while let [first, second, after @ ..] = rest {
                     let (length, after) = match second {
                         126 => (

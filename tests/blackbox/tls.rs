@@ -93,17 +93,17 @@ fn open(stream: &mut Secured, path: &str) {
     stream.write_all(request(path).as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        stream.read_exact(&mut octet).unwrap();
-        head.extend(octet);
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "));
 }
 
 fn receives(stream: &mut Secured, expected: &[u8]) {
-    let mut octets = vec![0; expected.len()];
-    stream.read_exact(&mut octets).unwrap();
-    assert_eq!(octets, expected);
+    let mut bytes = vec![0; expected.len()];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(bytes, expected);
 }
 
 fn secured(files: &Files) -> TestServer {
@@ -198,7 +198,7 @@ fn fault_19_truncated_and_forged_records_end_their_connection_alone() {
         (|record| record.truncate(5), true),
         (|record| record.truncate(record.len() - 1), true),
         (
-            |record| record.iter_mut().for_each(|octet| *octet ^= 1),
+            |record| record.iter_mut().for_each(|byte| *byte ^= 1),
             false,
         ),
         (|record| *record.last_mut().unwrap() ^= 1, false),
@@ -218,8 +218,8 @@ fn fault_19_truncated_and_forged_records_end_their_connection_alone() {
     }
     let mut client = files.client(&server).unwrap();
     open(&mut client, "/echo");
-    for octet in record(&mut client) {
-        client.sock.write_all(&[octet]).unwrap();
+    for byte in record(&mut client) {
+        client.sock.write_all(&[byte]).unwrap();
     }
     receives(&mut client, &reply(0x81, b"hello"));
     figure(
@@ -286,14 +286,14 @@ fn attack_45_what_is_no_tls_is_answered_by_an_alert() {
     figure(
         Kind::Attack,
         45,
-        "plain HTTP, an alert first, a record of 65,535 octets: answer on the TLS port",
+        "plain HTTP, an alert first, a record of 65,535 bytes: answer on the TLS port",
         "an alert or FIN",
         "an alert or FIN",
     );
 }
 
 #[test]
-fn attack_45_a_client_hello_in_records_of_one_octet_is_read() {
+fn attack_45_a_client_hello_in_records_of_one_byte_is_read() {
     let files = Files::new("fragments");
     let server = secured(&files);
     let mut roots = RootCertStore::empty();
@@ -313,14 +313,14 @@ fn attack_45_a_client_hello_in_records_of_one_octet_is_read() {
     client.write_all(&frame(0x81, b"hello")).unwrap();
     receives(&mut client, &reply(0x81, b"hello"));
 
-    // And the hello itself in records of one octet each: it is put together or refused at once.
+    // And the hello itself in records of one byte each: it is put together or refused at once.
     let mut hello = Vec::new();
     let name = ServerName::try_from("localhost").unwrap();
     let mut session = ClientConnection::new(Arc::clone(client_config()), name).unwrap();
     session.write_tls(&mut hello).unwrap();
     let records: Vec<u8> = hello[5..]
         .iter()
-        .flat_map(|octet| [0x16, 0x03, 0x01, 0x00, 0x01, *octet])
+        .flat_map(|byte| [0x16, 0x03, 0x01, 0x00, 0x01, *byte])
         .collect();
     let mut client = plain(&server);
     client.write_all(&records).unwrap();
@@ -330,7 +330,7 @@ fn attack_45_a_client_hello_in_records_of_one_octet_is_read() {
     figure(
         Kind::Attack,
         45,
-        "a ClientHello in records of 32 octets; of one octet",
+        "a ClientHello in records of 32 bytes; of one byte",
         "served; served or refused",
         match first {
             [0x16] => "served; served",

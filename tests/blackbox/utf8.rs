@@ -7,7 +7,7 @@ fn echo() -> Client {
     Client::open(TestServer::shared(), "/echo")
 }
 
-/// Texts whose last octet is the first that cannot be right.
+/// Texts whose last byte is the first that cannot be right.
 const BROKEN: [&[u8]; 10] = [
     b"\xFF",
     b"\xFE",
@@ -21,9 +21,9 @@ const BROKEN: [&[u8]; 10] = [
     b"\xCE\xBA\xE1\xBD\xB9\xF4\x90",
 ];
 
-/// Attack 52: the frame claims 4,096 octets, and the first bad one ends it.
+/// Attack 52: the frame claims 4,096 bytes, and the first bad one ends it.
 #[test]
-fn attack_52_the_first_bad_octet_fails_an_unfinished_frame() {
+fn attack_52_the_first_bad_byte_fails_an_unfinished_frame() {
     for text in BROKEN {
         let whole = frame(0x81, &[text, &vec![b' '; 4_096 - text.len()]].concat());
         let header = 8;
@@ -42,7 +42,7 @@ fn attack_52_the_first_bad_octet_fails_an_unfinished_frame() {
 
 /// Large payloads are read another way, straight to where they are put together.
 #[test]
-fn attack_52_the_first_bad_octet_fails_an_unfinished_frame_of_a_megabyte() {
+fn attack_52_the_first_bad_byte_fails_an_unfinished_frame_of_a_megabyte() {
     for text in BROKEN {
         let fine = "é".repeat(150_000);
         let whole = frame(0x81, &[fine.as_bytes(), text, &[b' '; 1 << 20]].concat());
@@ -57,7 +57,7 @@ fn attack_52_the_first_bad_octet_fails_an_unfinished_frame_of_a_megabyte() {
 }
 
 #[test]
-fn bad_octets_fail_in_whole_frames_and_in_fragments() {
+fn bad_bytes_fail_in_whole_frames_and_in_fragments() {
     for text in BROKEN {
         let text = [b"fine until ", text].concat();
         let mut client = echo();
@@ -94,8 +94,8 @@ fn attack_53_valid_text_passes_however_it_is_fragmented() {
         client.send(&frame(0x80, &text.as_bytes()[cut..]));
         client.receives_text(text);
     }
-    for (index, octet) in text.as_bytes().chunks(1).take(text.len() - 1).enumerate() {
-        client.send(&frame(if index == 0 { 0x01 } else { 0x00 }, octet));
+    for (index, byte) in text.as_bytes().chunks(1).take(text.len() - 1).enumerate() {
+        client.send(&frame(if index == 0 { 0x01 } else { 0x00 }, byte));
     }
     client.send(&frame(0x80, &text.as_bytes()[text.len() - 1..]));
     client.receives_text(text);

@@ -26,9 +26,9 @@ fn connect(server: &ServerProcess) -> TcpStream {
     stream
 }
 
-/// The octets of a whole session, and where each of its complete messages ends.
+/// The bytes of a whole session, and where each of its complete messages ends.
 fn session(path: &str) -> (Vec<u8>, Vec<usize>) {
-    let mut octets = request(path).into_bytes();
+    let mut bytes = request(path).into_bytes();
     let mut ends = Vec::new();
     for (first, payload, is_message) in [
         (0x81, &b"hello"[..], true),
@@ -38,30 +38,30 @@ fn session(path: &str) -> (Vec<u8>, Vec<usize>) {
         (0x82, &[9; 1_000], true),
         (0x88, b"\x03\xE8", false),
     ] {
-        octets.extend(frame(first, payload));
+        bytes.extend(frame(first, payload));
         if is_message {
-            ends.push(octets.len());
+            ends.push(bytes.len());
         }
     }
-    (octets, ends)
+    (bytes, ends)
 }
 
 #[test]
-fn row_1_reset_at_every_octet_of_a_session() {
+fn row_1_reset_at_every_byte_of_a_session() {
     let mut server = ServerProcess::start(&[]);
     under_load(
         1,
-        "client reset at every octet of a session",
+        "client reset at every byte of a session",
         &mut server,
         |server| {
             let paths = ["/echo", "/broadcast/reset", "/ws/1"];
             let mut resets = 0;
             for path in paths {
-                let (octets, _) = session(path);
-                for length in 0..=octets.len() {
+                let (bytes, _) = session(path);
+                for length in 0..=bytes.len() {
                     let mut stream = connect(server);
                     // The server may be done with it already.
-                    let _ = stream.write_all(&octets[..length]);
+                    let _ = stream.write_all(&bytes[..length]);
                     set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
                     resets += 1;
                 }
@@ -73,23 +73,23 @@ fn row_1_reset_at_every_octet_of_a_session() {
 
 /// The guarantee of echo: n complete messages before FIN are n echoes before the end.
 #[test]
-fn row_2_half_close_at_every_octet_of_a_session() {
+fn row_2_half_close_at_every_byte_of_a_session() {
     let mut server = ServerProcess::start(&[]);
     under_load(
         2,
-        "client sends FIN at every octet of a session",
+        "client sends FIN at every byte of a session",
         &mut server,
         |server| {
-            let (octets, ends) = session("/echo");
+            let (bytes, ends) = session("/echo");
             let head = request("/echo").len();
-            for length in 0..=octets.len() {
+            for length in 0..=bytes.len() {
                 let mut stream = connect(server);
-                stream.write_all(&octets[..length]).unwrap();
+                stream.write_all(&bytes[..length]).unwrap();
                 stream.shutdown(Shutdown::Write).unwrap();
                 let mut received = Vec::new();
                 stream
                     .read_to_end(&mut received)
-                    .unwrap_or_else(|error| panic!("FIN after {length} octets: {error}"));
+                    .unwrap_or_else(|error| panic!("FIN after {length} bytes: {error}"));
                 if length < head {
                     continue;
                 }
@@ -107,28 +107,28 @@ fn row_2_half_close_at_every_octet_of_a_session() {
                 assert_eq!(
                     data_frames(&received[body..]),
                     due,
-                    "FIN after {length} octets"
+                    "FIN after {length} bytes"
                 );
             }
             format!(
                 "{} half-closes, every complete message echoed before FIN",
-                octets.len() + 1
+                bytes.len() + 1
             )
         },
     );
 }
 
-/// How many data frames these octets of a server are.
-fn data_frames(mut octets: &[u8]) -> usize {
+/// How many data frames these bytes of a server are.
+fn data_frames(mut bytes: &[u8]) -> usize {
     let mut count = 0;
-    while let [first, length, rest @ ..] = octets {
+    while let [first, length, rest @ ..] = bytes {
         let (length, rest) = match (length, rest) {
             (126, [high, low, rest @ ..]) => (usize::from(*high) << 8 | usize::from(*low), rest),
             (length, rest) => (usize::from(*length), rest),
         };
         assert!(rest.len() >= length, "half a frame");
         count += usize::from(first & 0x0F <= 2);
-        octets = &rest[length..];
+        bytes = &rest[length..];
     }
     count
 }

@@ -25,7 +25,7 @@ fn through(address: SocketAddr, shape: Shape, duration: Duration) -> Tally {
 }
 
 #[test]
-fn row_8_segments_of_one_octet_and_all_in_one() {
+fn row_8_segments_of_one_byte_and_all_in_one() {
     let mut server = ServerProcess::start(&[]);
     let duration = lasting(Duration::from_secs(60), Duration::from_millis(300));
     let shape = Shape {
@@ -37,7 +37,7 @@ fn row_8_segments_of_one_octet_and_all_in_one() {
     };
     under_load(
         8,
-        "segments of one octet; all coalesced",
+        "segments of one byte; all coalesced",
         &mut server,
         |server| {
             let split = Manner::Split(1);
@@ -47,7 +47,7 @@ fn row_8_segments_of_one_octet_and_all_in_one() {
             let merged = Proxy::start(server.address, merge, merge);
             let shape = Shape { depth: 50, ..shape };
             let merged = through(merged.address, shape, duration);
-            format!("one octet each: {}; coalesced: {}", cut, merged)
+            format!("one byte each: {}; coalesced: {}", cut, merged)
         },
     );
 }
@@ -85,11 +85,11 @@ fn row_10_delays_bursts_and_stalls() {
 }
 
 #[test]
-fn row_1_reset_of_both_sides_at_every_octet_of_the_answers() {
+fn row_1_reset_of_both_sides_at_every_byte_of_the_answers() {
     let mut server = ServerProcess::start(&[]);
     under_load(
         1,
-        "both sides reset at every octet of the answers",
+        "both sides reset at every byte of the answers",
         &mut server,
         |server| {
             let whole = 129 + 2 + 100 + 2;
@@ -109,25 +109,25 @@ fn row_1_reset_of_both_sides_at_every_octet_of_the_answers() {
 
 /// What arrives damaged is echoed damaged or refused: the checker sees it, and only this client.
 #[test]
-fn row_1_one_bit_flipped_at_every_octet_of_a_frame() {
+fn row_1_one_bit_flipped_at_every_byte_of_a_frame() {
     let arguments = ["--close-timeout", "300ms", "--message-timeout", "300ms"];
     let mut server = ServerProcess::start(&arguments);
     under_load(
         1,
-        "one bit flipped at every octet of a frame",
+        "one bit flipped at every byte of a frame",
         &mut server,
         |server| {
-            let octets = frame(0x82, &checker::payload(9, 0, 64));
+            let bytes = frame(0x82, &checker::payload(9, 0, 64));
             let [mut echoed, mut refused] = [0; 2];
-            for octet in 0..octets.len() {
-                let at = request("/echo").len() + octet;
+            for byte in 0..bytes.len() {
+                let at = request("/echo").len() + byte;
                 let proxy = Proxy::start(server.address, Manner::Flip { at }, UNHARMED);
                 let mut socket = socket::open(proxy.address, "/echo").unwrap();
-                socket.get_mut().write_all(&octets).unwrap();
+                socket.get_mut().write_all(&bytes).unwrap();
                 let mut log = Log::joining([(9, 0)]);
                 match load::receive(&mut socket, &mut log) {
                     Ok(()) => {
-                        assert_eq!(log.left().corrupted, 1, "octet {octet}");
+                        assert_eq!(log.left().corrupted, 1, "byte {byte}");
                         echoed += 1;
                     }
                     Err(_) => refused += 1,
@@ -184,7 +184,7 @@ fn row_3_clients_that_vanish_without_a_trace() {
 }
 
 #[test]
-fn row_9_a_link_of_64_kbit_and_576_octets() {
+fn row_9_a_link_of_64_kbit_and_576_bytes() {
     const WHAT: &str = "64 kbit/s, MTU 576 (tc tbf)";
     let Some(namespace) = Namespace::new() else {
         return skip(Kind::Fault, 9, WHAT, "ip netns is missing or not permitted");

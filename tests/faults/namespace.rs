@@ -89,7 +89,7 @@ impl Link {
         assert!(succeeds("ip", &["link", "set", &self.here, state]));
     }
 
-    /// Makes it a link of 64 kbit/s with an MTU of 576 octets, both ways.
+    /// Makes it a link of 64 kbit/s with an MTU of 576 bytes, both ways.
     pub(crate) fn narrow(&self) -> bool {
         let Link {
             namespace,

@@ -12,17 +12,17 @@ use rustix::net::sockopt::set_socket_linger;
 /// What is done to one direction of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Manner {
-    /// Segments of so many octets.
+    /// Segments of so many bytes.
     Split(usize),
     /// Held until nothing more has come for so long, then sent in one piece.
     Merge(Duration),
     /// Each piece waits for the mean, more or less the jitter; the order stays.
     Delay { mean: Duration, jitter: Duration },
-    /// After every so many octets nothing passes for a while.
+    /// After every so many bytes nothing passes for a while.
     Stall { after: usize, pause: Duration },
-    /// After so many octets both sides are reset.
+    /// After so many bytes both sides are reset.
     Reset { after: usize },
-    /// One bit of one octet is turned over.
+    /// One bit of one byte is turned over.
     Flip { at: usize },
 }
 
@@ -110,13 +110,13 @@ impl Manner {
         self,
         from: &mut TcpStream,
         to: &mut TcpStream,
-        octets: &mut [u8],
+        bytes: &mut [u8],
         passed: usize,
     ) -> io::Result<()> {
         match self {
             Manner::Merge(_) => {}
             Manner::Split(size) => {
-                for segment in octets.chunks(size) {
+                for segment in bytes.chunks(size) {
                     to.write_all(segment)?;
                 }
                 return Ok(());
@@ -128,12 +128,12 @@ impl Manner {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             Manner::Stall { after, pause } => {
-                if passed / after != (passed + octets.len()) / after {
+                if passed / after != (passed + bytes.len()) / after {
                     thread::sleep(pause);
                 }
             }
-            Manner::Reset { after } if passed + octets.len() >= after => {
-                to.write_all(&octets[..after - passed])?;
+            Manner::Reset { after } if passed + bytes.len() >= after => {
+                to.write_all(&bytes[..after - passed])?;
                 for side in [from, to] {
                     set_socket_linger(&*side, Some(Duration::ZERO))?;
                     side.shutdown(Shutdown::Both)?;
@@ -141,13 +141,13 @@ impl Manner {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
             Manner::Flip { at } => {
-                let octet = at.checked_sub(passed).and_then(|at| octets.get_mut(at));
-                if let Some(octet) = octet {
-                    *octet ^= 0x10;
+                let byte = at.checked_sub(passed).and_then(|at| bytes.get_mut(at));
+                if let Some(byte) = byte {
+                    *byte ^= 0x10;
                 }
             }
             Manner::Reset { .. } => {}
         }
-        to.write_all(octets)
+        to.write_all(bytes)
     }
 }

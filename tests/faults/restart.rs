@@ -81,7 +81,7 @@ fn talk(address: SocketAddr, path: &str, number: u32, size: usize) -> End {
         loop {
             match socket.read() {
                 Ok(Message::Text(text)) => log.record(true, text.as_bytes()),
-                Ok(Message::Binary(octets)) => log.record(false, &octets),
+                Ok(Message::Binary(bytes)) => log.record(false, &bytes),
                 Ok(Message::Close(frame)) => {
                     assert_eq!(u16::from(frame.unwrap().code), 1001);
                     let tally = log.left();

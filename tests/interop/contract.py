@@ -20,8 +20,8 @@ MESSAGE_LIMIT = 16 * 1024 * 1024
 RECEIVE_TIMEOUT = 10  # seconds; less than the silence after which the server pings
 SIZES = [0, 1, 125, 126, 65_535, 65_536, 1024 * 1024, MESSAGE_LIMIT]
 TEXTS = {
-    "two octets a character": "é" * 100,
-    "three octets a character": "中" * 21_845,
+    "two bytes a character": "é" * 100,
+    "three bytes a character": "中" * 21_845,
     "emoji": "😀" * 16_384,
     "emoji up to the limit": "😀" * (MESSAGE_LIMIT // 4),
     "joined emoji, combining marks, right to left": "👩‍👩‍👧‍👦 e\u0301 שלום",
@@ -137,7 +137,7 @@ class Contract(ABC):
         async with self.connect("/echo") as connection:
             assert await connection.close(None) == (None, "")
 
-    async def test_closes_with_1009_one_octet_over_the_limit(self):
+    async def test_closes_with_1009_one_byte_over_the_limit(self):
         async with self.connect("/echo") as connection:
             await connection.send(bytes(MESSAGE_LIMIT + 1))
             assert (await connection.closed())[0] == 1009
@@ -362,7 +362,7 @@ COMPRESSING_SERVERS = pytest.mark.parametrize(
 
 
 def compressed_payloads() -> list[str | bytes]:
-    """JSON, text of many octets a character, and random octets, twice: they must come back as they went."""
+    """JSON, text of many bytes a character, and random bytes, twice: they must come back as they went."""
     payloads: list[str | bytes] = []
     for size in [0, 1, 100, 1_024, 16_384, 65_536, 1 << 20, 4 << 20]:
         records = (json.dumps({"id": i, "user": f"user-{i * 7919 % 1000}", "tags": ["a", "b"]}) for i in itertools.count())

@@ -2,7 +2,7 @@
 # Plain pages and refused opening handshakes, by curl: status, headers and body.
 set -uo pipefail
 
-export LC_ALL=C # lengths count octets
+export LC_ALL=C # lengths count bytes
 : "${FRAMELOOP_URL:?start this through tests/interop/run}"
 upgrade=(-H 'Connection: Upgrade' -H 'Upgrade: websocket')
 version=(-H 'Sec-WebSocket-Version: 13')
@@ -42,7 +42,7 @@ main() {
   refused 'chunked body' 400 /ws "${handshake[@]}" -X GET -H 'Transfer-Encoding: chunked' --data-binary hello
   refused 'no key' 400 /ws "${upgrade[@]}" "${version[@]}"
   refused 'empty key' 400 /ws "${upgrade[@]}" "${version[@]}" -H 'Sec-WebSocket-Key;'
-  refused 'key of 15 octets' 400 /ws "${upgrade[@]}" "${version[@]}" -H 'Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4P'
+  refused 'key of 15 bytes' 400 /ws "${upgrade[@]}" "${version[@]}" -H 'Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4P'
   refused 'key without padding' 400 /ws "${upgrade[@]}" "${version[@]}" -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ'
   refused 'two keys' 400 /ws "${handshake[@]}" "${key[@]}"
   refused 'two versions' 400 /ws "${handshake[@]}" "${version[@]}"

@@ -77,7 +77,7 @@ async function refusal(path) {
 }
 
 for (const size of SIZES) {
-  connected(`echoes ${size} octets of binary`, "/echo", async (client) => {
+  connected(`echoes ${size} bytes of binary`, "/echo", async (client) => {
     const message = randomBytes(size);
     client.send(message);
     assert.ok(message.equals(await client.receive()));
@@ -148,7 +148,7 @@ connected("echoes binary in a thousand fragments", "/echo", async (client) => {
 });
 
 for (const payload of ["", "p", "x".repeat(125)]) {
-  connected(`answers a ping of ${payload.length} octets`, "/echo", async (client) => {
+  connected(`answers a ping of ${payload.length} bytes`, "/echo", async (client) => {
     client.socket.ping(payload);
     const [answer] = await once(client.socket, "pong");
     assert.equal(answer.toString(), payload);
@@ -169,7 +169,7 @@ connected("answers an empty close with an empty one", "/echo", async (client) =>
   assert.deepEqual(await client.closed, [1005, ""]);
 });
 
-connected("closes with 1009 one octet over the limit", "/echo", async (client) => {
+connected("closes with 1009 one byte over the limit", "/echo", async (client) => {
   client.send(Buffer.alloc(MESSAGE_LIMIT + 1));
   assert.equal((await client.closed)[0], 1009);
 });

@@ -131,7 +131,7 @@ visiting("J3: an unknown path is an error, then a close 1006", async (visit) => 
   assert.deepEqual((await rows(visit)).map(({ event }) => event), ["error", "close"]);
 }, { expected: /Unexpected response code: 404/ });
 
-visiting("J4: octets come back as octets, from hex, Base64 and a file", async (visit) => {
+visiting("J4: bytes come back as bytes, from hex, Base64 and a file", async (visit) => {
   await connect(visit, "/echo");
   await compose(visit, "hex", "01 02 03");
   await visit.click("#send");
@@ -139,12 +139,12 @@ visiting("J4: octets come back as octets, from hex, Base64 and a file", async (v
   await compose(visit, "base64", "/wA=");
   await visit.click("#send");
   await row(visit, "message", "ff 002 B bin");
-  const octets = Buffer.from(Array.from({ length: 5000 }, (_, at) => at % 256));
-  await visit.setInputFiles("#file", { name: "octets.bin", mimeType: "application/octet-stream", buffer: octets });
+  const bytes = Buffer.from(Array.from({ length: 5000 }, (_, at) => at % 256));
+  await visit.setInputFiles("#file", { name: "bytes.bin", mimeType: "application/octet-stream", buffer: bytes });
   const found = await row(visit, "message", "5000 B bin");
   await found.locator("summary").click();
   await found.locator("pre", { hasText: "000040  40 41 42 43" }).waitFor();
-  await found.locator("pre", { hasText: "… 904 more octets" }).waitFor();
+  await found.locator("pre", { hasText: "… 904 more bytes" }).waitFor();
   await visit.fill("#size", "70000");
   await visit.click("#generate");
   await row(visit, "message", "70000 B");
@@ -876,7 +876,7 @@ for (const [name, options] of Object.entries({
     await connect(visit, "/echo");
     await visit.evaluate(() => {
       send(JSON.stringify({ order: 7, items: ["tea", "milk"] }));
-      send(new TextEncoder().encode("octets, 16 a line, with text").buffer);
+      send(new TextEncoder().encode("bytes, 16 a line, with text").buffer);
     });
     await (await row(visit, "message", "order")).locator("summary").click();
     await (await row(visit, "message", "B bin")).locator("summary").click();
@@ -915,7 +915,7 @@ for (const [name, options] of Object.entries({
 /** English words that a Chinese visitor sees or hears, but for names. */
 function untranslated(visit) {
   return visit.evaluate(() => {
-    const names = /frameloop|WebSocket|Socket\.IO|JSONL?|Base64|JavaScript|Python|Rust|websocat|curl|permessage-deflate|URL|RST|Ping|Sec-WebSocket-Accept|UTF-8|FIN|RSV\d|octets?, |close_after|\/echo|text|binary|polling|websocket|auth|Ctrl Enter/g;
+    const names = /frameloop|WebSocket|Socket\.IO|JSONL?|Base64|JavaScript|Python|Rust|websocat|curl|permessage-deflate|URL|RST|Ping|Sec-WebSocket-Accept|UTF-8|FIN|RSV\d|bytes?, |close_after|\/echo|text|binary|polling|websocket|auth|Ctrl Enter/g;
     const terms = "code, pre, .mono, .chip, .rows, .talk, #faulty, .facts, #room, h3, option, .range, .parameter";
     const found = [];
     const judge = (text) => /[A-Za-z]{3}/.test(text.replace(names, "")) && found.push(text.trim());

@@ -2,12 +2,12 @@
 
 const SIZES = [0, 1, 100, 1_024, 16_384, 65_536, 1024 * 1024, 4 * 1024 * 1024];
 
-/** Pairs of a name and a payload: JSON, text of many octets a character, and random octets. */
+/** Pairs of a name and a payload: JSON, text of many bytes a character, and random bytes. */
 export function* payloads() {
   for (const size of SIZES) {
-    yield [`${size} octets of JSON`, json(size)];
-    yield [`${size} octets of long characters`, "中文😀é ".repeat(Math.floor(size / 13))];
-    yield [`${size} random octets`, random(size)];
+    yield [`${size} bytes of JSON`, json(size)];
+    yield [`${size} bytes of long characters`, "中文😀é ".repeat(Math.floor(size / 13))];
+    yield [`${size} random bytes`, random(size)];
   }
 }
 
@@ -21,8 +21,8 @@ function json(size) {
 }
 
 function random(size) {
-  const octets = new Uint8Array(size);
+  const bytes = new Uint8Array(size);
   const most = 65_536; // that the platform gives at once
-  for (let start = 0; start < size; start += most) crypto.getRandomValues(octets.subarray(start, start + most));
-  return globalThis.Buffer ? Buffer.from(octets.buffer) : octets;
+  for (let start = 0; start < size; start += most) crypto.getRandomValues(bytes.subarray(start, start + most));
+  return globalThis.Buffer ? Buffer.from(bytes.buffer) : bytes;
 }

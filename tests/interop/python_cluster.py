@@ -43,9 +43,9 @@ class Link:
 
     async def pump(self, reader, writer):
         with contextlib.suppress(OSError):
-            while octets := await reader.read(1 << 16):
+            while bytes := await reader.read(1 << 16):
                 await self.whole.wait()
-                writer.write(octets)
+                writer.write(bytes)
                 await writer.drain()
         writer.close()
 

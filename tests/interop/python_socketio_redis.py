@@ -153,8 +153,8 @@ async def test_every_action_on_the_bus_is_done(bus, clients):
     redis.publish(method="enter_room", sid=sid, namespace="/", room="entered")
     redis.publish(**emit, data=[1, 2], room="entered")
     assert await ours.receive(10) == ["e", 1, 2]
-    octets = base64.b64encode(b"\xff\0").decode()
-    redis.publish(**emit, data=[[{"_placeholder": True, "num": 0}], octets], binary=True, room=["entered", sid])
+    bytes = base64.b64encode(b"\xff\0").decode()
+    redis.publish(**emit, data=[[{"_placeholder": True, "num": 0}], bytes], binary=True, room=["entered", sid])
     assert await ours.receive(10) == ["e", b"\xff\0"]
     redis.publish(method="leave_room", sid=sid, namespace="/", room="entered")
     redis.publish(**emit, data=[3], room="entered")

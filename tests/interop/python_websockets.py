@@ -85,7 +85,7 @@ class TestWebsockets(Contract):
     async def test_echoes_text_cut_inside_its_characters(self):
         encoded = "😀中é".encode()
         async with self.connect("/echo") as connection:
-            await connection.connection.send([bytes([octet]) for octet in encoded], text=True)
+            await connection.connection.send([bytes([byte]) for byte in encoded], text=True)
             assert await connection.receive() == "😀中é"
 
     async def test_answers_pings_between_fragments(self):

@@ -20,7 +20,7 @@ for (const group of [cases, takeoverCases]) {
         socket.send(payload);
         const { data } = await next(socket, "message");
         if (typeof payload === "string") check(data === payload, `${kind}, round ${round}`);
-        else equalOctets(new Uint8Array(data), payload);
+        else equalBytes(new Uint8Array(data), payload);
       }
     }
     await close(socket);
@@ -36,13 +36,13 @@ for (const size of [0, 1, 125, 126, 65_535, 65_536, 1024 * 1024, MESSAGE_LIMIT])
     await close(socket);
   };
 
-  cases[`echoes ${size} octets as an ArrayBuffer`] = async (server) => {
+  cases[`echoes ${size} bytes as an ArrayBuffer`] = async (server) => {
     const socket = await open(server + "/echo");
-    const octets = Uint8Array.from({ length: size }, (_, index) => (index * 31) % 251);
-    socket.send(octets);
+    const bytes = Uint8Array.from({ length: size }, (_, index) => (index * 31) % 251);
+    socket.send(bytes);
     const { data } = await next(socket, "message");
     check(data instanceof ArrayBuffer, "no ArrayBuffer");
-    equalOctets(new Uint8Array(data), octets);
+    equalBytes(new Uint8Array(data), bytes);
     await close(socket);
   };
 }
@@ -62,11 +62,11 @@ cases["echoes a Blob as a Blob"] = async (server) => {
   socket.send(new Blob([new Uint8Array([1, 2, 255])]));
   const { data } = await next(socket, "message");
   check(data instanceof Blob, "no Blob");
-  equalOctets(new Uint8Array(await data.arrayBuffer()), new Uint8Array([1, 2, 255]));
+  equalBytes(new Uint8Array(await data.arrayBuffer()), new Uint8Array([1, 2, 255]));
   await close(socket);
 };
 
-cases["J4: echoes three octets, as binaryType says"] = async (server) => {
+cases["J4: echoes three bytes, as binaryType says"] = async (server) => {
   const socket = await open(server + "/echo");
   for (const [binaryType, type] of [
     ["arraybuffer", ArrayBuffer],
@@ -187,7 +187,7 @@ function equal(actual, expected) {
   check(left === right, `got ${left}, expected ${right}`);
 }
 
-function equalOctets(actual, expected) {
+function equalBytes(actual, expected) {
   equal(actual.length, expected.length);
-  check(actual.every((octet, index) => octet === expected[index]), "the octets differ");
+  check(actual.every((byte, index) => byte === expected[index]), "the bytes differ");
 }

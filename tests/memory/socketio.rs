@@ -56,6 +56,6 @@ fn an_idle_session_is_small() {
         "<= 1.5 KiB; <= 3 KiB",
         format_args!("{by_websocket} B; {by_polling} B"),
     );
-    assert!(by_websocket <= 1_536, "{by_websocket} octets");
-    assert!(by_polling <= 3_072, "{by_polling} octets");
+    assert!(by_websocket <= 1_536, "{by_websocket} bytes");
+    assert!(by_polling <= 3_072, "{by_polling} bytes");
 }

@@ -111,7 +111,7 @@ fn server(ends: &Sender<Disconnect>) -> TestServer {
         server.with_workers(2).with_settings(Settings {
             max_unsent_size: BUDGET,
             slow_consumer: SlowConsumer {
-                max_octets: 32 * MIB,
+                max_bytes: 32 * MIB,
                 max_messages: 1_024,
             },
             // One that does not read its own messages may go on publishing.
@@ -151,7 +151,7 @@ fn read_on(mut client: Client, size: usize) -> JoinHandle<usize> {
     })
 }
 
-/// Attack 58: what few octets inflate to waits for a hundred members that do not read.
+/// Attack 58: what few bytes inflate to waits for a hundred members that do not read.
 #[test]
 fn attack_58_what_waits_for_all_members_keeps_to_one_budget() {
     const PAIRS: usize = 100;

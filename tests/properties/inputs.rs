@@ -35,7 +35,7 @@ pub(crate) fn frames() -> impl Strategy<Value = Vec<u8>> {
             payload,
             key,
         }
-        .octets()
+        .bytes()
     });
     prop::collection::vec(frame, 0..8).prop_map(|frames| frames.concat())
 }
@@ -55,9 +55,9 @@ fn compressed_frames() -> impl Strategy<Value = Vec<u8>> {
     );
     let message = message.prop_map(|(text, level, cuts, is_text, spoilt)| {
         let mut payload = compress(&text, level);
-        if let Some((index, octet)) = spoilt {
+        if let Some((index, byte)) = spoilt {
             let index = index.index(payload.len());
-            payload[index] = octet;
+            payload[index] = byte;
         }
         let pieces = cut(&payload, &cuts);
         let last = pieces.len() - 1;
@@ -73,7 +73,7 @@ fn compressed_frames() -> impl Strategy<Value = Vec<u8>> {
                 payload,
                 key,
             }
-            .octets()
+            .bytes()
         });
         frames.flatten().collect::<Vec<_>>()
     });
@@ -82,17 +82,17 @@ fn compressed_frames() -> impl Strategy<Value = Vec<u8>> {
 
 /// For the receiver: how it is set up, where its input is cut, and the input.
 pub(crate) fn receiver() -> impl Strategy<Value = Vec<u8>> {
-    let octets = prop_oneof![
-        3 => frames().prop_map(|octets| (0, octets)),
-        1 => compressed_frames().prop_map(|octets| (2, octets)),
+    let bytes = prop_oneof![
+        3 => frames().prop_map(|bytes| (0, bytes)),
+        1 => compressed_frames().prop_map(|bytes| (2, bytes)),
     ];
     let cuts = prop::collection::vec(any::<u16>(), 0..16);
-    (octets, cuts, any::<bool>(), any::<bool>(), 0..3_u8).prop_map(
-        |((deflate, octets), cuts, takeover, direct, limits)| {
+    (bytes, cuts, any::<bool>(), any::<bool>(), 0..3_u8).prop_map(
+        |((deflate, bytes), cuts, takeover, direct, limits)| {
             let flags = deflate | u8::from(takeover) << 2 | u8::from(direct) << 3;
             let mut input = vec![flags, limits, cuts.len() as u8];
             input.extend(cuts.iter().flat_map(|cut| cut.to_be_bytes()));
-            input.extend(octets);
+            input.extend(bytes);
             input
         },
     )
@@ -173,9 +173,9 @@ pub(crate) fn deflate() -> impl Strategy<Value = Vec<u8>> {
     let spoilt = prop::option::of((any::<Index>(), any::<u8>()));
     let compressed = (".{0,300}", 0..10_u32, spoilt).prop_map(|(text, level, spoilt)| {
         let mut payload = compress(text.as_bytes(), level);
-        if let Some((index, octet)) = spoilt {
+        if let Some((index, byte)) = spoilt {
             let index = index.index(payload.len());
-            payload[index] = octet;
+            payload[index] = byte;
         }
         [vec![0x80], payload].concat()
     });
@@ -183,7 +183,7 @@ pub(crate) fn deflate() -> impl Strategy<Value = Vec<u8>> {
     (any::<u8>(), rest).prop_map(|(flags, rest)| [vec![flags], rest].concat())
 }
 
-/// Octets enough for many operations.
+/// Bytes enough for many operations.
 pub(crate) fn long() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 300..3_000)
 }
@@ -196,11 +196,11 @@ fn compress(text: &[u8], level: u32) -> Vec<u8> {
     payload.strip_suffix(b"\x00\x00\xFF\xFF").unwrap().to_vec()
 }
 
-fn cut<'a>(octets: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
-    let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
-    places.extend([0, octets.len()]);
+fn cut<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+    let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+    places.extend([0, bytes.len()]);
     places.sort_unstable();
-    let pieces = places.windows(2).map(|pair| &octets[pair[0]..pair[1]]);
+    let pieces = places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]);
     pieces.collect()
 }
 

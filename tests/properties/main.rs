@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-/// For each property: what fuzzing has found holds, random octets do, and so do inputs that are
+/// For each property: what fuzzing has found holds, random bytes do, and so do inputs that are
 /// made to get further than those.
 macro_rules! properties {
     ($($name:ident: $cases:literal of $inputs:expr;)*) => {$(
@@ -38,7 +38,7 @@ macro_rules! properties {
                 })]
 
                 #[test]
-                fn holds_for_random_octets(input in prop::collection::vec(any::<u8>(), 0..300)) {
+                fn holds_for_random_bytes(input in prop::collection::vec(any::<u8>(), 0..300)) {
                     properties::$name::check(&input);
                 }
 
@@ -87,7 +87,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Octets in hexadecimal, in groups; `#` begins a comment.
+/// Bytes in hexadecimal, in groups; `#` begins a comment.
 fn from_hex(text: &str) -> Vec<u8> {
     let lines = text.lines().filter_map(|line| line.split('#').next());
     let digits: String = lines.flat_map(str::split_whitespace).collect();
@@ -106,9 +106,9 @@ mod large {
         #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn tungstenite_agrees(octets in inputs::frames()) {
+        fn tungstenite_agrees(bytes in inputs::frames()) {
             let limits = Limits { max_message_size: 100_000, max_frame_size: 80_000 };
-            properties::oracle::compare(&octets, limits);
+            properties::oracle::compare(&bytes, limits);
         }
     }
 }

@@ -32,7 +32,7 @@ fn the_pubsub_layer_is_spoken_to_the_byte() {
     let mut connection = redis.connect();
     let mut subscription = connection.as_pubsub();
     subscription.subscribe(CHANNEL).unwrap();
-    // The same octets as another process's are this one's own all the same, and come once.
+    // The same bytes as another process's are this one's own all the same, and come once.
     for _ in 0..3 {
         send(&mut one, r#"{"user": 1, "message":"hi"}"#);
         assert_eq!(subscription.get_message().unwrap().get_payload_bytes(), HI);
@@ -121,7 +121,7 @@ fn the_core_layer_is_spoken_to_the_byte() {
         .split_once('!')
         .unwrap();
     assert_eq!(process.len(), 32);
-    assert!(process.bytes().all(|octet| octet.is_ascii_hexdigit()));
+    assert!(process.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let ttl: i64 = connection.ttl(GROUP).unwrap();
     assert!((86_390..=86_400).contains(&ttl), "{ttl}");
 
@@ -176,9 +176,7 @@ fn the_core_layer_keeps_the_order_of_a_burst() {
         let body = consumer.receive();
         let text = format!("{number:03}");
         let expected = [b"\xA7message\xA3", text.as_bytes()].concat();
-        let found = body
-            .windows(expected.len())
-            .any(|octets| octets == expected);
+        let found = body.windows(expected.len()).any(|bytes| bytes == expected);
         assert!(found, "{number}: {body:?}");
     }
 }

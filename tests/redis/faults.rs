@@ -214,9 +214,9 @@ fn row_50_garbage_and_64_mib_are_discarded() {
         b"\x94\x01\x01\x01\xA1\xFF",
         &huge,
     ];
-    for octets in topic {
+    for bytes in topic {
         let () = connection
-            .publish("frameloop:broadcast:fault", octets)
+            .publish("frameloop:broadcast:fault", bytes)
             .unwrap();
     }
     // D13, and what would kill Django's consumers.
@@ -228,9 +228,9 @@ fn row_50_garbage_and_64_mib_are_discarded() {
         b"\x81\xA4type\xACchat_message",
         b"\x82\xA4type\xACchat_message\xA7message\xC4\x01a",
     ];
-    for octets in events {
+    for bytes in events {
         let () = connection
-            .publish("asgi__group__chat_lobby", octets)
+            .publish("asgi__group__chat_lobby", bytes)
             .unwrap();
     }
     let expected = (topic.len() + events.len()) as u64;

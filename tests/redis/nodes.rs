@@ -86,7 +86,7 @@ fn tutorial_clients_hear_of_those_on_the_other_node() {
     receives(&mut two, "Client 1 left");
 }
 
-/// The octets on the wire, so that another version can tell them.
+/// The bytes on the wire, so that another version can tell them.
 #[test]
 fn a_message_on_the_wire_is_versioned_and_numbered() {
     if !has_redis() {
@@ -102,10 +102,10 @@ fn a_message_on_the_wire_is_versioned_and_numbered() {
     for (number, text) in [(1, "one"), (2, "two")] {
         send(&mut client, text);
         let message = subscription.get_message().unwrap();
-        let octets = message.get_payload_bytes();
+        let bytes = message.get_payload_bytes();
         // An array of four: version 1, the node, the number, the text.
-        assert_eq!(octets[..2], [0x94, 1]);
+        assert_eq!(bytes[..2], [0x94, 1]);
         let end = [&[number, 0xA3][..], text.as_bytes()].concat();
-        assert!(octets.ends_with(&end), "{octets:?}");
+        assert!(bytes.ends_with(&end), "{bytes:?}");
     }
 }

@@ -36,7 +36,7 @@ fn echo_of_mixed_traffic() {
     figure(
         Kind::Soak,
         2,
-        "echo, 40 octets to 200 KiB, text and binary, 12 clients: messages",
+        "echo, 40 bytes to 200 KiB, text and binary, 12 clients: messages",
         "0 lost, duplicated, reordered, corrupted",
         tally,
     );

@@ -62,7 +62,7 @@ impl Trend {
     /// and that is no growth. What is left must be a minute long for a verdict: a shorter run is
     /// skipped. A slope counts as growth when it is above its bound by more than twice its
     /// standard error, and for memory when the line rises by more than [`PAGES`] meanwhile.
-    /// Growth by less than that `tests/memory.rs` shows, which counts octets.
+    /// Growth by less than that `tests/memory.rs` shows, which counts bytes.
     #[track_caller]
     pub(crate) fn is_level(&self, row: u32, what: &str) {
         let what = format!("{what}: slopes");

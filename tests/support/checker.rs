@@ -8,10 +8,10 @@ use std::fmt;
 use std::iter::Sum;
 use std::ops::Add;
 
-/// Octets of a message before its filler: publisher, sequence and checksum, in hexadecimal.
+/// Bytes of a message before its filler: publisher, sequence and checksum, in hexadecimal.
 const HEAD: usize = 8 + 16 + 16;
 
-/// A numbered, signed message of about `size` octets. Every second one is text.
+/// A numbered, signed message of about `size` bytes. Every second one is text.
 pub(crate) fn payload(publisher: u32, sequence: u64, size: usize) -> Vec<u8> {
     const TEXT: [char; 8] = ['a', 'Z', '7', ' ', 'é', 'κ', '水', '🦀'];
     let mut random = fastrand::Rng::with_seed(sequence << 16 ^ u64::from(publisher));
@@ -52,8 +52,8 @@ fn checksum(publisher: u32, sequence: u64, filler: &[u8]) -> u64 {
     numbers
         .iter()
         .chain(filler)
-        .fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
-            (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         })
 }
 
@@ -312,14 +312,14 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_a_corruption() {
-        for octet in 0..payload(1, 0, 100).len() {
+        for byte in 0..payload(1, 0, 100).len() {
             for bit in 0..8 {
-                let harm = |_: usize, payload: &mut Vec<u8>| payload[octet] ^= 1 << bit;
+                let harm = |_: usize, payload: &mut Vec<u8>| payload[byte] ^= 1 << bit;
                 let tally = log(0, &[(1, 0)], harm).left();
                 // A digit's other case is the same number.
-                let is_case = octet < HEAD && payload(1, 0, 100)[octet].is_ascii_lowercase();
+                let is_case = byte < HEAD && payload(1, 0, 100)[byte].is_ascii_lowercase();
                 let expected = u64::from(!(is_case && bit == 5));
-                assert_eq!(tally.corrupted, expected, "octet {octet} bit {bit}");
+                assert_eq!(tally.corrupted, expected, "byte {byte} bit {bit}");
             }
         }
     }

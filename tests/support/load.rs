@@ -21,7 +21,7 @@ pub(crate) struct Shape {
     pub(crate) subscribers: u32,
     /// Messages that an echo client sends before it reads.
     pub(crate) depth: u64,
-    /// Octets of the largest usual message.
+    /// Bytes of the largest usual message.
     pub(crate) size: usize,
     /// Between one round of a client and its next.
     pub(crate) pause: Duration,
@@ -186,7 +186,7 @@ pub(crate) fn receive(socket: &mut WebSocket<TcpStream>, log: &mut Log) -> Resul
     loop {
         match socket.read() {
             Ok(Message::Text(text)) => log.record(true, text.as_bytes()),
-            Ok(Message::Binary(octets)) => log.record(false, &octets),
+            Ok(Message::Binary(bytes)) => log.record(false, &bytes),
             Ok(Message::Ping(_)) => {
                 socket.flush()?;
                 continue;

@@ -6,7 +6,7 @@ use std::fs;
 /// What a process holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Resources {
-    /// Kibioctets.
+    /// Kibibytes.
     pub(crate) resident: u64,
     /// Of these, what is not the program's own file: those pages come as parts of it first run,
     /// and are the page cache's.

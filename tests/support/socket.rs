@@ -52,9 +52,9 @@ pub(crate) fn open_on(mut stream: TcpStream, path: &str) -> Result<WebSocket<Tcp
 pub(crate) fn receive_head(stream: &mut TcpStream) -> Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        stream.read_exact(&mut octet)?;
-        head.push(octet[0]);
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
     }
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
@@ -69,7 +69,7 @@ pub(crate) fn message(text: bool, payload: Vec<u8>) -> Message {
     }
 }
 
-/// A frame from a client: its first octet, and its payload masked with the key 01 02 03 04.
+/// A frame from a client: its first byte, and its payload masked with the key 01 02 03 04.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -87,7 +87,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let masked = payload
         .iter()
         .zip([1, 2, 3, 4].iter().cycle())
-        .map(|(octet, key)| octet ^ key);
+        .map(|(byte, key)| byte ^ key);
     frame.extend(masked);
     frame
 }

@@ -69,7 +69,7 @@ fn echo(results: &Value) -> Chart {
                 && cell["kind"] == "binary"
         })?;
         Some(Group {
-            name: format!("{}, {depth} deep", octets(size)),
+            name: format!("{}, {depth} deep", bytes(size)),
             bars: bars(cell, "cpu_us", |value| format!("{value:.3} µs")),
         })
     };
@@ -91,7 +91,7 @@ fn fan_out(results: &Value) -> Chart {
     };
     Chart {
         title: "Fan-out: CPU time of the server for a delivery",
-        conditions: conditions(results, "messages of 100 octets, raw-tcp is a loop of sends"),
+        conditions: conditions(results, "messages of 100 bytes, raw-tcp is a loop of sends"),
         groups: cells(results).map(group).collect(),
     }
 }
@@ -99,7 +99,7 @@ fn fan_out(results: &Value) -> Chart {
 fn memory(results: &Value) -> Chart {
     let group = |cell: &Value| Group {
         name: format!("{} connections", cell["idle"]),
-        bars: bars(cell, "resident_octets", |value| format!("{value:.0} octets")),
+        bars: bars(cell, "resident_bytes", |value| format!("{value:.0} bytes")),
     };
     Chart {
         title: "Idle connections: resident memory of each, after one echo",
@@ -157,7 +157,7 @@ fn conditions(results: &Value, of_the_bench: &str) -> String {
     )
 }
 
-fn octets(size: u64) -> String {
+fn bytes(size: u64) -> String {
     match size {
         0..1_024 => format!("{size} B"),
         1_024..1_048_576 => format!("{} KiB", size >> 10),

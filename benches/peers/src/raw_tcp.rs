@@ -1,4 +1,4 @@
-//! The limit: servers with no WebSocket in them, over the same sockets and octets.
+//! The limit: servers with no WebSocket in them, over the same sockets and bytes.
 //!
 //! One thread, one edge-triggered epoll, one buffer for all connections. An echo is one
 //! `read` and one `write` of the same bytes; a fan-out is one `write` for each member.
@@ -102,7 +102,7 @@ impl Server {
 
     /// Sends back what there is to read.
     ///
-    /// A read that does not fill the buffer has emptied the socket: the next octet is a new
+    /// A read that does not fill the buffer has emptied the socket: the next byte is a new
     /// event, so no second `read` has to find out. Only the end of the stream makes none.
     fn echo(&mut self, event: &Event) -> io::Result<()> {
         let Some(connection) = &mut self.connections[event.token().0] else {
@@ -148,11 +148,11 @@ impl Server {
 }
 
 impl Connection {
-    /// True if all of `octets` went out; else the rest waits in `unsent`.
-    fn send(&mut self, octets: &[u8]) -> io::Result<bool> {
-        let sent = accepted(self.stream.write(octets))?;
-        self.unsent.extend_from_slice(&octets[sent..]);
-        Ok(sent == octets.len())
+    /// True if all of `bytes` went out; else the rest waits in `unsent`.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let sent = accepted(self.stream.write(bytes))?;
+        self.unsent.extend_from_slice(&bytes[sent..]);
+        Ok(sent == bytes.len())
     }
 
     /// True if nothing waits any more.

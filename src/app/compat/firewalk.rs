@@ -17,7 +17,7 @@ use crate::protocol::{CloseCode, CloseFrame, Message, close};
 /// How long after its last reply the server closes, if `closeDelay` says nothing.
 const CLOSE_DELAY: Duration = Duration::from_millis(30);
 
-/// Octets of all replies together.
+/// Bytes of all replies together.
 const MAX_REPLIES_SIZE: usize = 1 << 20;
 
 pub(super) fn router() -> Router {

@@ -60,14 +60,14 @@ pub(super) fn check_variables() -> Result<(), String> {
 const MAX_BODY_SIZE: i32 = 1 << 20;
 const MAX_DURATION: Duration = Duration::from_secs(10);
 
-/// Octets of the largest message, and so of the largest fragment.
+/// Bytes of the largest message, and so of the largest fragment.
 fn max_body_size() -> Result<i32, String> {
     let Some(value) = variable("MAX_BODY_SIZE") else {
         return Ok(MAX_BODY_SIZE);
     };
     let size = value.parse().ok().filter(|size| *size > 0);
     size.ok_or_else(|| {
-        format!("MAX_BODY_SIZE is {value:?}: write a number of octets, such as 1048576")
+        format!("MAX_BODY_SIZE is {value:?}: write a number of bytes, such as 1048576")
     })
 }
 

@@ -4,8 +4,8 @@
 //! `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and `WEBSOCKET_ROOT` are obeyed.
 //!
 //! Ours differs in this:
-//! - What a client says is escaped in its lines and cut to 256 octets, of a body the first 128
-//!   octets are dumped, and there are up to 1,000 lines a second. `--log-format json` has them
+//! - What a client says is escaped in its lines and cut to 256 bytes, of a body the first 128
+//!   bytes are dumped, and there are up to 1,000 lines a second. `--log-format json` has them
 //!   among ours.
 //! - Standard output begins with our own words, where we serve what.
 //! - The page is ours.
@@ -104,21 +104,21 @@ fn log_request(peer: PeerAddress, method: &Method, target: &str, headers: &Heade
 
 /// Dumps a body as `hexdump -C` does.
 fn log_body(body: &[u8]) {
-    const MAX_OCTETS: usize = 128;
+    const MAX_BYTES: usize = 128;
     const LINE: usize = 16;
     if variable("LOG_HTTP_BODY").is_none() {
         return;
     }
-    let shown = body.get(..MAX_OCTETS).unwrap_or(body);
-    for (line, octets) in shown.chunks(LINE).enumerate() {
+    let shown = body.get(..MAX_BYTES).unwrap_or(body);
+    for (line, bytes) in shown.chunks(LINE).enumerate() {
         let (mut digits, mut text) = (String::new(), String::new());
         for place in 0..LINE {
             digits.push_str(if place % 8 == 0 { "  " } else { " " });
-            match octets.get(place) {
-                Some(octet) => {
-                    let _ = write!(digits, "{octet:02x}");
-                    let is_shown = matches!(octet, b' '..=b'~');
-                    text.push(if is_shown { char::from(*octet) } else { '.' });
+            match bytes.get(place) {
+                Some(byte) => {
+                    let _ = write!(digits, "{byte:02x}");
+                    let is_shown = matches!(byte, b' '..=b'~');
+                    text.push(if is_shown { char::from(*byte) } else { '.' });
                 }
                 None => digits.push_str("  "),
             }
@@ -161,8 +161,8 @@ impl Handler for GreetingEcho {
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         match message {
             Message::Text(text) => log::stood_in(format_args!("{} | txt | ", self.peer), text),
-            Message::Binary(octets) => {
-                let (peer, length) = (self.peer, octets.len());
+            Message::Binary(bytes) => {
+                let (peer, length) = (self.peer, bytes.len());
                 log::stood_in(format_args!("{peer} | bin | {length} byte(s)"), "");
             }
             _ => {}

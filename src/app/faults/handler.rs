@@ -100,7 +100,7 @@ impl Faulty {
     fn count_held(&mut self) {
         match (self.outgoing.memory(), &mut self.held) {
             (0, held) => *held = None,
-            (octets, Some(held)) => held.set(octets),
+            (bytes, Some(held)) => held.set(bytes),
             (_, None) => {}
         }
     }
@@ -142,7 +142,7 @@ impl Faulty {
     /// Until when what waits may wait.
     fn keeping_ends(&self) -> Option<Instant> {
         let oldest = self.outgoing.oldest()?;
-        (self.outgoing.octets() > SMALL).then(|| oldest + PATIENCE)
+        (self.outgoing.bytes() > SMALL).then(|| oldest + PATIENCE)
     }
 
     fn is_after(&self, after: After) -> bool {
@@ -300,7 +300,7 @@ impl RawHandler for Faulty {
     }
 
     fn held(&self) -> usize {
-        self.held.as_ref().map_or(0, Held::octets)
+        self.held.as_ref().map_or(0, Held::bytes)
     }
 
     fn drop_kept(&mut self) {
@@ -309,7 +309,7 @@ impl RawHandler for Faulty {
     }
 
     fn kept(&self) -> usize {
-        self.outgoing.octets()
+        self.outgoing.bytes()
     }
 
     fn wants_room(&self) -> bool {

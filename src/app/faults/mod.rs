@@ -19,7 +19,7 @@ use crate::protocol::Limits;
 use handler::Faulty;
 use parameters::Faults;
 
-/// Octets of the largest message, if the client does not ask for another bound: its echo may be
+/// Bytes of the largest message, if the client does not ask for another bound: its echo may be
 /// several times as much in small fragments.
 const MAX_MESSAGE_SIZE: usize = 1 << 20;
 

@@ -10,24 +10,24 @@ use super::violation::length;
 use crate::engine::WebSocket;
 use crate::protocol::OpCode;
 
-/// Octets, and messages, that may wait before nothing more is read.
-const MAX_OCTETS: usize = 1 << 20;
+/// Bytes, and messages, that may wait before nothing more is read.
+const MAX_BYTES: usize = 1 << 20;
 const MAX_MESSAGES: usize = 1_024;
 
-/// Octets that are encoded at once.
+/// Bytes that are encoded at once.
 const PIECE: usize = 16 << 10;
 
 /// What waits, in the order in which it goes out.
 pub(super) struct Outgoing {
     waiting: VecDeque<Waiting>,
-    /// Octets of payload of all that waits and of what is overtaken.
-    octets: usize,
+    /// Bytes of payload of all that waits and of what is overtaken.
+    bytes: usize,
     /// The echo that the next one is to overtake.
     overtaken: Option<Waiting>,
     /// What is encoded of the first that waits, and how much of that has gone out.
     piece: Vec<u8>,
     written: usize,
-    /// Octets a second, if there is a trickle.
+    /// Bytes a second, if there is a trickle.
     trickle: Option<u32>,
     /// When the trickle has the next drop.
     next_drop: Instant,
@@ -45,7 +45,7 @@ struct Waiting {
 pub(super) struct Frames {
     /// What it counts for; `None` is no message at all.
     kind: Option<OpCode>,
-    /// What it counts for, in octets of payload.
+    /// What it counts for, in bytes of payload.
     size: usize,
     /// The payload that is not encoded yet.
     rest: Bytes,
@@ -58,7 +58,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// A message in fragments of at most so many octets.
+    /// A message in fragments of at most so many bytes.
     pub(super) fn message(opcode: OpCode, payload: Bytes, fragment: usize) -> Frames {
         Frames {
             kind: Some(opcode),
@@ -70,13 +70,13 @@ impl Frames {
         }
     }
 
-    /// Octets that go out as they are, and count for a message of this kind and size.
-    pub(super) fn raw(octets: Vec<u8>, kind: Option<OpCode>, size: usize) -> Frames {
+    /// Bytes that go out as they are, and count for a message of this kind and size.
+    pub(super) fn raw(bytes: Vec<u8>, kind: Option<OpCode>, size: usize) -> Frames {
         Frames {
             kind,
             size,
-            left_of_frame: octets.len(),
-            rest: octets.into(),
+            left_of_frame: bytes.len(),
+            rest: bytes.into(),
             next: None,
             fragment: 0,
         }
@@ -103,20 +103,20 @@ impl Frames {
                 self.left_of_frame = size;
                 self.next = (!is_last).then_some(0x0);
             }
-            let octets = self.left_of_frame.min(PIECE);
-            piece.extend_from_slice(&self.rest[..octets]);
-            self.rest.advance(octets);
-            self.left_of_frame -= octets;
+            let bytes = self.left_of_frame.min(PIECE);
+            piece.extend_from_slice(&self.rest[..bytes]);
+            self.rest.advance(bytes);
+            self.left_of_frame -= bytes;
         }
     }
 }
 
 impl Outgoing {
-    /// Nothing yet; `trickle` is in octets a second.
+    /// Nothing yet; `trickle` is in bytes a second.
     pub(super) fn new(trickle: Option<u32>) -> Outgoing {
         Outgoing {
             waiting: VecDeque::new(),
-            octets: 0,
+            bytes: 0,
             overtaken: None,
             piece: Vec::new(),
             written: 0,
@@ -131,12 +131,12 @@ impl Outgoing {
 
     /// Whether so much waits that nothing more is to be read.
     pub(super) fn is_full(&self) -> bool {
-        self.octets >= MAX_OCTETS || self.waiting.len() >= MAX_MESSAGES
+        self.bytes >= MAX_BYTES || self.waiting.len() >= MAX_MESSAGES
     }
 
-    /// Octets of payload that wait.
-    pub(super) fn octets(&self) -> usize {
-        self.octets
+    /// Bytes of payload that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// When what waits longest could have gone out.
@@ -147,7 +147,7 @@ impl Outgoing {
 
     /// Adds frames, which go out after this time, and after what waits already.
     pub(super) fn push(&mut self, frames: Frames, delay: Duration) {
-        self.octets += frames.size;
+        self.bytes += frames.size;
         self.push_due(frames, Instant::now() + delay);
     }
 
@@ -157,7 +157,7 @@ impl Outgoing {
         let before = |waiting: &Waiting| waiting.begun || waiting.due <= due;
         let place = self.waiting.partition_point(before);
         let payload = Bytes::copy_from_slice(payload);
-        self.octets += payload.len();
+        self.bytes += payload.len();
         let waiting = Waiting {
             due,
             begun: false,
@@ -180,7 +180,7 @@ impl Outgoing {
         if self.overtaken.is_some() {
             return Some(frames);
         }
-        self.octets += frames.size;
+        self.bytes += frames.size;
         self.overtaken = Some(Waiting {
             due: Instant::now() + delay,
             begun: false,
@@ -206,19 +206,19 @@ impl Outgoing {
             waiting.due = waiting.due.min(now);
             waiting.begun || waiting.frames.is_control() || !is_late
         });
-        self.octets = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
+        self.bytes = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
     /// Drops all that has not begun to go out.
     pub(super) fn drop_unbegun(&mut self) {
         self.overtaken = None;
         self.waiting.retain(|waiting| waiting.begun);
-        self.octets = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
+        self.bytes = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
-    /// Octets of memory that all of it takes.
+    /// Bytes of memory that all of it takes.
     pub(super) fn memory(&self) -> usize {
-        self.octets + self.piece.capacity() + self.waiting.len() * size_of::<Waiting>()
+        self.bytes + self.piece.capacity() + self.waiting.len() * size_of::<Waiting>()
     }
 
     /// Drops all.
@@ -227,10 +227,10 @@ impl Outgoing {
         self.overtaken = None;
         self.piece.clear();
         self.written = 0;
-        self.octets = 0;
+        self.bytes = 0;
     }
 
-    /// When the next octets may go out, if any wait.
+    /// When the next bytes may go out, if any wait.
     pub(super) fn next_at(&self) -> Option<Instant> {
         let first = self.waiting.front()?;
         Some(first.due.max(self.next_drop))
@@ -242,10 +242,10 @@ impl Outgoing {
             if socket.is_blocked() {
                 return true;
             }
-            let octets = self.next();
-            socket.send_raw(octets);
-            let octets = octets.len();
-            if let Some((opcode, size)) = self.wrote(octets) {
+            let bytes = self.next();
+            socket.send_raw(bytes);
+            let bytes = bytes.len();
+            if let Some((opcode, size)) = self.wrote(bytes) {
                 socket.count_sent(opcode, size);
             }
         }
@@ -271,19 +271,19 @@ impl Outgoing {
         &piece[..piece.len().min(size)]
     }
 
-    /// So many octets of that have gone out. Says what the message counts for that they end.
-    fn wrote(&mut self, octets: usize) -> Option<(OpCode, usize)> {
+    /// So many bytes of that have gone out. Says what the message counts for that they end.
+    fn wrote(&mut self, bytes: usize) -> Option<(OpCode, usize)> {
         if let Some(rate) = self.trickle {
-            let pause = Duration::from_secs_f64(octets as f64 / f64::from(rate));
+            let pause = Duration::from_secs_f64(bytes as f64 / f64::from(rate));
             self.next_drop = Instant::now() + pause;
         }
-        self.written += octets;
+        self.written += bytes;
         let is_over = |first: &mut Waiting| first.frames.is_encoded();
         if self.written < self.piece.len() {
             return None;
         }
         let Waiting { frames, .. } = self.waiting.pop_front_if(is_over)?;
-        self.octets -= frames.size;
+        self.bytes -= frames.size;
         Some((frames.kind?, frames.size))
     }
 }

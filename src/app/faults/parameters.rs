@@ -19,9 +19,9 @@ pub(super) struct Faults {
     pub(super) drop: f64,
     pub(super) dup: f64,
     pub(super) reorder: f64,
-    /// Octets of payload in a frame.
+    /// Bytes of payload in a frame.
     pub(super) fragment: Option<usize>,
-    /// Octets a second.
+    /// Bytes a second.
     pub(super) trickle: Option<u32>,
     pub(super) close: Option<u16>,
     pub(super) reason: String,
@@ -134,11 +134,11 @@ impl Faults {
             "drop" => self.drop = share(value)?,
             "dup" => self.dup = share(value)?,
             "reorder" => self.reorder = share(value)?,
-            "fragment" => self.fragment = Some(number(value, 1..=MAX_FRAGMENT_SIZE, "octets")?),
-            "trickle" => self.trickle = Some(number(value, 1..=1_000_000_000, "octets a second")?),
+            "fragment" => self.fragment = Some(number(value, 1..=MAX_FRAGMENT_SIZE, "bytes")?),
+            "trickle" => self.trickle = Some(number(value, 1..=1_000_000_000, "bytes a second")?),
             "close" => self.close = Some(close_code(value)?),
             "reason" if value.len() <= 123 => self.reason = value.to_owned(),
-            "reason" => return Err(String::from("at most 123 octets of UTF-8")),
+            "reason" => return Err(String::from("at most 123 bytes of UTF-8")),
             "close_after" => self.close_after = Some(after(value)?),
             "abort" => self.abort = Some(after(value)?),
             "stall" => self.stall = Some(after(value)?),
@@ -146,7 +146,7 @@ impl Faults {
             "mute_pong" => self.mute_pong = flag(value)?,
             "max_message_size" => {
                 let range = 1..=super::MAX_MESSAGE_SIZE;
-                self.max_message_size = Some(number(value, range, "octets")?);
+                self.max_message_size = Some(number(value, range, "bytes")?);
             }
             "text" => self.text = flag(value)?,
             "binary" => self.binary = flag(value)?,
@@ -161,7 +161,7 @@ fn number<T>(value: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, Str
 where
     T: FromStr + PartialOrd + fmt::Display,
 {
-    let is_plain = value.bytes().all(|octet| octet.is_ascii_digit());
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = value.parse().ok().filter(|number| range.contains(number));
     parsed.filter(|_| is_plain).ok_or_else(|| {
         let text = format!(

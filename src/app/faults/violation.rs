@@ -24,7 +24,7 @@ pub(super) enum Violation {
     Truncated,
     Continuation,
     Interleaved,
-    OneOctetClose,
+    OneByteClose,
     CloseCode,
     CloseReason,
     AfterClose,
@@ -50,7 +50,7 @@ impl Violation {
         ("truncated", Violation::Truncated),
         ("continuation", Violation::Continuation),
         ("interleaved", Violation::Interleaved),
-        ("one_octet_close", Violation::OneOctetClose),
+        ("one_octet_close", Violation::OneByteClose),
         ("close_code", Violation::CloseCode),
         ("close_reason", Violation::CloseReason),
         ("after_close", Violation::AfterClose),
@@ -92,7 +92,7 @@ impl Violation {
             Violation::ControlOpcode
             | Violation::OversizedControl
             | Violation::FragmentedControl
-            | Violation::OneOctetClose
+            | Violation::OneByteClose
             | Violation::CloseCode
             | Violation::CloseReason => Some(OpCode::Close),
             Violation::Truncated => None,
@@ -100,7 +100,7 @@ impl Violation {
         }
     }
 
-    /// The octets that go out in place of an echo of this payload; `None` if the fault is in the
+    /// The bytes that go out in place of an echo of this payload; `None` if the fault is in the
     /// handshake.
     pub(super) fn frames(self, opcode: u8, payload: &[u8]) -> Option<Vec<u8>> {
         let whole = |first: u8| [&[first], &*length(payload.len()), payload].concat();
@@ -124,27 +124,27 @@ impl Violation {
             Violation::FragmentedControl => vec![0x09, 0x00], // §5.5
             Violation::Length => {
                 let length = (payload.len() as u64).to_be_bytes();
-                let (form, octets) = match payload.len() {
+                let (form, bytes) = match payload.len() {
                     0..=125 => (126, &length[6..]),
                     _ => (127, &length[..]),
                 };
                 // Beyond 65,535 there is no longer form: the echo is shortened.
                 let payload = payload.get(..0xFFFF).unwrap_or(payload);
-                let octets = match payload.len() {
+                let bytes = match payload.len() {
                     0xFFFF => &[0, 0, 0, 0, 0, 0, 0xFF, 0xFF],
-                    _ => octets,
+                    _ => bytes,
                 };
-                [&[0x80 | opcode, form], octets, payload].concat() // §5.2
+                [&[0x80 | opcode, form], bytes, payload].concat() // §5.2
             }
             Violation::LengthMsb => vec![0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0], // §5.2
             Violation::Truncated => {
                 let half = payload.len() / 2;
-                let octets = length(payload.len().max(1));
-                [&[0x80 | opcode], &*octets, &payload[..half]].concat() // §7.1.1
+                let bytes = length(payload.len().max(1));
+                [&[0x80 | opcode], &*bytes, &payload[..half]].concat() // §7.1.1
             }
             Violation::Continuation => whole(0x80), // §5.4
             Violation::Interleaved => vec![0x01, 0x01, b'a', 0x81, 0x01, b'b'], // §5.4
-            Violation::OneOctetClose => vec![0x88, 0x01, 0x03], // §5.5.1
+            Violation::OneByteClose => vec![0x88, 0x01, 0x03], // §5.5.1
             Violation::CloseCode => vec![0x88, 0x02, 0x03, 0xED], // 1005, §7.4.1
             Violation::CloseReason => vec![0x88, 0x04, 0x03, 0xE8, 0xC3, 0x28], // §5.5.1
             Violation::AfterClose => {
@@ -155,10 +155,10 @@ impl Violation {
 }
 
 /// A payload's length in its shortest form, unmasked (§5.2).
-pub(super) fn length(octets: usize) -> Vec<u8> {
-    match octets {
-        0..=125 => vec![octets as u8],
-        126..=0xFFFF => [&[126], &(octets as u16).to_be_bytes()[..]].concat(),
-        _ => [&[127], &(octets as u64).to_be_bytes()[..]].concat(),
+pub(super) fn length(bytes: usize) -> Vec<u8> {
+    match bytes {
+        0..=125 => vec![bytes as u8],
+        126..=0xFFFF => [&[126], &(bytes as u16).to_be_bytes()[..]].concat(),
+        _ => [&[127], &(bytes as u64).to_be_bytes()[..]].concat(),
     }
 }

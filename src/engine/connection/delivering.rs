@@ -35,7 +35,7 @@ impl<H: Handler> Connection<H> {
         }
         let messages = delivery.messages;
         let encoded = self.choose(delivery, context);
-        let frames = encoded.octets();
+        let frames = encoded.bytes();
         context.tally.delivered.add(messages, frames.len());
         self.sent.add(messages, frames.len());
         if self.backlog.is_empty() {
@@ -54,11 +54,11 @@ impl<H: Handler> Connection<H> {
             return self.wait();
         }
         let SlowConsumer {
-            max_octets,
+            max_bytes,
             max_messages,
         } = context.slow_consumer;
         let added = if delivery.is_lenient { 0 } else { frames.len() };
-        if self.backlog.octets() + added > max_octets
+        if self.backlog.bytes() + added > max_bytes
             || self.backlog.messages() + messages > max_messages
         {
             match delivery.policy {
@@ -72,7 +72,7 @@ impl<H: Handler> Connection<H> {
                 }
                 SlowConsumerPolicy::DropOldest => {
                     let dropped = self.backlog.drop_oldest_beyond(
-                        max_octets.saturating_sub(frames.len()),
+                        max_bytes.saturating_sub(frames.len()),
                         max_messages.saturating_sub(messages),
                     );
                     context.tally.dropped += dropped as u64;
@@ -93,8 +93,8 @@ impl<H: Handler> Connection<H> {
             is_stalled: now.wrapping_sub(self.since) > RECENT,
             share: self.backlog.share()
                 + self.held()
-                + self.excess.as_ref().map_or(0, |excess| excess.octets()),
-            rest: self.backlog.octets() + self.kept(),
+                + self.excess.as_ref().map_or(0, |excess| excess.bytes()),
+            rest: self.backlog.bytes() + self.kept(),
         }
     }
 
@@ -123,7 +123,7 @@ impl<H: Handler> Connection<H> {
     fn choose<'a>(&mut self, delivery: &Delivery<'a>, context: &Context) -> Encoded<'a> {
         if let (Some(compressed), Some(deflate)) = (delivery.compressed, context.mailbox.deflate())
         {
-            let length = delivery.plain.octets().len();
+            let length = delivery.plain.bytes().len();
             if self.sender.accepts_compressed(deflate.window_bits, length) {
                 self.sender.sent_compressed();
                 return compressed;
@@ -134,12 +134,12 @@ impl<H: Handler> Connection<H> {
 }
 
 /// Writes until all is written or the socket takes no more; says how much that was.
-fn write_all<S: Stream>(stream: &mut S, octets: &[u8]) -> io::Result<usize> {
+fn write_all<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
-    while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         match stream.write(rest) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(octets) => written += octets,
+            Ok(bytes) => written += bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

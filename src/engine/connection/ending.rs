@@ -121,8 +121,8 @@ impl<H: Handler> Connection<H> {
                 Phase::Lingering { why, allowance } => {
                     let size = context.input.len();
                     return match Reading::of(stream.read(&mut context.input), size) {
-                        Ok((Some(octets), _)) if octets <= allowance => {
-                            let allowance = allowance - octets;
+                        Ok((Some(bytes), _)) if bytes <= allowance => {
+                            let allowance = allowance - bytes;
                             self.phase = Phase::Lingering { why, allowance };
                             Progress::MoreToRead
                         }
@@ -136,7 +136,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Octets to read after our FIN. A client that sends a message too big, or too many, is most
+    /// Bytes to read after our FIN. A client that sends a message too big, or too many, is most
     /// often still sending, and would lose our Close to a reset.
     fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> usize {
         match why {

@@ -37,7 +37,7 @@ use receiving::Reading;
 #[derive(Debug)]
 pub(crate) struct Connection<H> {
     handler: H,
-    /// Bound: `max_message_size` for this client, and `max_unfinished_size`, in octets of memory,
+    /// Bound: `max_message_size` for this client, and `max_unfinished_size`, in bytes of memory,
     /// shared with all clients of the server; in time `Deadlines::message`.
     receiver: Receiver,
     sender: Sender,
@@ -72,7 +72,7 @@ struct Excess {
     is_next: bool,
     /// It is to be handled when the handler has done what it began.
     is_behind: bool,
-    /// Bound: one read, and `max_unsent_size`, in octets, shared with all clients of the server: it
+    /// Bound: one read, and `max_unsent_size`, in bytes, shared with all clients of the server: it
     /// waits for the same reasons as what is to be sent.
     input: Vec<u8>,
     held: Option<Held>,
@@ -129,9 +129,9 @@ impl Excess {
         }));
     }
 
-    /// Octets that are kept for this connection.
-    fn octets(&self) -> usize {
-        self.held.as_ref().map_or(0, Held::octets)
+    /// Bytes that are kept for this connection.
+    fn bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, Held::bytes)
     }
 
     fn is_held(&self, now: Tick) -> bool {
@@ -149,7 +149,7 @@ enum Phase {
     Leaving { why: Disconnect },
     /// Nothing is read; what waits is written, then comes FIN.
     Draining { why: Disconnect, linger: bool },
-    /// FIN is out; input is read and thrown away until the peer's, `allowance` octets at most.
+    /// FIN is out; input is read and thrown away until the peer's, `allowance` bytes at most.
     Lingering { why: Disconnect, allowance: usize },
 }
 
@@ -211,7 +211,7 @@ impl<H: Handler> Connection<H> {
                 match (self.read(key, stream, context)?, self.phase) {
                     (Reading::Drained, Phase::Open) => return Ok(self.wait_for_more(context.now)),
                     (Reading::Full, Phase::Open) => {
-                        // What is under way is read on: its last octets are to find the first still
+                        // What is under way is read on: its last bytes are to find the first still
                         // in the cache, and its buffer is the sooner another's.
                         if context.turn.is_over() || !self.reads_on(context) {
                             return Ok(Progress::MoreToRead);
@@ -276,7 +276,7 @@ impl<H: Handler> Connection<H> {
     fn is_read(&mut self, high_water_mark: usize) -> bool {
         self.demand() == Demand::Read
             && !self.backlog.has_replies()
-            && self.backlog.octets() <= high_water_mark
+            && self.backlog.bytes() <= high_water_mark
     }
 
     /// Whether the peer has to wait before more of what it sent is handled.
@@ -342,7 +342,7 @@ impl<H: Handler, S: Stream> Drive<S> for Connection<H> {
         context: &mut Context,
     ) -> Progress {
         self.idle_since = context.now;
-        context.output.octets.extend_from_slice(head);
+        context.output.bytes.extend_from_slice(head);
         let mut socket = WebSocket {
             sender: &mut self.sender,
             output: Output::new(
@@ -425,8 +425,8 @@ impl<H: Handler, S: Stream> Drive<S> for Connection<H> {
         self.check_deadlines(silence, stream, context)
     }
 
-    fn backlog_octets(&mut self) -> usize {
-        self.backlog.octets() + self.kept()
+    fn backlog_bytes(&mut self) -> usize {
+        self.backlog.bytes() + self.kept()
     }
 
     fn waiting(&mut self, now: Tick) -> Waiting {

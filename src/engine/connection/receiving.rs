@@ -1,4 +1,4 @@
-//! Receiving: octets from the stream, messages to the handler, answers to the stream.
+//! Receiving: bytes from the stream, messages to the handler, answers to the stream.
 
 use std::io;
 use std::mem;
@@ -36,9 +36,9 @@ impl<H: Handler> Connection<H> {
             let wanted = space.len().min(context.turn.left().max(1));
             let space = space.get_mut(..wanted).unwrap_or_default();
             let reading = Reading::of(stream.read(space), wanted)?;
-            if let (Some(octets), reading) = reading {
-                context.turn.charge_bytes(octets);
-                let advanced = self.receiver.advance(octets);
+            if let (Some(bytes), reading) = reading {
+                context.turn.charge_bytes(bytes);
+                let advanced = self.receiver.advance(bytes);
                 self.handle(key, &mut [], advanced, stream, context)?;
                 return Ok(reading);
             }
@@ -48,8 +48,8 @@ impl<H: Handler> Connection<H> {
         let mut input = mem::take(&mut context.input);
         let reading = Reading::of(stream.read(&mut input), input.len());
         let handled = match reading {
-            Ok((Some(octets), _)) => {
-                let input = input.get_mut(..octets).unwrap_or_default();
+            Ok((Some(bytes), _)) => {
+                let input = input.get_mut(..bytes).unwrap_or_default();
                 self.handle(key, input, Ok(()), stream, context)
             }
             _ => Ok(()),
@@ -268,7 +268,7 @@ fn fail<H: Handler>(
 }
 
 impl Reading {
-    /// How many octets a read brought, and what that says about the socket. An interrupted read
+    /// How many bytes a read brought, and what that says about the socket. An interrupted read
     /// counts as a full one: it is to be tried again.
     pub(super) fn of(
         result: io::Result<usize>,
@@ -276,8 +276,8 @@ impl Reading {
     ) -> io::Result<(Option<usize>, Reading)> {
         match result {
             Ok(0) => Ok((None, Reading::EndOfStream)),
-            Ok(octets) if octets < wanted => Ok((Some(octets), Reading::Drained)),
-            Ok(octets) => Ok((Some(octets), Reading::Full)),
+            Ok(bytes) if bytes < wanted => Ok((Some(bytes), Reading::Drained)),
+            Ok(bytes) => Ok((Some(bytes), Reading::Full)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((None, Reading::Drained)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok((None, Reading::Full)),
             Err(error) => Err(error),

@@ -110,7 +110,7 @@ impl<H: Handler> Connection<H> {
     fn keeps_much(&mut self, context: &Context) -> Option<(Disconnect, (CloseCode, &'static str))> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let (unsent, unfinished) = (context.unsent(), context.pool.budget());
-        let ending = if unsent.is_much(unsent.octets())
+        let ending = if unsent.is_much(unsent.bytes())
             && unsent.is_much(self.waiting_at(context.now).share)
         {
             (Disconnect::TooMuchUnsent, TOO_MUCH_UNSENT)

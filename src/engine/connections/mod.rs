@@ -220,12 +220,12 @@ impl<S: Stream> Connections<S> {
             let idle = self.context.deadlines.idle.unwrap_or(Tick::MAX);
             let rest = ping_interval.saturating_sub(silence).min(idle / 10);
             entry.due = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
-            self.context.tally.backlog_octets += entry.connection.backlog_octets();
+            self.context.tally.backlog_bytes += entry.connection.backlog_bytes();
             self.drive(key, |connection, stream, context| {
                 connection.tick(silence, stream, context)
             });
         }
-        self.context.tally.unsent_octets = self.context.unsent().octets();
+        self.context.tally.unsent_bytes = self.context.unsent().bytes();
         let tally = mem::take(&mut self.context.tally);
         self.context.observer.statistics(&tally);
         self.relieve();
@@ -339,16 +339,16 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Carries out the mailbox's commands, and those that follow from them, up to a number of
-    /// octets: what is left waits for the next turn. In between the sockets are looked at, or a
+    /// bytes: what is left waits for the next turn. In between the sockets are looked at, or a
     /// member that takes all it is given would seem slow because this worker is.
     fn deliver(&mut self) {
-        const OCTETS: usize = 256 << 10;
+        const BYTES: usize = 256 << 10;
         if self.letters.commands.is_empty() && !self.context.mailbox.is_filled() {
             return;
         }
         let mut letters = mem::take(&mut self.letters);
         let mut delivered = 0;
-        while delivered < OCTETS {
+        while delivered < BYTES {
             let Some(command) = letters.commands.pop_front() else {
                 if !self.context.mailbox.is_filled() {
                     break;
@@ -403,12 +403,12 @@ impl<S: Stream> Connections<S> {
                     is_compressed,
                 } => {
                     delivered += length;
-                    let octets = match is_compressed {
+                    let bytes = match is_compressed {
                         true => letters.compressed.take(length),
                         false => letters.plain.take(length),
                     };
                     let parcel = OnceCell::new();
-                    let frame = Encoded::new(octets, &parcel);
+                    let frame = Encoded::new(bytes, &parcel);
                     let delivery = Delivery {
                         plain: frame,
                         compressed: is_compressed.then_some(frame),

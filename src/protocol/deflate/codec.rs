@@ -6,14 +6,14 @@ use zlib_rs::{DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
 
 use super::{Context, DeflateParameters, InvalidData};
 
-/// Every message ends with an empty stored block, of which the last four octets do not travel
+/// Every message ends with an empty stored block, of which the last four bytes do not travel
 /// (§7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// Decompresses one message at a time.
 pub(in crate::protocol) struct Inflater {
     stream: Inflate,
-    /// The last octet that was decompressed of this message.
+    /// The last byte that was decompressed of this message.
     last: Option<u8>,
     /// A block that calls itself the last has ended, and nothing has come after it.
     is_ended: bool,
@@ -31,10 +31,10 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// Octets that one holds.
-    pub(in crate::protocol) const OCTETS: usize = 48 << 10;
+    /// Bytes that one holds.
+    pub(in crate::protocol) const BYTES: usize = 48 << 10;
 
-    /// What beginning a message counts as, in octets inflated: resetting and filling the window.
+    /// What beginning a message counts as, in bytes inflated: resetting and filling the window.
     pub(in crate::protocol) const BEGINNING: usize = 512;
 
     /// Begins a message. `history` is the end of the text before it, in two parts, if it may refer
@@ -51,7 +51,7 @@ impl Inflater {
         self.is_ended = false;
     }
 
-    /// Takes octets off the front of `input`, and says how many it put into `output` and whether
+    /// Takes bytes off the front of `input`, and says how many it put into `output` and whether
     /// all was well after them. Until they are fewer than there is room for, more may follow
     /// without further input.
     pub(in crate::protocol) fn inflate(
@@ -63,8 +63,8 @@ impl Inflater {
         let status = self
             .stream
             .decompress(input, output, InflateFlush::SyncFlush);
-        let taken = octets(before_in, self.stream.total_in());
-        let made = octets(before_out, self.stream.total_out());
+        let taken = bytes(before_in, self.stream.total_in());
+        let made = bytes(before_out, self.stream.total_out());
         let (done, rest) = input.split_at(taken.min(input.len()));
         *input = rest;
         if let Some(last) = done.last() {
@@ -104,7 +104,7 @@ impl Inflater {
             .stream
             .decompress(end, &mut [0; 8], InflateFlush::SyncFlush);
         let is_complete = matches!(status, Ok(Status::StreamEnd))
-            && octets(before, self.stream.total_in()) == end.len()
+            && bytes(before, self.stream.total_in()) == end.len()
             && made == self.stream.total_out();
         is_complete.then_some(()).ok_or(InvalidData)
     }
@@ -134,7 +134,7 @@ struct Stream {
 }
 
 impl Deflater {
-    /// Octets of output that are kept for the next message.
+    /// Bytes of output that are kept for the next message.
     const KEPT: usize = 1 << 20;
 
     /// A deflater without any memory yet.
@@ -184,9 +184,9 @@ impl Deflater {
         let status = stream
             .deflate
             .compress(payload, output, DeflateFlush::SyncFlush);
-        let made = octets(0, stream.deflate.total_out());
+        let made = bytes(0, stream.deflate.total_out());
         let is_whole = status == Ok(Status::Ok)
-            && octets(0, stream.deflate.total_in()) == length
+            && bytes(0, stream.deflate.total_in()) == length
             && made < room;
         if is_whole {
             *place = Some(stream);
@@ -217,7 +217,7 @@ impl fmt::Debug for Deflater {
 }
 
 /// The difference of two of zlib's counters, which count what went through slices.
-fn octets(before: u64, after: u64) -> usize {
+fn bytes(before: u64, after: u64) -> usize {
     usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX)
 }
 

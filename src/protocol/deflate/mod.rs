@@ -28,7 +28,7 @@ use super::{AssemblyBudget, ProtocolError};
 pub struct Deflate {
     /// How hard to compress, 1 (fastest) to 9 (smallest). Other values count as the nearest.
     pub level: u8,
-    /// Octets below which a message is sent as it is. Above, too, a message is, if compressing
+    /// Bytes below which a message is sent as it is. Above, too, a message is, if compressing
     /// does not make it smaller.
     pub min_size: usize,
     /// Which messages may refer to the ones before them.
@@ -66,7 +66,7 @@ impl Default for Deflate {
     /// Level 1, from 1 KiB on, context takeover for what clients send, a window of 2^15 bytes.
     ///
     /// Level 1 takes a third of the time of level 6 and its output is a quarter larger. Below
-    /// 1 KiB the time that both ends spend is longer than that of the octets saved on a link of
+    /// 1 KiB the time that both ends spend is longer than that of the bytes saved on a link of
     /// 1 Gbit/s.
     fn default() -> Deflate {
         Deflate {
@@ -86,9 +86,9 @@ pub struct DeflateParameters {
     pub server_no_context_takeover: bool,
     /// What the client sends never refers to an earlier message (§7.1.1.2).
     pub client_no_context_takeover: bool,
-    /// The server's window has 2 to the power of this octets, 9 to 15 (§7.1.2.1).
+    /// The server's window has 2 to the power of this bytes, 9 to 15 (§7.1.2.1).
     pub server_max_window_bits: u8,
-    /// The client's window has at most 2 to the power of this octets, 8 to 15 (§7.1.2.2).
+    /// The client's window has at most 2 to the power of this bytes, 8 to 15 (§7.1.2.2).
     pub client_max_window_bits: u8,
 }
 
@@ -172,14 +172,14 @@ impl Context {
         self.history.clear();
     }
 
-    /// Whether the other side's window holds all that a message of `length` octets, compressed
+    /// Whether the other side's window holds all that a message of `length` bytes, compressed
     /// without context in a window of `window_bits`, may refer to.
     pub(super) fn holds(&self, window_bits: u8, length: usize) -> bool {
         self.window_bits >= window_bits || length <= window(self.window_bits)
     }
 }
 
-/// Octets of a window.
+/// Bytes of a window.
 fn window(bits: u8) -> usize {
     1 << bits.min(DeflateParameters::MAX_WINDOW_BITS)
 }

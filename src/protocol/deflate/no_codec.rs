@@ -7,7 +7,7 @@ use super::{Context, InvalidData};
 pub(in crate::protocol) struct Inflater;
 
 impl Inflater {
-    pub(in crate::protocol) const OCTETS: usize = 0;
+    pub(in crate::protocol) const BYTES: usize = 0;
     pub(in crate::protocol) const BEGINNING: usize = 0;
 
     pub(in crate::protocol) fn begin(&mut self, _: [&[u8]; 2]) {}

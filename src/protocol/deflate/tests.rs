@@ -108,7 +108,7 @@ fn what_is_shared_is_for_windows_that_hold_it() {
 }
 
 #[test]
-fn what_inflates_to_the_limit_is_let_in_and_no_octet_more() {
+fn what_inflates_to_the_limit_is_let_in_and_no_byte_more() {
     // It is inflated in steps of 16 KiB.
     for length in [1, 16_383, 16_384, 16_385, 32_768, 100_000] {
         let text = vec![b'a'; length];
@@ -132,9 +132,9 @@ fn what_inflates_to_the_limit_is_let_in_and_no_octet_more() {
                 max_frame_size: 16 << 10,
             };
             let mut receiver = Receiver::new(Role::Server, limits).with_deflate(&PARAMETERS);
-            let mut octets = [header.encode().as_ref(), &payload[..payload.len() - 4]].concat();
+            let mut bytes = [header.encode().as_ref(), &payload[..payload.len() - 4]].concat();
             let mut pool = AssemblyPool::default();
-            let received = receiver.receive(&mut octets.as_mut_slice(), &mut pool);
+            let received = receiver.receive(&mut bytes.as_mut_slice(), &mut pool);
             let received = received.map(|message| match message {
                 Some(Message::Text(text)) => text.len(),
                 other => panic!("{other:?}"),
@@ -154,9 +154,9 @@ fn receive(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
         payload_length: payload.len() as u64,
     };
     let mut receiver = Receiver::new(Role::Server, Limits::default()).with_deflate(&PARAMETERS);
-    let mut octets = [header.encode().as_ref(), payload].concat();
+    let mut bytes = [header.encode().as_ref(), payload].concat();
     let mut pool = AssemblyPool::default();
-    let received = receiver.receive(&mut octets.as_mut_slice(), &mut pool)?;
+    let received = receiver.receive(&mut bytes.as_mut_slice(), &mut pool)?;
     match received {
         Some(Message::Binary(text)) => Ok(text.to_vec()),
         other => panic!("{other:?}"),

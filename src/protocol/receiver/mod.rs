@@ -1,4 +1,4 @@
-//! Octets in, messages out (RFC 6455 §5, §6.2).
+//! Bytes in, messages out (RFC 6455 §5, §6.2).
 //!
 //! ```text
 //!    whole messages: nothing is kept
@@ -32,7 +32,7 @@ pub enum Role {
 
 /// The receiving half of a connection.
 ///
-/// It keeps only what is partial: at most 14 octets of a header, and the payload of a message
+/// It keeps only what is partial: at most 14 bytes of a header, and the payload of a message
 /// that straddles inputs. Cutting the input differently never changes the messages or the error.
 #[derive(Debug)]
 pub struct Receiver {
@@ -53,12 +53,12 @@ pub struct Receiver {
 enum Reading {
     /// Between messages: nothing is kept.
     Start,
-    /// The first `length` octets of a header.
+    /// The first `length` bytes of a header.
     Header {
-        octets: [u8; FrameHeader::MAX_LENGTH],
+        bytes: [u8; FrameHeader::MAX_LENGTH],
         length: u8,
     },
-    /// `remaining` octets of a frame's payload are still to come.
+    /// `remaining` bytes of a frame's payload are still to come.
     Payload { header: FrameHeader, remaining: u64 },
     /// `assembly` or `control` was handed out as a message and is free again.
     Delivered,
@@ -68,7 +68,7 @@ enum Reading {
 
 impl Reading {
     const NEXT_HEADER: Reading = Reading::Header {
-        octets: [0; FrameHeader::MAX_LENGTH],
+        bytes: [0; FrameHeader::MAX_LENGTH],
         length: 0,
     };
 }
@@ -104,12 +104,12 @@ impl Receiver {
         self
     }
 
-    /// Octets of the budget that the message under way holds.
+    /// Bytes of the budget that the message under way holds.
     pub fn held(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| assembly.held())
     }
 
-    /// Takes octets off the front of `input` up to the end of the next message, unmasking them in
+    /// Takes bytes off the front of `input` up to the end of the next message, unmasking them in
     /// place, and returns that message; `None` when the input is used up, or when so much was
     /// inflated as the pool [allows](AssemblyPool::allow): then the rest of the input is left.
     ///
@@ -157,7 +157,7 @@ impl Receiver {
 
     /// Space to read the payload under way straight into, at most as much as is still to come of
     /// it; `None` when the input should come through [`Receiver::receive`]: there is no large
-    /// payload under way. Octets read into it are to be told with [`Receiver::advance`].
+    /// payload under way. Bytes read into it are to be told with [`Receiver::advance`].
     #[inline]
     pub fn payload_space(&mut self, pool: &mut AssemblyPool) -> Option<&mut [u8]> {
         const WORTH_IT: u64 = 64 << 10;
@@ -176,28 +176,28 @@ impl Receiver {
         }
     }
 
-    /// Takes `octets` that were read into [`Receiver::payload_space`]: unmasks and checks them
+    /// Takes `bytes` that were read into [`Receiver::payload_space`]: unmasks and checks them
     /// where they are. A message that they complete comes from the next [`Receiver::receive`].
     ///
     /// # Errors
     /// [`ProtocolError::InvalidUtf8`]
-    pub fn advance(&mut self, octets: usize) -> Result<(), ProtocolError> {
+    pub fn advance(&mut self, bytes: usize) -> Result<(), ProtocolError> {
         let Reading::Payload { header, remaining } = self.reading else {
             return Ok(());
         };
         let text = self.is_text();
         if let Some(assembly) = &mut self.assembly {
             if let Some(key) = header.masking_key {
-                apply_masking_key(assembly.arrived(octets), key, offset(&header, remaining));
+                apply_masking_key(assembly.arrived(bytes), key, offset(&header, remaining));
             }
-            assembly.advance(octets);
-            if text && let Err(error) = assembly.validate_last(octets) {
+            assembly.advance(bytes);
+            if text && let Err(error) = assembly.validate_last(bytes) {
                 return Err(self.fail(error));
             }
         }
         self.reading = Reading::Payload {
             header,
-            remaining: remaining.saturating_sub(octets as u64),
+            remaining: remaining.saturating_sub(bytes as u64),
         };
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Receiver {
         &self.limits
     }
 
-    /// Whether a message has begun and not ended: some of its octets are still owed.
+    /// Whether a message has begun and not ended: some of its bytes are still owed.
     pub const fn is_inside_message(&self) -> bool {
         matches!(self.reading, Reading::Payload { .. }) || self.fragmented.is_some()
     }
@@ -336,13 +336,13 @@ impl Receiver {
         &mut self,
         input: &mut &mut [u8],
     ) -> Result<Option<FrameHeader>, ProtocolError> {
-        let Reading::Header { octets, length } = &mut self.reading else {
+        let Reading::Header { bytes, length } = &mut self.reading else {
             return Ok(None);
         };
         let held = usize::from(*length);
         let begun = match held {
             0 => &**input,
-            _ => keep_header(octets, length, input),
+            _ => keep_header(bytes, length, input),
         };
         let expected = Expectation {
             role: self.role,
@@ -360,7 +360,7 @@ impl Receiver {
             }
             Ok(None) => {
                 if held == 0 {
-                    keep_header(octets, length, input);
+                    keep_header(bytes, length, input);
                 }
                 *input = &mut [];
                 Ok(None)
@@ -456,7 +456,7 @@ impl Receiver {
         inflated.map_err(|error| self.fail(error))
     }
 
-    /// Takes octets off a piece of a compressed message and keeps what they inflate to.
+    /// Takes bytes off a piece of a compressed message and keeps what they inflate to.
     fn inflate(&mut self, piece: &mut &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let text = self.is_text();
         let history = self
@@ -578,21 +578,21 @@ fn control_message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, Protoc
     })
 }
 
-/// Appends what the input has of a header to the first `length` octets of it, and gives all.
+/// Appends what the input has of a header to the first `length` bytes of it, and gives all.
 #[cold]
 fn keep_header<'a>(
-    octets: &'a mut [u8; FrameHeader::MAX_LENGTH],
+    bytes: &'a mut [u8; FrameHeader::MAX_LENGTH],
     length: &mut u8,
     input: &[u8],
 ) -> &'a [u8] {
-    for (place, octet) in octets.iter_mut().skip(usize::from(*length)).zip(input) {
-        *place = *octet;
+    for (place, byte) in bytes.iter_mut().skip(usize::from(*length)).zip(input) {
+        *place = *byte;
         *length = length.saturating_add(1);
     }
-    octets.get(..usize::from(*length)).unwrap_or_default()
+    bytes.get(..usize::from(*length)).unwrap_or_default()
 }
 
-/// How far into its frame's payload the next octet is.
+/// How far into its frame's payload the next byte is.
 fn offset(header: &FrameHeader, remaining: u64) -> usize {
     // Only its place within the key counts, so the narrowing loses nothing.
     usize::try_from(header.payload_length.saturating_sub(remaining) % 4).unwrap_or_default()

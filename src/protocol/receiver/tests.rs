@@ -19,8 +19,8 @@ fn last(frames: &[(u8, usize)]) -> Result<Option<usize>, ProtocolError> {
             masking_key: Some([0; 4]),
             payload_length: *length as u64,
         };
-        let mut octets = [header.encode().as_ref(), &vec![0; *length]].concat();
-        let mut input = octets.as_mut_slice();
+        let mut bytes = [header.encode().as_ref(), &vec![0; *length]].concat();
+        let mut input = bytes.as_mut_slice();
         while let Some(message) = receiver.receive(&mut input, &mut pool)? {
             if let Message::Binary(payload) = message {
                 last = Some(payload.len());
@@ -51,7 +51,7 @@ fn so_many_empty_fragments_may_follow_one_another_and_no_more() {
             [&[(0x02, 1)][..], &empty(MAX), &[(0x80, 0)]].concat(),
             too_many,
         ),
-        // One octet, and they begin anew; a Ping is none of them.
+        // One byte, and they begin anew; a Ping is none of them.
         (
             [
                 &[(0x02, 1)][..],
@@ -95,15 +95,15 @@ fn a_whole_message_is_taken_at_once_and_all_else_is_left_where_it_is() {
         (b"\xC2\x81\0\0\0\0h", None, 7), // a reserved bit
         (b"\x82\x01h", None, 3),         // not masked
     ];
-    for (octets, expected, left) in cases {
-        let mut octets = octets.to_vec();
-        let mut input = &mut octets[..];
+    for (bytes, expected, left) in cases {
+        let mut bytes = bytes.to_vec();
+        let mut input = &mut bytes[..];
         let mut receiver = Receiver::new(Role::Server, Limits::default());
         assert_eq!(receiver.receive_whole(&mut input), Ok(expected));
         assert_eq!(input.len(), left, "{expected:?}");
     }
-    let mut octets = *b"\x81\x81\0\0\0\0\xFF";
+    let mut bytes = *b"\x81\x81\0\0\0\0\xFF";
     let mut receiver = Receiver::new(Role::Server, Limits::default());
-    let received = receiver.receive_whole(&mut &mut octets[..]);
+    let received = receiver.receive_whole(&mut &mut bytes[..]);
     assert_eq!(received, Err(ProtocolError::InvalidUtf8));
 }

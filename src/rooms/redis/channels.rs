@@ -3,7 +3,7 @@
 //!
 //! Both carry an event, a MessagePack map. `RedisPubSubChannelLayer` publishes it as it is on a
 //! channel for each group. `RedisChannelLayer` keeps, for each group, a sorted set of its members'
-//! channel names and, for each process, a sorted set of bodies that wait for it: 12 octets that
+//! channel names and, for each process, a sorted set of bodies that wait for it: 12 bytes that
 //! keep equal events apart, then the event, with the names that it is for under
 //! `__asgi_channel__`.
 
@@ -60,7 +60,7 @@ pub(super) fn by_process(members: Vec<String>) -> BTreeMap<String, Vec<String>> 
 }
 
 /// When an event was sent, in microseconds since 1970. No two have the same: Redis would order them
-/// by their octets then, which begin with a salt. A double tells microseconds apart until 2242.
+/// by their bytes then, which begin with a salt. A double tells microseconds apart until 2242.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Score(u64);
 
@@ -84,20 +84,20 @@ impl fmt::Display for Score {
     }
 }
 
-/// The octets of an event.
+/// The bytes of an event.
 pub(super) fn encode(event: Event) -> Vec<u8> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     // Writing to a vector cannot fail.
-    let _ = rmpv::encode::write_value(&mut octets, &Value::Map(event));
-    octets
+    let _ = rmpv::encode::write_value(&mut bytes, &Value::Map(event));
+    bytes
 }
 
-/// The event of these octets, if they are one.
-pub(super) fn decode(mut octets: &[u8]) -> Option<Event> {
+/// The event of these bytes, if they are one.
+pub(super) fn decode(mut bytes: &[u8]) -> Option<Event> {
     /// As deep as Python's reader goes, and no deeper than a thread's stack.
     const MAX_DEPTH: usize = 512;
-    match rmpv::decode::read_value_with_max_depth(&mut octets, MAX_DEPTH).ok()? {
-        Value::Map(event) if octets.is_empty() => Some(event),
+    match rmpv::decode::read_value_with_max_depth(&mut bytes, MAX_DEPTH).ok()? {
+        Value::Map(event) if bytes.is_empty() => Some(event),
         _ => None,
     }
 }
@@ -107,9 +107,9 @@ pub(super) fn body(event: &Event, members: Vec<String>, salt: u128) -> Vec<u8> {
     let addressees = members.into_iter().map(Value::from).collect();
     let event = event.iter().cloned();
     let event = event.chain([(ADDRESSEES.into(), Value::Array(addressees))]);
-    let mut octets = salt.to_be_bytes()[..SALT].to_vec();
-    octets.extend(encode(event.collect()));
-    octets
+    let mut bytes = salt.to_be_bytes()[..SALT].to_vec();
+    bytes.extend(encode(event.collect()));
+    bytes
 }
 
 /// The event of a body, and the members that it is for.
@@ -159,17 +159,17 @@ mod tests {
 
     #[test]
     fn events_are_as_channels_redis_writes_them() {
-        let octets = b"\x82\xA4type\xACchat_message\xA7message\xA2hi";
-        assert_eq!(encode(hi()), octets);
-        assert_eq!(decode(octets), Some(hi()));
-        for octets in [
+        let bytes = b"\x82\xA4type\xACchat_message\xA7message\xA2hi";
+        assert_eq!(encode(hi()), bytes);
+        assert_eq!(decode(bytes), Some(hi()));
+        for bytes in [
             &b""[..],
             b"short",
             b"\x80\x00",
             b"\x90",
             b"\xDF\xFF\xFF\xFF\xFF",
         ] {
-            assert_eq!(decode(octets), None, "{octets:?}");
+            assert_eq!(decode(bytes), None, "{bytes:?}");
         }
         assert_eq!(decode(&[0x91; 1_000_000]), None);
     }
@@ -177,13 +177,13 @@ mod tests {
     #[test]
     fn bodies_are_salted_and_name_their_members() {
         let members = vec![member("p", 1), member("p", 2)];
-        let octets = body(&hi(), members.clone(), 1 << 32);
-        assert_eq!(&octets[..12], b"\0\0\0\0\0\0\0\0\0\0\0\x01");
-        assert_eq!(&octets[12..18], b"\x83\xA4type");
-        assert!(octets.ends_with(b"\xB0__asgi_channel__\x92\xACspecific.p!1\xACspecific.p!2"));
-        assert_eq!(event_of_body(&octets), Some((hi(), members)));
-        for octets in [&b""[..], b"short", &octets[..12], &octets[1..]] {
-            assert_eq!(event_of_body(octets), None, "{octets:?}");
+        let bytes = body(&hi(), members.clone(), 1 << 32);
+        assert_eq!(&bytes[..12], b"\0\0\0\0\0\0\0\0\0\0\0\x01");
+        assert_eq!(&bytes[12..18], b"\x83\xA4type");
+        assert!(bytes.ends_with(b"\xB0__asgi_channel__\x92\xACspecific.p!1\xACspecific.p!2"));
+        assert_eq!(event_of_body(&bytes), Some((hi(), members)));
+        for bytes in [&b""[..], b"short", &bytes[..12], &bytes[1..]] {
+            assert_eq!(event_of_body(bytes), None, "{bytes:?}");
         }
     }
 

@@ -89,9 +89,9 @@ struct State {
     next_member: u64,
     /// Rooms that were opened or closed since the relay last looked.
     changed: HashSet<Arc<str>>,
-    /// Bound: [`Redis::MAX_WAITING`], in messages and octets, shared with all publishers here.
+    /// Bound: [`Redis::MAX_WAITING`], in messages and bytes, shared with all publishers here.
     outgoing: VecDeque<Outgoing>,
-    outgoing_octets: usize,
+    outgoing_bytes: usize,
 }
 
 struct OpenRoom {
@@ -109,7 +109,7 @@ struct OpenRoom {
 struct Outgoing {
     /// The room, as it is called on Redis.
     to: Arc<str>,
-    octets: usize,
+    bytes: usize,
     content: Content,
 }
 
@@ -121,13 +121,13 @@ enum Content {
 }
 
 impl Redis {
-    /// Octets of the largest message that is passed on either way.
+    /// Bytes of the largest message that is passed on either way.
     pub const MAX_SIZE: usize = 16 << 20;
 
-    /// Octets of the largest event of Django Channels that is read: values are larger in memory.
+    /// Bytes of the largest event of Django Channels that is read: values are larger in memory.
     const MAX_EVENT_SIZE: usize = 2 << 20;
 
-    /// What waits for Redis at most: messages, and octets of them.
+    /// What waits for Redis at most: messages, and bytes of them.
     const MAX_WAITING: (usize, usize) = (16_384, 32 << 20);
 
     /// The Redis at `url`, `redis://USER:PASSWORD@HOST:PORT/DB` or `rediss://` with TLS. Nothing
@@ -271,28 +271,24 @@ impl ChannelLayer for SharedRooms {
     }
 
     fn publish(&self, room: &str, message: Message<'_>) {
-        let octets = message.frame().map_or(0, |(_, payload)| payload.len());
+        let bytes = message.frame().map_or(0, |(_, payload)| payload.len());
         let to = self.address(room);
         let mut state = lock(&self.shared.state);
         let Some(content) = self.content(&mut state, &to, message) else {
             return;
         };
-        let (max_messages, max_octets) = Redis::MAX_WAITING;
-        if octets > Redis::MAX_SIZE
+        let (max_messages, max_bytes) = Redis::MAX_WAITING;
+        if bytes > Redis::MAX_SIZE
             || state.outgoing.len() >= max_messages
-            || state.outgoing_octets + octets > max_octets
+            || state.outgoing_bytes + bytes > max_bytes
         {
             drop(state);
             return self
                 .shared
                 .gap("too much waits for Redis: a message reaches no other process");
         }
-        state.outgoing_octets += octets;
-        state.outgoing.push_back(Outgoing {
-            to,
-            octets,
-            content,
-        });
+        state.outgoing_bytes += bytes;
+        state.outgoing.push_back(Outgoing { to, bytes, content });
         drop(state);
         self.shared.filled.notify_one();
     }
@@ -329,11 +325,11 @@ impl Shared {
 
     /// Gives what was published under this address to the members here. Says in which room, if
     /// there is one.
-    fn deliver(&self, address: &str, octets: &[u8]) -> Option<(Rooms, Arc<str>)> {
+    fn deliver(&self, address: &str, bytes: &[u8]) -> Option<(Rooms, Arc<str>)> {
         let mut state = lock(&self.state);
         let room = state.open.get_mut(address)?;
         if let Format::Own(_) = room.format {
-            let Some(published) = own::decode(octets) else {
+            let Some(published) = own::decode(bytes) else {
                 drop(state);
                 self.discard(address);
                 return None;
@@ -351,8 +347,8 @@ impl Shared {
             return Some((rooms, name));
         }
         drop(state);
-        let octets = Some(octets).filter(|octets| octets.len() <= Redis::MAX_EVENT_SIZE);
-        match octets.and_then(channels::decode) {
+        let bytes = Some(bytes).filter(|bytes| bytes.len() <= Redis::MAX_EVENT_SIZE);
+        match bytes.and_then(channels::decode) {
             Some(event) => self.deliver_event(address, event),
             None => {
                 self.discard(address);

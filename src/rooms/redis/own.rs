@@ -22,7 +22,7 @@ pub(super) struct Published<'a> {
 }
 
 impl Published<'_> {
-    /// Its octets; `None` for a control frame.
+    /// Its bytes; `None` for a control frame.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let payload = match self.message {
             Message::Text(text) => ValueRef::from(text),
@@ -31,28 +31,28 @@ impl Published<'_> {
         };
         let numbers = [VERSION, self.node, self.sequence].map(ValueRef::from);
         let value = ValueRef::Array(numbers.into_iter().chain([payload]).collect());
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         // Writing to a vector cannot fail.
-        rmpv::encode::write_value_ref(&mut octets, &value).ok()?;
-        Some(octets)
+        rmpv::encode::write_value_ref(&mut bytes, &value).ok()?;
+        Some(bytes)
     }
 }
 
-/// What octets from Redis say; `None` if they are no such message.
-pub(super) fn decode(mut octets: &[u8]) -> Option<Published<'_>> {
+/// What bytes from Redis say; `None` if they are no such message.
+pub(super) fn decode(mut bytes: &[u8]) -> Option<Published<'_>> {
     const ARRAY_OF_FOUR: u8 = 0x94;
-    let (ARRAY_OF_FOUR, rest) = octets.split_first().map(|(first, rest)| (*first, rest))? else {
+    let (ARRAY_OF_FOUR, rest) = bytes.split_first().map(|(first, rest)| (*first, rest))? else {
         return None;
     };
-    octets = rest;
-    let version = scalar(&mut octets)?;
-    let (node, sequence) = (scalar(&mut octets)?, scalar(&mut octets)?);
-    let message = match scalar(&mut octets)? {
+    bytes = rest;
+    let version = scalar(&mut bytes)?;
+    let (node, sequence) = (scalar(&mut bytes)?, scalar(&mut bytes)?);
+    let message = match scalar(&mut bytes)? {
         ValueRef::String(text) => Message::Text(text.into_str()?),
         ValueRef::Binary(payload) => Message::Binary(payload),
         _ => return None,
     };
-    let is_whole = octets.is_empty() && version.as_u64() == Some(VERSION);
+    let is_whole = bytes.is_empty() && version.as_u64() == Some(VERSION);
     is_whole.then_some(Published {
         node: node.as_u64()?,
         sequence: sequence.as_u64()?,
@@ -60,11 +60,11 @@ pub(super) fn decode(mut octets: &[u8]) -> Option<Published<'_>> {
     })
 }
 
-/// The next value, which has no values within it: of those few octets could make many.
-fn scalar<'a>(octets: &mut &'a [u8]) -> Option<ValueRef<'a>> {
-    match octets.first()? {
+/// The next value, which has no values within it: of those few bytes could make many.
+fn scalar<'a>(bytes: &mut &'a [u8]) -> Option<ValueRef<'a>> {
+    match bytes.first()? {
         0x80..=0x9F | 0xDC..=0xDF => None,
-        _ => rmpv::decode::read_value_ref(octets).ok(),
+        _ => rmpv::decode::read_value_ref(bytes).ok(),
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
             sequence: 7,
             message,
         };
-        for (message, octets) in [
+        for (message, bytes) in [
             (Message::Text("hi"), Some(HI)),
             (
                 Message::Binary(b"\xFF"),
@@ -110,9 +110,9 @@ mod tests {
             ),
             (Message::Ping(b"hi"), None),
         ] {
-            assert_eq!(published(message).encode().as_deref(), octets);
-            if let Some(octets) = octets {
-                assert_eq!(decode(octets), Some(published(message)));
+            assert_eq!(published(message).encode().as_deref(), bytes);
+            if let Some(bytes) = bytes {
+                assert_eq!(decode(bytes), Some(published(message)));
             }
         }
     }
@@ -122,7 +122,7 @@ mod tests {
         let other_version = [b"\x94\x02", &HI[2..]].concat();
         let not_utf8 = [&HI[..6], b"\xA1\xFF"].concat();
         let longer = [HI, b"\x00"].concat();
-        for octets in [
+        for bytes in [
             &b""[..],
             b"short",
             &HI[..HI.len() - 1],
@@ -134,7 +134,7 @@ mod tests {
             b"\xDD\xFF\xFF\xFF\xFF",
             b"\xC6\xFF\xFF\xFF\xFF",
         ] {
-            assert_eq!(decode(octets), None, "{octets:?}");
+            assert_eq!(decode(bytes), None, "{bytes:?}");
         }
         let deep = [0x91; 1_000_000];
         assert_eq!(decode(&deep), None);

@@ -40,7 +40,7 @@ impl fmt::Debug for Relay {
 /// How long a connection is left alone before it is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(5);
 
-/// Octets that a message of our own has beside its payload, at most.
+/// Bytes that a message of our own has beside its payload, at most.
 const MORE: usize = 64;
 
 /// What is sent at a time, at most.
@@ -67,7 +67,7 @@ pub(crate) enum Incoming {
 #[derive(Clone)]
 pub(crate) struct Inbox {
     queue: UnboundedSender<Incoming>,
-    octets: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
     shared: Arc<Shared>,
 }
 
@@ -108,7 +108,7 @@ impl Relay {
                 DjangoLayer::PubSub => std::future::pending().await,
             }
         };
-        let receive = receive(&shared, &inbox.octets, incoming);
+        let receive = receive(&shared, &inbox.bytes, incoming);
         tokio::select! {
             lost = receive => lost,
             lost = bodies => lost,
@@ -149,9 +149,9 @@ impl Relay {
         let mut state = lock(&self.shared.state);
         let batch = state.outgoing.len().min(BATCH);
         let outgoing: Vec<_> = state.outgoing.drain(..batch).collect();
-        state.outgoing_octets -= outgoing
+        state.outgoing_bytes -= outgoing
             .iter()
-            .map(|outgoing| outgoing.octets)
+            .map(|outgoing| outgoing.bytes)
             .sum::<usize>();
         (mem::take(&mut state.changed), outgoing)
     }
@@ -305,7 +305,7 @@ impl Session for Relay {
         let (queue, incoming) = mpsc::unbounded_channel();
         let inbox = Inbox {
             queue,
-            octets: Arc::default(),
+            bytes: Arc::default(),
             shared: Arc::clone(&self.shared),
         };
         let pushes = inbox.clone();
@@ -331,8 +331,8 @@ impl Session for Relay {
 }
 
 impl Inbox {
-    /// What waits at most, in octets.
-    const MAX_OCTETS: usize = 64 << 20;
+    /// What waits at most, in bytes.
+    const MAX_BYTES: usize = 64 << 20;
 
     /// Takes what the connection brought.
     fn take(&self, push: PushInfo) -> Result<(), ()> {
@@ -343,12 +343,12 @@ impl Inbox {
                     self.shared.discard(&from);
                     return Ok(());
                 }
-                if self.octets.load(Ordering::Relaxed) + body.len() > Self::MAX_OCTETS {
+                if self.bytes.load(Ordering::Relaxed) + body.len() > Self::MAX_BYTES {
                     self.shared
                         .gap("the workers are too slow for what comes from Redis");
                     return Ok(());
                 }
-                self.octets.fetch_add(body.len(), Ordering::Relaxed);
+                self.bytes.fetch_add(body.len(), Ordering::Relaxed);
                 let body = body.clone();
                 Incoming::Message { from, body }
             }

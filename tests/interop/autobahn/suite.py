@@ -57,11 +57,11 @@ def prepare_compressed_cases() -> None:
     module = importlib.import_module("case12_x_x")
     for case in module.Case12_X_X + module.Case13_X_X:
         case.COUNT = COMPRESSED_MESSAGES
-        case.onMessage = taking_octets(case.onMessage)
+        case.onMessage = taking_bytes(case.onMessage)
 
 
-def taking_octets(on_message):
-    """A message that was not compressed, which is for the server to decide, comes as a string; the cases want octets."""
+def taking_bytes(on_message):
+    """A message that was not compressed, which is for the server to decide, comes as a string; the cases want bytes."""
 
     def taking(case, message, binary):
         if isinstance(message, str):
