@@ -86,7 +86,7 @@ pub(crate) fn settings() -> Settings {
             idle: None,
             write_stall: ticks(30),
             close: ticks(CLOSE),
-            excess: ticks(CLOSE),
+            throttle_timeout: ticks(CLOSE),
             linger: ticks(LINGER),
         },
         ..Settings::default()

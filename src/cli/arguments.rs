@@ -417,7 +417,7 @@ impl Serve {
                 idle: Some(deadlines.idle_timeout).filter(|idle| !idle.is_zero()),
                 write_stall: deadlines.write_timeout,
                 close: deadlines.close_timeout,
-                excess: Deadlines::default().excess,
+                throttle_timeout: Deadlines::default().throttle_timeout,
                 linger: deadlines.linger,
             },
             slow_consumer: SlowConsumer {

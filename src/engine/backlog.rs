@@ -237,7 +237,7 @@ pub(super) fn messages_left(messages: usize, rest: usize, total: usize) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::unsent::Parcel;
+    use crate::engine::unsent::SharedFrame;
 
     /// A backlog, and the budget that it counts in.
     struct Tested(Backlog, UnsentBudget);
@@ -248,12 +248,12 @@ mod tests {
         }
 
         fn reply(&mut self, bytes: &[u8]) {
-            let kept = Kept::new(Parcel::new(bytes.to_vec()), 0, &self.1);
+            let kept = Kept::new(SharedFrame::new(bytes.to_vec()), 0, &self.1);
             self.0.push_reply(kept, &self.1, false);
         }
 
         fn delivery(&mut self, bytes: &[u8], messages: usize) {
-            let kept = Kept::new(Parcel::new(bytes.to_vec()), 0, &self.1);
+            let kept = Kept::new(SharedFrame::new(bytes.to_vec()), 0, &self.1);
             self.0.push_delivery(kept, messages, &self.1, false);
         }
     }

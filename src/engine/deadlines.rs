@@ -21,7 +21,7 @@ pub struct Deadlines {
     /// How long a client may go on publishing faster than
     /// [`Settings::max_publish_rate`](super::Settings::max_publish_rate), held back meanwhile:
     /// then Close 1008 `publishing too fast`.
-    pub excess: Duration,
+    pub throttle_timeout: Duration,
     /// How long to read on after our FIN for the peer's, so that our last frames arrive. Zero is
     /// not at all, where any other deadline of zero is none.
     pub linger: Duration,
@@ -36,7 +36,7 @@ impl Default for Deadlines {
             idle: None,
             write_stall: Duration::from_secs(30),
             close: Duration::from_secs(10),
-            excess: Duration::from_secs(10),
+            throttle_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(2),
         }
     }
@@ -54,7 +54,7 @@ pub(crate) struct DeadlineTicks {
     pub(crate) idle: Option<Tick>,
     pub(crate) write_stall: Tick,
     pub(crate) close: Tick,
-    pub(crate) excess: Tick,
+    pub(crate) throttle_timeout: Tick,
     pub(crate) linger: Tick,
 }
 
@@ -77,7 +77,7 @@ impl Clock {
             deadlines.idle.unwrap_or(Duration::MAX),
             deadlines.write_stall,
             deadlines.close,
-            deadlines.excess,
+            deadlines.throttle_timeout,
             deadlines.linger,
         ]
         .into_iter()
@@ -104,7 +104,7 @@ impl Clock {
             idle: deadlines.idle.map(ticks),
             write_stall: ticks(deadlines.write_stall),
             close: ticks(deadlines.close),
-            excess: ticks(deadlines.excess),
+            throttle_timeout: ticks(deadlines.throttle_timeout),
             linger: match deadlines.linger {
                 Duration::ZERO => 0,
                 linger => ticks(linger),

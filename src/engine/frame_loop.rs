@@ -13,11 +13,11 @@ use tokio::time::MissedTickBehavior;
 
 use super::connections::{Connections, Readiness};
 use super::deadlines::Clock;
-use super::drive::{Context, Drive};
+use super::driver::{ConnectionDriver, Context};
 use super::mailbox::Mailbox;
-use super::slots::Key;
+use super::slab::ConnectionKey;
 use super::socket::Socket;
-use super::tally::{EndpointIndex, Observer};
+use super::stats::{EndpointIndex, Observer};
 use super::{Bounds, Settings};
 
 /// A worker's connections and the poller that watches their sockets.
@@ -54,7 +54,7 @@ impl FrameLoopHandle {
     pub(crate) fn adopt(
         &self,
         socket: Socket,
-        connection: Box<dyn Drive<Socket>>,
+        connection: Box<dyn ConnectionDriver<Socket>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
@@ -154,13 +154,13 @@ impl FrameLoop {
     fn adopt(
         &mut self,
         mut socket: Socket,
-        connection: Box<dyn Drive<Socket>>,
+        connection: Box<dyn ConnectionDriver<Socket>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
     ) -> io::Result<()> {
         let registry = self.poll.registry();
-        let register = move |key: Key| {
+        let register = move |key: ConnectionKey| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut socket, Token(key.index as usize), interest)?;
             Ok::<Socket, io::Error>(socket)

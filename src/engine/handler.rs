@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::compression::with_deflater;
 use super::disconnect::Disconnect;
 use super::mailbox::Mailbox;
-use super::output::Output;
 use super::peer::Peer;
 use super::raw::RawHandler;
-use super::slots::Key;
+use super::slab::ConnectionKey;
+use super::write_batch::WriteBatch;
 use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError, Sender};
 
 /// One connection's side of an endpoint: made for each connection, called by its worker only.
@@ -31,7 +31,7 @@ pub trait Handler: 'static {
 
     /// For how long no further message of the client is to be handled. Asked after each data
     /// message: back-pressure on a client that sends too fast. One that goes on for
-    /// [`Deadlines::excess`](super::Deadlines::excess) is closed.
+    /// [`Deadlines::throttle_timeout`](super::Deadlines::throttle_timeout) is closed.
     #[inline]
     fn hold(&mut self) -> Option<Duration> {
         None
@@ -88,9 +88,9 @@ where
 /// sends by [`WebSocket::peer`] at a pace of its own.
 pub struct WebSocket<'a> {
     pub(super) sender: &'a mut Sender,
-    pub(super) output: Output<'a>,
+    pub(super) batch: WriteBatch<'a>,
     pub(super) mailbox: &'a Arc<Mailbox>,
-    pub(super) key: Key,
+    pub(super) key: ConnectionKey,
 }
 
 impl WebSocket<'_> {
@@ -101,7 +101,7 @@ impl WebSocket<'_> {
         if self.sender.may_compress() {
             return self.send_compressed(message);
         }
-        self.sender.send(message, &mut self.output);
+        self.sender.send(message, &mut self.batch);
     }
 
     /// [`WebSocket::send`], in fragments of at most `max_fragment_size` bytes of payload and not
@@ -110,33 +110,33 @@ impl WebSocket<'_> {
         let mut frames = Vec::new();
         self.sender
             .send_fragmented(message, max_fragment_size, &mut frames);
-        self.output.encoded(&frames, message);
+        self.batch.encoded(&frames, message);
     }
 
     #[inline(never)]
     fn send_compressed(&mut self, message: Message<'_>) {
         let WebSocket {
             sender,
-            output,
+            batch,
             mailbox,
             ..
         } = self;
         match mailbox.deflate() {
             Some(deflate) => {
-                let before = output.sent_data();
+                let before = batch.sent_data();
                 with_deflater(|deflater| {
-                    sender.send_compressed(message, deflate, deflater, output);
+                    sender.send_compressed(message, deflate, deflater, batch);
                 });
-                output.recount(message, before);
+                batch.recount(message, before);
             }
-            None => sender.send(message, output),
+            None => sender.send(message, batch),
         }
     }
 
     /// Begins the closing handshake. `reason` is cut to the 123 bytes that a Close can carry.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason };
-        self.sender.close(Some(frame), &mut self.output);
+        self.sender.close(Some(frame), &mut self.batch);
     }
 
     /// A handle to this connection, to keep or to send elsewhere.

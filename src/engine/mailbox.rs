@@ -11,22 +11,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::compression::with_deflater;
 use super::disconnect::Disconnect;
 use super::peer::Peer;
-use super::slots::{Key, Slots};
-use super::unsent::Parcel;
+use super::slab::{ConnectionKey, Slab};
+use super::unsent::SharedFrame;
 use super::{Settings, SlowConsumerPolicy};
 use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
 /// A worker's queue of commands, in the order in which they were given.
 pub(crate) struct Mailbox {
-    letters: Mutex<Letters>,
-    /// Something is in `letters`.
+    queue: Mutex<CommandQueue>,
+    /// Something is in `queue`.
     filled: AtomicBool,
     /// The worker is awake and will look before it sleeps.
     attentive: AtomicBool,
     /// Makes the worker look at its sockets and commands.
     wake: Wake,
-    /// What is in `letters`: bytes of frames, and of the commands themselves.
+    /// What is in `queue`: bytes of frames, and of the commands themselves.
     bytes: AtomicUsize,
     congestion: Congestion,
     /// How messages are compressed, if they are.
@@ -60,7 +60,7 @@ impl Congestion {
 
 /// Commands, and the encoded frames that they are about, back to back.
 #[derive(Debug, Default)]
-pub(super) struct Letters {
+pub(super) struct CommandQueue {
     /// Bound: [`Congestion`], in bytes of frames and of commands, shared with all workers. So are
     /// the frames below.
     pub(super) commands: VecDeque<Command>,
@@ -69,7 +69,7 @@ pub(super) struct Letters {
     pub(super) compressed: Frames,
     /// Connections that have been sent too much to keep, and nothing more since. Bound: as many as
     /// the worker has.
-    overrun: HashSet<Key>,
+    overrun: HashSet<ConnectionKey>,
     /// The worker is gone: nobody will take what is put in.
     is_dead: bool,
 }
@@ -97,41 +97,41 @@ pub(super) enum Command {
     DeliverShared {
         group: Arc<Group>,
         epoch: Epoch,
-        frame: Arc<Parcel>,
-        compressed: Option<Arc<Parcel>>,
+        frame: Arc<SharedFrame>,
+        compressed: Option<Arc<SharedFrame>>,
         messages: usize,
     },
     /// Send the next `length` bytes of the frames to one connection, or of the compressed ones.
     Send {
-        to: Key,
+        to: ConnectionKey,
         length: usize,
         is_compressed: bool,
     },
     /// Send large or several frames to one connection.
     SendShared {
-        to: Key,
-        frames: Arc<Parcel>,
-        compressed: Option<Arc<Parcel>>,
+        to: ConnectionKey,
+        frames: Arc<SharedFrame>,
+        compressed: Option<Arc<SharedFrame>>,
         messages: usize,
     },
     /// Close a connection that has been sent more than can be kept.
-    Overrun { to: Key },
+    Overrun { to: ConnectionKey },
     /// Go on with a connection whose handler was busy.
-    Resume { to: Key },
+    Resume { to: ConnectionKey },
     /// End a connection, with this Close.
     End {
-        to: Key,
+        to: ConnectionKey,
         why: Disconnect,
         frame: (CloseCode, &'static str),
     },
     /// Begin the closing handshake with one connection.
     Close {
-        to: Key,
+        to: ConnectionKey,
         frame: Option<(CloseCode, Box<str>)>,
     },
     /// Wake the handler of one connection.
     #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "faults have timers"))]
-    Wake { to: Key },
+    Wake { to: ConnectionKey },
     /// Begin the closing handshake with all connections.
     CloseAll { code: CloseCode },
 }
@@ -142,7 +142,7 @@ pub(crate) struct Group {
     mailbox: Arc<Mailbox>,
     policy: SlowConsumerPolicy,
     /// Bound: `Rooms::MAX_MEMBERSHIPS` for each connection of the worker.
-    members: Mutex<Slots<GroupMember>>,
+    members: Mutex<Slab<GroupMember>>,
     /// Goes on with each member that joins.
     epoch: AtomicU32,
     /// How many of the members take compressed messages.
@@ -156,7 +156,7 @@ pub(super) struct Epoch(u32);
 
 #[derive(Debug)]
 pub(super) struct GroupMember {
-    pub(super) key: Key,
+    pub(super) key: ConnectionKey,
     since: Epoch,
 }
 
@@ -173,7 +173,7 @@ impl Mailbox {
 
     pub(super) fn new(wake: Wake, congestion: Congestion, settings: &Settings) -> Mailbox {
         Mailbox {
-            letters: Mutex::default(),
+            queue: Mutex::default(),
             filled: AtomicBool::new(false),
             attentive: AtomicBool::new(true),
             wake,
@@ -188,13 +188,13 @@ impl Mailbox {
         self.deflate.as_ref()
     }
 
-    /// The worker is awake: until it has called [`Mailbox::rest`] it need not be woken.
-    pub(super) fn attend(&self) {
+    /// The worker is awake: until it has called [`Mailbox::try_sleep`] it need not be woken.
+    pub(super) fn mark_awake(&self) {
         self.attentive.store(true, Ordering::SeqCst);
     }
 
     /// The worker is about to sleep. Says whether it may: nothing has come in the meantime.
-    pub(super) fn rest(&self) -> bool {
+    pub(super) fn try_sleep(&self) -> bool {
         self.attentive.store(false, Ordering::SeqCst);
         !self.filled.load(Ordering::SeqCst)
     }
@@ -205,7 +205,7 @@ impl Mailbox {
 
     /// Whether what is there is to be delivered before any other message is handled.
     #[inline]
-    pub(super) fn goes_first(&self) -> bool {
+    pub(super) fn flush_before_next(&self) -> bool {
         !self.gathers && self.is_filled()
     }
 
@@ -220,13 +220,13 @@ impl Mailbox {
     }
 
     /// Takes what is there, in exchange for the emptied buffers of the last time.
-    pub(super) fn take(&self, emptied: &mut Letters) {
+    pub(super) fn take(&self, emptied: &mut CommandQueue) {
         emptied.clear();
-        let mut letters = lock(&self.letters);
+        let mut queue = lock(&self.queue);
         self.filled.store(false, Ordering::SeqCst);
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
         self.congestion.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        mem::swap(&mut *letters, emptied);
+        mem::swap(&mut *queue, emptied);
     }
 
     pub(super) fn send(&self, to: &Peer, message: Message<'_>) {
@@ -234,21 +234,21 @@ impl Mailbox {
         let publication = Publication::new(message);
         let compressed = publication.compressed_for(to.compresses() && !is_exceeded, self);
         let to = to.key();
-        self.put(|letters| {
-            if letters.overrun.contains(&to) {
+        self.put(|queue| {
+            if queue.overrun.contains(&to) {
                 return 0;
             }
             if is_exceeded {
-                letters.overrun.insert(to);
-                letters.commands.push_back(Command::Overrun { to });
+                queue.overrun.insert(to);
+                queue.commands.push_back(Command::Overrun { to });
                 return 0;
             }
             let is_compressed = compressed.is_some();
             let length = match compressed {
-                Some(frame) => letters.compressed.append(frame),
-                None => letters.plain.encode(message),
+                Some(frame) => queue.compressed.append(frame),
+                None => queue.plain.encode(message),
             };
-            letters.commands.push_back(Command::Send {
+            queue.commands.push_back(Command::Send {
                 to,
                 length,
                 is_compressed,
@@ -264,92 +264,92 @@ impl Mailbox {
             return self.send(to, publication.message);
         };
         let compressed = publication.compressed_for(to.compresses(), self);
-        self.put(|letters| {
-            letters.commands.push_back(Command::SendShared {
+        self.put(|queue| {
+            queue.commands.push_back(Command::SendShared {
                 to: to.key(),
                 frames: Arc::clone(frames),
                 compressed: compressed.cloned(),
                 messages: publication.messages,
             });
-            frames.len() + compressed.map_or(0, |parcel| parcel.len())
+            frames.len() + compressed.map_or(0, |shared_frame| shared_frame.len())
         });
     }
 
-    pub(super) fn resume(&self, to: Key) {
-        self.put(|letters| {
-            letters.commands.push_back(Command::Resume { to });
+    pub(super) fn resume(&self, to: ConnectionKey) {
+        self.put(|queue| {
+            queue.commands.push_back(Command::Resume { to });
             0
         });
     }
 
     #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(super) fn end(&self, to: Key, why: Disconnect, frame: (CloseCode, &'static str)) {
-        self.put(|letters| {
-            letters.commands.push_back(Command::End { to, why, frame });
+    pub(super) fn end(&self, to: ConnectionKey, why: Disconnect, frame: (CloseCode, &'static str)) {
+        self.put(|queue| {
+            queue.commands.push_back(Command::End { to, why, frame });
             0
         });
     }
 
-    pub(super) fn close(&self, to: Key, frame: Option<CloseFrame<'_>>) {
+    pub(super) fn close(&self, to: ConnectionKey, frame: Option<CloseFrame<'_>>) {
         let frame = frame.map(|frame| (frame.code, frame.reason.into()));
-        self.put(|letters| {
-            letters.commands.push_back(Command::Close { to, frame });
+        self.put(|queue| {
+            queue.commands.push_back(Command::Close { to, frame });
             0
         });
     }
 
     #[cfg(feature = "cli")]
-    pub(super) fn wake_handler(&self, to: Key) {
-        self.put(|letters| {
-            letters.commands.push_back(Command::Wake { to });
+    pub(super) fn wake_handler(&self, to: ConnectionKey) {
+        self.put(|queue| {
+            queue.commands.push_back(Command::Wake { to });
             0
         });
     }
 
     /// Begins the closing handshake with every connection of this worker.
     pub(crate) fn close_all(&self, code: CloseCode) {
-        self.put(|letters| {
-            letters.commands.push_back(Command::CloseAll { code });
+        self.put(|queue| {
+            queue.commands.push_back(Command::CloseAll { code });
             0
         });
     }
 
     /// Puts in what `write` writes, which says how many bytes that was.
-    fn put(&self, write: impl FnOnce(&mut Letters) -> usize) {
+    fn put(&self, write: impl FnOnce(&mut CommandQueue) -> usize) {
         if self.put_quietly(write) {
             self.wake();
         }
     }
 
     /// The same, but only says whether the worker is to be woken.
-    fn put_quietly(&self, write: impl FnOnce(&mut Letters) -> usize) -> bool {
-        let mut letters = lock(&self.letters);
-        if letters.is_dead {
+    fn put_quietly(&self, write: impl FnOnce(&mut CommandQueue) -> usize) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.is_dead {
             return false;
         }
-        let commands = letters.commands.len();
-        let frames = write(&mut letters);
-        let commands = letters.commands.len() - commands;
+        let commands = queue.commands.len();
+        let frames = write(&mut queue);
+        let commands = queue.commands.len() - commands;
         let bytes = frames + commands * size_of::<Command>();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.congestion.bytes.fetch_add(bytes, Ordering::Relaxed);
-        drop(letters);
+        drop(queue);
         self.filled.store(true, Ordering::SeqCst);
         !self.attentive.swap(true, Ordering::SeqCst)
     }
 
     /// Gives the memory of a burst back, now and then. `emptied` are the buffers that the worker
     /// has at hand.
-    pub(super) fn shrink(&self, emptied: &mut Letters) {
+    pub(super) fn shrink(&self, emptied: &mut CommandQueue) {
         emptied.shrink();
-        lock(&self.letters).shrink();
+        lock(&self.queue).shrink();
     }
 
     /// The worker is gone: drops what waits for it and all that is sent to it from now on.
-    pub(super) fn bury(&self) {
-        let mut letters = Letters::default();
-        self.take(&mut letters);
-        lock(&self.letters).is_dead = true;
+    pub(super) fn stop(&self) {
+        let mut queue = CommandQueue::default();
+        self.take(&mut queue);
+        lock(&self.queue).is_dead = true;
     }
 
     /// Makes the worker look at its sockets and commands.
@@ -367,7 +367,7 @@ impl fmt::Debug for Mailbox {
     }
 }
 
-impl Letters {
+impl CommandQueue {
     fn clear(&mut self) {
         self.commands.clear();
         self.plain.clear();
@@ -418,9 +418,9 @@ pub(crate) struct Publication<'a> {
     message: Message<'a>,
     /// How many messages these are.
     messages: usize,
-    shared: Option<Arc<Parcel>>,
+    shared: Option<Arc<SharedFrame>>,
     /// `None` inside: it does not become smaller.
-    compressed: OnceCell<Option<Arc<Parcel>>>,
+    compressed: OnceCell<Option<Arc<SharedFrame>>>,
 }
 
 impl<'a> Publication<'a> {
@@ -437,7 +437,7 @@ impl<'a> Publication<'a> {
             shared: large.then(|| {
                 let mut frame = Vec::new();
                 sender::encode_message(message, &mut frame);
-                Parcel::new(frame)
+                SharedFrame::new(frame)
             }),
             compressed: OnceCell::new(),
         }
@@ -455,20 +455,20 @@ impl<'a> Publication<'a> {
         Publication {
             message: Message::Binary(&[]),
             messages: count,
-            shared: Some(Parcel::new(frames)),
+            shared: Some(SharedFrame::new(frames)),
             compressed: OnceCell::from(None),
         }
     }
 
     /// The compressed frame, if it is asked for and there is one.
-    fn compressed_for(&self, is_asked_for: bool, mailbox: &Mailbox) -> Option<&Arc<Parcel>> {
+    fn compressed_for(&self, is_asked_for: bool, mailbox: &Mailbox) -> Option<&Arc<SharedFrame>> {
         let deflate = mailbox.deflate().filter(|_| is_asked_for)?;
         let compressed = self.compressed.get_or_init(|| {
             let mut frame = Vec::new();
             with_deflater(|deflater| {
                 sender::encode_compressed_message(self.message, deflate, deflater, &mut frame)
             })
-            .then(|| Parcel::new(frame))
+            .then(|| SharedFrame::new(frame))
         });
         compressed.as_ref()
     }
@@ -487,7 +487,7 @@ impl Drop for Sleeper {
 /// A member's place in its group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GroupPlace {
-    key: Key,
+    key: ConnectionKey,
     compresses: bool,
 }
 
@@ -564,19 +564,19 @@ impl Group {
         let is_asked_for = self.compressing.load(Ordering::Relaxed) > 0;
         let compressed = publication.compressed_for(is_asked_for, &self.mailbox);
         let now = Epoch(self.epoch.load(Ordering::Relaxed));
-        let sleeps = self.mailbox.put_quietly(|letters| {
+        let sleeps = self.mailbox.put_quietly(|queue| {
             if let Some(frame) = &publication.shared {
-                letters.commands.push_back(Command::DeliverShared {
+                queue.commands.push_back(Command::DeliverShared {
                     group: Arc::clone(self),
                     epoch: now,
                     frame: Arc::clone(frame),
                     compressed: compressed.cloned(),
                     messages: publication.messages,
                 });
-                return frame.len() + compressed.map_or(0, |parcel| parcel.len());
+                return frame.len() + compressed.map_or(0, |shared_frame| shared_frame.len());
             }
-            let encoded = letters.plain.encode(publication.message);
-            match letters.commands.back_mut() {
+            let encoded = queue.plain.encode(publication.message);
+            match queue.commands.back_mut() {
                 Some(Command::Deliver {
                     group,
                     epoch,
@@ -592,26 +592,25 @@ impl Group {
                     *messages += 1;
                     if *compressed_length > 0 {
                         *compressed_length += match compressed {
-                            Some(frame) => letters.compressed.append(frame),
-                            None => letters.compressed.encode(publication.message),
+                            Some(frame) => queue.compressed.append(frame),
+                            None => queue.compressed.encode(publication.message),
                         };
                     }
                 }
-                _ => letters.commands.push_back(Command::Deliver {
+                _ => queue.commands.push_back(Command::Deliver {
                     group: Arc::clone(self),
                     epoch: now,
                     length: encoded,
-                    compressed_length: compressed
-                        .map_or(0, |frame| letters.compressed.append(frame)),
+                    compressed_length: compressed.map_or(0, |frame| queue.compressed.append(frame)),
                     messages: 1,
                 }),
             }
-            encoded + compressed.map_or(0, |parcel| parcel.len())
+            encoded + compressed.map_or(0, |shared_frame| shared_frame.len())
         });
         sleeps.then(|| Sleeper(Arc::clone(&self.mailbox)))
     }
 
-    pub(super) fn members(&self) -> MutexGuard<'_, Slots<GroupMember>> {
+    pub(super) fn members(&self) -> MutexGuard<'_, Slab<GroupMember>> {
         lock(&self.members)
     }
 }

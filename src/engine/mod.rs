@@ -11,28 +11,28 @@ mod connection;
 mod connections;
 mod deadlines;
 mod disconnect;
-mod drive;
+mod driver;
 mod frame_loop;
 mod handler;
 mod mailbox;
-mod output;
 mod peer;
 mod raw;
 mod simulation;
-mod slots;
+mod slab;
 mod socket;
-mod tally;
+mod stats;
 #[cfg(test)]
 mod tests;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod turn;
 mod unsent;
+mod write_batch;
 
 pub(crate) use connection::Connection;
 pub use deadlines::Deadlines;
 pub use disconnect::{Disconnect, Timeout, Unanswered};
-pub(crate) use drive::Drive;
+pub(crate) use driver::ConnectionDriver;
 pub(crate) use frame_loop::FrameLoopHandle;
 pub use handler::{Handler, WebSocket};
 pub(crate) use mailbox::{Group, GroupPlace, Publication, Sleeper};
@@ -43,7 +43,7 @@ pub(crate) use raw::Demand;
 pub(crate) use raw::RawHandler;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream};
-pub(crate) use tally::{ConnectionRecord, EndpointIndex, Observer, Tally};
+pub(crate) use stats::{ConnectionRecord, EndpointIndex, Observer, WorkerStats};
 
 use crate::protocol::{AssemblyBudget, Deflate, Limits};
 use mailbox::Congestion;
@@ -80,7 +80,7 @@ pub struct Settings {
     /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)), and at once after a second of
     /// silence: a few bytes from one become many to all members of a room. A message counts as one
     /// and one more for each 64 KiB, inflated. Beyond them it is not
-    /// read from for a while, and closed after [`Deadlines::excess`]. `None` is no limit.
+    /// read from for a while, and closed after [`Deadlines::throttle_timeout`]. `None` is no limit.
     pub max_publish_rate: Option<u32>,
     /// Whether what the messages of one read publish goes to each member in one write. Otherwise
     /// each is delivered before the client's next one is handled: what comes back to it then

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::disconnect::Disconnect;
 use super::mailbox::{Mailbox, Publication};
-use super::slots::Key;
+use super::slab::ConnectionKey;
 use crate::protocol::{CloseCode, CloseFrame, Message};
 
 /// A connection, seen from anywhere: what is sent through it becomes a command to the connection's
@@ -16,7 +16,7 @@ use crate::protocol::{CloseCode, CloseFrame, Message};
 #[derive(Clone, Debug)]
 pub struct Peer {
     mailbox: Arc<Mailbox>,
-    key: Key,
+    key: ConnectionKey,
     compresses: bool,
 }
 
@@ -25,12 +25,12 @@ pub struct Peer {
 pub(crate) struct PeerId {
     /// Where its worker's mailbox is. An address is not used again while a handle holds it.
     mailbox: usize,
-    key: Key,
+    key: ConnectionKey,
 }
 
 impl Peer {
     /// `compresses`: the connection takes any message that was compressed without context.
-    pub(super) fn new(mailbox: Arc<Mailbox>, key: Key, compresses: bool) -> Peer {
+    pub(super) fn new(mailbox: Arc<Mailbox>, key: ConnectionKey, compresses: bool) -> Peer {
         Peer {
             mailbox,
             key,
@@ -93,7 +93,7 @@ impl Peer {
         &self.mailbox
     }
 
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> ConnectionKey {
         self.key
     }
 
@@ -108,8 +108,8 @@ impl Peer {
     pub(crate) fn of_sleeper(wake: impl Fn() + Send + Sync + 'static) -> Peer {
         let (congestion, settings) = (super::Congestion::default(), super::Settings::default());
         let mailbox = Mailbox::new(Box::new(wake), congestion, &settings);
-        assert!(mailbox.rest());
-        let key = super::slots::Slots::default().insert(());
+        assert!(mailbox.try_sleep());
+        let key = super::slab::Slab::default().insert(());
         Peer::new(Arc::new(mailbox), key, false)
     }
 }

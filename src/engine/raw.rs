@@ -56,27 +56,27 @@ impl WebSocket<'_> {
     /// Writes bytes as they are.
     #[cfg(feature = "cli")]
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
-        self.output.raw(bytes);
+        self.batch.raw(bytes);
     }
 
     /// Counts a message of this type and size, in bytes of payload, that went out by
     /// [`WebSocket::send_raw`].
     #[cfg(feature = "cli")]
     pub(crate) fn count_sent(&mut self, opcode: OpCode, size: usize) {
-        self.output
+        self.batch
             .count(opcode.is_control(), opcode == OpCode::Text, size);
     }
 
     /// Whether the socket has left something that was written.
     #[cfg(feature = "cli")]
     pub(crate) fn is_blocked(&self) -> bool {
-        self.output.is_blocked()
+        self.batch.is_blocked()
     }
 
     /// What the handler counts in that it keeps for the peer.
     #[cfg(feature = "cli")]
     pub(crate) fn hold(&self) -> Held {
-        Held::new(0, self.output.unsent())
+        Held::new(0, self.batch.unsent())
     }
 
     /// Has the Close sent that was postponed, or one of the handler's own.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::connections::{Connections, Readiness};
 use super::deadlines::{Clock, Tick};
-use super::drive::Context;
+use super::driver::Context;
 use super::handler::Handler;
 use super::mailbox::Mailbox;
-use super::slots::Key;
+use super::slab::ConnectionKey;
 use super::socket::Stream;
-use super::tally::EndpointIndex;
+use super::stats::EndpointIndex;
 use super::{Bounds, Settings};
 use crate::protocol::{CloseCode, DeflateParameters};
 
@@ -74,7 +74,7 @@ pub struct Simulation<S: Stream> {
 
 /// One connection of a [`Simulation`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct SimulatedConnection(Key);
+pub struct SimulatedConnection(ConnectionKey);
 
 impl<S: Stream> Simulation<S> {
     /// A worker without connections.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::deadlines::Clock;
-use super::drive::{Context, Delivery, Drive, Encoded, Progress};
+use super::driver::{ConnectionDriver, Context, Delivery, Encoded, Progress};
 use super::mailbox::Mailbox;
-use super::slots::{Key, Slots};
+use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
 use super::{Bounds, Handler, Peer, Settings, Simulation, SlowConsumerPolicy, WebSocket};
 use crate::protocol::mask::apply_masking_key;
@@ -60,8 +60,8 @@ impl Stream for Counted {
 
 /// A connection to an echo, and the socket under it.
 struct Driven {
-    key: Key,
-    connection: Box<dyn Drive<Counted>>,
+    key: ConnectionKey,
+    connection: Box<dyn ConnectionDriver<Counted>>,
     socket: Counted,
     context: Context,
 }
@@ -73,7 +73,7 @@ impl Driven {
         let bounds = Bounds::new(&settings);
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
         let mut driven = Driven {
-            key: Slots::new().insert(()),
+            key: Slab::new().insert(()),
             connection: Box::new(Connection::new(echo, &settings, None)),
             socket: Counted::default(),
             context: Context::new(
@@ -172,9 +172,9 @@ fn a_large_message_is_read_into_its_place_and_written_at_once() {
 fn fan_out_costs_a_member_one_write() {
     let mut driven = Driven::open();
     let burst = frames(16, 100);
-    let parcel = OnceCell::new();
+    let shared_frame = OnceCell::new();
     let delivery = Delivery {
-        plain: Encoded::new(&burst, &parcel),
+        plain: Encoded::new(&burst, &shared_frame),
         compressed: None,
         messages: 16,
         policy: SlowConsumerPolicy::Close,

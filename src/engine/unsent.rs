@@ -113,16 +113,16 @@ impl Drop for Held {
 
 /// Encoded frames that one client or many wait for.
 #[derive(Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct SharedFrame {
     bytes: Vec<u8>,
     /// Clients that it is kept for. The first takes its bytes from the budget, the last gives them
     /// back.
     holders: AtomicUsize,
 }
 
-impl Parcel {
-    pub(crate) fn new(bytes: Vec<u8>) -> Arc<Parcel> {
-        Arc::new(Parcel {
+impl SharedFrame {
+    pub(crate) fn new(bytes: Vec<u8>) -> Arc<SharedFrame> {
+        Arc::new(SharedFrame {
             bytes,
             holders: AtomicUsize::new(0),
         })
@@ -137,7 +137,7 @@ impl Parcel {
     }
 }
 
-impl Deref for Parcel {
+impl Deref for SharedFrame {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -145,24 +145,24 @@ impl Deref for Parcel {
     }
 }
 
-/// A parcel that is kept for one client, and how much of it has gone.
+/// A shared_frame that is kept for one client, and how much of it has gone.
 #[derive(Debug)]
 pub(super) struct Kept {
-    parcel: Arc<Parcel>,
+    shared_frame: Arc<SharedFrame>,
     gone: usize,
     budget: UnsentBudget,
 }
 
 impl Kept {
-    /// What it costs to keep a parcel, beside its bytes: so that a great many small ones are not
+    /// What it costs to keep a shared_frame, beside its bytes: so that a great many small ones are not
     /// free.
     const BYTES: usize = 64;
 
-    pub(super) fn new(parcel: Arc<Parcel>, gone: usize, budget: &UnsentBudget) -> Kept {
-        let is_first = parcel.holders.fetch_add(1, Ordering::AcqRel) == 0;
-        budget.take(Self::BYTES + parcel.size_if(is_first));
+    pub(super) fn new(shared_frame: Arc<SharedFrame>, gone: usize, budget: &UnsentBudget) -> Kept {
+        let is_first = shared_frame.holders.fetch_add(1, Ordering::AcqRel) == 0;
+        budget.take(Self::BYTES + shared_frame.size_if(is_first));
         Kept {
-            parcel,
+            shared_frame,
             gone,
             budget: budget.clone(),
         }
@@ -170,7 +170,7 @@ impl Kept {
 
     /// What has not gone yet.
     pub(super) fn rest(&self) -> &[u8] {
-        self.parcel.bytes.get(self.gone..).unwrap_or_default()
+        self.shared_frame.bytes.get(self.gone..).unwrap_or_default()
     }
 
     /// So many bytes more have gone.
@@ -178,19 +178,19 @@ impl Kept {
         self.gone += bytes;
     }
 
-    /// Bytes that are kept for this client alone: of a shared parcel its part. What has gone of a
-    /// parcel counts until all has, as its memory is held so long.
+    /// Bytes that are kept for this client alone: of a shared shared_frame its part. What has gone of a
+    /// shared_frame counts until all has, as its memory is held so long.
     pub(super) fn share(&self) -> usize {
-        let holders = self.parcel.holders.load(Ordering::Relaxed).max(1);
-        Self::BYTES + self.parcel.bytes.capacity() / holders
+        let holders = self.shared_frame.holders.load(Ordering::Relaxed).max(1);
+        Self::BYTES + self.shared_frame.bytes.capacity() / holders
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let is_last = self.parcel.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+        let is_last = self.shared_frame.holders.fetch_sub(1, Ordering::AcqRel) == 1;
         self.budget
-            .give_back(Self::BYTES + self.parcel.size_if(is_last));
+            .give_back(Self::BYTES + self.shared_frame.size_if(is_last));
     }
 }
 
@@ -201,12 +201,12 @@ mod tests {
     #[test]
     fn a_shared_parcel_counts_once_and_is_divided_among_its_holders() {
         let budget = UnsentBudget::new(1_000);
-        let parcel = Parcel::new(vec![0; 1_200]);
+        let shared_frame = SharedFrame::new(vec![0; 1_200]);
         assert_eq!(budget.bytes(), 0, "nobody keeps it");
-        let first = Kept::new(Arc::clone(&parcel), 0, &budget);
+        let first = Kept::new(Arc::clone(&shared_frame), 0, &budget);
         assert!(budget.is_spent());
         assert_eq!(first.share(), Kept::BYTES + 1_200);
-        let second = Kept::new(parcel, 200, &budget);
+        let second = Kept::new(shared_frame, 200, &budget);
         assert_eq!(budget.bytes(), 2 * Kept::BYTES + 1_200);
         assert_eq!((first.share(), second.share()), (664, 664));
         assert_eq!(second.rest().len(), 1_000);
@@ -220,7 +220,7 @@ mod tests {
     fn the_average_is_of_those_that_something_waits_for() {
         let budget = UnsentBudget::new(1_000);
         let clients = [budget.client(), budget.client()];
-        let _kept = Kept::new(Parcel::new(vec![0; 936]), 0, &budget);
+        let _kept = Kept::new(SharedFrame::new(vec![0; 936]), 0, &budget);
         assert_eq!(budget.average(), 500);
         drop(clients);
         assert_eq!(budget.average(), 1_000);

@@ -7,7 +7,7 @@ use http::Response;
 use super::Page;
 use super::limited::{Limited, Place};
 use super::router::Request;
-use crate::engine::{Connection, Drive, Handler, Settings, Socket};
+use crate::engine::{Connection, ConnectionDriver, Handler, Settings, Socket};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::{DeflateParameters, Limits};
 
@@ -39,7 +39,11 @@ pub(super) struct Admitted<'a> {
 }
 
 /// Makes a connection that may publish so many messages a second.
-type MakeConnection = dyn Fn(&Request<'_>, Admitted<'_>, Option<u32>) -> Result<Box<dyn Drive<Socket>>, HandshakeError>
+type MakeConnection = dyn Fn(
+        &Request<'_>,
+        Admitted<'_>,
+        Option<u32>,
+    ) -> Result<Box<dyn ConnectionDriver<Socket>>, HandshakeError>
     + Send
     + Sync;
 
@@ -175,7 +179,7 @@ impl Endpoint {
         &self,
         request: &Request<'_>,
         admitted: Admitted<'_>,
-    ) -> Result<Box<dyn Drive<Socket>>, HandshakeError> {
+    ) -> Result<Box<dyn ConnectionDriver<Socket>>, HandshakeError> {
         let rate = admitted.settings.max_publish_rate;
         let rate = rate.filter(|_| self.is_publishing);
         let all = admitted.settings.limits;

@@ -24,7 +24,7 @@ use super::site::Site;
 use super::streamed::write_chunks;
 use super::waiting::Progress;
 use super::{Adopt, Answering, Endpoint, Mount, Page, Refusal, Reply, Request, Stream};
-use crate::engine::{Drive, EndpointIndex, PeerAddress, Socket};
+use crate::engine::{ConnectionDriver, EndpointIndex, PeerAddress, Socket};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
@@ -53,7 +53,7 @@ pub(super) struct Accepted {
 
 /// Who is to have a WebSocket's stream.
 pub(super) enum Owner {
-    FrameLoop(Box<dyn Drive<Socket>>, EndpointIndex),
+    FrameLoop(Box<dyn ConnectionDriver<Socket>>, EndpointIndex),
     /// A mounted service, with the place among the connections of the client's address.
     Mount(Adopt, Option<Place>),
 }

@@ -1,6 +1,6 @@
 //! Metrics that count nothing.
 
-use crate::engine::{ConnectionRecord, Tally};
+use crate::engine::{ConnectionRecord, WorkerStats};
 
 /// The metrics of a server that has none, because the feature `metrics` is off.
 #[derive(Clone, Debug, Default)]
@@ -24,5 +24,5 @@ impl Metrics {
 
     pub(crate) fn closed(&self, _: &str, _: &ConnectionRecord<'_>) {}
 
-    pub(crate) fn tallied(&self, _: usize, _: &Tally) {}
+    pub(crate) fn count(&self, _: usize, _: &WorkerStats) {}
 }

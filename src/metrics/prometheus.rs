@@ -19,7 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::engine::{ConnectionRecord, Disconnect, Tally};
+use crate::engine::{ConnectionRecord, Disconnect, WorkerStats};
 use crate::lock::lock;
 
 /// The metrics of a server. Clones are the same.
@@ -258,20 +258,20 @@ impl Metrics {
     }
 
     /// Adds up what a worker has counted.
-    pub(crate) fn tallied(&self, worker: usize, tally: &Tally) {
-        for (flows, traffic) in [tally.received, tally.sent].iter().zip(&self.0.traffic) {
+    pub(crate) fn count(&self, worker: usize, stats: &WorkerStats) {
+        for (flows, traffic) in [stats.received, stats.sent].iter().zip(&self.0.traffic) {
             let flows = [flows.text, flows.data - flows.text, flows.control];
             for (flow, traffic) in flows.iter().zip(traffic) {
                 traffic.messages.inc_by(flow.messages);
                 traffic.bytes.inc_by(flow.bytes);
             }
         }
-        self.0.deliveries.messages.inc_by(tally.delivered.messages);
-        self.0.deliveries.bytes.inc_by(tally.delivered.bytes);
-        self.0.dropped.inc_by(tally.dropped);
-        self.0.publishers_held.inc_by(tally.holds);
-        self.0.backlogs.set(worker, tally.backlog_bytes);
-        self.0.unsent.set(tally.unsent_bytes as i64);
+        self.0.deliveries.messages.inc_by(stats.delivered.messages);
+        self.0.deliveries.bytes.inc_by(stats.delivered.bytes);
+        self.0.dropped.inc_by(stats.dropped);
+        self.0.publishers_held.inc_by(stats.holds);
+        self.0.backlogs.set(worker, stats.backlog_bytes);
+        self.0.unsent.set(stats.unsent_bytes as i64);
     }
 
     fn connections(&self, endpoint: &str) -> Gauge {

@@ -36,4 +36,4 @@ pub use frame::{FrameHeader, OpCode};
 pub use limits::Limits;
 pub use message::Message;
 pub use receiver::{Receiver, Role};
-pub use sender::{Output, Sender};
+pub use sender::{FrameSink, Sender};

@@ -18,12 +18,12 @@ use super::frame::EncodedHeader;
 use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
 
 /// Where encoded frames go.
-pub trait Output {
+pub trait FrameSink {
     /// Takes one frame: its header and its payload, to be sent in this order.
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]);
 }
 
-impl Output for Vec<u8> {
+impl FrameSink for Vec<u8> {
     #[inline]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
         header.append_to(self);
@@ -96,7 +96,7 @@ impl Sender {
     ///
     /// A Ping's or Pong's payload beyond 125 bytes is cut off (§5.5).
     #[inline(always)]
-    pub fn send(&mut self, message: Message<'_>, output: &mut impl Output) {
+    pub fn send(&mut self, message: Message<'_>, output: &mut impl FrameSink) {
         match message {
             _ if self.state != State::Open => {}
             Message::Text(text) => put(OpCode::Text, false, text.as_bytes(), output),
@@ -111,7 +111,7 @@ impl Sender {
         &mut self,
         message: Message<'_>,
         max_fragment_size: usize,
-        output: &mut impl Output,
+        output: &mut impl FrameSink,
     ) {
         let data = message.frame().filter(|(opcode, _)| !opcode.is_control());
         let Some((mut opcode, mut rest)) = data.filter(|_| self.is_open()) else {
@@ -134,7 +134,7 @@ impl Sender {
         }
     }
 
-    fn send_control(&mut self, message: Message<'_>, output: &mut impl Output) {
+    fn send_control(&mut self, message: Message<'_>, output: &mut impl FrameSink) {
         fn cut(payload: &[u8]) -> &[u8] {
             payload.get(..125).unwrap_or(payload) // §5.5
         }
@@ -152,7 +152,7 @@ impl Sender {
         message: Message<'_>,
         deflate: &Deflate,
         deflater: &mut Deflater,
-        output: &mut impl Output,
+        output: &mut impl FrameSink,
     ) {
         if let (Some(context), State::Open) = (&mut self.deflate, self.state)
             && let Some((opcode, payload)) = worth_compressing(&message, deflate)
@@ -181,7 +181,7 @@ impl Sender {
     }
 
     /// Begins the closing handshake (§7.1.2), if nobody has.
-    pub fn close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
+    pub fn close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
         if self.state == State::Open {
             put_close(frame, output);
             self.state = State::CloseSent(frame.map(|frame| frame.code));
@@ -197,7 +197,7 @@ impl Sender {
 
     /// The peer's Close has come: answered with the same code and reason (§5.5.1), unless it is
     /// itself the answer to ours.
-    pub fn received_close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
+    pub fn received_close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
         if matches!(self.state, State::Open | State::CloseOwed) {
             put_close(frame, output);
         }
@@ -205,13 +205,13 @@ impl Sender {
     }
 
     /// The peer broke a rule: fail the connection (§7.1.7).
-    pub fn fail(&mut self, error: ProtocolError, output: &mut impl Output) {
+    pub fn fail(&mut self, error: ProtocolError, output: &mut impl FrameSink) {
         self.fail_with(error.close_code(), error.reason(), output);
     }
 
     /// Fails the connection for a reason that is no error of framing: nothing the peer says any
     /// more is waited for.
-    pub fn fail_with(&mut self, code: CloseCode, reason: &str, output: &mut impl Output) {
+    pub fn fail_with(&mut self, code: CloseCode, reason: &str, output: &mut impl FrameSink) {
         if matches!(self.state, State::Open | State::CloseOwed) {
             put_close(Some(CloseFrame { code, reason }), output);
         }
@@ -221,7 +221,7 @@ impl Sender {
 
 /// One unmasked frame, as [`Sender::send`] would send it: for fan-out, which encodes a message
 /// once for all its receivers.
-pub fn encode_message(message: Message<'_>, output: &mut impl Output) {
+pub fn encode_message(message: Message<'_>, output: &mut impl FrameSink) {
     Sender::default().send(message, output);
 }
 
@@ -231,7 +231,7 @@ pub fn encode_compressed_message(
     message: Message<'_>,
     deflate: &Deflate,
     deflater: &mut Deflater,
-    output: &mut impl Output,
+    output: &mut impl FrameSink,
 ) -> bool {
     let context = Context::none(deflate.window_bits);
     let compressed = worth_compressing(&message, deflate).and_then(|(opcode, payload)| {
@@ -254,7 +254,7 @@ fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(Op
 
 /// One unmasked frame; RSV1 says that it is a compressed message (RFC 7692 §6.1).
 #[inline]
-fn put(opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl Output) {
+fn put(opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl FrameSink) {
     let header = FrameHeader {
         fin: true,
         rsv1,
@@ -265,7 +265,7 @@ fn put(opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl Output) {
     output.frame(header.encode(), payload);
 }
 
-fn put_close(frame: Option<CloseFrame<'_>>, output: &mut impl Output) {
+fn put_close(frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
     let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
     put(OpCode::Close, false, &payload, output);
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::Shared;
-use crate::engine::{ConnectionRecord, Disconnect, EndpointIndex, Observer, PeerAddress, Tally};
+use crate::engine::{
+    ConnectionRecord, Disconnect, EndpointIndex, Observer, PeerAddress, WorkerStats,
+};
 use crate::log;
 
 pub(super) struct WorkerObserver {
@@ -29,8 +31,8 @@ impl Observer for WorkerObserver {
         log::disconnected(self.worker, endpoint, record);
     }
 
-    fn statistics(&self, tally: &Tally) {
-        self.shared.metrics.tallied(self.worker, tally);
+    fn statistics(&self, stats: &WorkerStats) {
+        self.shared.metrics.count(self.worker, stats);
     }
 
     fn answered(&self, status: u16) {

@@ -14,12 +14,12 @@ use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 /// A server with this bound, in messages a second, on publishing, and on going on beyond it.
-fn server(rate: u32, excess: Duration) -> TestServer {
+fn server(rate: u32, throttle_timeout: Duration) -> TestServer {
     TestServer::with(|server| {
         server.with_settings(Settings {
             max_publish_rate: Some(rate),
             deadlines: Deadlines {
-                excess,
+                throttle_timeout,
                 ..Deadlines::default()
             },
             ..Settings::default()
@@ -130,8 +130,8 @@ fn attack_54_a_publisher_at_line_rate_is_held_to_its_rate() {
 
 #[test]
 fn attack_54_whoever_goes_on_publishing_too_fast_is_closed() {
-    let excess = Duration::from_millis(500);
-    let server = server(50, excess);
+    let throttle_timeout = Duration::from_millis(500);
+    let server = server(50, throttle_timeout);
     let mut member = Client::open(&server, "/broadcast/persistent");
     let mut publisher = Client::open(&server, "/broadcast/persistent");
     let mut writer = publisher.stream.try_clone().unwrap();
@@ -166,19 +166,19 @@ fn attack_54_whoever_goes_on_publishing_too_fast_is_closed() {
         "1008 after 0.5 s",
         format_args!("1008 after {took:.1?}, {count} messages at 50 a second"),
     );
-    assert!(took > excess * 8 / 10, "{took:?}");
+    assert!(took > throttle_timeout * 8 / 10, "{took:?}");
 }
 
 /// A client that has nothing more to say when it may go on does not go on too fast.
 #[test]
 fn attack_54_bursts_that_end_are_slowed_down_and_never_closed() {
     const RATE: u32 = 100;
-    let excess = Duration::from_millis(400);
-    let server = server(RATE, excess);
+    let throttle_timeout = Duration::from_millis(400);
+    let server = server(RATE, throttle_timeout);
     let mut publisher = Client::open(&server, "/broadcast/bursts");
     let began = Instant::now();
     let mut numbers = 0..RATE;
-    while began.elapsed() < excess * 4 {
+    while began.elapsed() < throttle_timeout * 4 {
         publisher.send(&numbered(numbers.clone()));
         receives_numbered(&mut publisher, numbers.clone());
         numbers = numbers.end..numbers.end + RATE / 10;

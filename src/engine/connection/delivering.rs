@@ -7,7 +7,7 @@ use crate::engine::backlog::messages_left;
 use crate::engine::connections::OVERRUN;
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
-use crate::engine::drive::{Context, Delivery, Drive, Encoded, Progress, Waiting};
+use crate::engine::driver::{ConnectionDriver, Context, Delivery, Encoded, Progress, Waiting};
 use crate::engine::handler::Handler;
 use crate::engine::socket::Stream;
 use crate::engine::{SlowConsumer, SlowConsumerPolicy};
@@ -36,7 +36,7 @@ impl<H: Handler> Connection<H> {
         let messages = delivery.messages;
         let encoded = self.choose(delivery, context);
         let frames = encoded.bytes();
-        context.tally.delivered.add(messages, frames.len());
+        context.stats.delivered.add(messages, frames.len());
         self.sent.add(messages, frames.len());
         if self.backlog.is_empty() {
             let written = match write_all(stream, frames) {
@@ -49,7 +49,7 @@ impl<H: Handler> Connection<H> {
                 let kept = encoded.keep(written, unsent);
                 self.backlog
                     .push_delivery(kept, messages, unsent, written > 0);
-                self.since = context.now;
+                self.waiting_since = context.now;
             }
             return self.wait();
         }
@@ -63,11 +63,11 @@ impl<H: Handler> Connection<H> {
         {
             match delivery.policy {
                 SlowConsumerPolicy::Close => {
-                    context.tally.dropped += messages as u64;
+                    context.stats.dropped += messages as u64;
                     return self.end(Disconnect::SlowConsumer, OVERRUN, stream, context);
                 }
                 SlowConsumerPolicy::DropNewest => {
-                    context.tally.dropped += messages as u64;
+                    context.stats.dropped += messages as u64;
                     return Progress::Waiting;
                 }
                 SlowConsumerPolicy::DropOldest => {
@@ -75,7 +75,7 @@ impl<H: Handler> Connection<H> {
                         max_bytes.saturating_sub(frames.len()),
                         max_messages.saturating_sub(messages),
                     );
-                    context.tally.dropped += dropped as u64;
+                    context.stats.dropped += dropped as u64;
                 }
             }
         }
@@ -90,10 +90,13 @@ impl<H: Handler> Connection<H> {
         /// A second, or less where a deadline is shorter than that.
         const RECENT: Tick = 10;
         Waiting {
-            is_stalled: now.wrapping_sub(self.since) > RECENT,
+            is_stalled: now.wrapping_sub(self.waiting_since) > RECENT,
             share: self.backlog.share()
                 + self.held()
-                + self.excess.as_ref().map_or(0, |excess| excess.bytes()),
+                + self
+                    .deferred
+                    .as_ref()
+                    .map_or(0, |deferred| deferred.bytes()),
             rest: self.backlog.bytes() + self.kept(),
         }
     }
@@ -111,7 +114,7 @@ impl<H: Handler> Connection<H> {
         let drops = self.drops_kept();
         match self.phase {
             Phase::Open | Phase::Leaving { .. } if drops && !self.sender.is_close_sent() => {
-                context.tally.dropped += self.backlog.drop_unbegun() as u64;
+                context.stats.dropped += self.backlog.drop_unbegun() as u64;
                 self.fail(why, frame, stream, context)
             }
             Phase::Open | Phase::Leaving { .. } => Progress::Over(why),

@@ -6,10 +6,10 @@ use super::raw::postpones_close;
 use super::receiving::Reading;
 use super::{Connection, Phase};
 use crate::engine::disconnect::Disconnect;
-use crate::engine::drive::{Context, Progress};
+use crate::engine::driver::{Context, Progress};
 use crate::engine::handler::Handler;
-use crate::engine::output::Output;
 use crate::engine::socket::Stream;
+use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{CloseCode, CloseFrame, ProtocolError};
 
 impl<H: Handler> Connection<H> {
@@ -28,28 +28,28 @@ impl<H: Handler> Connection<H> {
         if !is_owed || postpones_close(&mut self.handler, frame, true) {
             return Progress::Waiting;
         }
-        let mut output = Output::new(
+        let mut batch = WriteBatch::new(
             stream,
-            &mut context.output,
+            &mut context.write_buffer,
             &mut self.backlog,
-            &mut context.tally.sent,
+            &mut context.stats.sent,
             &mut self.sent,
         );
         match self.phase {
-            Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut output),
+            Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut batch),
             Phase::Leaving { why } => {
                 let linger = !why.is_end_of_stream();
                 if linger {
-                    self.sender.received_close(frame, &mut output);
+                    self.sender.received_close(frame, &mut batch);
                 }
                 self.phase = Phase::Draining { why, linger };
             }
             _ => return Progress::Waiting,
         }
-        if let Err(error) = output.finish() {
+        if let Err(error) = batch.finish() {
             return self.broken(&error);
         }
-        self.since = context.now;
+        self.waiting_since = context.now;
         self.close_since = context.now;
         self.settle(stream, context)
     }
@@ -64,26 +64,26 @@ impl<H: Handler> Connection<H> {
     ) -> Progress {
         context.observer.failed(&why, stream.peer_address());
         self.receiver.discard();
-        self.excess = None;
+        self.deferred = None;
         let frame = CloseFrame { code, reason };
         if postpones_close(&mut self.handler, Some(frame), false) {
             self.phase = Phase::Leaving { why };
             return Progress::Waiting;
         }
         self.drop_deliveries(context);
-        let mut output = Output::new(
+        let mut batch = WriteBatch::new(
             stream,
-            &mut context.output,
+            &mut context.write_buffer,
             &mut self.backlog,
-            &mut context.tally.sent,
+            &mut context.stats.sent,
             &mut self.sent,
         );
-        self.sender.fail_with(code, reason, &mut output);
-        if output.finish().is_err() {
+        self.sender.fail_with(code, reason, &mut batch);
+        if batch.finish().is_err() {
             return Progress::Over(why);
         }
         self.phase = Phase::Draining { why, linger: true };
-        self.since = context.now;
+        self.waiting_since = context.now;
         self.settle(stream, context)
     }
 
@@ -91,7 +91,7 @@ impl<H: Handler> Connection<H> {
     /// peer that it has got all.
     fn drop_deliveries(&mut self, context: &mut Context) {
         if !self.sender.is_close_sent() {
-            context.tally.dropped += self.backlog.drop_deliveries() as u64;
+            context.stats.dropped += self.backlog.drop_deliveries() as u64;
         }
     }
 
@@ -116,7 +116,7 @@ impl<H: Handler> Connection<H> {
                     }
                     let allowance = self.linger_allowance(why, context.linger_size);
                     self.phase = Phase::Lingering { why, allowance };
-                    self.since = context.now;
+                    self.waiting_since = context.now;
                 }
                 Phase::Lingering { why, allowance } => {
                     let size = context.input.len();

@@ -22,14 +22,14 @@ use super::Settings;
 use super::backlog::Backlog;
 use super::deadlines::Tick;
 use super::disconnect::{Disconnect, Unanswered};
-use super::drive::{Context, Delivery, Drive, Progress, Waiting};
+use super::driver::{ConnectionDriver, Context, Delivery, Progress, Waiting};
 use super::handler::{Handler, WebSocket};
-use super::output::Output;
 use super::raw::Demand;
-use super::slots::Key;
+use super::slab::ConnectionKey;
 use super::socket::Stream;
-use super::tally::Flow;
+use super::stats::Traffic;
 use super::unsent::{Held, UnsentBudget};
+use super::write_batch::WriteBatch;
 use crate::protocol::{CloseCode, CloseFrame, DeflateParameters, Receiver, Role, Sender};
 use receiving::Reading;
 
@@ -43,13 +43,13 @@ pub(crate) struct Connection<H> {
     sender: Sender,
     backlog: Backlog,
     phase: Phase,
-    /// When what is waited for began (bound: `Deadlines::write_stall` or `linger`): for the peer to take more of the backlog, to answer our
-    /// FIN, or to be told that it was too slow.
-    since: Tick,
+    /// When the present wait began: for the peer to take more of the backlog, to answer our FIN, or
+    /// to read that it is closed as too slow. Bound: `Deadlines::write_stall` or `linger`.
+    waiting_since: Tick,
     /// When our Close went out. Bound: `Deadlines::close`.
     close_since: Tick,
     /// When the message under way began. Bound: `Deadlines::message`.
-    message_since: Tick,
+    message_started: Tick,
     /// When the last data message ended. Bound: `Deadlines::idle`.
     idle_since: Tick,
     /// When the Ping went out that nothing has been heard since. Bound: `Deadlines::ping_timeout`.
@@ -57,15 +57,15 @@ pub(crate) struct Connection<H> {
     /// Since when it has kept more of a budget than it may keep for long. Bound: a minute.
     much_since: Option<Tick>,
     /// What is not handled yet of what has been read.
-    excess: Option<Box<Excess>>,
+    deferred: Option<Box<DeferredInput>>,
     /// What the peer has sent, and what was sent to it.
-    received: Flow,
-    sent: Flow,
+    received: Traffic,
+    sent: Traffic,
 }
 
 /// What is not handled yet of what has been read.
 #[derive(Debug)]
-struct Excess {
+struct DeferredInput {
     /// Back-pressure on a peer that publishes faster than it may, until it does so no more.
     hold: Option<Hold>,
     /// It is to be handled in the next turn, when what came before it has been delivered.
@@ -80,29 +80,29 @@ struct Excess {
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
-    /// Bound: `Deadlines::excess`.
+    /// Bound: `Deadlines::throttle_timeout`.
     since: Tick,
     /// Until when nothing is handled or read.
     until: Tick,
 }
 
-impl Excess {
+impl DeferredInput {
     /// Puts back-pressure on a peer, for so many ticks; `input` is handled after them.
     #[cold]
     fn hold(
-        excess: &mut Option<Box<Excess>>,
+        deferred: &mut Option<Box<DeferredInput>>,
         now: Tick,
         ticks: u128,
         input: &[u8],
         budget: &UnsentBudget,
     ) {
         let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX);
-        let before = excess.as_ref().and_then(|excess| excess.hold);
+        let before = deferred.as_ref().and_then(|deferred| deferred.hold);
         let hold = Some(Hold {
             since: before.map_or(now, |hold| hold.since),
             until: now.wrapping_add(ticks.clamp(1, Tick::MAX / 4)),
         });
-        *excess = Some(Box::new(Excess {
+        *deferred = Some(Box::new(DeferredInput {
             hold,
             is_next: false,
             is_behind: false,
@@ -113,14 +113,14 @@ impl Excess {
 
     /// Has `input` handled in the next turn, or behind what the handler has begun.
     #[cold]
-    fn put_back(
-        excess: &mut Option<Box<Excess>>,
+    fn defer(
+        deferred: &mut Option<Box<DeferredInput>>,
         input: &[u8],
         is_behind: bool,
         budget: &UnsentBudget,
     ) {
-        let hold = excess.as_ref().and_then(|excess| excess.hold);
-        *excess = Some(Box::new(Excess {
+        let hold = deferred.as_ref().and_then(|deferred| deferred.hold);
+        *deferred = Some(Box::new(DeferredInput {
             hold,
             is_next: !is_behind,
             is_behind,
@@ -173,21 +173,21 @@ impl<H: Handler> Connection<H> {
             sender: deflate.map(Sender::with_deflate).unwrap_or_default(),
             backlog: Backlog::default(),
             phase: Phase::Open,
-            since: 0,
+            waiting_since: 0,
             close_since: 0,
-            message_since: 0,
+            message_started: 0,
             idle_since: 0,
             pinged: None,
             much_since: None,
-            excess: None,
-            received: Flow::default(),
-            sent: Flow::default(),
+            deferred: None,
+            received: Traffic::default(),
+            sent: Traffic::default(),
         }
     }
 
     fn try_drive<S: Stream>(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         stream: &mut S,
         context: &mut Context,
     ) -> io::Result<Progress> {
@@ -201,7 +201,7 @@ impl<H: Handler> Connection<H> {
             if !self.is_read(context.high_water_mark) {
                 return Ok(Progress::Waiting);
             }
-            if self.excess.is_some() && !self.resume(key, stream, context)? {
+            if self.deferred.is_some() && !self.resume(key, stream, context)? {
                 return Ok(self.settle(stream, context));
             }
             if context.turn.is_over() {
@@ -233,8 +233,8 @@ impl<H: Handler> Connection<H> {
 
     /// All is read that there is: who is not held by now publishes no faster than it may.
     fn wait_for_more(&mut self, now: Tick) -> Progress {
-        if self.excess.is_some() && !self.is_excess_kept(now) {
-            self.excess = None;
+        if self.deferred.is_some() && !self.is_deferred_kept(now) {
+            self.deferred = None;
         }
         self.wait()
     }
@@ -246,11 +246,15 @@ impl<H: Handler> Connection<H> {
             || !self.backlog.is_empty()
             || self.receiver.is_inside_message()
             || self.pinged.is_some()
-            || self.excess.is_some()
+            || self.deferred.is_some()
             || self.kept() > 0;
         match is_timed {
             false => Progress::Idle,
-            true if self.excess.as_ref().is_some_and(|excess| excess.is_next) => {
+            true if self
+                .deferred
+                .as_ref()
+                .is_some_and(|deferred| deferred.is_next) =>
+            {
                 Progress::MoreToRead
             }
             true => Progress::Waiting,
@@ -258,17 +262,17 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Whether what has been read already is to wait.
-    fn is_excess_kept(&self, now: Tick) -> bool {
-        self.excess
+    fn is_deferred_kept(&self, now: Tick) -> bool {
+        self.deferred
             .as_ref()
-            .is_some_and(|excess| excess.is_next || excess.is_behind || excess.is_held(now))
+            .is_some_and(|deferred| deferred.is_next || deferred.is_behind || deferred.is_held(now))
     }
 
     /// Whether a message is under way that the peer may send more of.
     #[cold]
     fn reads_on(&mut self, context: &Context) -> bool {
         self.receiver.is_inside_message()
-            && self.excess.is_none()
+            && self.deferred.is_none()
             && self.is_read(context.high_water_mark)
     }
 
@@ -281,8 +285,8 @@ impl<H: Handler> Connection<H> {
 
     /// Whether the peer has to wait before more of what it sent is handled.
     fn is_held(&self, now: Tick) -> bool {
-        self.excess.as_ref().is_some_and(|excess| {
-            excess.is_held(now) || (excess.is_behind && self.handler.is_busy())
+        self.deferred.as_ref().is_some_and(|deferred| {
+            deferred.is_held(now) || (deferred.is_behind && self.handler.is_busy())
         })
     }
 
@@ -291,7 +295,7 @@ impl<H: Handler> Connection<H> {
         let is_late = matches!(self.phase, Phase::Draining { why, .. } if why.is_stalled());
         let takes = self.backlog.write_to(stream)? > 0 && self.backlog.takes_progress();
         if takes && !is_late {
-            self.since = now;
+            self.waiting_since = now;
         }
         Ok(takes)
     }
@@ -310,10 +314,10 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Progress {
-        if error.kind() != Output::TOO_MUCH {
+        if error.kind() != WriteBatch::TOO_MUCH {
             return self.broken(error);
         }
-        context.tally.dropped += self.backlog.drop_unbegun() as u64;
+        context.stats.dropped += self.backlog.drop_unbegun() as u64;
         let frame = (CloseCode::Error, "too much sent at once");
         self.fail(Disconnect::TooMuchSent, frame, stream, context)
     }
@@ -332,38 +336,38 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-impl<H: Handler, S: Stream> Drive<S> for Connection<H> {
+impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
     fn open(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         head: &[u8],
         early: &mut [u8],
         stream: &mut S,
         context: &mut Context,
     ) -> Progress {
         self.idle_since = context.now;
-        context.output.bytes.extend_from_slice(head);
+        context.write_buffer.bytes.extend_from_slice(head);
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            output: Output::new(
+            batch: WriteBatch::new(
                 stream,
-                &mut context.output,
+                &mut context.write_buffer,
                 &mut self.backlog,
-                &mut context.tally.sent,
+                &mut context.stats.sent,
                 &mut self.sent,
             ),
             mailbox: &context.mailbox,
             key,
         };
         let opened = panic::catch_unwind(AssertUnwindSafe(|| self.handler.open(&mut socket)));
-        let so_far = socket.output.finish();
-        self.since = context.now;
+        let so_far = socket.batch.finish();
+        self.waiting_since = context.now;
         if opened.is_err() {
             let why = Disconnect::HandlerPanicked;
             return self.fail(why, INTERNAL_ERROR, stream, context);
         }
         if self.demand() != Demand::Read {
-            Excess::put_back(&mut self.excess, early, true, context.unsent());
+            DeferredInput::defer(&mut self.deferred, early, true, context.unsent());
             self.obey(stream);
             return self.settle(stream, context);
         }
@@ -373,16 +377,16 @@ impl<H: Handler, S: Stream> Drive<S> for Connection<H> {
         }
     }
 
-    fn drive(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress {
+    fn drive(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress {
         self.try_drive(key, stream, context)
             .unwrap_or_else(|error| self.cannot_send(&error, stream, context))
     }
 
-    fn wake(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress {
+    fn wake(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress {
         self.wake_handler(key, stream, context)
     }
 
-    fn hang_up(&mut self, key: Key, context: &mut Context) -> Progress {
+    fn hang_up(&mut self, key: ConnectionKey, context: &mut Context) -> Progress {
         self.notice_end(key, context)
     }
 
@@ -448,7 +452,7 @@ impl<H: Handler, S: Stream> Drive<S> for Connection<H> {
         }
     }
 
-    fn traffic(&self) -> (Flow, Flow) {
+    fn traffic(&self) -> (Traffic, Traffic) {
         (self.received, self.sent)
     }
 

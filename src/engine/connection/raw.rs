@@ -5,12 +5,12 @@ use std::panic::{self, AssertUnwindSafe};
 use super::{Connection, INTERNAL_ERROR, Phase};
 use crate::engine::backlog::Backlog;
 use crate::engine::disconnect::Disconnect;
-use crate::engine::drive::{Context, Drive, Progress};
+use crate::engine::driver::{ConnectionDriver, Context, Progress};
 use crate::engine::handler::{Handler, WebSocket};
-use crate::engine::output::Output;
 use crate::engine::raw::Demand;
-use crate::engine::slots::Key;
+use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
+use crate::engine::write_batch::WriteBatch;
 use crate::protocol::CloseFrame;
 
 /// Whether the handler wants no more of the peer's messages for now.
@@ -67,7 +67,7 @@ impl<H: Handler> Connection<H> {
     /// Wakes the handler, and reads on if it wants that now and did not before.
     pub(super) fn wake_handler<S: Stream>(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         stream: &mut S,
         context: &mut Context,
     ) -> Progress {
@@ -75,11 +75,11 @@ impl<H: Handler> Connection<H> {
         let before = self.backlog.is_empty();
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            output: Output::new(
+            batch: WriteBatch::new(
                 stream,
-                &mut context.output,
+                &mut context.write_buffer,
                 &mut self.backlog,
-                &mut context.tally.sent,
+                &mut context.stats.sent,
                 &mut self.sent,
             ),
             mailbox: &context.mailbox,
@@ -90,9 +90,9 @@ impl<H: Handler> Connection<H> {
                 raw.wake(&mut socket);
             }
         }));
-        let written = socket.output.finish();
+        let written = socket.batch.finish();
         if before != self.backlog.is_empty() {
-            self.since = context.now;
+            self.waiting_since = context.now;
         }
         if woken.is_err() {
             return self.end(Disconnect::HandlerPanicked, INTERNAL_ERROR, stream, context);
@@ -129,21 +129,21 @@ impl<H: Handler> Connection<H> {
             self.backlog = Backlog::default();
             stream.reset();
         }
-        self.excess = None;
+        self.deferred = None;
         self.receiver.discard();
         let linger = !is_abort;
         self.phase = Phase::Draining { why, linger };
     }
 
     /// Has the end of the peer's stream answered by ours, when all else has gone out.
-    pub(super) fn answer_end(&mut self, key: Key, context: &mut Context) {
+    pub(super) fn answer_end(&mut self, key: ConnectionKey, context: &mut Context) {
         if !postpones_close(&mut self.handler, None, false) {
             context.mailbox.close(key, None);
         }
     }
 
     /// Notices that a peer has gone which is never read from again.
-    pub(super) fn notice_end(&mut self, key: Key, context: &mut Context) -> Progress {
+    pub(super) fn notice_end(&mut self, key: ConnectionKey, context: &mut Context) -> Progress {
         if let (Phase::Open, Demand::Stall) = (self.phase, self.demand()) {
             let why = Disconnect::EndOfStream;
             self.phase = Phase::Leaving { why };

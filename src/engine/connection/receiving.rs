@@ -5,14 +5,14 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 
 use super::raw::{pauses, postpones_close};
-use super::{Connection, Excess, INTERNAL_ERROR, Phase};
+use super::{Connection, DeferredInput, INTERNAL_ERROR, Phase};
 use crate::engine::disconnect::Disconnect;
-use crate::engine::drive::Context;
+use crate::engine::driver::Context;
 use crate::engine::handler::{Handler, WebSocket};
-use crate::engine::output::Output;
-use crate::engine::slots::Key;
+use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
-use crate::engine::tally::Flow;
+use crate::engine::stats::Traffic;
+use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{CloseFrame, Message, ProtocolError};
 
 /// What a read found.
@@ -28,7 +28,7 @@ impl<H: Handler> Connection<H> {
     /// One read, and all that follows from it.
     pub(super) fn read<S: Stream>(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         stream: &mut S,
         context: &mut Context,
     ) -> io::Result<Reading> {
@@ -63,7 +63,7 @@ impl<H: Handler> Connection<H> {
     /// has come of earlier input that was not handled yet.
     pub(super) fn handle<S: Stream>(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         mut input: &mut [u8],
         so_far: Result<(), ProtocolError>,
         stream: &mut S,
@@ -73,17 +73,17 @@ impl<H: Handler> Connection<H> {
         let inside = self.receiver.is_inside_message();
         let mut has_message = false;
         let mut closed = None;
-        let received = &mut context.tally.received;
+        let received = &mut context.stats.received;
         let received_before = self.received;
         let (allowance, bytes) = (context.pool.allowance(), input.len());
 
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            output: Output::new(
+            batch: WriteBatch::new(
                 stream,
-                &mut context.output,
+                &mut context.write_buffer,
                 &mut self.backlog,
-                &mut context.tally.sent,
+                &mut context.stats.sent,
                 &mut self.sent,
             ),
             mailbox: &context.mailbox,
@@ -101,15 +101,15 @@ impl<H: Handler> Connection<H> {
                             Some(message) => message,
                             None if input.is_empty() => return Ok(()),
                             None => {
-                                let unsent = socket.output.unsent();
-                                Excess::put_back(&mut self.excess, input, false, unsent);
+                                let unsent = socket.batch.unsent();
+                                DeferredInput::defer(&mut self.deferred, input, false, unsent);
                                 return Ok(());
                             }
                         }
                     }
                     Err(error) => return Err(error),
                 };
-                socket.output.expect_more(!input.is_empty());
+                socket.batch.expect_more(!input.is_empty());
                 match message {
                     Message::Text(text) => {
                         received.text.add(1, text.len());
@@ -127,17 +127,17 @@ impl<H: Handler> Connection<H> {
                     self.handler.message(&mut socket, message);
                     if let Some(time) = self.handler.hold() {
                         let ticks = time.as_nanos().div_ceil(context.tick.as_nanos());
-                        let unsent = socket.output.unsent();
-                        Excess::hold(&mut self.excess, context.now, ticks, input, unsent);
-                        context.tally.holds += 1;
+                        let unsent = socket.batch.unsent();
+                        DeferredInput::hold(&mut self.deferred, context.now, ticks, input, unsent);
+                        context.stats.holds += 1;
                         self.receiver.release_delivered(&mut context.pool);
                         break;
                     }
                     let is_busy = self.handler.is_busy() || pauses(&mut self.handler);
-                    let stops = || socket.mailbox.goes_first() || socket.output.is_full();
-                    if is_busy || (socket.output.may_stop() && stops()) {
-                        let unsent = socket.output.unsent();
-                        Excess::put_back(&mut self.excess, input, is_busy, unsent);
+                    let stops = || socket.mailbox.flush_before_next() || socket.batch.is_full();
+                    if is_busy || (socket.batch.may_stop() && stops()) {
+                        let unsent = socket.batch.unsent();
+                        DeferredInput::defer(&mut self.deferred, input, is_busy, unsent);
                         self.receiver.release_delivered(&mut context.pool);
                         break;
                     }
@@ -151,13 +151,13 @@ impl<H: Handler> Connection<H> {
             Err(_) => {
                 self.receiver.discard();
                 let (code, reason) = INTERNAL_ERROR;
-                socket.sender.fail_with(code, reason, &mut socket.output);
+                socket.sender.fail_with(code, reason, &mut socket.batch);
                 Some(Disconnect::HandlerPanicked)
             }
         };
-        let written = socket.output.finish();
+        let written = socket.batch.finish();
         let handled = self.received - received_before;
-        context.tally.received.data += handled;
+        context.stats.received.data += handled;
         context.turn.charge_messages(handled.messages, bytes as u64);
         if allowance != context.pool.allowance() {
             context
@@ -170,10 +170,10 @@ impl<H: Handler> Connection<H> {
             self.idle_since = context.now;
         }
         if self.receiver.is_inside_message() && (has_message || !inside) {
-            self.message_since = context.now;
+            self.message_started = context.now;
         }
         if before != (self.backlog.is_empty(), self.sender.is_open()) {
-            self.since = context.now;
+            self.waiting_since = context.now;
             self.close_since = context.now;
         }
         if let Some(why) = failed {
@@ -194,23 +194,23 @@ impl<H: Handler> Connection<H> {
     #[cold]
     pub(super) fn resume<S: Stream>(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         stream: &mut S,
         context: &mut Context,
     ) -> io::Result<bool> {
         if !self.is_held(context.now)
-            && !context.mailbox.goes_first()
-            && let Some(excess) = &mut self.excess
+            && !context.mailbox.flush_before_next()
+            && let Some(deferred) = &mut self.deferred
         {
-            excess.is_next = false;
-            excess.is_behind = false;
-            let mut input = mem::take(&mut excess.input);
-            excess.held = None;
+            deferred.is_next = false;
+            deferred.is_behind = false;
+            let mut input = mem::take(&mut deferred.input);
+            deferred.held = None;
             self.handle(key, &mut input, Ok(()), stream, context)?;
         }
         Ok(matches!(self.phase, Phase::Open)
             && self.is_read(context.high_water_mark)
-            && !self.is_excess_kept(context.now))
+            && !self.is_deferred_kept(context.now))
     }
 }
 
@@ -221,7 +221,7 @@ fn dispatch_control<H: Handler>(
     handler: &mut H,
     socket: &mut WebSocket<'_>,
     message: Message<'_>,
-    received: &mut Flow,
+    received: &mut Traffic,
 ) -> Option<Disconnect> {
     received.add(1, message.size());
     let Message::Close(frame) = message else {
@@ -238,11 +238,11 @@ fn dispatch_control<H: Handler>(
     let code = frame.map(|frame| frame.code);
     let why = if socket.sender.is_close_sent() {
         let why = Disconnect::ClosedByUs(socket.sender.close_code_sent(), code);
-        socket.sender.received_close(frame, &mut socket.output);
+        socket.sender.received_close(frame, &mut socket.batch);
         why
     } else {
         // Nobody who closes wants the rest of a room's messages first.
-        socket.output.backlog().drop_deliveries();
+        socket.batch.backlog().drop_deliveries();
         socket.sender.owe_close();
         if !postpones_close(handler, frame, false) {
             socket.mailbox.close(socket.key, frame);
@@ -262,7 +262,7 @@ fn fail<H: Handler>(
 ) -> Disconnect {
     let (code, reason) = (handler.close_code(error), error.reason());
     if !postpones_close(handler, Some(CloseFrame { code, reason }), false) {
-        socket.sender.fail_with(code, reason, &mut socket.output);
+        socket.sender.fail_with(code, reason, &mut socket.batch);
     }
     Disconnect::Failed(error, code)
 }

@@ -6,10 +6,10 @@ use super::delivering::TOO_MUCH_UNSENT;
 use super::{Connection, Phase};
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::{Disconnect, Timeout, Unanswered};
-use crate::engine::drive::{Context, Progress};
+use crate::engine::driver::{Context, Progress};
 use crate::engine::handler::Handler;
-use crate::engine::output::Output;
 use crate::engine::socket::Stream;
+use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{CloseCode, Message, ProtocolError};
 
 impl<H: Handler> Connection<H> {
@@ -21,7 +21,7 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> Progress {
         let (now, deadlines) = (context.now, context.deadlines);
-        let waited = now.wrapping_sub(self.since);
+        let waited = now.wrapping_sub(self.waiting_since);
         match self.phase {
             Phase::Lingering { why, .. } if waited >= deadlines.linger => {
                 return Progress::Over(why);
@@ -59,18 +59,18 @@ impl<H: Handler> Connection<H> {
         let is_read = is_read && self.kept() == 0;
         if !is_read {
             // It cannot be heard: what it would say has all its time when it can.
-            self.message_since = now;
+            self.message_started = now;
             self.pinged = None;
         }
         if let Some((why, frame)) = self.keeps_much(context) {
-            context.tally.dropped += self.backlog.drop_unbegun() as u64;
+            context.stats.dropped += self.backlog.drop_unbegun() as u64;
             return match self.drops_kept() {
                 true => self.fail(why, frame, stream, context),
                 false => Progress::Over(why),
             };
         }
-        if let Some(hold) = self.excess.as_ref().and_then(|excess| excess.hold)
-            && now.wrapping_sub(hold.since) >= deadlines.excess
+        if let Some(hold) = self.deferred.as_ref().and_then(|deferred| deferred.hold)
+            && now.wrapping_sub(hold.since) >= deadlines.throttle_timeout
         {
             let frame = (CloseCode::Policy, "publishing too fast");
             return self.fail(Disconnect::FastPublisher, frame, stream, context);
@@ -83,7 +83,7 @@ impl<H: Handler> Connection<H> {
             return self.fail(why, (CloseCode::Policy, ""), stream, context);
         }
         let timeout = if self.receiver.is_inside_message()
-            && now.wrapping_sub(self.message_since) >= deadlines.message
+            && now.wrapping_sub(self.message_started) >= deadlines.message
         {
             Some((Timeout::Message, "message not finished in time"))
         } else if let Some(idle) = deadlines.idle
@@ -100,7 +100,7 @@ impl<H: Handler> Connection<H> {
                 let why = unanswered.unwrap_or(Disconnect::TimedOut(timeout));
                 self.fail(why, (CloseCode::Policy, reason), stream, context)
             }
-            None if self.excess.is_some() && is_read => Progress::MoreToRead,
+            None if self.deferred.is_some() && is_read => Progress::MoreToRead,
             None => self.wait(),
         }
     }
@@ -147,17 +147,17 @@ impl<H: Handler> Connection<H> {
                 && self.backlog.is_empty() =>
             {
                 self.pinged = Some(context.now);
-                let mut output = Output::new(
+                let mut batch = WriteBatch::new(
                     stream,
-                    &mut context.output,
+                    &mut context.write_buffer,
                     &mut self.backlog,
-                    &mut context.tally.sent,
+                    &mut context.stats.sent,
                     &mut self.sent,
                 );
-                self.sender.send(Message::Ping(b""), &mut output);
+                self.sender.send(Message::Ping(b""), &mut batch);
                 // A socket that is broken says so at the next read, too.
-                let _ = output.finish();
-                self.since = context.now;
+                let _ = batch.finish();
+                self.waiting_since = context.now;
             }
             _ => {}
         }

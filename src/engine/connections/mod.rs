@@ -10,28 +10,28 @@ use std::mem;
 use super::SlowConsumerPolicy;
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
-use super::drive::{Context, Delivery, Drive, Encoded, Progress};
-use super::mailbox::{Command, Epoch, Group, Letters};
-use super::slots::{Key, Slots};
+use super::driver::{ConnectionDriver, Context, Delivery, Encoded, Progress};
+use super::mailbox::{Command, CommandQueue, Epoch, Group};
+use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
-use super::tally::{ConnectionRecord, EndpointIndex};
+use super::stats::{ConnectionRecord, EndpointIndex};
 use super::turn::Turn;
 use crate::protocol::{CloseCode, CloseFrame};
 use relief::Candidates;
 
 /// The connections of one worker.
 pub(super) struct Connections<S> {
-    entries: Slots<Entry<S>>,
+    entries: Slab<Entry<S>>,
     /// Connections that may have more to read than they were given a turn for, the next first.
-    ready: VecDeque<Key>,
+    ready: VecDeque<ConnectionKey>,
     /// Connections with an event, which another's long turn kept from theirs. They go first.
-    fresh: VecDeque<Key>,
+    fresh: VecDeque<ConnectionKey>,
     /// A connection has used all of its turn: the others have theirs when the sockets have been
     /// looked at again.
     is_crowded: bool,
     pub(super) context: Context,
     /// The mailbox's buffers while they are being worked through.
-    letters: Letters,
+    queue: CommandQueue,
     candidates: Candidates,
     /// Connections so far.
     count: u64,
@@ -39,14 +39,14 @@ pub(super) struct Connections<S> {
 
 struct Entry<S> {
     stream: S,
-    connection: Box<dyn Drive<S>>,
+    connection: Box<dyn ConnectionDriver<S>>,
     number: u64,
     endpoint: EndpointIndex,
     opened: Tick,
     /// When the stream last had something for us.
-    heard: Tick,
+    last_heard: Tick,
     /// When the deadlines are to be looked at next.
-    due: Tick,
+    next_check: Tick,
     /// The peer sent FIN, or the connection broke: the poller does not tell a second time.
     hung_up: bool,
     /// It is among the `ready` or the `fresh`.
@@ -68,12 +68,12 @@ impl<S: Stream> Connections<S> {
     /// None yet.
     pub(super) fn new(context: Context) -> Connections<S> {
         Connections {
-            entries: Slots::new(),
+            entries: Slab::new(),
             ready: VecDeque::new(),
             fresh: VecDeque::new(),
             is_crowded: false,
             context,
-            letters: Letters::default(),
+            queue: CommandQueue::default(),
             candidates: Candidates::default(),
             count: 0,
         }
@@ -83,12 +83,12 @@ impl<S: Stream> Connections<S> {
     /// before anything else; `early` has been read of it already.
     pub(super) fn adopt<E>(
         &mut self,
-        make: impl FnOnce(Key) -> Result<S, E>,
-        connection: Box<dyn Drive<S>>,
+        make: impl FnOnce(ConnectionKey) -> Result<S, E>,
+        connection: Box<dyn ConnectionDriver<S>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
-    ) -> Result<Key, E> {
+    ) -> Result<ConnectionKey, E> {
         let now = self.context.now;
         let number = self.count + 1;
         let key = self.entries.insert_with(|key| {
@@ -99,8 +99,8 @@ impl<S: Stream> Connections<S> {
                 number,
                 endpoint,
                 opened: now,
-                heard: now,
-                due: now,
+                last_heard: now,
+                next_check: now,
                 hung_up: false,
                 is_ready: false,
             })
@@ -116,7 +116,7 @@ impl<S: Stream> Connections<S> {
     }
 
     /// The stream of a connection that is not over.
-    pub(super) fn stream(&mut self, key: Key) -> Option<&mut S> {
+    pub(super) fn stream(&mut self, key: ConnectionKey) -> Option<&mut S> {
         self.entries.get_mut(key).map(|entry| &mut entry.stream)
     }
 
@@ -124,10 +124,10 @@ impl<S: Stream> Connections<S> {
     /// all workers that it is to be delivered first.
     pub(super) fn begin_turn(&mut self) -> bool {
         self.is_crowded = false;
-        self.context.mailbox.attend();
+        self.context.mailbox.mark_awake();
         if self.context.mailbox.is_congested() {
             self.deliver();
-            self.context.mailbox.rest();
+            self.context.mailbox.try_sleep();
             return false;
         }
         true
@@ -158,7 +158,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    fn drive_queued(&mut self, key: Key) {
+    fn drive_queued(&mut self, key: ConnectionKey) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.is_ready = false;
             self.drive_stream(key);
@@ -178,7 +178,7 @@ impl<S: Stream> Connections<S> {
         } else if !readiness.is_readable && !entry.hung_up && !entry.connection.is_blocked() {
             return; // it may be written to, and nobody wants to
         }
-        entry.heard = self.context.now;
+        entry.last_heard = self.context.now;
         if entry.is_ready {
             return; // it has its turn
         }
@@ -194,8 +194,8 @@ impl<S: Stream> Connections<S> {
     /// before something comes.
     pub(super) fn end_turn(&mut self) -> bool {
         self.deliver();
-        let rests = self.context.mailbox.rest();
-        self.ready.is_empty() && self.fresh.is_empty() && self.letters.commands.is_empty() && rests
+        let rests = self.context.mailbox.try_sleep();
+        self.ready.is_empty() && self.fresh.is_empty() && self.queue.commands.is_empty() && rests
     }
 
     /// Whether a connection has used all of its turn since the sockets were last looked at.
@@ -207,27 +207,27 @@ impl<S: Stream> Connections<S> {
     pub(super) fn sweep(&mut self, now: Tick) {
         self.context.now = now;
         self.context.pool.shrink();
-        self.context.mailbox.shrink(&mut self.letters);
+        self.context.mailbox.shrink(&mut self.queue);
         let ping_interval = self.context.deadlines.ping_interval;
         for index in 0..self.entries.places() {
             let Some((key, entry)) = self.entries.at_mut(index) else {
                 continue;
             };
-            if (now.wrapping_sub(entry.due) as i32) < 0 {
+            if (now.wrapping_sub(entry.next_check) as i32) < 0 {
                 continue;
             }
-            let silence = now.wrapping_sub(entry.heard);
+            let silence = now.wrapping_sub(entry.last_heard);
             let idle = self.context.deadlines.idle.unwrap_or(Tick::MAX);
             let rest = ping_interval.saturating_sub(silence).min(idle / 10);
-            entry.due = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
-            self.context.tally.backlog_bytes += entry.connection.backlog_bytes();
+            entry.next_check = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
+            self.context.stats.backlog_bytes += entry.connection.backlog_bytes();
             self.drive(key, |connection, stream, context| {
                 connection.tick(silence, stream, context)
             });
         }
-        self.context.tally.unsent_bytes = self.context.unsent().bytes();
-        let tally = mem::take(&mut self.context.tally);
-        self.context.observer.statistics(&tally);
+        self.context.stats.unsent_bytes = self.context.unsent().bytes();
+        let stats = mem::take(&mut self.context.stats);
+        self.context.observer.statistics(&stats);
         self.relieve();
         self.deliver_and_wake();
     }
@@ -242,7 +242,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    fn end(&mut self, key: Key, why: &Disconnect) {
+    fn end(&mut self, key: ConnectionKey, why: &Disconnect) {
         // The descriptor's closing takes it out of the poller, too.
         let Some(mut entry) = self.entries.remove(key) else {
             return;
@@ -271,10 +271,11 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Reads what is there and writes what waits.
-    fn drive_stream(&mut self, key: Key) {
-        let drive = |connection: &mut dyn Drive<S>, stream: &mut S, context: &mut Context| {
-            connection.drive(key, stream, context)
-        };
+    fn drive_stream(&mut self, key: ConnectionKey) {
+        let drive =
+            |connection: &mut dyn ConnectionDriver<S>, stream: &mut S, context: &mut Context| {
+                connection.drive(key, stream, context)
+            };
         self.context.begin_turn();
         self.drive(key, drive);
         self.is_crowded |= self.context.turn.is_over();
@@ -286,14 +287,14 @@ impl<S: Stream> Connections<S> {
     }
 
     #[cold]
-    fn hang_up(&mut self, key: Key) {
+    fn hang_up(&mut self, key: ConnectionKey) {
         self.drive(key, |connection, _, context| {
             connection.hang_up(key, context)
         });
     }
 
     /// Wakes the handler of a connection.
-    fn wake(&mut self, key: Key) {
+    fn wake(&mut self, key: ConnectionKey) {
         self.drive(key, |connection, stream, context| {
             connection.wake(key, stream, context)
         });
@@ -305,8 +306,8 @@ impl<S: Stream> Connections<S> {
     /// Does something with a connection, and then what its progress asks for.
     fn drive(
         &mut self,
-        key: Key,
-        act: impl FnOnce(&mut dyn Drive<S>, &mut S, &mut Context) -> Progress,
+        key: ConnectionKey,
+        act: impl FnOnce(&mut dyn ConnectionDriver<S>, &mut S, &mut Context) -> Progress,
     ) {
         if self.act(key, act) {
             self.relieve();
@@ -316,8 +317,8 @@ impl<S: Stream> Connections<S> {
     /// [`Connections::drive`], whatever waits to be sent. Says whether something may.
     fn act(
         &mut self,
-        key: Key,
-        act: impl FnOnce(&mut dyn Drive<S>, &mut S, &mut Context) -> Progress,
+        key: ConnectionKey,
+        act: impl FnOnce(&mut dyn ConnectionDriver<S>, &mut S, &mut Context) -> Progress,
     ) -> bool {
         let Some(entry) = self.entries.get_mut(key) else {
             return false;
@@ -330,7 +331,7 @@ impl<S: Stream> Connections<S> {
                 self.ready.push_back(key);
             }
             Progress::Waiting => {
-                entry.due = self.context.now.wrapping_add(1);
+                entry.next_check = self.context.now.wrapping_add(1);
                 return true;
             }
             Progress::Idle => {}
@@ -343,17 +344,17 @@ impl<S: Stream> Connections<S> {
     /// member that takes all it is given would seem slow because this worker is.
     fn deliver(&mut self) {
         const BYTES: usize = 256 << 10;
-        if self.letters.commands.is_empty() && !self.context.mailbox.is_filled() {
+        if self.queue.commands.is_empty() && !self.context.mailbox.is_filled() {
             return;
         }
-        let mut letters = mem::take(&mut self.letters);
+        let mut queue = mem::take(&mut self.queue);
         let mut delivered = 0;
         while delivered < BYTES {
-            let Some(command) = letters.commands.pop_front() else {
+            let Some(command) = queue.commands.pop_front() else {
                 if !self.context.mailbox.is_filled() {
                     break;
                 }
-                self.context.mailbox.take(&mut letters);
+                self.context.mailbox.take(&mut queue);
                 continue;
             };
             match command {
@@ -365,13 +366,13 @@ impl<S: Stream> Connections<S> {
                     messages,
                 } => {
                     delivered += length;
-                    let parcels = [const { OnceCell::new() }; 2];
-                    let plain = letters.plain.take(length);
-                    let compressed = letters.compressed.take(compressed_length);
+                    let shared_frames = [const { OnceCell::new() }; 2];
+                    let plain = queue.plain.take(length);
+                    let compressed = queue.compressed.take(compressed_length);
                     let delivery = Delivery {
-                        plain: Encoded::new(plain, &parcels[0]),
+                        plain: Encoded::new(plain, &shared_frames[0]),
                         compressed: (compressed_length > 0)
-                            .then_some(Encoded::new(compressed, &parcels[1])),
+                            .then_some(Encoded::new(compressed, &shared_frames[1])),
                         messages,
                         policy: group.policy(),
                         is_lenient: false,
@@ -404,11 +405,11 @@ impl<S: Stream> Connections<S> {
                 } => {
                     delivered += length;
                     let bytes = match is_compressed {
-                        true => letters.compressed.take(length),
-                        false => letters.plain.take(length),
+                        true => queue.compressed.take(length),
+                        false => queue.plain.take(length),
                     };
-                    let parcel = OnceCell::new();
-                    let frame = Encoded::new(bytes, &parcel);
+                    let shared_frame = OnceCell::new();
+                    let frame = Encoded::new(bytes, &shared_frame);
                     let delivery = Delivery {
                         plain: frame,
                         compressed: is_compressed.then_some(frame),
@@ -454,13 +455,13 @@ impl<S: Stream> Connections<S> {
                 Command::CloseAll { code } => self.close_all(code),
             }
         }
-        self.letters = letters;
+        self.queue = queue;
     }
 
     /// [`Connections::deliver`], outside a turn: what is left makes for one.
     fn deliver_and_wake(&mut self) {
         self.deliver();
-        if !self.letters.commands.is_empty() || !self.ready.is_empty() {
+        if !self.queue.commands.is_empty() || !self.ready.is_empty() {
             self.context.mailbox.wake();
         }
     }
@@ -479,7 +480,7 @@ impl<S: Stream> Connections<S> {
             let progress = connection.deliver(delivery, stream, &mut self.context);
             match progress {
                 Progress::Over(why) => over.push((member.key, why)),
-                Progress::Waiting => entry.due = self.context.now.wrapping_add(1),
+                Progress::Waiting => entry.next_check = self.context.now.wrapping_add(1),
                 Progress::MoreToRead if !entry.is_ready => {
                     entry.is_ready = true;
                     self.ready.push_back(member.key);
@@ -494,13 +495,13 @@ impl<S: Stream> Connections<S> {
         self.relieve();
     }
 
-    fn end_with(&mut self, key: Key, why: Disconnect, frame: (CloseCode, &'static str)) {
+    fn end_with(&mut self, key: ConnectionKey, why: Disconnect, frame: (CloseCode, &'static str)) {
         self.drive(key, |connection, stream, context| {
             connection.end(why, frame, stream, context)
         });
     }
 
-    fn close(&mut self, key: Key, frame: Option<CloseFrame<'_>>) {
+    fn close(&mut self, key: ConnectionKey, frame: Option<CloseFrame<'_>>) {
         self.drive(key, |connection, stream, context| {
             connection.close(frame, stream, context)
         });
@@ -517,6 +518,6 @@ impl<S: Stream> Connections<S> {
 
 impl<S> Drop for Connections<S> {
     fn drop(&mut self) {
-        self.context.mailbox.bury();
+        self.context.mailbox.stop();
     }
 }

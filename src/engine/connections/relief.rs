@@ -4,8 +4,8 @@ use std::mem;
 
 use super::Connections;
 use crate::engine::deadlines::Tick;
-use crate::engine::drive::Waiting;
-use crate::engine::slots::Key;
+use crate::engine::driver::Waiting;
+use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 
 /// Those that may have to go, as they were found at a time, the next to go last. Bounded by the
@@ -15,11 +15,11 @@ pub(super) struct Candidates {
     found: Option<Tick>,
     /// There were none the last time.
     were_none: bool,
-    queue: Vec<(Waiting, Key)>,
+    queue: Vec<(Waiting, ConnectionKey)>,
 }
 
 impl Candidates {
-    fn insert(&mut self, candidate: (Waiting, Key)) {
+    fn insert(&mut self, candidate: (Waiting, ConnectionKey)) {
         let place = self.queue.partition_point(|other| *other < candidate);
         self.queue.insert(place, candidate);
     }
@@ -96,7 +96,7 @@ impl<S: Stream> Connections<S> {
     }
 
     /// What waits for a connection, if anything does.
-    fn waiting(&mut self, key: Key) -> Option<Waiting> {
+    fn waiting(&mut self, key: ConnectionKey) -> Option<Waiting> {
         let now = self.context.now;
         let entry = self.entries.get_mut(key)?;
         Some(entry.connection.waiting(now)).filter(|waiting| waiting.share > 0)

@@ -8,7 +8,7 @@ use crate::protocol::deflate::ContextTakeover;
 use crate::protocol::frame::EncodedHeader;
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::sender::encode_compressed_message;
-use crate::protocol::{Deflate, Deflater, FrameHeader, Message, OpCode, Output};
+use crate::protocol::{Deflate, Deflater, FrameHeader, FrameSink, Message, OpCode};
 
 /// The slots, which all connections of a thread share.
 #[derive(Debug)]
@@ -382,7 +382,7 @@ fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>>
 /// A message's payload as it is compressed on its own; `None` if it does not become smaller.
 fn compressed(payload: &[u8], opcode: OpCode, deflater: &mut Deflater) -> Option<Vec<u8>> {
     struct Payload(Option<Vec<u8>>);
-    impl Output for Payload {
+    impl FrameSink for Payload {
         fn frame(&mut self, _: EncodedHeader, payload: &[u8]) {
             self.0 = Some(payload.to_vec());
         }

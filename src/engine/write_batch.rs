@@ -4,8 +4,8 @@ use std::io::{self, IoSlice, Write};
 
 use super::Settings;
 use super::backlog::Backlog;
-use super::tally::{Flow, Flows};
-use super::unsent::{Kept, Parcel, UnsentBudget};
+use super::stats::{Traffic, TrafficByType};
+use super::unsent::{Kept, SharedFrame, UnsentBudget};
 use crate::protocol;
 use crate::protocol::copy;
 use crate::protocol::frame::EncodedHeader;
@@ -14,7 +14,7 @@ use crate::protocol::{Message, OpCode};
 /// What a worker's turns gather their frames in, one after the other.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    /// Empty between turns. Bound: [`Output::CAPACITY`], shared with all connections of the worker.
+    /// Empty between turns. Bound: [`WriteBatch::CAPACITY`], shared with all connections of the worker.
     pub(super) bytes: Vec<u8>,
     /// Where what a socket does not take is counted.
     pub(super) unsent: UnsentBudget,
@@ -25,7 +25,7 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn new(settings: &Settings, unsent: UnsentBudget) -> Buffer {
         Buffer {
-            bytes: Vec::with_capacity(Output::CAPACITY),
+            bytes: Vec::with_capacity(WriteBatch::CAPACITY),
             unsent,
             one_by_one: !settings.gather_publications,
         }
@@ -35,15 +35,15 @@ impl Buffer {
 /// Gathers the frames that one event's messages are answered with. Small payloads are copied
 /// into the thread's buffer, large ones are written from where they are; what the socket does not
 /// take becomes the backlog.
-pub(super) struct Output<'a> {
+pub(super) struct WriteBatch<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Buffer,
     backlog: &'a mut Backlog,
     /// What the worker has sent; data messages are added when the turn is over.
-    sent: &'a mut Flows,
+    sent: &'a mut TrafficByType,
     /// The connection's own data messages, now and before the turn.
-    sent_data: &'a mut Flow,
-    sent_before: Flow,
+    sent_data: &'a mut Traffic,
+    sent_before: Traffic,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
     /// Bytes of this event that went to the backlog.
@@ -53,7 +53,7 @@ pub(super) struct Output<'a> {
     error: Option<io::Error>,
 }
 
-impl<'a> Output<'a> {
+impl<'a> WriteBatch<'a> {
     /// A payload of this size is worth a system call of its own more than a copy.
     const LARGE: usize = 16 << 10;
     /// The buffer is written when it holds this much.
@@ -70,15 +70,15 @@ impl<'a> Output<'a> {
     /// What the buffer holds at most.
     const CAPACITY: usize = Self::FULL + Self::LARGE;
 
-    /// `buffer` is empty, and will be so again after [`Output::finish`].
+    /// `buffer` is empty, and will be so again after [`WriteBatch::finish`].
     pub(super) fn new(
         stream: &'a mut dyn Write,
         buffer: &'a mut Buffer,
         backlog: &'a mut Backlog,
-        sent: &'a mut Flows,
-        sent_data: &'a mut Flow,
-    ) -> Output<'a> {
-        Output {
+        sent: &'a mut TrafficByType,
+        sent_data: &'a mut Traffic,
+    ) -> WriteBatch<'a> {
+        WriteBatch {
             stream,
             backlog,
             sent,
@@ -174,12 +174,12 @@ impl<'a> Output<'a> {
     }
 
     /// The connection's data messages so far.
-    pub(super) fn sent_data(&self) -> Flow {
+    pub(super) fn sent_data(&self) -> Traffic {
         *self.sent_data
     }
 
     /// Counts the payload of a message where since `before` a compressed one has been counted.
-    pub(super) fn recount(&mut self, message: Message<'_>, before: Flow) {
+    pub(super) fn recount(&mut self, message: Message<'_>, before: Traffic) {
         let counted = *self.sent_data - before;
         if counted.messages == 0 {
             return;
@@ -228,14 +228,14 @@ impl<'a> Output<'a> {
             rest.extend_from_slice(self.buffer.bytes.get(written..).unwrap_or_default());
             rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
             let unsent = &self.buffer.unsent;
-            let kept = Kept::new(Parcel::new(rest), 0, unsent);
+            let kept = Kept::new(SharedFrame::new(rest), 0, unsent);
             self.backlog.push_reply(kept, unsent, written > 0);
         }
         self.buffer.bytes.clear();
     }
 }
 
-impl protocol::Output for Output<'_> {
+impl protocol::FrameSink for WriteBatch<'_> {
     #[inline(always)]
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
         self.count(header.is_control(), header.is_text(), payload.len());

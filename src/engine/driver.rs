@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::deadlines::{DeadlineTicks, Tick};
 use super::disconnect::Disconnect;
 use super::mailbox::Mailbox;
-use super::output::Buffer;
-use super::slots::Key;
-use super::tally::{Flow, Observer, Tally};
+use super::slab::ConnectionKey;
+use super::stats::{Observer, Traffic, WorkerStats};
 use super::turn::Turn;
-use super::unsent::{Kept, Parcel, UnsentBudget};
+use super::unsent::{Kept, SharedFrame, UnsentBudget};
+use super::write_batch::Buffer;
 use super::{Bounds, Settings, SlowConsumer, SlowConsumerPolicy};
 use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
 
@@ -21,7 +21,7 @@ pub(crate) struct Context {
     /// connections of the worker.
     pub(super) input: Vec<u8>,
     /// What a turn's frames are gathered in.
-    pub(super) output: Buffer,
+    pub(super) write_buffer: Buffer,
     /// Bound: 64 MiB, shared with all connections of the worker, and `max_unfinished_size`, shared
     /// with all clients of the server.
     pub(super) pool: AssemblyPool,
@@ -37,7 +37,7 @@ pub(crate) struct Context {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) observer: Arc<dyn Observer>,
     /// What was done since the observer was last told.
-    pub(super) tally: Tally,
+    pub(super) stats: WorkerStats,
 }
 
 impl Context {
@@ -55,7 +55,7 @@ impl Context {
     ) -> Context {
         Context {
             input: vec![0; Self::INPUT],
-            output: Buffer::new(settings, bounds.unsent.clone()),
+            write_buffer: Buffer::new(settings, bounds.unsent.clone()),
             pool: AssemblyPool::new(bounds.unfinished.clone()),
             turn: Turn::new(),
             now: 0,
@@ -66,7 +66,7 @@ impl Context {
             linger_size: settings.linger_size,
             mailbox: Arc::new(mailbox),
             observer,
-            tally: Tally::default(),
+            stats: WorkerStats::default(),
         }
     }
 
@@ -78,17 +78,17 @@ impl Context {
 
     /// What may wait to be sent to all clients of the server together.
     pub(super) fn unsent(&self) -> &UnsentBudget {
-        &self.output.unsent
+        &self.write_buffer.unsent
     }
 }
 
 /// What the frame loop sees of a connection, whatever its handler. One call for each event.
-pub(crate) trait Drive<S> {
+pub(crate) trait ConnectionDriver<S> {
     /// The connection is the frame loop's from now on. `head` is written before what the handler
     /// sends, but not before it has seen the connection; `early` has been read already.
     fn open(
         &mut self,
-        key: Key,
+        key: ConnectionKey,
         head: &[u8],
         early: &mut [u8],
         stream: &mut S,
@@ -96,13 +96,13 @@ pub(crate) trait Drive<S> {
     ) -> Progress;
 
     /// Writes what waits, reads what is there, handles it and writes the answers.
-    fn drive(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress;
+    fn drive(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
 
     /// Wakes a handler that has a timer.
-    fn wake(&mut self, key: Key, stream: &mut S, context: &mut Context) -> Progress;
+    fn wake(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
 
     /// The peer has sent FIN, or the connection broke, and `drive` has read what it reads.
-    fn hang_up(&mut self, key: Key, context: &mut Context) -> Progress;
+    fn hang_up(&mut self, key: ConnectionKey, context: &mut Context) -> Progress;
 
     /// Whether something waits for the socket to take it, or is kept for the peer.
     fn is_blocked(&mut self) -> bool;
@@ -148,7 +148,7 @@ pub(crate) trait Drive<S> {
     fn when_cut(&self) -> Disconnect;
 
     /// What the peer has sent, and what was sent to it.
-    fn traffic(&self) -> (Flow, Flow);
+    fn traffic(&self) -> (Traffic, Traffic);
 
     /// The connection is over, and its handler goes with it.
     fn closed(self: Box<Self>, why: &Disconnect);
@@ -168,24 +168,35 @@ pub(crate) struct Delivery<'a> {
     pub(super) is_lenient: bool,
 }
 
-/// Encoded frames, and the parcel in which all those keep them who cannot take them now.
+/// Encoded frames, and the shared_frame in which all those keep them who cannot take them now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encoded<'a> {
     bytes: &'a [u8],
     /// Made when the first of them needs it.
-    parcel: &'a OnceCell<Arc<Parcel>>,
+    shared_frame: &'a OnceCell<Arc<SharedFrame>>,
 }
 
 impl<'a> Encoded<'a> {
-    /// `parcel` has the same bytes, or none yet.
-    pub(super) fn new(bytes: &'a [u8], parcel: &'a OnceCell<Arc<Parcel>>) -> Encoded<'a> {
-        Encoded { bytes, parcel }
+    /// `shared_frame` has the same bytes, or none yet.
+    pub(super) fn new(
+        bytes: &'a [u8],
+        shared_frame: &'a OnceCell<Arc<SharedFrame>>,
+    ) -> Encoded<'a> {
+        Encoded {
+            bytes,
+            shared_frame,
+        }
     }
 
-    /// A parcel that is there already.
-    pub(super) fn of(parcel: &'a OnceCell<Arc<Parcel>>) -> Encoded<'a> {
-        let bytes = parcel.get().map_or(&[][..], |parcel| parcel);
-        Encoded { bytes, parcel }
+    /// A shared_frame that is there already.
+    pub(super) fn of(shared_frame: &'a OnceCell<Arc<SharedFrame>>) -> Encoded<'a> {
+        let bytes = shared_frame
+            .get()
+            .map_or(&[][..], |shared_frame| shared_frame);
+        Encoded {
+            bytes,
+            shared_frame,
+        }
     }
 
     pub(super) fn bytes(self) -> &'a [u8] {
@@ -194,8 +205,10 @@ impl<'a> Encoded<'a> {
 
     /// Keeps what is left once `written` bytes have gone.
     pub(super) fn keep(self, written: usize, budget: &UnsentBudget) -> Kept {
-        let parcel = self.parcel.get_or_init(|| Parcel::new(self.bytes.to_vec()));
-        Kept::new(Arc::clone(parcel), written, budget)
+        let shared_frame = self
+            .shared_frame
+            .get_or_init(|| SharedFrame::new(self.bytes.to_vec()));
+        Kept::new(Arc::clone(shared_frame), written, budget)
     }
 }
 

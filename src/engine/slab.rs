@@ -4,15 +4,15 @@ use std::convert::Infallible;
 
 /// Where a value is, and which of the values that were ever there it is.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Key {
+pub(crate) struct ConnectionKey {
     pub(super) index: u32,
     generation: u32,
 }
 
 /// A vector whose places are reused, each use with a new generation.
 #[derive(Debug)]
-pub(super) struct Slots<T> {
-    slots: Vec<Slot<T>>,
+pub(super) struct Slab<T> {
+    slab: Vec<Slot<T>>,
     free: Vec<u32>,
 }
 
@@ -22,39 +22,39 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-impl<T> Slots<T> {
-    pub(super) const fn new() -> Slots<T> {
-        Slots {
-            slots: Vec::new(),
+impl<T> Slab<T> {
+    pub(super) const fn new() -> Slab<T> {
+        Slab {
+            slab: Vec::new(),
             free: Vec::new(),
         }
     }
 
     /// How many values there are.
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slab.len() - self.free.len()
     }
 
     /// How many places there are: every index is below this.
     pub(super) fn places(&self) -> u32 {
-        self.slots.len() as u32
+        self.slab.len() as u32
     }
 
     /// Puts in the value that `make` gives for its own key.
     pub(super) fn insert_with<E>(
         &mut self,
-        make: impl FnOnce(Key) -> Result<T, E>,
-    ) -> Result<Key, E> {
-        let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
-        if index as usize == self.slots.len() {
-            self.slots.push(Slot {
+        make: impl FnOnce(ConnectionKey) -> Result<T, E>,
+    ) -> Result<ConnectionKey, E> {
+        let index = self.free.last().copied().unwrap_or(self.slab.len() as u32);
+        if index as usize == self.slab.len() {
+            self.slab.push(Slot {
                 generation: 0,
                 value: None,
             });
             self.free.push(index);
         }
-        let slot = &mut self.slots[index as usize];
-        let key = Key {
+        let slot = &mut self.slab[index as usize];
+        let key = ConnectionKey {
             index,
             generation: slot.generation,
         };
@@ -64,14 +64,14 @@ impl<T> Slots<T> {
     }
 
     /// Puts a value in.
-    pub(super) fn insert(&mut self, value: T) -> Key {
+    pub(super) fn insert(&mut self, value: T) -> ConnectionKey {
         match self.insert_with(|_| Ok::<T, Infallible>(value)) {
             Ok(key) => key,
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.slots
+    pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut T> {
+        self.slab
             .get_mut(key.index as usize)
             .filter(|slot| slot.generation == key.generation)
             .and_then(|slot| slot.value.as_mut())
@@ -79,17 +79,17 @@ impl<T> Slots<T> {
 
     /// The value that is at this place now, and its key.
     #[inline]
-    pub(super) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
-        let slot = self.slots.get_mut(index as usize)?;
-        let key = Key {
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<(ConnectionKey, &mut T)> {
+        let slot = self.slab.get_mut(index as usize)?;
+        let key = ConnectionKey {
             index,
             generation: slot.generation,
         };
         slot.value.as_mut().map(|value| (key, value))
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
+    pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<T> {
+        let slot = self.slab.get_mut(key.index as usize)?;
         if slot.generation != key.generation {
             return None;
         }
@@ -100,13 +100,13 @@ impl<T> Slots<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| slot.value.as_ref())
+        self.slab.iter().filter_map(|slot| slot.value.as_ref())
     }
 }
 
-impl<T> Default for Slots<T> {
-    fn default() -> Slots<T> {
-        Slots::new()
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab::new()
     }
 }
 
@@ -116,23 +116,23 @@ mod tests {
 
     #[test]
     fn a_reused_place_has_a_new_key() {
-        let mut slots = Slots::new();
-        let first = slots.insert('a');
-        assert_eq!(slots.remove(first), Some('a'));
-        let second = slots.insert('b');
+        let mut slab = Slab::new();
+        let first = slab.insert('a');
+        assert_eq!(slab.remove(first), Some('a'));
+        let second = slab.insert('b');
         assert_eq!(first.index, second.index);
-        assert_eq!(slots.get_mut(first), None);
-        assert_eq!(slots.remove(first), None);
-        assert_eq!(slots.get_mut(second), Some(&mut 'b'));
-        assert_eq!((slots.len(), slots.places()), (1, 1));
+        assert_eq!(slab.get_mut(first), None);
+        assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.get_mut(second), Some(&mut 'b'));
+        assert_eq!((slab.len(), slab.places()), (1, 1));
     }
 
     #[test]
     fn a_failed_insert_leaves_the_place_free() {
-        let mut slots = Slots::<char>::new();
-        assert_eq!(slots.insert_with(|_| Err("no")), Err("no"));
-        assert_eq!(slots.len(), 0);
-        slots.insert('a');
-        assert_eq!((slots.len(), slots.places()), (1, 1));
+        let mut slab = Slab::<char>::new();
+        assert_eq!(slab.insert_with(|_| Err("no")), Err("no"));
+        assert_eq!(slab.len(), 0);
+        slab.insert('a');
+        assert_eq!((slab.len(), slab.places()), (1, 1));
     }
 }

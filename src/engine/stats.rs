@@ -8,14 +8,14 @@ use super::socket::PeerAddress;
 
 /// Messages of one direction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Flow {
+pub(crate) struct Traffic {
     /// How many.
     pub(crate) messages: u64,
     /// Bytes of their payloads, uncompressed; of fan-out, of the frames.
     pub(crate) bytes: u64,
 }
 
-impl Flow {
+impl Traffic {
     #[inline]
     pub(crate) fn add(&mut self, messages: usize, bytes: usize) {
         self.messages += messages as u64;
@@ -23,19 +23,19 @@ impl Flow {
     }
 }
 
-impl AddAssign for Flow {
-    fn add_assign(&mut self, other: Flow) {
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Traffic) {
         self.messages += other.messages;
         self.bytes += other.bytes;
     }
 }
 
-impl Sub for Flow {
-    type Output = Flow;
+impl Sub for Traffic {
+    type Output = Traffic;
 
     /// What has passed since `earlier`.
-    fn sub(self, earlier: Flow) -> Flow {
-        Flow {
+    fn sub(self, earlier: Traffic) -> Traffic {
+        Traffic {
             messages: self.messages.wrapping_sub(earlier.messages),
             bytes: self.bytes.wrapping_sub(earlier.bytes),
         }
@@ -44,25 +44,25 @@ impl Sub for Flow {
 
 /// Messages of one direction by type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Flows {
+pub(crate) struct TrafficByType {
     /// Text and binary messages. A connection counts them for itself, and adds them up here once
     /// for all the messages of an event.
-    pub(crate) data: Flow,
+    pub(crate) data: Traffic,
     /// Of these, text.
-    pub(crate) text: Flow,
+    pub(crate) text: Traffic,
     /// Ping, Pong and Close.
-    pub(crate) control: Flow,
+    pub(crate) control: Traffic,
 }
 
 /// What a worker has done since it last told.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Tally {
+pub(crate) struct WorkerStats {
     /// What clients sent.
-    pub(crate) received: Flows,
+    pub(crate) received: TrafficByType,
     /// What handlers answered, fan-out apart.
-    pub(crate) sent: Flows,
+    pub(crate) sent: TrafficByType,
     /// Fan-out, once for each receiver.
-    pub(crate) delivered: Flow,
+    pub(crate) delivered: Traffic,
     /// Of the delivered messages, those that were dropped because their receiver took too little.
     pub(crate) dropped: u64,
     /// How often a publisher was put under back-pressure.
@@ -88,9 +88,9 @@ pub(crate) struct ConnectionRecord<'a> {
     /// From its opening handshake to its end.
     pub(crate) duration: Duration,
     /// What it sent to us, control frames apart.
-    pub(crate) received: Flow,
+    pub(crate) received: Traffic,
     /// What was sent to it.
-    pub(crate) sent: Flow,
+    pub(crate) sent: Traffic,
     /// How it ended.
     pub(crate) why: &'a Disconnect,
 }
@@ -117,8 +117,8 @@ pub(crate) trait Observer: Send + Sync {
     }
 
     /// What the worker has done since it last said so; once a tick.
-    fn statistics(&self, tally: &Tally) {
-        let _ = tally;
+    fn statistics(&self, stats: &WorkerStats) {
+        let _ = stats;
     }
 
     /// A request that was to become a WebSocket, or was refused, has been answered with this status.
