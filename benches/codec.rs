@@ -13,7 +13,8 @@ use flate2::{Compress, Compression, FlushCompress};
 use frameloop::protocol::mask::apply_masking_key;
 use frameloop::protocol::utf8::Utf8Validator;
 use frameloop::protocol::{
-    AssemblyPool, DeflateParameters, FrameHeader, Limits, Message, OpCode, Receiver, Role, Sender,
+    AssemblyPool, DeflateParameters, FrameHeader, Message, OpCode, Receiver, Role, Sender,
+    SizeLimits,
 };
 use tungstenite::protocol::{Role as PeerRole, WebSocket};
 
@@ -67,7 +68,7 @@ fn validate(bencher: Bencher<'_, '_>, text: &str) {
 #[divan::bench(args = SIZES)]
 fn receive(bencher: Bencher<'_, '_>, size: usize) {
     let batch = frames(size);
-    let mut receiver = Receiver::new(Role::Server, Limits::default());
+    let mut receiver = Receiver::new(Role::Server, SizeLimits::default());
     let mut pool = AssemblyPool::default();
     // Unmasking twice gives the masked frames back, so the batch is copied for each round.
     let mut buffer = batch.clone();
@@ -123,7 +124,7 @@ fn inflate(bencher: Bencher<'_, '_>, client_no_context_takeover: bool) {
         .collect();
     let mut pool = AssemblyPool::default();
     let mut clients: Vec<Receiver> = (0..CLIENTS)
-        .map(|_| Receiver::new(Role::Server, Limits::default()).with_deflate(&parameters))
+        .map(|_| Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&parameters))
         .collect();
     // What comes round again refers to what came before it the first time, too.
     let mut receive = |client: usize, round: usize| {

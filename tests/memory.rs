@@ -654,7 +654,7 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
     let _alone = alone();
     let server = TestServer::with(|server| {
         server.with_workers(2).with_settings(Settings {
-            limits: frameloop::protocol::Limits {
+            limits: frameloop::protocol::SizeLimits {
                 max_message_size: LIMIT,
                 max_frame_size: LIMIT,
             },

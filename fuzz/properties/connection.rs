@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use frameloop::engine::{Deadlines, SimulatedConnection, Simulation};
-use frameloop::protocol::{CloseCode, CloseFrame, Limits};
+use frameloop::protocol::{CloseCode, CloseFrame, SizeLimits};
 use frameloop::{Handler, Message, Peer, Settings, WebSocket};
 
 use super::client::{Frame, Sent, may_travel, read_frames};
@@ -58,7 +58,7 @@ const PING_TIMEOUT: u32 = 15;
 const MESSAGE: u32 = 25;
 const CLOSE: u32 = 10;
 const LINGER: u32 = 10;
-const LIMITS: Limits = Limits {
+const LIMITS: SizeLimits = SizeLimits {
     max_message_size: 1_000,
     max_frame_size: 800,
 };
@@ -506,7 +506,7 @@ impl Model {
             true => self.empty_fragments + 1,
             false => 0,
         };
-        if self.empty_fragments > u32::from(Limits::MAX_EMPTY_FRAGMENTS) {
+        if self.empty_fragments > u32::from(SizeLimits::MAX_EMPTY_FRAGMENTS) {
             self.fail(1008);
         } else if !is_final {
             self.fragmented = Some((opcode, message));

@@ -11,12 +11,14 @@ use std::cell::RefCell;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use frameloop::Deflate;
 use frameloop::protocol::sender::{encode_compressed_message, encode_message};
-use frameloop::protocol::{DeflateParameters, Deflater, Limits, Message, Receiver, Role, Sender};
+use frameloop::protocol::{
+    DeflateParameters, Deflater, Message, Receiver, Role, Sender, SizeLimits,
+};
 
 use super::client::{Frame, Received, read_frames};
 use super::receiver::receive;
 
-const LIMITS: Limits = Limits {
+const LIMITS: SizeLimits = SizeLimits {
     max_message_size: 20_000,
     max_frame_size: 20_000,
 };
@@ -94,7 +96,7 @@ fn send(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>], shared:
         });
     }
     let expected: Vec<Received> = messages.iter().cloned().map(Received::Binary).collect();
-    let ours = Receiver::new(Role::Client, Limits::default()).with_deflate(parameters);
+    let ours = Receiver::new(Role::Client, SizeLimits::default()).with_deflate(parameters);
     let outcome = receive(ours, &[&bytes], false);
     assert_eq!((&outcome.messages, outcome.error), (&expected, None));
 
@@ -155,7 +157,7 @@ fn receive_from_another(parameters: &DeflateParameters, level: u8, messages: &[V
         client_max_window_bits: 15,
         ..*parameters
     };
-    let ours = Receiver::new(Role::Server, Limits::default()).with_deflate(&parameters);
+    let ours = Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&parameters);
     let outcome = receive(ours, &[&bytes], false);
     assert_eq!((outcome.messages, outcome.error), (expected, None));
 }

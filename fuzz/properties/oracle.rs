@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 
-use frameloop::protocol::{Limits, Message, ProtocolError, Receiver};
+use frameloop::protocol::{Message, ProtocolError, Receiver, SizeLimits};
 use frameloop::protocol::{Role, Sender};
 use tungstenite::error::{CapacityError, Error};
 use tungstenite::protocol::{WebSocket, WebSocketConfig};
@@ -13,7 +13,7 @@ use super::client::Received;
 use super::receiver::{self, Outcome};
 
 pub(crate) fn check(bytes: &[u8]) {
-    const LIMITS: Limits = Limits {
+    const LIMITS: SizeLimits = SizeLimits {
         max_message_size: 1_000,
         max_frame_size: 800,
     };
@@ -22,7 +22,7 @@ pub(crate) fn check(bytes: &[u8]) {
 }
 
 /// Both read these bytes, as a server that accepts these sizes.
-pub(crate) fn compare(bytes: &[u8], limits: Limits) -> Outcome {
+pub(crate) fn compare(bytes: &[u8], limits: SizeLimits) -> Outcome {
     let ours = receiver::receive(Receiver::new(Role::Server, limits), &[bytes], false);
     let (messages, error) = tungstenite(bytes, limits, tungstenite::protocol::Role::Server);
     if !is_named_difference(&ours, &error) {
@@ -85,7 +85,7 @@ fn check_sender(ours: &Outcome, max_fragment_size: usize) {
     }
     // It calls the registered code 1014 invalid.
     if !matches!(expected.last(), Some(Received::Close(Some((1014, _))))) {
-        let limits = Limits::default();
+        let limits = SizeLimits::default();
         let role = tungstenite::protocol::Role::Client;
         let (messages, error) = tungstenite(&bytes, limits, role);
         assert!(error.is_none(), "{error:?}");
@@ -142,7 +142,7 @@ impl Write for Scripted<'_> {
 /// What tungstenite makes of the bytes.
 fn tungstenite(
     bytes: &[u8],
-    limits: Limits,
+    limits: SizeLimits,
     role: tungstenite::protocol::Role,
 ) -> (Vec<Received>, Option<Error>) {
     let config = WebSocketConfig::default()

@@ -6,7 +6,7 @@
 //! ```
 
 use frameloop::protocol::frame::Expectation;
-use frameloop::protocol::{AssemblyPool, DeflateParameters, FrameHeader, Limits, OpCode};
+use frameloop::protocol::{AssemblyPool, DeflateParameters, FrameHeader, OpCode, SizeLimits};
 use frameloop::protocol::{ProtocolError, Receiver, Role};
 
 use super::client::Received;
@@ -52,26 +52,26 @@ pub(crate) fn check(input: &[u8]) {
 }
 
 /// Sizes that a short input can reach, and some that it cannot.
-pub(crate) const LIMITS: [Limits; 4] = [
-    Limits {
+pub(crate) const LIMITS: [SizeLimits; 4] = [
+    SizeLimits {
         max_message_size: 16 << 20,
         max_frame_size: 16 << 20,
     },
-    Limits {
+    SizeLimits {
         max_message_size: 200,
         max_frame_size: 130,
     },
-    Limits {
+    SizeLimits {
         max_message_size: 100_000,
         max_frame_size: 80_000,
     },
-    Limits {
+    SizeLimits {
         max_message_size: 0,
         max_frame_size: 0,
     },
 ];
 
-fn receiver(flags: u8, limits: Limits) -> Receiver {
+fn receiver(flags: u8, limits: SizeLimits) -> Receiver {
     let receiver = Receiver::new(role(flags), limits);
     match flags & 2 {
         0 => receiver,
@@ -149,7 +149,7 @@ fn check_header(bytes: &[u8], flags: u8) {
         compressed: false,
         deflate: flags & 2 != 0,
         assembled: 0,
-        limits: Limits {
+        limits: SizeLimits {
             max_message_size: usize::MAX,
             max_frame_size: usize::MAX,
         },

@@ -15,12 +15,12 @@ use super::memory;
 use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
 use super::values::network;
-use super::values::{Addresses, address, addresses, duration, echo_service, item, size};
+use super::values::{AddressList, address, addresses, duration, echo_service, item, size};
 use crate::app::compat::EchoService;
 use crate::engine::{Deadlines, Settings, SlowConsumer};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
 use crate::http::HttpSettings;
-use crate::protocol::Limits;
+use crate::protocol::SizeLimits;
 
 /// A WebSocket server to measure, test and fuzz against.
 ///
@@ -63,7 +63,7 @@ pub(super) struct Serve {
     /// `systemd` uses the sockets of a socket unit
     #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
           default_value = "127.0.0.1:8000")]
-    listen: Vec<Addresses>,
+    listen: Vec<AddressList>,
 
     /// Second address, for the operator, HOST:PORT or unix:PATH. It serves /metrics, /healthz and
     /// /readyz without TLS; /metrics is then on no other address [default: none]
@@ -198,7 +198,7 @@ pub(super) struct Access {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Limits")]
+#[command(next_help_heading = "SizeLimits")]
 pub(super) struct LimitArguments {
     /// Largest message; a larger one gets Close 1009
     ///
@@ -399,13 +399,13 @@ impl Serve {
     /// The addresses to listen on.
     pub(super) fn listen(&self) -> Vec<String> {
         let listen = self.listen.iter();
-        listen.flat_map(|Addresses(all)| all.clone()).collect()
+        listen.flat_map(|AddressList(all)| all.clone()).collect()
     }
 
     pub(super) fn settings(&self) -> Settings {
         let (limits, deadlines) = (&self.limits, &self.deadlines);
         Settings {
-            limits: Limits {
+            limits: SizeLimits {
                 max_message_size: limits.max_message_size,
                 max_frame_size: limits.max_frame_size,
             },

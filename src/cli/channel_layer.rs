@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::beside::{self, Beside};
+use super::background_task::{self, BackgroundTask};
 use crate::rooms::redis::{DjangoLayer, Redis};
 
 #[derive(Args, Debug)]
@@ -43,9 +43,9 @@ enum ChannelLayer {
 
 impl ChannelLayerArguments {
     /// The Redis that is asked for, and what has to run for it; or what is wrong.
-    pub(super) fn redis(&self) -> Result<(Option<Redis>, Beside), String> {
+    pub(super) fn redis(&self) -> Result<(Option<Redis>, BackgroundTask), String> {
         let django = match self.channel_layer {
-            ChannelLayer::Memory => return Ok((None, beside::nothing())),
+            ChannelLayer::Memory => return Ok((None, background_task::nothing())),
             ChannelLayer::RedisPubsub => DjangoLayer::PubSub,
             ChannelLayer::RedisCore => DjangoLayer::Core,
         };

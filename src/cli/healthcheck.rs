@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::service_manager::SYSTEMD;
 use super::values::network;
-use super::values::{Addresses, address, addresses, duration, echo_service, item};
+use super::values::{AddressList, address, addresses, duration, echo_service, item};
 use crate::app::compat::EchoService;
 use crate::server::UnixAddress;
 
@@ -26,7 +26,7 @@ pub(super) struct Healthcheck {
     /// Where the server listens; of several the first
     #[arg(long, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
           default_value = "127.0.0.1:8000")]
-    listen: Vec<Addresses>,
+    listen: Vec<AddressList>,
 
     /// Whose connections must begin with the PROXY protocol: then the question does, too
     #[arg(long, env = "FRAMELOOP_PROXY_PROTOCOL_FROM", value_name = "NETWORK",
@@ -62,7 +62,7 @@ impl Healthcheck {
     pub(super) fn run(&self) -> io::Result<()> {
         let timeout = Some(self.timeout).filter(|timeout| !timeout.is_zero());
         let address = self.address.as_ref().or(self.admin_listen.as_ref());
-        let listen = self.listen.first().and_then(|Addresses(all)| all.first());
+        let listen = self.listen.first().and_then(|AddressList(all)| all.first());
         let address = address.or(listen).map_or("", String::as_str);
         // A star stands for any name.
         let host = self.host.first().map_or("", String::as_str);

@@ -49,8 +49,8 @@ pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
         log::make_deterministic();
     }
     match (arguments.log_format, deterministic) {
-        (LogFormat::Text, false) => builder.map_event_format(AsKnown).init(),
-        (LogFormat::Text, true) => builder.without_time().map_event_format(AsKnown).init(),
+        (LogFormat::Text, false) => builder.map_event_format(CompatFormat).init(),
+        (LogFormat::Text, true) => builder.without_time().map_event_format(CompatFormat).init(),
         (LogFormat::Json, false) => builder.json().flatten_event(true).init(),
         (LogFormat::Json, true) => builder.json().flatten_event(true).without_time().init(),
     }
@@ -58,9 +58,9 @@ pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
 }
 
 /// Leaves time and level out of the lines of a service that is stood in for.
-struct AsKnown<F>(F);
+struct CompatFormat<F>(F);
 
-impl<S, N, F> FormatEvent<S, N> for AsKnown<F>
+impl<S, N, F> FormatEvent<S, N> for CompatFormat<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -72,7 +72,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        if event.metadata().target() != log::STOOD_IN {
+        if event.metadata().target() != log::COMPAT_TARGET {
             return self.0.format_event(context, writer, event);
         }
         context.format_fields(writer.by_ref(), event)?;
@@ -90,35 +90,35 @@ impl<'a> MakeWriter<'a> for ByTarget {
     type Writer = LinesTo<'a>;
 
     fn make_writer(&'a self) -> LinesTo<'a> {
-        LinesTo(&self.lines, Output::Error)
+        LinesTo(&self.lines, Destination::Error)
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LinesTo<'a> {
-        match self.is_text && metadata.target() == log::STOOD_IN {
-            true => LinesTo(&self.lines, Output::Standard),
+        match self.is_text && metadata.target() == log::COMPAT_TARGET {
+            true => LinesTo(&self.lines, Destination::Standard),
             false => self.make_writer(),
         }
     }
 }
 
 #[derive(Clone, Copy)]
-enum Output {
+enum Destination {
     Standard,
     Error,
 }
 
-impl Output {
+impl Destination {
     /// It may be closed or full: there is nowhere to tell of it.
     fn write(self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         let _ = match self {
-            Output::Standard => {
+            Destination::Standard => {
                 let mut out = io::stdout().lock();
                 out.write_all(bytes).and_then(|()| out.flush())
             }
-            Output::Error => io::stderr().write_all(bytes),
+            Destination::Error => io::stderr().write_all(bytes),
         };
     }
 }
@@ -153,7 +153,7 @@ struct Waiting {
 }
 
 enum Entry {
-    Line(Output, Box<[u8]>),
+    Line(Destination, Box<[u8]>),
     Flush(Sender<()>),
 }
 
@@ -183,7 +183,7 @@ impl Lines {
 }
 
 /// Each write is a whole line.
-struct LinesTo<'a>(&'a Lines, Output);
+struct LinesTo<'a>(&'a Lines, Destination);
 
 impl Write for LinesTo<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -220,8 +220,10 @@ fn write(entries: &Receiver<Entry>, waiting: &Waiting) {
         }
         for entry in iter::once(first).chain(entries.try_iter()) {
             match entry {
-                Entry::Line(Output::Standard, line) => gathered.standard.extend_from_slice(&line),
-                Entry::Line(Output::Error, line) => gathered.error.extend_from_slice(&line),
+                Entry::Line(Destination::Standard, line) => {
+                    gathered.standard.extend_from_slice(&line)
+                }
+                Entry::Line(Destination::Error, line) => gathered.error.extend_from_slice(&line),
                 Entry::Flush(written) => {
                     gathered.write_out(waiting);
                     // The caller may have stopped waiting.
@@ -243,8 +245,8 @@ struct Gathered {
 impl Gathered {
     fn write_out(&mut self, waiting: &Waiting) {
         for (output, lines) in [
-            (Output::Standard, &mut self.standard),
-            (Output::Error, &mut self.error),
+            (Destination::Standard, &mut self.standard),
+            (Destination::Error, &mut self.error),
         ] {
             output.write(lines);
             waiting.bytes.fetch_sub(lines.len(), Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 mod announcement;
 mod arguments;
-mod beside;
+mod background_task;
 mod channel_layer;
 mod deflate;
 mod forwarded;

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Exit;
 use super::announcement::Announcement;
 use super::arguments::Serve;
-use super::beside::Beside;
+use super::background_task::BackgroundTask;
 use super::logs;
 use super::memory;
 use super::operator::Operator;
@@ -32,14 +32,14 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
 }
 
 async fn run(arguments: &Serve) -> Exit {
-    let (app, beside) = match app_settings(arguments) {
+    let (app, background_tasks) = match app_settings(arguments) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("frameloop: {error}");
             return Exit::Usage;
         }
     };
-    let [first, second] = beside;
+    let [first, second] = background_tasks;
     match prepare(arguments, &app).await {
         Ok(prepared) => tokio::select! {
             exit = prepared.serve(app) => exit,
@@ -51,7 +51,7 @@ async fn run(arguments: &Serve) -> Exit {
 }
 
 /// What the endpoints are told, and what has to run beside the server for that.
-fn app_settings(arguments: &Serve) -> Result<(AppSettings, [Beside; 2]), String> {
+fn app_settings(arguments: &Serve) -> Result<(AppSettings, [BackgroundTask; 2]), String> {
     if let Some(service) = arguments.compat {
         service.check_variables()?;
     }
@@ -91,12 +91,12 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
     let server = server
         .with_settings(arguments.settings())
         .with_policy(arguments.policy())
-        .with_http(arguments.http())
+        .with_http_settings(arguments.http())
         .with_workers(arguments.workers())
         .with_max_connections(max_connections)
         .with_max_connections_per_address(arguments.limits.max_connections_per_address())
         .with_drain_timeout(arguments.deadlines.drain_timeout)
-        .with_memory_given_back(memory::give_back);
+        .on_worker_idle(memory::give_back);
     let server = server.with_proxies(arguments.access.proxy_protocol_from.clone());
     // Before anybody is told where: from then on a signal means a drain.
     let signals = Signals::new().map_err(|error| {
@@ -173,7 +173,7 @@ async fn bind(addresses: &[String], flag: &str) -> Result<Server, Exit> {
     for address in addresses {
         let bound = match address.as_str() {
             service_manager::SYSTEMD => service_manager::listen(server),
-            address => server.and_bind(address).await,
+            address => server.bind_also(address).await,
         };
         server = bound.map_err(|error| {
             let advice = match address.starts_with(UnixAddress::PREFIX) {

@@ -26,7 +26,7 @@ pub(super) fn listen(mut server: Server) -> io::Result<Server> {
             Err(_) => passed.take_unix_listener(index)?.map(Listener::Unix),
         };
         if let Some(listener) = listener {
-            server = server.and_listen(listener)?;
+            server = server.with_listener(listener)?;
         }
     }
     Ok(server)

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::beside::{self, Beside};
+use super::background_task::{self, BackgroundTask};
 use crate::socketio::Settings;
 use crate::socketio::{Bus, CHANNEL};
 
@@ -49,7 +49,7 @@ impl SocketIoArguments {
     pub(super) fn settings(
         &self,
         server: &crate::engine::Settings,
-    ) -> Result<(Settings, Beside), String> {
+    ) -> Result<(Settings, BackgroundTask), String> {
         let settings = Settings {
             max_sessions: self.socketio_max_sessions,
             compression: self.socketio_deflate,
@@ -66,6 +66,6 @@ impl SocketIoArguments {
             let bus = Some(bus);
             return Ok((Settings { bus, ..settings }, Box::pin(relay.run())));
         }
-        Ok((settings, beside::nothing()))
+        Ok((settings, background_task::nothing()))
     }
 }

@@ -31,12 +31,12 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(wrong)
 }
 
-/// Addresses between commas, one at least.
+/// AddressList between commas, one at least.
 #[derive(Clone, Debug)]
-pub(super) struct Addresses(pub(super) Vec<String>);
+pub(super) struct AddressList(pub(super) Vec<String>);
 
 /// Reads addresses between commas. A part that is `name=value` belongs to the address before it.
-pub(super) fn addresses(text: &str) -> Result<Addresses, String> {
+pub(super) fn addresses(text: &str) -> Result<AddressList, String> {
     let mut addresses: Vec<String> = Vec::new();
     for part in text.split(',').map(str::trim) {
         let name = part.split_once('=').map_or("", |(name, _)| name);
@@ -52,7 +52,7 @@ pub(super) fn addresses(text: &str) -> Result<Addresses, String> {
     for text in &addresses {
         address(text)?;
     }
-    Ok(Addresses(addresses))
+    Ok(AddressList(addresses))
 }
 
 /// One of a list: spaces around it mean nothing.
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_list_of_addresses_may_have_spaces_and_options() {
         let list = "127.0.0.1:0, unix:/tmp/x,mode=0660, group=www-data ,systemd";
-        let Addresses(addresses) = addresses(list).unwrap();
+        let AddressList(addresses) = addresses(list).unwrap();
         let expected = [
             "127.0.0.1:0",
             "unix:/tmp/x,mode=0660,group=www-data",

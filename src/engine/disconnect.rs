@@ -16,7 +16,7 @@ pub enum Disconnect {
     /// The peer began the closing handshake, with this status code if any.
     ClosedByPeer(Option<CloseCode>),
     /// We began the closing handshake with the first code, the peer answered with the second.
-    ClosedByUs(Option<CloseCode>, Option<CloseCode>),
+    ClosedLocally(Option<CloseCode>, Option<CloseCode>),
     /// We began the closing handshake with this code, and the peer did not answer.
     Unanswered(Option<CloseCode>, Unanswered),
     /// The peer broke a rule of the protocol, which was answered with this status code.
@@ -80,7 +80,7 @@ impl Disconnect {
     pub fn code_sent(&self) -> u16 {
         match *self {
             Disconnect::ClosedByPeer(code)
-            | Disconnect::ClosedByUs(code, _)
+            | Disconnect::ClosedLocally(code, _)
             | Disconnect::Unanswered(code, _) => code.map_or(NO_CODE, u16::from),
             Disconnect::Failed(_, code) => u16::from(code),
             Disconnect::TimedOut(Timeout::WriteStall) => NO_CLOSE,
@@ -99,7 +99,7 @@ impl Disconnect {
     /// The status code of the Close that was received (§7.1.5).
     pub fn code_received(&self) -> u16 {
         match *self {
-            Disconnect::ClosedByPeer(code) | Disconnect::ClosedByUs(_, code) => {
+            Disconnect::ClosedByPeer(code) | Disconnect::ClosedLocally(_, code) => {
                 code.map_or(NO_CODE, u16::from)
             }
             _ => NO_CLOSE,
@@ -110,7 +110,7 @@ impl Disconnect {
     pub fn reason(&self) -> &'static str {
         match self {
             Disconnect::ClosedByPeer(_) => "closed by peer",
-            Disconnect::ClosedByUs(..) => "closed by server",
+            Disconnect::ClosedLocally(..) => "closed by server",
             Disconnect::Failed(..) => "protocol error",
             Disconnect::EndOfStream => "end of stream",
             Disconnect::Broken(_) => "broken",
@@ -167,7 +167,7 @@ impl fmt::Display for Disconnect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Disconnect::ClosedByPeer(_) => formatter.write_str("closed by peer"),
-            Disconnect::ClosedByUs(..) => formatter.write_str("closed by server"),
+            Disconnect::ClosedLocally(..) => formatter.write_str("closed by server"),
             Disconnect::Failed(error, _) => write!(formatter, "protocol error: {error}"),
             Disconnect::EndOfStream => formatter.write_str("peer went without a Close"),
             Disconnect::Broken(kind) => write!(formatter, "connection broke: {kind}"),

@@ -45,7 +45,7 @@ pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{PeerAddress, Socket, Stream};
 pub(crate) use stats::{ConnectionRecord, EndpointIndex, Observer, WorkerStats};
 
-use crate::protocol::{AssemblyBudget, Deflate, Limits};
+use crate::protocol::{AssemblyBudget, Deflate, SizeLimits};
 use mailbox::Congestion;
 pub(crate) use unsent::{Held, UnsentBudget};
 
@@ -53,7 +53,7 @@ pub(crate) use unsent::{Held, UnsentBudget};
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How large frames and messages may be.
-    pub limits: Limits,
+    pub limits: SizeLimits,
     /// How messages are compressed if the client can do it; `None` if never.
     pub deflate: Option<Deflate>,
     /// How long anything may take.
@@ -89,11 +89,11 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Limits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; twice 1 GiB; 1,000
+    /// SizeLimits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; twice 1 GiB; 1,000
     /// messages published a second, and no other limit of rate; publications are gathered.
     fn default() -> Settings {
         Settings {
-            limits: Limits::default(),
+            limits: SizeLimits::default(),
             #[cfg(feature = "deflate")]
             deflate: Some(Deflate::default()),
             #[cfg(not(feature = "deflate"))]

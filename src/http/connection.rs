@@ -12,6 +12,7 @@ use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
+use super::context::HttpContext;
 #[cfg(feature = "tls")]
 use super::first_bytes::FirstBytes;
 #[cfg(feature = "h2c")]
@@ -20,8 +21,7 @@ use super::linger::linger;
 use super::mount::Upgraded;
 #[cfg(feature = "h2c")]
 use super::service::is_trusted;
-use super::service::{Acceptance, Accepted, HttpService, Owner};
-use super::site::Site;
+use super::service::{AcceptedUpgrade, HttpService, PendingUpgrade, UpgradeTarget};
 #[cfg(feature = "tls")]
 use super::waiting::Phase;
 use super::waiting::{Clock, Progress, Witness};
@@ -35,19 +35,23 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
 /// The `place` that it had is told how far it is, and given back before the frame loop gives it
 /// another, or at its end.
-pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl Witness) {
-    let Some((stream, first_head)) = prepared(stream, &site, &place).await else {
+pub(crate) async fn serve_connection(
+    stream: Stream,
+    context: Rc<HttpContext>,
+    place: impl Witness,
+) {
+    let Some((stream, first_head)) = prepared(stream, &context, &place).await else {
         return;
     };
     let began = Instant::now();
-    let stream = stream.with_write_stall(site.settings.deadlines.write_stall);
-    let acceptance = Acceptance::default();
-    let service = HttpService::new(Rc::clone(&site), Rc::clone(&acceptance), &stream);
+    let stream = stream.with_write_stall(context.settings.deadlines.write_stall);
+    let pending_upgrade = PendingUpgrade::default();
+    let service = HttpService::new(Rc::clone(&context), Rc::clone(&pending_upgrade), &stream);
     let progress = stream.progress().clone();
-    let http = http1_builder(&site, first_head, progress.clone());
+    let http = http1_builder(&context, first_head, progress.clone());
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let mut ending = pin!(async {
-        site.shutdown.reached(Stage::Ending).await;
+        context.shutdown.reached(Stage::Ending).await;
         // Who has just come is about to ask something.
         tokio::time::sleep_until((began + PATIENCE).into()).await;
         // Until the runtime knows whether a socket that has just come has something to read.
@@ -61,7 +65,7 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
             Pin::new(&mut connection).graceful_shutdown();
             served = connection.poll_without_shutdown(context);
         }
-        if let Some(accepted) = acceptance.take() {
+        if let Some(accepted) = pending_upgrade.take() {
             return Poll::Ready(Ok(Some(accepted)));
         }
         place.moved(progress.phase());
@@ -72,41 +76,45 @@ pub(crate) async fn serve_connection(stream: Stream, site: Rc<Site>, place: impl
     let stream = parts.io.into_inner();
     match served {
         Ok(Some(accepted)) if !stream.is_blocked() => {
-            hand_over(stream, parts.read_buf, accepted, &site, place).await;
+            hand_over(stream, parts.read_buf, accepted, &context, place).await;
         }
         // It pipelined requests and took none of the responses, which hyper still holds.
         Ok(Some(_)) => {}
-        Ok(None) => linger(stream, site.linger()).await,
+        Ok(None) => linger(stream, context.linger()).await,
         #[cfg(feature = "h2c")]
-        Err(error) if error.is_parse_version_h2() && site.router.speaks_h2c() => {
-            hand_over_to_h2c(stream, parts.read_buf, &site, place).await;
+        Err(error) if error.is_parse_version_h2() && context.router.speaks_h2c() => {
+            hand_over_to_h2c(stream, parts.read_buf, &context, place).await;
         }
         // Closed by FIN, the kernel would go on sending what the client does not take.
         Err(_) if stream.is_blocked() => stream.abort(),
         Err(error) => {
             log::bad_request(&error);
-            linger(stream, site.linger()).await;
+            linger(stream, context.linger()).await;
         }
     }
 }
 
 /// How HTTP is spoken on a connection whose first request's head may take `first_head`.
-fn http1_builder(site: &Site, first_head: Option<Duration>, progress: Progress) -> http1::Builder {
+fn http1_builder(
+    context: &HttpContext,
+    first_head: Option<Duration>,
+    progress: Progress,
+) -> http1::Builder {
     let clock = Clock {
         progress,
-        deadlines: site.deadlines(first_head),
+        deadlines: context.deadlines(first_head),
     };
     let mut builder = http1::Builder::new();
     builder
         .timer(clock)
         // The clock has its own mind; without a time here it would not be asked.
         .header_read_timeout(Duration::ZERO)
-        .max_headers(site.http.max_headers)
-        .max_header_size(site.http.max_head_size)
+        .max_headers(context.http.max_headers)
+        .max_header_size(context.http.max_head_size)
         // hyper takes no smaller buffer than this.
-        .max_buf_size(site.http.max_head_size.max(8 << 10))
+        .max_buf_size(context.http.max_head_size.max(8 << 10))
         .title_case_headers(true)
-        .auto_date_header(site.http.date)
+        .auto_date_header(context.http.date)
         // Else hyper drops the response to a client that has sent FIN, if it reads that first.
         .half_close(true);
     builder
@@ -116,15 +124,15 @@ fn http1_builder(site: &Site, first_head: Option<Duration>, progress: Progress) 
 /// is any, and how long its first request may take: there is one deadline for all of them.
 async fn prepared(
     stream: Stream,
-    site: &Site,
+    context: &HttpContext,
     place: &impl Witness,
 ) -> Option<(Stream, Option<Duration>)> {
     let _ = place; // of TLS alone
-    let head_timeout = site.head_timeout();
-    let (stream, head_timeout) = if site.proxies.is_empty() {
+    let head_timeout = context.head_timeout();
+    let (stream, head_timeout) = if context.proxies.is_empty() {
         (stream, head_timeout)
     } else {
-        let (proxied, left) = in_time(head_timeout, stream.proxied(&site.proxies)).await?;
+        let (proxied, left) = in_time(head_timeout, stream.proxied(&context.proxies)).await?;
         match proxied {
             Ok(stream) => (stream, left),
             // It may be nobody whom it says to speak for: it gets no answer.
@@ -135,7 +143,7 @@ async fn prepared(
         }
     };
     #[cfg(feature = "tls")]
-    if let Some(config) = &site.tls {
+    if let Some(config) = &context.tls {
         let (peer, first) = (stream.peer(), FirstBytes::default());
         let mut securing = pin!(stream.secured(config, first.clone()));
         let securing = poll_fn(|context| {
@@ -152,7 +160,7 @@ async fn prepared(
             Some((Ok(stream), left)) => Some((stream, left)),
             Some((Err((error, stream)), _)) => {
                 log::not_secured(&error, &first, first.is_empty(), &peer);
-                linger(stream, site.linger()).await;
+                linger(stream, context.linger()).await;
                 None
             }
             None => {
@@ -181,35 +189,35 @@ async fn in_time<T>(
 async fn hand_over(
     stream: Stream,
     early: Bytes,
-    accepted: Accepted,
-    site: &Site,
+    accepted: AcceptedUpgrade,
+    context: &HttpContext,
     place: impl Sized,
 ) {
     let response = encode(&accepted.response);
     let stream = stream.with_peer(accepted.client);
     match accepted.owner {
-        Owner::FrameLoop(connection, endpoint) => {
+        UpgradeTarget::FrameLoop(connection, endpoint) => {
             let mut early = Vec::from(early);
             let adopted = stream.into_socket(&mut early).and_then(|socket| {
                 // Before the 101 goes: a client that has it is counted once.
                 drop(place);
-                let frame_loop = &site.frame_loop;
+                let frame_loop = &context.frame_loop;
                 frame_loop.adopt(socket, connection, endpoint, &response, &mut early)
             });
             if let Err(error) = adopted {
                 log::not_adopted(&error);
             }
         }
-        Owner::Mount(adopt, address_place) => {
-            let websocket_place = Box::new((Counted::new(&site.observer), address_place));
+        UpgradeTarget::Mount(adopt, address_place) => {
+            let websocket_place = Box::new((Counted::new(&context.observer), address_place));
             drop(place);
             adopt(Upgraded::new(
                 stream,
                 response.into(),
                 early,
-                site.linger(),
+                context.linger(),
                 websocket_place,
-                site.shutdown.clone(),
+                context.shutdown.clone(),
             ));
         }
     }
@@ -218,29 +226,29 @@ async fn hand_over(
 /// Gives the stream of a client that has begun with HTTP/2 to who speaks it. It counts as a
 /// WebSocket does, because it may last as long.
 #[cfg(feature = "h2c")]
-async fn hand_over_to_h2c(stream: Stream, early: Bytes, site: &Site, place: impl Sized) {
+async fn hand_over_to_h2c(stream: Stream, early: Bytes, context: &HttpContext, place: impl Sized) {
     let peer = stream.peer();
     // That of a proxy has the requests of many.
-    let address_place = match is_trusted(peer, &site.policy) {
+    let address_place = match is_trusted(peer, &context.policy) {
         true => Ok(None),
-        false => site.address_place(peer),
+        false => context.address_place(peer),
     };
-    let admitted = address_place.and_then(|place| (site.admission)().map(|()| place));
+    let admitted = address_place.and_then(|place| (context.admission)().map(|()| place));
     let Ok(address_place) = admitted else {
-        return linger(stream, site.linger()).await;
+        return linger(stream, context.linger()).await;
     };
-    let websocket_place = Box::new((Counted::new(&site.observer), address_place));
+    let websocket_place = Box::new((Counted::new(&context.observer), address_place));
     drop(place);
     let stream = Upgraded::new(
         stream,
         Bytes::new(),
         early,
-        site.linger(),
+        context.linger(),
         websocket_place,
-        site.shutdown.clone(),
+        context.shutdown.clone(),
     );
-    let (router, policy) = (Arc::clone(&site.router), Arc::clone(&site.policy));
-    let budgets = (site.unfinished.clone(), site.unsent.clone());
+    let (router, policy) = (Arc::clone(&context.router), Arc::clone(&context.policy));
+    let budgets = (context.unfinished.clone(), context.unsent.clone());
     tokio::spawn(h2c::serve(stream, peer, router, policy, budgets));
 }
 

@@ -5,11 +5,11 @@ use std::fmt;
 use http::Response;
 
 use super::Page;
-use super::limited::{Limited, Place};
+use super::limited::{IpSlot, RateLimited};
 use super::router::Request;
 use crate::engine::{Connection, ConnectionDriver, Handler, Settings, Socket};
 use crate::handshake::{HandshakeError, Subprotocols};
-use crate::protocol::{DeflateParameters, Limits};
+use crate::protocol::{DeflateParameters, SizeLimits};
 
 /// A WebSocket endpoint: how its handlers are made and which subprotocols it speaks.
 pub struct Endpoint {
@@ -23,7 +23,7 @@ pub struct Endpoint {
     refusal: Option<Box<RefusalPage>>,
 }
 
-type LimitsOf = dyn Fn(&Request<'_>) -> Limits + Send + Sync;
+type LimitsOf = dyn Fn(&Request<'_>) -> SizeLimits + Send + Sync;
 
 type RefusalPage = dyn Fn(&Request<'_>, HandshakeError) -> Page + Send + Sync;
 
@@ -35,7 +35,7 @@ pub(super) struct Admitted<'a> {
     /// How its messages may be compressed, if they may.
     pub(super) deflate: Option<&'a DeflateParameters>,
     /// Its place among those of its address, if those are counted.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<IpSlot>,
 }
 
 /// Makes a connection that may publish so many messages a second.
@@ -70,7 +70,7 @@ impl Endpoint {
                 Ok(match (settings.max_message_rate, publish_rate, place) {
                     (None, None, None) => Box::new(Connection::new(handler, settings, deflate)),
                     (rate, publish_rate, place) => {
-                        let handler = Limited::new(handler, rate, publish_rate, place);
+                        let handler = RateLimited::new(handler, rate, publish_rate, place);
                         Box::new(Connection::new(handler, settings, deflate))
                     }
                 })
@@ -104,7 +104,7 @@ impl Endpoint {
     #[must_use]
     pub fn with_limits(
         mut self,
-        limits: impl Fn(&Request<'_>) -> Limits + Send + Sync + 'static,
+        limits: impl Fn(&Request<'_>) -> SizeLimits + Send + Sync + 'static,
     ) -> Endpoint {
         self.limits = Some(Box::new(limits));
         self
@@ -192,7 +192,7 @@ impl Endpoint {
         }
         let own = self.limits.as_ref().map_or(all, |limits| limits(request));
         let settings = Settings {
-            limits: Limits {
+            limits: SizeLimits {
                 max_message_size: own.max_message_size.min(all.max_message_size).min(queue),
                 max_frame_size: own.max_frame_size.min(all.max_frame_size),
             },

@@ -19,7 +19,7 @@ use super::mount::given;
 use super::pages::forbid_sniffing;
 use super::service::client;
 use super::timer::Timer;
-use super::{Reply, Router, Upgraded};
+use super::{Router, ServiceResponse, Upgraded};
 use crate::engine::{Held, PeerAddress, UnsentBudget};
 use crate::handshake::{self, HandshakeError, Policy};
 use crate::log;
@@ -113,8 +113,8 @@ async fn respond(
         false => mounted(request, peer, router, policy, budget).await,
     };
     let mut response = match answer {
-        Ok(Reply::Response(response)) => response.map(Either::Left),
-        Ok(Reply::Stream(response)) => response.map(Either::Right),
+        Ok(ServiceResponse::Response(response)) => response.map(Either::Left),
+        Ok(ServiceResponse::Stream(response)) => response.map(Either::Right),
         Err(error) => {
             let mut refusal = error.response().map(Full::from);
             // It is the connection's, which has other requests (RFC 9113 §8.2.2).
@@ -132,7 +132,7 @@ async fn mounted(
     router: &Router,
     policy: &Policy,
     budget: &AssemblyBudget,
-) -> Result<Reply, HandshakeError> {
+) -> Result<ServiceResponse, HandshakeError> {
     let (mut head, body) = request.into_parts();
     // What :authority says is Host's (RFC 9113 §8.3.1), and the target is the rest.
     if let Some(authority) = head.uri.authority() {

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::{HttpSettings, Router, Shutdown, Site, Stream, serve_connection};
+use super::{HttpContext, HttpSettings, Router, Shutdown, Stream, serve_connection};
 use crate::engine::{Bounds, FrameLoopHandle, Settings};
 use crate::handshake::Policy;
 
@@ -30,7 +30,7 @@ use crate::handshake::Policy;
 pub struct InProcessServer {
     runtime: Runtime,
     local: LocalSet,
-    site: Rc<Site>,
+    context: Rc<HttpContext>,
 }
 
 impl InProcessServer {
@@ -53,7 +53,7 @@ impl InProcessServer {
         Ok(InProcessServer {
             runtime,
             local,
-            site: Rc::new(Site {
+            context: Rc::new(HttpContext {
                 router: Arc::new(router),
                 policy: Arc::new(Policy::default()),
                 settings,
@@ -79,7 +79,7 @@ impl InProcessServer {
     pub fn connect(&self) -> io::Result<InProcessClient<'_>> {
         let _entered = self.runtime.enter();
         let (client, server) = UnixStream::pair()?;
-        let serve = serve_connection(Stream::from(server), Rc::clone(&self.site), ());
+        let serve = serve_connection(Stream::from(server), Rc::clone(&self.context), ());
         Ok(InProcessClient {
             serving: self.local.spawn_local(serve),
             stream: client,
@@ -145,7 +145,7 @@ impl fmt::Debug for InProcessServer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("InProcessServer")
-            .field("router", &self.site.router)
+            .field("router", &self.context.router)
             .finish_non_exhaustive()
     }
 }

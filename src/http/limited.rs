@@ -13,44 +13,44 @@ use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError};
 
 /// A handler under limits. Where no limit is set there is none of these, so that limits which are
 /// off cost nothing.
-pub(super) struct Limited<H> {
+pub(super) struct RateLimited<H> {
     handler: H,
-    rate: Option<Rate>,
-    publish_rate: Option<Rate>,
+    rate: Option<TokenBucket>,
+    publish_rate: Option<TokenBucket>,
     /// Given back when the connection is over.
-    _place: Option<Place>,
+    _place: Option<IpSlot>,
 }
 
-impl<H> Limited<H> {
+impl<H> RateLimited<H> {
     /// The rates are in messages a second.
     pub(super) fn new(
         handler: H,
         max_message_rate: Option<u32>,
         max_publish_rate: Option<u32>,
-        place: Option<Place>,
-    ) -> Limited<H> {
-        Limited {
+        place: Option<IpSlot>,
+    ) -> RateLimited<H> {
+        RateLimited {
             handler,
-            rate: max_message_rate.map(Rate::new),
-            publish_rate: max_publish_rate.map(Rate::new),
+            rate: max_message_rate.map(TokenBucket::new),
+            publish_rate: max_publish_rate.map(TokenBucket::new),
             _place: place,
         }
     }
 }
 
-impl<H: Handler> Handler for Limited<H> {
+impl<H: Handler> Handler for RateLimited<H> {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         self.handler.open(socket);
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         if let Some(rate) = &mut self.publish_rate
-            && message.size() >= Rate::UNIT
+            && message.size() >= TokenBucket::UNIT
         {
             rate.charge(message.size());
         }
         let is_close = matches!(message, Message::Close(_));
-        if is_close || self.rate.as_mut().is_none_or(Rate::admits) {
+        if is_close || self.rate.as_mut().is_none_or(TokenBucket::admits) {
             self.handler.message(socket, message);
         } else {
             let frame = CloseFrame {
@@ -65,7 +65,7 @@ impl<H: Handler> Handler for Limited<H> {
     }
 
     fn hold(&mut self) -> Option<Duration> {
-        self.publish_rate.as_mut().and_then(Rate::spend)
+        self.publish_rate.as_mut().and_then(TokenBucket::spend)
     }
 
     fn is_busy(&self) -> bool {
@@ -91,7 +91,7 @@ impl<H: Handler> Handler for Limited<H> {
 
 /// So many a second, and as many at once after a second of silence: a token bucket.
 #[derive(Clone, Debug)]
-pub struct Rate {
+pub struct TokenBucket {
     a_second: f64,
     left: f64,
     refilled: Instant,
@@ -99,13 +99,13 @@ pub struct Rate {
     taken: u32,
 }
 
-impl Rate {
+impl TokenBucket {
     /// Bytes of a message that cost as much as a message does.
     const UNIT: usize = 64 << 10;
 
     /// A full bucket.
-    pub fn new(a_second: u32) -> Rate {
-        Rate {
+    pub fn new(a_second: u32) -> TokenBucket {
+        TokenBucket {
             a_second: a_second.into(),
             left: a_second.into(),
             refilled: Instant::now(),
@@ -161,7 +161,7 @@ impl Rate {
 
 /// The WebSockets of each address, of all workers together.
 #[derive(Clone, Debug)]
-pub struct Addresses {
+pub struct IpConnectionLimit {
     max: usize,
     /// Bound: as many as there are connections.
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -169,22 +169,22 @@ pub struct Addresses {
 
 /// One WebSocket's place among those of its address, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
-    addresses: Addresses,
+pub struct IpSlot {
+    addresses: IpConnectionLimit,
     network: IpAddr,
 }
 
-impl Addresses {
+impl IpConnectionLimit {
     /// No client yet, of at most `max` at each address.
-    pub fn new(max: usize) -> Addresses {
-        Addresses {
+    pub fn new(max: usize) -> IpConnectionLimit {
+        IpConnectionLimit {
             max,
             counts: Arc::default(),
         }
     }
 
     /// A place for one more, if there is one.
-    pub fn place(&self, address: IpAddr) -> Option<Place> {
+    pub fn place(&self, address: IpAddr) -> Option<IpSlot> {
         let network = network(address);
         let mut counts = lock(&self.counts);
         let count = counts.entry(network).or_default();
@@ -193,14 +193,14 @@ impl Addresses {
         }
         *count += 1;
         drop(counts);
-        Some(Place {
+        Some(IpSlot {
             addresses: self.clone(),
             network,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for IpSlot {
     fn drop(&mut self) {
         let mut counts = lock(&self.addresses.counts);
         if let Some(count) = counts.get_mut(&self.network) {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_by_address_and_given_back() {
-        let addresses = Addresses::new(1);
+        let addresses = IpConnectionLimit::new(1);
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let first = addresses.place(address("192.0.2.1"));
         assert!(first.is_some());

@@ -5,7 +5,9 @@
 //! 101 is out, and what the client sent early becomes the frame loop's first input.
 
 mod body;
+mod chunked;
 mod connection;
+mod context;
 mod endpoint;
 #[cfg(feature = "tls")]
 mod first_bytes;
@@ -20,25 +22,23 @@ mod proxy_protocol;
 mod router;
 mod service;
 mod shutdown;
-mod site;
 mod stream;
-mod streamed;
 mod tcp;
 mod timer;
 mod waiting;
 
 pub use body::{Body, BodyLimits};
 pub(crate) use connection::serve_connection;
+pub(crate) use context::HttpContext;
 pub use endpoint::Endpoint;
 pub use in_process::{InProcessClient, InProcessServer};
-pub use limited::{Addresses, Place, Rate};
+pub use limited::{IpConnectionLimit, IpSlot, TokenBucket};
 pub use mount::Admission;
-pub use mount::{Adopt, Answering, Mount, Refusal, Reply, Upgraded};
+pub use mount::{BoxFuture, NestedService, OnUpgrade, Rejection, ServiceResponse, Upgraded};
 pub use pages::Page;
 pub use router::{Request, Router};
 pub use shutdown::Shutdown;
 pub(crate) use shutdown::Stage;
-pub(crate) use site::Site;
 pub(crate) use stream::Stream;
 pub(crate) use waiting::{Phase, Witness};
 

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::linger::{Linger, linger};
-use super::{Addresses, Endpoint, Shutdown, Stream};
+use super::{Endpoint, IpConnectionLimit, Shutdown, Stream};
 use crate::engine::PeerAddress;
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
@@ -27,9 +27,9 @@ use crate::protocol::AssemblyBudget;
 /// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
 /// Host, Origin and token, and WebSockets those of the opening handshake, too. Who sent a request is
 /// among its extensions, a [`PeerAddress`](crate::engine::PeerAddress).
-pub trait Mount: fmt::Debug + Send + Sync + 'static {
+pub trait NestedService: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
-    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply>;
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<ServiceResponse>;
 
     /// Answers a [preflight](crate::handshake::is_preflight) that comes without the token, where one
     /// is asked for: by default says nothing, so that the browser asks no further.
@@ -42,7 +42,7 @@ pub trait Mount: fmt::Debug + Send + Sync + 'static {
 
     /// Says what is to become of a WebSocket's stream after the 101, or refuses it: by
     /// default with 404.
-    fn upgrade(self: Arc<Self>, request: Request<()>) -> Answering<Result<Adopt, Refusal>> {
+    fn upgrade(self: Arc<Self>, request: Request<()>) -> BoxFuture<Result<OnUpgrade, Rejection>> {
         let _ = request;
         let refusal = HandshakeError::NotFound.response().map(Full::from);
         Box::pin(ready(Err(Box::new(refusal))))
@@ -55,13 +55,13 @@ pub trait Mount: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Ends all that it has, because the server ends.
-    fn close(self: Arc<Self>) -> Answering<()> {
+    fn close(self: Arc<Self>) -> BoxFuture<()> {
         Box::pin(ready(()))
     }
 }
 
-/// What a [`Mount`] answers a request that does not ask for an upgrade.
-pub enum Reply {
+/// What a [`NestedService`] answers a request that does not ask for an upgrade.
+pub enum ServiceResponse {
     /// A response, after which the connection is hyper's as before.
     Response(Response<Full<Bytes>>),
     /// A response whose body has no known end. By HTTP/1.1 its connection counts as a WebSocket
@@ -69,27 +69,29 @@ pub enum Reply {
     Stream(Response<Channel<Bytes>>),
 }
 
-impl Reply {
+impl ServiceResponse {
     /// The response's fields.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
-            Reply::Response(response) => response.headers_mut(),
-            Reply::Stream(response) => response.headers_mut(),
+            ServiceResponse::Response(response) => response.headers_mut(),
+            ServiceResponse::Stream(response) => response.headers_mut(),
         }
     }
 }
 
-impl From<Response<Full<Bytes>>> for Reply {
-    fn from(response: Response<Full<Bytes>>) -> Reply {
-        Reply::Response(response)
+impl From<Response<Full<Bytes>>> for ServiceResponse {
+    fn from(response: Response<Full<Bytes>>) -> ServiceResponse {
+        ServiceResponse::Response(response)
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for ServiceResponse {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reply::Response(response) => formatter.debug_tuple("Response").field(response).finish(),
-            Reply::Stream(response) => {
+            ServiceResponse::Response(response) => {
+                formatter.debug_tuple("Response").field(response).finish()
+            }
+            ServiceResponse::Stream(response) => {
                 let head = response.headers();
                 formatter.debug_tuple("Stream").field(head).finish()
             }
@@ -103,7 +105,7 @@ pub(super) fn given(
     peer: PeerAddress,
     policy: &Policy,
     budget: &AssemblyBudget,
-    addresses: Option<Addresses>,
+    addresses: Option<IpConnectionLimit>,
 ) -> Parts {
     head.extensions.insert(peer);
     head.extensions.insert(budget.clone());
@@ -114,8 +116,8 @@ pub(super) fn given(
     head
 }
 
-/// What a [`Mount`] is about to say.
-pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// What a [`NestedService`] is about to say.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Where a mounted service finds, among a request's extensions, what it may hold its client to.
 #[derive(Clone, Debug)]
@@ -123,14 +125,14 @@ pub struct Admission {
     /// The Origin is one that the policy names: it is trusted, not only let in.
     pub is_trusted: bool,
     /// The places of its address, if they are limited.
-    pub addresses: Option<Addresses>,
+    pub addresses: Option<IpConnectionLimit>,
 }
 
 /// Takes a WebSocket's stream, on the runtime of the worker that it belongs to.
-pub type Adopt = Box<dyn FnOnce(Upgraded) + Send>;
+pub type OnUpgrade = Box<dyn FnOnce(Upgraded) + Send>;
 
 /// What a WebSocket that is not to be gets instead of the 101.
-pub type Refusal = Box<Response<Full<Bytes>>>;
+pub type Rejection = Box<Response<Full<Bytes>>>;
 
 /// The stream of a WebSocket from after the 101, which goes out with the first that is written, but
 /// before anything is read or flushed. Dropped before the peer has sent FIN, it lingers: our FIN goes

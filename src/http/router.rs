@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Endpoint, Mount, Page};
+use super::{Endpoint, NestedService, Page};
 use crate::engine::{EndpointIndex, Handler, PeerAddress};
 use crate::handshake::{self, HandshakeError, Policy, query};
 
@@ -38,7 +38,7 @@ use crate::handshake::{self, HandshakeError, Policy, query};
 #[derive(Debug, Default)]
 pub struct Router {
     routes: Vec<Route>,
-    mounts: Vec<(Box<str>, Arc<dyn Mount>)>,
+    mounts: Vec<(Box<str>, Arc<dyn NestedService>)>,
     #[cfg(feature = "h2c")]
     speaks_h2c: bool,
 }
@@ -136,9 +136,9 @@ impl Router {
 
     /// Gives all paths that begin with `prefix` to a service, but for those that have a page of
     /// their own, and for requests for an upgrade that an endpoint takes. If the service has an
-    /// [endpoint](Mount::endpoint), that is the one of `prefix`.
+    /// [endpoint](NestedService::endpoint), that is the one of `prefix`.
     #[must_use]
-    pub fn mount(mut self, prefix: &str, service: Arc<dyn Mount>) -> Router {
+    pub fn mount(mut self, prefix: &str, service: Arc<dyn NestedService>) -> Router {
         if let Some(endpoint) = Arc::clone(&service).endpoint() {
             self = self.endpoint(prefix, endpoint);
         }
@@ -186,7 +186,11 @@ impl Router {
     }
 
     /// The service that has this path to itself, if one has.
-    pub(super) fn find_mount(&self, path: &str, wants_upgrade: bool) -> Option<&Arc<dyn Mount>> {
+    pub(super) fn find_mount(
+        &self,
+        path: &str,
+        wants_upgrade: bool,
+    ) -> Option<&Arc<dyn NestedService>> {
         let mut mounts = self.mounts.iter();
         let (_, mount) = mounts.find(|(prefix, _)| path.starts_with(&**prefix))?;
         let has_route = self.routes.iter().any(|route| {

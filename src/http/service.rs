@@ -16,34 +16,37 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
 
+use super::chunked::write_chunks;
+use super::context::HttpContext;
 use super::endpoint::Admitted;
-use super::limited::Place;
+use super::limited::IpSlot;
 use super::mount::given;
 use super::pages::forbid_sniffing;
-use super::site::Site;
-use super::streamed::write_chunks;
 use super::waiting::Progress;
-use super::{Adopt, Answering, Endpoint, Mount, Page, Refusal, Reply, Request, Stream};
+use super::{
+    BoxFuture, Endpoint, NestedService, OnUpgrade, Page, Rejection, Request, ServiceResponse,
+    Stream,
+};
 use crate::engine::{ConnectionDriver, EndpointIndex, PeerAddress, Socket};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
 /// hyper's view of one client: answers requests until one of them is to become a WebSocket. That
-/// one hyper never gets an answer to: what it needs is left where [`Acceptance`] says.
+/// one hyper never gets an answer to: what it needs is left where [`PendingUpgrade`] says.
 pub(super) struct HttpService {
-    site: Rc<Site>,
-    acceptance: Acceptance,
+    context: Rc<HttpContext>,
+    pending_upgrade: PendingUpgrade,
     /// The other end: a client, or a proxy that speaks for one.
     peer: PeerAddress,
     progress: Progress,
 }
 
 /// Where a request that is to become a WebSocket is left.
-pub(super) type Acceptance = Rc<Cell<Option<Accepted>>>;
+pub(super) type PendingUpgrade = Rc<Cell<Option<AcceptedUpgrade>>>;
 
 /// A WebSocket that waits for its stream.
-pub(super) struct Accepted {
-    pub(super) owner: Owner,
+pub(super) struct AcceptedUpgrade {
+    pub(super) owner: UpgradeTarget,
     /// Whose it is.
     pub(super) client: PeerAddress,
     /// The 101, which must not go out before the connection is open: a client that has it may rely on
@@ -52,36 +55,40 @@ pub(super) struct Accepted {
 }
 
 /// Who is to have a WebSocket's stream.
-pub(super) enum Owner {
+pub(super) enum UpgradeTarget {
     FrameLoop(Box<dyn ConnectionDriver<Socket>>, EndpointIndex),
     /// A mounted service, with the place among the connections of the client's address.
-    Mount(Adopt, Option<Place>),
+    Mount(OnUpgrade, Option<IpSlot>),
 }
 
 impl HttpService {
-    pub(super) fn new(site: Rc<Site>, acceptance: Acceptance, stream: &Stream) -> HttpService {
+    pub(super) fn new(
+        context: Rc<HttpContext>,
+        pending_upgrade: PendingUpgrade,
+        stream: &Stream,
+    ) -> HttpService {
         HttpService {
-            site,
-            acceptance,
+            context,
+            pending_upgrade,
             peer: stream.peer(),
             progress: stream.progress().clone(),
         }
     }
 
     fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
-        let site = &self.site;
-        let client = client(self.peer, &site.policy, &head.headers);
+        let context = &self.context;
+        let client = client(self.peer, &context.policy, &head.headers);
         let wants_upgrade = handshake::wants_upgrade(head);
-        match handshake::check_host(head, &site.policy) {
+        match handshake::check_host(head, &context.policy) {
             Err(HandshakeError::MisdirectedRequest)
-                if !wants_upgrade && site.router.is_probe(head.uri.path()) => {}
+                if !wants_upgrade && context.router.is_probe(head.uri.path()) => {}
             checked => checked?,
         }
-        if let Some(mount) = site.router.find_mount(head.uri.path(), wants_upgrade) {
+        if let Some(mount) = context.router.find_mount(head.uri.path(), wants_upgrade) {
             return self.respond_mounted(Arc::clone(mount), client, wants_upgrade, head, body);
         }
         let is_connect = head.method == Method::CONNECT;
-        let matched = match site.router.find(head.uri.path(), wants_upgrade) {
+        let matched = match context.router.find(head.uri.path(), wants_upgrade) {
             Some(matched) => matched,
             None if is_connect => return Err(HandshakeError::MethodNotAllowed),
             None => return Err(HandshakeError::NotFound),
@@ -89,7 +96,7 @@ impl HttpService {
         let request = matched.request(head, client);
         let endpoint = match matched.endpoint {
             Some(endpoint) if wants_upgrade => endpoint,
-            endpoint => match (matched.page(&request, &site.policy)?, endpoint) {
+            endpoint => match (matched.page(&request, &context.policy)?, endpoint) {
                 (Some(page), _) if wants_upgrade => {
                     return Ok(self.refuse(page_response(page, &head.method), head));
                 }
@@ -111,9 +118,9 @@ impl HttpService {
         index: EndpointIndex,
         head: &Parts,
     ) -> Result<Answer, HandshakeError> {
-        let (site, client) = (&self.site, request.peer_address());
+        let (context, client) = (&self.context, request.peer_address());
         let accept =
-            |deflate| handshake::accept(head, &site.policy, endpoint.subprotocols(), deflate);
+            |deflate| handshake::accept(head, &context.policy, endpoint.subprotocols(), deflate);
         if let Some(page) = endpoint.refusal()
             && let Err(error) = accept(None)
         {
@@ -129,22 +136,22 @@ impl HttpService {
         };
         let endpoint = chosen.as_ref().unwrap_or(endpoint);
         // A client that compresses has a window kept for it.
-        let compresses = endpoint.compresses() && !site.unfinished.is_scarce();
-        let deflate = site.settings.deflate.as_ref();
+        let compresses = endpoint.compresses() && !context.unfinished.is_scarce();
+        let deflate = context.settings.deflate.as_ref();
         let accepted = accept(deflate.filter(|_| compresses))?;
         let deflate = accepted.deflate();
         let request = request.with_subprotocol(accepted.subprotocol());
         let admitted = Admitted {
-            settings: &site.settings,
+            settings: &context.settings,
             deflate: deflate.as_ref(),
-            place: site.address_place(client)?,
+            place: context.address_place(client)?,
         };
         let connection = endpoint.connection(&request, admitted)?;
-        (site.admission)()?;
-        site.observer.answered(101);
+        (context.admission)()?;
+        context.observer.answered(101);
         let response = endpoint.changed(accepted.response());
-        self.acceptance.set(Some(Accepted {
-            owner: Owner::FrameLoop(connection, index),
+        self.pending_upgrade.set(Some(AcceptedUpgrade {
+            owner: UpgradeTarget::FrameLoop(connection, index),
             client,
             response,
         }));
@@ -152,37 +159,37 @@ impl HttpService {
     }
 
     fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
-        Answer::Now(Some(refused(&self.site, refusal, head.version)))
+        Answer::Now(Some(refused(&self.context, refusal, head.version)))
     }
 
     fn respond_mounted(
         &self,
-        mount: Arc<dyn Mount>,
+        mount: Arc<dyn NestedService>,
         client: PeerAddress,
         wants_upgrade: bool,
         head: &Parts,
         body: Incoming,
     ) -> Result<Answer, HandshakeError> {
-        let site = &self.site;
+        let context = &self.context;
         let given = || {
-            let addresses = site.addresses.clone();
+            let addresses = context.addresses.clone();
             given(
                 head.clone(),
                 client,
-                &site.policy,
-                &site.unfinished,
+                &context.policy,
+                &context.unfinished,
                 addresses,
             )
         };
         if wants_upgrade {
-            let accepted = handshake::accept(head, &site.policy, &Subprotocols::None, None)?;
-            let place = site.address_place(client)?;
-            (site.admission)()?;
+            let accepted = handshake::accept(head, &context.policy, &Subprotocols::None, None)?;
+            let place = context.address_place(client)?;
+            (context.admission)()?;
             let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
             return Ok(self.mounted_upgrade(upgrading, place, client, &accepted, head.version));
         }
-        handshake::check_page(head, &site.policy)?;
-        if site.policy.token.is_some() && handshake::is_preflight(head) {
+        handshake::check_page(head, &context.policy)?;
+        if context.policy.token.is_some() && handshake::is_preflight(head) {
             return Ok(Answer::Now(Some(mount.preflight(&given()))));
         }
         let replying = mount.respond(http::Request::from_parts(given(), body));
@@ -191,25 +198,26 @@ impl HttpService {
 
     /// The answer of a mounted service: a response, or a stream of one, which is a connection of its
     /// own from here on.
-    fn mounted_reply(&self, replying: Answering<Reply>, client: PeerAddress) -> Answer {
-        let place = self.site.address_place(client);
-        let (acceptance, site) = (Rc::clone(&self.acceptance), Rc::clone(&self.site));
+    fn mounted_reply(&self, replying: BoxFuture<ServiceResponse>, client: PeerAddress) -> Answer {
+        let place = self.context.address_place(client);
+        let (pending_upgrade, context) =
+            (Rc::clone(&self.pending_upgrade), Rc::clone(&self.context));
         Answer::Later(Box::pin(async move {
             let (mut head, body) = match replying.await {
-                Reply::Response(response) => return response,
-                Reply::Stream(response) => response.into_parts(),
+                ServiceResponse::Response(response) => return response,
+                ServiceResponse::Stream(response) => response.into_parts(),
             };
             forbid_sniffing(&mut head.headers);
             let chunked = HeaderValue::from_static("chunked");
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
-            let unsent = site.unsent.clone();
-            let adopt: Adopt = Box::new(|stream| {
+            let unsent = context.unsent.clone();
+            let adopt: OnUpgrade = Box::new(|stream| {
                 // A client that is gone needs nothing more.
                 tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
             });
-            match place.and_then(|place| (site.admission)().map(|()| place)) {
-                Ok(place) => acceptance.set(Some(Accepted {
-                    owner: Owner::Mount(adopt, place),
+            match place.and_then(|place| (context.admission)().map(|()| place)) {
+                Ok(place) => pending_upgrade.set(Some(AcceptedUpgrade {
+                    owner: UpgradeTarget::Mount(adopt, place),
                     client,
                     response: Response::from_parts(head, ()),
                 })),
@@ -222,22 +230,22 @@ impl HttpService {
     /// The stream of a WebSocket, for a mounted service that takes it.
     fn mounted_upgrade(
         &self,
-        upgrading: Answering<Result<Adopt, Refusal>>,
-        place: Option<Place>,
+        upgrading: BoxFuture<Result<OnUpgrade, Rejection>>,
+        place: Option<IpSlot>,
         client: PeerAddress,
         accepted: &handshake::Accepted,
         version: Version,
     ) -> Answer {
-        let (acceptance, response) = (Rc::clone(&self.acceptance), accepted.response());
-        let site = Rc::clone(&self.site);
+        let (pending_upgrade, response) = (Rc::clone(&self.pending_upgrade), accepted.response());
+        let context = Rc::clone(&self.context);
         Answer::Later(Box::pin(async move {
             let adopt = match upgrading.await {
                 Ok(adopt) => adopt,
-                Err(refusal) => return refused(&site, *refusal, version),
+                Err(refusal) => return refused(&context, *refusal, version),
             };
-            site.observer.answered(101);
-            acceptance.set(Some(Accepted {
-                owner: Owner::Mount(adopt, place),
+            context.observer.answered(101);
+            pending_upgrade.set(Some(AcceptedUpgrade {
+                owner: UpgradeTarget::Mount(adopt, place),
                 client,
                 response,
             }));
@@ -291,11 +299,11 @@ impl Future for Answer {
 /// What a request gets that wanted a WebSocket and gets none, or nothing at all: it is counted, and
 /// nothing after it is taken for another request.
 fn refused(
-    site: &Site,
+    context: &HttpContext,
     mut refusal: Response<Full<Bytes>>,
     version: Version,
 ) -> Response<Full<Bytes>> {
-    site.observer.answered(refusal.status().as_u16());
+    context.observer.answered(refusal.status().as_u16());
     // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
     *refusal.version_mut() = version;
     let close = HeaderValue::from_static("close");

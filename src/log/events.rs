@@ -126,15 +126,15 @@ pub(crate) fn socketio(what: impl Display, sid: impl Display) {
 
 /// A server that stands in for one which logs its requests and messages logs them, too.
 #[cfg(feature = "cli")]
-pub(crate) fn stood_in(what: impl Display, said: &str) {
+pub(crate) fn compat_line(what: impl Display, said: &str) {
     if ECHOES.admits() {
-        tracing::info!(target: STOOD_IN, "{what}{}", Escaped(said));
+        tracing::info!(target: COMPAT_TARGET, "{what}{}", Escaped(said));
     }
 }
 
 /// The target of lines that are another server's: its users know them as they are.
 #[cfg(feature = "cli")]
-pub(crate) const STOOD_IN: &str = "stood in";
+pub(crate) const COMPAT_TARGET: &str = "compat";
 
 /// Redis has gone, or come back, or cannot be told something.
 #[cfg(feature = "redis")]
@@ -176,17 +176,18 @@ pub(crate) fn not_adopted(error: &io::Error) {
 }
 
 /// Lines about peers' faults.
-static FAULTS: Limit = Limit::new(100, "lines about peers' faults were left out");
+static FAULTS: LogThrottle = LogThrottle::new(100, "lines about peers' faults were left out");
 
 /// The access log: one line costs more than an opening handshake leaves over.
-static ACCESS: Limit = Limit::new(1_000, "connections ended without a line of their own");
+static ACCESS: LogThrottle =
+    LogThrottle::new(1_000, "connections ended without a line of their own");
 
 /// Requests and messages of a service in whose stead this one logs them.
 #[cfg(feature = "cli")]
-static ECHOES: Limit = Limit::new(1_000, "requests and messages were left out");
+static ECHOES: LogThrottle = LogThrottle::new(1_000, "requests and messages were left out");
 
 /// At most so many lines a second; those left out are counted.
-struct Limit {
+struct LogThrottle {
     lines_per_second: u32,
     /// What is said of those left out.
     left_out: &'static str,
@@ -199,9 +200,9 @@ struct Second {
     left_out: u32,
 }
 
-impl Limit {
-    const fn new(lines_per_second: u32, left_out: &'static str) -> Limit {
-        Limit {
+impl LogThrottle {
+    const fn new(lines_per_second: u32, left_out: &'static str) -> LogThrottle {
+        LogThrottle {
             lines_per_second,
             left_out,
             second: Mutex::new(Second {

@@ -54,12 +54,12 @@ pub enum ProtocolError {
     InvalidUtf8,
     /// A compressed message that cannot be decompressed.
     InvalidCompressedData,
-    /// A frame larger than [`Limits::max_frame_size`](super::Limits::max_frame_size).
+    /// A frame larger than [`SizeLimits::max_frame_size`](super::SizeLimits::max_frame_size).
     FrameTooBig,
-    /// A message larger than [`Limits::max_message_size`](super::Limits::max_message_size).
+    /// A message larger than [`SizeLimits::max_message_size`](super::SizeLimits::max_message_size).
     MessageTooBig,
     /// More empty fragments in a row than
-    /// [`Limits::MAX_EMPTY_FRAGMENTS`](super::Limits::MAX_EMPTY_FRAGMENTS).
+    /// [`SizeLimits::MAX_EMPTY_FRAGMENTS`](super::SizeLimits::MAX_EMPTY_FRAGMENTS).
     EmptyFragments,
     /// No fault of the peer's: unfinished messages hold all that they may together
     /// ([`AssemblyBudget`](super::AssemblyBudget)).

@@ -11,7 +11,7 @@
 //! +-+-+-+-+-------+-+-------------+-------------------------------+
 //! ```
 
-use super::{Limits, ProtocolError, Role};
+use super::{ProtocolError, Role, SizeLimits};
 
 /// What a frame carries (§11.8).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,7 +79,7 @@ pub struct Expectation {
     /// Bytes that the message under way holds already.
     pub assembled: usize,
     /// The sizes to keep to.
-    pub limits: Limits,
+    pub limits: SizeLimits,
 }
 
 impl FrameHeader {
@@ -287,7 +287,7 @@ fn check_size(
 /// Of a compressed message it is the text that must keep to the limits, which only shows as it is
 /// decompressed. A payload that does not compress is a little larger than its text.
 #[cold]
-fn check_compressed_size(payload_length: u64, limits: &Limits) -> Result<(), ProtocolError> {
+fn check_compressed_size(payload_length: u64, limits: &SizeLimits) -> Result<(), ProtocolError> {
     let text = limits.max_frame_size as u64;
     if payload_length > text.saturating_add(text / 64).saturating_add(64) {
         return Err(ProtocolError::FrameTooBig); // §7.4.1, 1009
@@ -305,7 +305,7 @@ mod tests {
         compressed: false,
         deflate: false,
         assembled: 0,
-        limits: Limits {
+        limits: SizeLimits {
             max_message_size: usize::MAX,
             max_frame_size: usize::MAX,
         },
@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn limits_are_the_largest_that_is_let_in() {
         use ProtocolError::{FrameTooBig, MessageTooBig};
-        let limits = Limits { max_message_size: 100, max_frame_size: 64 };
+        let limits = SizeLimits { max_message_size: 100, max_frame_size: 64 };
         // RSV1 goes with a frame that begins a compressed message, `compressed` with one that
         // continues it: of those it is the text that must keep to the limits. Without context a
         // text of 64 bytes compresses to 64 + 64 / 64 + 64 at most.

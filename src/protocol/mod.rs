@@ -33,7 +33,7 @@ pub use close::{CloseCode, CloseFrame};
 pub use deflate::{ContextTakeover, Deflate, DeflateParameters, Deflater};
 pub use error::ProtocolError;
 pub use frame::{FrameHeader, OpCode};
-pub use limits::Limits;
+pub use limits::SizeLimits;
 pub use message::Message;
 pub use receiver::{Receiver, Role};
 pub use sender::{FrameSink, Sender};

@@ -22,7 +22,7 @@ use crate::http::{Stage, Stream};
 use crate::log;
 
 /// A connected, non-blocking socket on its way to the worker that serves it.
-pub(super) enum Accepted {
+pub(super) enum NewConnection {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
@@ -33,10 +33,10 @@ pub(super) enum Accepted {
 pub(super) async fn accept(
     (listener, queue): (Listener, Queue),
     here: usize,
-    inboxes: Vec<UnboundedSender<Accepted>>,
+    inboxes: Vec<UnboundedSender<NewConnection>>,
     shared: Arc<Shared>,
     room: impl AsyncFn(),
-    serve: impl Fn(Accepted),
+    serve: impl Fn(NewConnection),
 ) -> io::Result<()> {
     let listener = AsyncListener::new(listener, shared.settings.deadlines.write_stall)?;
     let mut pressure = Pressure::new();
@@ -121,16 +121,16 @@ impl AsyncListener {
         })
     }
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self) -> io::Result<NewConnection> {
         match self {
             AsyncListener::Tcp(listener) => listener
                 .async_io(Interest::READABLE, TcpListener::accept)
                 .await
-                .map(|(stream, peer)| Accepted::Tcp(stream.into(), peer)),
+                .map(|(stream, peer)| NewConnection::Tcp(stream.into(), peer)),
             AsyncListener::Unix(listener) => listener
                 .async_io(Interest::READABLE, UnixListener::accept)
                 .await
-                .map(|(stream, _)| Accepted::Unix(stream.into())),
+                .map(|(stream, _)| NewConnection::Unix(stream.into())),
         }
     }
 }
@@ -149,12 +149,12 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
     Ok(())
 }
 
-impl Accepted {
+impl NewConnection {
     /// The stream of the worker that serves it.
     pub(super) fn into_stream(self) -> io::Result<Stream> {
         match self {
-            Accepted::Tcp(stream, peer) => Ok((stream, peer).into()),
-            Accepted::Unix(stream) => Ok(tokio::net::UnixStream::from_std(stream)?.into()),
+            NewConnection::Tcp(stream, peer) => Ok((stream, peer).into()),
+            NewConnection::Unix(stream) => Ok(tokio::net::UnixStream::from_std(stream)?.into()),
         }
     }
 }
@@ -245,7 +245,7 @@ mod tests {
         let write_stall = Duration::from_secs(30);
         let listener = AsyncListener::new(Listener::Tcp(listener), write_stall).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
-        let Accepted::Tcp(stream, _) = listener.accept().await.unwrap() else {
+        let NewConnection::Tcp(stream, _) = listener.accept().await.unwrap() else {
             unreachable!()
         };
         let timeout = sockopt::tcp_user_timeout(&stream).unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::{Bounds, Settings};
 use crate::handshake::Policy;
 pub use crate::http::Shutdown;
-use crate::http::{Addresses, HttpSettings, Router};
+use crate::http::{HttpSettings, IpConnectionLimit, Router};
 use crate::metrics::Metrics;
 #[cfg(feature = "tls")]
 use crate::tls::Certificate;
@@ -133,14 +133,14 @@ impl Server {
     /// # Errors
     /// When the address cannot be resolved or bound, or is in use.
     pub async fn bind(address: &str) -> io::Result<Server> {
-        Server::default().and_bind(address).await
+        Server::default().bind_also(address).await
     }
 
     /// Listens on one more address.
     ///
     /// # Errors
     /// As of [`Server::bind`].
-    pub async fn and_bind(mut self, address: &str) -> io::Result<Server> {
+    pub async fn bind_also(mut self, address: &str) -> io::Result<Server> {
         let listeners = if address.starts_with(UnixAddress::PREFIX) {
             let address: UnixAddress = address.parse().map_err(io::Error::from)?;
             let listener = address.listen()?;
@@ -162,7 +162,7 @@ impl Server {
     ///
     /// # Errors
     /// Of the operating system.
-    pub fn and_listen(mut self, listener: Listener) -> io::Result<Server> {
+    pub fn with_listener(mut self, listener: Listener) -> io::Result<Server> {
         match &listener {
             Listener::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -207,7 +207,7 @@ impl Server {
 
     /// Changes what the reading of requests is held to.
     #[must_use]
-    pub fn with_http(self, http: HttpSettings) -> Server {
+    pub fn with_http_settings(self, http: HttpSettings) -> Server {
         Server { http, ..self }
     }
 
@@ -256,7 +256,7 @@ impl Server {
     /// Has `give_back` called on a worker's thread, every few seconds, once most of its connections
     /// have gone: for an allocator that keeps by thread what was freed there.
     #[must_use]
-    pub fn with_memory_given_back(self, give_back: fn()) -> Server {
+    pub fn on_worker_idle(self, give_back: fn()) -> Server {
         Server {
             give_back_memory: Some(give_back),
             ..self
@@ -303,7 +303,7 @@ impl Server {
             settings: self.settings,
             http: self.http,
             max_connections: self.max_connections,
-            addresses: self.max_connections_per_address.map(Addresses::new),
+            addresses: self.max_connections_per_address.map(IpConnectionLimit::new),
             drain_timeout: self.drain_timeout,
             give_back_memory: self.give_back_memory,
             loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
@@ -369,7 +369,7 @@ struct Shared {
     settings: Settings,
     http: HttpSettings,
     max_connections: usize,
-    addresses: Option<Addresses>,
+    addresses: Option<IpConnectionLimit>,
     drain_timeout: Duration,
     give_back_memory: Option<fn()>,
     /// How many connections each worker has.

@@ -15,12 +15,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::{Instant, timeout};
 
-use super::accept::{self, Accepted};
+use super::accept::{self, NewConnection};
 use super::observer::WorkerObserver;
 use super::{Listener, Queue, Shared};
 use crate::engine::{FrameLoopHandle, Observer};
 use crate::handshake::HandshakeError;
-use crate::http::{Phase, Site, Stage, Witness, serve_connection};
+use crate::http::{HttpContext, Phase, Stage, Witness, serve_connection};
 use crate::log;
 use crate::protocol::CloseCode;
 
@@ -28,7 +28,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shared: Arc<Shared>,
     /// Connections that another worker accepted for this one.
-    pub(super) inbox: UnboundedReceiver<Accepted>,
+    pub(super) inbox: UnboundedReceiver<NewConnection>,
     /// Of one worker.
     pub(super) acceptor: Option<Acceptor>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Worker {
 pub(super) struct Acceptor {
     pub(super) listeners: Vec<(Listener, Queue)>,
     /// The way to all workers.
-    pub(super) inboxes: Vec<UnboundedSender<Accepted>>,
+    pub(super) inboxes: Vec<UnboundedSender<NewConnection>>,
 }
 
 impl Worker {
@@ -67,11 +67,11 @@ impl Worker {
         });
         let (settings, bounds) = (&shared.settings, &shared.bounds);
         let frame_loop = FrameLoopHandle::new(settings, bounds, Arc::clone(&observer))?;
-        let site = Rc::new(site(&shared, &frame_loop, observer));
+        let context = Rc::new(context(&shared, &frame_loop, observer));
         let handshakes = Handshakes::new(shared.max_handshakes());
         let serve = {
             let (shared, handshakes) = (Arc::clone(&shared), Rc::clone(&handshakes));
-            move |accepted: Accepted| {
+            move |accepted: NewConnection| {
                 let stream = match accepted.into_stream() {
                     Ok(stream) => stream,
                     Err(error) => {
@@ -79,9 +79,9 @@ impl Worker {
                         return log::not_adopted(&error);
                     }
                 };
-                let (site, shared) = (Rc::clone(&site), Arc::clone(&shared));
+                let (context, shared) = (Rc::clone(&context), Arc::clone(&shared));
                 let number = handshakes.borrow_mut().next();
-                let place = Place {
+                let slot = HandshakeSlot {
                     shared,
                     index,
                     number,
@@ -90,7 +90,7 @@ impl Worker {
                     handshakes: Rc::clone(&handshakes),
                 };
                 // A task is moved several times, and this one is large.
-                let serving = Box::pin(serve_connection(stream, site, place));
+                let serving = Box::pin(serve_connection(stream, context, slot));
                 let task = tokio::task::spawn_local(serving);
                 handshakes.borrow_mut().add(number, task.abort_handle());
             }
@@ -183,7 +183,7 @@ type Task = (AbortHandle, Instant);
 
 impl Handshakes {
     /// How long one that has begun to say what it wants has for the rest, if somebody else wants its
-    /// place: a client that opens thousands of connections at once takes so long to come to the last.
+    /// slot: a client that opens thousands of connections at once takes so long to come to the last.
     const GRACE: Duration = Duration::from_secs(1);
 
     /// How long a new one waits for that.
@@ -252,9 +252,9 @@ impl Handshakes {
     }
 }
 
-/// A connection's place in its worker's load, and among its handshakes, while hyper has it; given
+/// A connection's slot in its worker's load, and among its handshakes, while hyper has it; given
 /// back when dropped, also by a panic.
-struct Place {
+struct HandshakeSlot {
     shared: Arc<Shared>,
     index: usize,
     number: u64,
@@ -264,7 +264,7 @@ struct Place {
     handshakes: Rc<RefCell<Handshakes>>,
 }
 
-impl Witness for Place {
+impl Witness for HandshakeSlot {
     fn moved(&self, phase: Phase) {
         let before = self.phase.replace(phase);
         if before == phase {
@@ -287,7 +287,7 @@ impl Witness for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         let key = (self.phase.get(), self.number);
         self.handshakes.borrow_mut().remove(key);
@@ -304,7 +304,7 @@ async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared) {
         shared.router.close().await;
         until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
         shared.shutdown.reach(Stage::Ending);
-        // An accepted connection has a place before the accepting ends.
+        // An accepted connection has a slot before the accepting ends.
         until(|| shared.accepting.load(Ordering::SeqCst) == 0).await;
         let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
         until(|| shared.loads.iter().all(is_empty)).await;
@@ -320,8 +320,12 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn site(shared: &Arc<Shared>, frame_loop: &FrameLoopHandle, observer: Arc<dyn Observer>) -> Site {
-    Site {
+fn context(
+    shared: &Arc<Shared>,
+    frame_loop: &FrameLoopHandle,
+    observer: Arc<dyn Observer>,
+) -> HttpContext {
+    HttpContext {
         router: Arc::clone(&shared.router),
         policy: Arc::clone(&shared.policy),
         settings: shared.settings.clone(),

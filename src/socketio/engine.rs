@@ -11,7 +11,7 @@ use super::packet::Encoded;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use crate::engine::PeerAddress;
-use crate::http::Addresses;
+use crate::http::IpConnectionLimit;
 use crate::protocol::Message;
 
 /// The sessions of one service, whatever their transports and workers are.
@@ -23,7 +23,7 @@ pub(super) struct Engine {
     /// A session is in it from before its client knows its id until it has ended.
     sessions: Mutex<HashMap<Sid, Arc<Session>>>,
     /// The sessions of each address that have not joined anything.
-    newcomers: Addresses,
+    newcomers: IpConnectionLimit,
     is_closed: AtomicBool,
 }
 
@@ -61,7 +61,7 @@ impl Engine {
             protocol,
             ping: Arc::new(Encoded::text("2")),
             sessions: Mutex::default(),
-            newcomers: Addresses::new((settings.max_sessions / NEWCOMERS).max(1)),
+            newcomers: IpConnectionLimit::new((settings.max_sessions / NEWCOMERS).max(1)),
             is_closed: AtomicBool::new(false),
             settings,
         }
@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// A place among the newcomers of an address, where it has one.
-    pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<crate::http::Place>> {
+    pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<crate::http::IpSlot>> {
         match address.ip() {
             Some(address) => self.newcomers.place(address).map(Some),
             None => Some(None),

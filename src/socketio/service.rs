@@ -15,7 +15,9 @@ use super::packet::SEPARATOR;
 use super::session::{DisconnectReason, PostGuard, Refused, Session};
 use super::websocket;
 use crate::engine::PeerAddress;
-use crate::http::{Admission, Answering, BodyLimits, Endpoint, Mount, Page, Reply};
+use crate::http::{
+    Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse,
+};
 
 /// Socket.IO, or another protocol over Engine.IO 4, as [`Router::mount`](crate::Router::mount)
 /// takes it.
@@ -75,8 +77,8 @@ impl Service {
     }
 }
 
-impl Mount for Service {
-    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply> {
+impl NestedService for Service {
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<ServiceResponse> {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let sharing = sharing(&head);
@@ -96,7 +98,7 @@ impl Mount for Service {
         Some(websocket::endpoint(&self.0))
     }
 
-    fn close(self: Arc<Self>) -> Answering<()> {
+    fn close(self: Arc<Self>) -> BoxFuture<()> {
         Box::pin(async move { self.0.close() })
     }
 }

@@ -9,7 +9,7 @@ use super::session::{DisconnectReason, Session};
 use crate::engine::{Disconnect, Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::http::{Endpoint, Request};
-use crate::protocol::{CloseCode, Limits, Message};
+use crate::protocol::{CloseCode, Message, SizeLimits};
 
 /// The endpoint of an engine's WebSockets.
 pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
@@ -20,7 +20,7 @@ pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
             Some(page) => Err(page),
             None => Ok(None),
         })
-        .with_limits(move |_| Limits {
+        .with_limits(move |_| SizeLimits {
             max_message_size: max_payload,
             max_frame_size: max_payload,
         })
@@ -121,7 +121,7 @@ impl Handler for SessionSocket {
         };
         if let Err(Violation(reason)) = handled {
             // A client that breaks rules is not waited for.
-            let why = Disconnect::ClosedByUs(Some(CloseCode::Policy), None);
+            let why = Disconnect::ClosedLocally(Some(CloseCode::Policy), None);
             socket.peer().end(why, CloseCode::Policy, reason);
             self.end(DisconnectReason::ParseError);
         }

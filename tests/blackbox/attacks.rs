@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use frameloop::Settings;
 use frameloop::handshake::{AllowOrigin, Policy, Subprotocols, accept};
-use frameloop::protocol::Limits;
+use frameloop::protocol::SizeLimits;
 use frameloop::server::Server;
 
 use crate::client::{Client, close_frame, frame, reply, request};
@@ -98,9 +98,9 @@ fn attack_4_a_stream_of_fragments_ends_at_the_limit() {
     const LIMIT: usize = 1 << 20;
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
-            limits: Limits {
+            limits: SizeLimits {
                 max_message_size: LIMIT,
-                ..Limits::default()
+                ..SizeLimits::default()
             },
             ..Settings::default()
         })

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use frameloop::protocol::ContextTakeover;
-use frameloop::protocol::Limits;
+use frameloop::protocol::SizeLimits;
 use frameloop::{Deflate, Settings};
 
 use crate::client::{Client, close_frame, frame, reply, request};
@@ -312,7 +312,7 @@ fn d26_without_takeover_earlier_messages_are_forgotten() {
 fn d28_the_limit_is_on_what_is_inflated() {
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
-            limits: Limits {
+            limits: SizeLimits {
                 max_message_size: 100_000,
                 max_frame_size: 100_000,
             },

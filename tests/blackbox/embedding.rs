@@ -271,7 +271,7 @@ fn c34_both_codes_of_a_close_that_is_answered_with_another_are_reported() {
         client.receives(b"\x88\x02\x03\xF4");
         client.send(&answer);
         client.ends();
-        let expected = Disconnect::ClosedByUs(Some(CloseCode::Restart), code);
+        let expected = Disconnect::ClosedLocally(Some(CloseCode::Restart), code);
         assert_eq!(ends.recv_timeout(PATIENCE), Ok(expected));
     }
 }
@@ -560,7 +560,7 @@ fn memory_is_given_back_by_every_worker() {
     }
     let (sender, threads) = mpsc::channel();
     *THREADS.lock().unwrap() = Some(sender);
-    let server = TestServer::with(|server| server.with_memory_given_back(give_back));
+    let server = TestServer::with(|server| server.on_worker_idle(give_back));
     drop(Client::open(&server, "/echo"));
     let mut missing = vec!["worker-0", "worker-1"];
     while !missing.is_empty() {
@@ -579,8 +579,7 @@ fn memory_is_given_back_when_fewer_bytes_are_held() {
             let _ = given.send(());
         }
     }
-    let server =
-        TestServer::with(|server| server.with_workers(1).with_memory_given_back(give_back));
+    let server = TestServer::with(|server| server.with_workers(1).on_worker_idle(give_back));
     let (mut client, mut other) = (
         Client::open(&server, "/echo"),
         Client::open(&server, "/echo"),

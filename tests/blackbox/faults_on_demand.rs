@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use frameloop::engine::Deadlines;
-use frameloop::protocol::Limits;
+use frameloop::protocol::SizeLimits;
 use frameloop::{Settings, app};
 
 use crate::client::{Client, frame, reply, request};
@@ -309,7 +309,7 @@ fn the_servers_rate_of_messages_holds() {
 #[test]
 fn the_servers_largest_message_is_the_largest() {
     let (_server, mut client) = open_with(Settings {
-        limits: Limits {
+        limits: SizeLimits {
             max_message_size: 3,
             max_frame_size: 3,
         },

@@ -171,7 +171,7 @@ fn r90_a_request_may_end_anywhere() {
 fn r91_a_request_has_a_deadline() {
     const DEADLINE: Duration = Duration::from_millis(300);
     let server = TestServer::with(|server| {
-        server.with_http(HttpSettings {
+        server.with_http_settings(HttpSettings {
             head_timeout: DEADLINE,
             ..HttpSettings::default()
         })

@@ -155,7 +155,7 @@ fn heads_have_a_size_and_a_grammar() {
     );
     let sized = |max_head_size, max_headers| {
         TestServer::with(|server| {
-            server.with_http(HttpSettings {
+            server.with_http_settings(HttpSettings {
                 max_head_size,
                 max_headers,
                 ..HttpSettings::default()

@@ -15,7 +15,7 @@ const KEEP_ALIVE: Duration = Duration::from_millis(1_200);
 
 fn server() -> TestServer {
     TestServer::with(|server| {
-        server.with_http(HttpSettings {
+        server.with_http_settings(HttpSettings {
             head_timeout: HEAD,
             keep_alive_timeout: KEEP_ALIVE,
             ..HttpSettings::default()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use frameloop::Settings;
 use frameloop::engine::Deadlines;
-use frameloop::protocol::Limits;
+use frameloop::protocol::SizeLimits;
 
 use crate::client::{Client, frame, reply};
 use crate::server::TestServer;
@@ -15,7 +15,7 @@ use crate::server::TestServer;
 fn small() -> TestServer {
     TestServer::with(|server| {
         server.with_settings(Settings {
-            limits: Limits {
+            limits: SizeLimits {
                 max_message_size: 10,
                 max_frame_size: 8,
             },

@@ -160,7 +160,7 @@ fn a_proxy_without_a_header_gets_no_answer() {
 #[test]
 fn half_a_header_has_the_deadline_of_a_request() {
     let server = TestServer::plainly_serving(app::router(), |server| {
-        behind(server, "127.0.0.1/32").with_http(HttpSettings {
+        behind(server, "127.0.0.1/32").with_http_settings(HttpSettings {
             head_timeout: Duration::from_millis(100),
             ..HttpSettings::default()
         })

@@ -359,7 +359,7 @@ fn attack_45_half_a_handshake_is_ended_at_the_deadline() {
     let server = TestServer::plainly_serving(frameloop::app::router(), |server| {
         server
             .with_certificate(Some(files.read()))
-            .with_http(HttpSettings {
+            .with_http_settings(HttpSettings {
                 head_timeout: timeout,
                 ..HttpSettings::default()
             })

@@ -100,14 +100,14 @@ fn from_hex(text: &str) -> Vec<u8> {
 /// tungstenite agrees on large frames, too.
 mod large {
     use super::*;
-    use frameloop::protocol::Limits;
+    use frameloop::protocol::SizeLimits;
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn tungstenite_agrees(bytes in inputs::frames()) {
-            let limits = Limits { max_message_size: 100_000, max_frame_size: 80_000 };
+            let limits = SizeLimits { max_message_size: 100_000, max_frame_size: 80_000 };
             properties::oracle::compare(&bytes, limits);
         }
     }

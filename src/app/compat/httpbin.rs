@@ -20,7 +20,7 @@ use super::variable;
 use crate::engine::{Disconnect, Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::http::{Endpoint, Page, Request, Router};
-use crate::protocol::{CloseCode, CloseFrame, Limits, Message, ProtocolError};
+use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError, SizeLimits};
 
 pub(super) fn router() -> Router {
     let max_body_size = max_body_size().unwrap_or(MAX_BODY_SIZE);
@@ -108,7 +108,7 @@ fn is_of_number(character: char) -> bool {
 }
 
 /// What the query asks for.
-fn limits(request: &Request<'_>, max_body_size: i32) -> Result<Limits, String> {
+fn limits(request: &Request<'_>, max_body_size: i32) -> Result<SizeLimits, String> {
     let range = 1..=max_body_size;
     let max_fragment_size = size(
         request,
@@ -123,7 +123,7 @@ fn limits(request: &Request<'_>, max_body_size: i32) -> Result<Limits, String> {
              max_message_size {max_message_size}"
         ));
     }
-    Ok(Limits {
+    Ok(SizeLimits {
         max_message_size,
         max_frame_size: max_fragment_size,
     })

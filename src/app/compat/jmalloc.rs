@@ -36,7 +36,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use super::variable;
 use crate::app::echo::Echo;
 use crate::engine::{Handler, PeerAddress, WebSocket};
-use crate::http::{Answering, BodyLimits, Mount, Page, Reply, Router};
+use crate::http::{BodyLimits, BoxFuture, NestedService, Page, Router, ServiceResponse};
 use crate::log;
 use crate::protocol::Message;
 
@@ -89,15 +89,15 @@ fn log_request(peer: PeerAddress, method: &Method, target: &str, headers: &Heade
     let logs_headers = variable("LOG_HTTP_HEADERS").is_some();
     let more_follows = logs_headers || variable("LOG_HTTP_BODY").is_some();
     let mark = if more_follows { "--------  " } else { "" };
-    log::stood_in(format_args!("{mark}{peer} | {method} "), target);
+    log::compat_line(format_args!("{mark}{peer} | {method} "), target);
     if logs_headers {
-        log::stood_in("Headers", "");
+        log::compat_line("Headers", "");
         for (name, value) in fields(headers) {
             let value = match name.as_str() {
                 "Authorization" | "Proxy-Authorization" => "***".into(),
                 _ => String::from_utf8_lossy(value.as_bytes()),
             };
-            log::stood_in(format_args!("{name}: "), &value);
+            log::compat_line(format_args!("{name}: "), &value);
         }
     }
 }
@@ -123,7 +123,7 @@ fn log_body(body: &[u8]) {
                 None => digits.push_str("  "),
             }
         }
-        log::stood_in(format_args!("{:08x}{digits}  |{text}|", line * LINE), "");
+        log::compat_line(format_args!("{:08x}{digits}  |{text}|", line * LINE), "");
     }
 }
 
@@ -154,16 +154,16 @@ struct GreetingEcho {
 
 impl Handler for GreetingEcho {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        log::stood_in(format_args!("{} | upgraded to websocket", self.peer), "");
+        log::compat_line(format_args!("{} | upgraded to websocket", self.peer), "");
         socket.send(Message::Text(&std::mem::take(&mut self.greeting)));
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         match message {
-            Message::Text(text) => log::stood_in(format_args!("{} | txt | ", self.peer), text),
+            Message::Text(text) => log::compat_line(format_args!("{} | txt | ", self.peer), text),
             Message::Binary(bytes) => {
                 let (peer, length) = (self.peer, bytes.len());
-                log::stood_in(format_args!("{peer} | bin | {length} byte(s)"), "");
+                log::compat_line(format_args!("{peer} | bin | {length} byte(s)"), "");
             }
             _ => {}
         }
@@ -179,8 +179,8 @@ struct Http {
     ending: watch::Sender<bool>,
 }
 
-impl Mount for Http {
-    fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answering<Reply> {
+impl NestedService for Http {
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<ServiceResponse> {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let limits = BodyLimits {
@@ -202,11 +202,11 @@ impl Mount for Http {
             log_body(body);
             let path = head.uri.path();
             let mut reply = if path.ends_with(".ws") {
-                Reply::from(self.page.clone().into_response())
+                ServiceResponse::from(self.page.clone().into_response())
             } else if path.ends_with(".sse") && takes_chunks(&head) {
                 events(&head, body, self.ending.subscribe())
             } else {
-                Reply::from(http_echo(&head, body))
+                ServiceResponse::from(http_echo(&head, body))
             };
             add_fields(reply.headers_mut());
             reply
@@ -219,7 +219,7 @@ impl Mount for Http {
         response
     }
 
-    fn close(self: Arc<Self>) -> Answering<()> {
+    fn close(self: Arc<Self>) -> BoxFuture<()> {
         self.ending.send_replace(true);
         Box::pin(ready(()))
     }
@@ -314,7 +314,7 @@ fn canonical(name: &HeaderName) -> String {
 
 /// Who serves, what was asked, and then the time each second, until the client goes or the server
 /// ends.
-fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> Reply {
+fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> ServiceResponse {
     let mut events = Events::default();
     let mut first = String::new();
     if tells_hostname(&head.headers)
@@ -350,7 +350,7 @@ fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> Reply
     if head.version == Version::HTTP_2 {
         response.headers_mut().remove(header::CONNECTION); // RFC 9113 §8.2.2
     }
-    Reply::Stream(response)
+    ServiceResponse::Stream(response)
 }
 
 /// Events are numbered from 1.

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::variable;
 use crate::app::echo::Echo;
-use crate::http::{Answering, Mount, Reply, Router};
+use crate::http::{BoxFuture, NestedService, Router, ServiceResponse};
 
 pub(super) fn router() -> Router {
     let router = Router::new()
@@ -46,14 +46,14 @@ pub(super) fn defaults() -> Vec<(&'static str, String)> {
 #[derive(Debug)]
 struct UpgradeRequired;
 
-impl Mount for UpgradeRequired {
-    fn respond(self: Arc<Self>, _: Request<Incoming>) -> Answering<Reply> {
+impl NestedService for UpgradeRequired {
+    fn respond(self: Arc<Self>, _: Request<Incoming>) -> BoxFuture<ServiceResponse> {
         let mut response = Response::new(Full::new(Bytes::from_static(b"Upgrade Required")));
         *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let text = HeaderValue::from_static("text/plain");
         headers.insert(header::CONTENT_TYPE, text);
-        Box::pin(async move { Reply::Response(response) })
+        Box::pin(async move { ServiceResponse::Response(response) })
     }
 }

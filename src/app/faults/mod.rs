@@ -15,7 +15,7 @@ mod violation;
 use http::StatusCode;
 
 use crate::http::{Endpoint, Page, Request};
-use crate::protocol::Limits;
+use crate::protocol::SizeLimits;
 use handler::Faulty;
 use parameters::Faults;
 
@@ -32,7 +32,7 @@ pub(crate) fn endpoint(request: &Request<'_>, seed: Option<u64>) -> Result<Optio
     let faults = Faults::parse(request)
         .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
     Ok(faults.map(|faults| {
-        let limits = Limits {
+        let limits = SizeLimits {
             max_message_size: faults.max_message_size.unwrap_or(MAX_MESSAGE_SIZE),
             max_frame_size: usize::MAX,
         };

@@ -150,7 +150,7 @@ pub(super) struct Load {
     #[arg(long, value_name = "CORES", value_delimiter = ',')]
     cpus: Vec<usize>,
 
-    /// Addresses that connections come from, in turn, one or FIRST-LAST [default: the system's; for
+    /// AddressList that connections come from, in turn, one or FIRST-LAST [default: the system's; for
     /// many connections to 127.0.0.0/8, some of it]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = sources)]
     source: Vec<Sources>,
@@ -231,13 +231,13 @@ fn variable(argument: clap::Arg) -> clap::Arg {
 }
 
 impl Load {
-    fn plans(&self) -> Result<Vec<Plan>, Refusal> {
+    fn plans(&self) -> Result<Vec<Plan>, Unusable> {
         let urls = self.urls.iter().enumerate();
         urls.map(|(place, url)| self.plan(url, self.pid.get(place).copied()))
             .collect()
     }
 
-    fn plan(&self, url: &str, server: Option<u32>) -> Result<Plan, Refusal> {
+    fn plan(&self, url: &str, server: Option<u32>) -> Result<Plan, Unusable> {
         let mut plan = Plan::new(Target::parse(url)?);
         plan.mode = self.mode();
         plan.messages = self.messages_of_all()?;
@@ -295,13 +295,13 @@ impl Load {
         }
     }
 
-    fn messages_of_all(&self) -> Result<Messages, Refusal> {
+    fn messages_of_all(&self) -> Result<Messages, Unusable> {
         let Sizes { from, to } = self.size;
         let content = match &self.file {
             None => Content::Sizes { from, to },
             Some(path) => {
                 let read = messages(path, self.records, self.text.is_some());
-                Content::File(read.map_err(Refusal::Usage)?)
+                Content::File(read.map_err(Unusable::Usage)?)
             }
         };
         Ok(Messages {
@@ -335,8 +335,8 @@ impl Load {
     }
 
     /// Bad combinations, and loads that others may mind.
-    fn refuse(&self, plan: &Plan) -> Result<(), Refusal> {
-        let usage = |why: &str| Err(Refusal::Usage(why.to_owned()));
+    fn refuse(&self, plan: &Plan) -> Result<(), Unusable> {
+        let usage = |why: &str| Err(Unusable::Usage(why.to_owned()));
         if self.fragment.is_some_and(|size| size < 16) {
             return usage(
                 "--fragment must be 16 bytes at least: the first frame holds the message's number",
@@ -373,7 +373,7 @@ impl Load {
         }
         let files = raise_open_files();
         if plan.connections + 64 > files {
-            return Err(Refusal::Usage(format!(
+            return Err(Unusable::Usage(format!(
                 "{} connections need {} open files, and {files} are allowed: raise them with 'ulimit -n'",
                 plan.connections,
                 plan.connections + 64
@@ -385,16 +385,16 @@ impl Load {
 
 /// Why there is no run.
 #[derive(Debug)]
-enum Refusal {
+enum Unusable {
     Usage(String),
     Unreachable(String),
 }
 
-impl From<TargetError> for Refusal {
-    fn from(error: TargetError) -> Refusal {
+impl From<TargetError> for Unusable {
+    fn from(error: TargetError) -> Unusable {
         match error {
-            TargetError::Url(why) => Refusal::Usage(why),
-            TargetError::Unreachable(why) => Refusal::Unreachable(why),
+            TargetError::Url(why) => Unusable::Usage(why),
+            TargetError::Unreachable(why) => Unusable::Unreachable(why),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::progress::{ProgressLine, interrupt_on_signal};
-use super::{Load, Refusal};
+use super::{Load, Unusable};
 use crate::cli::Exit;
 use crate::lab::load::report::{Report, hdr, html, json};
 use crate::lab::load::{Comparison, Interrupt, Machine, Outcome, Plan, Sweep, compare, run, sweep};
@@ -24,11 +24,11 @@ impl Load {
     pub(in crate::cli) fn run(&self) -> Exit {
         let plans = match self.plans() {
             Ok(plans) => plans,
-            Err(Refusal::Usage(why)) => {
+            Err(Unusable::Usage(why)) => {
                 eprintln!("frameloop load: {why}");
                 return Exit::Usage;
             }
-            Err(Refusal::Unreachable(why)) => {
+            Err(Unusable::Unreachable(why)) => {
                 eprintln!("frameloop load: cannot connect: {why}");
                 return Exit::CannotConnect;
             }

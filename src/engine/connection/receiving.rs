@@ -237,7 +237,7 @@ fn dispatch_control<H: Handler>(
     };
     let code = frame.map(|frame| frame.code);
     let why = if socket.sender.is_close_sent() {
-        let why = Disconnect::ClosedByUs(socket.sender.close_code_sent(), code);
+        let why = Disconnect::ClosedLocally(socket.sender.close_code_sent(), code);
         socket.sender.received_close(frame, &mut socket.batch);
         why
     } else {

@@ -2,7 +2,7 @@
 
 use super::connection::Controls;
 use super::incoming::{Replies, Reply, SEQUENCE};
-use super::order::{Order, Place};
+use super::order::{Arrived, Order};
 use super::plan::Check;
 use super::publications::Publications;
 use super::tally::Tally;
@@ -53,12 +53,12 @@ impl Replies for Deliveries<'_> {
             return;
         };
         match self.orders[place].note(number) {
-            Place::Repeated => {
+            Arrived::Repeated => {
                 self.tally.counts.repeated += 1;
                 return;
             }
-            Place::Overtaken => self.tally.counts.reordered += 1,
-            Place::New => {}
+            Arrived::Overtaken => self.tally.counts.reordered += 1,
+            Arrived::New => {}
         }
         let Some(delivered) = publisher.deliver(number) else {
             self.tally.counts.late += 1;

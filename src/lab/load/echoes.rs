@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::connection::{Controls, Flight, Sending};
 use super::incoming::{Replies, Reply, SEQUENCE};
-use super::order::{Order, Place};
+use super::order::{Arrived, Order};
 use super::plan::Check;
 use super::schedule::Schedule;
 use super::tally::Tally;
@@ -60,12 +60,12 @@ impl Replies for Echoes<'_> {
             return; // nothing waits for an answer
         }
         match self.order.note(number) {
-            Place::Repeated => {
+            Arrived::Repeated => {
                 counts.repeated += 1;
                 return;
             }
-            Place::Overtaken => counts.reordered += 1,
-            Place::New => {}
+            Arrived::Overtaken => counts.reordered += 1,
+            Arrived::New => {}
         }
         self.arrived(number);
     }

@@ -2,7 +2,7 @@
 
 use super::ring::Ring;
 use crate::protocol::frame::Expectation;
-use crate::protocol::{FrameHeader, Limits, OpCode, ProtocolError, Role};
+use crate::protocol::{FrameHeader, OpCode, ProtocolError, Role, SizeLimits};
 
 /// Hears what a connection receives.
 pub(super) trait Replies {
@@ -128,7 +128,7 @@ impl Incoming {
             compressed: ring.is_compressed,
             deflate: ring.is_compressed,
             assembled: 0,
-            limits: Limits {
+            limits: SizeLimits {
                 max_message_size: usize::MAX,
                 max_frame_size: usize::MAX,
             },

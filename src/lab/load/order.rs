@@ -14,7 +14,7 @@ pub(super) struct Order {
 
 /// What a number is, seen against those before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum Arrived {
     /// The highest so far.
     New,
     /// One that a higher number has overtaken.
@@ -34,30 +34,30 @@ impl Order {
     }
 
     #[inline]
-    pub(super) fn note(&mut self, number: u64) -> Place {
+    pub(super) fn note(&mut self, number: u64) -> Arrived {
         if number == self.next {
             self.next += 1;
-            return Place::New;
+            return Arrived::New;
         }
         self.note_out_of_order(number)
     }
 
     #[cold]
-    fn note_out_of_order(&mut self, number: u64) -> Place {
+    fn note_out_of_order(&mut self, number: u64) -> Arrived {
         if number > self.next {
             let room = (MOST_MISSING - self.missing.len()) as u64;
             let first_kept = number.saturating_sub(room).max(self.next);
             self.forgotten += first_kept - self.next;
             self.missing.extend(first_kept..number);
             self.next = number + 1;
-            return Place::New;
+            return Arrived::New;
         }
         match self.missing.binary_search(&number) {
             Ok(place) => {
                 self.missing.remove(place);
-                Place::Overtaken
+                Arrived::Overtaken
             }
-            Err(_) => Place::Repeated,
+            Err(_) => Arrived::Repeated,
         }
     }
 
@@ -76,12 +76,12 @@ mod tests {
     fn each_fault_has_its_place() {
         let mut order = Order::default();
         for (number, place) in [
-            (0, Place::New),
-            (2, Place::New),
-            (1, Place::Overtaken),
-            (1, Place::Repeated),
-            (2, Place::Repeated),
-            (5, Place::New),
+            (0, Arrived::New),
+            (2, Arrived::New),
+            (1, Arrived::Overtaken),
+            (1, Arrived::Repeated),
+            (2, Arrived::Repeated),
+            (5, Arrived::New),
         ] {
             assert_eq!(order.note(number), place, "{number}");
         }
@@ -95,7 +95,7 @@ mod tests {
         order.note(1 << 30);
         assert_eq!(order.missing.len(), MOST_MISSING);
         assert_eq!(order.lost((1 << 30) + 1), 1 << 30);
-        assert_eq!(order.note((1 << 30) - 1), Place::Overtaken);
+        assert_eq!(order.note((1 << 30) - 1), Arrived::Overtaken);
         assert_eq!(order.lost((1 << 30) + 1), (1 << 30) - 1);
     }
 
@@ -108,11 +108,11 @@ mod tests {
             for number in numbers {
                 let highest = seen.last().copied();
                 let place = if seen.contains(&number) {
-                    Place::Repeated
+                    Arrived::Repeated
                 } else if highest.is_some_and(|highest| number < highest) {
-                    Place::Overtaken
+                    Arrived::Overtaken
                 } else {
-                    Place::New
+                    Arrived::New
                 };
                 seen.insert(number);
                 prop_assert_eq!(order.note(number), place);

@@ -6,7 +6,7 @@ use super::{ContextTakeover, Deflate, DeflateParameters, Deflater};
 use crate::protocol::frame::Expectation;
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::sender::{Sender, encode_compressed_message};
-use crate::protocol::{AssemblyPool, FrameHeader, Limits, Message, OpCode};
+use crate::protocol::{AssemblyPool, FrameHeader, Message, OpCode, SizeLimits};
 use crate::protocol::{ProtocolError, Receiver, Role};
 
 const EAGER: Deflate = Deflate {
@@ -40,7 +40,7 @@ fn inflate(peer: &mut Decompress, mut frames: &[u8]) -> Vec<u8> {
         compressed: false,
         deflate: true,
         assembled: 0,
-        limits: Limits::default(),
+        limits: SizeLimits::default(),
     };
     let mut text = Vec::with_capacity(1 << 16);
     while let Some((header, length)) = FrameHeader::decode(frames, &expected).unwrap() {
@@ -127,7 +127,7 @@ fn what_inflates_to_the_limit_is_let_in_and_no_byte_more() {
             (length, Ok(length)),
             (length - 1, Err(ProtocolError::MessageTooBig)),
         ] {
-            let limits = Limits {
+            let limits = SizeLimits {
                 max_message_size: max,
                 max_frame_size: 16 << 10,
             };
@@ -153,7 +153,7 @@ fn receive(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
         masking_key: Some([0; 4]),
         payload_length: payload.len() as u64,
     };
-    let mut receiver = Receiver::new(Role::Server, Limits::default()).with_deflate(&PARAMETERS);
+    let mut receiver = Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&PARAMETERS);
     let mut bytes = [header.encode().as_ref(), payload].concat();
     let mut pool = AssemblyPool::default();
     let received = receiver.receive(&mut bytes.as_mut_slice(), &mut pool)?;
@@ -257,7 +257,7 @@ fn inflating_stops_at_an_allowance_and_goes_on() {
         payload_length: payload.len() as u64,
     };
     let frames = [header.encode().as_ref(), &payload].concat().repeat(2);
-    let mut receiver = Receiver::new(Role::Server, Limits::default()).with_deflate(&PARAMETERS);
+    let mut receiver = Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&PARAMETERS);
     let mut pool = AssemblyPool::default();
     let (mut input, mut messages, mut stops) = (frames.clone(), 0, 0);
     loop {

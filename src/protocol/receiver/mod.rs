@@ -17,7 +17,7 @@ use super::deflate::{Context, DeflateParameters};
 use super::frame::Expectation;
 use super::mask::apply_masking_key;
 use super::{
-    AssemblyBudget, CloseFrame, FrameHeader, Limits, Message, OpCode, ProtocolError, utf8,
+    AssemblyBudget, CloseFrame, FrameHeader, Message, OpCode, ProtocolError, SizeLimits, utf8,
 };
 
 /// Which end of the connection this is (§5.1): a server receives masked frames, a client
@@ -37,7 +37,7 @@ pub enum Role {
 #[derive(Debug)]
 pub struct Receiver {
     role: Role,
-    limits: Limits,
+    limits: SizeLimits,
     reading: Reading,
     /// The data message whose first fragment has arrived and whose last has not.
     fragmented: Option<FragmentedMessage>,
@@ -82,7 +82,7 @@ struct FragmentedMessage {
 
 impl Receiver {
     /// A receiver at the beginning of a connection.
-    pub fn new(role: Role, limits: Limits) -> Receiver {
+    pub fn new(role: Role, limits: SizeLimits) -> Receiver {
         Receiver {
             role,
             limits,
@@ -203,7 +203,7 @@ impl Receiver {
     }
 
     /// The sizes that this receiver keeps to.
-    pub const fn limits(&self) -> &Limits {
+    pub const fn limits(&self) -> &SizeLimits {
         &self.limits
     }
 
@@ -385,7 +385,7 @@ impl Receiver {
                 message.empty_fragments = 0;
             } else {
                 message.empty_fragments = message.empty_fragments.saturating_add(1);
-                if message.empty_fragments > Limits::MAX_EMPTY_FRAGMENTS {
+                if message.empty_fragments > SizeLimits::MAX_EMPTY_FRAGMENTS {
                     return Err(self.fail(ProtocolError::EmptyFragments)); // §10.4
                 }
             }

@@ -4,7 +4,7 @@ use super::*;
 
 /// The first message or error that these frames of a client, masked with zeroes, end in.
 fn last(frames: &[(u8, usize)]) -> Result<Option<usize>, ProtocolError> {
-    let mut receiver = Receiver::new(Role::Server, Limits::default());
+    let mut receiver = Receiver::new(Role::Server, SizeLimits::default());
     let mut pool = AssemblyPool::default();
     let mut last = None;
     for (first, length) in frames {
@@ -32,7 +32,7 @@ fn last(frames: &[(u8, usize)]) -> Result<Option<usize>, ProtocolError> {
 
 #[test]
 fn so_many_empty_fragments_may_follow_one_another_and_no_more() {
-    const MAX: usize = Limits::MAX_EMPTY_FRAGMENTS as usize;
+    const MAX: usize = SizeLimits::MAX_EMPTY_FRAGMENTS as usize;
     let empty = |count: usize| vec![(0x00, 0); count];
     let too_many = Err(ProtocolError::EmptyFragments);
     for (frames, expected) in [
@@ -98,12 +98,12 @@ fn a_whole_message_is_taken_at_once_and_all_else_is_left_where_it_is() {
     for (bytes, expected, left) in cases {
         let mut bytes = bytes.to_vec();
         let mut input = &mut bytes[..];
-        let mut receiver = Receiver::new(Role::Server, Limits::default());
+        let mut receiver = Receiver::new(Role::Server, SizeLimits::default());
         assert_eq!(receiver.receive_whole(&mut input), Ok(expected));
         assert_eq!(input.len(), left, "{expected:?}");
     }
     let mut bytes = *b"\x81\x81\0\0\0\0\xFF";
-    let mut receiver = Receiver::new(Role::Server, Limits::default());
+    let mut receiver = Receiver::new(Role::Server, SizeLimits::default());
     let received = receiver.receive_whole(&mut &mut bytes[..]);
     assert_eq!(received, Err(ProtocolError::InvalidUtf8));
 }

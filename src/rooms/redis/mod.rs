@@ -12,8 +12,8 @@
 
 mod channels;
 mod known;
-mod own;
-mod relay;
+mod link;
+mod wire;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -30,8 +30,8 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
 use crate::redis_link::Link;
-use own::{Published, Sequences};
-pub use relay::Relay;
+pub use link::Relay;
+use wire::{Published, Sequences};
 
 /// A Redis over which sets of rooms are joined with those of other processes. Clones are the same.
 #[derive(Clone)]
@@ -329,7 +329,7 @@ impl Shared {
         let mut state = lock(&self.state);
         let room = state.open.get_mut(address)?;
         if let Format::Own(_) = room.format {
-            let Some(published) = own::decode(bytes) else {
+            let Some(published) = wire::decode(bytes) else {
                 drop(state);
                 self.discard(address);
                 return None;

@@ -25,7 +25,7 @@ use super::engine::{Engine, Violation};
 use super::packet::Encoded;
 use super::sid::Sid;
 use crate::engine::{Disconnect, Peer, PeerAddress, Publication, Timeout};
-use crate::http::{Addresses, Place};
+use crate::http::{IpConnectionLimit, IpSlot};
 use crate::protocol::{CloseCode, CloseFrame, Message};
 
 /// A session of Engine.IO, with one client.
@@ -64,9 +64,9 @@ enum Transport {
 #[derive(Debug)]
 enum Standing {
     /// It has joined nothing: one of few of its address, and not for long.
-    Newcomer(#[expect(dead_code, reason = "given back when dropped")] Option<Place>),
+    Newcomer(#[expect(dead_code, reason = "given back when dropped")] Option<IpSlot>),
     /// It has, and by polling it counts among the connections of its address.
-    Joined(#[expect(dead_code, reason = "given back when dropped")] Option<Place>),
+    Joined(#[expect(dead_code, reason = "given back when dropped")] Option<IpSlot>),
 }
 
 /// Why a session, or a client's membership of a namespace, is over.
@@ -98,7 +98,7 @@ impl Session {
         engine: Arc<Engine>,
         sid: Sid,
         address: PeerAddress,
-        newcomer: Option<Place>,
+        newcomer: Option<IpSlot>,
     ) -> Session {
         let times = Times::new(engine.deadlines.now(), &engine.settings);
         let polling = Polling::new(&engine.settings);
@@ -322,7 +322,7 @@ impl Session {
     }
 
     /// Where the places of its address are, should it join something by polling.
-    pub(super) fn counted_in(&self, addresses: Option<Addresses>) {
+    pub(super) fn counted_in(&self, addresses: Option<IpConnectionLimit>) {
         if let Transport::Polling(polling) = &mut self.state().transport {
             polling.addresses = addresses;
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{DisconnectReason, Session, Transport};
 use crate::engine::{Peer, PeerAddress};
-use crate::http::{Addresses, Place, Rate};
+use crate::http::{IpConnectionLimit, IpSlot, TokenBucket};
 use crate::socketio::Settings;
 use crate::socketio::packet::Encoded;
 
@@ -31,9 +31,9 @@ pub(super) struct Polling {
     /// The POST that waits until there is room for what it may be answered.
     post: Option<Waker>,
     /// What the packets of POSTs are held to, as those of a WebSocket are.
-    rate: Option<Rate>,
-    publish_rate: Option<Rate>,
-    pub(super) addresses: Option<Addresses>,
+    rate: Option<TokenBucket>,
+    publish_rate: Option<TokenBucket>,
+    pub(super) addresses: Option<IpConnectionLimit>,
 }
 
 /// A WebSocket that is to take the session over.
@@ -72,8 +72,8 @@ impl Polling {
             is_posted: false,
             poll: None,
             post: None,
-            rate: settings.max_message_rate.map(Rate::new),
-            publish_rate: settings.max_publish_rate.map(Rate::new),
+            rate: settings.max_message_rate.map(TokenBucket::new),
+            publish_rate: settings.max_publish_rate.map(TokenBucket::new),
             addresses: None,
         }
     }
@@ -144,7 +144,7 @@ impl Polling {
     }
 
     /// A place among the connections of an address, where those are limited.
-    pub(super) fn place(&self, address: PeerAddress) -> Result<Option<Place>, ()> {
+    pub(super) fn place(&self, address: PeerAddress) -> Result<Option<IpSlot>, ()> {
         let (Some(addresses), Some(address)) = (&self.addresses, address.ip()) else {
             return Ok(None);
         };
@@ -269,8 +269,8 @@ impl PostGuard {
         let Transport::Polling(polling) = &mut state.transport else {
             return Ok(Duration::ZERO);
         };
-        if polling.rate.as_mut().is_none_or(Rate::admits) {
-            let wait = polling.publish_rate.as_mut().and_then(Rate::spend);
+        if polling.rate.as_mut().is_none_or(TokenBucket::admits) {
+            let wait = polling.publish_rate.as_mut().and_then(TokenBucket::spend);
             return Ok(wait.unwrap_or_default());
         }
         drop(state);

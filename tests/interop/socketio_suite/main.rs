@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frameloop::http::Mount;
+use frameloop::http::NestedService;
 use frameloop::socketio::{self, Event, Settings, Socket, Value};
 use frameloop::{Router, Server};
 
@@ -37,7 +37,7 @@ fn settings() -> Settings {
 }
 
 /// Socket.IO: `/` and `/custom` tell each client what it showed, and send messages back.
-fn socket_io() -> Arc<dyn Mount> {
+fn socket_io() -> Arc<dyn NestedService> {
     let (service, io) = socketio::service(settings());
     for path in ["/", "/custom"] {
         io.namespace(path)
@@ -59,6 +59,6 @@ fn socket_io() -> Arc<dyn Mount> {
 }
 
 /// Engine.IO: every message back as it came.
-fn engine_io() -> Arc<dyn Mount> {
+fn engine_io() -> Arc<dyn NestedService> {
     socketio::engine_io(settings(), |session, message| session.send(message))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mio::Events;
 
-use super::{Place, SWEEP, Worker};
+use super::{SWEEP, Slot, Worker};
 use crate::lab::load::connection::{Connection, Ending};
 
 /// How long a connection may take to be opened, in nanoseconds.
@@ -16,8 +16,7 @@ impl Worker<'_> {
     /// A connection is over.
     #[cold]
     pub(super) fn end(&mut self, place: usize, ending: Ending) {
-        let Place::Open(connection) = std::mem::replace(&mut self.places[place], Place::Ended)
-        else {
+        let Slot::Open(connection) = std::mem::replace(&mut self.places[place], Slot::Ended) else {
             return;
         };
         self.open -= 1;
@@ -46,7 +45,7 @@ impl Worker<'_> {
             let _ = connection.write_control();
         }
         if self.connects_while_it_runs() {
-            self.places[place] = Place::Vacant;
+            self.places[place] = Slot::Vacant;
             self.begin_anew_if_sending(place);
         }
     }
@@ -76,18 +75,18 @@ impl Worker<'_> {
         let connects = self.connects_while_it_runs();
         for place in 0..self.places.len() {
             match &mut self.places[place] {
-                Place::Opening(arrival) if arrival.began() + OPENING < now => {
+                Slot::Opening(arrival) if arrival.began() + OPENING < now => {
                     self.arriving -= 1;
                     self.refused(place, String::from("timed out"));
                 }
-                Place::Open(connection) => {
+                Slot::Open(connection) => {
                     let given_up = connection.expire(since);
                     expired += given_up;
                     if given_up > 0 {
                         self.continue_with(place);
                     }
                 }
-                Place::Vacant if connects => self.begin_anew_if_sending(place),
+                Slot::Vacant if connects => self.begin_anew_if_sending(place),
                 _ => {}
             }
         }
@@ -123,8 +122,8 @@ impl Worker<'_> {
             return false;
         }
         self.places.iter().all(|place| match place {
-            Place::Open(connection) => connection.is_quiet(),
-            Place::Opening(_) => false,
+            Slot::Open(connection) => connection.is_quiet(),
+            Slot::Opening(_) => false,
             _ => true,
         })
     }
@@ -136,7 +135,7 @@ impl Worker<'_> {
             return Ok(());
         }
         for place in 0..self.places.len() {
-            if let Place::Open(connection) = &mut self.places[place] {
+            if let Slot::Open(connection) = &mut self.places[place] {
                 connection.close();
                 // An error is told again by the socket's next event.
                 let _ = connection.write_control();
@@ -151,7 +150,7 @@ impl Worker<'_> {
 
     pub(super) fn finish(&mut self) {
         for place in std::mem::take(&mut self.places) {
-            if let Place::Open(connection) = place {
+            if let Slot::Open(connection) = place {
                 self.count(&connection);
             }
         }

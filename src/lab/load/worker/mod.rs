@@ -31,7 +31,7 @@ use crate::protocol::AssemblyPool;
     clippy::large_enum_variant,
     reason = "nearly all are open, and what they hold lies together"
 )]
-enum Place {
+enum Slot {
     Vacant,
     Opening(Box<Arrival>),
     Open(Connection),
@@ -51,7 +51,7 @@ pub(in crate::lab::load) struct Worker<'a> {
     ring: Ring,
     pool: AssemblyPool,
     buffer: Vec<u8>,
-    places: Vec<Place>,
+    places: Vec<Slot>,
     opening: Opening,
     tally: Tally,
     schedule: Option<Schedule>,
@@ -141,7 +141,7 @@ impl<'a> Worker<'a> {
             timer,
             pool: AssemblyPool::default(),
             buffer: vec![0; BUFFER],
-            places: (0..connections).map(|_| Place::Vacant).collect(),
+            places: (0..connections).map(|_| Slot::Vacant).collect(),
             opening,
             tally: Tally::default(),
             schedule: None,
@@ -289,7 +289,7 @@ impl<'a> Worker<'a> {
             true => None, // it is the connections that are due
             false => self.schedule.map(|schedule| (schedule, place)),
         };
-        let Some(Place::Open(connection)) = self.places.get_mut(place) else {
+        let Some(Slot::Open(connection)) = self.places.get_mut(place) else {
             return self.arriving(place);
         };
         if event.is_writable() && connection.has_to_write() {
@@ -320,7 +320,7 @@ impl<'a> Worker<'a> {
     /// Goes on with a connection that has read, or has just been opened.
     #[inline]
     fn continue_with(&mut self, place: usize) {
-        let Some(Place::Open(connection)) = self.places.get(place) else {
+        let Some(Slot::Open(connection)) = self.places.get(place) else {
             if self.is_sending && self.connects_while_it_runs() {
                 self.begin_anew(place);
             }
@@ -335,7 +335,7 @@ impl<'a> Worker<'a> {
         } else {
             0
         };
-        let Some(Place::Open(connection)) = self.places.get_mut(place) else {
+        let Some(Slot::Open(connection)) = self.places.get_mut(place) else {
             return;
         };
         connection.sending.unsent += allowed;

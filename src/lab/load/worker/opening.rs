@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use mio::{Events, Token};
 
-use super::{Place, SWEEP, Worker};
+use super::{SWEEP, Slot, Worker};
 use crate::lab::load::arrival::{Arrival, Step};
 use crate::lab::load::connection::{Connection, Turn};
 use crate::lab::load::order::Order;
 use crate::lab::load::plan::{Compression, Mode};
-use crate::protocol::{DeflateParameters, Limits, Receiver, Role};
+use crate::protocol::{DeflateParameters, Receiver, Role, SizeLimits};
 
 /// Connections that a thread opens at a time: as many as any server's backlog takes.
 const MOST_ARRIVING: usize = 64;
@@ -53,7 +53,7 @@ impl Worker<'_> {
             Ok(arrival)
         }) {
             Ok(arrival) => {
-                self.places[place] = Place::Opening(Box::new(arrival));
+                self.places[place] = Slot::Opening(Box::new(arrival));
                 self.arriving += 1;
             }
             Err(error) => self.refused(place, error.kind().to_string()),
@@ -63,15 +63,15 @@ impl Worker<'_> {
     #[cold]
     pub(super) fn refused(&mut self, place: usize, why: String) {
         *self.tally.counts.refused.entry(why).or_default() += 1;
-        self.places[place] = Place::Ended;
+        self.places[place] = Slot::Ended;
         if self.connects_while_it_runs() {
-            self.places[place] = Place::Vacant; // the next event or sweep begins anew
+            self.places[place] = Slot::Vacant; // the next event or sweep begins anew
         }
     }
 
     /// Goes on with a connection that is being opened.
     pub(super) fn arriving(&mut self, place: usize) {
-        let Some(Place::Opening(arrival)) = self.places.get_mut(place) else {
+        let Some(Slot::Opening(arrival)) = self.places.get_mut(place) else {
             return;
         };
         match arrival.advance(&self.opening, &mut self.buffer, self.clock) {
@@ -86,7 +86,7 @@ impl Worker<'_> {
 
     /// The handshake is done; `early` bytes that came behind it are in the buffer.
     pub(super) fn opened(&mut self, place: usize, early: usize) {
-        let Place::Opening(arrival) = std::mem::replace(&mut self.places[place], Place::Vacant)
+        let Slot::Opening(arrival) = std::mem::replace(&mut self.places[place], Slot::Vacant)
         else {
             return;
         };
@@ -128,7 +128,7 @@ impl Worker<'_> {
             publications: self.shared.publications_of(self.plan),
         };
         let taken = connection.take(&mut turn, early, self.clock.now());
-        self.places[place] = Place::Open(connection);
+        self.places[place] = Slot::Open(connection);
         match taken {
             Ok(()) => self.continue_with(place),
             Err(ending) => self.end(place, ending),
@@ -138,7 +138,7 @@ impl Worker<'_> {
     /// Begins a connection in a place whose last one is over.
     pub(super) fn begin_anew(&mut self, place: usize) {
         let is_over = self.bound().is_some_and(|bound| self.begun >= bound);
-        if matches!(self.places[place], Place::Vacant) && self.schedule.is_none() && !is_over {
+        if matches!(self.places[place], Slot::Vacant) && self.schedule.is_none() && !is_over {
             self.arrive(place);
         }
     }
@@ -159,7 +159,7 @@ fn inflating() -> Receiver {
         server_max_window_bits: DeflateParameters::MAX_WINDOW_BITS,
         client_max_window_bits: DeflateParameters::MAX_WINDOW_BITS,
     };
-    let limits = Limits {
+    let limits = SizeLimits {
         max_message_size: usize::MAX,
         max_frame_size: usize::MAX,
     };

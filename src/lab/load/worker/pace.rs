@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Place, SWEEP, Worker, share};
+use super::{SWEEP, Slot, Worker, share};
 use std::sync::atomic::Ordering::Acquire;
 
 use crate::lab::load::connection::Connection;
@@ -43,7 +43,7 @@ impl Worker<'_> {
     pub(super) fn is_spent(&self) -> bool {
         let mut places = self.places.iter().enumerate();
         places.all(|(place, it)| match it {
-            Place::Open(connection) => connection.is_quiet() && self.quota(place, connection) == 0,
+            Slot::Open(connection) => connection.is_quiet() && self.quota(place, connection) == 0,
             _ => true,
         })
     }
@@ -87,7 +87,7 @@ impl Worker<'_> {
                 let vacant = self
                     .places
                     .iter()
-                    .position(|place| matches!(place, Place::Vacant));
+                    .position(|place| matches!(place, Slot::Vacant));
                 self.is_held = vacant.is_none();
                 let Some(vacant) = vacant else { return };
                 self.arrive(vacant);
@@ -105,13 +105,13 @@ impl Worker<'_> {
     fn publish(&mut self, place: usize, due: u64, now: u64) {
         let burst = self.plan.depth as u64;
         let allowed = match &self.places[place] {
-            Place::Open(connection) => self.quota(place, connection).min(burst),
+            Slot::Open(connection) => self.quota(place, connection).min(burst),
             _ => {
                 self.tally.counts.unsent += burst;
                 return;
             }
         };
-        let Place::Open(connection) = &mut self.places[place] else {
+        let Slot::Open(connection) = &mut self.places[place] else {
             return;
         };
         let id = connection.sending.id as usize;
@@ -168,13 +168,13 @@ impl Worker<'_> {
     pub(super) fn send_due(&mut self, place: usize, now: u64) {
         let burst = self.plan.depth as u64;
         let allowed = match &self.places[place] {
-            Place::Open(connection) => self.quota(place, connection).min(burst),
+            Slot::Open(connection) => self.quota(place, connection).min(burst),
             _ => {
                 self.tally.counts.unsent += burst;
                 return;
             }
         };
-        if let Place::Open(connection) = &mut self.places[place] {
+        if let Slot::Open(connection) = &mut self.places[place] {
             connection.sending.unsent += allowed;
             if let Err(error) = connection.write(&mut self.ring, now) {
                 self.end(place, error.into());

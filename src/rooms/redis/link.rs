@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::channels::Score;
 use super::known::{Changes, Known, KnownRooms};
-use super::own::Sequences;
+use super::wire::Sequences;
 use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels};
 use crate::lock::lock;
 use crate::log;

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::limited::Place;
+use super::limited::IpSlot;
 use super::linger::Linger;
 use super::waiting::Deadlines;
-use super::{Addresses, HttpSettings, Router, Shutdown};
+use super::{HttpSettings, IpConnectionLimit, Router, Shutdown};
 use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings, UnsentBudget};
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
 
 /// What a worker serves, and how.
-pub(crate) struct Site {
+pub(crate) struct HttpContext {
     pub(crate) router: Arc<Router>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) settings: Settings,
     pub(crate) http: HttpSettings,
     pub(crate) frame_loop: FrameLoopHandle,
     /// The WebSockets of each address, if they are limited.
-    pub(crate) addresses: Option<Addresses>,
+    pub(crate) addresses: Option<IpConnectionLimit>,
     /// What all unfinished messages and bodies may hold together.
     pub(crate) unfinished: AssemblyBudget,
     /// What may wait to be sent to all clients together.
@@ -37,9 +37,12 @@ pub(crate) struct Site {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-impl Site {
+impl HttpContext {
     /// A place among the connections of the client's address, if those are limited.
-    pub(super) fn address_place(&self, peer: PeerAddress) -> Result<Option<Place>, HandshakeError> {
+    pub(super) fn address_place(
+        &self,
+        peer: PeerAddress,
+    ) -> Result<Option<IpSlot>, HandshakeError> {
         let (Some(addresses), Some(address)) = (&self.addresses, peer.ip()) else {
             return Ok(None);
         };

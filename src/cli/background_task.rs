@@ -5,9 +5,9 @@ use std::future::pending;
 use std::pin::Pin;
 
 /// It never ends.
-pub(super) type Beside = Pin<Box<dyn Future<Output = Infallible>>>;
+pub(super) type BackgroundTask = Pin<Box<dyn Future<Output = Infallible>>>;
 
 /// Nothing does.
-pub(super) fn nothing() -> Beside {
+pub(super) fn nothing() -> BackgroundTask {
     Box::pin(pending())
 }
