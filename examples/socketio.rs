@@ -9,12 +9,12 @@
 //! socket.emit("say", "lobby", "hello");
 //! ```
 
-use frameloop::socketio::{self, DisconnectReason, Event, Settings, Socket, Value};
+use frameloop::socketio::{self, DisconnectReason, Event, Socket, SocketIoSettings, Value};
 use frameloop::{Router, Server};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
-    let (service, io) = socketio::service(Settings::default());
+    let (service, io) = socketio::service(SocketIoSettings::default());
     io.namespace("/")
         .admitting(async |auth| match auth.get("name") {
             Some(Value::String(_)) => Ok(()),

@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Link(Client);
 
 /// What is carried over a link.
-pub(crate) trait Session {
+pub(crate) trait LinkSession {
     /// What is there once Redis is.
     type Ready;
 
@@ -30,12 +30,12 @@ pub(crate) trait Session {
     async fn carry(&mut self, ready: Self::Ready) -> RedisError;
 
     /// The link is now in another state.
-    fn changed(&mut self, state: State<'_>);
+    fn changed(&mut self, state: LinkState<'_>);
 }
 
 /// How it stands with a link.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum State<'a> {
+pub(crate) enum LinkState<'a> {
     Connected,
     Lost(&'a RedisError),
     /// No connection can be made. This is told once until there is one again: it may be long.
@@ -82,7 +82,7 @@ impl Link {
 }
 
 /// Carries for as long as this is polled: connects, and again after each loss.
-pub(crate) async fn keep(mut session: impl Session) -> Infallible {
+pub(crate) async fn keep(mut session: impl LinkSession) -> Infallible {
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
     let mut pause = FIRST_PAUSE;
@@ -91,13 +91,13 @@ pub(crate) async fn keep(mut session: impl Session) -> Infallible {
         match session.connect().await {
             Ok(ready) => {
                 (pause, is_told) = (FIRST_PAUSE, false);
-                session.changed(State::Connected);
+                session.changed(LinkState::Connected);
                 let error = session.carry(ready).await;
-                session.changed(State::Lost(&error));
+                session.changed(LinkState::Lost(&error));
             }
             Err(error) if !is_told => {
                 is_told = true;
-                session.changed(State::Unreachable(&error));
+                session.changed(LinkState::Unreachable(&error));
             }
             Err(_) => {}
         }

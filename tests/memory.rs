@@ -848,7 +848,7 @@ fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
         ("upgrades that fail after their probe", hour),
         ("polls that nobody waits for", second),
     ] {
-        let (service, io) = socketio::service(socketio::Settings {
+        let (service, io) = socketio::service(socketio::SocketIoSettings {
             ping_interval: ping_timeout,
             ping_timeout,
             connect_timeout: second,

@@ -2,7 +2,7 @@
 
 use std::{io, io::Error, time::Duration};
 
-use frameloop::lab::load::{Content, End, Interrupt, Outcome, Plan, Target, run};
+use frameloop::lab::load::{Content, End, Interrupt, LoadOutcome, Plan, Target, run};
 
 use super::{
     contestants::{Contestant, Duty},
@@ -40,7 +40,7 @@ pub(crate) fn plan(
 }
 
 /// Runs it. An error if anything was lost or wrong.
-pub(crate) fn measure(plan: &Plan) -> io::Result<Outcome> {
+pub(crate) fn measure(plan: &Plan) -> io::Result<LoadOutcome> {
     let outcome = run(plan, &Interrupt::default(), |_| {})?;
     match outcome.counts.errors() {
         0 => Ok(outcome),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use frameloop::lab::load::report::Report as LoadReport;
-use frameloop::lab::load::{Machine, Outcome, Plan};
+use frameloop::lab::load::{LoadOutcome, Machine, Plan};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ pub(crate) struct Round {
 
 impl Round {
     /// What a run of `frameloop load` has measured.
-    pub(crate) fn of(plan: &Plan, outcome: &Outcome) -> io::Result<Self> {
+    pub(crate) fn of(plan: &Plan, outcome: &LoadOutcome) -> io::Result<Self> {
         let machine = Machine::here();
         let report = LoadReport::new(plan, outcome, &machine);
         let [_, begin, end] = outcome

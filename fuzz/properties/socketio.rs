@@ -68,10 +68,10 @@ struct Polling {
 
 impl Sessions {
     fn new() -> Sessions {
-        let settings = socketio::Settings {
+        let settings = socketio::SocketIoSettings {
             ping_interval: NEVER,
             connect_timeout: NEVER,
-            ..socketio::Settings::default()
+            ..socketio::SocketIoSettings::default()
         };
         let (service, io) = socketio::service(settings);
         for namespace in ["/", "/n"] {

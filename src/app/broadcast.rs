@@ -5,15 +5,15 @@ use crate::protocol::{CloseCode, Message};
 use crate::rooms::{Membership, Rooms};
 
 /// A member of a topic.
-pub(crate) struct Broadcast {
+pub(crate) struct BroadcastHandler {
     rooms: Rooms,
     topic: Box<str>,
     membership: Option<Membership>,
 }
 
-impl Broadcast {
-    pub(crate) fn new(rooms: &Rooms, topic: &str) -> Broadcast {
-        Broadcast {
+impl BroadcastHandler {
+    pub(crate) fn new(rooms: &Rooms, topic: &str) -> BroadcastHandler {
+        BroadcastHandler {
             rooms: rooms.clone(),
             topic: topic.into(),
             membership: None,
@@ -21,7 +21,7 @@ impl Broadcast {
     }
 }
 
-impl Handler for Broadcast {
+impl Handler for BroadcastHandler {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         match self.rooms.join(&self.topic, &socket.peer()) {
             Ok(membership) => self.membership = Some(membership),

@@ -6,7 +6,7 @@ use super::python;
 use crate::engine::{Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::protocol::{CloseCode, Message};
-use crate::rooms::redis::{Event, Format};
+use crate::rooms::redis::{Format, LayerEvent};
 use crate::rooms::{Membership, Rooms};
 
 /// One consumer.
@@ -90,7 +90,7 @@ pub(crate) const FORMAT: Format = Format::Groups {
 };
 
 /// The event that Django Channels' layers carry for a text that members were sent.
-fn event(text: &str) -> Option<Event> {
+fn event(text: &str) -> Option<LayerEvent> {
     Some(vec![
         ("type".into(), "chat_message".into()),
         ("message".into(), received(text)?),
@@ -98,7 +98,7 @@ fn event(text: &str) -> Option<Event> {
 }
 
 /// The text that members are sent for such an event; `None` where the tutorial's consumer raises.
-fn text(event: Event) -> Option<String> {
+fn text(event: LayerEvent) -> Option<String> {
     let is_message = |(key, value): &(Value, Value)| {
         // Channels makes a method's name of it.
         key.as_str() == Some("type")

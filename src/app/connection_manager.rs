@@ -10,23 +10,23 @@ use crate::rooms::{Membership, Rooms};
 const EVERYBODY: &str = "everybody";
 
 /// One client, under a number that need not be its alone.
-pub(crate) struct Client {
+pub(crate) struct ChatClient {
     id: i64,
     rooms: Rooms,
     joined: Option<(Peer, Membership)>,
 }
 
-impl Client {
+impl ChatClient {
     /// Takes an optional minus and 1 to 18 digits; leading zeros are dropped, as by Python's
     /// `int`. Anything else is forbidden, as there.
-    pub(crate) fn new(rooms: &Rooms, id: &str) -> Result<Client, HandshakeError> {
+    pub(crate) fn new(rooms: &Rooms, id: &str) -> Result<ChatClient, HandshakeError> {
         let digits = id.strip_prefix('-').unwrap_or(id);
         let is_number =
             (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number {
             return Err(HandshakeError::Forbidden);
         }
-        Ok(Client {
+        Ok(ChatClient {
             id: id.parse().map_err(|_| HandshakeError::Forbidden)?,
             rooms: rooms.clone(),
             joined: None,
@@ -34,7 +34,7 @@ impl Client {
     }
 }
 
-impl Handler for Client {
+impl Handler for ChatClient {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         let peer = socket.peer();
         match self.rooms.join(EVERYBODY, &peer) {
@@ -82,7 +82,7 @@ mod tests {
             ("1.0", None),
             ("%31", None),
         ] {
-            let client = Client::new(&Rooms::default(), id);
+            let client = ChatClient::new(&Rooms::default(), id);
             assert_eq!(client.ok().map(|client| client.id), expected, "{id}");
         }
     }

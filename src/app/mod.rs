@@ -14,10 +14,10 @@ mod tutorial_echo;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use broadcast::Broadcast;
+use broadcast::BroadcastHandler;
 use channels_chat::ChatConsumer;
 use compat::EchoService;
-use connection_manager::Client;
+use connection_manager::ChatClient;
 use echo::Echo;
 use tutorial_echo::tutorial_echo;
 
@@ -118,7 +118,7 @@ pub struct AppSettings {
     /// is no Socket.IO, whose session ids are random.
     pub deterministic: bool,
     /// What sessions of Socket.IO are held to; `None` if there is none of it.
-    pub socketio: Option<socketio::Settings>,
+    pub socketio: Option<socketio::SocketIoSettings>,
 }
 
 impl AppSettings {
@@ -135,7 +135,7 @@ impl Default for AppSettings {
             compat: None,
             redis: None,
             deterministic: false,
-            socketio: Some(socketio::Settings::default()),
+            socketio: Some(socketio::SocketIoSettings::default()),
         }
     }
 }
@@ -170,8 +170,10 @@ pub fn router_with(settings: AppSettings) -> Router {
         .websocket("/ws", |_| tutorial_echo)
         .endpoint(
             "/ws/{client_id}",
-            Endpoint::refusing(move |request| Client::new(&clients, request.param("client_id")))
-                .publishing(),
+            Endpoint::refusing(move |request| {
+                ChatClient::new(&clients, request.param("client_id"))
+            })
+            .publishing(),
         )
         .endpoint(
             "/ws/chat/{room_name}/",
@@ -180,13 +182,17 @@ pub fn router_with(settings: AppSettings) -> Router {
         )
         .endpoint(
             "/broadcast",
-            any_subprotocol(Endpoint::new(move |_| Broadcast::new(&topics, "")).publishing()),
+            any_subprotocol(
+                Endpoint::new(move |_| BroadcastHandler::new(&topics, "")).publishing(),
+            ),
         )
         .endpoint(
             "/broadcast/{topic}",
             any_subprotocol(
-                Endpoint::new(move |request| Broadcast::new(&topic_rooms, request.param("topic")))
-                    .publishing(),
+                Endpoint::new(move |request| {
+                    BroadcastHandler::new(&topic_rooms, request.param("topic"))
+                })
+                .publishing(),
             ),
         )
         .probe("/healthz", |_| Page::text("ok"));

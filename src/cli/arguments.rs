@@ -32,13 +32,13 @@ use crate::protocol::SizeLimits;
 #[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
 pub(super) struct Cli {
     #[command(subcommand)]
-    pub(super) command: Option<Command>,
+    pub(super) command: Option<Tool>,
     #[command(flatten)]
     pub(super) serve: Serve,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum Tool {
     /// Serve; the same as no command
     Serve(Box<Serve>),
     /// Ask a running server's /healthz; exits with 0 or 1

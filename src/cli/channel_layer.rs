@@ -17,7 +17,7 @@ pub(super) struct ChannelLayerArguments {
         value_enum,
         default_value = "memory"
     )]
-    channel_layer: ChannelLayer,
+    channel_layer: ChannelLayerKind,
 
     /// The Redis of --channel-layer (version 6 or later): redis://USER:PASSWORD@HOST:PORT/DB, or
     /// rediss:// for TLS
@@ -32,7 +32,7 @@ pub(super) struct ChannelLayerArguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ChannelLayer {
+enum ChannelLayerKind {
     /// Nothing: each process has its own rooms
     Memory,
     /// Redis; the chat rooms also work with Django Channels' RedisPubSubChannelLayer
@@ -45,9 +45,9 @@ impl ChannelLayerArguments {
     /// The Redis that is asked for, and what has to run for it; or what is wrong.
     pub(super) fn redis(&self) -> Result<(Option<Redis>, BackgroundTask), String> {
         let django = match self.channel_layer {
-            ChannelLayer::Memory => return Ok((None, background_task::nothing())),
-            ChannelLayer::RedisPubsub => DjangoLayer::PubSub,
-            ChannelLayer::RedisCore => DjangoLayer::Core,
+            ChannelLayerKind::Memory => return Ok((None, background_task::nothing())),
+            ChannelLayerKind::RedisPubsub => DjangoLayer::PubSub,
+            ChannelLayerKind::RedisCore => DjangoLayer::Core,
         };
         let (redis, relay) = Redis::new(&self.redis_url, django).map_err(|error| {
             format!("--redis-url (FRAMELOOP_REDIS_URL): {error}; write redis://127.0.0.1:6379/0")

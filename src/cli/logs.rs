@@ -131,7 +131,7 @@ impl Drop for Logs {
         const PATIENCE: Duration = Duration::from_secs(1);
         let (written, all_written) = mpsc::channel();
         let asked = self.0.queue.as_ref();
-        if asked.is_some_and(|queue| queue.send(Entry::Flush(written)).is_ok()) {
+        if asked.is_some_and(|queue| queue.send(LogEntry::Flush(written)).is_ok()) {
             // The reader of the log may have stopped.
             let _ = all_written.recv_timeout(PATIENCE);
         }
@@ -142,17 +142,17 @@ impl Drop for Logs {
 /// must not stop the server. What does not fit is left out and counted.
 struct Lines {
     /// `None` writes at once.
-    queue: Option<Sender<Entry>>,
-    waiting: Arc<Waiting>,
+    queue: Option<Sender<LogEntry>>,
+    waiting: Arc<WaitingLines>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingLines {
     bytes: AtomicUsize,
     left_out: AtomicU64,
 }
 
-enum Entry {
+enum LogEntry {
     Line(Destination, Box<[u8]>),
     Flush(Sender<()>),
 }
@@ -162,7 +162,7 @@ impl Lines {
 
     fn start() -> Lines {
         let (queue, entries) = mpsc::channel();
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(WaitingLines::default());
         let written = Arc::clone(&waiting);
         // Without the thread nothing is logged, and there is nowhere to tell of it.
         let _ = thread::Builder::new()
@@ -192,13 +192,13 @@ impl Write for LinesTo<'_> {
             output.write(line);
             return Ok(line.len());
         };
-        let Waiting { bytes, left_out } = &*lines.waiting;
+        let WaitingLines { bytes, left_out } = &*lines.waiting;
         if bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() > Lines::MAX_BYTES {
             bytes.fetch_sub(line.len(), Ordering::Relaxed);
             left_out.fetch_add(1, Ordering::Relaxed);
         } else {
             // Without a thread there is nobody to write it.
-            let _ = queue.send(Entry::Line(*output, line.into()));
+            let _ = queue.send(LogEntry::Line(*output, line.into()));
         }
         Ok(line.len())
     }
@@ -209,22 +209,22 @@ impl Write for LinesTo<'_> {
 }
 
 /// Writes what comes, until nobody is left to log anything.
-fn write(entries: &Receiver<Entry>, waiting: &Waiting) {
+fn write(entries: &Receiver<LogEntry>, waiting: &WaitingLines) {
     /// What comes within this time is written together: thousands of lines a second wake this
     /// thread a hundred times.
     const GATHERING: Duration = Duration::from_millis(10);
     let mut gathered = Gathered::default();
     while let Ok(first) = entries.recv() {
-        if let Entry::Line(..) = first {
+        if let LogEntry::Line(..) = first {
             thread::sleep(GATHERING);
         }
         for entry in iter::once(first).chain(entries.try_iter()) {
             match entry {
-                Entry::Line(Destination::Standard, line) => {
+                LogEntry::Line(Destination::Standard, line) => {
                     gathered.standard.extend_from_slice(&line)
                 }
-                Entry::Line(Destination::Error, line) => gathered.error.extend_from_slice(&line),
-                Entry::Flush(written) => {
+                LogEntry::Line(Destination::Error, line) => gathered.error.extend_from_slice(&line),
+                LogEntry::Flush(written) => {
                     gathered.write_out(waiting);
                     // The caller may have stopped waiting.
                     let _ = written.send(());
@@ -243,7 +243,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn write_out(&mut self, waiting: &Waiting) {
+    fn write_out(&mut self, waiting: &WaitingLines) {
         for (output, lines) in [
             (Destination::Standard, &mut self.standard),
             (Destination::Error, &mut self.error),

@@ -23,7 +23,7 @@ mod variables;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use arguments::{Cli, Command, Serve};
+use arguments::{Cli, Serve, Tool};
 use clap::{ArgMatches, FromArgMatches};
 
 use crate::app::compat::EchoService;
@@ -77,11 +77,11 @@ pub fn run() -> ExitCode {
     };
     match cli.command {
         None => serve(&cli.serve, &matches),
-        Some(Command::Serve(arguments)) => {
+        Some(Tool::Serve(arguments)) => {
             let matches = matches.subcommand_matches("serve").unwrap_or(&matches);
             serve(&arguments, matches)
         }
-        Some(Command::Healthcheck(healthcheck)) => match healthcheck.run() {
+        Some(Tool::Healthcheck(healthcheck)) => match healthcheck.run() {
             Ok(()) => Exit::Done,
             Err(error) => {
                 eprintln!("frameloop: not healthy: {error}");
@@ -89,13 +89,13 @@ pub fn run() -> ExitCode {
             }
         },
         #[cfg(feature = "lab")]
-        Some(Command::Load(load)) => load.run(),
-        Some(Command::Completions { shell }) => {
+        Some(Tool::Load(load)) => load.run(),
+        Some(Tool::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut help::command(), "frameloop", &mut script);
             print(&script)
         }
-        Some(Command::Man) => {
+        Some(Tool::Man) => {
             let mut page = Vec::new();
             match clap_mangen::Man::new(help::command()).render(&mut page) {
                 Ok(()) => print(&page),

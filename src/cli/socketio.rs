@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::background_task::{self, BackgroundTask};
-use crate::socketio::Settings;
+use crate::socketio::SocketIoSettings;
 use crate::socketio::{Bus, CHANNEL};
 
 #[derive(Args, Debug)]
@@ -49,22 +49,22 @@ impl SocketIoArguments {
     pub(super) fn settings(
         &self,
         server: &crate::engine::Settings,
-    ) -> Result<(Settings, BackgroundTask), String> {
-        let settings = Settings {
+    ) -> Result<(SocketIoSettings, BackgroundTask), String> {
+        let settings = SocketIoSettings {
             max_sessions: self.socketio_max_sessions,
             compression: self.socketio_deflate,
             max_queue_size: server.slow_consumer.max_bytes,
             attachment_timeout: server.deadlines.message,
             max_message_rate: server.max_message_rate,
             max_publish_rate: server.max_publish_rate,
-            ..Settings::default()
+            ..SocketIoSettings::default()
         };
         if let Some(url) = &self.socketio_redis {
             let (bus, relay) = Bus::new(url, &self.socketio_channel).map_err(|error| {
                 format!("--socketio-redis (FRAMELOOP_SOCKETIO_REDIS): {error}; write redis://127.0.0.1:6379/0")
             })?;
             let bus = Some(bus);
-            return Ok((Settings { bus, ..settings }, Box::pin(relay.run())));
+            return Ok((SocketIoSettings { bus, ..settings }, Box::pin(relay.run())));
         }
         Ok((settings, background_task::nothing()))
     }

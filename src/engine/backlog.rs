@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::mem;
 
-use super::unsent::{Client, Kept, UnsentBudget};
+use super::unsent::{ClientShare, Kept, UnsentBudget};
 
 /// Bytes that wait for a socket to become writable, in the order in which they are to go.
 ///
@@ -28,7 +28,7 @@ struct Queue {
     begun: bool,
     /// Bytes that have gone since [`Backlog::takes_progress`] last said so.
     progress: usize,
-    _client: Client,
+    _client: ClientShare,
 }
 
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::deadlines::Clock;
 use super::driver::{ConnectionDriver, Context};
 use super::mailbox::Mailbox;
 use super::slab::ConnectionKey;
-use super::socket::Socket;
+use super::socket::ClientSocket;
 use super::stats::{EndpointIndex, Observer};
 use super::{Bounds, Settings};
 
@@ -27,7 +27,7 @@ use super::{Bounds, Settings};
 pub(crate) struct FrameLoop {
     poll: Poll,
     events: Events,
-    connections: Connections<Socket>,
+    connections: Connections<ClientSocket>,
     clock: Clock,
 }
 
@@ -53,8 +53,8 @@ impl FrameLoopHandle {
     /// Of the poller, which does not take the socket.
     pub(crate) fn adopt(
         &self,
-        socket: Socket,
-        connection: Box<dyn ConnectionDriver<Socket>>,
+        socket: ClientSocket,
+        connection: Box<dyn ConnectionDriver<ClientSocket>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
@@ -153,8 +153,8 @@ impl FrameLoop {
 
     fn adopt(
         &mut self,
-        mut socket: Socket,
-        connection: Box<dyn ConnectionDriver<Socket>>,
+        mut socket: ClientSocket,
+        connection: Box<dyn ConnectionDriver<ClientSocket>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
@@ -163,7 +163,7 @@ impl FrameLoop {
         let register = move |key: ConnectionKey| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut socket, Token(key.index as usize), interest)?;
-            Ok::<Socket, io::Error>(socket)
+            Ok::<ClientSocket, io::Error>(socket)
         };
         self.connections
             .adopt(register, connection, endpoint, head, early)

@@ -42,7 +42,7 @@ pub(crate) use peer::PeerId;
 pub(crate) use raw::Demand;
 pub(crate) use raw::RawHandler;
 pub use simulation::{SimulatedConnection, Simulation};
-pub use socket::{PeerAddress, Socket, Stream};
+pub use socket::{ClientSocket, PeerAddress, Stream};
 pub(crate) use stats::{ConnectionRecord, EndpointIndex, Observer, WorkerStats};
 
 use crate::protocol::{AssemblyBudget, Deflate, SizeLimits};

@@ -18,17 +18,17 @@ use super::tls::TlsSession;
 
 /// A connected, non-blocking stream socket: TCP over IPv4 or IPv6, or a Unix domain socket.
 #[derive(Debug)]
-pub struct Socket {
+pub struct ClientSocket {
     bare: Bare,
     /// The TLS that is spoken on it, if any is.
     tls: Option<Box<TlsSession>>,
     peer: PeerAddress,
 }
 
-impl Socket {
+impl ClientSocket {
     /// A socket, and who is at its other end.
-    pub fn new(socket: impl Into<OwnedFd>, peer: PeerAddress) -> Socket {
-        Socket {
+    pub fn new(socket: impl Into<OwnedFd>, peer: PeerAddress) -> ClientSocket {
+        ClientSocket {
             bare: Bare(socket.into()),
             tls: None,
             peer,
@@ -42,10 +42,10 @@ impl Socket {
         socket: impl Into<OwnedFd>,
         session: rustls::ServerConnection,
         peer: PeerAddress,
-    ) -> Socket {
-        Socket {
+    ) -> ClientSocket {
+        ClientSocket {
             tls: Some(Box::new(TlsSession::new(session))),
-            ..Socket::new(socket, peer)
+            ..ClientSocket::new(socket, peer)
         }
     }
 }
@@ -104,7 +104,7 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-impl Stream for Socket {
+impl Stream for ClientSocket {
     fn shutdown_write(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_goodbye(&mut self.bare)?;
@@ -126,7 +126,7 @@ impl Stream for Socket {
     }
 }
 
-impl Read for Socket {
+impl Read for ClientSocket {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
@@ -136,7 +136,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for ClientSocket {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tls {
@@ -161,7 +161,7 @@ impl Write for Socket {
     }
 }
 
-impl Source for Socket {
+impl Source for ClientSocket {
     fn register(
         &mut self,
         registry: &Registry,

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Taking never fails: what is to be sent is there already. A worker that finds the budget spent
 /// closes connections until it is not (see [`Connections::relieve`](super::connections)).
 #[derive(Clone, Debug)]
-pub(crate) struct UnsentBudget(Arc<Counts>);
+pub(crate) struct UnsentBudget(Arc<UnsentCounts>);
 
 #[derive(Debug)]
-struct Counts {
+struct UnsentCounts {
     max_bytes: usize,
     bytes: AtomicUsize,
     /// Connections that something waits for.
@@ -22,7 +22,7 @@ struct Counts {
 impl UnsentBudget {
     /// A budget of so many bytes.
     pub(crate) fn new(max_bytes: usize) -> UnsentBudget {
-        UnsentBudget(Arc::new(Counts {
+        UnsentBudget(Arc::new(UnsentCounts {
             max_bytes,
             bytes: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
@@ -51,9 +51,9 @@ impl UnsentBudget {
     }
 
     /// Counts one client more that something waits for.
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> ClientShare {
         self.0.clients.fetch_add(1, Ordering::Relaxed);
-        Client(self.clone())
+        ClientShare(self.clone())
     }
 
     fn take(&self, bytes: usize) {
@@ -67,9 +67,9 @@ impl UnsentBudget {
 
 /// A client that something waits for, as long as this is there.
 #[derive(Debug)]
-pub(crate) struct Client(UnsentBudget);
+pub(crate) struct ClientShare(UnsentBudget);
 
-impl Drop for Client {
+impl Drop for ClientShare {
     fn drop(&mut self) {
         self.0.0.clients.fetch_sub(1, Ordering::Relaxed);
     }
@@ -79,7 +79,7 @@ impl Drop for Client {
 #[derive(Debug)]
 pub(crate) struct Held {
     bytes: usize,
-    client: Client,
+    client: ClientShare,
 }
 
 impl Held {

@@ -5,7 +5,7 @@ use crate::protocol::{ContextTakeover, Deflate, DeflateParameters};
 
 /// The answer to an offer of permessage-deflate that was accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Answer {
+pub(super) struct AgreedParameters {
     pub(super) parameters: DeflateParameters,
     /// Whether the client is told that the server's messages never refer to earlier ones.
     names_server_no_context: bool,
@@ -23,7 +23,7 @@ const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
 /// Accepts the first offer that can be done. An offer that cannot is declined, which never fails
 /// the handshake: the client may have a next one, or go on without (§5).
-pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<Answer> {
+pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<AgreedParameters> {
     offers
         .iter()
         .filter(|offer| offer.name == NAME)
@@ -31,7 +31,7 @@ pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<Answer> 
         .find_map(|terms| terms.accept(deflate))
 }
 
-impl Answer {
+impl AgreedParameters {
     /// The element of Sec-WebSocket-Extensions that says so (§7.1).
     pub(super) fn header(&self) -> String {
         let parameters = &self.parameters;
@@ -105,7 +105,7 @@ impl Terms {
     }
 
     /// `None` for what no deflater can do.
-    fn accept(self, deflate: &Deflate) -> Option<Answer> {
+    fn accept(self, deflate: &Deflate) -> Option<AgreedParameters> {
         const MIN: u8 = DeflateParameters::MIN_WINDOW_BITS;
         const MAX: u8 = DeflateParameters::MAX_WINDOW_BITS;
         let ours = deflate.window_bits.clamp(MIN, MAX);
@@ -118,7 +118,7 @@ impl Terms {
         let names_client_window = offered.is_some_and(|offered| offered > ours);
         let takeover = deflate.context_takeover;
         let takes_over_none = takeover == ContextTakeover::None;
-        Some(Answer {
+        Some(AgreedParameters {
             parameters: DeflateParameters {
                 server_no_context_takeover: self.server_no_context_takeover
                     || takeover != ContextTakeover::Both,

@@ -38,10 +38,10 @@ impl AllowOrigin {
 /// `https://*.example.com` for all subdomains; or what clients without a host send instead, `null`
 /// and `file://`, say.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Origin(Kind);
+pub struct Origin(OriginKind);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Kind {
+enum OriginKind {
     /// Exactly this.
     Literal(String),
     Tuple {
@@ -81,14 +81,14 @@ impl FromStr for Origin {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Origin, InvalidOrigin> {
-        let literal = || Origin(Kind::Literal(text.into()));
+        let literal = || Origin(OriginKind::Literal(text.into()));
         if text == "null" {
             return Ok(literal());
         }
         let invalid = || InvalidOrigin(text.into());
         let (scheme, rest) = split(text).ok_or_else(invalid)?;
         let tuple = Authority::parse(rest).and_then(|authority| {
-            Some(Kind::Tuple {
+            Some(OriginKind::Tuple {
                 scheme: scheme.into(),
                 hosts: Hosts::parse(authority.host)?,
                 port: explicit_port(scheme, authority.port),
@@ -110,8 +110,8 @@ impl FromStr for Origin {
 impl Origin {
     fn admits(&self, origin: &str) -> bool {
         match &self.0 {
-            Kind::Literal(text) => text == origin,
-            Kind::Tuple {
+            OriginKind::Literal(text) => text == origin,
+            OriginKind::Tuple {
                 scheme,
                 hosts,
                 port,

@@ -31,7 +31,7 @@ pub enum Subprotocols {
 pub struct Accepted {
     accept_key: String,
     subprotocol: Option<String>,
-    deflate: Option<deflate::Answer>,
+    deflate: Option<deflate::AgreedParameters>,
 }
 
 /// Checks whom the request is for, before its path means anything (RFC 9112 §3.2).

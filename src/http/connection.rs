@@ -23,9 +23,9 @@ use super::mount::Upgraded;
 use super::service::is_trusted;
 use super::service::{AcceptedUpgrade, HttpService, PendingUpgrade, UpgradeTarget};
 #[cfg(feature = "tls")]
-use super::waiting::Phase;
-use super::waiting::{Clock, Progress, Witness};
-use super::{Stage, Stream};
+use super::waiting::HttpPhase;
+use super::waiting::{PhaseClock, PhaseProgress, Witness};
+use super::{HttpStream, Stage};
 use crate::engine::Observer;
 use crate::log;
 
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The `place` that it had is told how far it is, and given back before the frame loop gives it
 /// another, or at its end.
 pub(crate) async fn serve_connection(
-    stream: Stream,
+    stream: HttpStream,
     context: Rc<HttpContext>,
     place: impl Witness,
 ) {
@@ -98,9 +98,9 @@ pub(crate) async fn serve_connection(
 fn http1_builder(
     context: &HttpContext,
     first_head: Option<Duration>,
-    progress: Progress,
+    progress: PhaseProgress,
 ) -> http1::Builder {
-    let clock = Clock {
+    let clock = PhaseClock {
         progress,
         deadlines: context.deadlines(first_head),
     };
@@ -123,10 +123,10 @@ fn http1_builder(
 /// The stream without what goes before HTTP, the header of a proxy and the TLS handshake, if there
 /// is any, and how long its first request may take: there is one deadline for all of them.
 async fn prepared(
-    stream: Stream,
+    stream: HttpStream,
     context: &HttpContext,
     place: &impl Witness,
-) -> Option<(Stream, Option<Duration>)> {
+) -> Option<(HttpStream, Option<Duration>)> {
     let _ = place; // of TLS alone
     let head_timeout = context.head_timeout();
     let (stream, head_timeout) = if context.proxies.is_empty() {
@@ -150,9 +150,9 @@ async fn prepared(
             let secured = securing.as_mut().poll(context);
             let is_silent = secured.is_pending() && first.is_empty();
             place.moved(if is_silent {
-                Phase::Silent
+                HttpPhase::Silent
             } else {
-                Phase::Head
+                HttpPhase::Head
             });
             secured
         });
@@ -187,7 +187,7 @@ async fn in_time<T>(
 
 /// Gives a WebSocket's stream, and what came early, to its owner.
 async fn hand_over(
-    stream: Stream,
+    stream: HttpStream,
     early: Bytes,
     accepted: AcceptedUpgrade,
     context: &HttpContext,
@@ -209,7 +209,8 @@ async fn hand_over(
             }
         }
         UpgradeTarget::Mount(adopt, address_place) => {
-            let websocket_place = Box::new((Counted::new(&context.observer), address_place));
+            let websocket_place =
+                Box::new((CountedWebSocket::new(&context.observer), address_place));
             drop(place);
             adopt(Upgraded::new(
                 stream,
@@ -226,7 +227,12 @@ async fn hand_over(
 /// Gives the stream of a client that has begun with HTTP/2 to who speaks it. It counts as a
 /// WebSocket does, because it may last as long.
 #[cfg(feature = "h2c")]
-async fn hand_over_to_h2c(stream: Stream, early: Bytes, context: &HttpContext, place: impl Sized) {
+async fn hand_over_to_h2c(
+    stream: HttpStream,
+    early: Bytes,
+    context: &HttpContext,
+    place: impl Sized,
+) {
     let peer = stream.peer();
     // That of a proxy has the requests of many.
     let address_place = match is_trusted(peer, &context.policy) {
@@ -237,7 +243,7 @@ async fn hand_over_to_h2c(stream: Stream, early: Bytes, context: &HttpContext, p
     let Ok(address_place) = admitted else {
         return linger(stream, context.linger()).await;
     };
-    let websocket_place = Box::new((Counted::new(&context.observer), address_place));
+    let websocket_place = Box::new((CountedWebSocket::new(&context.observer), address_place));
     drop(place);
     let stream = Upgraded::new(
         stream,
@@ -253,16 +259,16 @@ async fn hand_over_to_h2c(stream: Stream, early: Bytes, context: &HttpContext, p
 }
 
 /// A stream that counts as a WebSocket and is not the frame loop's.
-struct Counted(Arc<dyn Observer>);
+struct CountedWebSocket(Arc<dyn Observer>);
 
-impl Counted {
-    fn new(observer: &Arc<dyn Observer>) -> Counted {
+impl CountedWebSocket {
+    fn new(observer: &Arc<dyn Observer>) -> CountedWebSocket {
         observer.mounted(1);
-        Counted(Arc::clone(observer))
+        CountedWebSocket(Arc::clone(observer))
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedWebSocket {
     fn drop(&mut self) {
         self.0.mounted(-1);
     }

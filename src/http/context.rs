@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::limited::IpSlot;
 use super::linger::Linger;
-use super::waiting::Deadlines;
+use super::waiting::HeadDeadlines;
 use super::{HttpSettings, IpConnectionLimit, Router, Shutdown};
 use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings, UnsentBudget};
 use crate::handshake::{HandshakeError, Policy};
@@ -57,8 +57,8 @@ impl HttpContext {
         unless_zero(self.http.head_timeout)
     }
 
-    pub(super) fn deadlines(&self, first: Option<Duration>) -> Deadlines {
-        Deadlines {
+    pub(super) fn deadlines(&self, first: Option<Duration>) -> HeadDeadlines {
+        HeadDeadlines {
             first,
             head: self.head_timeout(),
             keep_alive: unless_zero(self.http.keep_alive_timeout),

@@ -7,7 +7,7 @@ use http::Response;
 use super::Page;
 use super::limited::{IpSlot, RateLimited};
 use super::router::Request;
-use crate::engine::{Connection, ConnectionDriver, Handler, Settings, Socket};
+use crate::engine::{ClientSocket, Connection, ConnectionDriver, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
 use crate::protocol::{DeflateParameters, SizeLimits};
 
@@ -43,7 +43,7 @@ type MakeConnection = dyn Fn(
         &Request<'_>,
         Admitted<'_>,
         Option<u32>,
-    ) -> Result<Box<dyn ConnectionDriver<Socket>>, HandshakeError>
+    ) -> Result<Box<dyn ConnectionDriver<ClientSocket>>, HandshakeError>
     + Send
     + Sync;
 
@@ -179,7 +179,7 @@ impl Endpoint {
         &self,
         request: &Request<'_>,
         admitted: Admitted<'_>,
-    ) -> Result<Box<dyn ConnectionDriver<Socket>>, HandshakeError> {
+    ) -> Result<Box<dyn ConnectionDriver<ClientSocket>>, HandshakeError> {
         let rate = admitted.settings.max_publish_rate;
         let rate = rate.filter(|_| self.is_publishing);
         let all = admitted.settings.limits;

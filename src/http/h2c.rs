@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use super::mount::given;
 use super::pages::forbid_sniffing;
 use super::service::client;
-use super::timer::Timer;
+use super::timer::CoarseTimer;
 use super::{Router, ServiceResponse, Upgraded};
 use crate::engine::{Held, PeerAddress, UnsentBudget};
 use crate::handshake::{self, HandshakeError, Policy};
@@ -35,18 +35,18 @@ const MAX_HEADER_LIST_SIZE: u32 = 16 << 10;
 /// A client that is silent for this long is asked for a sign of life, and has as long to give it.
 const SILENCE: Duration = Duration::from_secs(20);
 
-type Body = Either<Full<Bytes>, Channel<Bytes>>;
+type EitherBody = Either<Full<Bytes>, Channel<Bytes>>;
 
 /// Counts what is kept of a body until the client takes it.
 type Counting = Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send>;
 
 /// What of a body is kept, in the budget of what waits to be sent.
-struct Counted {
+struct CountedChunk {
     data: Bytes,
     _held: Held,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedChunk {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
@@ -57,7 +57,7 @@ fn counting(unsent: &UnsentBudget) -> Counting {
     Box::new(move |frame| {
         frame.map_data(|data| {
             let _held = Held::new(data.len(), &unsent);
-            Bytes::from_owner(Counted { data, _held })
+            Bytes::from_owner(CountedChunk { data, _held })
         })
     })
 }
@@ -81,7 +81,7 @@ pub(super) async fn serve(
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(Timer)
+        .timer(CoarseTimer)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST_SIZE)
         .keep_alive_interval(SILENCE)
@@ -107,7 +107,7 @@ async fn respond(
     policy: &Policy,
     budget: &AssemblyBudget,
     unsent: &UnsentBudget,
-) -> Response<Body> {
+) -> Response<EitherBody> {
     let answer = match unsent.is_spent() {
         true => Err(HandshakeError::AtCapacity),
         false => mounted(request, peer, router, policy, budget).await,

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::{HttpContext, HttpSettings, Router, Shutdown, Stream, serve_connection};
+use super::{HttpContext, HttpSettings, HttpStream, Router, Shutdown, serve_connection};
 use crate::engine::{Bounds, FrameLoopHandle, Settings};
 use crate::handshake::Policy;
 
@@ -79,7 +79,7 @@ impl InProcessServer {
     pub fn connect(&self) -> io::Result<InProcessClient<'_>> {
         let _entered = self.runtime.enter();
         let (client, server) = UnixStream::pair()?;
-        let serve = serve_connection(Stream::from(server), Rc::clone(&self.context), ());
+        let serve = serve_connection(HttpStream::from(server), Rc::clone(&self.context), ());
         Ok(InProcessClient {
             serving: self.local.spawn_local(serve),
             stream: client,

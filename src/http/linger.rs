@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Stream;
+use super::HttpStream;
 
 /// How long, and how much, is read on after our FIN.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Linger {
 
 /// Sends FIN and reads on until the client's, for a while: closing with unread input would reset
 /// the connection, and the client would lose the response.
-pub(super) async fn linger(mut stream: Stream, Linger { size, timeout }: Linger) {
+pub(super) async fn linger(mut stream: HttpStream, Linger { size, timeout }: Linger) {
     let discard = async {
         stream.shutdown().await?;
         // Not in the future, which every connection has: few linger.

@@ -39,8 +39,8 @@ pub use pages::Page;
 pub use router::{Request, Router};
 pub use shutdown::Shutdown;
 pub(crate) use shutdown::Stage;
-pub(crate) use stream::Stream;
-pub(crate) use waiting::{Phase, Witness};
+pub(crate) use stream::HttpStream;
+pub(crate) use waiting::{HttpPhase, Witness};
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::linger::{Linger, linger};
-use super::{Endpoint, IpConnectionLimit, Shutdown, Stream};
+use super::{Endpoint, HttpStream, IpConnectionLimit, Shutdown};
 use crate::engine::PeerAddress;
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
@@ -140,7 +140,7 @@ pub type Rejection = Box<Response<Full<Bytes>>>;
 /// sent to it.
 pub struct Upgraded {
     /// Taken by the drop only.
-    stream: Option<Stream>,
+    stream: Option<HttpStream>,
     /// What is not written yet of the 101. Bound: our own fields, for this client alone.
     head: Bytes,
     /// What came with the handshake, before anything else. Bound: `max_head_size`, for this client
@@ -163,7 +163,7 @@ pub struct Upgraded {
 
 impl Upgraded {
     pub(super) fn new(
-        stream: Stream,
+        stream: HttpStream,
         head: Bytes,
         early: Bytes,
         linger: Linger,
@@ -203,7 +203,7 @@ impl Upgraded {
         }
     }
 
-    fn stream(&mut self) -> io::Result<&mut Stream> {
+    fn stream(&mut self) -> io::Result<&mut HttpStream> {
         self.stream
             .as_mut()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())

@@ -22,12 +22,12 @@ use super::endpoint::Admitted;
 use super::limited::IpSlot;
 use super::mount::given;
 use super::pages::forbid_sniffing;
-use super::waiting::Progress;
+use super::waiting::PhaseProgress;
 use super::{
-    BoxFuture, Endpoint, NestedService, OnUpgrade, Page, Rejection, Request, ServiceResponse,
-    Stream,
+    BoxFuture, Endpoint, HttpStream, NestedService, OnUpgrade, Page, Rejection, Request,
+    ServiceResponse,
 };
-use crate::engine::{ConnectionDriver, EndpointIndex, PeerAddress, Socket};
+use crate::engine::{ClientSocket, ConnectionDriver, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
@@ -38,7 +38,7 @@ pub(super) struct HttpService {
     pending_upgrade: PendingUpgrade,
     /// The other end: a client, or a proxy that speaks for one.
     peer: PeerAddress,
-    progress: Progress,
+    progress: PhaseProgress,
 }
 
 /// Where a request that is to become a WebSocket is left.
@@ -56,7 +56,7 @@ pub(super) struct AcceptedUpgrade {
 
 /// Who is to have a WebSocket's stream.
 pub(super) enum UpgradeTarget {
-    FrameLoop(Box<dyn ConnectionDriver<Socket>>, EndpointIndex),
+    FrameLoop(Box<dyn ConnectionDriver<ClientSocket>>, EndpointIndex),
     /// A mounted service, with the place among the connections of the client's address.
     Mount(OnUpgrade, Option<IpSlot>),
 }
@@ -65,7 +65,7 @@ impl HttpService {
     pub(super) fn new(
         context: Rc<HttpContext>,
         pending_upgrade: PendingUpgrade,
-        stream: &Stream,
+        stream: &HttpStream,
     ) -> HttpService {
         HttpService {
             context,
@@ -75,7 +75,7 @@ impl HttpService {
         }
     }
 
-    fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
+    fn respond(&self, head: &Parts, body: Incoming) -> Result<ResponseFuture, HandshakeError> {
         let context = &self.context;
         let client = client(self.peer, &context.policy, &head.headers);
         let wants_upgrade = handshake::wants_upgrade(head);
@@ -101,7 +101,7 @@ impl HttpService {
                     return Ok(self.refuse(page_response(page, &head.method), head));
                 }
                 (Some(page), _) => {
-                    return Ok(Answer::Now(Some(page_response(page, &head.method))));
+                    return Ok(ResponseFuture::Now(Some(page_response(page, &head.method))));
                 }
                 (None, Some(endpoint)) => endpoint,
                 (None, None) => return Err(HandshakeError::NotFound),
@@ -117,7 +117,7 @@ impl HttpService {
         request: &Request<'_>,
         index: EndpointIndex,
         head: &Parts,
-    ) -> Result<Answer, HandshakeError> {
+    ) -> Result<ResponseFuture, HandshakeError> {
         let (context, client) = (&self.context, request.peer_address());
         let accept =
             |deflate| handshake::accept(head, &context.policy, endpoint.subprotocols(), deflate);
@@ -155,11 +155,11 @@ impl HttpService {
             client,
             response,
         }));
-        Ok(Answer::Never)
+        Ok(ResponseFuture::Never)
     }
 
-    fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
-        Answer::Now(Some(refused(&self.context, refusal, head.version)))
+    fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> ResponseFuture {
+        ResponseFuture::Now(Some(refused(&self.context, refusal, head.version)))
     }
 
     fn respond_mounted(
@@ -169,7 +169,7 @@ impl HttpService {
         wants_upgrade: bool,
         head: &Parts,
         body: Incoming,
-    ) -> Result<Answer, HandshakeError> {
+    ) -> Result<ResponseFuture, HandshakeError> {
         let context = &self.context;
         let given = || {
             let addresses = context.addresses.clone();
@@ -190,7 +190,7 @@ impl HttpService {
         }
         handshake::check_page(head, &context.policy)?;
         if context.policy.token.is_some() && handshake::is_preflight(head) {
-            return Ok(Answer::Now(Some(mount.preflight(&given()))));
+            return Ok(ResponseFuture::Now(Some(mount.preflight(&given()))));
         }
         let replying = mount.respond(http::Request::from_parts(given(), body));
         Ok(self.mounted_reply(replying, client))
@@ -198,11 +198,15 @@ impl HttpService {
 
     /// The answer of a mounted service: a response, or a stream of one, which is a connection of its
     /// own from here on.
-    fn mounted_reply(&self, replying: BoxFuture<ServiceResponse>, client: PeerAddress) -> Answer {
+    fn mounted_reply(
+        &self,
+        replying: BoxFuture<ServiceResponse>,
+        client: PeerAddress,
+    ) -> ResponseFuture {
         let place = self.context.address_place(client);
         let (pending_upgrade, context) =
             (Rc::clone(&self.pending_upgrade), Rc::clone(&self.context));
-        Answer::Later(Box::pin(async move {
+        ResponseFuture::Later(Box::pin(async move {
             let (mut head, body) = match replying.await {
                 ServiceResponse::Response(response) => return response,
                 ServiceResponse::Stream(response) => response.into_parts(),
@@ -235,10 +239,10 @@ impl HttpService {
         client: PeerAddress,
         accepted: &handshake::Accepted,
         version: Version,
-    ) -> Answer {
+    ) -> ResponseFuture {
         let (pending_upgrade, response) = (Rc::clone(&self.pending_upgrade), accepted.response());
         let context = Rc::clone(&self.context);
-        Answer::Later(Box::pin(async move {
+        ResponseFuture::Later(Box::pin(async move {
             let adopt = match upgrading.await {
                 Ok(adopt) => adopt,
                 Err(refusal) => return refused(&context, *refusal, version),
@@ -257,7 +261,7 @@ impl HttpService {
 impl Service<http::Request<Incoming>> for HttpService {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         // Only what is mounted reads a body: no page wants one, a handshake with one is refused.
@@ -271,7 +275,7 @@ impl Service<http::Request<Incoming>> for HttpService {
 }
 
 /// What hyper is answered.
-pub(super) enum Answer {
+pub(super) enum ResponseFuture {
     /// This, once.
     Now(Option<Response<Full<Bytes>>>),
     /// What a mounted service says, or nothing if it takes the stream.
@@ -280,14 +284,14 @@ pub(super) enum Answer {
     Never,
 }
 
-impl Future for Answer {
+impl Future for ResponseFuture {
     type Output = Result<Response<Full<Bytes>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let response = match self.get_mut() {
-            Answer::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
-            Answer::Later(answering) => answering.as_mut().poll(context),
-            Answer::Never => Poll::Pending,
+            ResponseFuture::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            ResponseFuture::Later(answering) => answering.as_mut().poll(context),
+            ResponseFuture::Never => Poll::Pending,
         };
         response.map(|mut response| {
             forbid_sniffing(response.headers_mut());

@@ -20,12 +20,12 @@ use {
 
 use super::proxy_protocol;
 use super::tcp::Tcp;
-use super::waiting::Progress;
-use crate::engine::{PeerAddress, Socket};
+use super::waiting::PhaseProgress;
+use crate::engine::{ClientSocket, PeerAddress};
 
 /// A connected stream that is tokio's, or is when it has to be waited for. It is non-blocking.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct HttpStream {
     socket: TokioSocket,
     /// Who is at the other end, or whom a proxy there speaks for.
     peer: PeerAddress,
@@ -35,7 +35,7 @@ pub(crate) struct Stream {
     /// How long the client may take for [`PROGRESS`]; zero is for ever.
     write_stall: Duration,
     /// How far it is with its requests.
-    progress: Progress,
+    progress: PhaseProgress,
 }
 
 /// Bytes that a client must take in the write stall, or all that there are.
@@ -49,14 +49,14 @@ enum TokioSocket {
     Tls(Box<TlsStream<Recorded<Tcp>>>),
 }
 
-impl Stream {
+impl HttpStream {
     /// Takes the socket from tokio, for the frame loop's own poller. What has been read of it
     /// already is appended to `early`.
-    pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<Socket> {
+    pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<ClientSocket> {
         let _ = &early;
         Ok(match self.socket {
-            TokioSocket::Tcp(stream) => Socket::new(stream.into_std()?, self.peer),
-            TokioSocket::Unix(stream) => Socket::new(stream.into_std()?, self.peer),
+            TokioSocket::Tcp(stream) => ClientSocket::new(stream.into_std()?, self.peer),
+            TokioSocket::Unix(stream) => ClientSocket::new(stream.into_std()?, self.peer),
             #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => {
                 let (stream, mut session) = stream.into_inner();
@@ -65,7 +65,7 @@ impl Stream {
                     _ => {}
                 }
                 let stream = stream.into_inner().into_std()?;
-                Socket::secured(stream, session, self.peer)
+                ClientSocket::secured(stream, session, self.peer)
             }
         })
     }
@@ -76,8 +76,8 @@ impl Stream {
     }
 
     /// Changes whom it is of: a proxy is at the other end, and speaks for somebody.
-    pub(super) fn with_peer(self, peer: PeerAddress) -> Stream {
-        Stream { peer, ..self }
+    pub(super) fn with_peer(self, peer: PeerAddress) -> HttpStream {
+        HttpStream { peer, ..self }
     }
 
     /// Takes the header of the PROXY protocol off the stream, where that comes from one of these
@@ -85,7 +85,7 @@ impl Stream {
     ///
     /// # Errors
     /// When a proxy sends no such header, or leaves.
-    pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<Stream> {
+    pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<HttpStream> {
         let peer = self.peer.ip().map(|peer| peer.to_canonical());
         if let (TokioSocket::Tcp(stream), Some(peer)) = (&mut self.socket, peer)
             && proxies.iter().any(|proxies| proxies.contains(&peer))
@@ -106,7 +106,7 @@ impl Stream {
         self,
         config: &Arc<ServerConfig>,
         first: FirstBytes,
-    ) -> Result<Stream, (io::Error, Stream)> {
+    ) -> Result<HttpStream, (io::Error, HttpStream)> {
         let TokioSocket::Tcp(stream) = self.socket else {
             return Ok(self);
         };
@@ -115,27 +115,30 @@ impl Stream {
         match acceptor.accept(recorded).into_fallible().await {
             Ok(mut stream) => {
                 stream.get_mut().0.stop();
-                Ok(Stream::new(TokioSocket::Tls(Box::new(stream)), self.peer))
+                Ok(HttpStream::new(
+                    TokioSocket::Tls(Box::new(stream)),
+                    self.peer,
+                ))
             }
             Err((error, stream)) => {
                 let stream = TokioSocket::Tcp(stream.into_inner());
-                Err((error, Stream::new(stream, self.peer)))
+                Err((error, HttpStream::new(stream, self.peer)))
             }
         }
     }
 
-    fn new(socket: TokioSocket, peer: PeerAddress) -> Stream {
-        Stream {
+    fn new(socket: TokioSocket, peer: PeerAddress) -> HttpStream {
+        HttpStream {
             socket,
             peer,
             blocked: None,
             write_stall: Duration::ZERO,
-            progress: Progress::new(),
+            progress: PhaseProgress::new(),
         }
     }
 
     /// How far it is with its requests.
-    pub(super) fn progress(&self) -> &Progress {
+    pub(super) fn progress(&self) -> &PhaseProgress {
         &self.progress
     }
 
@@ -164,8 +167,8 @@ impl Stream {
     }
 
     /// Sets how long the client may take for [`PROGRESS`] of what waits for it: then writing fails.
-    pub(super) fn with_write_stall(self, write_stall: Duration) -> Stream {
-        Stream {
+    pub(super) fn with_write_stall(self, write_stall: Duration) -> HttpStream {
+        HttpStream {
             write_stall,
             ..self
         }
@@ -201,19 +204,19 @@ impl Stream {
     }
 }
 
-impl From<(net::TcpStream, SocketAddr)> for Stream {
-    fn from((stream, peer): (net::TcpStream, SocketAddr)) -> Stream {
-        Stream::new(TokioSocket::Tcp(Tcp::new(stream)), PeerAddress::Ip(peer))
+impl From<(net::TcpStream, SocketAddr)> for HttpStream {
+    fn from((stream, peer): (net::TcpStream, SocketAddr)) -> HttpStream {
+        HttpStream::new(TokioSocket::Tcp(Tcp::new(stream)), PeerAddress::Ip(peer))
     }
 }
 
-impl From<UnixStream> for Stream {
-    fn from(stream: UnixStream) -> Stream {
-        Stream::new(TokioSocket::Unix(stream), PeerAddress::Unix)
+impl From<UnixStream> for HttpStream {
+    fn from(stream: UnixStream) -> HttpStream {
+        HttpStream::new(TokioSocket::Unix(stream), PeerAddress::Unix)
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for HttpStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -234,7 +237,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for HttpStream {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -301,7 +304,7 @@ mod tests {
     async fn writes(taken: usize) -> usize {
         const STALL: Duration = Duration::from_millis(100);
         let (stream, _peer) = UnixStream::pair().unwrap();
-        let mut stream = Stream::from(stream).with_write_stall(STALL);
+        let mut stream = HttpStream::from(stream).with_write_stall(STALL);
         for count in 0..100 {
             let wrote = poll_fn(|context| stream.in_time(1 << 20, Poll::Ready(Ok(taken)), context));
             assert_eq!(wrote.await.unwrap(), taken);

@@ -22,10 +22,10 @@ const FIRST_READ: usize = 2 << 10;
 
 /// A connected, non-blocking stream.
 #[derive(Debug)]
-pub(super) struct Tcp(State);
+pub(super) struct Tcp(TcpState);
 
 #[derive(Debug)]
-enum State {
+enum TcpState {
     /// Nothing has been asked of it.
     Fresh(net::TcpStream),
     /// It has been read once, without having been waited for.
@@ -38,37 +38,37 @@ enum State {
 impl Tcp {
     /// A stream that is non-blocking already.
     pub(super) fn new(stream: net::TcpStream) -> Tcp {
-        Tcp(State::Fresh(stream))
+        Tcp(TcpState::Fresh(stream))
     }
 
     /// The bare stream, which no poller knows.
     pub(super) fn into_std(self) -> io::Result<net::TcpStream> {
         match self.0 {
-            State::Fresh(stream) | State::Unregistered(stream) => Ok(stream),
-            State::Registered(stream) => stream.into_std(),
-            State::Closed => Err(closed()),
+            TcpState::Fresh(stream) | TcpState::Unregistered(stream) => Ok(stream),
+            TcpState::Registered(stream) => stream.into_std(),
+            TcpState::Closed => Err(closed()),
         }
     }
 
     /// The stream as tokio's poller knows it.
     pub(super) fn registered(&mut self) -> io::Result<&mut TcpStream> {
-        if let State::Fresh(_) | State::Unregistered(_) = self.0
-            && let State::Fresh(stream) | State::Unregistered(stream) =
-                mem::replace(&mut self.0, State::Closed)
+        if let TcpState::Fresh(_) | TcpState::Unregistered(_) = self.0
+            && let TcpState::Fresh(stream) | TcpState::Unregistered(stream) =
+                mem::replace(&mut self.0, TcpState::Closed)
         {
-            self.0 = State::Registered(TcpStream::from_std(stream)?);
+            self.0 = TcpState::Registered(TcpStream::from_std(stream)?);
         }
         match &mut self.0 {
-            State::Registered(stream) => Ok(stream),
-            State::Fresh(_) | State::Unregistered(_) | State::Closed => Err(closed()),
+            TcpState::Registered(stream) => Ok(stream),
+            TcpState::Fresh(_) | TcpState::Unregistered(_) | TcpState::Closed => Err(closed()),
         }
     }
 
     fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.0 {
-            State::Fresh(stream) | State::Unregistered(stream) => Ok(stream.as_fd()),
-            State::Registered(stream) => Ok(stream.as_fd()),
-            State::Closed => Err(closed()),
+            TcpState::Fresh(stream) | TcpState::Unregistered(stream) => Ok(stream.as_fd()),
+            TcpState::Registered(stream) => Ok(stream.as_fd()),
+            TcpState::Closed => Err(closed()),
         }
     }
 
@@ -112,12 +112,12 @@ impl AsyncRead for Tcp {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let State::Fresh(_) = this.0
-            && let State::Fresh(mut stream) = mem::replace(&mut this.0, State::Closed)
+        if let TcpState::Fresh(_) = this.0
+            && let TcpState::Fresh(mut stream) = mem::replace(&mut this.0, TcpState::Closed)
         {
             let length = buffer.remaining().min(FIRST_READ);
             let read = stream.read(buffer.initialize_unfilled_to(length));
-            this.0 = State::Unregistered(stream);
+            this.0 = TcpState::Unregistered(stream);
             match read {
                 Ok(bytes) => {
                     buffer.advance(bytes);

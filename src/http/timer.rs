@@ -9,11 +9,11 @@ use hyper::rt::Sleep;
 /// Tokio's time, but for the last moment before a deadline, which passes only while this process
 /// runs: after a freeze, a client that kept its deadline is read before it is found late.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timer;
+pub(super) struct CoarseTimer;
 
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 
-impl hyper::rt::Timer for Timer {
+impl hyper::rt::Timer for CoarseTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
         self.sleep_until(Instant::now() + duration)
     }

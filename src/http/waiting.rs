@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer as _};
 
-use super::timer::Timer;
+use super::timer::CoarseTimer;
 
 /// How far a connection is, in the order in which connections are let go under pressure.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Phase {
+pub(crate) enum HttpPhase {
     /// Its last request is answered, and the next one has not begun.
     Idle,
     /// It has not sent a byte yet, although it was asked for some.
@@ -25,57 +25,62 @@ pub(crate) enum Phase {
 
 /// Is told how far a connection is, as long as that is hyper's.
 pub(crate) trait Witness {
-    fn moved(&self, phase: Phase);
+    fn moved(&self, phase: HttpPhase);
 }
 
 /// Nobody asks.
 impl Witness for () {
-    fn moved(&self, _: Phase) {}
+    fn moved(&self, _: HttpPhase) {}
 }
 
 /// The phase of one connection: its stream sees heads begin, its service sees them end, and hyper's
 /// clock sees it wait for the next. It is used by one thread; hyper wants its clock to be `Sync`.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress(Arc<AtomicU8>);
+pub(crate) struct PhaseProgress(Arc<AtomicU8>);
 
-impl Progress {
-    pub(super) fn new() -> Progress {
-        Progress(Arc::new(AtomicU8::new(Phase::Silent as u8)))
+impl PhaseProgress {
+    pub(super) fn new() -> PhaseProgress {
+        PhaseProgress(Arc::new(AtomicU8::new(HttpPhase::Silent as u8)))
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        const ALL: [Phase; 4] = [Phase::Idle, Phase::Silent, Phase::Head, Phase::Answering];
+    pub(super) fn phase(&self) -> HttpPhase {
+        const ALL: [HttpPhase; 4] = [
+            HttpPhase::Idle,
+            HttpPhase::Silent,
+            HttpPhase::Head,
+            HttpPhase::Answering,
+        ];
         ALL[usize::from(self.0.load(Ordering::Relaxed))]
     }
 
-    fn set(&self, phase: Phase) {
+    fn set(&self, phase: HttpPhase) {
         self.0.store(phase as u8, Ordering::Relaxed);
     }
 
     /// Something was read. What comes during an answer is a body, or for later.
     pub(super) fn heard(&self) {
-        if self.phase() < Phase::Head {
-            self.set(Phase::Head);
+        if self.phase() < HttpPhase::Head {
+            self.set(HttpPhase::Head);
         }
     }
 
     /// A whole head has come.
     pub(super) fn asked(&self) {
-        self.set(Phase::Answering);
+        self.set(HttpPhase::Answering);
     }
 
     /// hyper waits for a head. Part of it may have come together with the last request: that
     /// connection counts as idle, which gives it no longer than saying nothing would.
     fn waits(&self) {
-        if self.phase() == Phase::Answering {
-            self.set(Phase::Idle);
+        if self.phase() == HttpPhase::Answering {
+            self.set(HttpPhase::Idle);
         }
     }
 }
 
 /// How long a connection may wait; `None` is for ever.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
+pub(super) struct HeadDeadlines {
     /// Until its first head is whole.
     pub(super) first: Option<Duration>,
     /// From the first byte of a later head until that is whole.
@@ -86,23 +91,23 @@ pub(super) struct Deadlines {
 
 /// The clock that hyper is given, which it asks for a deadline each time it begins to wait for a
 /// head. It knows better than hyper which one that is.
-pub(super) struct Clock {
-    pub(super) progress: Progress,
-    pub(super) deadlines: Deadlines,
+pub(super) struct PhaseClock {
+    pub(super) progress: PhaseProgress,
+    pub(super) deadlines: HeadDeadlines,
 }
 
-impl hyper::rt::Timer for Clock {
+impl hyper::rt::Timer for PhaseClock {
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
-        let Deadlines {
+        let HeadDeadlines {
             first,
             head,
             keep_alive,
         } = self.deadlines;
         self.progress.waits();
-        let is_first = self.progress.phase() != Phase::Idle;
+        let is_first = self.progress.phase() != HttpPhase::Idle;
         let left = if is_first { first } else { keep_alive };
-        Box::pin(Waiting {
-            left: left.map(|left| Timer.sleep(left)),
+        Box::pin(WaitingConnection {
+            left: left.map(|left| CoarseTimer.sleep(left)),
             next: (!is_first).then(|| (self.progress.clone(), head)),
         })
     }
@@ -113,21 +118,21 @@ impl hyper::rt::Timer for Clock {
 }
 
 /// Over when a head has not come in time.
-struct Waiting {
+struct WaitingConnection {
     left: Option<Pin<Box<dyn Sleep>>>,
     /// Of an idle connection: what holds once a head has begun.
-    next: Option<(Progress, Option<Duration>)>,
+    next: Option<(PhaseProgress, Option<Duration>)>,
 }
 
-impl Future for Waiting {
+impl Future for WaitingConnection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if let Some((_, head)) = self
             .next
-            .take_if(|(progress, _)| progress.phase() == Phase::Head)
+            .take_if(|(progress, _)| progress.phase() == HttpPhase::Head)
         {
-            self.left = head.map(|head| Timer.sleep(head));
+            self.left = head.map(|head| CoarseTimer.sleep(head));
         }
         match &mut self.left {
             Some(left) => left.as_mut().poll(context),
@@ -136,4 +141,4 @@ impl Future for Waiting {
     }
 }
 
-impl Sleep for Waiting {}
+impl Sleep for WaitingConnection {}

@@ -24,9 +24,9 @@ use crate::lock::lock;
 
 /// The metrics of a server. Clones are the same.
 #[derive(Clone)]
-pub struct Metrics(Arc<Shared>);
+pub struct Metrics(Arc<Registered>);
 
-struct Shared {
+struct Registered {
     registry: Registry,
     /// The last text, and when it was written.
     written: Mutex<Option<(Instant, Bytes)>>,
@@ -35,8 +35,8 @@ struct Shared {
     closes: Family<WithReason, Counter>,
     slow_consumers: Counter,
     publishers_held: Counter,
-    traffic: [[Traffic; 3]; 2],
-    deliveries: Traffic,
+    traffic: [[TrafficMetrics; 3]; 2],
+    deliveries: TrafficMetrics,
     dropped: Counter,
     gap_events: Counter,
     discarded: Counter,
@@ -46,7 +46,7 @@ struct Shared {
 
 /// Messages of one type in one direction.
 #[derive(Clone, Default)]
-struct Traffic {
+struct TrafficMetrics {
     messages: Counter,
     bytes: Counter,
 }
@@ -106,20 +106,20 @@ impl Metrics {
         let traffic = [Direction::received, Direction::sent].map(|direction| {
             [Type::text, Type::binary, Type::control].map(|r#type| {
                 let labels = OfMessages { direction, r#type };
-                Traffic {
+                TrafficMetrics {
                     messages: messages.get_or_create(&labels).clone(),
                     bytes: bytes.get_or_create(&labels).clone(),
                 }
             })
         });
-        let shared = Shared {
+        let shared = Registered {
             connections: Family::default(),
             handshakes: Family::default(),
             closes: Family::default(),
             slow_consumers: Counter::default(),
             publishers_held: Counter::default(),
             traffic,
-            deliveries: Traffic::default(),
+            deliveries: TrafficMetrics::default(),
             dropped: Counter::default(),
             gap_events: Counter::default(),
             discarded: Counter::default(),
@@ -189,7 +189,7 @@ impl Metrics {
             shared.unsent.clone(),
         );
         registry.register_collector(Box::new(shared.backlogs.clone()));
-        Metrics(Arc::new(Shared {
+        Metrics(Arc::new(Registered {
             registry: all,
             ..shared
         }))

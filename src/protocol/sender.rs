@@ -13,7 +13,7 @@
 //! At most one Close is ever sent, and nothing after it (§5.5.1).
 
 use super::copy;
-use super::deflate::{Context, Deflate, DeflateParameters, Deflater};
+use super::deflate::{Deflate, DeflateParameters, Deflater, TakeoverContext};
 use super::frame::EncodedHeader;
 use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
 
@@ -34,13 +34,13 @@ impl FrameSink for Vec<u8> {
 /// The sending half of a server's connection.
 #[derive(Debug, Default)]
 pub struct Sender {
-    state: State,
+    state: SenderState,
     /// Messages may be compressed.
-    deflate: Option<Box<Context>>,
+    deflate: Option<Box<TakeoverContext>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum State {
+enum SenderState {
     #[default]
     Open,
     /// The peer's Close has come and is to be answered.
@@ -55,7 +55,7 @@ impl Sender {
     /// A sender whose messages may be compressed (RFC 7692).
     pub fn with_deflate(parameters: &DeflateParameters) -> Sender {
         Sender {
-            deflate: Some(Box::new(Context::of_server(parameters))),
+            deflate: Some(Box::new(TakeoverContext::of_server(parameters))),
             ..Sender::default()
         }
     }
@@ -69,25 +69,25 @@ impl Sender {
     /// Whether messages may still be sent: no Close has gone either way.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.state == SenderState::Open
     }
 
     /// Whether the closing handshake is over, done or failed: what has been queued is the last.
     #[inline]
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        self.state == SenderState::Closed
     }
 
     /// Whether we began the closing handshake and the peer has not answered.
     pub fn is_close_sent(&self) -> bool {
-        matches!(self.state, State::CloseSent(_))
+        matches!(self.state, SenderState::CloseSent(_))
     }
 
     /// The code of the Close by which we began the closing handshake.
     pub fn close_code_sent(&self) -> Option<CloseCode> {
         match self.state {
-            State::CloseSent(code) => code,
-            State::Open | State::CloseOwed | State::Closed => None,
+            SenderState::CloseSent(code) => code,
+            SenderState::Open | SenderState::CloseOwed | SenderState::Closed => None,
         }
     }
 
@@ -98,7 +98,7 @@ impl Sender {
     #[inline(always)]
     pub fn send(&mut self, message: Message<'_>, output: &mut impl FrameSink) {
         match message {
-            _ if self.state != State::Open => {}
+            _ if self.state != SenderState::Open => {}
             Message::Text(text) => put(OpCode::Text, false, text.as_bytes(), output),
             Message::Binary(payload) => put(OpCode::Binary, false, payload, output),
             _ => self.send_control(message, output),
@@ -154,7 +154,7 @@ impl Sender {
         deflater: &mut Deflater,
         output: &mut impl FrameSink,
     ) {
-        if let (Some(context), State::Open) = (&mut self.deflate, self.state)
+        if let (Some(context), SenderState::Open) = (&mut self.deflate, self.state)
             && let Some((opcode, payload)) = worth_compressing(&message, deflate)
             && let Some(compressed) = deflater.deflate(payload, deflate.level, context)
         {
@@ -182,26 +182,26 @@ impl Sender {
 
     /// Begins the closing handshake (§7.1.2), if nobody has.
     pub fn close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
-        if self.state == State::Open {
+        if self.state == SenderState::Open {
             put_close(frame, output);
-            self.state = State::CloseSent(frame.map(|frame| frame.code));
+            self.state = SenderState::CloseSent(frame.map(|frame| frame.code));
         }
     }
 
     /// The peer's Close has come, and is answered later: until then nothing more is sent.
     pub fn owe_close(&mut self) {
-        if self.state == State::Open {
-            self.state = State::CloseOwed;
+        if self.state == SenderState::Open {
+            self.state = SenderState::CloseOwed;
         }
     }
 
     /// The peer's Close has come: answered with the same code and reason (§5.5.1), unless it is
     /// itself the answer to ours.
     pub fn received_close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
-        if matches!(self.state, State::Open | State::CloseOwed) {
+        if matches!(self.state, SenderState::Open | SenderState::CloseOwed) {
             put_close(frame, output);
         }
-        self.state = State::Closed;
+        self.state = SenderState::Closed;
     }
 
     /// The peer broke a rule: fail the connection (§7.1.7).
@@ -212,10 +212,10 @@ impl Sender {
     /// Fails the connection for a reason that is no error of framing: nothing the peer says any
     /// more is waited for.
     pub fn fail_with(&mut self, code: CloseCode, reason: &str, output: &mut impl FrameSink) {
-        if matches!(self.state, State::Open | State::CloseOwed) {
+        if matches!(self.state, SenderState::Open | SenderState::CloseOwed) {
             put_close(Some(CloseFrame { code, reason }), output);
         }
-        self.state = State::Closed;
+        self.state = SenderState::Closed;
     }
 }
 
@@ -233,7 +233,7 @@ pub fn encode_compressed_message(
     deflater: &mut Deflater,
     output: &mut impl FrameSink,
 ) -> bool {
-    let context = Context::none(deflate.window_bits);
+    let context = TakeoverContext::none(deflate.window_bits);
     let compressed = worth_compressing(&message, deflate).and_then(|(opcode, payload)| {
         let compressed = deflater.deflate(payload, deflate.level, &context)?;
         Some((opcode, compressed))

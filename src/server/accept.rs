@@ -17,8 +17,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{BACKLOG, Listener, Queue, Shared};
-use crate::http::{Stage, Stream};
+use super::{AcceptQueue, BACKLOG, Listener, ServerShared};
+use crate::http::{HttpStream, Stage};
 use crate::log;
 
 /// A connected, non-blocking socket on its way to the worker that serves it.
@@ -31,10 +31,10 @@ pub(super) enum NewConnection {
 /// to somebody else: each when there is `room` for it. Gives each connection to a worker: `serve` takes those that stay on this one,
 /// `inboxes` the others', of which there are as many.
 pub(super) async fn accept(
-    (listener, queue): (Listener, Queue),
+    (listener, queue): (Listener, AcceptQueue),
     here: usize,
     inboxes: Vec<UnboundedSender<NewConnection>>,
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     room: impl AsyncFn(),
     serve: impl Fn(NewConnection),
 ) -> io::Result<()> {
@@ -43,8 +43,8 @@ pub(super) async fn accept(
     let mut turn = 0_usize;
     let mut leaving = pin!(async {
         match queue {
-            Queue::Left => shared.shutdown.reached(Stage::Draining).await,
-            Queue::Emptied => pending().await,
+            AcceptQueue::Left => shared.shutdown.reached(Stage::Draining).await,
+            AcceptQueue::Emptied => pending().await,
         }
     });
     let mut draining = pin!(async {
@@ -86,7 +86,7 @@ pub(super) async fn accept(
 }
 
 /// The worker with the fewest connections; of equals another one each turn.
-fn least_loaded(shared: &Shared, turn: usize) -> usize {
+fn least_loaded(shared: &ServerShared, turn: usize) -> usize {
     let workers = shared.loads.len();
     (0..workers)
         .map(|offset| turn.wrapping_add(offset) % workers)
@@ -151,7 +151,7 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
 
 impl NewConnection {
     /// The stream of the worker that serves it.
-    pub(super) fn into_stream(self) -> io::Result<Stream> {
+    pub(super) fn into_stream(self) -> io::Result<HttpStream> {
         match self {
             NewConnection::Tcp(stream, peer) => Ok((stream, peer).into()),
             NewConnection::Unix(stream) => Ok(tokio::net::UnixStream::from_std(stream)?.into()),

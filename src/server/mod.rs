@@ -48,7 +48,7 @@ use worker::{Acceptor, Worker};
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<(Listener, Queue)>,
+    listeners: Vec<(Listener, AcceptQueue)>,
     /// The files of its own Unix domain sockets, which go at the end.
     files: Vec<PathBuf>,
     settings: Settings,
@@ -77,7 +77,7 @@ pub enum Listener {
 
 /// What becomes of those who have connected, and were not accepted yet, when the server ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Queue {
+enum AcceptQueue {
     /// They are accepted and told: the socket goes.
     Emptied,
     /// They wait for the next who accepts: the socket is somebody else's, too.
@@ -152,7 +152,7 @@ impl Server {
         };
         let listeners = listeners.into_iter();
         self.listeners
-            .extend(listeners.map(|listener| (listener, Queue::Emptied)));
+            .extend(listeners.map(|listener| (listener, AcceptQueue::Emptied)));
         Ok(self)
     }
 
@@ -171,7 +171,7 @@ impl Server {
             }
             Listener::Unix(listener) => listener.set_nonblocking(true)?,
         }
-        self.listeners.push((listener, Queue::Left));
+        self.listeners.push((listener, AcceptQueue::Left));
         Ok(self)
     }
 
@@ -297,7 +297,7 @@ impl Server {
     /// When a worker cannot start, or its poller fails.
     pub async fn serve(self, router: Router) -> io::Result<()> {
         let bounds = Bounds::new(&self.settings);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerShared {
             router: Arc::new(router),
             policy: Arc::new(self.policy),
             settings: self.settings,
@@ -363,7 +363,7 @@ impl Server {
 const BACKLOG: u32 = 4_096;
 
 /// What all workers share.
-struct Shared {
+struct ServerShared {
     router: Arc<Router>,
     policy: Arc<Policy>,
     settings: Settings,
@@ -386,7 +386,7 @@ struct Shared {
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-impl Shared {
+impl ServerShared {
     /// Counts WebSockets that a worker has got, or lost.
     fn count(&self, worker: usize, difference: isize) {
         self.loads[worker].fetch_add(difference, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Shared;
+use super::ServerShared;
 use crate::engine::{
     ConnectionRecord, Disconnect, EndpointIndex, Observer, PeerAddress, WorkerStats,
 };
@@ -10,7 +10,7 @@ use crate::log;
 
 pub(super) struct WorkerObserver {
     pub(super) worker: usize,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ServerShared>,
 }
 
 impl Observer for WorkerObserver {

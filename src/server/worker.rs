@@ -17,16 +17,16 @@ use tokio::time::{Instant, timeout};
 
 use super::accept::{self, NewConnection};
 use super::observer::WorkerObserver;
-use super::{Listener, Queue, Shared};
+use super::{AcceptQueue, Listener, ServerShared};
 use crate::engine::{FrameLoopHandle, Observer};
 use crate::handshake::HandshakeError;
-use crate::http::{HttpContext, Phase, Stage, Witness, serve_connection};
+use crate::http::{HttpContext, HttpPhase, Stage, Witness, serve_connection};
 use crate::log;
 use crate::protocol::CloseCode;
 
 pub(super) struct Worker {
     pub(super) index: usize,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ServerShared>,
     /// Connections that another worker accepted for this one.
     pub(super) inbox: UnboundedReceiver<NewConnection>,
     /// Of one worker.
@@ -35,7 +35,7 @@ pub(super) struct Worker {
 
 /// What the one worker that accepts has.
 pub(super) struct Acceptor {
-    pub(super) listeners: Vec<(Listener, Queue)>,
+    pub(super) listeners: Vec<(Listener, AcceptQueue)>,
     /// The way to all workers.
     pub(super) inboxes: Vec<UnboundedSender<NewConnection>>,
 }
@@ -85,7 +85,7 @@ impl Worker {
                     shared,
                     index,
                     number,
-                    phase: Cell::new(Phase::Head),
+                    phase: Cell::new(HttpPhase::Head),
                     answering: Cell::new(None),
                     handshakes: Rc::clone(&handshakes),
                 };
@@ -145,7 +145,7 @@ impl Worker {
 
 /// Gives memory back after a burst: when a worker has half as many connections as it had at most
 /// since the last time, or none, and when all clients together hold half as many bytes.
-async fn give_back_memory(worker: usize, shared: Arc<Shared>, give_back: fn()) {
+async fn give_back_memory(worker: usize, shared: Arc<ServerShared>, give_back: fn()) {
     const LOOK: Duration = Duration::from_secs(1);
     /// Looks from one decision to the next.
     const LOOKS: usize = 10;
@@ -173,7 +173,7 @@ async fn give_back_memory(worker: usize, shared: Arc<Shared>, give_back: fn()) {
 struct Handshakes {
     max: usize,
     next: u64,
-    tasks: BTreeMap<(Phase, u64), Task>,
+    tasks: BTreeMap<(HttpPhase, u64), Task>,
     /// One is no longer here.
     ended: Rc<Notify>,
 }
@@ -213,7 +213,7 @@ impl Handshakes {
                 return None;
             }
             let ((phase, _), (_, since)) = handshakes.tasks.first_key_value()?;
-            if *phase < Phase::Head {
+            if *phase < HttpPhase::Head {
                 return None;
             }
             let grace = Self::GRACE.checked_sub(since.elapsed())?;
@@ -231,12 +231,12 @@ impl Handshakes {
 
     /// Adds a new one.
     fn add(&mut self, number: u64, task: AbortHandle) {
-        self.insert((Phase::Head, number), (task, Instant::now()));
+        self.insert((HttpPhase::Head, number), (task, Instant::now()));
     }
 
     /// Adds one, and ends the first if there are too many: of those that are new it has had the most
     /// time to say what it wants.
-    fn insert(&mut self, key: (Phase, u64), task: Task) {
+    fn insert(&mut self, key: (HttpPhase, u64), task: Task) {
         self.tasks.insert(key, task);
         if self.tasks.len() > self.max
             && let Some((_, (first, _))) = self.tasks.pop_first()
@@ -245,7 +245,7 @@ impl Handshakes {
         }
     }
 
-    fn remove(&mut self, key: (Phase, u64)) -> Option<Task> {
+    fn remove(&mut self, key: (HttpPhase, u64)) -> Option<Task> {
         let task = self.tasks.remove(&key);
         self.ended.notify_one();
         task
@@ -255,30 +255,30 @@ impl Handshakes {
 /// A connection's slot in its worker's load, and among its handshakes, while hyper has it; given
 /// back when dropped, also by a panic.
 struct HandshakeSlot {
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     index: usize,
     number: u64,
-    phase: Cell<Phase>,
+    phase: Cell<HttpPhase>,
     /// Its task, while its request is being answered.
     answering: Cell<Option<Task>>,
     handshakes: Rc<RefCell<Handshakes>>,
 }
 
 impl Witness for HandshakeSlot {
-    fn moved(&self, phase: Phase) {
+    fn moved(&self, phase: HttpPhase) {
         let before = self.phase.replace(phase);
         if before == phase {
             return;
         }
         let task = match before {
-            Phase::Answering => self.answering.take(),
+            HttpPhase::Answering => self.answering.take(),
             waiting => self.handshakes.borrow_mut().remove((waiting, self.number)),
         };
         let Some(task) = task else {
             return; // it is being let go
         };
         match phase {
-            Phase::Answering => self.answering.set(Some(task)),
+            HttpPhase::Answering => self.answering.set(Some(task)),
             waiting => self
                 .handshakes
                 .borrow_mut()
@@ -298,7 +298,7 @@ impl Drop for HandshakeSlot {
 /// Sends this worker's clients a Close, and waits until those of all workers are gone, or time is
 /// up. As long as any worker has WebSockets, all answer requests, with 503; then those that have
 /// begun are answered, and nobody is left who asked and got nothing.
-async fn drain(frame_loop: &FrameLoopHandle, shared: &Shared) {
+async fn drain(frame_loop: &FrameLoopHandle, shared: &ServerShared) {
     frame_loop.mailbox().close_all(CloseCode::Away);
     let emptied = async {
         shared.router.close().await;
@@ -321,7 +321,7 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 }
 
 fn context(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerShared>,
     frame_loop: &FrameLoopHandle,
     observer: Arc<dyn Observer>,
 ) -> HttpContext {

@@ -31,16 +31,16 @@ pub const CHANNEL: &str = "flask-socketio";
 /// What is emitted here reaches the clients of other processes, and the other way round. What is
 /// emitted while Redis is not there reaches this process's clients only.
 #[derive(Clone)]
-pub struct Bus(Arc<Shared>);
+pub struct Bus(Arc<BusShared>);
 
-struct Shared {
+struct BusShared {
     host_id: String,
     outgoing: mpsc::Sender<String>,
     namespaces: OnceLock<Weak<Namespaces>>,
 }
 
-/// Carries what the bus says. Nothing is carried while this does not [run](Relay::run).
-pub struct Relay {
+/// Carries what the bus says. Nothing is carried while this does not [run](BusRelay::run).
+pub struct BusRelay {
     bus: Bus,
     client: Client,
     channel: String,
@@ -53,16 +53,16 @@ impl Bus {
     ///
     /// # Errors
     /// When `url` is not one, or the system has no random bytes.
-    pub fn new(url: &str, channel: &str) -> RedisResult<(Bus, Relay)> {
+    pub fn new(url: &str, channel: &str) -> RedisResult<(Bus, BusRelay)> {
         let client = Client::open(url.into_connection_info()?)?;
         let no_random = || RedisError::from((redis::ErrorKind::Io, "no random bytes"));
         let (sender, outgoing) = mpsc::channel(MAX_WAITING);
-        let bus = Bus(Arc::new(Shared {
+        let bus = Bus(Arc::new(BusShared {
             host_id: Sid::random().ok_or_else(no_random)?.to_string(),
             outgoing: sender,
             namespaces: OnceLock::new(),
         }));
-        let relay = Relay {
+        let relay = BusRelay {
             bus: bus.clone(),
             client,
             channel: channel.to_owned(),
@@ -190,7 +190,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// From a lost connection to the next attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
-impl Relay {
+impl BusRelay {
     /// Connects, and again whenever the connection is lost.
     pub async fn run(mut self) -> Infallible {
         let mut is_lost = false;
@@ -329,10 +329,10 @@ impl fmt::Debug for Bus {
     }
 }
 
-impl fmt::Debug for Relay {
+impl fmt::Debug for BusRelay {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Relay")
+            .debug_struct("BusRelay")
             .field("channel", &self.channel)
             .finish_non_exhaustive()
     }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 use tokio::runtime::Handle;
 
-use super::engine::{Protocol, Violation};
+use super::engine::{EngineViolation, Protocol};
 use super::namespace::{Namespaces, Outcome};
-use super::packet::{Encoded, Kind, Packet};
+use super::packet::{EncodedPacket, Packet, PacketKind};
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::socket::{Ack, Event, Socket, SocketInner};
@@ -28,7 +28,7 @@ pub(super) struct Client {
     partial: Option<Box<Partial>>,
 }
 
-/// A binary packet, of at most [`Settings::max_payload`](super::Settings::max_payload) bytes and
+/// A binary packet, of at most [`SocketIoSettings::max_payload`](super::SocketIoSettings::max_payload) bytes and
 /// in the deadline of a message.
 struct Partial {
     packet: String,
@@ -41,7 +41,7 @@ struct Partial {
 pub(super) struct SocketIoProtocol(pub(super) Arc<Namespaces>);
 
 impl Protocol for SocketIoProtocol {
-    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), Violation> {
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), EngineViolation> {
         match message {
             Message::Text(text) => self.text(session, text),
             Message::Binary(bytes) => self.attachment(session, bytes),
@@ -65,22 +65,22 @@ impl Protocol for SocketIoProtocol {
 }
 
 impl SocketIoProtocol {
-    fn text(&self, session: &Arc<Session>, text: &str) -> Result<(), Violation> {
+    fn text(&self, session: &Arc<Session>, text: &str) -> Result<(), EngineViolation> {
         let settings = &session.engine.settings;
         let mut client = lock(&session.client);
         if client.partial.is_some() {
-            return Err(Violation("a packet amid attachments"));
+            return Err(EngineViolation("a packet amid attachments"));
         }
-        let packet = Packet::parse(text).ok_or(Violation("not a packet of Socket.IO"))?;
+        let packet = Packet::parse(text).ok_or(EngineViolation("not a packet of Socket.IO"))?;
         match packet.attachments {
             None | Some(0) => {}
             Some(count) if count > settings.max_attachments => {
-                return Err(Violation("too many attachments"));
+                return Err(EngineViolation("too many attachments"));
             }
             Some(count) => {
                 // What no attachments could make whole is not kept until they are there.
                 let checked = Args::parse(packet.json, vec![Bytes::new(); count]);
-                checked.map_err(|invalid| Violation(invalid.reason()))?;
+                checked.map_err(|invalid| EngineViolation(invalid.reason()))?;
                 client.partial = Some(Box::new(Partial {
                     packet: text.to_owned(),
                     attachments: Vec::new(),
@@ -96,14 +96,14 @@ impl SocketIoProtocol {
         self.packet(session, packet, Vec::new())
     }
 
-    fn attachment(&self, session: &Arc<Session>, bytes: &[u8]) -> Result<(), Violation> {
+    fn attachment(&self, session: &Arc<Session>, bytes: &[u8]) -> Result<(), EngineViolation> {
         let mut client = lock(&session.client);
         let Some(mut partial) = client.partial.take() else {
-            return Err(Violation("an attachment of no packet"));
+            return Err(EngineViolation("an attachment of no packet"));
         };
         partial.size += bytes.len();
         if partial.size > session.engine.settings.max_payload {
-            return Err(Violation("too large attachments"));
+            return Err(EngineViolation("too large attachments"));
         }
         partial.attachments.push(Bytes::copy_from_slice(bytes));
         if partial.attachments.len() < partial.due {
@@ -117,7 +117,7 @@ impl SocketIoProtocol {
             attachments,
             ..
         } = *partial;
-        let packet = Packet::parse(&text).ok_or(Violation("not a packet of Socket.IO"))?;
+        let packet = Packet::parse(&text).ok_or(EngineViolation("not a packet of Socket.IO"))?;
         self.packet(session, packet, attachments)
     }
 
@@ -126,35 +126,35 @@ impl SocketIoProtocol {
         session: &Arc<Session>,
         packet: Packet<'_>,
         attachments: Vec<Bytes>,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), EngineViolation> {
         let socket = lock(&session.client).socket(packet.namespace);
         match (packet.kind, socket) {
-            (Kind::Connect, None) => self.connect(session, packet),
-            (Kind::Connect, Some(_)) => Err(Violation("joined already")),
-            (Kind::ConnectError, _) => Err(Violation("a server's packet")),
-            (Kind::Disconnect, socket) => {
+            (PacketKind::Connect, None) => self.connect(session, packet),
+            (PacketKind::Connect, Some(_)) => Err(EngineViolation("joined already")),
+            (PacketKind::ConnectError, _) => Err(EngineViolation("a server's packet")),
+            (PacketKind::Disconnect, socket) => {
                 if let Some(socket) = socket {
                     leave(&socket, DisconnectReason::ClientNamespaceDisconnect);
                 }
                 Ok(())
             }
-            (Kind::Event | Kind::Ack, socket) => {
+            (PacketKind::Event | PacketKind::Ack, socket) => {
                 let args = Args::parse(packet.json, attachments);
-                let args = args.map_err(|invalid| Violation(invalid.reason()))?;
+                let args = args.map_err(|invalid| EngineViolation(invalid.reason()))?;
                 match packet.kind {
-                    Kind::Ack => acknowledge(socket, packet.id, args),
+                    PacketKind::Ack => acknowledge(socket, packet.id, args),
                     _ => dispatch(socket, packet.id, args),
                 }
             }
         }
     }
 
-    fn connect(&self, session: &Arc<Session>, packet: Packet<'_>) -> Result<(), Violation> {
+    fn connect(&self, session: &Arc<Session>, packet: Packet<'_>) -> Result<(), EngineViolation> {
         let auth = match packet.json {
             "" => Value::Null,
             json => match serde_json::from_str::<Json>(json) {
                 Ok(auth @ Json::Object(_)) => auth.into(),
-                _ => return Err(Violation("an auth payload is an object")),
+                _ => return Err(EngineViolation("an auth payload is an object")),
             },
         };
         let path = packet.namespace;
@@ -207,7 +207,7 @@ fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: 
     client.sockets.push(Arc::clone(&socket));
     drop(client);
     let joined = format!(r#"{{"sid":"{sid}"}}"#);
-    let joined = Encoded::plain(Kind::Connect, namespace.path(), &joined);
+    let joined = EncodedPacket::plain(PacketKind::Connect, namespace.path(), &joined);
     namespace.add(&socket, &Arc::new(joined));
     if session.is_closed() {
         namespace.remove(&socket); // it has ended in between, and has told all that were there
@@ -223,7 +223,7 @@ fn refuse(session: &Arc<Session>, namespace: &str, message: &str) {
     let mut json = String::from(r#"{"message":"#);
     write_string(message, &mut json);
     json.push('}');
-    let refusal = Encoded::plain(Kind::ConnectError, namespace, &json);
+    let refusal = EncodedPacket::plain(PacketKind::ConnectError, namespace, &json);
     session.send_packet(&Arc::new(refusal));
 }
 
@@ -238,7 +238,7 @@ pub(super) fn leave(socket: &Arc<SocketInner>, why: DisconnectReason) {
     let has_none = client.sockets.is_empty();
     drop(client);
     if why == DisconnectReason::ServerNamespaceDisconnect {
-        let packet = Encoded::plain(Kind::Disconnect, socket.namespace.path(), "");
+        let packet = EncodedPacket::plain(PacketKind::Disconnect, socket.namespace.path(), "");
         socket.session.send_packet(&Arc::new(packet));
     }
     left(socket, why);
@@ -262,9 +262,9 @@ fn dispatch(
     socket: Option<Arc<SocketInner>>,
     id: Option<u64>,
     Args(mut args): Args,
-) -> Result<(), Violation> {
+) -> Result<(), EngineViolation> {
     if !matches!(args.first(), Some(Value::String(_))) {
-        return Err(Violation("an event without a name"));
+        return Err(EngineViolation("an event without a name"));
     }
     let Value::String(name) = args.remove(0) else {
         return Ok(());
@@ -292,8 +292,8 @@ fn acknowledge(
     socket: Option<Arc<SocketInner>>,
     id: Option<u64>,
     args: Args,
-) -> Result<(), Violation> {
-    let id = id.ok_or(Violation("an acknowledgement of nothing"))?;
+) -> Result<(), EngineViolation> {
+    let id = id.ok_or(EngineViolation("an acknowledgement of nothing"))?;
     if let Some(socket) = socket {
         socket.acknowledged(id, args);
     }
@@ -334,7 +334,7 @@ where
         session.settle();
     }
 
-    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), Violation> {
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), EngineViolation> {
         self.0(session, message);
         Ok(())
     }

@@ -16,10 +16,10 @@ pub(super) type Moment = u64;
 
 /// When sessions are to be looked at.
 #[derive(Debug)]
-pub(super) struct Deadlines(Mutex<State>);
+pub(super) struct SessionDeadlines(Mutex<ClockState>);
 
 #[derive(Debug)]
-struct State {
+struct ClockState {
     now: Duration,
     last: Instant,
     /// A session may be in it several times: it knows which is in force.
@@ -28,15 +28,15 @@ struct State {
     is_timed: bool,
 }
 
-impl Deadlines {
+impl SessionDeadlines {
     /// The timer looks at least this often, so that a freeze is seen to be one.
     const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
     /// What passes at most between two looks: more means that this process did not run.
     const LONGEST_STEP: Duration = Duration::from_millis(500);
 
-    pub(super) fn new() -> Deadlines {
-        Deadlines(Mutex::new(State {
+    pub(super) fn new() -> SessionDeadlines {
+        SessionDeadlines(Mutex::new(ClockState {
             now: Duration::ZERO,
             last: Instant::now(),
             queue: BinaryHeap::new(),
@@ -58,7 +58,7 @@ impl Deadlines {
         {
             state.is_timed = true;
             state.advance();
-            runtime.spawn(keep_time(Timer {
+            runtime.spawn(keep_time(SessionTimer {
                 engine: Arc::downgrade(engine),
                 is_over: false,
             }));
@@ -86,28 +86,28 @@ impl Deadlines {
     }
 
     /// A poisoned lock is taken all the same: the state is whole between any two statements.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ClockState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ClockState {
     fn advance(&mut self) -> Moment {
         let last = std::mem::replace(&mut self.last, Instant::now());
         let passed = self.last.duration_since(last);
-        self.now += passed.min(Deadlines::LONGEST_STEP);
+        self.now += passed.min(SessionDeadlines::LONGEST_STEP);
         self.now.as_millis() as Moment
     }
 }
 
 /// The timer. When its runtime ends, another may begin in another one.
-struct Timer {
+struct SessionTimer {
     engine: Weak<Engine>,
     /// Nothing was left to wait for, and another may have begun by now.
     is_over: bool,
 }
 
-impl Drop for Timer {
+impl Drop for SessionTimer {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.upgrade().filter(|_| !self.is_over) {
             engine.deadlines.lock().is_timed = false;
@@ -115,7 +115,7 @@ impl Drop for Timer {
     }
 }
 
-async fn keep_time(mut timer: Timer) {
+async fn keep_time(mut timer: SessionTimer) {
     let mut due = Vec::new();
     loop {
         let Some(engine) = timer.engine.upgrade() else {

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Settings;
-use super::clock::Deadlines;
-use super::packet::Encoded;
+use super::SocketIoSettings;
+use super::clock::SessionDeadlines;
+use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use crate::engine::PeerAddress;
@@ -16,10 +16,10 @@ use crate::protocol::Message;
 
 /// The sessions of one service, whatever their transports and workers are.
 pub(super) struct Engine {
-    pub(super) settings: Settings,
-    pub(super) deadlines: Deadlines,
+    pub(super) settings: SocketIoSettings,
+    pub(super) deadlines: SessionDeadlines,
     pub(super) protocol: Box<dyn Protocol>,
-    pub(super) ping: Arc<Encoded>,
+    pub(super) ping: Arc<EncodedPacket>,
     /// A session is in it from before its client knows its id until it has ended.
     sessions: Mutex<HashMap<Sid, Arc<Session>>>,
     /// The sessions of each address that have not joined anything.
@@ -35,7 +35,7 @@ pub(super) trait Protocol: Send + Sync {
     }
 
     /// A message has come.
-    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), Violation>;
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), EngineViolation>;
 
     /// A session has a WebSocket now.
     fn upgraded(&self, session: &Arc<Session>) {
@@ -50,16 +50,16 @@ pub(super) trait Protocol: Send + Sync {
 
 /// What a client has sent against the protocol: its session ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Violation(pub(super) &'static str);
+pub(super) struct EngineViolation(pub(super) &'static str);
 
 impl Engine {
-    pub(super) fn new(settings: Settings, protocol: Box<dyn Protocol>) -> Engine {
+    pub(super) fn new(settings: SocketIoSettings, protocol: Box<dyn Protocol>) -> Engine {
         /// The share of all sessions that newcomers of one address may be.
         const NEWCOMERS: usize = 16;
         Engine {
-            deadlines: Deadlines::new(),
+            deadlines: SessionDeadlines::new(),
             protocol,
-            ping: Arc::new(Encoded::text("2")),
+            ping: Arc::new(EncodedPacket::text("2")),
             sessions: Mutex::default(),
             newcomers: IpConnectionLimit::new((settings.max_sessions / NEWCOMERS).max(1)),
             is_closed: AtomicBool::new(false),

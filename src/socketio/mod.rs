@@ -5,11 +5,11 @@
 //! server's limits, deadlines, rates and counts.
 //!
 //! ```no_run
-//! use frameloop::socketio::{self, DisconnectReason, Event, Settings, Socket, Value};
+//! use frameloop::socketio::{self, DisconnectReason, Event, SocketIoSettings, Socket, Value};
 //! use frameloop::{Router, Server};
 //!
 //! # async fn serve() -> std::io::Result<()> {
-//! let (service, io) = socketio::service(Settings::default());
+//! let (service, io) = socketio::service(SocketIoSettings::default());
 //! io.namespace("/")
 //!     .on_connect(async |socket: Socket, _: Value| socket.emit("response", "hello"))
 //!     .on("join", async |event: Event| {
@@ -43,7 +43,7 @@ mod value;
 mod websocket;
 
 #[cfg(feature = "redis")]
-pub use bus::{Bus, CHANNEL, Relay};
+pub use bus::{Bus, BusRelay, CHANNEL};
 pub use namespace::{Namespace, Outcome};
 pub use service::Service;
 pub use session::{DisconnectReason, Session};
@@ -66,7 +66,7 @@ pub struct SocketIo(Arc<Namespaces>);
 
 /// What sessions are held to. The defaults are those of Flask-SocketIO, where it has such.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SocketIoSettings {
     /// From one Ping of ours to the next. Default: 25 s.
     pub ping_interval: Duration,
     /// How long a client may take over its Pong: then its session ends. Default: 20 s.
@@ -108,9 +108,9 @@ pub struct Settings {
     pub bus: Option<Bus>,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for SocketIoSettings {
+    fn default() -> SocketIoSettings {
+        SocketIoSettings {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),
@@ -138,7 +138,7 @@ pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
 
 /// Makes the service that [`Router::mount`](crate::Router::mount) takes, at `/socket.io/` for most
 /// clients, and the handle to register handlers with.
-pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
+pub fn service(settings: SocketIoSettings) -> (Arc<Service>, SocketIo) {
     let namespaces = Arc::new(Namespaces::new(elsewhere(&settings)));
     let io = SocketIo(Arc::clone(&namespaces));
     #[cfg(feature = "redis")]
@@ -151,23 +151,23 @@ pub fn service(settings: Settings) -> (Arc<Service>, SocketIo) {
 /// Makes a service of Engine.IO alone, at `/engine.io/` for most clients: `message` is called for
 /// each data message of each session, and must not block.
 pub fn engine_io(
-    settings: Settings,
+    settings: SocketIoSettings,
     message: impl Fn(&Arc<Session>, Message<'_>) + Send + Sync + 'static,
 ) -> Arc<Service> {
     engine_of(settings, MessageProtocol(message))
 }
 
-fn engine_of(settings: Settings, protocol: impl Protocol + 'static) -> Arc<Service> {
+fn engine_of(settings: SocketIoSettings, protocol: impl Protocol + 'static) -> Arc<Service> {
     Arc::new(Service(Arc::new(Engine::new(settings, Box::new(protocol)))))
 }
 
 #[cfg(feature = "redis")]
-fn elsewhere(settings: &Settings) -> Option<Elsewhere> {
+fn elsewhere(settings: &SocketIoSettings) -> Option<Elsewhere> {
     settings.bus.as_ref().map(Bus::elsewhere)
 }
 
 #[cfg(not(feature = "redis"))]
-fn elsewhere(_: &Settings) -> Option<Elsewhere> {
+fn elsewhere(_: &SocketIoSettings) -> Option<Elsewhere> {
     None
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use super::packet::Encoded;
+use super::packet::EncodedPacket;
 use super::session::DisconnectReason;
 use super::sid::Sid;
 use super::socket::{Event, Socket, SocketInner};
@@ -23,10 +23,10 @@ use crate::rooms::{JoinError, Rooms};
 /// What is on its way.
 pub type Outcome<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-type Handler = Arc<dyn Fn(Event) -> Outcome + Send + Sync>;
+type EventHandler = Arc<dyn Fn(Event) -> Outcome + Send + Sync>;
 type Connected = Arc<dyn Fn(Socket, Value) -> Outcome + Send + Sync>;
 type Disconnected = Arc<dyn Fn(Socket, DisconnectReason) -> Outcome + Send + Sync>;
-type Admission = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
+type AdmitFn = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
 
 /// Tells other processes of an event that is emitted in a namespace, to those that are meant.
 pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send + Sync>;
@@ -53,11 +53,11 @@ pub(super) struct Inner {
 
 #[derive(Default)]
 struct Handlers {
-    admission: Option<Admission>,
+    admission: Option<AdmitFn>,
     connected: Option<Connected>,
     disconnected: Option<Disconnected>,
-    events: HashMap<Box<str>, Handler>,
-    fallback: Option<Handler>,
+    events: HashMap<Box<str>, EventHandler>,
+    fallback: Option<EventHandler>,
 }
 
 #[derive(Default)]
@@ -65,7 +65,7 @@ struct Members {
     sockets: HashMap<Sid, Member>,
     all: Audience,
     /// Rooms exist as long as they have members.
-    rooms: HashMap<Box<str>, Room>,
+    rooms: HashMap<Box<str>, NamespaceRoom>,
 }
 
 struct Member {
@@ -75,7 +75,7 @@ struct Member {
 }
 
 #[derive(Default)]
-struct Room {
+struct NamespaceRoom {
     audience: Audience,
     members: HashMap<Sid, (Arc<SocketInner>, Option<Seat>)>,
 }
@@ -189,7 +189,7 @@ impl Namespace {
         F: Future<Output = ()> + Send + 'static,
     {
         self.change(|handlers| {
-            let handler: Handler = Arc::new(move |event| Box::pin(handler(event)));
+            let handler: EventHandler = Arc::new(move |event| Box::pin(handler(event)));
             handlers.events.insert(event.into(), handler);
         })
     }
@@ -216,7 +216,7 @@ impl Inner {
         &self.path
     }
 
-    pub(super) fn admission(&self) -> Option<Admission> {
+    pub(super) fn admission(&self) -> Option<AdmitFn> {
         self.handlers().admission.clone()
     }
 
@@ -228,14 +228,14 @@ impl Inner {
         self.handlers().disconnected.clone()
     }
 
-    pub(super) fn handler(&self, event: &str) -> Option<Handler> {
+    pub(super) fn handler(&self, event: &str) -> Option<EventHandler> {
         let handlers = self.handlers();
         let handler = handlers.events.get(event).or(handlers.fallback.as_ref());
         handler.cloned()
     }
 
     /// Adds a client. `joined` tells it so, before anything that is emitted to all.
-    pub(super) fn add(&self, socket: &Arc<SocketInner>, joined: &Arc<Encoded>) {
+    pub(super) fn add(&self, socket: &Arc<SocketInner>, joined: &Arc<EncodedPacket>) {
         let mut members = self.members();
         socket.session.send_packet(joined);
         let seat = members.all.add(socket, socket.session.peer().as_ref());
@@ -326,11 +326,11 @@ impl Inner {
 
     /// Emits an event to those that are meant, in this process.
     pub(super) fn emit_here(&self, event: &str, args: &Args, to: &Selection) {
-        let packet = Encoded::event(&self.path, None, event, args);
+        let packet = EncodedPacket::event(&self.path, None, event, args);
         self.deliver(&Arc::new(packet), to);
     }
 
-    fn deliver(&self, packet: &Arc<Encoded>, to: &Selection) {
+    fn deliver(&self, packet: &Arc<EncodedPacket>, to: &Selection) {
         let members = self.members();
         match (&*to.rooms, &*to.except) {
             ([], []) => members.all.deliver(packet),
@@ -442,7 +442,7 @@ impl Audience {
         }
     }
 
-    fn deliver(&self, packet: &Arc<Encoded>) {
+    fn deliver(&self, packet: &Arc<EncodedPacket>) {
         if !self.groups.is_empty() {
             let publication = packet.publication();
             for group in &self.groups {

@@ -11,7 +11,7 @@ use crate::protocol::Message;
 
 /// What a packet is. The binary ones announce attachments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum PacketKind {
     Connect,
     Disconnect,
     Event,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
 /// A packet without its attachments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Packet<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: PacketKind,
     /// How many attachments follow; `None` if the packet's kind has none.
     pub(super) attachments: Option<usize>,
     pub(super) namespace: &'a str,
@@ -36,13 +36,13 @@ impl<'a> Packet<'a> {
     pub(super) fn parse(text: &'a str) -> Option<Packet<'a>> {
         let (kind, rest) = text.split_at_checked(1)?;
         let (kind, is_binary) = match kind {
-            "0" => (Kind::Connect, false),
-            "1" => (Kind::Disconnect, false),
-            "2" => (Kind::Event, false),
-            "3" => (Kind::Ack, false),
-            "4" => (Kind::ConnectError, false),
-            "5" => (Kind::Event, true),
-            "6" => (Kind::Ack, true),
+            "0" => (PacketKind::Connect, false),
+            "1" => (PacketKind::Disconnect, false),
+            "2" => (PacketKind::Event, false),
+            "3" => (PacketKind::Ack, false),
+            "4" => (PacketKind::ConnectError, false),
+            "5" => (PacketKind::Event, true),
+            "6" => (PacketKind::Ack, true),
             _ => return None,
         };
         let (attachments, rest) = match is_binary {
@@ -80,7 +80,7 @@ fn number(digits: &str) -> Option<u64> {
 /// A packet on its way to sessions, encoded once for all of them: a message of Engine.IO and the
 /// attachments that follow it.
 #[derive(Debug)]
-pub(super) struct Encoded {
+pub(super) struct EncodedPacket {
     /// With Engine.IO's own kind in front.
     text: String,
     attachments: Vec<Bytes>,
@@ -88,10 +88,10 @@ pub(super) struct Encoded {
     is_binary: bool,
 }
 
-impl Encoded {
+impl EncodedPacket {
     /// A packet of Engine.IO: its kind and what follows.
-    pub(super) fn text(text: impl Into<String>) -> Encoded {
-        Encoded {
+    pub(super) fn text(text: impl Into<String>) -> EncodedPacket {
+        EncodedPacket {
             text: text.into(),
             attachments: Vec::new(),
             is_binary: false,
@@ -99,8 +99,8 @@ impl Encoded {
     }
 
     /// A binary message of Engine.IO.
-    pub(super) fn binary(bytes: Bytes) -> Encoded {
-        Encoded {
+    pub(super) fn binary(bytes: Bytes) -> EncodedPacket {
+        EncodedPacket {
             text: String::new(),
             attachments: vec![bytes],
             is_binary: true,
@@ -108,31 +108,36 @@ impl Encoded {
     }
 
     /// A packet of Socket.IO without arguments.
-    pub(super) fn plain(kind: Kind, namespace: &str, json: &str) -> Encoded {
+    pub(super) fn plain(kind: PacketKind, namespace: &str, json: &str) -> EncodedPacket {
         let mut text = String::with_capacity(4 + namespace.len() + json.len());
         text.push('4');
         text.push(match kind {
-            Kind::Connect => '0',
-            Kind::Disconnect => '1',
-            Kind::Event => '2',
-            Kind::Ack => '3',
-            Kind::ConnectError => '4',
+            PacketKind::Connect => '0',
+            PacketKind::Disconnect => '1',
+            PacketKind::Event => '2',
+            PacketKind::Ack => '3',
+            PacketKind::ConnectError => '4',
         });
         write_namespace(namespace, &mut text);
         text.push_str(json);
-        Encoded::text(text)
+        EncodedPacket::text(text)
     }
 
     /// An event, which is to be acknowledged if it has an id.
-    pub(super) fn event(namespace: &str, id: Option<u64>, name: &str, args: &Args) -> Encoded {
+    pub(super) fn event(
+        namespace: &str,
+        id: Option<u64>,
+        name: &str,
+        args: &Args,
+    ) -> EncodedPacket {
         let mut json = String::from("[");
         write_string(name, &mut json);
-        Encoded::with_arguments(["2", "5"], namespace, id, json, args)
+        EncodedPacket::with_arguments(["2", "5"], namespace, id, json, args)
     }
 
     /// An acknowledgement.
-    pub(super) fn ack(namespace: &str, id: u64, args: &Args) -> Encoded {
-        Encoded::with_arguments(["3", "6"], namespace, Some(id), "[".into(), args)
+    pub(super) fn ack(namespace: &str, id: u64, args: &Args) -> EncodedPacket {
+        EncodedPacket::with_arguments(["3", "6"], namespace, Some(id), "[".into(), args)
     }
 
     fn with_arguments(
@@ -141,7 +146,7 @@ impl Encoded {
         id: Option<u64>,
         mut json: String,
         args: &Args,
-    ) -> Encoded {
+    ) -> EncodedPacket {
         let mut attachments = Vec::new();
         for value in &args.0 {
             json.push_str(if json.len() > 1 { "," } else { "" });
@@ -159,7 +164,7 @@ impl Encoded {
         }
         text.push_str(&json);
         text.push(']');
-        Encoded {
+        EncodedPacket {
             text,
             attachments,
             is_binary: false,
@@ -234,17 +239,29 @@ mod tests {
             })
         };
         for (text, expected) in [
-            ("0", Some((Kind::Connect, None, "/", None, ""))),
-            ("0/ns", Some((Kind::Connect, None, "/ns", None, ""))),
-            ("0/ns,{}", Some((Kind::Connect, None, "/ns", None, "{}"))),
-            ("1", Some((Kind::Disconnect, None, "/", None, ""))),
-            ("212[1]", Some((Kind::Event, None, "/", Some(12), "[1]"))),
-            ("2/a,7[1]", Some((Kind::Event, None, "/a", Some(7), "[1]"))),
+            ("0", Some((PacketKind::Connect, None, "/", None, ""))),
+            ("0/ns", Some((PacketKind::Connect, None, "/ns", None, ""))),
+            (
+                "0/ns,{}",
+                Some((PacketKind::Connect, None, "/ns", None, "{}")),
+            ),
+            ("1", Some((PacketKind::Disconnect, None, "/", None, ""))),
+            (
+                "212[1]",
+                Some((PacketKind::Event, None, "/", Some(12), "[1]")),
+            ),
+            (
+                "2/a,7[1]",
+                Some((PacketKind::Event, None, "/a", Some(7), "[1]")),
+            ),
             (
                 "52-/a,7[]",
-                Some((Kind::Event, Some(2), "/a", Some(7), "[]")),
+                Some((PacketKind::Event, Some(2), "/a", Some(7), "[]")),
             ),
-            ("61-0[]", Some((Kind::Ack, Some(1), "/", Some(0), "[]"))),
+            (
+                "61-0[]",
+                Some((PacketKind::Ack, Some(1), "/", Some(0), "[]")),
+            ),
             ("", None),
             ("7", None),
             ("é", None),
@@ -260,7 +277,7 @@ mod tests {
 
     #[test]
     fn packets_are_written_as_clients_read_them() {
-        let body = |packet: Encoded| {
+        let body = |packet: EncodedPacket| {
             let mut body = String::new();
             packet.append_to(&mut body);
             assert!((body.len()..body.len() + 2).contains(&packet.size()));
@@ -268,22 +285,25 @@ mod tests {
         };
         let bytes = Bytes::from_static(b"\x01\x02\x03");
         for (packet, expected) in [
-            (Encoded::plain(Kind::Connect, "/", "{}"), "40{}"),
-            (Encoded::plain(Kind::Disconnect, "/n", ""), "41/n,"),
+            (EncodedPacket::plain(PacketKind::Connect, "/", "{}"), "40{}"),
             (
-                Encoded::event("/", None, "e", &Args(Vec::new())),
+                EncodedPacket::plain(PacketKind::Disconnect, "/n", ""),
+                "41/n,",
+            ),
+            (
+                EncodedPacket::event("/", None, "e", &Args(Vec::new())),
                 r#"42["e"]"#,
             ),
             (
-                Encoded::event("/n", Some(3), "e", &"x".into()),
+                EncodedPacket::event("/n", Some(3), "e", &"x".into()),
                 r#"42/n,3["e","x"]"#,
             ),
             (
-                Encoded::ack("/", 7, &bytes.clone().into()),
+                EncodedPacket::ack("/", 7, &bytes.clone().into()),
                 "461-7[{\"_placeholder\":true,\"num\":0}]\x1ebAQID",
             ),
-            (Encoded::ack("/", 7, &Args(Vec::new())), "437[]"),
-            (Encoded::binary(bytes), "bAQID"),
+            (EncodedPacket::ack("/", 7, &Args(Vec::new())), "437[]"),
+            (EncodedPacket::binary(bytes), "bAQID"),
         ] {
             assert_eq!(body(packet), expected);
         }

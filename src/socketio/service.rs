@@ -24,7 +24,7 @@ use crate::http::{
 #[derive(Debug)]
 pub struct Service(pub(super) Arc<Engine>);
 
-type Answer = Response<Full<Bytes>>;
+type FullResponse = Response<Full<Bytes>>;
 
 impl Service {
     /// How many sessions there are, of both transports.
@@ -32,7 +32,7 @@ impl Service {
         self.0.count()
     }
 
-    async fn answer(&self, head: Parts, body: Incoming) -> Answer {
+    async fn answer(&self, head: Parts, body: Incoming) -> FullResponse {
         if head.method == Method::OPTIONS {
             return status(StatusCode::OK);
         }
@@ -65,7 +65,7 @@ impl Service {
     }
 
     /// Opens a session of polling.
-    fn open(&self, address: PeerAddress, admission: Option<&Admission>) -> Answer {
+    fn open(&self, address: PeerAddress, admission: Option<&Admission>) -> FullResponse {
         let Some(session) = self.0.open(address) else {
             let mut full = status(StatusCode::SERVICE_UNAVAILABLE);
             let seconds = HeaderValue::from_static("1");
@@ -88,7 +88,7 @@ impl NestedService for Service {
         })
     }
 
-    fn preflight(&self, request: &Parts) -> Answer {
+    fn preflight(&self, request: &Parts) -> FullResponse {
         let mut response = status(StatusCode::OK);
         response.headers_mut().extend(sharing(request));
         response
@@ -104,7 +104,7 @@ impl NestedService for Service {
 }
 
 /// Answers a GET once there is something to say.
-async fn poll(session: &Arc<Session>) -> Answer {
+async fn poll(session: &Arc<Session>) -> FullResponse {
     match session.begin_poll() {
         Ok(guard) => text(guard.body().await),
         Err(refused) => refused.into(),
@@ -112,7 +112,7 @@ async fn poll(session: &Arc<Session>) -> Answer {
 }
 
 /// Handles the packets of a POST, one after the other.
-async fn post(session: &Arc<Session>, body: Incoming, extensions: &Extensions) -> Answer {
+async fn post(session: &Arc<Session>, body: Incoming, extensions: &Extensions) -> FullResponse {
     let guard = match session.begin_post() {
         Ok(guard) => guard,
         Err(refused) => return refused.into(),
@@ -246,14 +246,14 @@ impl Error {
     }
 }
 
-impl From<Error> for Answer {
-    fn from(error: Error) -> Answer {
+impl From<Error> for FullResponse {
+    fn from(error: Error) -> FullResponse {
         error.page().into_response()
     }
 }
 
-impl From<Refused> for Answer {
-    fn from(refused: Refused) -> Answer {
+impl From<Refused> for FullResponse {
+    fn from(refused: Refused) -> FullResponse {
         match refused {
             Refused::Over => Error::UnknownSession.into(),
             Refused::Transport | Refused::Overlap | Refused::Rate => Error::BadRequest.into(),
@@ -261,13 +261,13 @@ impl From<Refused> for Answer {
     }
 }
 
-fn text(body: String) -> Answer {
+fn text(body: String) -> FullResponse {
     Page::text(body)
         .with_content_type("text/plain; charset=UTF-8")
         .into_response()
 }
 
-fn status(status: StatusCode) -> Answer {
+fn status(status: StatusCode) -> FullResponse {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::client;
 use super::namespace::{Inner, Outcome, Selection};
-use super::packet::Encoded;
+use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::value::Args;
@@ -69,7 +69,7 @@ impl SocketInner {
     }
 
     /// Sends what others get, too.
-    pub(super) fn deliver(&self, packet: &Arc<Encoded>) {
+    pub(super) fn deliver(&self, packet: &Arc<EncodedPacket>) {
         self.session.deliver(packet);
     }
 
@@ -118,14 +118,14 @@ impl Socket {
     /// Emits an event to this client.
     pub fn emit(&self, event: &str, args: impl Into<Args>) {
         let path = self.0.namespace.path();
-        let packet = Encoded::event(path, None, event, &args.into());
+        let packet = EncodedPacket::event(path, None, event, &args.into());
         self.0.session.send_packet(&Arc::new(packet));
     }
 
     /// Emits an event to this client and waits for its acknowledgement.
     ///
     /// # Errors
-    /// When it does not come within [`Settings::ack_timeout`](super::Settings::ack_timeout), or
+    /// When it does not come within [`SocketIoSettings::ack_timeout`](super::SocketIoSettings::ack_timeout), or
     /// 128 others are waited for.
     pub fn emit_with_ack(
         &self,
@@ -136,7 +136,7 @@ impl Socket {
         let asked = self.0.ask();
         if let Some((id, _)) = &asked {
             let path = self.0.namespace.path();
-            let packet = Encoded::event(path, Some(*id), event, &args.into());
+            let packet = EncodedPacket::event(path, Some(*id), event, &args.into());
             self.0.session.send_packet(&Arc::new(packet));
         }
         Box::pin(async move {
@@ -186,7 +186,7 @@ impl Ack {
     /// Answers, if the client has asked for that.
     pub fn send(self, args: impl Into<Args>) {
         if let Some((socket, id)) = self.0 {
-            let packet = Encoded::ack(socket.0.namespace.path(), id, &args.into());
+            let packet = EncodedPacket::ack(socket.0.namespace.path(), id, &args.into());
             socket.0.session.send_packet(&Arc::new(packet));
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::engine::{Engine, Violation};
+use super::engine::{Engine, EngineViolation};
 use super::service;
 use super::session::{DisconnectReason, Session};
 use crate::engine::{Disconnect, Handler, WebSocket};
@@ -33,11 +33,11 @@ pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
 
 struct SessionSocket {
     session: Arc<Session>,
-    role: Role,
+    role: WebSocketRole,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Role {
+enum WebSocketRole {
     /// It is about to open a session.
     First,
     /// It is about to take a session over that polls.
@@ -52,39 +52,41 @@ impl SessionSocket {
     fn new(engine: &Arc<Engine>, request: &Request<'_>) -> Result<SessionSocket, HandshakeError> {
         let query = service::Query::of(request.query());
         let (session, role) = match query.sid {
-            Some(sid) => (query.session(engine, sid), Role::Candidate),
-            None => (engine.open(request.peer_address()), Role::First),
+            Some(sid) => (query.session(engine, sid), WebSocketRole::Candidate),
+            None => (engine.open(request.peer_address()), WebSocketRole::First),
         };
         let session = session.ok_or(HandshakeError::AtCapacity)?;
         Ok(SessionSocket { session, role })
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Violation> {
+    fn text(&mut self, text: &str) -> Result<(), EngineViolation> {
         match (self.role, text) {
-            (Role::Transport, text) => self.session.receive(text, false),
-            (Role::Candidate, "5") if self.session.complete_upgrade() => {
-                self.role = Role::Transport;
+            (WebSocketRole::Transport, text) => self.session.receive(text, false),
+            (WebSocketRole::Candidate, "5") if self.session.complete_upgrade() => {
+                self.role = WebSocketRole::Transport;
                 Ok(())
             }
-            (Role::Candidate | Role::First, _) => Err(Violation("not a probe")),
-            (Role::Surplus, _) => Ok(()),
+            (WebSocketRole::Candidate | WebSocketRole::First, _) => {
+                Err(EngineViolation("not a probe"))
+            }
+            (WebSocketRole::Surplus, _) => Ok(()),
         }
     }
 
-    fn binary(&self, bytes: &[u8]) -> Result<(), Violation> {
+    fn binary(&self, bytes: &[u8]) -> Result<(), EngineViolation> {
         let (session, message) = (&self.session, Message::Binary(bytes));
         match self.role {
-            Role::Transport => session.engine.protocol.message(session, message),
-            Role::Candidate | Role::First => Err(Violation("not a probe")),
-            Role::Surplus => Ok(()),
+            WebSocketRole::Transport => session.engine.protocol.message(session, message),
+            WebSocketRole::Candidate | WebSocketRole::First => Err(EngineViolation("not a probe")),
+            WebSocketRole::Surplus => Ok(()),
         }
     }
 
     /// The session ends with its WebSocket, and with one that has failed to become its.
     fn end(&mut self, why: DisconnectReason) {
-        if self.role != Role::Surplus {
+        if self.role != WebSocketRole::Surplus {
             self.session.end(why);
-            self.role = Role::Surplus;
+            self.role = WebSocketRole::Surplus;
         }
     }
 }
@@ -92,14 +94,14 @@ impl SessionSocket {
 impl Handler for SessionSocket {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         match self.role {
-            Role::First => {
+            WebSocketRole::First => {
                 self.session.attach(socket.peer());
                 socket.send(Message::Text(&service::open_packet(&self.session, "")));
-                self.role = Role::Transport;
+                self.role = WebSocketRole::Transport;
             }
-            Role::Candidate if self.session.begin_upgrade(&socket.peer()) => {}
+            WebSocketRole::Candidate if self.session.begin_upgrade(&socket.peer()) => {}
             _ => {
-                self.role = Role::Surplus;
+                self.role = WebSocketRole::Surplus;
                 socket.close(CloseCode::Normal, "");
             }
         }
@@ -107,7 +109,9 @@ impl Handler for SessionSocket {
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         let handled = match message {
-            Message::Text("2probe") if self.role == Role::Candidate && self.session.probe() => {
+            Message::Text("2probe")
+                if self.role == WebSocketRole::Candidate && self.session.probe() =>
+            {
                 socket.send(Message::Text("3probe"));
                 Ok(())
             }
@@ -119,7 +123,7 @@ impl Handler for SessionSocket {
             }
             Message::Ping(_) | Message::Pong(_) => Ok(()),
         };
-        if let Err(Violation(reason)) = handled {
+        if let Err(EngineViolation(reason)) = handled {
             // A client that breaks rules is not waited for.
             let why = Disconnect::ClosedLocally(Some(CloseCode::Policy), None);
             socket.peer().end(why, CloseCode::Policy, reason);
@@ -143,7 +147,7 @@ impl Handler for SessionSocket {
 impl Drop for SessionSocket {
     /// A handshake that came to nothing opens no session.
     fn drop(&mut self) {
-        if self.role == Role::First {
+        if self.role == WebSocketRole::First {
             self.end(DisconnectReason::TransportClose);
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use frameloop::Router;
 use frameloop::handshake::{AllowOrigin, Policy};
-use frameloop::socketio::{self, Event, Service, Settings};
+use frameloop::socketio::{self, Event, Service, SocketIoSettings};
 
 use crate::client::{Client, PATIENCE, close_frame, frame};
 use crate::report::{Kind, figure};
@@ -201,7 +201,7 @@ pub(crate) fn is_closed(mut client: Client) {
 }
 
 /// A server with sessions of these settings and a few handlers, and what counts its sessions.
-fn serving(settings: Settings) -> (TestServer, Arc<Service>) {
+fn serving(settings: SocketIoSettings) -> (TestServer, Arc<Service>) {
     let (service, io) = socketio::service(settings);
     io.namespace("/")
         .on("echo", async |event: Event| {
@@ -228,14 +228,14 @@ fn none_are_left(service: &Service) {
     }
 }
 
-pub(crate) fn quick() -> Settings {
-    Settings {
+pub(crate) fn quick() -> SocketIoSettings {
+    SocketIoSettings {
         ping_interval: Duration::from_millis(300),
         ping_timeout: Duration::from_millis(200),
         connect_timeout: Duration::from_millis(300),
         upgrade_timeout: Duration::from_millis(300),
         body_timeout: Duration::from_millis(300),
-        ..Settings::default()
+        ..SocketIoSettings::default()
     }
 }
 
@@ -565,9 +565,9 @@ fn s13_who_sends_pongs_stays() {
 /// The first Ping comes after pingInterval, an hour here, and not at once.
 #[test]
 fn s13_nothing_comes_before_it_is_due() {
-    let (server, _service) = serving(Settings {
+    let (server, _service) = serving(SocketIoSettings {
         ping_interval: Duration::from_secs(3_600),
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     let session = Session::open(&server);
     session.post("40").is(200, "ok");
@@ -689,7 +689,7 @@ fn a_second_upgrade_of_a_session_is_closed_at_once() {
 #[test]
 fn half_finished_upgrades_leave_nothing_behind() {
     // Not even when clients would be given an hour to answer a Ping.
-    let (server, service) = serving(Settings {
+    let (server, service) = serving(SocketIoSettings {
         ping_timeout: Duration::from_secs(3_600),
         ..quick()
     });
@@ -717,7 +717,7 @@ fn half_finished_upgrades_leave_nothing_behind() {
 
 #[test]
 fn a_body_that_does_not_come_ends_its_session() {
-    let (server, service) = serving(Settings {
+    let (server, service) = serving(SocketIoSettings {
         ping_timeout: Duration::from_secs(3_600),
         ..quick()
     });
@@ -757,9 +757,9 @@ fn a_body_that_does_not_come_ends_its_session() {
 
 #[test]
 fn sessions_beyond_the_bound_are_503() {
-    let (server, service) = serving(Settings {
+    let (server, service) = serving(SocketIoSettings {
         max_sessions: 2,
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     let session = Session::joined_silently(&server);
     let mut client = upgrade(&server, WEBSOCKET);
@@ -779,7 +779,7 @@ fn sessions_beyond_the_bound_are_503() {
 
 #[test]
 fn a_panic_in_a_handler_ends_nothing_but_the_handler() {
-    let (server, _service) = serving(Settings::default());
+    let (server, _service) = serving(SocketIoSettings::default());
     let mut client = upgrade(&server, WEBSOCKET);
     assert!(receive_packet(&mut client).starts_with('0'));
     client.send_text("40");

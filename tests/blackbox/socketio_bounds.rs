@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use frameloop::Router;
-use frameloop::socketio::{self, Args, Event, Settings};
+use frameloop::socketio::{self, Args, Event, SocketIoSettings};
 
 use crate::client::Client;
 use crate::report::{Kind, figure};
@@ -13,7 +13,7 @@ use crate::socketio::{
     upgrade, upgrade_request,
 };
 
-fn serving(settings: Settings) -> TestServer {
+fn serving(settings: SocketIoSettings) -> TestServer {
     let (service, io) = socketio::service(settings);
     io.namespace("/").on("echo", async |event: Event| {
         event.socket.emit("echo", event.args);
@@ -25,9 +25,9 @@ fn serving(settings: Settings) -> TestServer {
 /// Attack 60. What waits is bounded by not taking what would be answered by more.
 #[test]
 fn a_post_waits_while_its_session_owes_more_than_a_queue() {
-    let server = serving(Settings {
+    let server = serving(SocketIoSettings {
         max_queue_size: 100_000,
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     let session = Session::joined_silently(&server);
     let event = format!(r#"42["echo","{}"]"#, "x".repeat(60_000));
@@ -125,9 +125,9 @@ fn nothing_is_served_behind_a_refused_upgrade() {
 /// Attack 67.
 #[test]
 fn newcomers_of_one_address_are_few_and_not_for_long() {
-    let server = serving(Settings {
+    let server = serving(SocketIoSettings {
         max_sessions: 32,
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     let first = Session::open(&server);
     let _second = Session::open(&server);
@@ -167,9 +167,9 @@ fn joined_sessions_count_against_their_address() {
 /// Attack 72.
 #[test]
 fn the_packets_of_posts_are_held_to_the_rates() {
-    let server = serving(Settings {
+    let server = serving(SocketIoSettings {
         max_publish_rate: Some(20),
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     let session = Session::joined_silently(&server);
     let began = Instant::now();
@@ -184,9 +184,9 @@ fn the_packets_of_posts_are_held_to_the_rates() {
     );
     assert!(seconds >= 0.9, "{seconds}");
 
-    let server = serving(Settings {
+    let server = serving(SocketIoSettings {
         max_message_rate: Some(20),
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     let session = Session::joined_silently(&server);
     assert_eq!(session.post(&["3"; 40].join("\x1e")).status, 429);

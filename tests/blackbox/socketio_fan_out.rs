@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use frameloop::Router;
 use frameloop::engine::SlowConsumer;
-use frameloop::socketio::{self, Event, Settings, Value};
+use frameloop::socketio::{self, Event, SocketIoSettings, Value};
 
 use crate::client::{Client, PATIENCE, frame};
 use crate::server::TestServer;
@@ -22,9 +22,9 @@ const CLIENTS: usize = 40;
 /// sent, numbered, as many as asked for; `attach` one with attachments.
 fn serving(workers: usize) -> TestServer {
     // No client here answers a Ping, and a slow machine takes long over all this.
-    let (service, io) = socketio::service(Settings {
+    let (service, io) = socketio::service(SocketIoSettings {
         ping_interval: Duration::from_secs(3_600),
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     io.namespace("/")
         .on("tell", async |Event { socket, args, .. }| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use frameloop::Router;
-use frameloop::socketio::{self, Settings};
+use frameloop::socketio::{self, SocketIoSettings};
 
 use super::{Client, TestServer, alone, figure, joined_by_polling, least_heap};
 use crate::report::Kind;
@@ -13,9 +13,9 @@ const SESSIONS: usize = 1_000;
 /// A server whose sessions have nothing to do for an hour, and `SESSIONS` of them.
 fn grown<T>(open: impl Fn(&TestServer) -> T) -> usize {
     let hour = std::time::Duration::from_secs(3_600);
-    let (service, io) = socketio::service(Settings {
+    let (service, io) = socketio::service(SocketIoSettings {
         ping_interval: hour,
-        ..Settings::default()
+        ..SocketIoSettings::default()
     });
     io.namespace("/");
     let router = Router::new()

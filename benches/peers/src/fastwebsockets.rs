@@ -13,9 +13,9 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::Outcome;
+use crate::LoadOutcome;
 
-pub(crate) async fn echo(stream: TcpStream) -> Outcome {
+pub(crate) async fn echo(stream: TcpStream) -> LoadOutcome {
     http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service_fn(accept))
         .with_upgrades()
@@ -34,7 +34,7 @@ async fn accept(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>
     Ok(response)
 }
 
-async fn echo_frames(upgrading: upgrade::UpgradeFut) -> Outcome {
+async fn echo_frames(upgrading: upgrade::UpgradeFut) -> LoadOutcome {
     let mut socket = FragmentCollector::new(upgrading.await?);
     loop {
         let frame = socket.read_frame().await?;

@@ -13,9 +13,9 @@ use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::Outcome;
+use crate::LoadOutcome;
 
-pub(crate) async fn answer_and_close(stream: TcpStream) -> Outcome {
+pub(crate) async fn answer_and_close(stream: TcpStream) -> LoadOutcome {
     http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .await?;

@@ -15,7 +15,7 @@ use std::{env, error::Error, future::Future, process::ExitCode};
 
 use tokio::net::{TcpListener, TcpStream};
 
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+type LoadOutcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -52,9 +52,9 @@ async fn main() -> ExitCode {
 }
 
 /// Accepts for ever, and gives each connection a task of its own.
-async fn serve<F>(connection: impl Fn(TcpStream) -> F) -> Outcome
+async fn serve<F>(connection: impl Fn(TcpStream) -> F) -> LoadOutcome
 where
-    F: Future<Output = Outcome> + Send + 'static,
+    F: Future<Output = LoadOutcome> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on http://{}", listener.local_addr()?);

@@ -11,15 +11,15 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::Outcome;
+use crate::LoadOutcome;
 
-pub(crate) async fn echo(mut stream: TcpStream) -> Outcome {
+pub(crate) async fn echo(mut stream: TcpStream) -> LoadOutcome {
     accept(&mut stream, None).await?;
     echo_messages(WebSocketStream::server(stream, Config::default())).await
 }
 
 /// With permessage-deflate at its fastest level, and no context kept.
-pub(crate) async fn echo_compressed(mut stream: TcpStream) -> Outcome {
+pub(crate) async fn echo_compressed(mut stream: TcpStream) -> LoadOutcome {
     let policy = DeflateConfig {
         server_no_context_takeover: true,
         client_no_context_takeover: true,
@@ -41,7 +41,7 @@ pub(crate) async fn echo_compressed(mut stream: TcpStream) -> Outcome {
 
 async fn echo_messages(
     mut socket: impl Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
-) -> Outcome {
+) -> LoadOutcome {
     while let Some(message) = socket.next().await {
         match message? {
             message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message).await?,
@@ -52,7 +52,7 @@ async fn echo_messages(
     Ok(())
 }
 
-async fn accept(stream: &mut TcpStream, extensions: Option<&str>) -> Outcome {
+async fn accept(stream: &mut TcpStream, extensions: Option<&str>) -> LoadOutcome {
     let mut head = BytesMut::with_capacity(4_096);
     loop {
         if stream.read_buf(&mut head).await? == 0 {

@@ -4,7 +4,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::broadcast};
 use tokio_tungstenite::{accept_async, tungstenite::Message};
 
-use crate::Outcome;
+use crate::LoadOutcome;
 
 /// Messages that a member may lag behind; the bench waits for all members after at most 16.
 const TOPIC_CAPACITY: usize = 1_024;
@@ -15,7 +15,7 @@ pub(crate) fn topic() -> Topic {
     broadcast::channel(TOPIC_CAPACITY).0
 }
 
-pub(crate) async fn echo(stream: TcpStream) -> Outcome {
+pub(crate) async fn echo(stream: TcpStream) -> LoadOutcome {
     let mut socket = accept_async(stream).await?;
     while let Some(message) = socket.next().await {
         let message = message?;
@@ -27,7 +27,7 @@ pub(crate) async fn echo(stream: TcpStream) -> Outcome {
 }
 
 /// Publishes what it hears and sends what anybody published, itself included.
-pub(crate) async fn member(stream: TcpStream, topic: Topic) -> Outcome {
+pub(crate) async fn member(stream: TcpStream, topic: Topic) -> LoadOutcome {
     let mut published = topic.subscribe();
     let (mut sink, mut source) = accept_async(stream).await?.split();
     loop {

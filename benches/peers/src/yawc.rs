@@ -14,9 +14,9 @@ use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::Outcome;
+use crate::LoadOutcome;
 
-pub(crate) async fn echo_compressed(stream: TcpStream) -> Outcome {
+pub(crate) async fn echo_compressed(stream: TcpStream) -> LoadOutcome {
     http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service_fn(accept))
         .with_upgrades()
@@ -39,7 +39,7 @@ async fn accept(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, In
     Ok(response)
 }
 
-async fn echo(upgrading: UpgradeFut) -> Outcome {
+async fn echo(upgrading: UpgradeFut) -> LoadOutcome {
     let mut socket = upgrading.await?;
     while let Some(frame) = socket.next().await {
         if matches!(frame.opcode(), OpCode::Text | OpCode::Binary) {

@@ -26,12 +26,12 @@ pub(super) fn router() -> Router {
     let router = Router::new()
         .endpoint(
             "/websocket",
-            any_subprotocol(Endpoint::refusing(|request| Replies::new(request, 1))),
+            any_subprotocol(Endpoint::refusing(|request| CannedReplies::new(request, 1))),
         )
         .endpoint(
             "/websocket/payloads/{count}",
             any_subprotocol(Endpoint::refusing(|request| {
-                Replies::new(request, count(request))
+                CannedReplies::new(request, count(request))
             })),
         )
         .endpoint("/websocket/echo", any_subprotocol(Endpoint::new(|_| Echo)))
@@ -49,7 +49,7 @@ fn count(request: &Request<'_>) -> i64 {
 }
 
 /// Sends its replies, waits, and closes.
-struct Replies {
+struct CannedReplies {
     reply: Vec<u8>,
     count: usize,
     close_code: CloseCode,
@@ -57,8 +57,8 @@ struct Replies {
     closing: Option<JoinHandle<()>>,
 }
 
-impl Replies {
-    fn new(request: &Request<'_>, count: i64) -> Result<Replies, HandshakeError> {
+impl CannedReplies {
+    fn new(request: &Request<'_>, count: i64) -> Result<CannedReplies, HandshakeError> {
         let reply = reply(request).to_string().into_bytes();
         let count = usize::try_from(count).unwrap_or(0);
         if reply.len().saturating_mul(count) > MAX_REPLIES_SIZE {
@@ -66,7 +66,7 @@ impl Replies {
         }
         let number = |name: &str| request.query_param(name)?.parse::<u64>().ok();
         let code = number("closeCode").and_then(|code| u16::try_from(code).ok());
-        Ok(Replies {
+        Ok(CannedReplies {
             reply,
             count,
             close_code: code
@@ -78,7 +78,7 @@ impl Replies {
     }
 }
 
-impl Handler for Replies {
+impl Handler for CannedReplies {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         let reply = mem::take(&mut self.reply);
         for _ in 0..self.count {

@@ -26,7 +26,7 @@ pub(super) fn router() -> Router {
     let max_body_size = max_body_size().unwrap_or(MAX_BODY_SIZE);
     let max_duration = max_duration().unwrap_or(MAX_DURATION);
     let limits = move |request: &Request<'_>| limits(request, max_body_size);
-    let endpoint = Endpoint::new(move |request| Echo {
+    let endpoint = Endpoint::new(move |request| HttpbinEcho {
         max_fragment_size: limits(request).map_or(1, |limits| limits.max_frame_size),
         max_duration,
         deadline: None,
@@ -187,14 +187,14 @@ fn bad_request(detail: &str) -> Page {
     .with_status(StatusCode::BAD_REQUEST)
 }
 
-struct Echo {
+struct HttpbinEcho {
     max_fragment_size: usize,
     max_duration: Duration,
     /// Ends the connection, unless it ends before.
     deadline: Option<JoinHandle<()>>,
 }
 
-impl Handler for Echo {
+impl Handler for HttpbinEcho {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         let peer = socket.peer();
         let max_duration = self.max_duration;

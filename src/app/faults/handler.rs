@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::outgoing::{Frames, Outgoing};
+use super::outgoing::{FramedMessage, Outgoing};
 use super::parameters::{After, Faults};
-use super::timer::Timer;
+use super::timer::FaultTimer;
 use crate::engine::{Demand, Handler, Held, RawHandler, WebSocket};
 use crate::protocol::{CloseCode, CloseFrame, Message, OpCode};
 
@@ -32,15 +32,15 @@ pub(super) struct Faulty {
     next_ping: Option<Instant>,
     /// Nothing has been heard since the last Ping.
     is_ping_unanswered: bool,
-    phase: Phase,
+    phase: FaultPhase,
     /// Something that is due waits for the socket.
     wants_room: bool,
-    timer: Option<Timer>,
+    timer: Option<FaultTimer>,
     held: Option<Held>,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum FaultPhase {
     Open,
     /// This Close goes out when nothing waits before it. `None` is the end without a frame.
     Closing(Option<(CloseCode, String)>),
@@ -65,7 +65,7 @@ impl Faulty {
             outgoing: Outgoing::new(faults.trickle),
             next_ping: faults.ping.map(|interval| now + interval),
             is_ping_unanswered: false,
-            phase: Phase::Open,
+            phase: FaultPhase::Open,
             wants_room: false,
             timer: None,
             held: None,
@@ -79,10 +79,10 @@ impl Faulty {
         self.reach(now);
         self.wants_room = self.outgoing.send_due(socket, now);
         if self.outgoing.is_empty()
-            && let Phase::Closing(frame) = &mut self.phase
+            && let FaultPhase::Closing(frame) = &mut self.phase
         {
             let frame = frame.take();
-            self.phase = Phase::Closed;
+            self.phase = FaultPhase::Closed;
             let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
                 code: *code,
                 reason,
@@ -108,12 +108,12 @@ impl Faulty {
     /// Comes to what has its time, or its number of messages.
     fn reach(&mut self, now: Instant) {
         if self.faults.abort.is_some_and(|after| self.is_after(after)) {
-            self.phase = Phase::Aborted;
+            self.phase = FaultPhase::Aborted;
         } else if self.begun + LIFETIME <= now || self.is_kept_too_long(now) {
             self.outgoing.clear();
-            self.phase = Phase::Ending;
+            self.phase = FaultPhase::Ending;
         }
-        if !matches!(self.phase, Phase::Open) {
+        if !matches!(self.phase, FaultPhase::Open) {
             return;
         }
         let closes = match (self.faults.close_after, self.faults.close) {
@@ -127,7 +127,7 @@ impl Faulty {
             }
             let reason = std::mem::take(&mut self.faults.reason);
             let code = self.faults.close.unwrap_or(1000).into();
-            self.phase = Phase::Closing(Some((code, reason)));
+            self.phase = FaultPhase::Closing(Some((code, reason)));
         } else if self.next_ping.is_some_and(|at| at <= now) && !self.outgoing.is_full() {
             self.next_ping = None;
             self.is_ping_unanswered = true;
@@ -163,8 +163,8 @@ impl Faulty {
             _ => None,
         };
         let (close, ping) = match self.phase {
-            Phase::Closing(_) if self.outgoing.is_empty() => (Some(now), None),
-            Phase::Open => (at(self.faults.close_after), self.next_ping),
+            FaultPhase::Closing(_) if self.outgoing.is_empty() => (Some(now), None),
+            FaultPhase::Open => (at(self.faults.close_after), self.next_ping),
             _ => (None, None),
         };
         // The engine says when there is room.
@@ -199,10 +199,10 @@ impl Faulty {
             && let Some(frames) = violation.frames(opcode as u8, payload)
         {
             let kind = violation.kind(opcode);
-            let frames = Frames::raw(frames, kind, payload.len());
+            let frames = FramedMessage::raw(frames, kind, payload.len());
             self.outgoing.push(frames, delay);
             if violation.ends() {
-                self.phase = Phase::Ending;
+                self.phase = FaultPhase::Ending;
             }
             return;
         }
@@ -221,7 +221,7 @@ impl Faulty {
     }
 
     /// An echo, forced to the type that was asked for and cut as was asked for.
-    fn frames(&self, opcode: OpCode, payload: &[u8]) -> Frames {
+    fn frames(&self, opcode: OpCode, payload: &[u8]) -> FramedMessage {
         let (opcode, payload) = match opcode {
             OpCode::Binary if self.faults.text => (
                 OpCode::Text,
@@ -230,20 +230,20 @@ impl Faulty {
             OpCode::Text if self.faults.binary => (OpCode::Binary, Bytes::copy_from_slice(payload)),
             _ => (opcode, Bytes::copy_from_slice(payload)),
         };
-        Frames::message(opcode, payload, self.faults.fragment.unwrap_or(usize::MAX))
+        FramedMessage::message(opcode, payload, self.faults.fragment.unwrap_or(usize::MAX))
     }
 }
 
 impl Handler for Faulty {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        self.timer = Some(Timer::new(socket.peer()));
+        self.timer = Some(FaultTimer::new(socket.peer()));
         self.advance(socket);
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         self.heard();
         match message {
-            _ if !matches!(self.phase, Phase::Open) => {}
+            _ if !matches!(self.phase, FaultPhase::Open) => {}
             Message::Text(text) => self.echo(OpCode::Text, text.as_bytes()),
             Message::Binary(payload) => self.echo(OpCode::Binary, payload),
             Message::Ping(payload) if !self.faults.mute_pong => {
@@ -269,9 +269,9 @@ impl RawHandler for Faulty {
 
     fn demand(&self) -> Demand {
         match self.phase {
-            Phase::Aborted => Demand::Abort,
-            Phase::Ending if self.outgoing.is_empty() => Demand::End,
-            Phase::Ending => Demand::Pause,
+            FaultPhase::Aborted => Demand::Abort,
+            FaultPhase::Ending if self.outgoing.is_empty() => Demand::End,
+            FaultPhase::Ending => Demand::Pause,
             _ if self.is_stalled() => Demand::Stall,
             _ if self.outgoing.is_full() => Demand::Pause,
             _ => Demand::Read,
@@ -280,20 +280,20 @@ impl RawHandler for Faulty {
 
     fn postpones_close(&mut self, frame: Option<CloseFrame<'_>>, is_urgent: bool) -> bool {
         match self.phase {
-            Phase::Open => self.outgoing.release(),
-            Phase::Closing(_) => {}
-            Phase::Closed | Phase::Ending | Phase::Aborted => return false,
+            FaultPhase::Open => self.outgoing.release(),
+            FaultPhase::Closing(_) => {}
+            FaultPhase::Closed | FaultPhase::Ending | FaultPhase::Aborted => return false,
         }
         if is_urgent {
             self.outgoing.hurry();
         }
-        if let Phase::Open = self.phase {
+        if let FaultPhase::Open = self.phase {
             if self.outgoing.is_empty() {
-                self.phase = Phase::Closed;
+                self.phase = FaultPhase::Closed;
                 return false;
             }
             let frame = frame.map(|frame| (frame.code, frame.reason.to_owned()));
-            self.phase = Phase::Closing(frame);
+            self.phase = FaultPhase::Closing(frame);
         }
         self.set_timer(Instant::now());
         true
@@ -330,7 +330,7 @@ mod tests {
             (SMALL, 10 * PATIENCE, false),
         ] {
             let mut faulty = Faulty::new(Faults::default(), Some(0));
-            let frames = Frames::message(OpCode::Binary, vec![0; size].into(), usize::MAX);
+            let frames = FramedMessage::message(OpCode::Binary, vec![0; size].into(), usize::MAX);
             let delay = Duration::from_secs(30);
             faulty.outgoing.push(frames, delay);
             let now = Instant::now() + delay + lateness;

@@ -19,11 +19,11 @@ const PIECE: usize = 16 << 10;
 
 /// What waits, in the order in which it goes out.
 pub(super) struct Outgoing {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingBytes>,
     /// Bytes of payload of all that waits and of what is overtaken.
     bytes: usize,
     /// The echo that the next one is to overtake.
-    overtaken: Option<Waiting>,
+    overtaken: Option<WaitingBytes>,
     /// What is encoded of the first that waits, and how much of that has gone out.
     piece: Vec<u8>,
     written: usize,
@@ -33,16 +33,16 @@ pub(super) struct Outgoing {
     next_drop: Instant,
 }
 
-struct Waiting {
+struct WaitingBytes {
     /// When it may go out.
     due: Instant,
     begun: bool,
-    frames: Frames,
+    frames: FramedMessage,
 }
 
 /// A message, or whatever goes out in place of one, encoded as it goes out.
 #[derive(Clone)]
-pub(super) struct Frames {
+pub(super) struct FramedMessage {
     /// What it counts for; `None` is no message at all.
     kind: Option<OpCode>,
     /// What it counts for, in bytes of payload.
@@ -57,10 +57,10 @@ pub(super) struct Frames {
     fragment: usize,
 }
 
-impl Frames {
+impl FramedMessage {
     /// A message in fragments of at most so many bytes.
-    pub(super) fn message(opcode: OpCode, payload: Bytes, fragment: usize) -> Frames {
-        Frames {
+    pub(super) fn message(opcode: OpCode, payload: Bytes, fragment: usize) -> FramedMessage {
+        FramedMessage {
             kind: Some(opcode),
             size: payload.len(),
             rest: payload,
@@ -71,8 +71,8 @@ impl Frames {
     }
 
     /// Bytes that go out as they are, and count for a message of this kind and size.
-    pub(super) fn raw(bytes: Vec<u8>, kind: Option<OpCode>, size: usize) -> Frames {
-        Frames {
+    pub(super) fn raw(bytes: Vec<u8>, kind: Option<OpCode>, size: usize) -> FramedMessage {
+        FramedMessage {
             kind,
             size,
             left_of_frame: bytes.len(),
@@ -146,7 +146,7 @@ impl Outgoing {
     }
 
     /// Adds frames, which go out after this time, and after what waits already.
-    pub(super) fn push(&mut self, frames: Frames, delay: Duration) {
+    pub(super) fn push(&mut self, frames: FramedMessage, delay: Duration) {
         self.bytes += frames.size;
         self.push_due(frames, Instant::now() + delay);
     }
@@ -154,21 +154,21 @@ impl Outgoing {
     /// Adds a control frame, which does not wait for what is late.
     pub(super) fn push_control(&mut self, opcode: OpCode, payload: &[u8]) {
         let due = Instant::now();
-        let before = |waiting: &Waiting| waiting.begun || waiting.due <= due;
+        let before = |waiting: &WaitingBytes| waiting.begun || waiting.due <= due;
         let place = self.waiting.partition_point(before);
         let payload = Bytes::copy_from_slice(payload);
         self.bytes += payload.len();
-        let waiting = Waiting {
+        let waiting = WaitingBytes {
             due,
             begun: false,
-            frames: Frames::message(opcode, payload, usize::MAX),
+            frames: FramedMessage::message(opcode, payload, usize::MAX),
         };
         self.waiting.insert(place, waiting);
     }
 
-    fn push_due(&mut self, frames: Frames, due: Instant) {
+    fn push_due(&mut self, frames: FramedMessage, due: Instant) {
         let before = self.waiting.back().map_or(due, |before| before.due);
-        self.waiting.push_back(Waiting {
+        self.waiting.push_back(WaitingBytes {
             due: due.max(before),
             begun: false,
             frames,
@@ -176,12 +176,16 @@ impl Outgoing {
     }
 
     /// Keeps an echo back for the next one to overtake; returns it if there is one already.
-    pub(super) fn keep_back(&mut self, frames: Frames, delay: Duration) -> Option<Frames> {
+    pub(super) fn keep_back(
+        &mut self,
+        frames: FramedMessage,
+        delay: Duration,
+    ) -> Option<FramedMessage> {
         if self.overtaken.is_some() {
             return Some(frames);
         }
         self.bytes += frames.size;
-        self.overtaken = Some(Waiting {
+        self.overtaken = Some(WaitingBytes {
             due: Instant::now() + delay,
             begun: false,
             frames,
@@ -191,7 +195,7 @@ impl Outgoing {
 
     /// Adds the echo that was overtaken.
     pub(super) fn release(&mut self) {
-        if let Some(Waiting { due, frames, .. }) = self.overtaken.take() {
+        if let Some(WaitingBytes { due, frames, .. }) = self.overtaken.take() {
             self.push_due(frames, due);
         }
     }
@@ -218,7 +222,7 @@ impl Outgoing {
 
     /// Bytes of memory that all of it takes.
     pub(super) fn memory(&self) -> usize {
-        self.bytes + self.piece.capacity() + self.waiting.len() * size_of::<Waiting>()
+        self.bytes + self.piece.capacity() + self.waiting.len() * size_of::<WaitingBytes>()
     }
 
     /// Drops all.
@@ -278,11 +282,11 @@ impl Outgoing {
             self.next_drop = Instant::now() + pause;
         }
         self.written += bytes;
-        let is_over = |first: &mut Waiting| first.frames.is_encoded();
+        let is_over = |first: &mut WaitingBytes| first.frames.is_encoded();
         if self.written < self.piece.len() {
             return None;
         }
-        let Waiting { frames, .. } = self.waiting.pop_front_if(is_over)?;
+        let WaitingBytes { frames, .. } = self.waiting.pop_front_if(is_over)?;
         self.bytes -= frames.size;
         Some((frames.kind?, frames.size))
     }

@@ -6,16 +6,16 @@ use tokio::time::{Instant, sleep_until};
 use crate::engine::Peer;
 
 /// A task that wakes one connection, and ends with this.
-pub(super) struct Timer {
+pub(super) struct FaultTimer {
     at: watch::Sender<Option<Instant>>,
 }
 
-impl Timer {
+impl FaultTimer {
     /// A timer that is not set, on the runtime of the connection's worker.
-    pub(super) fn new(peer: Peer) -> Timer {
+    pub(super) fn new(peer: Peer) -> FaultTimer {
         let (at, times) = watch::channel(None);
         tokio::spawn(wake(times, peer));
-        Timer { at }
+        FaultTimer { at }
     }
 
     /// Sets it, in place of the time before.

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::lab::load::{Interrupt, Progress};
+use crate::lab::load::{Interrupt, LoadProgress};
 
 /// What goes on, on standard error: a line a second in a terminal, one each ten seconds elsewhere.
 pub(super) struct ProgressLine {
@@ -24,7 +24,7 @@ impl ProgressLine {
         }
     }
 
-    pub(super) fn show(&mut self, progress: Progress) {
+    pub(super) fn show(&mut self, progress: LoadProgress) {
         let interval = Duration::from_secs(if self.is_terminal { 1 } else { 10 });
         let since = self.shown.elapsed();
         if since < interval {

@@ -9,12 +9,14 @@ use super::progress::{ProgressLine, interrupt_on_signal};
 use super::{Load, Unusable};
 use crate::cli::Exit;
 use crate::lab::load::report::{Report, hdr, html, json};
-use crate::lab::load::{Comparison, Interrupt, Machine, Outcome, Plan, Sweep, compare, run, sweep};
+use crate::lab::load::{
+    Comparison, Interrupt, LoadOutcome, Machine, Plan, Sweep, compare, run, sweep,
+};
 
 /// What was measured.
 struct Measurement {
     plans: Vec<Plan>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<LoadOutcome>,
     comparison: Option<Comparison>,
     sweep: Option<Sweep>,
     machine: Machine,

@@ -5,25 +5,25 @@ use std::net::IpAddr;
 
 use mio::{Registry, Token};
 
-use super::clock::Clock;
+use super::clock::LoadClock;
 use super::opening::{MOST_HEAD, Opening};
-use super::stream::{Connector, Stream};
+use super::stream::{Connector, LoadStream};
 use super::tally::OpeningLatencies;
 use super::target::Target;
 
 #[derive(Debug)]
 pub(super) struct Arrival {
-    stream: Stream,
+    stream: LoadStream,
     is_raw: bool,
-    stage: Stage,
+    stage: OpeningStage,
     /// Bytes of the request that are written.
     written: usize,
     head: Vec<u8>,
-    times: Times,
+    times: OpeningTimes,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
+enum OpeningStage {
     Connecting,
     Securing,
     Upgrading,
@@ -31,7 +31,7 @@ enum Stage {
 
 /// When each part was done.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Times {
+pub(super) struct OpeningTimes {
     begin: u64,
     connected: u64,
     secured: u64,
@@ -55,19 +55,19 @@ impl Arrival {
         source: Option<IpAddr>,
         now: u64,
     ) -> io::Result<Arrival> {
-        let mut stream = Stream::connect(&target.endpoint, source)?;
+        let mut stream = LoadStream::connect(&target.endpoint, source)?;
         if let Some(connector) = connector {
             stream = stream.secure(connector)?;
         }
         Ok(Arrival {
             stream,
             is_raw,
-            stage: Stage::Connecting,
+            stage: OpeningStage::Connecting,
             written: 0,
             head: Vec::new(),
-            times: Times {
+            times: OpeningTimes {
                 begin: now,
-                ..Times::default()
+                ..OpeningTimes::default()
             },
         })
     }
@@ -88,20 +88,20 @@ impl Arrival {
         &mut self,
         opening: &Opening,
         buffer: &mut [u8],
-        clock: Clock,
+        clock: LoadClock,
     ) -> Result<Step, String> {
         let named = |error: io::Error| match error.get_ref() {
             Some(inner) => inner.to_string(), // of TLS
             None => error.kind().to_string(),
         };
-        if self.stage == Stage::Connecting {
+        if self.stage == OpeningStage::Connecting {
             if !self.stream.is_connected().map_err(named)? {
                 return Ok(Step::Waits);
             }
             self.times.connected = clock.now();
-            self.stage = Stage::Securing;
+            self.stage = OpeningStage::Securing;
         }
-        if self.stage == Stage::Securing {
+        if self.stage == OpeningStage::Securing {
             if !self.stream.is_secured().map_err(named)? {
                 return Ok(Step::Waits);
             }
@@ -109,7 +109,7 @@ impl Arrival {
                 true => clock.now(),
                 false => self.times.connected,
             };
-            self.stage = Stage::Upgrading;
+            self.stage = OpeningStage::Upgrading;
             if self.is_raw {
                 self.times.end = self.times.secured;
                 return Ok(Step::Open { early: 0 });
@@ -140,7 +140,7 @@ impl Arrival {
         &mut self,
         opening: &Opening,
         buffer: &mut [u8],
-        clock: Clock,
+        clock: LoadClock,
     ) -> Result<Step, String> {
         loop {
             let length = match self.stream.read(buffer) {
@@ -170,12 +170,12 @@ impl Arrival {
         }
     }
 
-    pub(super) fn done(self) -> (Stream, Times) {
+    pub(super) fn done(self) -> (LoadStream, OpeningTimes) {
         (self.stream, self.times)
     }
 }
 
-impl Times {
+impl OpeningTimes {
     pub(super) fn record(&self, latencies: &mut OpeningLatencies) {
         latencies.tcp.record(self.connected - self.begin, 1);
         if self.secured > self.connected {

@@ -6,11 +6,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds since the run began, the same in all its threads.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock(Instant);
+pub(super) struct LoadClock(Instant);
 
-impl Clock {
-    pub(super) fn start() -> Clock {
-        Clock(Instant::now())
+impl LoadClock {
+    pub(super) fn start() -> LoadClock {
+        LoadClock(Instant::now())
     }
 
     #[inline]

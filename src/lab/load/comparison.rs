@@ -5,7 +5,7 @@ use std::io;
 
 use super::plan::Plan;
 use super::report::{Report, Table, number, time};
-use super::{Interrupt, Machine, Outcome, Progress, run};
+use super::{Interrupt, LoadOutcome, LoadProgress, Machine, run};
 
 /// Rounds of A B A B, and the ratios of B to A.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Comparison {
     /// How many rounds there were.
     pub rounds: usize,
     /// All rounds of each server together.
-    pub outcomes: [Outcome; 2],
+    pub outcomes: [LoadOutcome; 2],
     /// B as a multiple of A.
     pub ratios: Vec<Ratio>,
 }
@@ -33,9 +33,9 @@ pub struct Ratio {
     pub high: f64,
 }
 
-type Figure = fn(&Report<'_>) -> Option<f64>;
+type FigureFn = fn(&Report<'_>) -> Option<f64>;
 
-const FIGURES: [(&str, Figure); 4] = [
+const FIGURES: [(&str, FigureFn); 4] = [
     ("rate", |report| Some(report.rate())),
     ("p50", |report| quantile(report, 0.5)),
     ("p99", |report| quantile(report, 0.99)),
@@ -57,10 +57,10 @@ pub fn compare(
     plans: [&Plan; 2],
     rounds: usize,
     interrupt: &Interrupt,
-    mut progress: impl FnMut(Progress),
+    mut progress: impl FnMut(LoadProgress),
 ) -> io::Result<Comparison> {
     let machine = Machine::here();
-    let mut outcomes: [Option<Outcome>; 2] = [None, None];
+    let mut outcomes: [Option<LoadOutcome>; 2] = [None, None];
     let mut logarithms: [Vec<f64>; FIGURES.len()] = Default::default();
     let mut done = 0;
     while done < rounds && !interrupt.is_interrupted() {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::clock::Clock;
+use super::clock::LoadClock;
 use super::deliveries::Deliveries;
 use super::echoes::Echoes;
 use super::incoming::{Incoming, Replies, whole};
@@ -12,7 +12,7 @@ use super::plan::Check;
 use super::publications::Publications;
 use super::ring::Ring;
 use super::schedule::Schedule;
-use super::stream::Stream;
+use super::stream::LoadStream;
 use super::tally::{Counts, Tally};
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{
@@ -20,8 +20,8 @@ use crate::protocol::{
 };
 
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: Stream,
+pub(super) struct LoadConnection {
+    pub(super) stream: LoadStream,
     pub(super) incoming: Incoming,
     /// Where messages are compressed each time, what decompresses the replies.
     pub(super) inflating: Option<Box<Receiver>>,
@@ -84,12 +84,12 @@ impl From<io::Error> for Ending {
 
 /// What a thread lends to the connection whose turn it is.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(super) struct ConnectionTurn<'a> {
     pub(super) ring: &'a mut Ring,
     pub(super) pool: &'a mut AssemblyPool,
     pub(super) buffer: &'a mut [u8],
     pub(super) tally: &'a mut Tally,
-    pub(super) clock: Clock,
+    pub(super) clock: LoadClock,
     pub(super) check: Check,
     /// In an open loop its times, and this connection's place in them.
     pub(super) schedule: Option<(Schedule, usize)>,
@@ -104,9 +104,9 @@ impl Sending {
     }
 }
 
-impl Connection {
-    pub(super) fn new(stream: Stream, id: u64) -> Connection {
-        Connection {
+impl LoadConnection {
+    pub(super) fn new(stream: LoadStream, id: u64) -> LoadConnection {
+        LoadConnection {
             stream,
             incoming: Incoming::default(),
             inflating: None,
@@ -201,7 +201,11 @@ impl Connection {
     /// A read that does not fill the buffer has emptied the socket: what comes later is a new
     /// event. Only the end of the stream makes none, and is told by `may_end`.
     #[inline]
-    pub(super) fn read(&mut self, turn: &mut Turn<'_>, may_end: bool) -> Result<(), Ending> {
+    pub(super) fn read(
+        &mut self,
+        turn: &mut ConnectionTurn<'_>,
+        may_end: bool,
+    ) -> Result<(), Ending> {
         loop {
             let length = match self.stream.read(turn.buffer) {
                 Ok(0) => return Err(Ending::Gone),
@@ -221,7 +225,7 @@ impl Connection {
     #[inline]
     pub(super) fn take(
         &mut self,
-        turn: &mut Turn<'_>,
+        turn: &mut ConnectionTurn<'_>,
         length: usize,
         now: u64,
     ) -> Result<(), Ending> {

@@ -33,14 +33,14 @@ pub(super) struct Reply {
 pub(super) struct Incoming {
     head: [u8; FrameHeader::MAX_LENGTH],
     head_length: u8,
-    frame: Option<Frame>,
-    message: Option<Message>,
+    frame: Option<IncomingFrame>,
+    message: Option<PartialMessage>,
     /// The payload of a control frame that is not all there.
     control: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+struct IncomingFrame {
     opcode: OpCode,
     fin: bool,
     left: u64,
@@ -49,7 +49,7 @@ struct Frame {
 
 /// A data message under way.
 #[derive(Clone, Copy, Debug)]
-struct Message {
+struct PartialMessage {
     is_right_kind: bool,
     /// Bytes that have come.
     length: usize,
@@ -140,14 +140,14 @@ impl Incoming {
         };
         self.head_length = 0;
         let opcode = header.opcode;
-        self.frame = Some(Frame {
+        self.frame = Some(IncomingFrame {
             opcode,
             fin: header.fin,
             left: header.payload_length,
             key: header.masking_key.filter(|_| ring.is_raw),
         });
         if matches!(opcode, OpCode::Text | OpCode::Binary) {
-            self.message = Some(Message {
+            self.message = Some(PartialMessage {
                 is_right_kind: opcode as u8 == ring.first_byte & 0x0F,
                 length: 0,
                 number: [0; 16],
@@ -202,7 +202,7 @@ impl Incoming {
     }
 }
 
-impl Message {
+impl PartialMessage {
     fn take(&mut self, mut part: &[u8], key: Option<[u8; 4]>, ring: &Ring, replies: &impl Replies) {
         let wanted = ring.numbering.length();
         if self.length < wanted {

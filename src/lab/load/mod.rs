@@ -44,13 +44,13 @@ pub use histogram::{Latencies, PERCENTILES};
 pub use machine::Machine;
 pub use plan::{Check, Compression, Content, End, Messages, Mode, Plan, Text, Trust};
 pub use process::Sample;
-pub use shared::Progress;
+pub use shared::LoadProgress;
 pub use sweep::{Point, Sweep, sweep};
 pub use tally::{Counts, OpeningLatencies};
 pub use target::{Target, TargetError};
 
-use shared::Shared;
-use worker::{Told, Worker};
+use shared::LoadShared;
+use worker::{LoadWorker, WorkerReport};
 
 /// Ends runs early: once with a whole report, the second time without waiting for replies.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +75,7 @@ impl Interrupt {
 /// What a run found out.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Outcome {
+pub struct LoadOutcome {
     /// Counts over all of the run.
     pub counts: Counts,
     /// What was measured, between warm-up and end.
@@ -98,9 +98,9 @@ pub struct Outcome {
     pub is_interrupted: bool,
 }
 
-impl Outcome {
+impl LoadOutcome {
     /// Adds another run of the same plan.
-    pub(super) fn add(&mut self, other: &Outcome) {
+    pub(super) fn add(&mut self, other: &LoadOutcome) {
         self.counts.add(&other.counts);
         self.service.add(&other.service);
         self.response.add(&other.response);
@@ -141,13 +141,13 @@ const GLANCE: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// This process lacks something: descriptors, a core to be pinned to. What goes wrong between it
-/// and the server is counted in the [`Outcome`].
+/// and the server is counted in the [`LoadOutcome`].
 pub fn run(
     plan: &Plan,
     interrupt: &Interrupt,
-    mut progress: impl FnMut(Progress),
-) -> io::Result<Outcome> {
-    let shared = Shared::new(plan);
+    mut progress: impl FnMut(LoadProgress),
+) -> io::Result<LoadOutcome> {
+    let shared = LoadShared::new(plan);
     let (before, own_before) = (look(plan)?, own_memory());
     pin(&plan.cpus)?;
     thread::scope(|scope| {
@@ -187,12 +187,12 @@ pub fn run(
 }
 
 /// One thread of the generator, whatever its end: nobody waits for it any more then.
-fn work(plan: &Plan, shared: &Shared, index: usize) -> io::Result<Told> {
+fn work(plan: &Plan, shared: &LoadShared, index: usize) -> io::Result<WorkerReport> {
     let _leaving = shared.leaving();
     if let Some(cpu) = plan.cpus.get(index % plan.cpus.len().max(1)) {
         pin(&[*cpu])?;
     }
-    Worker::new(plan, shared, index)?.run()
+    LoadWorker::new(plan, shared, index)?.run()
 }
 
 /// Bytes of memory that this process holds.
@@ -209,9 +209,9 @@ fn look(plan: &Plan) -> io::Result<Option<Sample>> {
     Sample::of(process).map(Some).map_err(named)
 }
 
-fn outcome(told: Vec<Told>) -> Outcome {
-    let mut outcome = Outcome::default();
-    for Told { tally, window } in told {
+fn outcome(told: Vec<WorkerReport>) -> LoadOutcome {
+    let mut outcome = LoadOutcome::default();
+    for WorkerReport { tally, window } in told {
         outcome.counts.add(&tally.counts);
         outcome.service.add(&tally.service);
         outcome.response.add(&tally.response);

@@ -16,13 +16,13 @@ pub(super) struct Publisher {
     /// Messages that every member has got, or that were given up.
     complete: AtomicU64,
     /// The last [`KEPT`] messages, by number.
-    kept: Vec<Publication>,
+    kept: Vec<SentPublication>,
     /// Only one thread delivers: it need not lock anything.
     is_alone: bool,
 }
 
 #[derive(Debug)]
-struct Publication {
+struct SentPublication {
     number: AtomicU64,
     /// Members that have not got it.
     left: AtomicU64,
@@ -45,7 +45,7 @@ const NONE: u64 = u64::MAX;
 
 impl Publications {
     pub(super) fn of(publishers: usize, threads: usize) -> Publications {
-        let publication = |_| Publication {
+        let publication = |_| SentPublication {
             number: AtomicU64::new(NONE),
             left: AtomicU64::new(0),
             due: AtomicU64::new(0),

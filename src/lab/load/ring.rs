@@ -17,7 +17,7 @@ pub(super) struct Ring {
     frames: Vec<u8>,
     /// All slots' payloads: what the replies must hold. Masked where the server is a raw echo.
     payloads: Vec<u8>,
-    slots: Vec<Slot>,
+    slots: Vec<RingSlot>,
     /// The fragments of all slots.
     fragments: Vec<Fragment>,
     pub(super) numbering: Numbering,
@@ -34,7 +34,7 @@ pub(super) struct Ring {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct RingSlot {
     frames: (usize, usize),
     payload: (usize, usize),
     fragments: (usize, usize),
@@ -230,7 +230,7 @@ impl Ring {
         if !self.is_raw {
             self.payloads.extend_from_slice(payload);
         }
-        self.slots.push(Slot {
+        self.slots.push(RingSlot {
             frames: (begin.0, self.frames.len()),
             payload: (begin.1, self.payloads.len()),
             fragments: (begin.2, self.fragments.len()),
@@ -254,7 +254,7 @@ impl Ring {
     /// What a reply to the message in `slot` holds; its number's place holds anything.
     #[inline]
     pub(super) fn payload(&self, slot: usize) -> &[u8] {
-        let Slot { payload, .. } = self.slots[slot];
+        let RingSlot { payload, .. } = self.slots[slot];
         &self.payloads[payload.0..payload.1]
     }
 
@@ -344,7 +344,7 @@ impl Ring {
 
     /// Gives a message the keys that belong to its number: a message that a socket took half of
     /// has the same ones when it goes on.
-    fn remask(&mut self, slot: Slot, number: u64) {
+    fn remask(&mut self, slot: RingSlot, number: u64) {
         let mut random = Rng::with_seed(number);
         for fragment in slot.fragments.0..slot.fragments.1 {
             let (begin, end) = self.fragments[fragment].payload;

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use mio::Waker;
 
-use super::clock::Clock;
+use super::clock::LoadClock;
 use super::plan::{Mode, Plan};
 use super::publications::Publications;
 use super::tally::Counts;
 use super::worker::share_begin;
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) clock: Clock,
+pub(super) struct LoadShared {
+    pub(super) clock: LoadClock,
     /// Threads that have opened their connections.
     pub(super) ready: AtomicUsize,
     /// When the load begins; 0 until that is known.
@@ -44,8 +44,8 @@ struct Told {
     errors: AtomicU64,
 }
 
-/// See [`Shared::leaving`].
-pub(super) struct Leaving<'a>(&'a Shared);
+/// See [`LoadShared::leaving`].
+pub(super) struct Leaving<'a>(&'a LoadShared);
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
@@ -61,7 +61,7 @@ impl Drop for Leaving<'_> {
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct Progress {
+pub struct LoadProgress {
     /// Connections that were opened.
     pub opened: u64,
     /// Messages that came back.
@@ -70,8 +70,8 @@ pub struct Progress {
     pub errors: u64,
 }
 
-impl Shared {
-    pub(super) fn new(plan: &Plan) -> Shared {
+impl LoadShared {
+    pub(super) fn new(plan: &Plan) -> LoadShared {
         let threads = plan.threads;
         let publishers = match plan.mode {
             Mode::Broadcast { publishers } => publishers,
@@ -81,12 +81,12 @@ impl Shared {
             let begins = |thread| share_begin(plan.connections, threads, thread + 1) > id;
             (0..threads).find(|thread| begins(*thread)).unwrap_or(0)
         };
-        Shared {
+        LoadShared {
             members: AtomicU64::new(0),
             publications: Publications::of(publishers, threads),
             publishers: (0..publishers).map(thread_of).collect(),
             wakers: (0..threads).map(|_| OnceLock::new()).collect(),
-            clock: Clock::start(),
+            clock: LoadClock::start(),
             ready: AtomicUsize::new(0),
             start: AtomicU64::new(0),
             loaded: AtomicUsize::new(0),
@@ -141,8 +141,8 @@ impl Shared {
         told.errors.store(counts.errors(), Relaxed);
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        let mut progress = Progress::default();
+    pub(super) fn progress(&self) -> LoadProgress {
+        let mut progress = LoadProgress::default();
         for told in &self.told {
             progress.opened += told.opened.load(Relaxed);
             progress.received += told.received.load(Relaxed);

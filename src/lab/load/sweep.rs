@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::plan::{End, Plan};
 use super::report::{Report, Table, number, time};
-use super::{Interrupt, Machine, Outcome, Progress, run};
+use super::{Interrupt, LoadOutcome, LoadProgress, Machine, run};
 
 /// A series of open loops, each with more load than the last.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Point {
     /// Messages a second that were due.
     pub offered: f64,
     /// What the run found out.
-    pub outcome: Outcome,
+    pub outcome: LoadOutcome,
 }
 
 /// Shares of the peak.
@@ -44,7 +44,7 @@ pub fn sweep(
     plan: &Plan,
     loads: &[f64],
     interrupt: &Interrupt,
-    mut progress: impl FnMut(Progress),
+    mut progress: impl FnMut(LoadProgress),
 ) -> io::Result<Sweep> {
     let machine = Machine::here();
     let mut sweep = Sweep {
@@ -139,7 +139,7 @@ impl Sweep {
         let mut text = format!(
             "{}\n{}\n",
             plan.target.url,
-            Report::new(plan, &Outcome::default(), machine).title()
+            Report::new(plan, &LoadOutcome::default(), machine).title()
         );
         if let Some(peak) = self.peak {
             text += &format!("a closed loop reached {}/s\n", number(peak.round()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Target {
     /// As it was given.
     pub url: String,
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: Remote,
     /// Whether the connections are encrypted.
     pub(super) is_tls: bool,
     /// The value of the Host field.
@@ -21,7 +21,7 @@ pub struct Target {
 
 /// What a socket connects to.
 #[derive(Clone, Debug)]
-pub(super) enum Endpoint {
+pub(super) enum Remote {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -64,7 +64,7 @@ impl Target {
         let (host, port) = host_and_port(authority, is_tls).ok_or_else(|| wrong(url))?;
         Ok(Target {
             url: url.to_owned(),
-            endpoint: Endpoint::Tcp(resolve(host, port)?),
+            endpoint: Remote::Tcp(resolve(host, port)?),
             is_tls,
             authority: authority.to_owned(),
             path,
@@ -74,8 +74,8 @@ impl Target {
     /// Whether the address is this machine's, or one of a private network.
     pub fn is_near(&self) -> bool {
         match &self.endpoint {
-            Endpoint::Unix(_) => true,
-            Endpoint::Tcp(address) => is_near(address.ip()),
+            Remote::Unix(_) => true,
+            Remote::Tcp(address) => is_near(address.ip()),
         }
     }
 
@@ -87,7 +87,7 @@ impl Target {
 
     /// Whether sockets to it can have any address of 127.0.0.0/8.
     pub fn is_loopback_v4(&self) -> bool {
-        matches!(&self.endpoint, Endpoint::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback())
+        matches!(&self.endpoint, Remote::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback())
     }
 }
 
@@ -101,7 +101,7 @@ fn unix(url: &str, rest: &str) -> Result<Target, TargetError> {
     }
     Ok(Target {
         url: url.to_owned(),
-        endpoint: Endpoint::Unix(PathBuf::from(socket)),
+        endpoint: Remote::Unix(PathBuf::from(socket)),
         is_tls: false,
         authority: String::from("localhost"),
         path,

@@ -1,6 +1,6 @@
 //! Waking up on time: a poller's own timeout is a whole number of milliseconds.
 
-pub(super) use system::Timer;
+pub(super) use system::PaceTimer;
 
 #[cfg(target_os = "linux")]
 mod system {
@@ -17,15 +17,18 @@ mod system {
 
     /// A descriptor that is readable when its time has come.
     #[derive(Debug)]
-    pub(in crate::lab::load) struct Timer(OwnedFd);
+    pub(in crate::lab::load) struct PaceTimer(OwnedFd);
 
-    impl Timer {
-        pub(in crate::lab::load) fn new(registry: &Registry, token: Token) -> io::Result<Timer> {
+    impl PaceTimer {
+        pub(in crate::lab::load) fn new(
+            registry: &Registry,
+            token: Token,
+        ) -> io::Result<PaceTimer> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             let descriptor = timer.as_raw_fd();
             registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
-            Ok(Timer(timer))
+            Ok(PaceTimer(timer))
         }
 
         /// Wakes the poller after `wait`; says with which timeout to poll.
@@ -61,11 +64,11 @@ mod system {
 
     /// The poller's own timeout.
     #[derive(Debug)]
-    pub(in crate::lab::load) struct Timer;
+    pub(in crate::lab::load) struct PaceTimer;
 
-    impl Timer {
-        pub(in crate::lab::load) fn new(_: &Registry, _: Token) -> io::Result<Timer> {
-            Ok(Timer)
+    impl PaceTimer {
+        pub(in crate::lab::load) fn new(_: &Registry, _: Token) -> io::Result<PaceTimer> {
+            Ok(PaceTimer)
         }
 
         pub(in crate::lab::load) fn set(&self, wait: Duration) -> io::Result<Duration> {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use zlib_rs::{DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
 
-use super::{Context, DeflateParameters, InvalidData};
+use super::{DeflateParameters, InvalidData, TakeoverContext};
 
 /// Every message ends with an empty stored block, of which the last four bytes do not travel
 /// (§7.2.1).
@@ -121,14 +121,14 @@ impl fmt::Debug for Inflater {
 #[derive(Default)]
 pub struct Deflater {
     /// One for each window, made on first use.
-    streams: [Option<Stream>; WINDOWS],
+    streams: [Option<ZStream>; WINDOWS],
     output: Vec<u8>,
 }
 
 const WINDOWS: usize =
     (DeflateParameters::MAX_WINDOW_BITS - DeflateParameters::MIN_WINDOW_BITS + 1) as usize;
 
-struct Stream {
+struct ZStream {
     deflate: zlib_rs::Deflate,
     level: u8,
 }
@@ -150,7 +150,7 @@ impl Deflater {
         &mut self,
         payload: &[u8],
         level: u8,
-        context: &Context,
+        context: &TakeoverContext,
     ) -> Option<&[u8]> {
         // Room for the worst case, literals of nine bits. A stream that is given up in the middle
         // must not be used again: a reset does not make it forget the block that it was in.
@@ -175,7 +175,7 @@ impl Deflater {
                 stream.deflate.reset();
                 stream
             }
-            _ => Stream::new(level, window_bits),
+            _ => ZStream::new(level, window_bits),
         };
         let history = context.history.parts().concat(); // 4 KiB
         if !history.is_empty() {
@@ -196,9 +196,9 @@ impl Deflater {
     }
 }
 
-impl Stream {
-    fn new(level: u8, window_bits: u8) -> Stream {
-        Stream {
+impl ZStream {
+    fn new(level: u8, window_bits: u8) -> ZStream {
+        ZStream {
             deflate: zlib_rs::Deflate::new_with_config(DeflateConfig {
                 level: i32::from(level.clamp(1, 9)),
                 // Negative: without a header and a checksum.
@@ -230,7 +230,7 @@ mod tests {
         let mut deflater = Deflater::new();
         assert_eq!(deflater.streams.len(), 7);
         let mut capacity_after = |length: usize| {
-            let context = Context::none(15);
+            let context = TakeoverContext::none(15);
             assert!(deflater.deflate(&vec![7; length], 1, &context).is_some());
             deflater.output.capacity()
         };

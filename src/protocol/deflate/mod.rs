@@ -105,39 +105,39 @@ pub(super) struct InvalidData;
 
 /// One direction of a connection that compresses.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(super) struct TakeoverContext {
     /// The base-2 logarithm of the window.
     window_bits: u8,
     /// The end of the text that went compressed so far.
     history: History,
 }
 
-impl Context {
+impl TakeoverContext {
     /// Bytes that our messages refer back to at most. More costs more than it saves: a deflater
     /// has to read all of it for every message.
     const SENT: usize = 4 << 10;
 
     /// Of what the server sends.
-    pub(super) fn of_server(parameters: &DeflateParameters) -> Context {
+    pub(super) fn of_server(parameters: &DeflateParameters) -> TakeoverContext {
         let window_bits = parameters.server_max_window_bits;
         let kept = window(window_bits).min(Self::SENT);
-        Context::new(window_bits, kept, parameters.server_no_context_takeover)
+        TakeoverContext::new(window_bits, kept, parameters.server_no_context_takeover)
     }
 
     /// Of what the client sends.
-    pub(super) fn of_client(parameters: &DeflateParameters) -> Context {
+    pub(super) fn of_client(parameters: &DeflateParameters) -> TakeoverContext {
         let window_bits = parameters.client_max_window_bits;
         let kept = window(window_bits);
-        Context::new(window_bits, kept, parameters.client_no_context_takeover)
+        TakeoverContext::new(window_bits, kept, parameters.client_no_context_takeover)
     }
 
     /// Of a message that stands alone.
-    pub(super) fn none(window_bits: u8) -> Context {
-        Context::new(window_bits, 0, true)
+    pub(super) fn none(window_bits: u8) -> TakeoverContext {
+        TakeoverContext::new(window_bits, 0, true)
     }
 
-    fn new(window_bits: u8, kept: usize, no_context_takeover: bool) -> Context {
-        Context {
+    fn new(window_bits: u8, kept: usize, no_context_takeover: bool) -> TakeoverContext {
+        TakeoverContext {
             window_bits,
             history: History::new(if no_context_takeover { 0 } else { kept }),
         }
@@ -153,7 +153,7 @@ impl Context {
         self.history.push(text);
     }
 
-    /// [`Context::remember`], where what is kept counts towards a budget.
+    /// [`TakeoverContext::remember`], where what is kept counts towards a budget.
     ///
     /// # Errors
     /// [`ProtocolError::BudgetExceeded`]

@@ -1,7 +1,7 @@
 //! What stands in for the codec in a crate built without the feature `deflate`, where
 //! [`Deflate`](super::Deflate) has no values and nothing is ever agreed on.
 
-use super::{Context, InvalidData};
+use super::{InvalidData, TakeoverContext};
 
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct Inflater;
@@ -35,7 +35,12 @@ impl Deflater {
         Deflater
     }
 
-    pub(in crate::protocol) fn deflate(&mut self, _: &[u8], _: u8, _: &Context) -> Option<&[u8]> {
+    pub(in crate::protocol) fn deflate(
+        &mut self,
+        _: &[u8],
+        _: u8,
+        _: &TakeoverContext,
+    ) -> Option<&[u8]> {
         None
     }
 }

@@ -13,7 +13,7 @@
 //! ```
 
 use super::assembly::{Assembly, AssemblyPool};
-use super::deflate::{Context, DeflateParameters};
+use super::deflate::{DeflateParameters, TakeoverContext};
 use super::frame::Expectation;
 use super::mask::apply_masking_key;
 use super::{
@@ -38,7 +38,7 @@ pub enum Role {
 pub struct Receiver {
     role: Role,
     limits: SizeLimits,
-    reading: Reading,
+    reading: ReadState,
     /// The data message whose first fragment has arrived and whose last has not.
     fragmented: Option<FragmentedMessage>,
     /// The payload of the data message under way, once some of it had to be kept.
@@ -46,11 +46,11 @@ pub struct Receiver {
     /// The payload of a control frame that straddles inputs.
     control: Option<Box<Assembly>>,
     /// Messages may be compressed.
-    inflate: Option<Box<Context>>,
+    inflate: Option<Box<TakeoverContext>>,
 }
 
 #[derive(Debug)]
-enum Reading {
+enum ReadState {
     /// Between messages: nothing is kept.
     Start,
     /// The first `length` bytes of a header.
@@ -66,8 +66,8 @@ enum Reading {
     Discard,
 }
 
-impl Reading {
-    const NEXT_HEADER: Reading = Reading::Header {
+impl ReadState {
+    const NEXT_HEADER: ReadState = ReadState::Header {
         bytes: [0; FrameHeader::MAX_LENGTH],
         length: 0,
     };
@@ -86,7 +86,7 @@ impl Receiver {
         Receiver {
             role,
             limits,
-            reading: Reading::Start,
+            reading: ReadState::Start,
             fragmented: None,
             assembly: None,
             control: None,
@@ -98,8 +98,8 @@ impl Receiver {
     #[must_use]
     pub fn with_deflate(mut self, parameters: &DeflateParameters) -> Receiver {
         self.inflate = Some(Box::new(match self.role {
-            Role::Server => Context::of_client(parameters),
-            Role::Client => Context::of_server(parameters),
+            Role::Server => TakeoverContext::of_client(parameters),
+            Role::Client => TakeoverContext::of_server(parameters),
         }));
         self
     }
@@ -140,7 +140,7 @@ impl Receiver {
         &mut self,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Message<'i>>, ProtocolError> {
-        if !matches!(self.reading, Reading::Start) {
+        if !matches!(self.reading, ReadState::Start) {
             return Ok(None);
         }
         let Some((opcode, payload)) = self.whole_message(input) else {
@@ -162,7 +162,7 @@ impl Receiver {
     pub fn payload_space(&mut self, pool: &mut AssemblyPool) -> Option<&mut [u8]> {
         const WORTH_IT: u64 = 64 << 10;
         match self.reading {
-            Reading::Payload { header, remaining }
+            ReadState::Payload { header, remaining }
                 if remaining >= WORTH_IT
                     && !header.opcode.is_control()
                     && !self.is_compressed() =>
@@ -182,7 +182,7 @@ impl Receiver {
     /// # Errors
     /// [`ProtocolError::InvalidUtf8`]
     pub fn advance(&mut self, bytes: usize) -> Result<(), ProtocolError> {
-        let Reading::Payload { header, remaining } = self.reading else {
+        let ReadState::Payload { header, remaining } = self.reading else {
             return Ok(());
         };
         let text = self.is_text();
@@ -195,7 +195,7 @@ impl Receiver {
                 return Err(self.fail(error));
             }
         }
-        self.reading = Reading::Payload {
+        self.reading = ReadState::Payload {
             header,
             remaining: remaining.saturating_sub(bytes as u64),
         };
@@ -209,12 +209,12 @@ impl Receiver {
 
     /// Whether a message has begun and not ended: some of its bytes are still owed.
     pub const fn is_inside_message(&self) -> bool {
-        matches!(self.reading, Reading::Payload { .. }) || self.fragmented.is_some()
+        matches!(self.reading, ReadState::Payload { .. }) || self.fragmented.is_some()
     }
 
     /// Discards all further input.
     pub fn discard(&mut self) {
-        self.reading = Reading::Discard;
+        self.reading = ReadState::Discard;
         self.fragmented = None;
         self.assembly = None;
     }
@@ -254,7 +254,7 @@ impl Receiver {
         pool: &mut AssemblyPool,
     ) -> Result<Option<Message<'r>>, ProtocolError> {
         match self.reading {
-            Reading::Start if input.is_empty() => Ok(None),
+            ReadState::Start if input.is_empty() => Ok(None),
             _ => self.receive_pieces(input, pool),
         }
     }
@@ -266,9 +266,9 @@ impl Receiver {
     ) -> Result<Option<Message<'r>>, ProtocolError> {
         loop {
             match self.reading {
-                Reading::Start if input.is_empty() => return Ok(None),
-                Reading::Start => self.reading = Reading::NEXT_HEADER,
-                Reading::Header { .. } => {
+                ReadState::Start if input.is_empty() => return Ok(None),
+                ReadState::Start => self.reading = ReadState::NEXT_HEADER,
+                ReadState::Header { .. } => {
                     if input.is_empty() {
                         return Ok(None);
                     }
@@ -287,7 +287,7 @@ impl Receiver {
                     }
                     self.begin_payload(&header)?;
                 }
-                Reading::Payload { header, remaining } => {
+                ReadState::Payload { header, remaining } => {
                     if remaining > 0 {
                         if input.is_empty() {
                             return Ok(None);
@@ -302,11 +302,11 @@ impl Receiver {
                     } else if header.fin {
                         return self.straddling_message(&header, pool.budget()).map(Some);
                     } else {
-                        self.reading = Reading::NEXT_HEADER;
+                        self.reading = ReadState::NEXT_HEADER;
                     }
                 }
-                Reading::Delivered => self.release(pool),
-                Reading::Discard => {
+                ReadState::Delivered => self.release(pool),
+                ReadState::Discard => {
                     *input = &mut [];
                     return Ok(None);
                 }
@@ -317,16 +317,16 @@ impl Receiver {
     /// Gives back what the last message was kept in, now that it has been handled: for a connection
     /// whose next message has to wait.
     pub(crate) fn release_delivered(&mut self, pool: &mut AssemblyPool) {
-        if let Reading::Delivered = self.reading {
+        if let ReadState::Delivered = self.reading {
             self.release(pool);
         }
     }
 
     /// What is read after a message or control frame.
-    fn next(&self) -> Reading {
+    fn next(&self) -> ReadState {
         match self.fragmented {
-            None => Reading::Start,
-            Some(_) => Reading::NEXT_HEADER,
+            None => ReadState::Start,
+            Some(_) => ReadState::NEXT_HEADER,
         }
     }
 
@@ -336,7 +336,7 @@ impl Receiver {
         &mut self,
         input: &mut &mut [u8],
     ) -> Result<Option<FrameHeader>, ProtocolError> {
-        let Reading::Header { bytes, length } = &mut self.reading else {
+        let ReadState::Header { bytes, length } = &mut self.reading else {
             return Ok(None);
         };
         let held = usize::from(*length);
@@ -371,7 +371,7 @@ impl Receiver {
 
     /// A frame begins whose payload is to be kept.
     fn begin_payload(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
-        self.reading = Reading::Payload {
+        self.reading = ReadState::Payload {
             header: *header,
             remaining: header.payload_length,
         };
@@ -408,7 +408,7 @@ impl Receiver {
         if let Some(key) = header.masking_key {
             apply_masking_key(piece, key, offset(&header, remaining));
         }
-        self.reading = Reading::Payload {
+        self.reading = ReadState::Payload {
             header,
             remaining: remaining.saturating_sub(length as u64),
         };
@@ -452,7 +452,7 @@ impl Receiver {
             apply_masking_key(rest, key, offset(&header, remaining));
         }
         take(input, taken);
-        self.reading = Reading::Payload { header, remaining };
+        self.reading = ReadState::Payload { header, remaining };
         inflated.map_err(|error| self.fail(error))
     }
 
@@ -488,7 +488,7 @@ impl Receiver {
         header: &FrameHeader,
         budget: &AssemblyBudget,
     ) -> Result<Message<'_>, ProtocolError> {
-        self.reading = Reading::Delivered;
+        self.reading = ReadState::Delivered;
         if header.opcode.is_control() {
             if header.opcode == OpCode::Close {
                 self.discard(); // also if it is wrong, which no other control frame can be

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rmpv::Value;
 
-use super::Event;
+use super::LayerEvent;
 
 /// How long a member is in its group if it does not say so again, in seconds.
 pub(super) const GROUP_EXPIRY: u64 = 86_400;
@@ -85,7 +85,7 @@ impl fmt::Display for Score {
 }
 
 /// The bytes of an event.
-pub(super) fn encode(event: Event) -> Vec<u8> {
+pub(super) fn encode(event: LayerEvent) -> Vec<u8> {
     let mut bytes = Vec::new();
     // Writing to a vector cannot fail.
     let _ = rmpv::encode::write_value(&mut bytes, &Value::Map(event));
@@ -93,7 +93,7 @@ pub(super) fn encode(event: Event) -> Vec<u8> {
 }
 
 /// The event of these bytes, if they are one.
-pub(super) fn decode(mut bytes: &[u8]) -> Option<Event> {
+pub(super) fn decode(mut bytes: &[u8]) -> Option<LayerEvent> {
     /// As deep as Python's reader goes, and no deeper than a thread's stack.
     const MAX_DEPTH: usize = 512;
     match rmpv::decode::read_value_with_max_depth(&mut bytes, MAX_DEPTH).ok()? {
@@ -103,7 +103,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Event> {
 }
 
 /// The body of an event for members of one process.
-pub(super) fn body(event: &Event, members: Vec<String>, salt: u128) -> Vec<u8> {
+pub(super) fn body(event: &LayerEvent, members: Vec<String>, salt: u128) -> Vec<u8> {
     let addressees = members.into_iter().map(Value::from).collect();
     let event = event.iter().cloned();
     let event = event.chain([(ADDRESSEES.into(), Value::Array(addressees))]);
@@ -113,7 +113,7 @@ pub(super) fn body(event: &Event, members: Vec<String>, salt: u128) -> Vec<u8> {
 }
 
 /// The event of a body, and the members that it is for.
-pub(super) fn event_of_body(body: &[u8]) -> Option<(Event, Vec<String>)> {
+pub(super) fn event_of_body(body: &[u8]) -> Option<(LayerEvent, Vec<String>)> {
     let mut event = decode(body.get(SALT..)?)?;
     let place = event
         .iter()
@@ -150,7 +150,7 @@ return left_out";
 mod tests {
     use super::*;
 
-    fn hi() -> Event {
+    fn hi() -> LayerEvent {
         vec![
             ("type".into(), "chat_message".into()),
             ("message".into(), "hi".into()),

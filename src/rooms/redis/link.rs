@@ -16,24 +16,27 @@ use tokio::time::{Instant, sleep, timeout};
 use super::channels::Score;
 use super::known::{Changes, Known, KnownRooms};
 use super::wire::Sequences;
-use super::{Content, DjangoLayer, Event, Format, Outgoing, Redis, Shared, channels};
+use super::{
+    DjangoLayer, Format, LayerEvent, OutgoingMessage, PublishedContent, Redis, RoomsShared,
+    channels,
+};
 use crate::lock::lock;
 use crate::log;
-use crate::redis_link::{self, Link, PATIENCE, Session, State, gone, in_time};
+use crate::redis_link::{self, Link, LinkSession, LinkState, PATIENCE, gone, in_time};
 use crate::rooms::Rooms;
 
 /// Carries what is published to Redis, and what is published there to the rooms. Nothing is
-/// carried while this does not [run](Relay::run).
-pub struct Relay {
-    shared: Arc<Shared>,
+/// carried while this does not [run](RoomsRelay::run).
+pub struct RoomsRelay {
+    shared: Arc<RoomsShared>,
     link: Link,
     /// The last time told to Redis as a score.
     last_score: Score,
 }
 
-impl fmt::Debug for Relay {
+impl fmt::Debug for RoomsRelay {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Relay").finish_non_exhaustive()
+        formatter.debug_struct("RoomsRelay").finish_non_exhaustive()
     }
 }
 
@@ -47,7 +50,7 @@ const MORE: usize = 64;
 const BATCH: usize = 1_024;
 
 /// What comes over the connection on which this process subscribes and publishes, in order.
-pub(crate) enum Incoming {
+pub(crate) enum LinkEvent {
     Message {
         from: String,
         body: Vec<u8>,
@@ -66,14 +69,14 @@ pub(crate) enum Incoming {
 /// Where that waits for the rooms.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    queue: UnboundedSender<Incoming>,
+    queue: UnboundedSender<LinkEvent>,
     bytes: Arc<AtomicUsize>,
-    shared: Arc<Shared>,
+    shared: Arc<RoomsShared>,
 }
 
-impl Relay {
-    pub(super) fn new(shared: Arc<Shared>, link: Link) -> Relay {
-        Relay {
+impl RoomsRelay {
+    pub(super) fn new(shared: Arc<RoomsShared>, link: Link) -> RoomsRelay {
+        RoomsRelay {
             shared,
             link,
             last_score: Score::default(),
@@ -90,7 +93,7 @@ impl Relay {
         &mut self,
         connection: MultiplexedConnection,
         inbox: Inbox,
-        incoming: UnboundedReceiver<Incoming>,
+        incoming: UnboundedReceiver<LinkEvent>,
     ) -> RedisError {
         {
             let mut state = lock(&self.shared.state);
@@ -145,7 +148,7 @@ impl Relay {
     }
 
     /// What there is to do, a batch of it.
-    pub(super) fn work(&self) -> (HashSet<Arc<str>>, Vec<Outgoing>) {
+    pub(super) fn work(&self) -> (HashSet<Arc<str>>, Vec<OutgoingMessage>) {
         let mut state = lock(&self.shared.state);
         let batch = state.outgoing.len().min(BATCH);
         let outgoing: Vec<_> = state.outgoing.drain(..batch).collect();
@@ -216,23 +219,23 @@ impl Relay {
 
     async fn publish(
         &mut self,
-        outgoing: Vec<Outgoing>,
+        outgoing: Vec<OutgoingMessage>,
         connection: &mut MultiplexedConnection,
         inbox: &Inbox,
     ) -> RedisResult<()> {
         let (mut publish, mut handed) = (Pipeline::new(), Vec::new());
         let mut echoes = false;
-        for Outgoing { to, content, .. } in outgoing {
+        for OutgoingMessage { to, content, .. } in outgoing {
             match content {
-                Content::Published { body, is_own } => {
+                PublishedContent::Published { body, is_own } => {
                     publish.publish(&*to, &body[..]).ignore();
                     if !is_own {
                         echoes = true;
                         // The receiving end is there as long as this is.
-                        let _ = inbox.queue.send(Incoming::Echo { from: to, body });
+                        let _ = inbox.queue.send(LinkEvent::Echo { from: to, body });
                     }
                 }
-                Content::Handed(event) => handed.push((to, event)),
+                PublishedContent::Handed(event) => handed.push((to, event)),
             }
         }
         if echoes {
@@ -241,7 +244,7 @@ impl Relay {
         }
         run(&publish, connection).await?;
         if echoes {
-            let _ = inbox.queue.send(Incoming::EndOfEchoes);
+            let _ = inbox.queue.send(LinkEvent::EndOfEchoes);
         }
         self.hand(handed, connection).await
     }
@@ -249,7 +252,7 @@ impl Relay {
     /// Hands events to the members that groups have in other processes.
     async fn hand(
         &mut self,
-        events: Vec<(Arc<str>, Event)>,
+        events: Vec<(Arc<str>, LayerEvent)>,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         if events.is_empty() {
@@ -298,8 +301,8 @@ impl Relay {
     }
 }
 
-impl Session for Relay {
-    type Ready = (MultiplexedConnection, Inbox, UnboundedReceiver<Incoming>);
+impl LinkSession for RoomsRelay {
+    type Ready = (MultiplexedConnection, Inbox, UnboundedReceiver<LinkEvent>);
 
     async fn connect(&mut self) -> RedisResult<Self::Ready> {
         let (queue, incoming) = mpsc::unbounded_channel();
@@ -317,13 +320,13 @@ impl Session for Relay {
         self.relay(connection, inbox, incoming).await
     }
 
-    fn changed(&mut self, state: State<'_>) {
+    fn changed(&mut self, state: LinkState<'_>) {
         match state {
-            State::Connected => log::redis("Redis is there: rooms are shared"),
-            State::Lost(error) => self.shared.gap(&format!(
+            LinkState::Connected => log::redis("Redis is there: rooms are shared"),
+            LinkState::Lost(error) => self.shared.gap(&format!(
                 "Redis is gone ({error}): rooms are this process's own"
             )),
-            State::Unreachable(error) => {
+            LinkState::Unreachable(error) => {
                 log::redis(format_args!("Redis is not there: {error}"));
             }
         }
@@ -350,9 +353,9 @@ impl Inbox {
                 }
                 self.bytes.fetch_add(body.len(), Ordering::Relaxed);
                 let body = body.clone();
-                Incoming::Message { from, body }
+                LinkEvent::Message { from, body }
             }
-            (PushKind::Disconnection, _) => Incoming::End,
+            (PushKind::Disconnection, _) => LinkEvent::End,
             _ => return Ok(()),
         };
         self.queue.send(incoming).map_err(drop)
@@ -361,14 +364,14 @@ impl Inbox {
 
 /// Delivers what others have published, until the connection is lost.
 async fn receive(
-    shared: &Shared,
+    shared: &RoomsShared,
     waiting: &AtomicUsize,
-    mut incoming: UnboundedReceiver<Incoming>,
+    mut incoming: UnboundedReceiver<LinkEvent>,
 ) -> RedisError {
     let mut echoes = HashMap::<(Arc<str>, Vec<u8>), usize>::new();
     while let Some(incoming) = incoming.recv().await {
         match incoming {
-            Incoming::Message { from, body } => {
+            LinkEvent::Message { from, body } => {
                 waiting.fetch_sub(body.len(), Ordering::Relaxed);
                 let key = (Arc::from(from), body);
                 match echoes.get_mut(&key) {
@@ -376,9 +379,9 @@ async fn receive(
                     _ => settle(shared.deliver(&key.0, &key.1)).await,
                 }
             }
-            Incoming::Echo { from, body } => *echoes.entry((from, body)).or_default() += 1,
-            Incoming::EndOfEchoes => echoes.clear(),
-            Incoming::End => break,
+            LinkEvent::Echo { from, body } => *echoes.entry((from, body)).or_default() += 1,
+            LinkEvent::EndOfEchoes => echoes.clear(),
+            LinkEvent::End => break,
         }
     }
     gone()
@@ -386,14 +389,14 @@ async fn receive(
 
 /// Delivers the events of `RedisChannelLayer` that wait for this process, until the connection is
 /// lost.
-async fn receive_bodies(shared: &Shared, link: &Link) -> RedisError {
+async fn receive_bodies(shared: &RoomsShared, link: &Link) -> RedisError {
     match try_receive_bodies(shared, link).await {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-async fn try_receive_bodies(shared: &Shared, link: &Link) -> RedisResult<Infallible> {
+async fn try_receive_bodies(shared: &RoomsShared, link: &Link) -> RedisResult<Infallible> {
     const WAIT: Duration = Duration::from_secs(5);
     let mut connection = link.connect_to_wait().await?;
     let key = channels::process_key(&channels::member(&shared.process, 0)).unwrap_or_default();

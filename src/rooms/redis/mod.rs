@@ -30,12 +30,12 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
 use crate::redis_link::Link;
-pub use link::Relay;
+pub use link::RoomsRelay;
 use wire::{Published, Sequences};
 
 /// A Redis over which sets of rooms are joined with those of other processes. Clones are the same.
 #[derive(Clone)]
-pub struct Redis(Arc<Shared>);
+pub struct Redis(Arc<RoomsShared>);
 
 /// Which of Django Channels' layers the chat rooms are shared by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +47,7 @@ pub enum DjangoLayer {
 }
 
 /// What Django Channels' layers carry: the entries of a MessagePack map.
-pub type Event = Vec<(Value, Value)>;
+pub type LayerEvent = Vec<(Value, Value)>;
 
 /// How a set of rooms is known to other processes.
 #[derive(Clone, Copy, Debug)]
@@ -60,19 +60,19 @@ pub enum Format {
         /// What a group's name begins with, before the room's.
         prefix: &'static str,
         /// The event that stands for a text.
-        event: fn(&str) -> Option<Event>,
+        event: fn(&str) -> Option<LayerEvent>,
         /// The text that an event stands for.
-        text: fn(Event) -> Option<String>,
+        text: fn(LayerEvent) -> Option<String>,
     },
 }
 
-struct Shared {
+struct RoomsShared {
     django: DjangoLayer,
     /// This process among frameloop's.
     node: u64,
     /// This process among those of `RedisChannelLayer`.
     process: String,
-    state: Mutex<State>,
+    state: Mutex<RoomsState>,
     /// There is something in `state` for the relay.
     filled: Notify,
     metrics: OnceLock<Metrics>,
@@ -80,7 +80,7 @@ struct Shared {
 
 /// What the relay is to do, and to whom what comes is to go.
 #[derive(Default)]
-struct State {
+struct RoomsState {
     /// The rooms with members here, by what they are called on Redis. Bound: as many as there are
     /// memberships here; so are the two below.
     open: HashMap<Arc<str>, OpenRoom>,
@@ -90,7 +90,7 @@ struct State {
     /// Rooms that were opened or closed since the relay last looked.
     changed: HashSet<Arc<str>>,
     /// Bound: [`Redis::MAX_WAITING`], in messages and bytes, shared with all publishers here.
-    outgoing: VecDeque<Outgoing>,
+    outgoing: VecDeque<OutgoingMessage>,
     outgoing_bytes: usize,
 }
 
@@ -106,18 +106,18 @@ struct OpenRoom {
 }
 
 /// A message on its way to Redis.
-struct Outgoing {
+struct OutgoingMessage {
     /// The room, as it is called on Redis.
     to: Arc<str>,
     bytes: usize,
-    content: Content,
+    content: PublishedContent,
 }
 
-enum Content {
+enum PublishedContent {
     /// To be published, and to come back to all that have subscribed.
     Published { body: Vec<u8>, is_own: bool },
     /// To be handed to every member of a group.
-    Handed(Event),
+    Handed(LayerEvent),
 }
 
 impl Redis {
@@ -131,13 +131,13 @@ impl Redis {
     const MAX_WAITING: (usize, usize) = (16_384, 32 << 20);
 
     /// The Redis at `url`, `redis://USER:PASSWORD@HOST:PORT/DB` or `rediss://` with TLS. Nothing
-    /// is connected before the relay [runs](Relay::run). It must be version 6 or later (RESP3).
+    /// is connected before the relay [runs](RoomsRelay::run). It must be version 6 or later (RESP3).
     ///
     /// # Errors
     /// When `url` is none.
-    pub fn new(url: &str, django: DjangoLayer) -> RedisResult<(Redis, Relay)> {
+    pub fn new(url: &str, django: DjangoLayer) -> RedisResult<(Redis, RoomsRelay)> {
         let link = Link::new(url)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RoomsShared {
             django,
             node: fastrand::u64(..),
             process: format!("{:032x}", fastrand::u128(..)),
@@ -145,7 +145,7 @@ impl Redis {
             filled: Notify::new(),
             metrics: OnceLock::new(),
         });
-        let relay = Relay::new(Arc::clone(&shared), link);
+        let relay = RoomsRelay::new(Arc::clone(&shared), link);
         Ok((Redis(shared), relay))
     }
 
@@ -188,7 +188,7 @@ impl fmt::Debug for Redis {
 
 /// One set of rooms.
 struct SharedRooms {
-    shared: Arc<Shared>,
+    shared: Arc<RoomsShared>,
     /// This process's alone.
     rooms: Rooms,
     format: Format,
@@ -208,7 +208,12 @@ impl SharedRooms {
         .into()
     }
 
-    fn content(&self, state: &mut State, to: &str, message: Message<'_>) -> Option<Content> {
+    fn content(
+        &self,
+        state: &mut RoomsState,
+        to: &str,
+        message: Message<'_>,
+    ) -> Option<PublishedContent> {
         match (self.format, message) {
             (Format::Own(_), message) => {
                 let sequence = state.open.get_mut(to).map_or(0, |room| {
@@ -221,16 +226,16 @@ impl SharedRooms {
                     message,
                 };
                 let (body, is_own) = (published.encode()?, true);
-                Some(Content::Published { body, is_own })
+                Some(PublishedContent::Published { body, is_own })
             }
             (Format::Groups { event, .. }, Message::Text(text)) => {
                 let event = event(text)?;
                 Some(match self.shared.django {
-                    DjangoLayer::PubSub => Content::Published {
+                    DjangoLayer::PubSub => PublishedContent::Published {
                         body: channels::encode(event),
                         is_own: false,
                     },
-                    DjangoLayer::Core => Content::Handed(event),
+                    DjangoLayer::Core => PublishedContent::Handed(event),
                 })
             }
             _ => None,
@@ -288,7 +293,9 @@ impl ChannelLayer for SharedRooms {
                 .gap("too much waits for Redis: a message reaches no other process");
         }
         state.outgoing_bytes += bytes;
-        state.outgoing.push_back(Outgoing { to, bytes, content });
+        state
+            .outgoing
+            .push_back(OutgoingMessage { to, bytes, content });
         drop(state);
         self.shared.filled.notify_one();
     }
@@ -303,7 +310,7 @@ impl fmt::Debug for SharedRooms {
     }
 }
 
-impl Shared {
+impl RoomsShared {
     /// Messages between processes may have been lost.
     fn gap(&self, what: &str) {
         if let Some(metrics) = self.metrics.get() {
@@ -358,7 +365,7 @@ impl Shared {
     }
 
     /// Gives an event to the members here of the group under this address.
-    fn deliver_event(&self, address: &str, event: Event) -> Option<(Rooms, Arc<str>)> {
+    fn deliver_event(&self, address: &str, event: LayerEvent) -> Option<(Rooms, Arc<str>)> {
         let state = lock(&self.state);
         let room = state.open.get(address)?;
         let Format::Groups { text, .. } = room.format else {

@@ -18,11 +18,11 @@ use bytes::Bytes;
 
 use self::polling::{Polling, Upgrade};
 pub(super) use self::polling::{PostGuard, Refused};
-use self::times::{Due, Times};
+use self::times::{Due, HeartbeatTimes};
 use super::client::Client;
 use super::clock::Moment;
-use super::engine::{Engine, Violation};
-use super::packet::Encoded;
+use super::engine::{Engine, EngineViolation};
+use super::packet::EncodedPacket;
 use super::sid::Sid;
 use crate::engine::{Disconnect, Peer, PeerAddress, Publication, Timeout};
 use crate::http::{IpConnectionLimit, IpSlot};
@@ -34,7 +34,7 @@ pub struct Session {
     sid: Sid,
     pub(super) engine: Arc<Engine>,
     address: PeerAddress,
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     /// Handlers that have begun and not ended.
     in_flight: AtomicUsize,
     /// What Socket.IO keeps of the client.
@@ -42,17 +42,17 @@ pub struct Session {
 }
 
 #[derive(Debug)]
-struct State {
+struct SessionState {
     transport: Transport,
     standing: Standing,
-    times: Times,
+    times: HeartbeatTimes,
 }
 
 /// How packets go to the client.
 #[derive(Debug)]
 enum Transport {
     /// By the responses to its GETs. Bytes and packets that wait are bounded by
-    /// [`Settings::max_queue_size`](super::Settings::max_queue_size), for each session.
+    /// [`SocketIoSettings::max_queue_size`](super::SocketIoSettings::max_queue_size), for each session.
     Polling(Box<Polling>),
     /// By a WebSocket, whose backlog the frame loop bounds.
     WebSocket(Peer),
@@ -100,13 +100,13 @@ impl Session {
         address: PeerAddress,
         newcomer: Option<IpSlot>,
     ) -> Session {
-        let times = Times::new(engine.deadlines.now(), &engine.settings);
+        let times = HeartbeatTimes::new(engine.deadlines.now(), &engine.settings);
         let polling = Polling::new(&engine.settings);
         Session {
             sid,
             engine,
             address,
-            state: Mutex::new(State {
+            state: Mutex::new(SessionState {
                 transport: Transport::Polling(Box::new(polling)),
                 standing: Standing::Newcomer(newcomer),
                 times,
@@ -133,8 +133,8 @@ impl Session {
     /// Sends a data message.
     pub fn send(self: &Arc<Self>, message: Message<'_>) {
         self.send_packet(&Arc::new(match message {
-            Message::Text(text) => Encoded::text(["4", text].concat()),
-            Message::Binary(bytes) => Encoded::binary(Bytes::copy_from_slice(bytes)),
+            Message::Text(text) => EncodedPacket::text(["4", text].concat()),
+            Message::Binary(bytes) => EncodedPacket::binary(Bytes::copy_from_slice(bytes)),
             _ => return,
         }));
     }
@@ -145,18 +145,18 @@ impl Session {
     }
 
     /// Sends a packet to this session alone.
-    pub(super) fn send_packet(self: &Arc<Self>, packet: &Arc<Encoded>) {
+    pub(super) fn send_packet(self: &Arc<Self>, packet: &Arc<EncodedPacket>) {
         // What answers a client's own packets is bounded by not taking more of them.
         let answers = 2 * self.engine.settings.max_payload;
         self.enqueue(packet, self.engine.settings.max_queue_size + answers);
     }
 
     /// Sends a packet that others get, too.
-    pub(super) fn deliver(self: &Arc<Self>, packet: &Arc<Encoded>) {
+    pub(super) fn deliver(self: &Arc<Self>, packet: &Arc<EncodedPacket>) {
         self.enqueue(packet, self.engine.settings.max_queue_size);
     }
 
-    fn enqueue(self: &Arc<Self>, packet: &Arc<Encoded>, max_queue_size: usize) {
+    fn enqueue(self: &Arc<Self>, packet: &Arc<EncodedPacket>, max_queue_size: usize) {
         let mut state = self.state();
         match &mut state.transport {
             Transport::Polling(polling) if polling.size() > max_queue_size => {
@@ -177,7 +177,7 @@ impl Session {
         self: &Arc<Self>,
         packet: &str,
         by_polling: bool,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), EngineViolation> {
         let (kind, rest) = packet.split_at_checked(1).unwrap_or_default();
         match kind {
             "4" => self.engine.protocol.message(self, Message::Text(rest)),
@@ -191,10 +191,12 @@ impl Session {
             }
             "6" => Ok(()),
             "b" if by_polling => {
-                let bytes = BASE64.decode(rest).map_err(|_| Violation("not base64"))?;
+                let bytes = BASE64
+                    .decode(rest)
+                    .map_err(|_| EngineViolation("not base64"))?;
                 self.engine.protocol.message(self, Message::Binary(&bytes))
             }
-            _ => Err(Violation("not a packet of Engine.IO")),
+            _ => Err(EngineViolation("not a packet of Engine.IO")),
         }
     }
 
@@ -346,7 +348,7 @@ impl Session {
         }
     }
 
-    fn reschedule(&self, state: &mut State) {
+    fn reschedule(&self, state: &mut SessionState) {
         let next = state.times.next();
         if next < state.times.scheduled && !matches!(state.transport, Transport::Closed(_)) {
             state.times.scheduled = next;
@@ -382,9 +384,9 @@ impl Session {
     }
 
     /// A handler begins.
-    pub(super) fn flight(self: &Arc<Self>) -> Flight {
+    pub(super) fn flight(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        Flight(Arc::clone(self))
+        InFlight(Arc::clone(self))
     }
 
     /// Whether so many handlers are under way that nothing more is to be handled.
@@ -393,15 +395,15 @@ impl Session {
     }
 
     /// A poisoned lock is taken all the same: the state is whole between any two statements.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A handler that is under way, until this is dropped.
-pub(super) struct Flight(Arc<Session>);
+pub(super) struct InFlight(Arc<Session>);
 
-impl Drop for Flight {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let session = &self.0;
         if session.in_flight.fetch_sub(1, Ordering::SeqCst) == MAX_IN_FLIGHT {

@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::{DisconnectReason, Session, Transport};
 use crate::engine::{Peer, PeerAddress};
 use crate::http::{IpConnectionLimit, IpSlot, TokenBucket};
-use crate::socketio::Settings;
-use crate::socketio::packet::Encoded;
+use crate::socketio::SocketIoSettings;
+use crate::socketio::packet::EncodedPacket;
 
 #[derive(Debug)]
 pub(super) struct Polling {
-    queue: VecDeque<Arc<Encoded>>,
+    queue: VecDeque<Arc<EncodedPacket>>,
     /// Bytes of the queue, as a body has them, and of its entries.
     size: usize,
     pub(super) upgrade: Upgrade,
@@ -61,7 +61,7 @@ pub(in crate::socketio) enum Refused {
 const ENTRY: usize = 64;
 
 impl Polling {
-    pub(super) fn new(settings: &Settings) -> Polling {
+    pub(super) fn new(settings: &SocketIoSettings) -> Polling {
         Polling {
             queue: VecDeque::new(),
             size: 0,
@@ -82,7 +82,7 @@ impl Polling {
         self.size
     }
 
-    pub(super) fn push(&mut self, packet: Arc<Encoded>) {
+    pub(super) fn push(&mut self, packet: Arc<EncodedPacket>) {
         if self.is_overrun {
             return;
         }
@@ -94,7 +94,7 @@ impl Polling {
     }
 
     /// All that waits.
-    pub(super) fn take(&mut self) -> VecDeque<Arc<Encoded>> {
+    pub(super) fn take(&mut self) -> VecDeque<Arc<EncodedPacket>> {
         self.size = 0;
         self.wake_post();
         mem::take(&mut self.queue)
@@ -114,7 +114,7 @@ impl Polling {
             DisconnectReason::TransportClose => "6", // its client has said so itself
             _ => "1",
         };
-        self.push(Arc::new(Encoded::text(last)));
+        self.push(Arc::new(EncodedPacket::text(last)));
         self.is_polled.then(|| self.take_body())
     }
 

@@ -1,12 +1,12 @@
 //! When a session's deadlines are.
 
 use super::{DisconnectReason, millis};
-use crate::socketio::Settings;
+use crate::socketio::SocketIoSettings;
 use crate::socketio::clock::Moment;
 
 /// A session's deadlines; `MAX` is none.
 #[derive(Debug)]
-pub(super) struct Times {
+pub(super) struct HeartbeatTimes {
     beat: Beat,
     pub(super) join_by: Moment,
     pub(super) upgrade_by: Moment,
@@ -31,9 +31,9 @@ pub(super) enum Due {
     End(DisconnectReason),
 }
 
-impl Times {
-    pub(super) fn new(now: Moment, settings: &Settings) -> Times {
-        Times {
+impl HeartbeatTimes {
+    pub(super) fn new(now: Moment, settings: &SocketIoSettings) -> HeartbeatTimes {
+        HeartbeatTimes {
             beat: Beat::PingAt(now + millis(settings.ping_interval)),
             join_by: now + millis(settings.connect_timeout),
             upgrade_by: Moment::MAX,
@@ -44,7 +44,7 @@ impl Times {
     }
 
     /// A Pong that nobody waits for changes nothing.
-    pub(super) fn ponged(&mut self, now: Moment, settings: &Settings) {
+    pub(super) fn ponged(&mut self, now: Moment, settings: &SocketIoSettings) {
         if let Beat::PongBy(_) = self.beat {
             self.beat = Beat::PingAt(now + millis(settings.ping_interval));
         }
@@ -60,7 +60,7 @@ impl Times {
 
     /// What is due now. A Pong is due by when its Ping was, not by when that went out, but for a
     /// Ping that was late: the client has its time all the same.
-    pub(super) fn due(&mut self, now: Moment, settings: &Settings) -> Due {
+    pub(super) fn due(&mut self, now: Moment, settings: &SocketIoSettings) -> Due {
         const LATE: Moment = 50;
         let others = self.join_by.min(self.upgrade_by).min(self.attachments_by);
         match self.beat {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frameloop::http::NestedService;
-use frameloop::socketio::{self, Event, Settings, Socket, Value};
+use frameloop::socketio::{self, Event, Socket, SocketIoSettings, Value};
 use frameloop::{Router, Server};
 
 #[tokio::main(flavor = "current_thread")]
@@ -26,13 +26,13 @@ async fn main() -> io::Result<()> {
     server.serve(router).await
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> SocketIoSettings {
+    SocketIoSettings {
         ping_interval: Duration::from_millis(300),
         ping_timeout: Duration::from_millis(200),
         max_payload: 1_000_000,
         connect_timeout: Duration::from_millis(1_000),
-        ..Settings::default()
+        ..SocketIoSettings::default()
     }
 }
 

@@ -66,7 +66,7 @@ mod tests {
     fn what_is_written_reads_back() {
         use base64::Engine;
         let plan = Plan::new(Target::parse("unix:/x").unwrap());
-        let mut outcome = crate::lab::load::Outcome::default();
+        let mut outcome = crate::lab::load::LoadOutcome::default();
         outcome.service.record(1_000_000, 3);
         outcome.service.record(7_000_000, 1);
         let machine = Machine::here();

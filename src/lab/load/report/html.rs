@@ -130,18 +130,18 @@ fn load_chart(sweep: &Sweep) -> String {
 }
 
 /// Where points lie: one axis is linear, the other, a time, logarithmic.
-struct Frame {
+struct PlotArea {
     right: f64,
     low: f64,
     high: f64,
 }
 
-impl Frame {
-    fn around(lines: &[Line]) -> Frame {
+impl PlotArea {
+    fn around(lines: &[Line]) -> PlotArea {
         let all = || lines.iter().flat_map(|line| &line.points);
         let times = || all().map(|point| point.1.log10());
         let low = times().fold(f64::MAX, f64::min).floor();
-        Frame {
+        PlotArea {
             right: all().map(|point| point.0).fold(f64::MIN_POSITIVE, f64::max),
             low,
             high: times().fold(0.0, f64::max).ceil().max(low + 1.0),
@@ -186,7 +186,7 @@ impl Frame {
 }
 
 fn chart(lines: &[Line], ticks: &[(f64, String)], mark: Option<f64>) -> String {
-    let frame = Frame::around(lines);
+    let frame = PlotArea::around(lines);
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">");
     svg += &frame.axes(ticks);
     if let Some(mark) = mark {

@@ -8,7 +8,7 @@ mod text;
 use std::fmt;
 
 use super::plan::{Content, End, Mode, Plan};
-use super::{Latencies, Machine, Outcome};
+use super::{Latencies, LoadOutcome, Machine};
 
 /// A run with what it was told and where it ran.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Report<'a> {
     /// What the run was told.
     pub plan: &'a Plan,
     /// What it found out.
-    pub outcome: &'a Outcome,
+    pub outcome: &'a LoadOutcome,
     /// Where it ran.
     pub machine: &'a Machine,
 }
@@ -27,7 +27,7 @@ pub const SATURATED: f64 = 0.9;
 
 impl<'a> Report<'a> {
     /// Puts them together.
-    pub fn new(plan: &'a Plan, outcome: &'a Outcome, machine: &'a Machine) -> Report<'a> {
+    pub fn new(plan: &'a Plan, outcome: &'a LoadOutcome, machine: &'a Machine) -> Report<'a> {
         Report {
             plan,
             outcome,

@@ -13,32 +13,32 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
-use crate::lab::load::target::Endpoint;
+use crate::lab::load::target::Remote;
 pub(in crate::lab::load) use tls::Connector;
 use tls::Secured;
 
 #[derive(Debug)]
-pub(in crate::lab::load) enum Stream {
+pub(in crate::lab::load) enum LoadStream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<Secured>),
 }
 
-impl Stream {
+impl LoadStream {
     /// Begins to connect.
     pub(in crate::lab::load) fn connect(
-        endpoint: &Endpoint,
+        endpoint: &Remote,
         source: Option<IpAddr>,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<LoadStream> {
         match endpoint {
-            Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
-            Endpoint::Tcp(address) => {
+            Remote::Unix(path) => Ok(LoadStream::Unix(UnixStream::connect(path)?)),
+            Remote::Tcp(address) => {
                 let stream = match source {
                     None => TcpStream::connect(*address)?,
                     Some(source) => connect_from(source, *address)?,
                 };
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(LoadStream::Tcp(stream))
             }
         }
     }
@@ -49,9 +49,9 @@ impl Stream {
     /// Why it will not be.
     pub(in crate::lab::load) fn is_connected(&mut self) -> io::Result<bool> {
         let (error, peer) = match self {
-            Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
-            Stream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
-            Stream::Tls(stream) => {
+            LoadStream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            LoadStream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            LoadStream::Tls(stream) => {
                 let socket = stream.socket();
                 (socket.take_error()?, socket.peer_addr().map(drop))
             }
@@ -65,9 +65,9 @@ impl Stream {
     }
 
     /// Begins TLS.
-    pub(in crate::lab::load) fn secure(self, connector: &Connector) -> io::Result<Stream> {
+    pub(in crate::lab::load) fn secure(self, connector: &Connector) -> io::Result<LoadStream> {
         match self {
-            Stream::Tcp(socket) => Ok(Stream::Tls(Box::new(connector.secure(socket)?))),
+            LoadStream::Tcp(socket) => Ok(LoadStream::Tls(Box::new(connector.secure(socket)?))),
             other => Ok(other),
         }
     }
@@ -75,7 +75,7 @@ impl Stream {
     /// Whether the TLS handshake is done, where there is one.
     pub(in crate::lab::load) fn is_secured(&mut self) -> io::Result<bool> {
         match self {
-            Stream::Tls(stream) => stream.handshake(),
+            LoadStream::Tls(stream) => stream.handshake(),
             _ => Ok(true),
         }
     }
@@ -84,14 +84,14 @@ impl Stream {
     #[inline]
     pub(in crate::lab::load) fn is_blocked(&self) -> bool {
         match self {
-            Stream::Tls(stream) => stream.is_blocked(),
+            LoadStream::Tls(stream) => stream.is_blocked(),
             _ => false,
         }
     }
 
     #[inline]
     pub(in crate::lab::load) fn is_tls(&self) -> bool {
-        matches!(self, Stream::Tls(_))
+        matches!(self, LoadStream::Tls(_))
     }
 
     pub(in crate::lab::load) fn register(
@@ -101,37 +101,37 @@ impl Stream {
     ) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Stream::Tcp(stream) => registry.register(stream, token, both),
-            Stream::Unix(stream) => registry.register(stream, token, both),
-            Stream::Tls(stream) => registry.register(stream.socket(), token, both),
+            LoadStream::Tcp(stream) => registry.register(stream, token, both),
+            LoadStream::Unix(stream) => registry.register(stream, token, both),
+            LoadStream::Tls(stream) => registry.register(stream.socket(), token, both),
         }
     }
 }
 
-impl Read for Stream {
+impl Read for LoadStream {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.read(buffer),
-            Stream::Unix(stream) => stream.read(buffer),
-            Stream::Tls(stream) => stream.read(buffer),
+            LoadStream::Tcp(stream) => stream.read(buffer),
+            LoadStream::Unix(stream) => stream.read(buffer),
+            LoadStream::Tls(stream) => stream.read(buffer),
         }
     }
 }
 
-impl Write for Stream {
+impl Write for LoadStream {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
-            Stream::Tls(stream) => stream.write(bytes),
+            LoadStream::Tcp(stream) => stream.write(bytes),
+            LoadStream::Unix(stream) => stream.write(bytes),
+            LoadStream::Tls(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Stream::Tls(stream) => stream.flush(),
+            LoadStream::Tls(stream) => stream.flush(),
             _ => Ok(()),
         }
     }

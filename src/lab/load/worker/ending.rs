@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use mio::Events;
 
-use super::{SWEEP, Slot, Worker};
-use crate::lab::load::connection::{Connection, Ending};
+use super::{ConnectionSlot, LoadWorker, SWEEP};
+use crate::lab::load::connection::{Ending, LoadConnection};
 
 /// How long a connection may take to be opened, in nanoseconds.
 const OPENING: u64 = 10_000_000_000;
 
-impl Worker<'_> {
+impl LoadWorker<'_> {
     /// A connection is over.
     #[cold]
     pub(super) fn end(&mut self, place: usize, ending: Ending) {
-        let Slot::Open(connection) = std::mem::replace(&mut self.places[place], Slot::Ended) else {
+        let ConnectionSlot::Open(connection) =
+            std::mem::replace(&mut self.places[place], ConnectionSlot::Ended)
+        else {
             return;
         };
         self.open -= 1;
@@ -45,13 +47,13 @@ impl Worker<'_> {
             let _ = connection.write_control();
         }
         if self.connects_while_it_runs() {
-            self.places[place] = Slot::Vacant;
+            self.places[place] = ConnectionSlot::Vacant;
             self.begin_anew_if_sending(place);
         }
     }
 
     /// Adds up what a connection has sent and what never came back.
-    pub(super) fn count(&mut self, connection: &Connection) {
+    pub(super) fn count(&mut self, connection: &LoadConnection) {
         let sending = &connection.sending;
         self.tally.counts.sent += sending.flown;
         let publishers = self.shared.publications.all();
@@ -75,18 +77,18 @@ impl Worker<'_> {
         let connects = self.connects_while_it_runs();
         for place in 0..self.places.len() {
             match &mut self.places[place] {
-                Slot::Opening(arrival) if arrival.began() + OPENING < now => {
+                ConnectionSlot::Opening(arrival) if arrival.began() + OPENING < now => {
                     self.arriving -= 1;
                     self.refused(place, String::from("timed out"));
                 }
-                Slot::Open(connection) => {
+                ConnectionSlot::Open(connection) => {
                     let given_up = connection.expire(since);
                     expired += given_up;
                     if given_up > 0 {
                         self.continue_with(place);
                     }
                 }
-                Slot::Vacant if connects => self.begin_anew_if_sending(place),
+                ConnectionSlot::Vacant if connects => self.begin_anew_if_sending(place),
                 _ => {}
             }
         }
@@ -122,8 +124,8 @@ impl Worker<'_> {
             return false;
         }
         self.places.iter().all(|place| match place {
-            Slot::Open(connection) => connection.is_quiet(),
-            Slot::Opening(_) => false,
+            ConnectionSlot::Open(connection) => connection.is_quiet(),
+            ConnectionSlot::Opening(_) => false,
             _ => true,
         })
     }
@@ -135,7 +137,7 @@ impl Worker<'_> {
             return Ok(());
         }
         for place in 0..self.places.len() {
-            if let Slot::Open(connection) = &mut self.places[place] {
+            if let ConnectionSlot::Open(connection) = &mut self.places[place] {
                 connection.close();
                 // An error is told again by the socket's next event.
                 let _ = connection.write_control();
@@ -150,7 +152,7 @@ impl Worker<'_> {
 
     pub(super) fn finish(&mut self) {
         for place in std::mem::take(&mut self.places) {
-            if let Slot::Open(connection) = place {
+            if let ConnectionSlot::Open(connection) = place {
                 self.count(&connection);
             }
         }

@@ -13,16 +13,16 @@ use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::lab::load::arrival::Arrival;
-use crate::lab::load::clock::{Clock, thread_cpu};
-use crate::lab::load::connection::{Connection, Turn};
+use crate::lab::load::clock::{LoadClock, thread_cpu};
+use crate::lab::load::connection::{ConnectionTurn, LoadConnection};
 use crate::lab::load::opening::Opening;
 use crate::lab::load::plan::{End, Mode, Plan};
 use crate::lab::load::ring::Ring;
 use crate::lab::load::schedule::Schedule;
-use crate::lab::load::shared::Shared;
+use crate::lab::load::shared::LoadShared;
 use crate::lab::load::stream::Connector;
 use crate::lab::load::tally::Tally;
-use crate::lab::load::timer::Timer;
+use crate::lab::load::timer::PaceTimer;
 use crate::protocol::AssemblyPool;
 
 /// Where a connection is, or may be.
@@ -31,27 +31,27 @@ use crate::protocol::AssemblyPool;
     clippy::large_enum_variant,
     reason = "nearly all are open, and what they hold lies together"
 )]
-enum Slot {
+enum ConnectionSlot {
     Vacant,
     Opening(Box<Arrival>),
-    Open(Connection),
+    Open(LoadConnection),
     Ended,
 }
 
-pub(in crate::lab::load) struct Worker<'a> {
+pub(in crate::lab::load) struct LoadWorker<'a> {
     plan: &'a Plan,
-    shared: &'a Shared,
+    shared: &'a LoadShared,
     index: usize,
     /// The number of its first connection among all.
     first: usize,
     connector: Option<Connector>,
-    clock: Clock,
+    clock: LoadClock,
     poll: Poll,
-    timer: Timer,
+    timer: PaceTimer,
     ring: Ring,
     pool: AssemblyPool,
     buffer: Vec<u8>,
-    places: Vec<Slot>,
+    places: Vec<ConnectionSlot>,
     opening: Opening,
     tally: Tally,
     schedule: Option<Schedule>,
@@ -91,7 +91,7 @@ pub(in crate::lab::load) struct Mark {
 
 /// What a thread has to tell at the end.
 #[derive(Debug)]
-pub(in crate::lab::load) struct Told {
+pub(in crate::lab::load) struct WorkerReport {
     pub(in crate::lab::load) tally: Tally,
     pub(in crate::lab::load) window: Window,
 }
@@ -102,14 +102,14 @@ const WAKER: Token = Token(usize::MAX - 1);
 /// Between two looks at deadlines and at whether to stop.
 const SWEEP: u64 = 20_000_000;
 
-impl<'a> Worker<'a> {
+impl<'a> LoadWorker<'a> {
     pub(in crate::lab::load) fn new(
         plan: &'a Plan,
-        shared: &'a Shared,
+        shared: &'a LoadShared,
         index: usize,
-    ) -> io::Result<Worker<'a>> {
+    ) -> io::Result<LoadWorker<'a>> {
         let poll = Poll::new()?;
-        let timer = Timer::new(poll.registry(), TIMER)?;
+        let timer = PaceTimer::new(poll.registry(), TIMER)?;
         shared.register_waker(index, Waker::new(poll.registry(), WAKER)?);
         let connections = share(plan.connections, plan.threads, index);
         // In an open loop messages that have waited go out together.
@@ -126,7 +126,7 @@ impl<'a> Worker<'a> {
             plan.messages.compression.is_some(),
             &mut random,
         );
-        Ok(Worker {
+        Ok(LoadWorker {
             ring: Ring::new(&plan.messages, batch, plan.is_raw, plan.seed),
             plan,
             shared,
@@ -141,7 +141,7 @@ impl<'a> Worker<'a> {
             timer,
             pool: AssemblyPool::default(),
             buffer: vec![0; BUFFER],
-            places: (0..connections).map(|_| Slot::Vacant).collect(),
+            places: (0..connections).map(|_| ConnectionSlot::Vacant).collect(),
             opening,
             tally: Tally::default(),
             schedule: None,
@@ -157,7 +157,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    pub(in crate::lab::load) fn run(mut self) -> io::Result<Told> {
+    pub(in crate::lab::load) fn run(mut self) -> io::Result<WorkerReport> {
         let mut events = Events::with_capacity(1_024);
         if !self.connects_while_it_runs() {
             self.open_all(&mut events)?;
@@ -176,7 +176,7 @@ impl<'a> Worker<'a> {
         }
         self.close(&mut events)?;
         self.finish();
-        Ok(Told {
+        Ok(WorkerReport {
             tally: self.tally,
             window: self.window,
         })
@@ -289,7 +289,7 @@ impl<'a> Worker<'a> {
             true => None, // it is the connections that are due
             false => self.schedule.map(|schedule| (schedule, place)),
         };
-        let Some(Slot::Open(connection)) = self.places.get_mut(place) else {
+        let Some(ConnectionSlot::Open(connection)) = self.places.get_mut(place) else {
             return self.arriving(place);
         };
         if event.is_writable() && connection.has_to_write() {
@@ -301,7 +301,7 @@ impl<'a> Worker<'a> {
         if !event.is_readable() {
             return;
         }
-        let mut turn = Turn {
+        let mut turn = ConnectionTurn {
             ring: &mut self.ring,
             pool: &mut self.pool,
             buffer: &mut self.buffer,
@@ -320,7 +320,7 @@ impl<'a> Worker<'a> {
     /// Goes on with a connection that has read, or has just been opened.
     #[inline]
     fn continue_with(&mut self, place: usize) {
-        let Some(Slot::Open(connection)) = self.places.get(place) else {
+        let Some(ConnectionSlot::Open(connection)) = self.places.get(place) else {
             if self.is_sending && self.connects_while_it_runs() {
                 self.begin_anew(place);
             }
@@ -335,7 +335,7 @@ impl<'a> Worker<'a> {
         } else {
             0
         };
-        let Some(Slot::Open(connection)) = self.places.get_mut(place) else {
+        let Some(ConnectionSlot::Open(connection)) = self.places.get_mut(place) else {
             return;
         };
         connection.sending.unsent += allowed;

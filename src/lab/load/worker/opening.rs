@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use mio::{Events, Token};
 
-use super::{SWEEP, Slot, Worker};
+use super::{ConnectionSlot, LoadWorker, SWEEP};
 use crate::lab::load::arrival::{Arrival, Step};
-use crate::lab::load::connection::{Connection, Turn};
+use crate::lab::load::connection::{ConnectionTurn, LoadConnection};
 use crate::lab::load::order::Order;
 use crate::lab::load::plan::{Compression, Mode};
 use crate::protocol::{DeflateParameters, Receiver, Role, SizeLimits};
@@ -15,7 +15,7 @@ use crate::protocol::{DeflateParameters, Receiver, Role, SizeLimits};
 /// Connections that a thread opens at a time: as many as any server's backlog takes.
 const MOST_ARRIVING: usize = 64;
 
-impl Worker<'_> {
+impl LoadWorker<'_> {
     pub(super) fn open_all(&mut self, events: &mut Events) -> io::Result<()> {
         let begin = self.clock.now();
         let all = self.places.len();
@@ -53,7 +53,7 @@ impl Worker<'_> {
             Ok(arrival)
         }) {
             Ok(arrival) => {
-                self.places[place] = Slot::Opening(Box::new(arrival));
+                self.places[place] = ConnectionSlot::Opening(Box::new(arrival));
                 self.arriving += 1;
             }
             Err(error) => self.refused(place, error.kind().to_string()),
@@ -63,15 +63,15 @@ impl Worker<'_> {
     #[cold]
     pub(super) fn refused(&mut self, place: usize, why: String) {
         *self.tally.counts.refused.entry(why).or_default() += 1;
-        self.places[place] = Slot::Ended;
+        self.places[place] = ConnectionSlot::Ended;
         if self.connects_while_it_runs() {
-            self.places[place] = Slot::Vacant; // the next event or sweep begins anew
+            self.places[place] = ConnectionSlot::Vacant; // the next event or sweep begins anew
         }
     }
 
     /// Goes on with a connection that is being opened.
     pub(super) fn arriving(&mut self, place: usize) {
-        let Some(Slot::Opening(arrival)) = self.places.get_mut(place) else {
+        let Some(ConnectionSlot::Opening(arrival)) = self.places.get_mut(place) else {
             return;
         };
         match arrival.advance(&self.opening, &mut self.buffer, self.clock) {
@@ -86,7 +86,8 @@ impl Worker<'_> {
 
     /// The handshake is done; `early` bytes that came behind it are in the buffer.
     pub(super) fn opened(&mut self, place: usize, early: usize) {
-        let Slot::Opening(arrival) = std::mem::replace(&mut self.places[place], Slot::Vacant)
+        let ConnectionSlot::Opening(arrival) =
+            std::mem::replace(&mut self.places[place], ConnectionSlot::Vacant)
         else {
             return;
         };
@@ -110,14 +111,14 @@ impl Worker<'_> {
         }
         let id = self.first + place;
         self.open += 1;
-        let mut connection = Connection::new(stream, id as u64);
+        let mut connection = LoadConnection::new(stream, id as u64);
         if self.plan.messages.compression == Some(Compression::Fresh) {
             connection.inflating = Some(Box::new(inflating()));
         }
         if let Mode::Broadcast { publishers } = self.plan.mode {
             connection.orders = (0..publishers).map(|_| Order::default()).collect();
         }
-        let mut turn = Turn {
+        let mut turn = ConnectionTurn {
             ring: &mut self.ring,
             pool: &mut self.pool,
             buffer: &mut self.buffer,
@@ -128,7 +129,7 @@ impl Worker<'_> {
             publications: self.shared.publications_of(self.plan),
         };
         let taken = connection.take(&mut turn, early, self.clock.now());
-        self.places[place] = Slot::Open(connection);
+        self.places[place] = ConnectionSlot::Open(connection);
         match taken {
             Ok(()) => self.continue_with(place),
             Err(ending) => self.end(place, ending),
@@ -138,7 +139,10 @@ impl Worker<'_> {
     /// Begins a connection in a place whose last one is over.
     pub(super) fn begin_anew(&mut self, place: usize) {
         let is_over = self.bound().is_some_and(|bound| self.begun >= bound);
-        if matches!(self.places[place], Slot::Vacant) && self.schedule.is_none() && !is_over {
+        if matches!(self.places[place], ConnectionSlot::Vacant)
+            && self.schedule.is_none()
+            && !is_over
+        {
             self.arrive(place);
         }
     }

@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use super::{SWEEP, Slot, Worker, share};
+use super::{ConnectionSlot, LoadWorker, SWEEP, share};
 use std::sync::atomic::Ordering::Acquire;
 
-use crate::lab::load::connection::Connection;
+use crate::lab::load::connection::LoadConnection;
 use crate::lab::load::plan::{End, Mode};
 
-impl Worker<'_> {
+impl LoadWorker<'_> {
     /// Whether there is nothing left to do before the time is over.
     pub(super) fn is_done(&self) -> bool {
         match self.plan.mode {
@@ -43,13 +43,15 @@ impl Worker<'_> {
     pub(super) fn is_spent(&self) -> bool {
         let mut places = self.places.iter().enumerate();
         places.all(|(place, it)| match it {
-            Slot::Open(connection) => connection.is_quiet() && self.quota(place, connection) == 0,
+            ConnectionSlot::Open(connection) => {
+                connection.is_quiet() && self.quota(place, connection) == 0
+            }
             _ => true,
         })
     }
 
     /// Messages that a connection may still begin.
-    pub(super) fn quota(&self, place: usize, connection: &Connection) -> u64 {
+    pub(super) fn quota(&self, place: usize, connection: &LoadConnection) -> u64 {
         let begun = connection.sending.begun();
         match (self.plan.mode, self.bound()) {
             (Mode::Idle, _) => 1_u64.saturating_sub(begun),
@@ -87,7 +89,7 @@ impl Worker<'_> {
                 let vacant = self
                     .places
                     .iter()
-                    .position(|place| matches!(place, Slot::Vacant));
+                    .position(|place| matches!(place, ConnectionSlot::Vacant));
                 self.is_held = vacant.is_none();
                 let Some(vacant) = vacant else { return };
                 self.arrive(vacant);
@@ -105,13 +107,13 @@ impl Worker<'_> {
     fn publish(&mut self, place: usize, due: u64, now: u64) {
         let burst = self.plan.depth as u64;
         let allowed = match &self.places[place] {
-            Slot::Open(connection) => self.quota(place, connection).min(burst),
+            ConnectionSlot::Open(connection) => self.quota(place, connection).min(burst),
             _ => {
                 self.tally.counts.unsent += burst;
                 return;
             }
         };
-        let Slot::Open(connection) = &mut self.places[place] else {
+        let ConnectionSlot::Open(connection) = &mut self.places[place] else {
             return;
         };
         let id = connection.sending.id as usize;
@@ -168,13 +170,13 @@ impl Worker<'_> {
     pub(super) fn send_due(&mut self, place: usize, now: u64) {
         let burst = self.plan.depth as u64;
         let allowed = match &self.places[place] {
-            Slot::Open(connection) => self.quota(place, connection).min(burst),
+            ConnectionSlot::Open(connection) => self.quota(place, connection).min(burst),
             _ => {
                 self.tally.counts.unsent += burst;
                 return;
             }
         };
-        if let Slot::Open(connection) = &mut self.places[place] {
+        if let ConnectionSlot::Open(connection) = &mut self.places[place] {
             connection.sending.unsent += allowed;
             if let Err(error) = connection.write(&mut self.ring, now) {
                 self.end(place, error.into());
