@@ -1,18 +1,18 @@
 //! What the frame loop sees of a connection, and what the connections of a worker share.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadlines::{DeadlineTicks, Tick};
+use super::delivery::Delivery;
 use super::disconnect::Disconnect;
 use super::mailbox::Mailbox;
 use super::slab::ConnectionKey;
 use super::stats::{Observer, Traffic, WorkerStats};
 use super::turn::Turn;
-use super::unsent::{Kept, SharedFrame, UnsentBudget};
+use super::unsent::UnsentBudget;
 use super::write_batch::Buffer;
-use super::{Bounds, Settings, SlowConsumer, SlowConsumerPolicy};
+use super::{Bounds, Settings, SlowConsumer};
 use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
 
 /// What a worker's connections share while one of them is driven.
@@ -152,64 +152,6 @@ pub(crate) trait ConnectionDriver<S> {
 
     /// The connection is over, and its handler goes with it.
     fn closed(self: Box<Self>, why: &Disconnect);
-}
-
-/// Fan-out in the forms that a connection chooses from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Delivery<'a> {
-    pub(super) plain: Encoded<'a>,
-    /// Compressed without context, in a window as the server's settings say.
-    pub(super) compressed: Option<Encoded<'a>>,
-    /// How many there are.
-    pub(super) messages: usize,
-    /// What to do where they find no room.
-    pub(super) policy: SlowConsumerPolicy,
-    /// They find room where less waits than the bound, however large they are.
-    pub(super) is_lenient: bool,
-}
-
-/// Encoded frames, and the shared_frame in which all those keep them who cannot take them now.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Encoded<'a> {
-    bytes: &'a [u8],
-    /// Made when the first of them needs it.
-    shared_frame: &'a OnceCell<Arc<SharedFrame>>,
-}
-
-impl<'a> Encoded<'a> {
-    /// `shared_frame` has the same bytes, or none yet.
-    pub(super) fn new(
-        bytes: &'a [u8],
-        shared_frame: &'a OnceCell<Arc<SharedFrame>>,
-    ) -> Encoded<'a> {
-        Encoded {
-            bytes,
-            shared_frame,
-        }
-    }
-
-    /// A shared_frame that is there already.
-    pub(super) fn of(shared_frame: &'a OnceCell<Arc<SharedFrame>>) -> Encoded<'a> {
-        let bytes = shared_frame
-            .get()
-            .map_or(&[][..], |shared_frame| shared_frame);
-        Encoded {
-            bytes,
-            shared_frame,
-        }
-    }
-
-    pub(super) fn bytes(self) -> &'a [u8] {
-        self.bytes
-    }
-
-    /// Keeps what is left once `written` bytes have gone.
-    pub(super) fn keep(self, written: usize, budget: &UnsentBudget) -> Kept {
-        let shared_frame = self
-            .shared_frame
-            .get_or_init(|| SharedFrame::new(self.bytes.to_vec()));
-        Kept::new(Arc::clone(shared_frame), written, budget)
-    }
 }
 
 /// What waits for a peer, as it counts when there is no more room. Those that are larger go first.

@@ -1,19 +1,18 @@
 //! What other threads, and handlers, want a worker to send: one command per worker, never one
 //! per member.
 
-use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::compression::with_deflater;
+use super::Settings;
 use super::disconnect::Disconnect;
-use super::peer::Peer;
-use super::slab::{ConnectionKey, Slab};
+use super::members::{Epoch, GroupMembers};
+use super::publication::Publication;
+use super::slab::ConnectionKey;
 use super::unsent::SharedFrame;
-use super::{Settings, SlowConsumerPolicy};
 use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
@@ -87,7 +86,7 @@ pub(super) enum Command {
     /// Send the next `length` bytes of the frames to every member, or the next
     /// `compressed_length` of the compressed ones if that is not 0.
     Deliver {
-        group: Arc<Group>,
+        members: Arc<GroupMembers>,
         epoch: Epoch,
         length: usize,
         compressed_length: usize,
@@ -95,7 +94,7 @@ pub(super) enum Command {
     },
     /// Send a large frame, which is shared, to every member.
     DeliverShared {
-        group: Arc<Group>,
+        members: Arc<GroupMembers>,
         epoch: Epoch,
         frame: Arc<SharedFrame>,
         compressed: Option<Arc<SharedFrame>>,
@@ -134,37 +133,6 @@ pub(super) enum Command {
     Wake { to: ConnectionKey },
     /// Begin the closing handshake with all connections.
     CloseAll { code: CloseCode },
-}
-
-/// The members of one room that live on one worker.
-#[derive(Debug)]
-pub(crate) struct Group {
-    mailbox: Arc<Mailbox>,
-    policy: SlowConsumerPolicy,
-    /// Bound: `Rooms::MAX_MEMBERSHIPS` for each connection of the worker.
-    members: Mutex<Slab<GroupMember>>,
-    /// Goes on with each member that joins.
-    epoch: AtomicU32,
-    /// How many of the members take compressed messages.
-    compressing: AtomicUsize,
-}
-
-/// A point in a group's time: a message is for those that have joined by then, whenever its command
-/// is carried out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Epoch(u32);
-
-#[derive(Debug)]
-pub(super) struct GroupMember {
-    pub(super) key: ConnectionKey,
-    since: Epoch,
-}
-
-impl GroupMember {
-    #[inline]
-    pub(super) fn gets(&self, epoch: Epoch) -> bool {
-        epoch.0.wrapping_sub(self.since.0) as i32 >= 0
-    }
 }
 
 impl Mailbox {
@@ -229,11 +197,11 @@ impl Mailbox {
         mem::swap(&mut *queue, emptied);
     }
 
-    pub(super) fn send(&self, to: &Peer, message: Message<'_>) {
+    /// Sends a message to one connection, compressed if it `compresses` and that makes it smaller.
+    pub(super) fn send(&self, to: ConnectionKey, compresses: bool, message: Message<'_>) {
         let is_exceeded = self.congestion.is_exceeded();
         let publication = Publication::new(message);
-        let compressed = publication.compressed_for(to.compresses() && !is_exceeded, self);
-        let to = to.key();
+        let compressed = publication.compressed_for(compresses && !is_exceeded, self.deflate());
         self.put(|queue| {
             if queue.overrun.contains(&to) {
                 return 0;
@@ -258,21 +226,36 @@ impl Mailbox {
     }
 
     #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(super) fn publish(&self, to: &Peer, publication: &Publication<'_>) {
+    pub(super) fn publish(
+        &self,
+        to: ConnectionKey,
+        compresses: bool,
+        publication: &Publication<'_>,
+    ) {
         let shared = publication.shared.as_ref();
         let Some(frames) = shared.filter(|_| !self.congestion.is_exceeded()) else {
-            return self.send(to, publication.message);
+            return self.send(to, compresses, publication.message);
         };
-        let compressed = publication.compressed_for(to.compresses(), self);
+        let compressed = publication.compressed_for(compresses, self.deflate());
         self.put(|queue| {
             queue.commands.push_back(Command::SendShared {
-                to: to.key(),
+                to,
                 frames: Arc::clone(frames),
                 compressed: compressed.cloned(),
                 messages: publication.messages,
             });
             frames.len() + compressed.map_or(0, |shared_frame| shared_frame.len())
         });
+    }
+
+    /// Sends a message to all members. Says whether the worker is to be woken.
+    pub(super) fn deliver(
+        &self,
+        members: &Arc<GroupMembers>,
+        publication: &Publication<'_>,
+    ) -> bool {
+        let compressed = publication.compressed_for(members.any_compresses(), self.deflate());
+        self.put_quietly(|queue| queue.deliver(members, publication, compressed))
     }
 
     pub(super) fn resume(&self, to: ConnectionKey) {
@@ -368,6 +351,60 @@ impl fmt::Debug for Mailbox {
 }
 
 impl CommandQueue {
+    /// Adds a message for all members, and says how many bytes that were. Neighbouring messages for
+    /// the same members become one command, so that a burst leaves in one write per member.
+    fn deliver(
+        &mut self,
+        members: &Arc<GroupMembers>,
+        publication: &Publication<'_>,
+        compressed: Option<&Arc<SharedFrame>>,
+    ) -> usize {
+        const COALESCED: usize = 64 << 10;
+        let now = members.epoch();
+        let compressed_size = compressed.map_or(0, |frame| frame.len());
+        if let Some(frame) = &publication.shared {
+            self.commands.push_back(Command::DeliverShared {
+                members: Arc::clone(members),
+                epoch: now,
+                frame: Arc::clone(frame),
+                compressed: compressed.cloned(),
+                messages: publication.messages,
+            });
+            return frame.len() + compressed_size;
+        }
+        let encoded = self.plain.encode(publication.message);
+        match self.commands.back_mut() {
+            Some(Command::Deliver {
+                members: others,
+                epoch,
+                length,
+                compressed_length,
+                messages,
+            }) if Arc::ptr_eq(others, members)
+                && *epoch == now
+                && *length < COALESCED
+                && (*compressed_length > 0 || compressed.is_none()) =>
+            {
+                *length += encoded;
+                *messages += 1;
+                if *compressed_length > 0 {
+                    *compressed_length += match compressed {
+                        Some(frame) => self.compressed.append(frame),
+                        None => self.compressed.encode(publication.message),
+                    };
+                }
+            }
+            _ => self.commands.push_back(Command::Deliver {
+                members: Arc::clone(members),
+                epoch: now,
+                length: encoded,
+                compressed_length: compressed.map_or(0, |frame| self.compressed.append(frame)),
+                messages: 1,
+            }),
+        }
+        encoded + compressed_size
+    }
+
     fn clear(&mut self) {
         self.commands.clear();
         self.plain.clear();
@@ -408,209 +445,5 @@ impl Frames {
     fn clear(&mut self) {
         self.bytes.clear();
         self.taken = 0;
-    }
-}
-
-/// A message on its way to several groups: encoded once if it is large, and compressed once if
-/// anybody takes it compressed.
-#[derive(Debug)]
-pub(crate) struct Publication<'a> {
-    message: Message<'a>,
-    /// How many messages these are.
-    messages: usize,
-    shared: Option<Arc<SharedFrame>>,
-    /// `None` inside: it does not become smaller.
-    compressed: OnceCell<Option<Arc<SharedFrame>>>,
-}
-
-impl<'a> Publication<'a> {
-    /// From this size on one shared frame is cheaper than a copy for each worker.
-    const SHARED: usize = 16 << 10;
-
-    pub(crate) fn new(message: Message<'a>) -> Publication<'a> {
-        let large = message
-            .frame()
-            .is_some_and(|(_, payload)| payload.len() >= Self::SHARED);
-        Publication {
-            message,
-            messages: 1,
-            shared: large.then(|| {
-                let mut frame = Vec::new();
-                sender::encode_message(message, &mut frame);
-                SharedFrame::new(frame)
-            }),
-            compressed: OnceCell::new(),
-        }
-    }
-
-    /// Several messages that nothing else comes between, which are never compressed.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(crate) fn of_several<'m>(messages: impl Iterator<Item = Message<'m>>) -> Publication<'a> {
-        let mut frames = Vec::new();
-        let mut count = 0;
-        for message in messages {
-            sender::encode_message(message, &mut frames);
-            count += 1;
-        }
-        Publication {
-            message: Message::Binary(&[]),
-            messages: count,
-            shared: Some(SharedFrame::new(frames)),
-            compressed: OnceCell::from(None),
-        }
-    }
-
-    /// The compressed frame, if it is asked for and there is one.
-    fn compressed_for(&self, is_asked_for: bool, mailbox: &Mailbox) -> Option<&Arc<SharedFrame>> {
-        let deflate = mailbox.deflate().filter(|_| is_asked_for)?;
-        let compressed = self.compressed.get_or_init(|| {
-            let mut frame = Vec::new();
-            with_deflater(|deflater| {
-                sender::encode_compressed_message(self.message, deflate, deflater, &mut frame)
-            })
-            .then(|| SharedFrame::new(frame))
-        });
-        compressed.as_ref()
-    }
-}
-
-/// A worker that has something to do and sleeps. It is woken when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Sleeper(Arc<Mailbox>);
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        self.0.wake();
-    }
-}
-
-/// A member's place in its group.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GroupPlace {
-    key: ConnectionKey,
-    compresses: bool,
-}
-
-impl Group {
-    /// An empty group on the worker of `peer`.
-    pub(crate) fn of(peer: &Peer, policy: SlowConsumerPolicy) -> Group {
-        Group {
-            mailbox: Arc::clone(peer.mailbox()),
-            policy,
-            members: Mutex::default(),
-            epoch: AtomicU32::new(0),
-            compressing: AtomicUsize::new(0),
-        }
-    }
-
-    /// Whether this is the group of that connection's worker.
-    pub(crate) fn is_of(&self, peer: &Peer) -> bool {
-        Arc::ptr_eq(&self.mailbox, peer.mailbox())
-    }
-
-    /// Adds a member of the same worker.
-    pub(crate) fn join(&self, peer: &Peer) -> GroupPlace {
-        let compresses = peer.compresses();
-        let mut members = lock(&self.members);
-        self.compressing
-            .fetch_add(usize::from(compresses), Ordering::Relaxed);
-        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
-        GroupPlace {
-            key: members.insert(GroupMember {
-                key: peer.key(),
-                since: Epoch(epoch.wrapping_add(1)),
-            }),
-            compresses,
-        }
-    }
-
-    /// Takes a member out and says whether the group is empty now.
-    pub(crate) fn leave(&self, place: GroupPlace) -> bool {
-        let mut members = lock(&self.members);
-        members.remove(place.key);
-        self.compressing
-            .fetch_sub(usize::from(place.compresses), Ordering::Relaxed);
-        members.len() == 0
-    }
-
-    /// What becomes of members that take too little.
-    pub(super) fn policy(&self) -> SlowConsumerPolicy {
-        self.policy
-    }
-
-    /// How many members there are.
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.members).len()
-    }
-
-    /// Whether so much waits for all workers that nobody should publish on.
-    #[cfg(feature = "redis")]
-    pub(crate) fn is_congested(&self) -> bool {
-        self.mailbox.is_congested()
-    }
-
-    /// Whether its worker has so much to deliver that a task which publishes should let it.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(crate) fn is_full(&self) -> bool {
-        self.mailbox.is_full()
-    }
-
-    /// Hands a message to the worker for all members. Neighbouring messages for the same group
-    /// become one command, so that a burst leaves in one write per member.
-    /// The worker may sleep: then it is woken when what is returned is dropped, which is a system
-    /// call and so nothing to do under a lock.
-    pub(crate) fn deliver(self: &Arc<Group>, publication: &Publication<'_>) -> Option<Sleeper> {
-        const COALESCED: usize = 64 << 10;
-        let is_asked_for = self.compressing.load(Ordering::Relaxed) > 0;
-        let compressed = publication.compressed_for(is_asked_for, &self.mailbox);
-        let now = Epoch(self.epoch.load(Ordering::Relaxed));
-        let sleeps = self.mailbox.put_quietly(|queue| {
-            if let Some(frame) = &publication.shared {
-                queue.commands.push_back(Command::DeliverShared {
-                    group: Arc::clone(self),
-                    epoch: now,
-                    frame: Arc::clone(frame),
-                    compressed: compressed.cloned(),
-                    messages: publication.messages,
-                });
-                return frame.len() + compressed.map_or(0, |shared_frame| shared_frame.len());
-            }
-            let encoded = queue.plain.encode(publication.message);
-            match queue.commands.back_mut() {
-                Some(Command::Deliver {
-                    group,
-                    epoch,
-                    length,
-                    compressed_length,
-                    messages,
-                }) if Arc::ptr_eq(group, self)
-                    && *epoch == now
-                    && *length < COALESCED
-                    && (*compressed_length > 0 || compressed.is_none()) =>
-                {
-                    *length += encoded;
-                    *messages += 1;
-                    if *compressed_length > 0 {
-                        *compressed_length += match compressed {
-                            Some(frame) => queue.compressed.append(frame),
-                            None => queue.compressed.encode(publication.message),
-                        };
-                    }
-                }
-                _ => queue.commands.push_back(Command::Deliver {
-                    group: Arc::clone(self),
-                    epoch: now,
-                    length: encoded,
-                    compressed_length: compressed.map_or(0, |frame| queue.compressed.append(frame)),
-                    messages: 1,
-                }),
-            }
-            encoded + compressed.map_or(0, |shared_frame| shared_frame.len())
-        });
-        sleeps.then(|| Sleeper(Arc::clone(&self.mailbox)))
-    }
-
-    pub(super) fn members(&self) -> MutexGuard<'_, Slab<GroupMember>> {
-        lock(&self.members)
     }
 }

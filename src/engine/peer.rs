@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::disconnect::Disconnect;
-use super::mailbox::{Mailbox, Publication};
+use super::mailbox::Mailbox;
+use super::publication::Publication;
 use super::slab::ConnectionKey;
 use crate::protocol::{CloseCode, CloseFrame, Message};
 
@@ -46,7 +47,7 @@ impl Peer {
     pub fn send(&self, message: Message<'_>) {
         match message {
             Message::Close(frame) => self.mailbox.close(self.key, frame),
-            message => self.mailbox.send(self, message),
+            message => self.mailbox.send(self.key, self.compresses, message),
         }
     }
 
@@ -72,7 +73,7 @@ impl Peer {
     /// let through whatever its size: an answer is not cut off for being long.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) fn publish(&self, publication: &Publication<'_>) {
-        self.mailbox.publish(self, publication);
+        self.mailbox.publish(self.key, self.compresses, publication);
     }
 
     /// Has the connection's [`RawHandler`](super::RawHandler) woken.
@@ -81,7 +82,7 @@ impl Peer {
         self.mailbox.wake_handler(self.key);
     }
 
-    /// Its own as long as a handle or a [`Group`](super::Group) of its worker is held.
+    /// Its own as long as a handle or a group of its worker is held.
     pub(crate) fn id(&self) -> PeerId {
         PeerId {
             mailbox: Arc::as_ptr(&self.mailbox).addr(),

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::deadlines::Clock;
-use super::driver::{ConnectionDriver, Context, Delivery, Encoded, Progress};
+use super::delivery::{Delivery, Encoded};
+use super::driver::{ConnectionDriver, Context, Progress};
 use super::mailbox::Mailbox;
 use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;

@@ -145,7 +145,7 @@ impl Deref for SharedFrame {
     }
 }
 
-/// A shared_frame that is kept for one client, and how much of it has gone.
+/// A shared frame that is kept for one client, and how much of it has gone.
 #[derive(Debug)]
 pub(super) struct Kept {
     shared_frame: Arc<SharedFrame>,
@@ -154,7 +154,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What it costs to keep a shared_frame, beside its bytes: so that a great many small ones are not
+    /// What it costs to keep a shared frame, beside its bytes: so that a great many small ones are not
     /// free.
     const BYTES: usize = 64;
 
@@ -178,8 +178,8 @@ impl Kept {
         self.gone += bytes;
     }
 
-    /// Bytes that are kept for this client alone: of a shared shared_frame its part. What has gone of a
-    /// shared_frame counts until all has, as its memory is held so long.
+    /// Bytes that are kept for this client alone: of a shared frame its part. What has gone of a
+    /// frame counts until all has, as its memory is held so long.
     pub(super) fn share(&self) -> usize {
         let holders = self.shared_frame.holders.load(Ordering::Relaxed).max(1);
         Self::BYTES + self.shared_frame.bytes.capacity() / holders
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shared_parcel_counts_once_and_is_divided_among_its_holders() {
+    fn a_shared_frame_counts_once_and_is_divided_among_its_holders() {
         let budget = UnsentBudget::new(1_000);
         let shared_frame = SharedFrame::new(vec![0; 1_200]);
         assert_eq!(budget.bytes(), 0, "nobody keeps it");

@@ -93,7 +93,7 @@ impl Register {
 struct Room {
     name: Arc<str>,
     /// The members by worker. The lock is the room's sequencer: its holder is next.
-    groups: Mutex<Vec<Arc<Group>>>,
+    groups: Mutex<Vec<Group>>,
 }
 
 /// Why a connection cannot join a room.
@@ -229,13 +229,13 @@ impl Room {
         drop(sleepers);
     }
 
-    fn join(&self, peer: &Peer, policy: SlowConsumerPolicy) -> (Arc<Group>, GroupPlace) {
+    fn join(&self, peer: &Peer, policy: SlowConsumerPolicy) -> (Group, GroupPlace) {
         let mut groups = lock(&self.groups);
         let group = match groups.iter().find(|group| group.is_of(peer)) {
-            Some(group) => Arc::clone(group),
+            Some(group) => group.clone(),
             None => {
-                let group = Arc::new(Group::of(peer, policy));
-                groups.push(Arc::clone(&group));
+                let group = Group::of(peer, policy);
+                groups.push(group.clone());
                 group
             }
         };
@@ -244,10 +244,10 @@ impl Room {
     }
 
     /// Takes a member out and says whether nobody is left.
-    fn leave(&self, group: &Arc<Group>, place: GroupPlace) -> bool {
+    fn leave(&self, group: &Group, place: GroupPlace) -> bool {
         let mut groups = lock(&self.groups);
         if group.leave(place) {
-            groups.retain(|other| !Arc::ptr_eq(other, group));
+            groups.retain(|other| !other.is(group));
         }
         groups.is_empty()
     }
@@ -257,7 +257,7 @@ impl Room {
 pub struct Membership {
     rooms: Rooms,
     room: Arc<Room>,
-    group: Arc<Group>,
+    group: Group,
     place: GroupPlace,
     member: PeerId,
 }

@@ -83,13 +83,13 @@ struct NamespaceRoom {
 /// How the members of a room are reached.
 #[derive(Default)]
 struct Audience {
-    groups: Vec<Arc<Group>>,
+    groups: Vec<Group>,
     /// Those that have no seat in a group: they poll, or did when they came.
     others: HashMap<Sid, Arc<SocketInner>>,
 }
 
 struct Seat {
-    group: Arc<Group>,
+    group: Group,
     place: GroupPlace,
 }
 
@@ -414,10 +414,10 @@ impl Audience {
             return None;
         };
         let group = match self.groups.iter().find(|group| group.is_of(peer)) {
-            Some(group) => Arc::clone(group),
+            Some(group) => group.clone(),
             None => {
-                let group = Arc::new(Group::of(peer, SlowConsumerPolicy::Close));
-                self.groups.push(Arc::clone(&group));
+                let group = Group::of(peer, SlowConsumerPolicy::Close);
+                self.groups.push(group.clone());
                 group
             }
         };
@@ -438,7 +438,7 @@ impl Audience {
             return;
         };
         if group.leave(place) {
-            self.groups.retain(|other| !Arc::ptr_eq(other, &group));
+            self.groups.retain(|other| !other.is(&group));
         }
     }
 

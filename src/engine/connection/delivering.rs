@@ -6,8 +6,9 @@ use super::{Connection, Phase};
 use crate::engine::backlog::messages_left;
 use crate::engine::connections::OVERRUN;
 use crate::engine::deadlines::Tick;
+use crate::engine::delivery::{Delivery, Encoded};
 use crate::engine::disconnect::Disconnect;
-use crate::engine::driver::{ConnectionDriver, Context, Delivery, Encoded, Progress, Waiting};
+use crate::engine::driver::{ConnectionDriver, Context, Progress, Waiting};
 use crate::engine::handler::Handler;
 use crate::engine::socket::Stream;
 use crate::engine::{SlowConsumer, SlowConsumerPolicy};
@@ -53,36 +54,53 @@ impl<H: Handler> Connection<H> {
             }
             return self.wait();
         }
-        let SlowConsumer {
-            max_bytes,
-            max_messages,
-        } = context.slow_consumer;
-        let added = if delivery.is_lenient { 0 } else { frames.len() };
-        if self.backlog.bytes() + added > max_bytes
-            || self.backlog.messages() + messages > max_messages
-        {
-            match delivery.policy {
-                SlowConsumerPolicy::Close => {
-                    context.stats.dropped += messages as u64;
-                    return self.end(Disconnect::SlowConsumer, OVERRUN, stream, context);
-                }
-                SlowConsumerPolicy::DropNewest => {
-                    context.stats.dropped += messages as u64;
-                    return Progress::Waiting;
-                }
-                SlowConsumerPolicy::DropOldest => {
-                    let dropped = self.backlog.drop_oldest_beyond(
-                        max_bytes.saturating_sub(frames.len()),
-                        max_messages.saturating_sub(messages),
-                    );
-                    context.stats.dropped += dropped as u64;
-                }
-            }
+        if let Some(progress) = self.make_room(delivery, frames.len(), stream, context) {
+            return progress;
         }
         let unsent = context.unsent();
         let kept = encoded.keep(0, unsent);
         self.backlog.push_delivery(kept, messages, unsent, false);
         Progress::Waiting
+    }
+
+    /// Does with a delivery of `length` bytes what its policy says if there is no room for it;
+    /// `None` if there is, now.
+    fn make_room<S: Stream>(
+        &mut self,
+        delivery: &Delivery<'_>,
+        length: usize,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Option<Progress> {
+        let SlowConsumer {
+            max_bytes,
+            max_messages,
+        } = context.slow_consumer;
+        let messages = delivery.messages;
+        let added = if delivery.is_lenient { 0 } else { length };
+        if self.backlog.bytes() + added <= max_bytes
+            && self.backlog.messages() + messages <= max_messages
+        {
+            return None;
+        }
+        match delivery.policy {
+            SlowConsumerPolicy::Close => {
+                context.stats.dropped += messages as u64;
+                Some(self.end(Disconnect::SlowConsumer, OVERRUN, stream, context))
+            }
+            SlowConsumerPolicy::DropNewest => {
+                context.stats.dropped += messages as u64;
+                Some(Progress::Waiting)
+            }
+            SlowConsumerPolicy::DropOldest => {
+                let dropped = self.backlog.drop_oldest_beyond(
+                    max_bytes.saturating_sub(length),
+                    max_messages.saturating_sub(messages),
+                );
+                context.stats.dropped += dropped as u64;
+                None
+            }
+        }
     }
 
     /// What waits for the peer, as it counts when there is no more room.

@@ -1,22 +1,21 @@
 //! A worker's connections, whatever their streams are: who is driven, delivered to and looked at,
 //! and when. Waiting is the [frame loop](super::frame_loop)'s.
 
+mod delivering;
 mod relief;
 
-use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::mem;
 
-use super::SlowConsumerPolicy;
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
-use super::driver::{ConnectionDriver, Context, Delivery, Encoded, Progress};
-use super::mailbox::{Command, CommandQueue, Epoch, Group};
+use super::driver::{ConnectionDriver, Context, Progress};
+use super::mailbox::CommandQueue;
 use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
 use super::stats::{ConnectionRecord, EndpointIndex};
 use super::turn::Turn;
-use crate::protocol::{CloseCode, CloseFrame};
+use crate::protocol::CloseCode;
 use relief::Candidates;
 
 /// The connections of one worker.
@@ -337,182 +336,6 @@ impl<S: Stream> Connections<S> {
             Progress::Idle => {}
         }
         false
-    }
-
-    /// Carries out the mailbox's commands, and those that follow from them, up to a number of
-    /// bytes: what is left waits for the next turn. In between the sockets are looked at, or a
-    /// member that takes all it is given would seem slow because this worker is.
-    fn deliver(&mut self) {
-        const BYTES: usize = 256 << 10;
-        if self.queue.commands.is_empty() && !self.context.mailbox.is_filled() {
-            return;
-        }
-        let mut queue = mem::take(&mut self.queue);
-        let mut delivered = 0;
-        while delivered < BYTES {
-            let Some(command) = queue.commands.pop_front() else {
-                if !self.context.mailbox.is_filled() {
-                    break;
-                }
-                self.context.mailbox.take(&mut queue);
-                continue;
-            };
-            match command {
-                Command::Deliver {
-                    group,
-                    epoch,
-                    length,
-                    compressed_length,
-                    messages,
-                } => {
-                    delivered += length;
-                    let shared_frames = [const { OnceCell::new() }; 2];
-                    let plain = queue.plain.take(length);
-                    let compressed = queue.compressed.take(compressed_length);
-                    let delivery = Delivery {
-                        plain: Encoded::new(plain, &shared_frames[0]),
-                        compressed: (compressed_length > 0)
-                            .then_some(Encoded::new(compressed, &shared_frames[1])),
-                        messages,
-                        policy: group.policy(),
-                        is_lenient: false,
-                    };
-                    self.deliver_to(&group, epoch, &delivery);
-                }
-                Command::DeliverShared {
-                    group,
-                    epoch,
-                    frame,
-                    compressed,
-                    messages,
-                } => {
-                    delivered += frame.len();
-                    let plain = OnceCell::from(frame);
-                    let compressed = compressed.map(OnceCell::from);
-                    let delivery = Delivery {
-                        plain: Encoded::of(&plain),
-                        compressed: compressed.as_ref().map(Encoded::of),
-                        messages,
-                        policy: group.policy(),
-                        is_lenient: false,
-                    };
-                    self.deliver_to(&group, epoch, &delivery);
-                }
-                Command::Send {
-                    to,
-                    length,
-                    is_compressed,
-                } => {
-                    delivered += length;
-                    let bytes = match is_compressed {
-                        true => queue.compressed.take(length),
-                        false => queue.plain.take(length),
-                    };
-                    let shared_frame = OnceCell::new();
-                    let frame = Encoded::new(bytes, &shared_frame);
-                    let delivery = Delivery {
-                        plain: frame,
-                        compressed: is_compressed.then_some(frame),
-                        messages: 1,
-                        policy: SlowConsumerPolicy::Close,
-                        is_lenient: false,
-                    };
-                    self.drive(to, |connection, stream, context| {
-                        connection.deliver(&delivery, stream, context)
-                    });
-                }
-                Command::SendShared {
-                    to,
-                    frames,
-                    compressed,
-                    messages,
-                } => {
-                    delivered += frames.len();
-                    let plain = OnceCell::from(frames);
-                    let compressed = compressed.map(OnceCell::from);
-                    let delivery = Delivery {
-                        plain: Encoded::of(&plain),
-                        compressed: compressed.as_ref().map(Encoded::of),
-                        messages,
-                        policy: SlowConsumerPolicy::Close,
-                        is_lenient: true,
-                    };
-                    self.drive(to, |connection, stream, context| {
-                        connection.deliver(&delivery, stream, context)
-                    });
-                }
-                Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, OVERRUN),
-                Command::End { to, why, frame } => self.end_with(to, why, frame),
-                Command::Resume { to } => self.drive_stream(to),
-                Command::Close { to, frame } => {
-                    let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
-                        code: *code,
-                        reason,
-                    });
-                    self.close(to, frame);
-                }
-                Command::Wake { to } => self.wake(to),
-                Command::CloseAll { code } => self.close_all(code),
-            }
-        }
-        self.queue = queue;
-    }
-
-    /// [`Connections::deliver`], outside a turn: what is left makes for one.
-    fn deliver_and_wake(&mut self) {
-        self.deliver();
-        if !self.queue.commands.is_empty() || !self.ready.is_empty() {
-            self.context.mailbox.wake();
-        }
-    }
-
-    fn deliver_to(&mut self, group: &Group, epoch: Epoch, delivery: &Delivery<'_>) {
-        // A connection that is over leaves the group when dropped: the group must not be locked then.
-        let mut over = Vec::new();
-        let members = group.members();
-        for member in members.iter().filter(|member| member.gets(epoch)) {
-            let Some(entry) = self.entries.get_mut(member.key) else {
-                continue;
-            };
-            let Entry {
-                stream, connection, ..
-            } = entry;
-            let progress = connection.deliver(delivery, stream, &mut self.context);
-            match progress {
-                Progress::Over(why) => over.push((member.key, why)),
-                Progress::Waiting => entry.next_check = self.context.now.wrapping_add(1),
-                Progress::MoreToRead if !entry.is_ready => {
-                    entry.is_ready = true;
-                    self.ready.push_back(member.key);
-                }
-                Progress::MoreToRead | Progress::Idle => {}
-            }
-        }
-        drop(members);
-        for (member, why) in over {
-            self.end(member, &why);
-        }
-        self.relieve();
-    }
-
-    fn end_with(&mut self, key: ConnectionKey, why: Disconnect, frame: (CloseCode, &'static str)) {
-        self.drive(key, |connection, stream, context| {
-            connection.end(why, frame, stream, context)
-        });
-    }
-
-    fn close(&mut self, key: ConnectionKey, frame: Option<CloseFrame<'_>>) {
-        self.drive(key, |connection, stream, context| {
-            connection.close(frame, stream, context)
-        });
-    }
-
-    fn close_all(&mut self, code: CloseCode) {
-        for index in 0..self.entries.places() {
-            if let Some((key, _)) = self.entries.at_mut(index) {
-                self.close(key, Some(CloseFrame { code, reason: "" }));
-            }
-        }
     }
 }
 

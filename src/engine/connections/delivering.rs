@@ -1,0 +1,199 @@
+//! Carrying out the mailbox's commands.
+
+use std::cell::OnceCell;
+use std::mem;
+use std::sync::Arc;
+
+use super::{Connections, Entry, OVERRUN};
+use crate::engine::SlowConsumerPolicy;
+use crate::engine::delivery::{Delivery, Encoded};
+use crate::engine::disconnect::Disconnect;
+use crate::engine::driver::Progress;
+use crate::engine::mailbox::{Command, CommandQueue};
+use crate::engine::members::{Epoch, GroupMembers};
+use crate::engine::slab::ConnectionKey;
+use crate::engine::socket::Stream;
+use crate::engine::unsent::SharedFrame;
+use crate::protocol::{CloseCode, CloseFrame};
+
+impl<S: Stream> Connections<S> {
+    /// Carries out the mailbox's commands, and those that follow from them, up to a number of
+    /// bytes: what is left waits for the next turn. In between the sockets are looked at, or a
+    /// member that takes all it is given would seem slow because this worker is.
+    pub(super) fn deliver(&mut self) {
+        const BYTES: usize = 256 << 10;
+        if self.queue.commands.is_empty() && !self.context.mailbox.is_filled() {
+            return;
+        }
+        let mut queue = mem::take(&mut self.queue);
+        let mut delivered = 0;
+        while delivered < BYTES {
+            match queue.commands.pop_front() {
+                Some(command) => delivered += self.carry_out(command, &mut queue),
+                None if self.context.mailbox.is_filled() => self.context.mailbox.take(&mut queue),
+                None => break,
+            }
+        }
+        self.queue = queue;
+    }
+
+    /// [`Connections::deliver`], outside a turn: what is left makes for one.
+    pub(super) fn deliver_and_wake(&mut self) {
+        self.deliver();
+        if !self.queue.commands.is_empty() || !self.ready.is_empty() {
+            self.context.mailbox.wake();
+        }
+    }
+
+    /// Says how many bytes of frames the command is about.
+    fn carry_out(&mut self, command: Command, queue: &mut CommandQueue) -> usize {
+        match command {
+            Command::Deliver {
+                members,
+                epoch,
+                length,
+                compressed_length,
+                messages,
+            } => {
+                let shared_frames = [const { OnceCell::new() }; 2];
+                let plain = Encoded::new(queue.plain.take(length), &shared_frames[0]);
+                let compressed = queue.compressed.take(compressed_length);
+                let compressed =
+                    (compressed_length > 0).then_some(Encoded::new(compressed, &shared_frames[1]));
+                let delivery = Delivery::new(plain, compressed, messages, members.policy());
+                self.deliver_to(&members, epoch, &delivery);
+                length
+            }
+            Command::DeliverShared {
+                members,
+                epoch,
+                frame,
+                compressed,
+                messages,
+            } => with_shared(frame, compressed, |plain, compressed| {
+                let delivery = Delivery::new(plain, compressed, messages, members.policy());
+                self.deliver_to(&members, epoch, &delivery);
+            }),
+            Command::Send {
+                to,
+                length,
+                is_compressed,
+            } => {
+                let frames = match is_compressed {
+                    true => &mut queue.compressed,
+                    false => &mut queue.plain,
+                };
+                let shared_frame = OnceCell::new();
+                let frame = Encoded::new(frames.take(length), &shared_frame);
+                let compressed = is_compressed.then_some(frame);
+                let delivery = Delivery::new(frame, compressed, 1, SlowConsumerPolicy::Close);
+                self.send(to, &delivery);
+                length
+            }
+            Command::SendShared {
+                to,
+                frames,
+                compressed,
+                messages,
+            } => with_shared(frames, compressed, |plain, compressed| {
+                let policy = SlowConsumerPolicy::Close;
+                let mut delivery = Delivery::new(plain, compressed, messages, policy);
+                delivery.is_lenient = true;
+                self.send(to, &delivery);
+            }),
+            command => self.obey(command),
+        }
+    }
+
+    /// Carries out a command that is about no frames: 0 bytes of them.
+    fn obey(&mut self, command: Command) -> usize {
+        match command {
+            Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, OVERRUN),
+            Command::End { to, why, frame } => self.end_with(to, why, frame),
+            Command::Resume { to } => self.drive_stream(to),
+            Command::Close { to, frame } => {
+                let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
+                    code: *code,
+                    reason,
+                });
+                self.close(to, frame);
+            }
+            Command::Wake { to } => self.wake(to),
+            Command::CloseAll { code } => self.close_all(code),
+            // Those have been carried out.
+            Command::Deliver { .. }
+            | Command::DeliverShared { .. }
+            | Command::Send { .. }
+            | Command::SendShared { .. } => {}
+        }
+        0
+    }
+
+    fn send(&mut self, to: ConnectionKey, delivery: &Delivery<'_>) {
+        self.drive(to, |connection, stream, context| {
+            connection.deliver(delivery, stream, context)
+        });
+    }
+
+    fn deliver_to(&mut self, members: &GroupMembers, epoch: Epoch, delivery: &Delivery<'_>) {
+        // A connection that is over leaves the group when dropped: the group must not be locked then.
+        let mut over = Vec::new();
+        let members = members.lock();
+        for member in members.iter().filter(|member| member.gets(epoch)) {
+            let Some(entry) = self.entries.get_mut(member.key) else {
+                continue;
+            };
+            let Entry {
+                stream, connection, ..
+            } = entry;
+            let progress = connection.deliver(delivery, stream, &mut self.context);
+            match progress {
+                Progress::Over(why) => over.push((member.key, why)),
+                Progress::Waiting => entry.next_check = self.context.now.wrapping_add(1),
+                Progress::MoreToRead if !entry.is_ready => {
+                    entry.is_ready = true;
+                    self.ready.push_back(member.key);
+                }
+                Progress::MoreToRead | Progress::Idle => {}
+            }
+        }
+        drop(members);
+        for (member, why) in over {
+            self.end(member, &why);
+        }
+        self.relieve();
+    }
+
+    fn end_with(&mut self, key: ConnectionKey, why: Disconnect, frame: (CloseCode, &'static str)) {
+        self.drive(key, |connection, stream, context| {
+            connection.end(why, frame, stream, context)
+        });
+    }
+
+    fn close(&mut self, key: ConnectionKey, frame: Option<CloseFrame<'_>>) {
+        self.drive(key, |connection, stream, context| {
+            connection.close(frame, stream, context)
+        });
+    }
+
+    fn close_all(&mut self, code: CloseCode) {
+        for index in 0..self.entries.places() {
+            if let Some((key, _)) = self.entries.at_mut(index) {
+                self.close(key, Some(CloseFrame { code, reason: "" }));
+            }
+        }
+    }
+}
+
+/// Does something with frames that are shared, and says how many bytes they are.
+fn with_shared(
+    plain: Arc<SharedFrame>,
+    compressed: Option<Arc<SharedFrame>>,
+    act: impl FnOnce(Encoded<'_>, Option<Encoded<'_>>),
+) -> usize {
+    let length = plain.len();
+    let plain = OnceCell::from(plain);
+    let compressed = compressed.map(OnceCell::from);
+    act(Encoded::of(&plain), compressed.as_ref().map(Encoded::of));
+    length
+}

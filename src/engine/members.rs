@@ -1,0 +1,98 @@
+//! The members of a room that live on one worker.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use super::SlowConsumerPolicy;
+use super::slab::{ConnectionKey, Slab};
+use crate::lock::lock;
+
+/// The members of one room that live on one worker.
+#[derive(Debug)]
+pub(crate) struct GroupMembers {
+    policy: SlowConsumerPolicy,
+    /// Bound: `Rooms::MAX_MEMBERSHIPS` for each connection of the worker.
+    members: Mutex<Slab<GroupMember>>,
+    /// Goes on with each member that joins.
+    epoch: AtomicU32,
+    /// How many of the members take compressed messages.
+    compressing: AtomicUsize,
+}
+
+/// A point in the members' time: a message is for those that have joined by then, whenever its
+/// command is carried out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Epoch(u32);
+
+#[derive(Debug)]
+pub(super) struct GroupMember {
+    pub(super) key: ConnectionKey,
+    since: Epoch,
+}
+
+impl GroupMember {
+    #[inline]
+    pub(super) fn gets(&self, epoch: Epoch) -> bool {
+        epoch.0.wrapping_sub(self.since.0) as i32 >= 0
+    }
+}
+
+/// A member's place among the members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupPlace {
+    key: ConnectionKey,
+    compresses: bool,
+}
+
+impl GroupMembers {
+    /// None yet.
+    pub(super) fn new(policy: SlowConsumerPolicy) -> GroupMembers {
+        GroupMembers {
+            policy,
+            members: Mutex::default(),
+            epoch: AtomicU32::new(0),
+            compressing: AtomicUsize::new(0),
+        }
+    }
+
+    /// Adds a connection; `compresses` is as of its [`Peer`](super::Peer).
+    pub(super) fn join(&self, key: ConnectionKey, compresses: bool) -> GroupPlace {
+        let mut members = lock(&self.members);
+        self.compressing
+            .fetch_add(usize::from(compresses), Ordering::Relaxed);
+        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
+        let since = Epoch(epoch.wrapping_add(1));
+        GroupPlace {
+            key: members.insert(GroupMember { key, since }),
+            compresses,
+        }
+    }
+
+    /// Takes a member out and says whether none is left.
+    pub(super) fn leave(&self, place: GroupPlace) -> bool {
+        let mut members = lock(&self.members);
+        members.remove(place.key);
+        self.compressing
+            .fetch_sub(usize::from(place.compresses), Ordering::Relaxed);
+        members.len() == 0
+    }
+
+    /// What becomes of members that take too little.
+    pub(super) fn policy(&self) -> SlowConsumerPolicy {
+        self.policy
+    }
+
+    /// Whether any of them takes compressed messages.
+    pub(super) fn any_compresses(&self) -> bool {
+        self.compressing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Now.
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Slab<GroupMember>> {
+        lock(&self.members)
+    }
+}

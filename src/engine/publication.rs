@@ -1,0 +1,75 @@
+//! A message on its way to many: encoded and compressed once.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use super::compression::with_deflater;
+use super::unsent::SharedFrame;
+use crate::protocol::{Deflate, Message, sender};
+
+/// A message on its way to several groups: encoded once if it is large, and compressed once if
+/// anybody takes it compressed.
+#[derive(Debug)]
+pub(crate) struct Publication<'a> {
+    pub(super) message: Message<'a>,
+    /// How many messages these are.
+    pub(super) messages: usize,
+    pub(super) shared: Option<Arc<SharedFrame>>,
+    /// `None` inside: it does not become smaller.
+    compressed: OnceCell<Option<Arc<SharedFrame>>>,
+}
+
+impl<'a> Publication<'a> {
+    /// From this size on one shared frame is cheaper than a copy for each worker.
+    const SHARED: usize = 16 << 10;
+
+    pub(crate) fn new(message: Message<'a>) -> Publication<'a> {
+        let large = message
+            .frame()
+            .is_some_and(|(_, payload)| payload.len() >= Self::SHARED);
+        Publication {
+            message,
+            messages: 1,
+            shared: large.then(|| {
+                let mut frame = Vec::new();
+                sender::encode_message(message, &mut frame);
+                SharedFrame::new(frame)
+            }),
+            compressed: OnceCell::new(),
+        }
+    }
+
+    /// Several messages that nothing else comes between, which are never compressed.
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(crate) fn of_several<'m>(messages: impl Iterator<Item = Message<'m>>) -> Publication<'a> {
+        let mut frames = Vec::new();
+        let mut count = 0;
+        for message in messages {
+            sender::encode_message(message, &mut frames);
+            count += 1;
+        }
+        Publication {
+            message: Message::Binary(&[]),
+            messages: count,
+            shared: Some(SharedFrame::new(frames)),
+            compressed: OnceCell::from(None),
+        }
+    }
+
+    /// The compressed frame, if it is asked for and there is one.
+    pub(super) fn compressed_for(
+        &self,
+        is_asked_for: bool,
+        deflate: Option<&Deflate>,
+    ) -> Option<&Arc<SharedFrame>> {
+        let deflate = deflate.filter(|_| is_asked_for)?;
+        let compressed = self.compressed.get_or_init(|| {
+            let mut frame = Vec::new();
+            with_deflater(|deflater| {
+                sender::encode_compressed_message(self.message, deflate, deflater, &mut frame)
+            })
+            .then(|| SharedFrame::new(frame))
+        });
+        compressed.as_ref()
+    }
+}
