@@ -181,7 +181,7 @@ fn a_healthcheck_tells_by_its_exit_code() {
             "{its:?}: {}",
             text(&healthy.stderr)
         );
-        // Frozen, it is no server.
+        // Frozen, it serves nobody.
         process::signal_to(server.0.id(), Signal::STOP);
         let frozen = ["healthcheck", &address, "--timeout", "100ms"];
         let frozen = frameloop_once(&[&frozen, asked].concat());

@@ -245,7 +245,7 @@ fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
         let port = server.address.port();
         for address in [server.address.to_string(), format!("0.0.0.0:{port}")] {
             assert_eq!(asked(&address, networks), Some(0), "{networks}");
-            assert_eq!(asked(&address, ""), Some(1), "it is no header");
+            assert_eq!(asked(&address, ""), Some(1), "it is not a header");
         }
         let mut command = frameloop(&["healthcheck"]);
         command
@@ -270,7 +270,7 @@ fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
         .env("FRAMELOOP_LISTEN", server.address.to_string())
         .env("FRAMELOOP_PROXY_PROTOCOL_FROM", "127.0.0.0/8");
     assert_eq!(run(&mut command), (Some(0), String::new()));
-    // Who else is asked by name is no admin.
+    // Any other name does not answer as the admin address.
     let address = server.address.to_string();
     command.arg(&address);
     assert_eq!(run(&mut command), (Some(0), String::new()));

@@ -170,7 +170,7 @@ fn is_acceptable((name, parameters): &Offer) -> bool {
         .iter()
         .all(|(name, value)| match (name.as_str(), value.as_deref()) {
             ("server_no_context_takeover" | "client_no_context_takeover", None) => true,
-            // There is no deflater with a window of 256 bytes.
+            // No deflater has a window of 256 bytes.
             ("server_max_window_bits", Some(bits)) => is_bits(bits) && bits != "8",
             ("client_max_window_bits", bits) => bits.is_none_or(is_bits),
             _ => false,

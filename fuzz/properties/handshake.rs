@@ -57,7 +57,7 @@ pub(crate) fn check(bytes: &[u8]) {
     } else {
         assert!(
             statuses.first() != Some(&101),
-            "a 101 for what is no request"
+            "a 101 for a malformed request"
         );
     }
 }

@@ -75,7 +75,7 @@ fn check_frames(bytes: &[u8], compressed: bool) -> Result<(), String> {
                     .get(2..)
                     .is_some_and(|reason| str::from_utf8(reason).is_err())
                 {
-                    return wrong("a reason that is no UTF-8");
+                    return wrong("a reason that is not UTF-8");
                 }
             }
             9 | 10 => {}

@@ -33,7 +33,7 @@ pub struct Policy {
 #[derive(Clone)]
 pub struct Token(String);
 
-/// This is no token.
+/// The text is not a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidToken;
 

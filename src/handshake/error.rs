@@ -46,7 +46,7 @@ pub enum HandshakeError {
     RepeatedOrigin,
     /// Origin is not one that may connect (RFC 6455 §10.2).
     Origin,
-    /// Sec-WebSocket-Protocol is no list of different tokens (RFC 6455 §4.1).
+    /// Sec-WebSocket-Protocol is not a list of different tokens (RFC 6455 §4.1).
     Subprotocols,
     /// Sec-WebSocket-Extensions breaks its grammar (RFC 6455 §9.1).
     Extensions,

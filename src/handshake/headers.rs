@@ -37,7 +37,7 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a
     }
 }
 
-/// A token (§5.6.2): at least one visible character that is no delimiter.
+/// A token (§5.6.2): one visible character or more, none of them a delimiter.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
 }

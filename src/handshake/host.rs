@@ -12,7 +12,7 @@ pub struct AllowedHost {
     port: Option<u16>,
 }
 
-/// This is no host.
+/// The text is not a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidHost(String);
 
@@ -20,24 +20,24 @@ impl fmt::Display for InvalidHost {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.escape_debug();
         if self.0 == "*" {
-            return formatter.write_str("'*' is no host; leave it out to allow any");
+            return formatter.write_str("invalid host '*': leave it out to allow any");
         }
         if self.0.contains('*') {
             return write!(
                 formatter,
-                "'{text}' is no host; a star is the whole first label: write *.example.com for all subdomains"
+                "invalid host '{text}': a star is the whole first label; use *.example.com for all subdomains"
             );
         }
         if let Some(host) = self.0.strip_prefix('.') {
             let host = host.escape_debug();
             return write!(
                 formatter,
-                "'{text}' is no host; write {host} for itself and *.{host} for its subdomains"
+                "invalid host '{text}': use {host} for itself and *.{host} for its subdomains"
             );
         }
         write!(
             formatter,
-            "'{text}' is no host; write example.com, *.example.com, example.com:8000 or [::1]:8000"
+            "invalid host '{text}': use example.com, *.example.com, example.com:8000 or [::1]:8000"
         )
     }
 }
@@ -232,7 +232,7 @@ mod tests {
         ] {
             let error = text.parse::<AllowedHost>().unwrap_err().to_string();
             assert!(
-                error.starts_with(&format!("'{text}' is no host; ")),
+                error.starts_with(&format!("invalid host '{text}': ")),
                 "{error}"
             );
             assert!(error.contains(advice), "{error}");

@@ -13,7 +13,7 @@ pub enum AllowOrigin {
     /// Any, `null` included.
     #[default]
     Any,
-    /// These and no others: there is no exemption for IP addresses or `null`.
+    /// These and no others: IP addresses and `null` are not exempt.
     Listed(Vec<Origin>),
 }
 
@@ -52,7 +52,7 @@ enum OriginKind {
     },
 }
 
-/// This is no origin.
+/// The text is not an origin.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidOrigin(String);
 
@@ -60,17 +60,17 @@ impl fmt::Display for InvalidOrigin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.escape_debug();
         if self.0 == "*" {
-            return formatter.write_str("'*' is no origin; leave it out to allow any");
+            return formatter.write_str("invalid origin '*': leave it out to allow any");
         }
         if self.0.contains('*') {
             return write!(
                 formatter,
-                "'{text}' is no origin; a star is the whole first label of the host: write https://*.example.com for all subdomains"
+                "invalid origin '{text}': a star is the whole first label of the host; use https://*.example.com for all subdomains"
             );
         }
         write!(
             formatter,
-            "'{text}' is no origin; write https://example.com, http://localhost:3000, file:// or null"
+            "invalid origin '{text}': use https://example.com, http://localhost:3000, file:// or null"
         )
     }
 }
@@ -268,7 +268,7 @@ mod tests {
         ] {
             let error = text.parse::<Origin>().unwrap_err().to_string();
             assert!(
-                error.starts_with(&format!("'{text}' is no origin; ")),
+                error.starts_with(&format!("invalid origin '{text}': ")),
                 "{error}"
             );
             assert!(error.contains(advice), "{error}");

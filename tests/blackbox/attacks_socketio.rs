@@ -22,7 +22,7 @@ fn memory(server: &ServerProcess, name: &str) -> u64 {
     figure.unwrap().parse().unwrap()
 }
 
-/// A POST of polling to a session, or a GET if there is no body: the status, and what came.
+/// A POST of polling to a session, or a GET without a body: the status and the body of the answer.
 fn poll(server: &ServerProcess, sid: &str, body: &[u8]) -> (String, String) {
     let method = if body.is_empty() { "GET" } else { "POST" };
     let mut client = Client::at(server.address);

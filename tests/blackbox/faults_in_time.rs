@@ -42,7 +42,7 @@ fn what_comes_after_so_many_messages_comes_then_however_they_are_sent() {
         let mut client = Client::open(TestServer::shared(), "/echo?stall=3&ping=500");
         send(&mut client);
         client.receives(&first);
-        // What comes next is no echo, nor does anything come after that.
+        // The next thing is not an echo, and it is the last.
         client.receives(b"\x89\x00");
         assert!(client.is_silent_for(Duration::from_millis(100)));
 

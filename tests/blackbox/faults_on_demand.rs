@@ -260,7 +260,7 @@ fn who_answers_no_ping_is_closed() {
     client.ends();
 }
 
-/// An echo that is late because it was asked to be is no silence of the client's.
+/// A delayed echo does not count as silence of the client.
 #[test]
 fn no_ping_is_missed_while_an_echo_waits() {
     let settings = deadlines(|deadlines| {

@@ -91,7 +91,7 @@ fn the_last_hop_that_is_not_listed_is_the_client() {
             "X-Forwarded-For: [2001:db8:2::1]:4711\r\n",
             "[2001:db8:2::1]:4711",
         ),
-        // What is no address ends the search.
+        // A value that is not an address ends the search.
         (
             "X-Forwarded-For: 198.51.100.9, unknown, 10.0.0.7\r\n",
             "10.0.0.7",

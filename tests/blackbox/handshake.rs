@@ -43,7 +43,7 @@ enum Delivery {
 }
 
 impl Row {
-    /// For what is no head and has no end of one: hyper looks at part of a head once, and from
+    /// For input that is not a head and never ends one: hyper looks at part of a head once, and from
     /// then on waits for the end. In segments it gets its answer or runs into the deadline,
     /// whichever way it is cut.
     pub(crate) fn only_whole(mut self) -> Row {

@@ -7,7 +7,7 @@ use crate::handshake::Expected::Refused;
 use crate::handshake::{ACCEPTED, Head, check, numbered, row, valid};
 use crate::server::TestServer;
 
-/// Without compression there is no extension: all that are offered are declined.
+/// Without compression every offered extension is declined.
 #[test]
 fn extensions_are_declined_if_their_grammar_is_right() {
     let server = TestServer::with(|server| {

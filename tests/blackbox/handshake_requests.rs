@@ -234,7 +234,7 @@ fn versions_and_methods() {
                 [valid().method("G@T"), valid().method("")],
             ),
             row(
-                "31 CONNECT is no tunnel",
+                "31 CONNECT opens no tunnel",
                 Refused(405, MethodNotAllowed),
                 [
                     valid().method("CONNECT").target("x:80"),
@@ -271,7 +271,7 @@ fn targets_are_taken_as_they_are() {
                 .map(|target| valid().target(target)),
             ),
             row(
-                "33 two dots are a client id that is no number",
+                "33 two dots are a client id, not a number",
                 Refused(403, Forbidden),
                 [valid().target("/ws/..")],
             ),

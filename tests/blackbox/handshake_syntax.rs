@@ -113,7 +113,7 @@ fn heads_have_a_size_and_a_grammar() {
                 ],
             ),
             row(
-                "84 what is no field",
+                "84 a line that is not a field",
                 Unread(400),
                 [
                     "X: a\r\n b",

@@ -124,7 +124,7 @@ fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
     assert!((70..=72).contains(&lasted[1]), "{lasted:?}");
 }
 
-/// What is no sixteenth may be kept as long as the deadlines let it.
+/// Less than a sixteenth may be kept as long as the deadlines allow.
 #[test]
 fn less_is_kept_as_long_as_the_deadlines_say() {
     let settings = Settings {

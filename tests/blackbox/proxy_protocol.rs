@@ -1,5 +1,5 @@
 //! The PROXY protocol (HAProxy's proxy-protocol.txt): from listed addresses it is required and
-//! believed, from others it is no request.
+//! believed, from others it is a malformed request.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;

@@ -184,7 +184,7 @@ fn probes_are_answered_for_any_host_and_nothing_else_is() {
     let get = |path, host| status(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     assert_eq!(get("/healthz", "10.1.2.3:8000"), "200");
     assert_eq!(get("/healthz", "ours.example"), "200");
-    assert_eq!(get("/healthz", "a,b"), "400", "that is no host");
+    assert_eq!(get("/healthz", "a,b"), "400", "not a host");
     assert_eq!(get("/healthz/", "10.1.2.3:8000"), "421");
     assert_eq!(get("/", "10.1.2.3:8000"), "421");
     // A WebSocket is not a probe.

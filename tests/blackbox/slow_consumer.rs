@@ -57,7 +57,7 @@ fn attack_8_whoever_does_not_take_its_pongs_is_not_read_from() {
     writer.join().unwrap();
 }
 
-/// Attack 32: a client that takes little is no client that takes nothing.
+/// Attack 32: a client that reads little is not a client that reads nothing.
 #[test]
 fn attack_32_whoever_takes_something_now_and_then_is_not_cut() {
     const PARTS: usize = 40;

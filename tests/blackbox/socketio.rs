@@ -168,7 +168,7 @@ pub(crate) fn upgrade(server: &TestServer, query: &str) -> Client {
     Client::open(server, &format!("/socket.io/?{query}"))
 }
 
-/// The next text message that is no Ping of Engine.IO.
+/// The next text message other than a Ping of Engine.IO.
 pub(crate) fn receive_packet(client: &mut Client) -> String {
     loop {
         let (first, payload) = client.receive();

@@ -383,7 +383,7 @@ fn attack_45_half_a_handshake_is_ended_at_the_deadline() {
     }
 }
 
-/// There is no HTTP/2: nobody is offered it, and its preface is refused before any of its frames.
+/// HTTP/2 is not offered, and its preface is refused before any of its frames.
 #[test]
 fn attacks_43_and_44_http_2_is_not_spoken() {
     let headers: &[u8] = b"\0\0\x04\x01\x04\0\0\0\x01\x82\x84\x86\x87";

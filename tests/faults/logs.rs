@@ -1,4 +1,4 @@
-//! Row 14: nobody reads the log, or there is no room for it.
+//! Row 14: nobody reads the log, or the disk is full.
 
 use std::fs::{self, File};
 use std::process::Stdio;

@@ -31,7 +31,7 @@ main() {
   refused 'path in upper case' 404 /WS "${handshake[@]}"
   refused 'path with an escape' 404 /%77s "${handshake[@]}"
   refused 'room name with a space' 404 /ws/chat/a%20b/ "${handshake[@]}"
-  refused 'client id that is no number' 403 /ws/abc "${handshake[@]}"
+  refused 'client id that is not a number' 403 /ws/abc "${handshake[@]}"
 
   refused 'no Host' 400 /ws "${handshake[@]}" -H 'Host:'
   refused 'invalid Host' 400 /ws "${handshake[@]}" -H 'Host: a,b'
@@ -47,7 +47,7 @@ main() {
   refused 'two keys' 400 /ws "${handshake[@]}" "${key[@]}"
   refused 'two versions' 400 /ws "${handshake[@]}" "${version[@]}"
   refused 'empty subprotocol list' 400 /ws "${handshake[@]}" -H 'Sec-WebSocket-Protocol: ,'
-  refused 'subprotocol that is no token' 400 /ws "${handshake[@]}" -H 'Sec-WebSocket-Protocol: a/b'
+  refused 'subprotocol that is not a token' 400 /ws "${handshake[@]}" -H 'Sec-WebSocket-Protocol: a/b'
   refused 'subprotocol offered twice' 400 /ws "${handshake[@]}" -H 'Sec-WebSocket-Protocol: a, a'
   refused 'empty extension list' 400 /ws "${handshake[@]}" -H 'Sec-WebSocket-Extensions: ,'
   refused 'malformed extension' 400 /ws "${handshake[@]}" -H 'Sec-WebSocket-Extensions: a;=b'

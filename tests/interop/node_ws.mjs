@@ -242,7 +242,7 @@ connected("D1 D2 D6: chat rooms", ["/ws/chat/a/", "/ws/chat/a/", "/ws/chat/b/"],
   }
 });
 
-connected("D4: a chat room closes on what is no message", ["/ws/chat/c/", "/ws/chat/c/"], async (sender, peer) => {
+connected("D4: a chat room closes on an invalid message", ["/ws/chat/c/", "/ws/chat/c/"], async (sender, peer) => {
   sender.send("hello");
   assert.equal((await sender.closed)[0], 1011);
   peer.send('{"message": "next"}');

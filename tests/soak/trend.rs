@@ -59,7 +59,7 @@ impl Trend {
     /// Reports the slopes, and fails if one is above its bound.
     ///
     /// The first quarter is left out: buffers, pools and the allocator's arenas are filled once,
-    /// and that is no growth. What is left must be a minute long for a verdict: a shorter run is
+    /// and that does not count as growth. What is left must be a minute long for a verdict: a shorter run is
     /// skipped. A slope counts as growth when it is above its bound by more than twice its
     /// standard error, and for memory when the line rises by more than [`PAGES`] meanwhile.
     /// Growth by less than that `tests/memory.rs` shows, which counts bytes.

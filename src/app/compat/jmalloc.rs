@@ -171,7 +171,7 @@ impl Handler for GreetingEcho {
     }
 }
 
-/// What is no WebSocket.
+/// Plain HTTP requests.
 #[derive(Debug)]
 struct Http {
     page: Page,

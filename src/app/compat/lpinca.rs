@@ -42,7 +42,7 @@ pub(super) fn defaults() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Answers what is no WebSocket.
+/// Answers plain HTTP requests.
 #[derive(Debug)]
 struct UpgradeRequired;
 

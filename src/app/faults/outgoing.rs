@@ -43,7 +43,7 @@ struct WaitingBytes {
 /// A message, or whatever goes out in place of one, encoded as it goes out.
 #[derive(Clone)]
 pub(super) struct FramedMessage {
-    /// What it counts for; `None` is no message at all.
+    /// What it counts for; `None` if it is not a message at all.
     kind: Option<OpCode>,
     /// What it counts for, in bytes of payload.
     size: usize,

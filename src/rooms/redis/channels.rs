@@ -42,7 +42,7 @@ pub(super) fn member(process: &str, number: u64) -> String {
     format!("specific.{process}!{number}")
 }
 
-/// The key at which the process of a member waits for bodies; `None` if it is no member's name.
+/// The key at which the process of a member waits for bodies; `None` if no member has that name.
 pub(super) fn process_key(member: &str) -> Option<String> {
     let (process, _) = member.split_once('!')?;
     Some(format!("asgi{process}!"))

@@ -101,7 +101,7 @@ mod tests {
         names.iter().for_each(|name| rooms.closed(name));
         let changes = update();
         assert_eq!((changes.opened.len(), changes.closed.len()), (0, ROOMS));
-        // One that comes and goes in between is no change; one that goes and comes is two.
+        // A member that joins and leaves in between changes nothing; one that leaves and joins changes two things.
         rooms.opened(&names[0]);
         assert_eq!(update().opened.len(), 1);
         rooms.closed(&names[0]);

@@ -325,7 +325,7 @@ impl RoomsShared {
             metrics.discarded();
         }
         log::redis(format_args!(
-            "discarded what is no message, from {}",
+            "discarded an entry that is not a message, from {}",
             from.escape_debug()
         ));
     }
