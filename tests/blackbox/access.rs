@@ -1,4 +1,4 @@
-//! Who may connect, how often, and how much: tokens, connections of an address, rates.
+//! Access control: tokens, connections per address, message rates.
 
 use std::cmp::Ordering;
 use std::hint::black_box;
@@ -21,7 +21,7 @@ fn policy() -> Policy {
 }
 
 #[test]
-fn r99_every_websocket_shows_the_token_and_no_page_does() {
+fn r99_every_websocket_needs_the_token_and_pages_do_not() {
     let server = TestServer::with(|server| server.with_policy(policy()));
     let header = |value: &str| format!("Authorization: {value}\r\n");
     let cases: [(&str, String, &str); 11] = [
@@ -35,7 +35,7 @@ fn r99_every_websocket_shows_the_token_and_no_page_does() {
         ("/echo", header(&format!("Bearer {}", &TOKEN[1..])), "401"),
         ("/echo", header(&format!("Basic {TOKEN}")), "401"),
         ("/echo?token=", String::new(), "401"),
-        // A wrong header is not made up for by a parameter.
+        // A parameter with the right token does not make up for a header with a wrong one.
         (
             &format!("/echo?token={TOKEN}"),
             header("Bearer wrong"),
@@ -72,10 +72,12 @@ fn head_with(token: &str) -> http::request::Parts {
     head
 }
 
-/// Times `refuse` for pairs of tokens, one wrong at once and one at last: how many standard
-/// deviations the number of pairs in which the latter took longer is from half of them (the sign
-/// test). Chance says which goes first, and each head is made anew, so that neither has the better
-/// time or place; work of others on the machine is as likely to slow the one as the other.
+/// A sign test over pairs of tokens: one wrong in its first byte, one in its last. Counts the pairs
+/// in which `refuse` takes longer for the second token. Returns the distance of this count from
+/// half of the pairs, in standard deviations.
+///
+/// Chance decides which token of a pair comes first, and each head is built anew, so caches favour
+/// neither. Other work on the machine slows both equally often.
 fn sign_statistic(pairs: u32, token: &str, refuse: impl Fn(&http::request::Parts) -> bool) -> f64 {
     let wrong_at_once = format!("x{}", &token[1..]);
     let wrong_at_last = format!("{}x", &token[..token.len() - 1]);
@@ -107,19 +109,19 @@ fn sign_statistic(pairs: u32, token: &str, refuse: impl Fn(&http::request::Parts
     (longer - pairs / 2.0) / (pairs / 4.0).sqrt()
 }
 
-/// Attack 49: how long a refusal takes does not tell how much of a token was right. What is timed
-/// is the check itself: through a socket the noise would hide a difference, not disprove it.
+/// Attack 49: the time of a refusal must not show how many bytes of a token are right. The test
+/// times the check itself, because the noise of a socket would hide a difference.
 ///
-/// One run decides, and the same run must see a comparison that stops at the first difference.
+/// The same run must detect a comparison that stops at the first difference.
 #[test]
 fn attack_49_a_token_is_compared_in_constant_time() {
-    // Without optimisation a comparison takes as long as thirty with it.
+    // An unoptimised comparison takes as long as thirty optimised ones.
     const PAIRS: u32 = if cfg!(debug_assertions) {
         2_000
     } else {
         50_000
     };
-    // A long one: what a comparison that stops at the first difference saves is more than noise.
+    // With a long token, a comparison that stops early saves more time than the noise.
     let token = TOKEN.repeat(512);
     let policy = Policy {
         token: Some(token.parse().unwrap()),
@@ -139,18 +141,21 @@ fn attack_49_a_token_is_compared_in_constant_time() {
         Kind::Attack,
         49,
         format_args!(
-            "{} handshakes, the token's first or last byte wrong; with a comparison that stops early",
+            "{} handshakes, wrong in the token's first or last byte: frameloop; a comparison that stops early",
             2 * PAIRS
         ),
         "|z| < 4.5; > 4.5",
         format_args!("|z| = {z:.1}; {seen:.1}"),
     );
     assert!(z < 4.5, "|z| = {z}");
-    assert!(seen > 4.5, "an early stop is not seen: |z| = {seen}");
+    assert!(
+        seen > 4.5,
+        "the comparison that stops early is not detected: |z| = {seen}"
+    );
 }
 
 #[test]
-fn attack_36_an_address_has_so_many_websockets_and_gets_their_places_back() {
+fn attack_36_websockets_per_address_are_limited_and_a_closed_one_frees_its_slot() {
     let server = TestServer::with(|server| server.with_max_connections_per_address(Some(3)));
     let mut clients: Vec<Client> = (0..3).map(|_| Client::open(&server, "/echo")).collect();
     let status = || {
@@ -159,7 +164,7 @@ fn attack_36_an_address_has_so_many_websockets_and_gets_their_places_back() {
         client.receive_head()[9..12].to_owned()
     };
     assert_eq!(status(), "503");
-    // Refusals take no place, and a place is free again however its client went.
+    // A refused request takes no slot, and each way of disconnecting frees its slot.
     let mut leaver = clients.remove(0);
     leaver.send(&close_frame(1000, b""));
     leaver.receives(b"\x88\x02\x03\xE8");
@@ -169,7 +174,7 @@ fn attack_36_an_address_has_so_many_websockets_and_gets_their_places_back() {
     let mut opened = 0;
     while opened < 3 {
         opened += usize::from(status() == "101");
-        assert!(began.elapsed() < PATIENCE, "no place came back");
+        assert!(began.elapsed() < PATIENCE, "no slot was freed");
     }
     figure(
         Kind::Attack,
@@ -181,7 +186,7 @@ fn attack_36_an_address_has_so_many_websockets_and_gets_their_places_back() {
 }
 
 #[test]
-fn attack_36_a_client_sends_so_many_messages_a_second() {
+fn attack_36_a_client_over_the_message_rate_is_closed_with_1008() {
     const RATE: u32 = 20;
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
@@ -210,7 +215,7 @@ fn attack_36_a_client_sends_so_many_messages_a_second() {
         format_args!("{echoes}, then 1008"),
     );
     assert!((RATE..2 * RATE).contains(&echoes), "{echoes}");
-    // Who keeps to the rate stays.
+    // A client within the rate stays connected.
     let mut client = Client::open(&server, "/echo");
     for _ in 0..RATE + 5 {
         client.send_text("x");

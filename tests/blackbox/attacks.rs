@@ -1,5 +1,5 @@
-//! Rows of the table of attacks that no other topic has, each with its figure. Times are printed,
-//! and judged only where a missing defence would make them many times what they may be.
+//! Attacks that no other topic covers, each with its figure. Times are printed; a test judges a
+//! time only where a missing defence would multiply it.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -20,7 +20,8 @@ fn echo() -> Client {
     Client::open(TestServer::shared(), "/echo")
 }
 
-/// The status of the answer to a request, which must be the only one on its connection.
+/// Sends a request and returns the status of the response. Fails if the connection carries a second
+/// response.
 fn status_then_end(server: &TestServer, sent: &[u8]) -> String {
     let mut client = Client::connect(server);
     client.send(sent);
@@ -33,13 +34,13 @@ fn status_then_end(server: &TestServer, sent: &[u8]) -> String {
     head[9..12].to_owned()
 }
 
-/// The longest of several, in milliseconds.
+/// The longest of `times`.
 fn longest(times: &[Duration]) -> String {
     format!("{:.1?}", times.iter().max().unwrap())
 }
 
 #[test]
-fn attacks_1_11_12_and_51_headers_are_refused_before_a_payload_is_awaited() {
+fn attacks_1_11_12_and_51_bad_frame_headers_are_refused_before_their_payload_arrives() {
     let cases: [(u32, &str, &[u8], u16); 9] = [
         (1, "length 2^63", b"\x82\xFF\x80\0\0\0\0\0\0\0", 1002),
         (
@@ -86,7 +87,7 @@ fn attacks_1_11_12_and_51_headers_are_refused_before_a_payload_is_awaited() {
         figure(
             Kind::Attack,
             row,
-            format_args!("{what}: Close, and the longest of 10 until it came"),
+            format_args!("{what}: Close code; the longest wait for it in 10 runs"),
             format_args!("{code}, < 50 ms"),
             format_args!("{code}, {}", longest(&times)),
         );
@@ -94,7 +95,7 @@ fn attacks_1_11_12_and_51_headers_are_refused_before_a_payload_is_awaited() {
 }
 
 #[test]
-fn attack_4_a_stream_of_fragments_ends_at_the_limit() {
+fn attack_4_fragments_beyond_the_message_limit_are_refused() {
     const LIMIT: usize = 1 << 20;
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
@@ -114,22 +115,24 @@ fn attack_4_a_stream_of_fragments_ends_at_the_limit() {
     figure(
         Kind::Attack,
         4,
-        "fragments of 64 bytes, limit 1 MiB: Close at",
-        "1009 at limit + 1",
-        "1009 at limit + 1",
+        "64-byte fragments, message limit 1 MiB: Close",
+        "1009 one byte past the limit",
+        "1009 one byte past the limit",
     );
 }
 
-/// The connections of one worker take turns, whatever one of them sends.
+/// The connections of a worker take turns, so a client that floods the server does not delay the
+/// others.
 #[test]
-fn attack_6_a_flood_of_empty_fragments_delays_nobody() {
+fn attack_6_a_flood_of_empty_fragments_delays_no_other_client() {
     let server = TestServer::with(|server| server.with_workers(1));
     let mut others: Vec<Client> = (0..10).map(|_| Client::open(&server, "/echo")).collect();
     let over = Arc::new(AtomicBool::new(false));
     let flood = {
         let (over, address) = (Arc::clone(&over), server.address);
         thread::spawn(move || {
-            // The most that is allowed, over and over, and then too many.
+            // As many empty fragments as the limit allows, again and again; after that one fragment
+            // more than the limit.
             let mut allowed = frame(0x01, b"");
             allowed.extend(frame(0x00, b"").repeat(1_022));
             allowed.extend(frame(0x80, b""));
@@ -161,7 +164,7 @@ fn attack_6_a_flood_of_empty_fragments_delays_nobody() {
     figure(
         Kind::Attack,
         6,
-        "empty fragments without end: Close; p99 of 10 others' echoes meanwhile",
+        "endless empty fragments: Close; p99 echo time of 10 other clients meanwhile",
         "1008 after 1,024; < 5 ms",
         format_args!("1008 after 1,024; {:.1?}", times[times.len() * 99 / 100]),
     );
@@ -185,14 +188,14 @@ fn attack_9_control_frames_between_fragments_are_all_answered() {
     figure(
         Kind::Attack,
         9,
-        "100,000 Pings inside a message: Pongs; the message; time",
+        "100,000 Pings inside a message: Pongs received; message echoed; time",
         "100,000; whole",
         format_args!("100,000; whole; {:.1?}", began.elapsed()),
     );
 }
 
 #[test]
-fn attacks_17_and_18_large_heads_are_refused_as_they_come() {
+fn attacks_17_and_18_request_heads_over_the_limit_are_refused_while_they_arrive() {
     let server = TestServer::shared();
     let mut client = Client::connect(server);
     client.send(b"GET /echo HTTP/1.1\r\nX: ");
@@ -205,11 +208,11 @@ fn attacks_17_and_18_large_heads_are_refused_as_they_come() {
     figure(
         Kind::Attack,
         17,
-        "a header of 20 MB in pieces of 4 KiB: bytes taken until the end",
-        "< 20 MB: 431 at 16 KiB, then 1 MiB of linger and the sockets' buffers",
+        "a 20 MB header sent in pieces of 4 KiB: bytes sent before the connection ends",
+        "< 20 MB: 431 at 16 KiB, then at most 1 MiB more and the socket buffers",
         format_args!("{} KiB in {:.1?}", sent >> 10, began.elapsed()),
     );
-    assert!(sent < 16 << 20, "{sent} bytes were taken");
+    assert!(sent < 16 << 20, "{sent} bytes were sent");
     let many = |headers: usize| {
         let more = "X-A: 1\r\n".repeat(headers - 5);
         request("/echo").replace("Upgrade: web", &format!("{more}Upgrade: web"))
@@ -227,7 +230,7 @@ fn attacks_17_and_18_large_heads_are_refused_as_they_come() {
     );
 }
 
-/// How long the check of a head with this field takes: the shortest of many.
+/// The time that the check of a head with this field takes: the shortest of many runs.
 fn check(fields: &[(&str, &str)]) -> Duration {
     let mut head = http::Request::get("/echo")
         .header("Host", "localhost")
@@ -251,12 +254,14 @@ fn check(fields: &[(&str, &str)]) -> Duration {
 }
 
 #[test]
-fn attack_19_a_list_twice_as_long_takes_twice_as_long() {
+fn attack_19_header_lists_are_parsed_in_linear_time() {
     type Value = fn(usize) -> String;
     let values: [(&str, &str, Value); 4] = [
-        ("Sec-WebSocket-Extensions", "an unclosed string", |length| {
-            format!("a; b=\"{}", "\\c".repeat(length / 2))
-        }),
+        (
+            "Sec-WebSocket-Extensions",
+            "an unclosed quoted string",
+            |length| format!("a; b=\"{}", "\\c".repeat(length / 2)),
+        ),
         ("Sec-WebSocket-Extensions", "offers", |length| {
             "a, ".repeat(length / 3)
         }),
@@ -277,17 +282,17 @@ fn attack_19_a_list_twice_as_long_takes_twice_as_long() {
         figure(
             Kind::Attack,
             19,
-            format_args!("{name}, {what}: time for 16 KiB to that for 8 KiB"),
+            format_args!("{name}, {what}: time for 16 KiB divided by time for 8 KiB"),
             "< 2.5",
             format_args!("{ratio:.2}"),
         );
-        // Quadratic would be 4.
+        // A quadratic parser has a ratio of 4.
         assert!(ratio < 3.5, "{name}, {what}: {ratio}");
     }
 }
 
 #[test]
-fn attacks_23_and_24_one_refusal_is_all_that_a_connection_gets() {
+fn attacks_23_and_24_a_refused_handshake_gets_one_response_and_the_connection_ends() {
     let server = TestServer::shared();
     let smuggled = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let with = |field: &str, body: &str| {
@@ -305,7 +310,7 @@ fn attacks_23_and_24_one_refusal_is_all_that_a_connection_gets() {
         ),
         (
             23,
-            "chunks with a request in them",
+            "a chunked body that contains a request",
             with("Transfer-Encoding: chunked", &chunked),
             "400",
         ),
@@ -333,7 +338,7 @@ fn attacks_23_and_24_one_refusal_is_all_that_a_connection_gets() {
 }
 
 #[test]
-fn attacks_27_to_29_fields_that_are_refused() {
+fn attacks_27_to_29_invalid_handshake_headers_are_refused() {
     let server = TestServer::with(|server| {
         server.with_policy(Policy {
             allowed_origins: AllowOrigin::Listed(vec!["https://good.example".parse().unwrap()]),
@@ -385,7 +390,7 @@ fn attacks_27_to_29_fields_that_are_refused() {
 }
 
 #[test]
-fn attack_36_connections_come_and_go() {
+fn attack_36_thousands_of_short_connections_are_served() {
     const CONNECTIONS: usize = 2_000;
     let server = TestServer::with(|server| server);
     let began = Instant::now();
@@ -399,13 +404,13 @@ fn attack_36_connections_come_and_go() {
     figure(
         Kind::Attack,
         36,
-        "2,000 connections opened and closed one after the other",
+        "2,000 connections opened and closed one after another",
         "all served",
         format_args!("all served, {a_second:.0} a second"),
     );
 }
 
-/// What waits in TIME_WAIT is in nobody's way.
+/// Connections in TIME_WAIT do not block the port.
 #[test]
 fn attack_37_a_server_starts_again_on_its_port_at_once() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -443,14 +448,14 @@ fn attack_37_a_server_starts_again_on_its_port_at_once() {
     figure(
         Kind::Attack,
         37,
-        "closed by the server 20 times, then started again on its port, 3 times",
-        "it starts",
-        "it starts",
+        "20 connections closed by the server, then a restart on the same port, 3 times",
+        "starts",
+        "starts",
     );
 }
 
 #[test]
-fn attacks_52_and_53_bad_text_fails_at_its_first_bad_byte() {
+fn attacks_52_and_53_text_fails_at_its_first_invalid_byte() {
     let times: Vec<Duration> = (0..10)
         .map(|_| {
             let mut client = echo();
@@ -466,7 +471,7 @@ fn attacks_52_and_53_bad_text_fails_at_its_first_bad_byte() {
     figure(
         Kind::Attack,
         52,
-        "7 bytes of a frame of 4,096, the last one bad: Close, and the longest of 10",
+        "first 7 bytes of a 4,096-byte frame, the last one invalid: Close; longest wait of 10",
         "1007 without the rest",
         format_args!("1007, {}", longest(&times)),
     );

@@ -1,4 +1,4 @@
-//! Rows of the table of attacks that concern plain requests: metrics, bodies, refusals, tokens.
+//! Attacks by plain HTTP requests: metrics, bodies, refused upgrades, tokens.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -37,7 +37,7 @@ fn response(stream: &mut impl BufRead) -> (String, Vec<u8>) {
     (head, body)
 }
 
-/// The status of the answer to a request, and its head.
+/// Sends a request and returns the status of the response and its head.
 fn answer(server: &TestServer, request: &str) -> (String, String) {
     let mut client = Client::connect(server);
     client.send(request.as_bytes());
@@ -45,7 +45,8 @@ fn answer(server: &TestServer, request: &str) -> (String, String) {
     (head[9..12].to_owned(), head)
 }
 
-/// The texts of `/metrics` that a client gets when it asks as fast as it can, until told to stop.
+/// Requests `/metrics` as fast as possible until `stop` is set. Returns the number of responses and
+/// the different bodies.
 fn flood_metrics(server: &ServerProcess, stop: &AtomicBool) -> (usize, HashSet<Vec<u8>>) {
     const AT_ONCE: usize = 16;
     let mut client = Client::at(server.address);
@@ -62,7 +63,7 @@ fn flood_metrics(server: &ServerProcess, stop: &AtomicBool) -> (usize, HashSet<V
     (count, texts)
 }
 
-/// While connections come and go, so that no two texts written anew are the same.
+/// Connections open and close during the test, so each newly written body differs from the last.
 #[test]
 fn attack_59_metrics_are_written_ten_times_a_second_at_most() {
     const SECONDS: usize = 2;
@@ -99,8 +100,8 @@ fn attack_59_metrics_are_written_ten_times_a_second_at_most() {
     figure(
         Kind::Attack,
         59,
-        "2 clients pipeline GET /metrics: texts and /proc figures written, echo p99 of others",
-        "<= 10 and 1 a second; < 5 ms",
+        "2 clients pipeline GET /metrics: bodies written, /proc reads, p99 echo time of others",
+        "<= 10 and <= 1 a second; < 5 ms",
         format_args!(
             "{} and {} for {asked} requests in {SECONDS} s; {p99:.1?}",
             texts.len(),
@@ -129,7 +130,7 @@ fn attack_59_metrics_need_the_token() {
 }
 
 #[test]
-fn what_is_switched_off_is_not_there() {
+fn disabled_services_answer_404() {
     let server = ServerProcess::start(&["--no-socketio", "--no-metrics"]);
     for (path, expected) in [
         ("/socket.io/?EIO=4&transport=polling", "404"),
@@ -149,7 +150,7 @@ fn what_is_switched_off_is_not_there() {
 }
 
 #[test]
-fn attack_62_a_body_in_small_chunks_holds_what_it_brought() {
+fn attack_62_a_body_of_one_byte_chunks_takes_no_more_memory_than_its_bytes() {
     const CHUNKS: usize = 150_000;
     let server = ServerProcess::start(&["--workers", "1", "--compat", "jmalloc"]);
     let before = server.settled().anonymous;
@@ -158,7 +159,7 @@ fn attack_62_a_body_in_small_chunks_holds_what_it_brought() {
         client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.send(&b"1\r\nx\r\n".repeat(CHUNKS));
     }
-    // Read, all of them, when no byte of them is left in the sockets.
+    // The server has read everything once both sockets' queues are empty.
     let deadline = Instant::now() + 3 * PATIENCE;
     while clients.iter().any(|client| unread(&server, client) > 0) {
         assert!(Instant::now() < deadline);
@@ -172,14 +173,14 @@ fn attack_62_a_body_in_small_chunks_holds_what_it_brought() {
     figure(
         Kind::Attack,
         62,
-        "2 bodies in 150,000 chunks of a byte, not ended: RSS",
+        "2 unfinished bodies of 150,000 one-byte chunks: growth of RSS",
         "< 4 MB",
         format_args!("{grown} KiB"),
     );
     assert!(grown < 4_000, "{grown} KiB");
 }
 
-/// Bytes that wait in the server's socket of this connection, and in the client's, as /proc tells.
+/// The unread bytes of this connection in the server's socket and in the client's, from /proc.
 fn unread(server: &ServerProcess, client: &Client) -> u64 {
     let (server, client) = (
         server.address.port(),
@@ -203,7 +204,7 @@ fn unread(server: &ServerProcess, client: &Client) -> u64 {
 }
 
 #[test]
-fn attack_64_what_wanted_a_websocket_and_got_none_is_the_last_of_its_connection() {
+fn attack_64_a_request_for_an_upgrade_that_fails_is_the_last_on_its_connection() {
     let behind = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let jmalloc = app::router_with(AppSettings {
         compat: Some(EchoService::Jmalloc),
@@ -248,14 +249,14 @@ fn attack_64_what_wanted_a_websocket_and_got_none_is_the_last_of_its_connection(
     figure(
         Kind::Attack,
         64,
-        "an upgrade that is refused, by mounts and pages, and a request behind it: answers",
+        "an upgrade refused by a nested service or a page, with a second request behind it: responses",
         "one, then FIN",
         "one, then FIN, 5 of 5",
     );
 }
 
 #[test]
-fn attack_65_only_a_preflight_goes_without_the_token() {
+fn attack_65_only_a_cors_preflight_needs_no_token() {
     let router = app::router_with(AppSettings {
         compat: Some(EchoService::Jmalloc),
         ..AppSettings::default()
@@ -281,14 +282,14 @@ fn attack_65_only_a_preflight_goes_without_the_token() {
     figure(
         Kind::Attack,
         65,
-        "OPTIONS without the token, by what it has of a preflight: nothing, a part, all of it",
+        "OPTIONS without the token and with none, some or all of the preflight headers",
         "401; 401; 204",
         "401; 401; 204",
     );
 }
 
 #[test]
-fn attack_74_no_line_shows_the_token() {
+fn attack_74_no_log_line_contains_the_token() {
     const TOKEN: &str = "s3cret-of-many-letters";
     let mut seen = String::new();
     let mut lines = 0;
@@ -317,7 +318,7 @@ fn attack_74_no_line_shows_the_token() {
             client.stream.write_all(request.as_bytes()).unwrap();
             client.receive_head();
         }
-        // A drain leaves no line behind.
+        // A drain closes every connection, so every log line is written.
         signal_to(child.id(), Signal::TERM);
         stdout.read_to_string(&mut seen).unwrap();
         child
@@ -333,7 +334,7 @@ fn attack_74_no_line_shows_the_token() {
     let mut what = String::new();
     let _ = write!(
         what,
-        "requests with a token in 3 modes, {lines} lines of log: times it is in them"
+        "requests with a token in 3 modes, {lines} log lines: lines that contain the token"
     );
     figure(Kind::Attack, 74, what, "0", occurrences);
     assert_eq!(occurrences, 0, "{seen}");

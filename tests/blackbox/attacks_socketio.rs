@@ -1,5 +1,5 @@
-//! Rows of the table of attacks that concern Socket.IO, as any server of it has to meet them: what
-//! goes over the wire, and what the process then holds.
+//! Attacks on Socket.IO that any Socket.IO server meets: the packets on the wire and the memory
+//! that the process then holds.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,12 +9,12 @@ use crate::client::{Client, frame, request};
 use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
 
-/// The most that a server has ever held, in kibibytes.
+/// The peak resident memory of the server, in KiB.
 fn peak(server: &ServerProcess) -> u64 {
     memory(server, "VmHWM:")
 }
 
-/// A figure of a server's memory, in KiB.
+/// A memory value from the server's `/proc/<pid>/status`, in KiB.
 fn memory(server: &ServerProcess, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     let figure = status.lines().find_map(|line| line.strip_prefix(name));
@@ -22,7 +22,8 @@ fn memory(server: &ServerProcess, name: &str) -> u64 {
     figure.unwrap().parse().unwrap()
 }
 
-/// A POST of polling to a session, or a GET without a body: the status and the body of the answer.
+/// A polling POST for a session, or a GET if the body is empty. Returns the status and body of the
+/// response.
 fn poll(server: &ServerProcess, sid: &str, body: &[u8]) -> (String, String) {
     let method = if body.is_empty() { "GET" } else { "POST" };
     let mut client = Client::at(server.address);
@@ -38,7 +39,7 @@ fn poll(server: &ServerProcess, sid: &str, body: &[u8]) -> (String, String) {
     (head[9..12].to_owned(), body)
 }
 
-/// A session of polling that has joined `/`: the part of its query that names it.
+/// Opens a polling session that has joined `/`. Returns the query parameter with its id.
 fn joined_by_polling(server: &ServerProcess) -> String {
     let (status, open) = poll(server, "", b"");
     assert_eq!(status, "200", "{open}");
@@ -49,7 +50,7 @@ fn joined_by_polling(server: &ServerProcess) -> String {
     sid
 }
 
-/// A session by WebSocket that has joined `/`.
+/// Opens a WebSocket session that has joined `/`.
 fn joined_by_websocket(server: &ServerProcess) -> Client {
     let mut client = Client::at(server.address);
     client.send(request("/socket.io/?EIO=4&transport=websocket").as_bytes());
@@ -60,20 +61,20 @@ fn joined_by_websocket(server: &ServerProcess) -> Client {
     client
 }
 
-/// A binary event that names its one attachment so many times.
+/// A binary event that refers to its one attachment `times` times.
 fn naming(times: usize) -> String {
     let names = vec![r#"{"_placeholder":true,"num":0}"#; times];
     format!(r#"51-["echo",{}]"#, names.join(","))
 }
 
-/// The next is the end of the connection, whatever comes before it.
+/// Reads until the connection ends and ignores all data.
 fn ends(client: &mut Client) {
     let mut rest = Vec::new();
     drop(client.stream.read_to_end(&mut rest));
 }
 
 #[test]
-fn attack_63_a_client_is_in_so_many_rooms_and_no_more() {
+fn attack_63_the_rooms_of_a_client_are_limited() {
     const ROOMS: usize = 2_000;
     let server = ServerProcess::start(&["--workers", "1"]);
     let mut client = joined_by_websocket(&server);
@@ -94,7 +95,7 @@ fn attack_63_a_client_is_in_so_many_rooms_and_no_more() {
     };
     let large = |number: usize| format!("{number}{}", "x".repeat(900_000));
     assert_eq!(joined(&mut ["x".repeat(256)].into_iter()), 0);
-    // What such messages cost by themselves is paid for by the first.
+    // The first large messages grow the buffers, so the next ones show only what the rooms keep.
     assert_eq!(joined(&mut (0..20).map(large)), 0);
     assert_eq!(joined(&mut vec!["x".repeat(256); ROOMS].into_iter()), 0);
     let before = memory(&server, "VmRSS:");
@@ -105,7 +106,7 @@ fn attack_63_a_client_is_in_so_many_rooms_and_no_more() {
     figure(
         Kind::Attack,
         63,
-        "20 joins of names of 900 kB, 2,000 of short ones: joined; RSS kept",
+        "20 joins with names of 900 kB and 2,000 with short names: rooms joined; growth of RSS",
         "0, 128 in all; < 2 MB",
         format_args!("0, {} in all; {grown} KiB", count + 1),
     );
@@ -114,13 +115,13 @@ fn attack_63_a_client_is_in_so_many_rooms_and_no_more() {
 }
 
 #[test]
-fn attack_57_an_attachment_is_named_once() {
+fn attack_57_an_attachment_referred_to_twice_ends_the_session() {
     const ATTACHMENT: usize = 4_000;
     let server = ServerProcess::start(&["--workers", "1"]);
     let once = format!("4{}", naming(1));
     let many = format!("4{}", naming(30_000));
     let base64 = format!("b{}", "AAAA".repeat(ATTACHMENT / 3));
-    // What is in order comes back, however large, and has been paid for once this is done.
+    // A valid message of the same size is echoed. It grows the buffers before the measurement.
     let large = format!("42[\"echo\",\"{}\"]", "x".repeat(many.len()));
     let mut client = joined_by_websocket(&server);
     client.send_text(&large);
@@ -143,8 +144,8 @@ fn attack_57_an_attachment_is_named_once() {
     ends(&mut client);
     let sid = joined_by_polling(&server);
     poll(&server, &sid, format!("{many}\x1e{base64}").as_bytes());
-    assert_eq!(poll(&server, &sid, b"").0, "400", "the session is gone");
-    // Not at all, or another that did not come.
+    assert_eq!(poll(&server, &sid, b"").0, "400", "the session has ended");
+    // No placeholder, or a placeholder for an attachment that was not sent.
     for json in [
         r#"51-["echo",1]"#,
         r#"51-["echo",{"_placeholder":true,"num":1}]"#,
@@ -157,7 +158,7 @@ fn attack_57_an_attachment_is_named_once() {
     figure(
         Kind::Attack,
         57,
-        "an attachment of 4,000 bytes named 30,000 times, by WebSocket and by POST: peak RSS; session",
+        "30,000 references to a 4,000-byte attachment, by WebSocket and by POST: growth of peak RSS; session",
         "< 4 MB; ends",
         format_args!("{grown} KiB; ends"),
     );
@@ -173,7 +174,7 @@ fn attack_68_silent_connections_cut_no_poll() {
     let mut polls: Vec<Client> = sids
         .iter()
         .map(|sid| {
-            // The greeting has gone out, or goes out with this.
+            // Empties the queue: the greeting arrives before the acknowledgement or with it.
             drop(poll(&server, sid, br#"421["ack",1]"#));
             while !poll(&server, sid, b"").1.contains("431") {}
             let mut client = Client::at(server.address);
@@ -185,7 +186,8 @@ fn attack_68_silent_connections_cut_no_poll() {
         })
         .collect();
     let silent: Vec<Client> = (0..1_200).map(|_| Client::at(server.address)).collect();
-    // All of them have been accepted when one that came later is answered.
+    // Connections are accepted in order: an answer to a later connection shows that all silent ones
+    // are accepted.
     let status = poll(&server, &sids[0], br#"42["message","to all"]"#).0;
     assert_eq!(status, "200");
     let answered = polls
@@ -197,7 +199,7 @@ fn attack_68_silent_connections_cut_no_poll() {
     figure(
         Kind::Attack,
         68,
-        "50 polls wait, 1,200 silent connections of 1,024 that there may be: polls that are cut",
+        "50 waiting polls, 1,200 silent connections where 1,024 may be pending: polls that are cut",
         "0",
         POLLS - answered,
     );
@@ -205,14 +207,14 @@ fn attack_68_silent_connections_cut_no_poll() {
 }
 
 #[test]
-fn attack_76_a_packet_that_is_not_finished_ends_in_time() {
+fn attack_76_an_unfinished_packet_ends_the_session_after_the_message_timeout() {
     let server = ServerProcess::start(&["--workers", "1", "--message-timeout", "1s"]);
     let mut client = joined_by_websocket(&server);
     let names = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}"#;
     let began = Instant::now();
     client.send_text(&format!(r#"452-["echo",{names}]"#));
     client.send(&frame(0x82, b"one of two"));
-    // What is alive otherwise.
+    // Heartbeats show that the session is otherwise alive.
     while client.stream.write_all(&frame(0x8A, b"")).is_ok() {
         if !client.is_silent_for(Duration::from_millis(50)) {
             break;
@@ -223,7 +225,7 @@ fn attack_76_a_packet_that_is_not_finished_ends_in_time() {
     figure(
         Kind::Attack,
         76,
-        "a packet without its second attachment, message timeout 1 s: ends",
+        "a packet without its second attachment, message timeout 1 s: session ends",
         "after 1 s",
         format_args!("after {seconds:.1} s"),
     );

@@ -1,4 +1,4 @@
-//! The closing handshake, RFC 6455 §5.5.1 and §7: every way in which it can begin and end.
+//! The closing handshake, RFC 6455 §5.5.1 and §7: all ways in which it begins and ends.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -14,7 +14,7 @@ fn echo() -> Client {
     Client::open(TestServer::shared(), "/echo")
 }
 
-/// What a client sends, and what must come back before FIN.
+/// What a client sends, and the bytes that it must receive before FIN.
 struct Case {
     name: &'static str,
     sent: Vec<u8>,
@@ -97,7 +97,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn a_close_is_answered_with_itself_after_what_came_before_it() {
+fn a_close_is_echoed_after_the_messages_before_it() {
     for Case {
         name,
         sent,
@@ -113,7 +113,7 @@ fn a_close_is_answered_with_itself_after_what_came_before_it() {
 }
 
 #[test]
-fn c20_cut_at_every_byte_the_answers_are_the_same() {
+fn c20_a_close_split_at_any_byte_gets_the_same_answer() {
     for Case {
         name,
         sent,
@@ -123,7 +123,7 @@ fn c20_cut_at_every_byte_the_answers_are_the_same() {
         for cut in 1..sent.len() {
             println!("{name}, cut at {cut}");
             let mut client = echo();
-            // After a Close the server may have ended already; it reads on, so the rest arrives.
+            // The server may have ended its side after a Close, but it still reads the rest.
             client.send_cut(&sent, cut);
             client.receives(&received);
             client.ends();
@@ -132,7 +132,7 @@ fn c20_cut_at_every_byte_the_answers_are_the_same() {
 }
 
 #[test]
-fn broken_closes_fail_the_connection() {
+fn invalid_close_frames_fail_the_connection() {
     for (name, sent, code) in [
         ("C4 one byte", frame(0x88, b"\x03"), 1002),
         ("C6 126 bytes", frame(0x88, &[b'\x03'; 126]), 1002),
@@ -158,9 +158,9 @@ fn broken_closes_fail_the_connection() {
     }
 }
 
-/// C7: every code there is, on a hundred connections at a time.
+/// C7: every code from 0 to 65535, on a hundred connections at a time.
 #[test]
-fn c7_each_code_is_echoed_or_refused_as_the_table_says() {
+fn c7_each_close_code_is_echoed_or_refused() {
     const THREADS: u32 = 4;
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
@@ -198,13 +198,13 @@ fn c7_each_code_is_echoed_or_refused_as_the_table_says() {
 }
 
 #[test]
-fn c16_a_large_echo_is_whole_before_the_close_though_the_client_reads_late() {
+fn c16_a_large_echo_arrives_whole_before_the_close_at_a_slow_reader() {
     let payload = vec![b'x'; 16 << 20];
     let mut client = echo();
     let mut writer = client.stream.try_clone().unwrap();
     let sent = [frame(0x81, &payload), close_frame(1000, b"bye")].concat();
     let writer = thread::spawn(move || writer.write_all(&sent).unwrap());
-    // Nothing is read until all is sent: the server holds the echo, and not more.
+    // The client reads only after it has sent everything: the server must hold the echo.
     writer.join().unwrap();
     client.receives(&reply(0x81, &payload));
     client.receives(b"\x88\x05\x03\xE8bye");
@@ -212,7 +212,7 @@ fn c16_a_large_echo_is_whole_before_the_close_though_the_client_reads_late() {
 }
 
 #[test]
-fn without_a_close_there_is_fin_and_nothing_else() {
+fn a_fin_without_a_close_is_answered_with_fin_alone() {
     let whole = [frame(0x81, b"a"), frame(0x82, b"b")].concat();
     for (name, sent, received) in [
         (
@@ -248,7 +248,7 @@ fn without_a_close_there_is_fin_and_nothing_else() {
 }
 
 #[test]
-fn c28_whoever_never_finishes_is_let_go_after_the_linger() {
+fn c28_a_client_that_never_sends_fin_is_dropped_after_the_linger() {
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
             deadlines: Deadlines {
@@ -261,21 +261,21 @@ fn c28_whoever_never_finishes_is_let_go_after_the_linger() {
     let mut client = Client::open(&server, "/echo");
     client.send(&close_frame(1000, b""));
     client.receives(b"\x88\x02\x03\xE8");
-    // FIN has come, and ours does not go out; what is sent into the closed connection is
-    // answered with RST in the end. It is far less than what may come after a Close.
+    // FIN has arrived. The client sends no FIN: it sends single bytes, fewer than the server
+    // accepts after a Close, until RST shows that the server has freed the connection.
     assert_eq!(client.stream.read(&mut [0]).unwrap(), 0);
     let began = Instant::now();
     while client.stream.write_all(&[0]).is_ok() {
-        assert!(began.elapsed() < PATIENCE, "the connection was kept");
+        assert!(began.elapsed() < PATIENCE, "the connection is still open");
         thread::park_timeout(Duration::from_millis(10));
     }
     let took = began.elapsed();
     assert!(took > Duration::from_millis(100), "cut after {took:?}");
 }
 
-/// C29: what comes after a Close is thrown away, but not without end.
+/// C29: the server discards data after a Close, up to a limit.
 #[test]
-fn c29_whoever_goes_on_sending_after_its_close_is_cut_off() {
+fn c29_a_client_that_keeps_sending_after_its_close_is_cut_off() {
     let mut client = echo();
     client.send(&close_frame(1000, b""));
     client.receives(b"\x88\x02\x03\xE8");
@@ -284,13 +284,13 @@ fn c29_whoever_goes_on_sending_after_its_close_is_cut_off() {
         .take_while(|_| client.stream.write_all(&chunk).is_ok())
         .count()
         * chunk.len();
-    println!("C29: {taken} bytes were taken after the Close, sockets' buffers included");
-    assert!(taken < 64 << 20, "{taken} bytes were taken");
+    println!("C29: {taken} bytes were sent after the Close, socket buffers included");
+    assert!(taken < 64 << 20, "{taken} bytes were sent");
 }
 
-/// C30: a Close behind echoes that the client does not take waits for them.
+/// C30: a Close is answered after the pending echoes, even if the client reads them late.
 #[test]
-fn c30_what_was_owed_comes_before_the_answer_however_late_it_is_taken() {
+fn c30_pending_echoes_come_before_the_close_even_for_a_late_reader() {
     const MESSAGES: usize = 400;
     let payload = vec![b'x'; 60_000];
     let sent = [
@@ -305,7 +305,7 @@ fn c30_what_was_owed_comes_before_the_answer_however_late_it_is_taken() {
     let mut taken = 0;
     while let Ok(bytes) = writer.write(&sent[taken..]) {
         taken += bytes;
-        assert_ne!(taken, sent.len(), "the server reads without end");
+        assert_ne!(taken, sent.len(), "the server does not stop reading");
     }
     writer.set_write_timeout(Some(PATIENCE)).unwrap();
     let writer = thread::spawn(move || writer.write_all(&sent[taken..]).unwrap());
@@ -317,9 +317,9 @@ fn c30_what_was_owed_comes_before_the_answer_however_late_it_is_taken() {
     writer.join().unwrap();
 }
 
-/// C23: FIN, too, waits for what was owed.
+/// C23: FIN waits for pending echoes.
 #[test]
-fn c23_a_large_echo_is_whole_before_fin() {
+fn c23_a_large_echo_arrives_whole_before_fin() {
     let payload = vec![b'x'; 16 << 20];
     let mut client = echo();
     client.send(&frame(0x81, &payload));
@@ -328,11 +328,10 @@ fn c23_a_large_echo_is_whole_before_fin() {
     client.ends();
 }
 
-/// C38: the Close arrives, though the client is sending a megabyte more.
-/// A message to a room goes to its sender, too, but not behind the Close that the handler has sent
-/// since.
+/// C38: the Close arrives although the client is sending another megabyte. A message to a room also
+/// goes to its sender, but not once the handler has sent a Close.
 #[test]
-fn nothing_follows_our_close_when_the_client_leaves_upon_it() {
+fn nothing_follows_the_servers_close() {
     for leaves in [Vec::new(), close_frame(1000, b""), b"\xFF".to_vec()] {
         let mut client = Client::open(TestServer::shared(), "/ws/chat/nothing_follows/");
         let message = frame(0x81, br#"{"message": "hi"}"#);
@@ -358,7 +357,7 @@ fn c38_a_close_reaches_a_client_that_is_still_sending() {
     }
 }
 
-/// C38: a client sends all of a message too big before it looks for an answer.
+/// C38: a client sends a whole message that is too big before it reads.
 #[test]
 fn c38_a_close_reaches_a_client_that_sends_a_message_too_big() {
     let mut client = echo();
@@ -367,7 +366,7 @@ fn c38_a_close_reaches_a_client_that_sends_a_message_too_big() {
 }
 
 #[test]
-fn a_message_before_the_fault_is_answered_before_the_close() {
+fn a_message_before_a_protocol_error_is_echoed_before_the_close() {
     let mut client = echo();
     client.send(
         &[
@@ -381,10 +380,10 @@ fn a_message_before_the_fault_is_answered_before_the_close() {
     client.closes_with(1002);
 }
 
-/// C50: the server closes first, so the ports that wait out TIME_WAIT are its, and a client can
-/// connect as often as it likes.
+/// C50: the server closes the TCP connection first, so TIME_WAIT stays on its side and a client
+/// never runs out of ports.
 #[test]
-fn c50_thousands_of_clean_closes_in_a_row_leave_no_port_behind() {
+fn c50_thousands_of_clean_closes_leave_no_client_port_in_time_wait() {
     for _ in 0..3_000 {
         let mut client = echo();
         client.send(&close_frame(1000, b""));

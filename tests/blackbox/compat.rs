@@ -1,4 +1,4 @@
-//! The echo services that frameloop stands in for, to the byte.
+//! The echo services that `--compat` imitates, byte for byte.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
@@ -35,9 +35,9 @@ fn served_by() -> String {
     )
 }
 
-/// Nobody but who asked for a greeting by `--compat` gets one.
+/// Only the greeting of `--compat jmalloc` sends a message unasked.
 #[test]
-fn plain_paths_send_nothing_that_nobody_asked_for() {
+fn paths_without_a_greeting_send_nothing_first() {
     let patience = Duration::from_millis(100);
     for path in ["/", "/echo", "/ws", "/broadcast"] {
         let mut client = Client::open(TestServer::shared(), path);
@@ -70,9 +70,9 @@ fn jmalloc_greets_on_any_path_and_then_echoes() {
     }
 }
 
-/// The quirk: an empty text message still comes first.
+/// The service has this quirk: it still sends an empty text message first.
 #[test]
-fn jmalloc_greets_with_nothing_where_the_request_says_so() {
+fn jmalloc_greets_with_an_empty_text_if_the_request_says_so() {
     let server = standing_in_for(EchoService::Jmalloc);
     for (value, expected) in [
         ("false", String::new()),
@@ -91,7 +91,7 @@ fn jmalloc_greets_with_nothing_where_the_request_says_so() {
 }
 
 #[test]
-fn jmalloc_echoes_http_with_its_fields_in_order() {
+fn jmalloc_echoes_http_requests_with_headers_in_order() {
     let server = standing_in_for(EchoService::Jmalloc);
     let (head, body) = response(
         &server,
@@ -125,7 +125,7 @@ fn jmalloc_echoes_http_with_its_fields_in_order() {
 }
 
 #[test]
-fn jmalloc_bounds_the_body_that_it_echoes() {
+fn jmalloc_limits_the_body_that_it_echoes() {
     let server = standing_in_for(EchoService::Jmalloc);
     let mut client = Client::connect(&server);
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n");
@@ -150,7 +150,7 @@ fn chunk(stream: &mut impl BufRead) -> String {
 }
 
 #[test]
-fn jmalloc_streams_events_until_the_server_ends() {
+fn jmalloc_streams_server_sent_events_until_shutdown() {
     let server = standing_in_for(EchoService::Jmalloc);
     let mut client = Client::connect(&server);
     client.send(b"GET /any.sse HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
@@ -191,7 +191,7 @@ fn jmalloc_streams_events_until_the_server_ends() {
 }
 
 #[test]
-fn lpinca_tells_everybody_else_to_upgrade() {
+fn lpinca_answers_plain_http_with_426() {
     let server = standing_in_for(EchoService::Lpinca);
     for request in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -214,7 +214,7 @@ fn lpinca_tells_everybody_else_to_upgrade() {
 }
 
 #[test]
-fn firewalk_tells_of_the_request_and_closes() {
+fn firewalk_describes_the_request_and_closes() {
     let server = standing_in_for(EchoService::Firewalk);
     for (path, times, code) in [
         ("/websocket?a=1%20+2&b", 1, 1000),
@@ -252,7 +252,7 @@ fn firewalk_tells_of_the_request_and_closes() {
 }
 
 #[test]
-fn firewalk_takes_any_subprotocol_and_closes_after_so_many_pings() {
+fn firewalk_accepts_any_subprotocol_and_closes_after_the_given_number_of_pings() {
     let server = standing_in_for(EchoService::Firewalk);
     let offer = "\r\nSec-WebSocket-Protocol: one, two\r\n\r\n";
     let mut client = Client::connect(&server);
@@ -326,16 +326,16 @@ fn httpbin_refuses_sizes_out_of_range() {
     }
 }
 
-/// What go-httpbin says of a request that is wrong.
+/// The error of go-httpbin for an invalid request.
 fn httpbin_refusal(detail: &str) -> String {
     format!(
         "{{\n  \"status_code\": 400,\n  \"error\": \"Bad Request\",\n  \"detail\": \"{detail}\"\n}}\n"
     )
 }
 
-/// Whatever is wrong with a handshake, the status is one.
+/// Every invalid handshake gets the same status.
 #[test]
-fn httpbin_refuses_every_botched_handshake_with_400() {
+fn httpbin_refuses_every_invalid_handshake_with_400() {
     let server = standing_in_for(EchoService::Httpbin);
     let whole = request("/websocket/echo");
     for (botched, detail) in [
@@ -371,7 +371,7 @@ fn httpbin_refuses_every_botched_handshake_with_400() {
 
 /// The seven checks of HttpArena's validator.
 #[test]
-fn httparena_validates() {
+fn httparena_passes_its_validator() {
     let server = standing_in_for(EchoService::Httparena);
     let mut client = Client::connect(&server);
     client.send(request("/ws").as_bytes());

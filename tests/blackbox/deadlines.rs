@@ -1,4 +1,4 @@
-//! How long anything may take. Each test shortens the deadline that it is about.
+//! Deadlines. Each test shortens the deadline that it covers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Mutex;
@@ -48,7 +48,7 @@ fn a4_c43_silence_is_pinged_and_an_unanswered_ping_closes_with_1008() {
     figure(
         Kind::Attack,
         33,
-        "a client that says nothing, ping interval and timeout 400 ms: Close",
+        "a silent client, ping interval and timeout 400 ms: Close",
         "1008 at 0.8 s",
         format_args!("1008 at {:.2?}", began.elapsed()),
     );
@@ -56,7 +56,7 @@ fn a4_c43_silence_is_pinged_and_an_unanswered_ping_closes_with_1008() {
 }
 
 #[test]
-fn a4_whoever_answers_pings_stays_and_so_does_whoever_sends_anything() {
+fn a4_a_client_that_answers_pings_or_sends_data_stays_connected() {
     let interval = Duration::from_millis(100);
     let server = server(|deadlines| {
         deadlines.ping_interval = interval;
@@ -67,7 +67,7 @@ fn a4_whoever_answers_pings_stays_and_so_does_whoever_sends_anything() {
         client.receives(b"\x89\x00");
         client.send(&frame(0x8A, b""));
     }
-    // One byte of a message now and then is as good as a Pong.
+    // A byte of a message, too, counts as a sign of life.
     let message = frame(0x81, b"slow but alive");
     for byte in message.chunks(1) {
         client.send(byte);
@@ -94,7 +94,7 @@ fn attack_7_a_message_must_end_in_time() {
 }
 
 #[test]
-fn attack_7_fragments_do_not_extend_the_deadline_and_whole_messages_have_their_own() {
+fn attack_7_fragments_do_not_extend_the_message_deadline_and_each_message_has_its_own() {
     let limit = Duration::from_millis(500);
     let server = server(|deadlines| deadlines.message = limit);
     let mut client = Client::open(&server, "/echo");
@@ -113,7 +113,7 @@ fn attack_7_fragments_do_not_extend_the_deadline_and_whole_messages_have_their_o
     figure(
         Kind::Attack,
         7,
-        "a message that is never finished, timeout 500 ms: Close",
+        "an unfinished message, timeout 500 ms: Close",
         "1008 at 0.5 s",
         format_args!("1008 at {:.2?}", began.elapsed()),
     );
@@ -170,7 +170,7 @@ fn a5_the_idle_timeout_counts_data_messages_and_not_pings() {
 }
 
 #[test]
-fn c32_c37_an_unanswered_close_ends_with_fin() {
+fn c32_c37_an_unanswered_close_ends_the_connection_with_fin() {
     let limit = Duration::from_millis(400);
     let server = server(|deadlines| deadlines.close = limit);
     let mut client = Client::open(&server, "/ws/chat/lobby/");
@@ -182,7 +182,7 @@ fn c32_c37_an_unanswered_close_ends_with_fin() {
 }
 
 #[test]
-fn a_deadline_of_zero_is_off() {
+fn a_deadline_of_zero_is_disabled() {
     let server = server(|deadlines| {
         deadlines.ping_interval = Duration::ZERO;
         deadlines.message = Duration::ZERO;
@@ -198,9 +198,9 @@ fn a_deadline_of_zero_is_off() {
     client.ends();
 }
 
-/// Zero switches other deadlines off; here it must not mean to read on for ever.
+/// Zero switches the other deadlines off. A linger of zero must not mean to read forever.
 #[test]
-fn a_linger_of_zero_is_none() {
+fn a_linger_of_zero_drops_the_connection_at_once() {
     struct Tells(Sender<Disconnect>);
     impl Handler for Tells {
         fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
@@ -218,15 +218,15 @@ fn a_linger_of_zero_is_none() {
     let mut client = Client::open(&server, "/");
     client.send(&close_frame(1000, b""));
     client.receives(b"\x88\x02\x03\xE8");
-    // No FIN from here, and yet it is over.
+    // The client has sent no FIN, yet the connection has ended.
     let why = ends.recv_timeout(PATIENCE).unwrap();
     assert_eq!(why.to_string(), "closed by peer");
 }
 
-/// A client that asks for pages and takes none is ended as a WebSocket is that takes nothing.
-/// A client that takes a kilobyte now and then makes less progress than 16 KiB in the write stall.
+/// A client that requests pages and does not read them is closed after the write stall. A client
+/// that reads a few bytes at a time makes less progress than the required 16 KiB in a write stall.
 #[test]
-fn attack_79_a_response_that_trickles_is_cut() {
+fn attack_79_a_client_that_trickles_reads_of_a_response_is_cut() {
     let limit = Duration::from_millis(1_000);
     let server = server(|deadlines| {
         deadlines.write_stall = limit;
@@ -234,13 +234,13 @@ fn attack_79_a_response_that_trickles_is_cut() {
     });
     let mut client = Client::connect(&server);
     rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 4 << 10).unwrap();
-    // More than the kernel holds.
+    // More than the kernel buffers hold.
     let page = b"GET /socket.io/socket.io.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
     client.stream.write_all(&page.repeat(300)).unwrap();
     let began = Instant::now();
     let mut taken = 0;
     let error = loop {
-        // What its own kernel holds, a client still reads after the end: one segment of loopback.
+        // A client can still read what its own kernel holds after the end: one segment of loopback.
         assert!(taken < 256 << 10, "{taken} bytes");
         thread::park_timeout(limit / 40);
         match client.stream.read(&mut [0; 256]) {
@@ -253,14 +253,14 @@ fn attack_79_a_response_that_trickles_is_cut() {
     figure(
         Kind::Attack,
         79,
-        "256 bytes of HTTP responses taken 40 times in the write stall of 1 s",
+        "256 bytes of HTTP responses read 40 times in the write stall of 1 s",
         "cut",
         format_args!("{error:?} after {took:.1?} and {taken} bytes"),
     );
 }
 
 #[test]
-fn attack_32_whoever_takes_no_page_is_let_go_after_the_write_stall() {
+fn attack_32_a_client_that_reads_no_response_is_cut_after_the_write_stall() {
     let limit = Duration::from_millis(300);
     let server = server(|deadlines| {
         deadlines.write_stall = limit;
@@ -270,8 +270,8 @@ fn attack_32_whoever_takes_no_page_is_let_go_after_the_write_stall() {
     let requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
     let began = Instant::now();
     let error = loop {
-        // It takes requests until its own answers are not taken; then it takes nothing, and then
-        // it is gone.
+        // The server reads requests until its responses are stuck. Then it stops reading, and later
+        // it resets the connection.
         if let Err(error) = client.stream.write_all(&requests) {
             break error;
         }
@@ -280,7 +280,7 @@ fn attack_32_whoever_takes_no_page_is_let_go_after_the_write_stall() {
     figure(
         Kind::Attack,
         32,
-        "HTTP pages asked for and not taken, write stall 300 ms",
+        "HTTP pages requested and never read, write stall 300 ms",
         "reset",
         format_args!("{:?} after {took:.1?}", error.kind()),
     );
