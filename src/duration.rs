@@ -1,9 +1,9 @@
-//! Durations as people write them, one grammar for flags, variables and parameters of requests.
+//! Durations as text: one grammar for flags, environment variables and query parameters.
 
 use std::time::Duration;
 
-/// Reads `10s`, `500ms`, `0.1s`, `2m` or `1h`. A number without a unit has the unit `bare`, one of
-/// `ms`, `s`, `m` and `h`, or is none if `bare` is empty.
+/// Parses `10s`, `500ms`, `0.1s`, `2m` or `1h`; `None` for any other text. A number without a unit
+/// is read in the unit `bare` (`ms`, `s`, `m` or `h`); an empty `bare` makes the unit required.
 pub(crate) fn parse(text: &str, bare: &str) -> Option<Duration> {
     let is_number = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     let digits = text.bytes().take_while(|byte| is_number(*byte)).count();

@@ -1,8 +1,8 @@
-//! A WebSocket server at the level of hyper.
+//! A WebSocket server built on hyper's HTTP/1 connections.
 //!
-//! An opening handshake written by hand hands the raw stream to a frame loop, which matches
-//! [`Message::Text`], [`Message::Binary`], [`Message::Ping`], [`Message::Pong`] and
-//! [`Message::Close`], and routes each to a [`Handler`].
+//! The crate answers the opening handshake itself and takes the raw stream from hyper. A frame loop
+//! reads the stream and passes each [`Message::Text`], [`Message::Binary`], [`Message::Ping`],
+//! [`Message::Pong`] and [`Message::Close`] to a [`Handler`].
 //!
 //! ```no_run
 //! use frameloop::{CloseCode, Disconnect, Handler, Membership, Message};
@@ -57,37 +57,37 @@
 //!
 //! # Modules
 //!
-//! This list is the architecture: a module imports the modules that stand beside it, and no others.
-//! `tests/layers.rs` reads it here and holds every source file to it.
+//! A module imports only the modules in the last column of its row. `tests/layers.rs` reads this
+//! table and checks every source file against it.
 //!
 //! | module | what it holds | imports |
 //! |---|---|---|
-//! | `main` | the process | - |
+//! | `main` | the program's entry | - |
 //! | `cli` | flags, exit codes, subcommands | app, lab, server, socketio, http, rooms, metrics, log, tls, engine, handshake, protocol, duration |
 //! | `app` | the product's endpoints: table, page, tutorials, chat, broadcast, faults, other echo services | socketio, http, rooms, log, engine, handshake, protocol, duration |
-//! | `lab` | tools that are a client | handshake, protocol |
+//! | `lab` | client tools | handshake, protocol |
 //! | [`server`] | listen, accept, workers, shutdown | http, metrics, log, tls, engine, handshake, protocol |
 //! | [`socketio`] | Engine.IO 4 and Socket.IO 5 over the frame loop | http, rooms, log, engine, handshake, protocol |
 //! | [`http`] | hyper's service, router, endpoints, pages, mounts | log, engine, handshake, protocol, lock |
 //! | [`rooms`] | fan-out, within a process and over Redis | redis_link, metrics, log, engine, protocol, lock |
 //! | `redis_link` | one reconnecting Redis connection | - |
-//! | [`metrics`] | what Prometheus is told | engine, lock |
+//! | [`metrics`] | metrics for Prometheus | engine, lock |
 //! | `log` | log events | engine, handshake, lock |
 //! | [`tls`] | certificates and their reload | lock |
 //! | [`engine`] | the frame loop, which owns the sockets | protocol, lock |
 //! | [`handshake`] | request in, response and agreed extensions out | protocol |
 //! | [`protocol`] | bytes in, messages out, and back | - |
-//! | `duration` | how durations are written | - |
+//! | `duration` | durations as text | - |
 //! | `lock` | locks that a panic does not poison | - |
 //!
 //! # Features
 //!
-//! `cli`, on by default, is the binary with its ready-made endpoints, and switches those below on.
-//! `lab`, on by default, has the tools that are a client: `frameloop load`.
-//! `deflate` is permessage-deflate, `socketio` Socket.IO, `tls` `wss://`, `h2c` HTTP/2 without TLS,
-//! `metrics` Prometheus, `redis` rooms over several processes, `simd` vector instructions. Without
-//! any feature the library's dependencies are hyper, hyper-util, http-body-util, tokio, mio,
-//! tungstenite (its types), sha1, base64, bytes, http, rustix, subtle, ipnet and proxy-header.
+//! `cli`, on by default, is the binary with its ready-made endpoints; it enables all features
+//! below. `lab`, on by default, is the client tools, such as `frameloop load`. `deflate` is
+//! permessage-deflate, `socketio` Socket.IO, `tls` `wss://`, `h2c` HTTP/2 without TLS, `metrics`
+//! Prometheus, `redis` rooms shared by several processes, `simd` vector instructions. Without
+//! features the library depends on hyper, hyper-util, http-body-util, tokio, mio, tungstenite (its
+//! types), sha1, base64, bytes, http, rustix, subtle, ipnet and proxy-header.
 
 #![forbid(unsafe_code)]
 
@@ -121,12 +121,12 @@ pub use protocol::{CloseCode, CloseFrame, Deflate, Message};
 pub use rooms::{JoinError, Membership, Rooms};
 pub use server::Server;
 
-/// The README's example compiles, too.
+/// Compiles the README's example.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The guide's programs compile.
+/// Compiles the programs of the embedding guide.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;

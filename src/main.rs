@@ -1,4 +1,4 @@
-//! The binary: all of it is [`frameloop::cli`].
+//! The binary: it calls [`frameloop::cli::run`].
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! One Redis for as long as the process lives: a connection, and the next one whenever it is lost.
+//! A connection to Redis that reconnects after each loss, for the life of the process.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,43 +11,43 @@ use redis::{
 };
 use tokio::time::{sleep, timeout};
 
-/// How long Redis may take for anything.
+/// Timeout of a connection attempt and of each command.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where Redis is. Nothing is connected yet.
+/// The address and settings of a Redis server. Creating a `Link` connects nothing.
 #[derive(Clone)]
 pub(crate) struct Link(Client);
 
-/// What is carried over a link.
+/// The work done over a link: [`keep`] calls these methods, again after each loss.
 pub(crate) trait LinkSession {
-    /// What is there once Redis is.
+    /// The result of a successful [`connect`](LinkSession::connect).
     type Ready;
 
-    /// Connects.
+    /// Connects to Redis.
     async fn connect(&mut self) -> RedisResult<Self::Ready>;
 
-    /// Carries until the connection is lost, and says why it was.
+    /// Works until the connection is lost. Returns the error that ended it.
     async fn carry(&mut self, ready: Self::Ready) -> RedisError;
 
-    /// The link is now in another state.
+    /// Called after each change of the link's state.
     fn changed(&mut self, state: LinkState<'_>);
 }
 
-/// How it stands with a link.
+/// The state of a link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LinkState<'a> {
     Connected,
     Lost(&'a RedisError),
-    /// No connection can be made. This is told once until there is one again: it may be long.
+    /// Connecting fails. Reported once per outage, not for each attempt.
     Unreachable(&'a RedisError),
 }
 
 impl Link {
-    /// The Redis at `url`, `redis://USER:PASSWORD@HOST:PORT/DB` or `rediss://` with TLS. It must be
-    /// version 6 or later (RESP3).
+    /// A link to the Redis at `url`: `redis://USER:PASSWORD@HOST:PORT/DB`, or `rediss://` for TLS.
+    /// Redis must be version 6 or later (RESP3).
     ///
     /// # Errors
-    /// When `url` is none.
+    /// When `url` is not a valid Redis URL.
     pub(crate) fn new(url: &str) -> RedisResult<Link> {
         let info = url.into_connection_info()?;
         let settings = info.redis_settings().clone();
@@ -55,8 +55,8 @@ impl Link {
         Client::open(info.set_redis_settings(resp3)).map(Link)
     }
 
-    /// A connection whose answers are due in [`PATIENCE`]. What comes unasked, of what it subscribes
-    /// to, and its end go to `push`, in order.
+    /// Connects; each command times out after [`PATIENCE`]. `push` receives, in order, the messages
+    /// of subscriptions and the end of the connection.
     pub(crate) async fn connect(
         &self,
         push: impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static,
@@ -66,7 +66,8 @@ impl Link {
             .await
     }
 
-    /// A connection for commands that wait: how long is up to who gives them.
+    /// Connects without a timeout for commands, for the blocking ones (`BZPOPMIN`): the caller sets
+    /// the timeout.
     pub(crate) async fn connect_to_wait(&self) -> RedisResult<MultiplexedConnection> {
         self.connect_with(config().set_response_timeout(None)).await
     }
@@ -76,12 +77,13 @@ impl Link {
         config: AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
         let connect = self.0.get_multiplexed_async_connection_with_config(&config);
-        // The library's own patience does not cover the greeting.
+        // The library's connection timeout does not cover the greeting (HELLO).
         in_time(connect).await
     }
 }
 
-/// Carries for as long as this is polled: connects, and again after each loss.
+/// Keeps `session` connected for as long as this future is polled. The pause between attempts grows
+/// from 50 ms to 1 s.
 pub(crate) async fn keep(mut session: impl LinkSession) -> Infallible {
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -110,17 +112,17 @@ fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE))
 }
 
-/// What Redis answers within [`PATIENCE`].
+/// The result of `act`, or an error after [`PATIENCE`].
 pub(crate) async fn in_time<T>(act: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     timeout(PATIENCE, act).await.map_err(|_| gone())?
 }
 
 pub(crate) fn gone() -> RedisError {
-    RedisError::from((ErrorKind::Io, "it does not answer"))
+    RedisError::from((ErrorKind::Io, "no answer in time"))
 }
 
 impl fmt::Debug for Link {
-    /// Without the address, which may have a password in it.
+    /// Leaves out the URL, which may contain a password.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Link").finish_non_exhaustive()
     }

@@ -7,19 +7,21 @@ use sha1::{Digest, Sha1};
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Bits that a key's last character has to spare may be anything: the answer is over its text.
+/// Accepts any value in the unused bits of a key's last character: the answer hashes the key's
+/// text, not the decoded bytes.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// Whether this is the base64 of 16 bytes (§4.1).
+/// Whether `key` is the base64 form of 16 bytes (§4.1).
 pub fn is_key(key: &[u8]) -> bool {
     let mut nonce = [0; 18];
     key.len() == 24 && BASE64.decode_slice(key, &mut nonce) == Ok(16)
 }
 
-/// The value that proves that the server has read the client's key.
+/// The value of Sec-WebSocket-Accept for a client's Sec-WebSocket-Key. It proves that the server
+/// has read the key.
 ///
 /// ```
 /// use frameloop::handshake::accept_key::accept_key;
@@ -47,7 +49,7 @@ mod tests {
             ("AQIDBAUGBwgJCgsMDQ4PEBE=", false), // 61: 17 bytes
             ("dGhlIHNhbXBsZSBub25jZQ", false),   // 62: no padding
             ("dGhlIHNhbXBsZSBub25jZQ=", false),
-            ("dGhl_HNhbXBsZSBub25jZQ==", false), // 62: the other alphabet
+            ("dGhl_HNhbXBsZSBub25jZQ==", false), // 62: base64url
             ("dGhl HNhbXBsZSBub25jZQ==", false),
             ("dGhlIHNhbXBsZSBub25jZQ===", false),
         ] {

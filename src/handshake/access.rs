@@ -1,4 +1,4 @@
-//! Who may connect.
+//! The access policy: which clients may connect.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,33 +12,33 @@ use super::host::AllowedHost;
 use super::origin::AllowOrigin;
 use super::query;
 
-/// Who may open a WebSocket. By default anybody may.
+/// Which clients may open a WebSocket. Default: all.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// The origins that browsers may connect from (RFC 6455 §10.2).
+    /// The origins from which browsers may connect (RFC 6455 §10.2). Default: any.
     pub allowed_origins: AllowOrigin,
-    /// Refuse clients that send no Origin: all but browsers.
+    /// Refuses requests without an Origin header; browsers always send one. Default: `false`.
     pub require_origin: bool,
-    /// The hosts that requests may be for; empty means any. A defence against DNS rebinding.
+    /// The hosts that a request may name, as a defence against DNS rebinding. Default: empty, which
+    /// allows any host.
     pub allowed_hosts: Vec<AllowedHost>,
-    /// What every WebSocket must bring, as `Authorization: Bearer TOKEN` or, from a browser, as
-    /// `?token=TOKEN`.
+    /// The secret that a client must send to open a WebSocket, as `Authorization: Bearer TOKEN` or,
+    /// from a browser, as `?token=TOKEN`. Default: `None`, no token needed.
     pub token: Option<Token>,
-    /// The proxies that are believed whom they forward requests for.
+    /// Proxies whose forwarding header is trusted. Default: none.
     pub trusted_proxies: TrustedProxies,
 }
 
-/// A secret that clients show. It is compared in a time that does not depend on what they sent,
-/// and not shown by `Debug`.
+/// A secret that clients send. It is compared in constant time, and `Debug` does not print it.
 #[derive(Clone)]
 pub struct Token(String);
 
-/// The text is not a token.
+/// The text is not a valid token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidToken;
 
 impl Token {
-    /// Whether a request shows this token.
+    /// Whether the request carries this token. A Bearer header takes precedence over the query.
     pub(super) fn admits(&self, request: &Parts) -> bool {
         let header = request
             .headers
@@ -56,7 +56,7 @@ impl Token {
 impl FromStr for Token {
     type Err = InvalidToken;
 
-    /// Takes what a query carries without escapes (RFC 3986 §2.3).
+    /// Accepts the characters that a query needs no escapes for (RFC 3986 §2.3).
     fn from_str(text: &str) -> Result<Token, InvalidToken> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         let is_token = !text.is_empty() && text.bytes().all(is_plain);
@@ -72,8 +72,9 @@ impl fmt::Debug for Token {
 
 impl fmt::Display for InvalidToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .write_str("a token is letters, digits and -._~; make one with: openssl rand -hex 16")
+        formatter.write_str(
+            "invalid token: use letters, digits and -._~; make one with: openssl rand -hex 16",
+        )
     }
 }
 
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_shown_whole_in_a_header_or_else_in_the_query() {
+    fn a_token_is_read_from_the_header_or_else_from_the_query() {
         let token: Token = "s3cret".parse().unwrap();
         for (authorization, target, expected) in [
             (Some("Bearer s3cret"), "/ws", true),
@@ -99,7 +100,7 @@ mod tests {
             (None, "/ws?xtoken=s3cret", false),
             (None, "/ws?token=", false),
             (None, "/ws?token=s3cre%74", true),
-            // The header is what counts where there is one.
+            // A Bearer header takes precedence.
             (Some("Bearer wrong"), "/ws?token=s3cret", false),
             (Some("Basic x"), "/ws?token=s3cret", true),
         ] {
@@ -117,12 +118,12 @@ mod tests {
         assert_eq!(
             format!("{token:?}"),
             "Token",
-            "it is a secret, in a log too"
+            "Debug must not print the secret"
         );
     }
 
     #[test]
-    fn whoever_writes_it_wrongly_is_told_how_it_is_written() {
+    fn an_invalid_token_is_refused_with_a_hint() {
         for text in ["", "a b", "a/b", "a%20"] {
             let error = text.parse::<Token>().unwrap_err();
             assert!(error.to_string().contains("openssl rand"), "{text}");

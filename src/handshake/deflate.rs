@@ -1,17 +1,20 @@
-//! The negotiation of permessage-deflate (RFC 7692 §5 and §7.1): offers in, an answer out.
+//! The negotiation of permessage-deflate (RFC 7692 §5 and §7.1): a client's offers in, the server's
+//! answer out.
 
 use super::extensions::Offer;
 use crate::protocol::{ContextTakeover, Deflate, DeflateParameters};
 
-/// The answer to an offer of permessage-deflate that was accepted.
+/// The answer to an accepted offer of permessage-deflate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct AgreedParameters {
     pub(super) parameters: DeflateParameters,
-    /// Whether the client is told that the server's messages never refer to earlier ones.
+    /// Whether the answer contains `server_no_context_takeover`.
     names_server_no_context: bool,
-    /// Whether the server's window is to be named: it was asked for, or is smaller than the rule.
+    /// Whether the answer contains `server_max_window_bits`: the offer did, or the server's window
+    /// is smaller than the default.
     names_server_window: bool,
-    /// Whether the client's window is to be named: it is smaller than what the client offered.
+    /// Whether the answer contains `client_max_window_bits`: the server wants a smaller window than
+    /// the client offered.
     names_client_window: bool,
 }
 
@@ -21,8 +24,8 @@ const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
-/// Accepts the first offer that can be done. An offer that cannot is declined, which never fails
-/// the handshake: the client may have a next one, or go on without (§5).
+/// Accepts the first offer that the server supports. A declined offer never fails the handshake:
+/// the client may have another one, or continue without compression (§5).
 pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<AgreedParameters> {
     offers
         .iter()
@@ -32,7 +35,7 @@ pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<AgreedPa
 }
 
 impl AgreedParameters {
-    /// The element of Sec-WebSocket-Extensions that says so (§7.1).
+    /// The element of Sec-WebSocket-Extensions for this answer (§7.1).
     pub(super) fn header(&self) -> String {
         let parameters = &self.parameters;
         let mut header = String::from(NAME);
@@ -68,7 +71,7 @@ impl AgreedParameters {
     }
 }
 
-/// What one offer asks for.
+/// The parameters of one offer.
 #[derive(Default)]
 struct Terms {
     server_no_context_takeover: bool,
@@ -78,7 +81,7 @@ struct Terms {
 }
 
 impl Terms {
-    /// `None` for an offer with a parameter that is unknown, repeated, or has a wrong value (§7).
+    /// Reads an offer; `None` if a parameter is unknown, repeated, or has an invalid value (§7).
     fn read(offer: &Offer<'_>) -> Option<Terms> {
         const MAX: u8 = DeflateParameters::MAX_WINDOW_BITS;
         let mut terms = Terms::default();
@@ -104,7 +107,8 @@ impl Terms {
         Some(terms)
     }
 
-    /// `None` for what no deflater can do.
+    /// The answer to this offer; `None` if it demands a server window of 8 bits, which zlib cannot
+    /// produce.
     fn accept(self, deflate: &Deflate) -> Option<AgreedParameters> {
         const MIN: u8 = DeflateParameters::MIN_WINDOW_BITS;
         const MAX: u8 = DeflateParameters::MAX_WINDOW_BITS;
@@ -113,7 +117,7 @@ impl Terms {
         if server_max_window_bits < MIN {
             return None;
         }
-        // Without an offer of it the client cannot be asked for less (§7.1.2.2).
+        // The server may limit the client's window only if the offer names it (§7.1.2.2).
         let offered = self.client_max_window_bits;
         let names_client_window = offered.is_some_and(|offered| offered > ours);
         let takeover = deflate.context_takeover;
@@ -126,8 +130,8 @@ impl Terms {
                 server_max_window_bits,
                 client_max_window_bits: offered.map_or(MAX, |offered| offered.min(ours)),
             },
-            // A server may do without context and not say so (§7.1.1.1): some clients fail on what
-            // they did not ask for.
+            // The server may drop its context without saying so (§7.1.1.1): some clients fail on a
+            // parameter that they did not offer.
             names_server_no_context: self.server_no_context_takeover || takes_over_none,
             names_server_window: self.server_max_window_bits.is_some()
                 || server_max_window_bits < MAX,
@@ -136,12 +140,12 @@ impl Terms {
     }
 }
 
-/// Sets a flag and says whether it was not set before.
+/// Sets a flag. Returns whether it was unset before.
 fn set(flag: &mut bool) -> bool {
     !core::mem::replace(flag, true)
 }
 
-/// 8 to 15, without a leading zero (§7.1.2.1).
+/// Parses a number from 8 to 15 without a leading zero (§7.1.2.1).
 fn window_bits(text: &str) -> Option<u8> {
     let is_short_number =
         text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0') && text.len() <= 2;
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
     use crate::handshake::extensions::{MalformedExtensions, offers};
 
-    /// What a server answers; `D` stands for the extension's name.
+    /// The server's answer to the header `field`; `D` stands for the extension's name.
     fn answer(field: &str, deflate: &Deflate) -> Result<Option<String>, MalformedExtensions> {
         let mut headers = HeaderMap::new();
         for line in field.split('\n') {
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_out_of_range_counts_as_the_nearest_in_it() {
+    fn window_bits_out_of_range_are_clamped() {
         for (window_bits, expected) in [(0, 9), (8, 9), (16, 15), (u8::MAX, 15)] {
             let deflate = Deflate {
                 window_bits,

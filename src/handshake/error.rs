@@ -1,10 +1,11 @@
-//! Why a request is refused, and what the refusal looks like: the one table.
+//! Why a request is refused, with the status, headers and body of the refusal.
 
 use std::fmt;
 
 use http::{HeaderValue, Response, StatusCode, header};
 
-/// A rule of the opening handshake that the request broke, or a reason of ours to refuse it.
+/// The reason why a request is refused: a broken rule of the opening handshake, or a limit of this
+/// server.
 ///
 /// | variant | status | further headers |
 /// |---|---|---|
@@ -17,20 +18,21 @@ use http::{HeaderValue, Response, StatusCode, header};
 /// | `Upgrade`, `Version` | 426 | `Upgrade`, `Sec-WebSocket-Version` |
 /// | `ShuttingDown`, `AtCapacity`, `AddressAtCapacity` | 503 | `Retry-After` |
 ///
-/// Every refusal closes the connection, so that nothing after the request is taken for another.
+/// Every refusal closes the connection, so that no byte after the request is read as another
+/// request.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum HandshakeError {
-    /// Host is missing, repeated or no host (RFC 9112 §3.2).
+    /// Host is missing, repeated or invalid (RFC 9112 §3.2).
     Host,
-    /// The request's target has a form that its method does not go with (RFC 9112 §3.2).
+    /// The form of the request target is not allowed for the method (RFC 9112 §3.2).
     TargetForm,
-    /// The request is for a host that is not served here (RFC 9110 §15.5.20).
+    /// The request names a host that this server does not serve (RFC 9110 §15.5.20).
     MisdirectedRequest,
-    /// There is nothing at this path.
+    /// No endpoint has this path.
     NotFound,
     /// The method is not GET (RFC 6455 §4.1).
     MethodNotAllowed,
-    /// The request has a body, which would be read as frames.
+    /// The request has a body; it would be read as frames.
     Body,
     /// Upgrade is missing or does not name websocket, or HTTP is older than 1.1 (RFC 6455 §4.2.1).
     Upgrade,
@@ -38,27 +40,27 @@ pub enum HandshakeError {
     Connection,
     /// Sec-WebSocket-Version is missing or not 13 (RFC 6455 §4.2.2).
     Version,
-    /// Sec-WebSocket-Version appears twice (RFC 6455 §11.3.5).
+    /// Sec-WebSocket-Version is repeated (RFC 6455 §11.3.5).
     RepeatedVersion,
     /// Sec-WebSocket-Key is missing, repeated, or not the base64 of 16 bytes (RFC 6455 §4.2.1).
     Key,
-    /// Origin appears twice.
+    /// Origin is repeated.
     RepeatedOrigin,
-    /// Origin is not one that may connect (RFC 6455 §10.2).
+    /// Origin is not allowed, or is missing where the policy requires one (RFC 6455 §10.2).
     Origin,
     /// Sec-WebSocket-Protocol is not a list of different tokens (RFC 6455 §4.1).
     Subprotocols,
     /// Sec-WebSocket-Extensions breaks its grammar (RFC 6455 §9.1).
     Extensions,
-    /// Credentials are missing or wrong.
+    /// The token is missing or wrong.
     Unauthorized,
-    /// The endpoint refuses the request of any client.
+    /// The endpoint refuses this request, with or without credentials.
     Forbidden,
     /// The server is stopping.
     ShuttingDown,
-    /// The server has as many connections as it may.
+    /// The server has reached its maximum number of connections.
     AtCapacity,
-    /// The client's address has as many connections as it may.
+    /// The client's address has reached its maximum number of connections.
     AddressAtCapacity,
 }
 
@@ -111,13 +113,13 @@ impl HandshakeError {
         }
     }
 
-    /// What the caller should do: one sentence, nothing of the request in it.
+    /// What the client should do, in one sentence. The text never contains parts of the request.
     pub const fn advice(self) -> &'static str {
         match self {
             HandshakeError::Host => "Send one Host header with a valid host.",
             HandshakeError::TargetForm => "Send the path of an endpoint as the request target.",
             HandshakeError::MisdirectedRequest => "Send a Host that this server is configured for.",
-            HandshakeError::NotFound => "There is nothing at this path: check the address.",
+            HandshakeError::NotFound => "No endpoint has this path: check the URL.",
             HandshakeError::MethodNotAllowed => "Use the method GET.",
             HandshakeError::Body => "Send the request without a body.",
             HandshakeError::Upgrade => {
@@ -140,16 +142,17 @@ impl HandshakeError {
             HandshakeError::Unauthorized => {
                 "Send valid credentials: Authorization: Bearer TOKEN, or ?token=TOKEN."
             }
-            HandshakeError::Forbidden => "Ask for a path that this endpoint accepts.",
+            HandshakeError::Forbidden => "This endpoint does not accept this path: check the URL.",
             HandshakeError::ShuttingDown => "The server is stopping: try again in a moment.",
             HandshakeError::AtCapacity => "The server is full: try again in a moment.",
             HandshakeError::AddressAtCapacity => {
-                "Your address has as many connections as it may: close one first."
+                "Your address has too many connections: close one first."
             }
         }
     }
 
-    /// The refusal, its body being the advice. It closes the connection (RFC 9112 §9.6).
+    /// The refusal as a response, with the advice as its body. It closes the connection (RFC 9112
+    /// §9.6).
     pub fn response(self) -> Response<&'static str> {
         let mut response = Response::new(self.advice());
         *response.status_mut() = self.status();

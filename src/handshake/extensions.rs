@@ -1,9 +1,8 @@
-//! Sec-WebSocket-Extensions (RFC 6455 §9.1): a list of offers, each a name and parameters.
+//! Parses Sec-WebSocket-Extensions (RFC 6455 §9.1): a list of offers, each a name with parameters.
 //!
 //! ```text
-//! list      = 1#offer
-//! offer     = token *( ";" parameter )
-//! parameter = token [ "=" ( token | quoted-string ) ]    ; what is quoted is a token, too
+//! list      = 1#offer offer     = token *( ";" parameter ) parameter = token [ "=" ( token |
+//! quoted-string ) ]    ; the quoted text must be a token
 //! ```
 
 use std::borrow::Cow;
@@ -12,21 +11,21 @@ use http::{HeaderMap, header};
 
 use super::headers::is_token_byte;
 
-/// One extension that a client would like to use.
+/// One extension that a client offers to use.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Offer<'a> {
     /// The extension's registered name, compared byte by byte.
     pub name: &'a str,
-    /// Its parameters in the order sent, with their values if they have any.
+    /// The parameters in the order sent, each with its value if it has one.
     pub parameters: Vec<(&'a str, Option<Cow<'a, str>>)>,
 }
 
-/// The field breaks the grammar.
+/// The header breaks the grammar.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MalformedExtensions;
 
-/// Reads all offers of a request, in the order of preference. A request without the field has
-/// none; a field without an offer is malformed.
+/// Parses all offers of a request, in the client's order of preference. A request without the
+/// header has no offers; a header without an offer is malformed.
 ///
 /// # Errors
 /// [`MalformedExtensions`]
@@ -45,7 +44,7 @@ pub fn offers(headers: &HeaderMap) -> Result<Vec<Offer<'_>>, MalformedExtensions
     Ok(offers)
 }
 
-/// What is left of a line. Every step takes something off it, so a line costs its length.
+/// The unread rest of a line. Every step consumes at least one byte, so parsing takes linear time.
 struct Scanner<'a> {
     rest: &'a str,
 }
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn e4_e5_what_breaks_the_grammar_is_malformed() {
+    fn e4_e5_a_header_that_breaks_the_grammar_is_malformed() {
         for line in [
             "",
             ",",

@@ -1,4 +1,4 @@
-//! Whom a proxy forwards a request for: `X-Forwarded-For`, and `Forwarded` (RFC 7239).
+//! The client address behind a proxy: `X-Forwarded-For` and `Forwarded` (RFC 7239).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,32 +7,33 @@ use ipnet::IpNet;
 
 use super::headers::{elements, is_token, trim};
 
-/// The proxies that are believed whom they forward requests for. By default none is.
+/// Proxies whose forwarding header is trusted. Default: none.
 ///
-/// Each proxy adds to a list the address that it was connected to from, so only the end of the list
-/// is what trusted proxies have written, and what is before may be a client's invention.
+/// Each proxy appends the address of its own peer to a list. So only the end of the list comes from
+/// trusted proxies; a client may have invented the part before.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies {
-    /// Where they connect from.
+    /// The networks from which trusted proxies connect.
     pub networks: Vec<IpNet>,
-    /// Whether everybody who connects by a Unix domain socket is one.
+    /// Whether every peer on a Unix domain socket is a trusted proxy.
     pub unix: bool,
-    /// The field that they write. The other one means nothing: proxies pass it through unread.
+    /// The header that the proxies write. The other header is ignored: proxies pass it through
+    /// unread.
     pub header: ForwardedHeader,
 }
 
-/// A field that tells whom a request is forwarded for.
+/// A header that contains the address of a proxy's client.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`: addresses, with or without a port.
     #[default]
     XForwardedFor,
-    /// `Forwarded` (RFC 7239 §4), of which the parameter `for` is read.
+    /// `Forwarded` (RFC 7239 §4); its parameter `for` is read.
     Forwarded,
 }
 
 impl TrustedProxies {
-    /// Whether one of them connects from this address.
+    /// Whether `address` belongs to a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks
@@ -40,9 +41,10 @@ impl TrustedProxies {
             .any(|network| network.contains(&address))
     }
 
-    /// Whom a request of one of them is forwarded for: the last hop of the list, over all lines of
-    /// the field, that is none of them. What is no address ends the search, and the hop after it
-    /// counts. The port is 0 where none is told.
+    /// The client's address in a request from a trusted proxy: the last address in the list that
+    /// does not belong to a trusted proxy. All lines of the header form one list. An element that
+    /// is not an address ends the search, and the address after it counts. The port is 0 if the
+    /// element has none.
     pub fn client(&self, headers: &HeaderMap) -> Option<SocketAddr> {
         const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
         let (name, parse) = match self.header {
@@ -77,8 +79,8 @@ fn address(text: &[u8]) -> Option<SocketAddr> {
 }
 
 /// The address in an element of Forwarded, such as `for="[2001:db8::1]:4711";proto=https`. A comma
-/// in a quoted string has cut the element in two: neither half is one then, so that nobody makes a
-/// proxy say what it does not, by a Host with commas, say.
+/// inside a quoted string has cut the element in two, and neither half is valid. So a client cannot
+/// forge an element, for example with commas in its Host.
 fn forwarded_for(element: &[u8]) -> Option<SocketAddr> {
     let mut client = None;
     for pair in element.split(|byte| *byte == b';') {
@@ -92,11 +94,11 @@ fn forwarded_for(element: &[u8]) -> Option<SocketAddr> {
             return None; // RFC 7239 §4: at most once
         }
     }
-    // `for=unknown` and `for=_hidden` are no addresses.
+    // `for=unknown` and `for=_hidden` are not addresses.
     address(client?)
 }
 
-/// A token, or what a quoted string has between its quotes, if that needs no escapes.
+/// A token, or the text of a quoted string without escapes; `None` for anything else.
 fn unquoted(value: &[u8]) -> Option<&[u8]> {
     let value = trim(value);
     match value.strip_prefix(b"\"") {
@@ -147,9 +149,9 @@ mod tests {
             (&["192.0.2.1", "2001:db8:ffff::1"], Some("192.0.2.1:0")),
             (&["192.0.2.1, ::ffff:10.0.0.1"], Some("192.0.2.1:0")),
             (&["198.51.100.1", "192.0.2.1"], Some("192.0.2.1:0")),
-            // All are proxies: the first that is known of.
+            // All are proxies: the first address counts.
             (&["10.0.0.1, 10.0.0.2"], Some("10.0.0.1:0")),
-            // Empty elements are none (RFC 9110 §5.6.1).
+            // Empty elements are ignored (RFC 9110 §5.6.1).
             (&["192.0.2.1, ,", ""], Some("192.0.2.1:0")),
             (&["192.0.2.1, unknown"], None),
             (&["192.0.2.1, unknown, 10.0.0.1"], Some("10.0.0.1:0")),
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_of_forwarded_is_whole_or_nothing() {
+    fn an_element_of_forwarded_that_a_comma_has_cut_is_invalid() {
         for (lines, expected) in [
             (&["for=192.0.2.1"][..], Some("192.0.2.1:0")),
             (
@@ -191,9 +193,9 @@ mod tests {
             (&["for=192.0.2.1, proto=https"], None),
             (&["for=192.0.2.1;for=192.0.2.2"], None),
             (&["192.0.2.1"], None),
-            // A client's quote swallows nothing of what comes after it.
+            // An unclosed quote of a client does not swallow the next element.
             (&["for=\"evil", "for=192.0.2.1"], Some("192.0.2.1:0")),
-            // What a proxy quotes of a client is not its own word.
+            // A proxy quotes text that came from a client.
             (&["for=10.0.0.1;host=\"a, for=192.0.2.1\""], None),
             (&["for=10.0.0.1;host=\"a, for=192.0.2.1, b\""], None),
             (&["for=10.0.0.1;host=\"a, for=192.0.2.1;x=\\\"\\\"\""], None),

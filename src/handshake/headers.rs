@@ -1,8 +1,9 @@
-//! Header fields as lists and tokens (RFC 9110 §5.6), read in one pass.
+//! Header values as lists and tokens (RFC 9110 §5.6), read in one pass.
 
 use http::{HeaderMap, HeaderName};
 
-/// All elements of a list, over all lines of its field; empty ones are left out (§5.6.1).
+/// The elements of a list header. All lines of the header form one list; empty elements are skipped
+/// (§5.6.1).
 pub(super) fn elements<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -15,19 +16,19 @@ pub(super) fn elements<'a>(
         .filter(|element| !element.is_empty())
 }
 
-/// Whether a list has this token, upper and lower case being the same.
+/// Whether a list header contains `token`, ignoring case.
 pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     elements(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// How often a field may appear, and did.
+/// The value of a header that must not be repeated.
 pub(super) enum Single<'a> {
     Missing,
     Once(&'a [u8]),
     Repeated,
 }
 
-/// The value of a field that must not be repeated.
+/// Reads a header that must not be repeated.
 pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
@@ -37,7 +38,7 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a
     }
 }
 
-/// A token (§5.6.2): one visible character or more, none of them a delimiter.
+/// Whether `bytes` is a token (§5.6.2): at least one visible character, no delimiters.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
 }
@@ -46,7 +47,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Without the white space around (§5.6.3).
+/// Strips white space from both ends (§5.6.3).
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = bytes.iter().take_while(|byte| is_space(byte)).count();
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_visible_characters_but_delimiters() {
+    fn tokens_are_visible_characters_except_delimiters() {
         let tokens =
             b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~";
         for byte in 0..=u8::MAX {

@@ -1,18 +1,18 @@
-//! Hosts, as requests name them and as they are allowed.
+//! The host of a request, and the hosts that the policy allows.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
 
-/// A host that requests may be for, `example.com`, or all its subdomains, `*.example.com`: with a
-/// port that one only, without one any.
+/// A host that a request may name: `example.com`, or `*.example.com` for all its subdomains. With a
+/// port, only that port is allowed; without one, any port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AllowedHost {
     hosts: Hosts,
     port: Option<u16>,
 }
 
-/// The text is not a host.
+/// The text is not a valid host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidHost(String);
 
@@ -25,14 +25,14 @@ impl fmt::Display for InvalidHost {
         if self.0.contains('*') {
             return write!(
                 formatter,
-                "invalid host '{text}': a star is the whole first label; use *.example.com for all subdomains"
+                "invalid host '{text}': a star must be the whole first label; use *.example.com for all subdomains"
             );
         }
         if let Some(host) = self.0.strip_prefix('.') {
             let host = host.escape_debug();
             return write!(
                 formatter,
-                "invalid host '{text}': use {host} for itself and *.{host} for its subdomains"
+                "invalid host '{text}': use {host} for this host and *.{host} for its subdomains"
             );
         }
         write!(
@@ -61,7 +61,7 @@ impl AllowedHost {
     pub(super) fn admits(&self, authority: &Authority<'_>) -> bool {
         let port_matches = match (self.port, authority.port) {
             (None, _) => true,
-            // What the client left out is its scheme's default.
+            // A client leaves out the default port of its scheme.
             (Some(allowed), None) => allowed == 80 || allowed == 443,
             (Some(allowed), Some(port)) => allowed == port,
         };
@@ -73,12 +73,12 @@ impl AllowedHost {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Hosts {
     One(String),
-    /// The host that they are below, with a dot before it.
+    /// The parent host with a leading dot.
     Below(String),
 }
 
 impl Hosts {
-    /// Takes one star, in place of the first label. An address has no subdomains.
+    /// Accepts one star, in place of the first label. An address has no subdomains.
     pub(super) fn parse(host: &str) -> Option<Hosts> {
         match host.strip_prefix('*') {
             None => {
@@ -105,14 +105,14 @@ impl Hosts {
     }
 }
 
-/// Whether this is a host's name or the beginning of one, label by label.
+/// Whether `text` is a sequence of valid DNS labels.
 fn are_labels(text: &str) -> bool {
     let is_in_label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     text.split('.')
         .all(|label| !label.is_empty() && label.bytes().all(is_in_label))
 }
 
-/// A host and perhaps a port, as in a Host field (RFC 9110 §7.2).
+/// A host with an optional port, as in the Host header (RFC 9110 §7.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Authority<'a> {
     pub(super) host: &'a str,
@@ -138,8 +138,9 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// A name, an IPv4 address, or an IPv6 address in brackets (RFC 3986 §3.2.2). A comma, which the
-/// grammar would take, is what two joined Host fields look like, and is not.
+/// Whether `host` is a name, an IPv4 address, or an IPv6 address in brackets (RFC 3986 §3.2.2). The
+/// grammar allows a comma; this function does not, because a comma shows that two Host headers were
+/// joined.
 fn is_host(host: &str) -> bool {
     if let Some(literal) = host.strip_prefix('[') {
         return literal
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authorities_are_a_host_and_perhaps_a_port() {
+    fn an_authority_is_a_host_with_an_optional_port() {
         for (text, expected) in [
             ("a", Some(("a", None))),
             ("a:80", Some(("a", Some(80)))),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_port_is_for_any_port() {
+    fn an_allowed_host_without_a_port_admits_any_port() {
         for (allowed, authority, expected) in [
             ("a.example", "A.example", true),
             ("a.example", "a.example:8000", true),
@@ -215,20 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_writes_it_wrongly_is_told_how_it_is_written() {
+    fn an_invalid_host_is_refused_with_a_hint() {
         for (text, advice) in [
             ("*", "leave it out to allow any"),
-            ("a.*.example", "write *.example.com"),
-            ("*a.example", "write *.example.com"),
-            ("*.*.example", "write *.example.com"),
-            ("a.example:*", "write *.example.com"),
-            ("*.127.0.0.1", "write *.example.com"),
-            ("*.[::1]", "write *.example.com"),
-            ("*.", "write *.example.com"),
-            (".a.example", "write a.example for itself and *.a.example"),
-            ("a/b", "write example.com"),
-            ("https://a.example", "write example.com"),
-            ("", "write example.com"),
+            ("a.*.example", "use *.example.com"),
+            ("*a.example", "use *.example.com"),
+            ("*.*.example", "use *.example.com"),
+            ("a.example:*", "use *.example.com"),
+            ("*.127.0.0.1", "use *.example.com"),
+            ("*.[::1]", "use *.example.com"),
+            ("*.", "use *.example.com"),
+            (".a.example", "use a.example for this host and *.a.example"),
+            ("a/b", "use example.com"),
+            ("https://a.example", "use example.com"),
+            ("", "use example.com"),
         ] {
             let error = text.parse::<AllowedHost>().unwrap_err().to_string();
             assert!(

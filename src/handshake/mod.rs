@@ -1,9 +1,8 @@
-//! The opening handshake (RFC 6455 §4), as pure functions: a request's head in, a
-//! decision out.
+//! The opening handshake (RFC 6455 §4) as pure functions from a request's head to a decision.
 //!
-//! The order of the checks is fixed, so that a request with several faults has one answer:
+//! The checks run in a fixed order, so a request with several faults always gets the same answer:
 //! Host, allowed host, path (the router's), method, body, HTTP version and Upgrade, Connection,
-//! version, key, Origin, subprotocols, extensions, token; then what the endpoint itself thinks of it.
+//! version, key, Origin, subprotocols, extensions, token; then the endpoint's own check.
 
 #![warn(
     clippy::arithmetic_side_effects,

@@ -1,4 +1,4 @@
-//! Origins, as browsers name them and as they are allowed.
+//! The origin of a request, and the origins that the policy allows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,18 +7,18 @@ use http::{HeaderMap, header};
 
 use super::host::{Authority, Hosts};
 
-/// The origins that browsers may connect from.
+/// The origins from which browsers may connect. Default: [`Any`](AllowOrigin::Any).
 #[derive(Clone, Debug, Default)]
 pub enum AllowOrigin {
-    /// Any, `null` included.
+    /// Any origin, `null` included.
     #[default]
     Any,
-    /// These and no others: IP addresses and `null` are not exempt.
+    /// Only these origins. IP addresses and `null` must be listed, too.
     Listed(Vec<Origin>),
 }
 
 impl AllowOrigin {
-    /// Whether a request's Origin is listed, where `Any` lists none.
+    /// Whether the request's Origin is in the list. Always `false` for `Any`.
     pub(crate) fn names(&self, headers: &HeaderMap) -> bool {
         let origin = headers.get(header::ORIGIN);
         let is_admitted = origin.is_some_and(|origin| self.admits(origin.as_bytes()));
@@ -34,25 +34,25 @@ impl AllowOrigin {
     }
 }
 
-/// An origin (RFC 6454 §6): scheme, host and port, as in `https://example.com`, or in
-/// `https://*.example.com` for all subdomains; or what clients without a host send instead, `null`
-/// and `file://`, say.
+/// An allowed origin (RFC 6454 §6): scheme, host and port, such as `https://example.com`, or
+/// `https://*.example.com` for all subdomains. Clients without a host send texts such as `null` or
+/// `file://`, which are compared literally.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin(OriginKind);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum OriginKind {
-    /// Exactly this.
+    /// Compared byte by byte.
     Literal(String),
     Tuple {
         scheme: String,
         hosts: Hosts,
-        /// `None` is the scheme's own.
+        /// `None` is the default port of the scheme.
         port: Option<u16>,
     },
 }
 
-/// The text is not an origin.
+/// The text is not a valid origin.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidOrigin(String);
 
@@ -65,7 +65,7 @@ impl fmt::Display for InvalidOrigin {
         if self.0.contains('*') {
             return write!(
                 formatter,
-                "invalid origin '{text}': a star is the whole first label of the host; use https://*.example.com for all subdomains"
+                "invalid origin '{text}': a star must be the whole first label of the host; use https://*.example.com for all subdomains"
             );
         }
         write!(
@@ -94,7 +94,7 @@ impl FromStr for Origin {
                 port: explicit_port(scheme, authority.port),
             })
         });
-        // Schemes that are not the web's have hosts such as none and a dot.
+        // With other schemes the host may be empty or a dot, as in `file://` and `app://.`.
         let is_literal = default_port(scheme).is_none()
             && rest
                 .bytes()
@@ -125,7 +125,7 @@ impl Origin {
     }
 }
 
-/// A scheme and what follows its `://`.
+/// Splits `text` into the scheme and the part after `://`.
 fn split(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -135,7 +135,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
     is_scheme.then_some((scheme, rest))
 }
 
-/// The port, unless it is the scheme's own.
+/// The port; `None` if it is the default port of the scheme.
 fn explicit_port(scheme: &str, port: Option<u16>) -> Option<u16> {
     port.filter(|port| Some(*port) != default_port(scheme))
 }
@@ -244,27 +244,27 @@ mod tests {
     }
 
     #[test]
-    fn whoever_writes_it_wrongly_is_told_how_it_is_written() {
+    fn an_invalid_origin_is_refused_with_a_hint() {
         for (text, advice) in [
             ("*", "leave it out to allow any"),
-            ("https://*", "write https://*.example.com"),
-            ("*.a.example", "write https://*.example.com"),
-            ("https://a.*.example", "write https://*.example.com"),
-            ("https://*a.example", "write https://*.example.com"),
-            ("https://*.*.example", "write https://*.example.com"),
-            ("*://a.example", "write https://*.example.com"),
-            ("http*://a.example", "write https://*.example.com"),
-            ("https://a.example:*", "write https://*.example.com"),
-            ("https://*.127.0.0.1", "write https://*.example.com"),
-            ("app://*", "write https://*.example.com"),
-            ("good.example", "write https://example.com"),
-            ("localhost:3000", "write https://example.com"),
-            ("https://", "write https://example.com"),
-            ("https://good.example/", "write https://example.com"),
-            ("://x", "write https://example.com"),
-            ("1x://y", "write https://example.com"),
-            ("a/b", "write https://example.com"),
-            ("", "write https://example.com"),
+            ("https://*", "use https://*.example.com"),
+            ("*.a.example", "use https://*.example.com"),
+            ("https://a.*.example", "use https://*.example.com"),
+            ("https://*a.example", "use https://*.example.com"),
+            ("https://*.*.example", "use https://*.example.com"),
+            ("*://a.example", "use https://*.example.com"),
+            ("http*://a.example", "use https://*.example.com"),
+            ("https://a.example:*", "use https://*.example.com"),
+            ("https://*.127.0.0.1", "use https://*.example.com"),
+            ("app://*", "use https://*.example.com"),
+            ("good.example", "use https://example.com"),
+            ("localhost:3000", "use https://example.com"),
+            ("https://", "use https://example.com"),
+            ("https://good.example/", "use https://example.com"),
+            ("://x", "use https://example.com"),
+            ("1x://y", "use https://example.com"),
+            ("a/b", "use https://example.com"),
+            ("", "use https://example.com"),
         ] {
             let error = text.parse::<Origin>().unwrap_err().to_string();
             assert!(

@@ -1,14 +1,15 @@
-//! The query of a request's target, as forms write it: `name=value&name=value`.
+//! Parses the query of a request target: `name=value&name=value`.
 
 use std::borrow::Cow;
 
-/// The first value of that name; empty where the name stands alone.
+/// Returns the first value of the parameter `name`, or an empty string if it has no value. `None`
+/// if the query does not contain the parameter.
 pub(crate) fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     let mut parameters = parameters(query);
     parameters.find_map(|(key, value)| (key == name).then_some(value))
 }
 
-/// All names, as they were sent, and their values, with their escapes and plus signs read.
+/// All parameters: names as sent, values with escapes and plus signs decoded.
 pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
@@ -17,7 +18,8 @@ pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str
     })
 }
 
-/// What is not an escape stands for itself, and what is not UTF-8 is replaced.
+/// Decodes escapes and plus signs. A malformed escape stays as it was sent; invalid UTF-8 is
+/// replaced.
 fn unescaped(value: &str) -> Cow<'_, str> {
     if !value.contains(['%', '+']) {
         return Cow::Borrowed(value);
@@ -36,7 +38,7 @@ fn unescaped(value: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The byte that two hexadecimal digits write, and what follows them.
+/// The byte of the two hexadecimal digits at the start of `text`, and the text after them.
 fn escape(text: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, after) = text.split_first_chunk::<2>()?;
     let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
@@ -49,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_value_of_a_name_counts_and_its_escapes_are_read() {
+    fn the_first_value_of_a_name_counts_and_its_escapes_are_decoded() {
         for (query, expected) in [
             ("", None),
             ("b=1", None),

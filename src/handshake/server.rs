@@ -1,4 +1,4 @@
-//! A server's side of the opening handshake (RFC 6455 §4.2).
+//! The server's side of the opening handshake (RFC 6455 §4.2).
 
 use std::collections::HashSet;
 
@@ -13,20 +13,20 @@ use super::host::Authority;
 use super::{deflate, extensions};
 use crate::protocol::{Deflate, DeflateParameters};
 
-/// Which subprotocol of those that a client offers is chosen. The list's grammar is checked
-/// whichever it is.
+/// How the server chooses one of the subprotocols that a client offers. The client's list must be
+/// well formed in every case. Default: `None`.
 #[derive(Clone, Debug, Default)]
 pub enum Subprotocols {
-    /// None, whatever is offered.
+    /// Chooses no subprotocol.
     #[default]
     None,
-    /// The one that the client prefers: for endpoints that work with any.
+    /// Chooses the first offer, the client's preference: for endpoints that work with any.
     FirstOffered,
-    /// Of these, the one that the client prefers; none if it offers none of them.
+    /// Chooses the first offer that is in this list; without a match, no subprotocol.
     Supported(Vec<String>),
 }
 
-/// A handshake that is in order.
+/// A valid handshake and the server's answer to it.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     accept_key: String,
@@ -34,7 +34,8 @@ pub struct Accepted {
     deflate: Option<deflate::AgreedParameters>,
 }
 
-/// Checks whom the request is for, before its path means anything (RFC 9112 §3.2).
+/// Checks Host and the form of the request target (RFC 9112 §3.2). This check comes before the
+/// router.
 ///
 /// # Errors
 /// [`HandshakeError::Host`], [`HandshakeError::TargetForm`] or
@@ -45,7 +46,7 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
             let host = std::str::from_utf8(host).map_err(|_| HandshakeError::Host)?;
             Some(Authority::parse(host).ok_or(HandshakeError::Host)?)
         }
-        // HTTP/1.0 does not know Host; what it asks for goes on to be refused for its version.
+        // HTTP/1.0 has no Host. A later check refuses the request for its version.
         Single::Missing if request.version < Version::HTTP_11 => None,
         Single::Missing | Single::Repeated => return Err(HandshakeError::Host), // RFC 9112 §3.2
     };
@@ -60,8 +61,8 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
     if !fits_method {
         return Err(HandshakeError::TargetForm); // RFC 9112 §3.2
     }
-    // An absolute target overrides Host (RFC 9112 §3.2.2), and must be as sound: http::Uri lets a
-    // user name and any port pass (RFC 9110 §4.2.4).
+    // An absolute target overrides Host (RFC 9112 §3.2.2) and is checked in the same way: http::Uri
+    // accepts a user name and any port (RFC 9110 §4.2.4).
     let authority = match target.authority() {
         Some(authority) => {
             Some(Authority::parse(authority.as_str()).ok_or(HandshakeError::TargetForm)?)
@@ -82,24 +83,25 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
         .ok_or(HandshakeError::MisdirectedRequest) // RFC 9110 §15.5.20
 }
 
-/// Whether a request means to become a WebSocket, rightly or wrongly: a path that is both page and
-/// endpoint refuses a botched handshake instead of answering it with the page.
+/// Whether a request tries to open a WebSocket, correctly or not. A path that serves both a page
+/// and an endpoint refuses a faulty handshake and does not answer it with the page.
 ///
-/// It does if its Upgrade names websocket, or if it has any Sec-WebSocket field: that is what is left
-/// when a proxy takes Upgrade and Connection away (RFC 9110 §7.6.1). An Upgrade to anything else is an
-/// offer, which a server may pass over (RFC 9110 §7.8): curl and Java's HttpClient offer h2c with
-/// every request, and expect the answer that they get without.
+/// True if Upgrade names websocket, or if the request has any Sec-WebSocket header: those headers
+/// remain when a proxy removes Upgrade and Connection (RFC 9110 §7.6.1). A server may ignore an
+/// Upgrade to any other protocol (RFC 9110 §7.8): curl and Java's HttpClient offer h2c with every
+/// request and accept a plain answer.
 pub fn wants_upgrade(request: &Parts) -> bool {
     let mut names = request.headers.keys();
     names.any(|name| name.as_str().starts_with("sec-websocket-"))
         || has_token(&request.headers, &header::UPGRADE, "websocket")
 }
 
-/// Checks the opening handshake (RFC 6455 §4.2.1) of a request whose host and path are in order.
-/// Without `deflate` every extension is declined.
+/// Checks the opening handshake (RFC 6455 §4.2.1) of a request whose host and path are already
+/// checked. `deflate` is the server's setting for permessage-deflate; with `None` every extension
+/// is declined.
 ///
 /// # Errors
-/// The [`HandshakeError`] of the first rule broken, in the order of the module's documentation.
+/// The [`HandshakeError`] of the first broken rule, in the order of the module's documentation.
 pub fn accept(
     request: &Parts,
     policy: &Policy,
@@ -113,7 +115,7 @@ pub fn accept(
     if has_body(headers) {
         return Err(HandshakeError::Body); // RFC 9112 §6.3
     }
-    // HTTP/1.0 has no Upgrade, even if it says so (RFC 9110 §7.8).
+    // An Upgrade in an HTTP/1.0 request is ignored (RFC 9110 §7.8).
     if request.version < Version::HTTP_11 || !has_token(headers, &header::UPGRADE, "websocket") {
         return Err(HandshakeError::Upgrade); // §4.2.1, 3
     }
@@ -140,9 +142,9 @@ pub fn accept(
     })
 }
 
-/// Checks a request that speaks for a client all the same, without becoming a WebSocket: one of
-/// Socket.IO's polling. An Origin is not missed in a GET, where browsers leave it out (Fetch §3.2),
-/// nor a token in a [preflight](is_preflight).
+/// Checks Origin and token of a request that acts for a client without opening a WebSocket, such as
+/// Socket.IO's polling. A GET needs no Origin, because browsers leave it out (Fetch §3.2), and a
+/// [preflight](is_preflight) needs no token.
 ///
 /// # Errors
 /// [`HandshakeError::Origin`], [`HandshakeError::RepeatedOrigin`] or
@@ -156,8 +158,7 @@ pub fn check_page(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
     }
 }
 
-/// Whether a browser asks if it may send another request, with which it would show a token
-/// (Fetch §4.8).
+/// Whether the request is a CORS preflight (Fetch §4.8). A browser sends no token with it.
 pub fn is_preflight(request: &Parts) -> bool {
     request.method == Method::OPTIONS
         && request.headers.contains_key(header::ORIGIN)
@@ -176,7 +177,7 @@ fn check_origin(request: &Parts, policy: &Policy, required: bool) -> Result<(), 
     }
 }
 
-/// Checks the token alone, where the policy has one.
+/// Checks the token, if the policy has one.
 ///
 /// # Errors
 /// [`HandshakeError::Unauthorized`].
@@ -188,17 +189,17 @@ pub fn check_token(request: &Parts, policy: &Policy) -> Result<(), HandshakeErro
 }
 
 impl Accepted {
-    /// The subprotocol that was chosen.
+    /// The chosen subprotocol, if any.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// The parameters of permessage-deflate, if it is in use (RFC 7692 §5).
+    /// The agreed parameters of permessage-deflate, `None` without compression (RFC 7692 §5).
     pub fn deflate(&self) -> Option<DeflateParameters> {
         self.deflate.map(|answer| answer.parameters)
     }
 
-    /// The 101 (§4.2.2).
+    /// The 101 response (§4.2.2).
     pub fn response(&self) -> Response<()> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -206,7 +207,7 @@ impl Accepted {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         let mut add = |name, text: &str| {
-            // Base64 and tokens are always header values.
+            // Base64 and tokens are always valid header values.
             if let Ok(value) = HeaderValue::from_str(text) {
                 headers.insert(name, value);
             }
@@ -235,8 +236,8 @@ impl Subprotocols {
     }
 }
 
-/// Whether bytes follow the head that are not frames. hyper would upgrade all the same, and hand
-/// them over as if they were.
+/// Whether the request has a body. hyper would upgrade the connection anyway and pass on the body
+/// as frames.
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || headers
@@ -245,7 +246,7 @@ fn has_body(headers: &HeaderMap) -> bool {
             .any(|length| trim(length.as_bytes()) != b"0")
 }
 
-/// The subprotocols that the client offers, the one that it prefers first (§4.1, 10).
+/// The subprotocols that the client offers, in its order of preference (§4.1, 10).
 fn offered_subprotocols(headers: &HeaderMap) -> Result<Vec<&str>, HandshakeError> {
     let name = header::SEC_WEBSOCKET_PROTOCOL;
     let mut seen = HashSet::new();

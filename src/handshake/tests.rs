@@ -1,6 +1,6 @@
-//! The request table of RFC 6455 §4.2.1 and its neighbours, row by row. A case is the request that
-//! the RFC prints in §1.3 with changes: `Name: value` replaces a field, `+Name: value` adds a line
-//! to it, `-Name` takes it away. Paths are the router's, so row 32 and its like are not here.
+//! The rows of the request table (RFC 6455 §4.2.1 and related rules). A case is the request of RFC
+//! 6455 §1.3 with changes: `Name: value` replaces a header, `+Name: value` adds a line, `-Name`
+//! removes the header. The router's tests have the rows about paths, such as row 32.
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Version, header};
@@ -32,7 +32,7 @@ fn request(line: &str, changes: &[&str]) -> Parts {
     for change in OPENING.iter().chain(changes) {
         let (name, value) = change.split_once(':').unwrap_or((change, ""));
         let field: HeaderName = name.trim_start_matches(['+', '-']).parse().unwrap();
-        // hyper leaves white space around a value away; here it stays, which is stricter.
+        // hyper strips the white space around a value. Here it stays, which is the stricter test.
         let value = || HeaderValue::from_bytes(value.as_bytes()).unwrap();
         match name.as_bytes()[0] {
             b'-' => drop(headers.remove(field)),
@@ -69,7 +69,7 @@ fn answer(
     Ok(accepted.subprotocol().map(str::to_owned))
 }
 
-/// Rows that need neither a policy nor a subprotocol, and are otherwise `GET /ws`.
+/// Checks rows of `GET /ws` that need neither a policy nor a subprotocol.
 fn check(rows: &[(&str, &[&str], Result<(), Error>)]) {
     for (row, changes, expected) in rows {
         let answer = answer("GET /ws", changes, &Policy::default(), &Subprotocols::None);
@@ -78,7 +78,7 @@ fn check(rows: &[(&str, &[&str], Result<(), Error>)]) {
 }
 
 #[test]
-fn row_1_the_rfcs_request_is_answered_with_exactly_these_headers() {
+fn row_1_the_request_of_the_rfc_gets_exactly_these_headers() {
     let request = request(
         "GET /ws",
         &[
@@ -361,7 +361,7 @@ fn rows_e1_to_e7_extensions() {
     ]);
 }
 
-/// Each request has the fault of every later step, too, and gets the answer of the first.
+/// Each request has one fault for each remaining step. The first fault decides the answer.
 #[test]
 fn the_first_fault_decides() {
     let steps: [(&str, Error); 10] = [
@@ -374,7 +374,7 @@ fn the_first_fault_decides() {
         ("Origin: https://evil", Error::Origin),
         ("Sec-WebSocket-Protocol: a b", Error::Subprotocols),
         ("Sec-WebSocket-Extensions: a b", Error::Extensions),
-        ("X-Name: x", Error::NotFound), // no fault: the list's end
+        ("X-Name: x", Error::NotFound), // not a fault: the end of the list
     ];
     let good = policy(&["https://good.example"], &[]);
     for first in 0..steps.len() {
@@ -394,7 +394,7 @@ fn the_first_fault_decides() {
 }
 
 #[test]
-fn a_botched_handshake_still_wants_an_upgrade() {
+fn a_faulty_handshake_still_wants_an_upgrade() {
     let plain: &[&str] = &[
         "-Upgrade",
         "-Connection",
@@ -429,7 +429,7 @@ type Row<'a> = (&'a str, &'a [&'a str], &'a Policy, Result<(), Error>);
 
 #[rustfmt::skip] // one row, one line
 #[test]
-fn a_request_that_is_no_handshake_shows_its_origin_and_token_too() {
+fn a_request_for_a_page_needs_an_allowed_origin_and_the_token() {
     let good = policy(&["https://good.example"], &[]);
     let required = Policy { require_origin: true, ..Policy::default() };
     let secret = Policy { token: Some("s3cret".parse().unwrap()), ..Policy::default() };
@@ -438,7 +438,7 @@ fn a_request_that_is_no_handshake_shows_its_origin_and_token_too() {
         ("GET /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),
         ("POST /", &["Origin: https://evil.example"], &good, Err(Error::Origin)),
         ("GET /", &["+Origin: https://a", "+Origin: https://b"], &good, Err(Error::RepeatedOrigin)),
-        // Browsers leave it out of a GET.
+        // Browsers send no Origin with a GET.
         ("GET /", &[], &required, Ok(())),
         ("POST /", &[], &required, Err(Error::Origin)),
         ("POST /", &["Origin: https://a"], &required, Ok(())),
@@ -446,7 +446,7 @@ fn a_request_that_is_no_handshake_shows_its_origin_and_token_too() {
         ("POST /", &["Authorization:Bearer x"], &secret, Err(Error::Unauthorized)),
         ("POST /", &["Authorization:Bearer s3cret"], &secret, Ok(())),
         ("GET /?token=s3cret", &[], &secret, Ok(())),
-        // What a browser asks before it shows a token.
+        // A preflight: the browser sends no token yet.
         ("OPTIONS /", &["Origin: https://a", "+Access-Control-Request-Method: PUT"], &secret, Ok(())),
         ("OPTIONS /", &[], &secret, Err(Error::Unauthorized)),
         ("OPTIONS /", &["Origin: https://a"], &secret, Err(Error::Unauthorized)),
@@ -459,7 +459,7 @@ fn a_request_that_is_no_handshake_shows_its_origin_and_token_too() {
 }
 
 #[test]
-fn a_token_is_the_last_that_is_asked_for() {
+fn the_token_is_checked_last() {
     let secret = Policy {
         token: Some("s3cret".parse().unwrap()),
         ..Policy::default()
@@ -476,7 +476,7 @@ fn a_token_is_the_last_that_is_asked_for() {
 }
 
 #[test]
-fn what_was_agreed_on_is_known_to_both_ends() {
+fn the_agreed_parameters_are_in_the_response() {
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10";
     let parts = request("GET /ws", &[offer]);
     let accept = |deflate| accept(&parts, &Policy::default(), &Subprotocols::None, deflate);

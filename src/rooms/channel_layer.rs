@@ -1,26 +1,25 @@
-//! How rooms reach beyond this process.
+//! The interface that connects rooms with those of other processes.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::protocol::Message;
 
-/// Carries what is published in a set of rooms to the same rooms of other processes. What those
-/// publish it puts into the [`Rooms`](super::Rooms) that it was made for.
+/// Carries messages published in a set of rooms to the same rooms in other processes, and delivers
+/// their messages to the [`Rooms`](super::Rooms) here.
 ///
-/// [`Rooms`](super::Rooms) without one are this process's own. None of this blocks: a publisher
-/// waits for no other process. `opened` and `closed` are told under a lock of the rooms, so they
-/// make no system call.
+/// No method blocks: a publisher waits for no other process. `opened` and `closed` run under a lock
+/// of the rooms, so they make no system call.
 pub(crate) trait ChannelLayer: fmt::Debug + Send + Sync {
-    /// A room has its first member here.
+    /// Called when a room gets its first member in this process.
     fn opened(&self, room: &Arc<str>);
 
-    /// A room has lost its last member here.
+    /// Called when a room loses its last member in this process.
     fn closed(&self, room: &str);
 
-    /// Some room was opened or closed, and no lock is held any more.
+    /// Called after `opened` and `closed`, when no lock is held.
     fn wake(&self);
 
-    /// A data message was published here, and this process's members have it.
+    /// Called with each data message after its delivery to the members in this process.
     fn publish(&self, room: &str, message: Message<'_>);
 }

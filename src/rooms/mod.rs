@@ -1,14 +1,14 @@
-//! Fan-out. A message published to a room reaches every member of it.
+//! Rooms: a message published to a room reaches every member.
 //!
-//! What holds, on one node:
-//! - All members of a room see its messages in one order, which keeps each publisher's own.
-//! - A member sees a run without a gap, from its join to its leave or its close.
-//! - A publisher never waits for a member, nor for another process. A member that takes too little
-//!   is closed with 1008 `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)), or
-//!   loses messages where the rooms are [made so](Rooms::with_policy).
-//! - A connection is in [`Rooms::MAX_MEMBERSHIPS`] rooms at most, and a room's name has
-//!   [`Rooms::MAX_NAME`] bytes at most, so that clients who choose their rooms cannot fill the
-//!   memory with them.
+//! Guarantees within one process:
+//! - All members of a room see its messages in the same order. The order of each publisher is kept.
+//! - A member receives every message between its join and its leave or close.
+//! - A publisher never waits for a member or for another process. A member that reads too slowly is
+//!   closed with 1008 `slow consumer` (see [`SlowConsumer`](crate::engine::SlowConsumer)), or loses
+//!   messages if the [policy](Rooms::with_policy) says so.
+//! - A connection is in at most [`Rooms::MAX_MEMBERSHIPS`] rooms, and the name of a room has at
+//!   most [`Rooms::MAX_NAME`] bytes, so that clients that choose their rooms cannot fill the
+//!   memory.
 //!
 //! ```
 //! use frameloop::{Message, Rooms};
@@ -34,22 +34,21 @@ use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication, Sleeper, SlowC
 use crate::lock::{lock, read, write};
 use crate::protocol::Message;
 
-/// A set of rooms, which exist as long as they have members. Clones are the same set.
+/// A set of rooms. A room exists while it has members. Clones share the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Rooms {
     register: Arc<Register>,
-    /// How they are the same rooms as those of other processes; `None` if they are not.
+    /// Connects the rooms with those of other processes; `None` keeps them in this process.
     layer: Option<Arc<dyn ChannelLayer>>,
     policy: SlowConsumerPolicy,
 }
 
 #[derive(Debug, Default)]
 struct Register {
-    /// The rooms by name, in shards: publishers in different rooms wait for no common lock, and
-    /// those in one room only for the room's. Bound: as many as there are memberships, with names
-    /// of [`Rooms::MAX_NAME`] bytes.
+    /// The rooms by name, in shards, so that publishers rarely wait for the lock of another room.
+    /// Bound: the number of memberships, each with a name of [`Rooms::MAX_NAME`] bytes.
     shards: [Shard; Register::SHARDS],
-    /// How many memberships each connection has that has any: [`Rooms::MAX_MEMBERSHIPS`] at most.
+    /// The number of memberships of each connection, from 1 to [`Rooms::MAX_MEMBERSHIPS`].
     memberships: Mutex<HashMap<PeerId, usize>>,
 }
 
@@ -58,8 +57,8 @@ type Shard = RwLock<HashMap<Arc<str>, Arc<Room>>>;
 impl Register {
     const SHARDS: usize = 32;
 
-    /// Where the room of that name is, if there is one. Clients who choose names for one shard
-    /// gain nothing but to meet there.
+    /// The shard for a room's name. Clients that choose names of one shard slow down only that
+    /// shard.
     fn shard(&self, name: &str) -> &Shard {
         let end = name.bytes().rev().take(8);
         let hash = end.fold(name.len(), |hash, byte| {
@@ -68,7 +67,7 @@ impl Register {
         &self.shards[hash % Register::SHARDS]
     }
 
-    /// Counts one more membership of a connection, if it may have one.
+    /// Counts one more membership of a connection, up to the limit.
     fn count(&self, member: PeerId) -> Result<(), JoinError> {
         let mut memberships = lock(&self.memberships);
         let count = memberships.entry(member).or_default();
@@ -92,7 +91,7 @@ impl Register {
 #[derive(Debug)]
 struct Room {
     name: Arc<str>,
-    /// The members by worker. The lock is the room's sequencer: its holder is next.
+    /// The members, grouped by worker. This lock decides the order of the room's messages.
     groups: Mutex<Vec<Group>>,
 }
 
@@ -101,12 +100,12 @@ struct Room {
 pub enum JoinError {
     /// The name has more than [`Rooms::MAX_NAME`] bytes.
     NameTooLong,
-    /// The connection has [`Rooms::MAX_MEMBERSHIPS`] already.
+    /// The connection already has [`Rooms::MAX_MEMBERSHIPS`] memberships.
     TooManyRooms,
 }
 
 impl JoinError {
-    /// What to say in a Close frame.
+    /// The reason for a Close frame.
     pub fn reason(self) -> &'static str {
         match self {
             JoinError::NameTooLong => "room name too long",
@@ -124,14 +123,14 @@ impl fmt::Display for JoinError {
 impl Error for JoinError {}
 
 impl Rooms {
-    /// Most memberships that one connection has at a time in one set of rooms.
+    /// Maximum memberships of one connection at a time, in one set of rooms.
     pub const MAX_MEMBERSHIPS: usize = 128;
 
-    /// Most bytes of a room's name.
+    /// Maximum length of a room's name, in bytes.
     pub const MAX_NAME: usize = 255;
 
-    /// Rooms with another policy than to close members that take too little. To drop messages is
-    /// for rooms whose messages are numbered, or a member would not see what it misses.
+    /// Rooms with a policy for members that read too slowly. Default: they are closed. Drop
+    /// messages only where they are numbered, so that a member can see the gap.
     pub fn with_policy(policy: SlowConsumerPolicy) -> Rooms {
         Rooms {
             policy,
@@ -139,11 +138,11 @@ impl Rooms {
         }
     }
 
-    /// Makes a connection a member of a room, until what is returned is dropped. A connection
-    /// that joins twice receives twice.
+    /// Makes a connection a member of a room until the returned [`Membership`] is dropped. A
+    /// connection that joins twice receives each message twice.
     ///
     /// # Errors
-    /// When the name is too long or the connection is in too many rooms: nothing has changed then.
+    /// When the name is too long or the connection is in too many rooms. An error changes nothing.
     pub fn join(&self, name: &str, peer: &Peer) -> Result<Membership, JoinError> {
         if name.len() > Self::MAX_NAME {
             return Err(JoinError::NameTooLong);
@@ -181,8 +180,7 @@ impl Rooms {
         room
     }
 
-    /// Sends a data message to every member of a room; control frames are not for rooms and are
-    /// left out.
+    /// Sends a data message to every member of a room. Control frames are ignored.
     pub fn publish(&self, name: &str, message: Message<'_>) {
         let room = self.room(name);
         if let Some(room) = room {
@@ -191,7 +189,7 @@ impl Rooms {
         self.publish_beyond(name, message);
     }
 
-    /// Sends a message to the members that other processes have.
+    /// Sends a message to the members in other processes.
     fn publish_beyond(&self, name: &str, message: Message<'_>) {
         if let Some(layer) = &self.layer
             && message.is_data()
@@ -200,7 +198,7 @@ impl Rooms {
         }
     }
 
-    /// How many members a room has.
+    /// The number of members of a room in this process.
     pub fn members(&self, name: &str) -> usize {
         let room = self.room(name);
         room.map_or(0, |room| {
@@ -224,7 +222,8 @@ impl Room {
             .iter()
             .filter_map(|group| group.deliver(&publication));
         let sleepers: Vec<Sleeper> = deliver.collect();
-        // To wake is a system call, which nobody else in the room has to wait for.
+        // Dropping a sleeper wakes its worker, a system call: other publishers need not wait for
+        // it.
         drop(groups);
         drop(sleepers);
     }
@@ -243,7 +242,7 @@ impl Room {
         (group, place)
     }
 
-    /// Takes a member out and says whether nobody is left.
+    /// Removes a member. Returns whether the room is empty now.
     fn leave(&self, group: &Group, place: GroupPlace) -> bool {
         let mut groups = lock(&self.groups);
         if group.leave(place) {
@@ -253,7 +252,7 @@ impl Room {
     }
 }
 
-/// One connection's membership of one room. Dropping it leaves the room.
+/// The membership of a connection in a room. Dropping it leaves the room.
 pub struct Membership {
     rooms: Rooms,
     room: Arc<Room>,
@@ -263,7 +262,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Sends a data message to every member of this room, this one included.
+    /// Sends a data message to every member of this room, the sender included. Control frames are
+    /// ignored.
     pub fn publish(&self, message: Message<'_>) {
         self.room.publish(message);
         self.rooms.publish_beyond(&self.room.name, message);

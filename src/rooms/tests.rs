@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// A layer that looks into the rooms it is told of.
+/// A layer that checks that no lock is held in `wake`, and records its calls.
 #[derive(Debug, Default)]
 struct Looking {
     rooms: Rooms,

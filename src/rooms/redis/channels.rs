@@ -1,11 +1,10 @@
-//! What Django Channels' two layers for Redis have on the wire (`channels_redis` 4, without
+//! The wire format of Django Channels' two layers for Redis (`channels_redis` 4, without
 //! encryption).
 //!
-//! Both carry an event, a MessagePack map. `RedisPubSubChannelLayer` publishes it as it is on a
-//! channel for each group. `RedisChannelLayer` keeps, for each group, a sorted set of its members'
-//! channel names and, for each process, a sorted set of bodies that wait for it: 12 bytes that
-//! keep equal events apart, then the event, with the names that it is for under
-//! `__asgi_channel__`.
+//! Both layers carry an event, a MessagePack map. `RedisPubSubChannelLayer` publishes the map on a
+//! channel for each group. `RedisChannelLayer` keeps a sorted set of channel names for each group,
+//! its members, and a sorted set of bodies for each process, its queue. A body is 12 random bytes,
+//! which keep equal events apart, and the event, with the members' names under `__asgi_channel__`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,40 +14,40 @@ use rmpv::Value;
 
 use super::LayerEvent;
 
-/// How long a member is in its group if it does not say so again, in seconds.
+/// Seconds after which a member leaves its group unless it renews its entry.
 pub(super) const GROUP_EXPIRY: u64 = 86_400;
 
-/// How long a body waits for its process, in seconds.
+/// Seconds that a body stays in the queue of its process.
 pub(super) const EXPIRY: u64 = 60;
 
-/// How many bodies wait for one process at most.
+/// Maximum bodies in the queue of one process.
 pub(super) const CAPACITY: u64 = 100;
 
 const ADDRESSEES: &str = "__asgi_channel__";
 const SALT: usize = 12;
 
-/// The channel of a group on which the one layer publishes.
+/// The channel on which `RedisPubSubChannelLayer` publishes the events of a group.
 pub(super) fn group_channel(group: &str) -> String {
     format!("asgi__group__{group}")
 }
 
-/// The key under which the other layer keeps a group's members.
+/// The key under which `RedisChannelLayer` keeps the members of a group.
 pub(super) fn group_key(group: &str) -> String {
     format!("asgi:group:{group}")
 }
 
-/// The name of a member: `number` is unique within the process.
+/// The channel name of a member. `number` is unique within the process.
 pub(super) fn member(process: &str, number: u64) -> String {
     format!("specific.{process}!{number}")
 }
 
-/// The key at which the process of a member waits for bodies; `None` if no member has that name.
+/// The key of the queue of a member's process; `None` if the name is malformed.
 pub(super) fn process_key(member: &str) -> Option<String> {
     let (process, _) = member.split_once('!')?;
     Some(format!("asgi{process}!"))
 }
 
-/// The members of a group by the key of their process.
+/// Groups members by the key of their process.
 pub(super) fn by_process(members: Vec<String>) -> BTreeMap<String, Vec<String>> {
     let mut processes = BTreeMap::<_, Vec<_>>::new();
     for member in members {
@@ -59,13 +58,14 @@ pub(super) fn by_process(members: Vec<String>) -> BTreeMap<String, Vec<String>> 
     processes
 }
 
-/// When an event was sent, in microseconds since 1970. No two have the same: Redis would order them
-/// by their bytes then, which begin with a salt. A double tells microseconds apart until 2242.
+/// The time at which an event was sent, in microseconds since 1970. Each score is unique, because
+/// Redis orders equal scores by the bodies, which begin with random bytes. A double has microsecond
+/// resolution until 2242.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Score(u64);
 
 impl Score {
-    /// The score of an event after one of this score.
+    /// The score of the next event.
     pub(super) fn next(self, since_1970: Duration) -> Score {
         let now = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
         Score(now.max(self.0.saturating_add(1)))
@@ -73,7 +73,7 @@ impl Score {
 }
 
 impl fmt::Display for Score {
-    /// In seconds, as `time.time()` has them.
+    /// In seconds, like Python's `time.time()`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
@@ -84,7 +84,7 @@ impl fmt::Display for Score {
     }
 }
 
-/// The bytes of an event.
+/// Encodes an event as MessagePack.
 pub(super) fn encode(event: LayerEvent) -> Vec<u8> {
     let mut bytes = Vec::new();
     // Writing to a vector cannot fail.
@@ -92,9 +92,9 @@ pub(super) fn encode(event: LayerEvent) -> Vec<u8> {
     bytes
 }
 
-/// The event of these bytes, if they are one.
+/// Decodes an event; `None` for other bytes.
 pub(super) fn decode(mut bytes: &[u8]) -> Option<LayerEvent> {
-    /// As deep as Python's reader goes, and no deeper than a thread's stack.
+    /// Python's limit; it also fits a thread's stack.
     const MAX_DEPTH: usize = 512;
     match rmpv::decode::read_value_with_max_depth(&mut bytes, MAX_DEPTH).ok()? {
         Value::Map(event) if bytes.is_empty() => Some(event),
@@ -102,7 +102,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<LayerEvent> {
     }
 }
 
-/// The body of an event for members of one process.
+/// Encodes a body: an event for the members of one process.
 pub(super) fn body(event: &LayerEvent, members: Vec<String>, salt: u128) -> Vec<u8> {
     let addressees = members.into_iter().map(Value::from).collect();
     let event = event.iter().cloned();
@@ -112,7 +112,7 @@ pub(super) fn body(event: &LayerEvent, members: Vec<String>, salt: u128) -> Vec<
     bytes
 }
 
-/// The event of a body, and the members that it is for.
+/// Decodes a body into its event and the members that it is for.
 pub(super) fn event_of_body(body: &[u8]) -> Option<(LayerEvent, Vec<String>)> {
     let mut event = decode(body.get(SALT..)?)?;
     let place = event
@@ -126,10 +126,10 @@ pub(super) fn event_of_body(body: &[u8]) -> Option<(LayerEvent, Vec<String>)> {
     Some((event, names.collect()))
 }
 
-/// Puts a body at each key, unless as many wait there as may, and says how many it left out.
+/// Adds a body to each queue that is not full. Returns the number of full queues.
 ///
-/// Keys: of the processes. Arguments: a body for each, the capacity, the time in seconds, and how
-/// many seconds a body is kept.
+/// Keys: one queue for each process. Arguments: a body for each key, the capacity, the time in
+/// seconds, and the expiry in seconds.
 pub(super) const SEND: &str = "
 local capacity = tonumber(ARGV[#KEYS + 1])
 local now = tonumber(ARGV[#KEYS + 2])
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_as_channels_redis_writes_them() {
+    fn events_have_the_bytes_of_channels_redis() {
         let bytes = b"\x82\xA4type\xACchat_message\xA7message\xA2hi";
         assert_eq!(encode(hi()), bytes);
         assert_eq!(decode(bytes), Some(hi()));
@@ -188,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn scores_rise_by_what_redis_can_tell_apart() {
-        // Whatever the clock does: here it stands still, and goes back once.
+    fn scores_rise_by_at_least_the_resolution_of_a_double() {
+        // This clock stands still, and goes back once.
         let clock =
             |number| Duration::new(if number < 5_000 { 1_795_444_444 } else { 0 }, 1_234_567);
         let (mut score, mut last) = (Score::default(), 0.0);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_sent_to_by_process() {
+    fn members_are_grouped_by_process() {
         let names = ["specific.a!1", "odd", "specific.b!1", "specific.a!2"];
         let processes = by_process(names.map(str::to_owned).to_vec());
         let keys: Vec<_> = processes

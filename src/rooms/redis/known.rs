@@ -1,24 +1,24 @@
-//! The rooms that Redis has been told of.
+//! The rooms that are registered with Redis.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A room that Redis has been told of.
+/// A room that is registered with Redis.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Known {
-    /// What it is called on Redis.
+    /// The room's channel or key on Redis.
     pub(super) address: Arc<str>,
-    /// It is a group of `RedisChannelLayer`, not a channel.
+    /// Whether the room is a group of `RedisChannelLayer`, not a channel.
     pub(super) is_group: bool,
-    /// This process's name in the group.
+    /// The number of this process's member name in the group.
     pub(super) member: u64,
 }
 
-/// All of them, by their addresses. Bound: as many as there are rooms with members here.
+/// All registered rooms, by address. Bound: the number of rooms with members here.
 #[derive(Debug, Default)]
 pub(super) struct KnownRooms(HashMap<Arc<str>, Known>);
 
-/// What Redis is to be told. A room that was closed and opened again is in both.
+/// Changes to send to Redis. A room that was closed and opened again is in both lists.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) opened: Vec<Known>,
@@ -26,12 +26,12 @@ pub(super) struct Changes {
 }
 
 impl KnownRooms {
-    /// How many rooms are looked up while the lock is held.
+    /// Maximum rooms looked up under one lock.
     const AT_ONCE: usize = 256;
 
-    /// Takes over how the rooms under these addresses are now. `look_up` says it of some of them,
-    /// in their order, and holds the lock meanwhile: the workers wait for that alone, however many
-    /// rooms are known.
+    /// Updates the rooms at the addresses `changed` and returns the changes. `look_up` returns the
+    /// present state of a few rooms, in the order of the addresses. It holds the lock, so the
+    /// workers wait for a few rooms only, not for all.
     pub(super) fn update(
         &mut self,
         changed: impl IntoIterator<Item = Arc<str>>,
@@ -70,8 +70,8 @@ mod tests {
     use crate::rooms::channel_layer::ChannelLayer;
     use crate::rooms::redis::{DjangoLayer, Format, Redis, SharedRooms};
 
-    /// Attack 77: the workers wait for the relay while it looks up so many rooms and no more,
-    /// whether few or many are known.
+    /// Attack 77: the relay looks up a bounded number of rooms under the lock for which the workers
+    /// wait.
     #[test]
     fn attack_77_many_rooms_left_at_once_are_looked_up_a_few_under_the_lock() {
         const ROOMS: usize = 8_000;

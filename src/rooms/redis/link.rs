@@ -1,4 +1,4 @@
-//! The connection to Redis: what carries both ways while it lasts, and what brings it back.
+//! The relay between the rooms of this process and Redis.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
@@ -25,12 +25,12 @@ use crate::log;
 use crate::redis_link::{self, Link, LinkSession, LinkState, PATIENCE, gone, in_time};
 use crate::rooms::Rooms;
 
-/// Carries what is published to Redis, and what is published there to the rooms. Nothing is
-/// carried while this does not [run](RoomsRelay::run).
+/// Sends published messages to Redis and delivers messages from Redis to the rooms. It works only
+/// while [`run`](RoomsRelay::run) is polled.
 pub struct RoomsRelay {
     shared: Arc<RoomsShared>,
     link: Link,
-    /// The last time told to Redis as a score.
+    /// The last score sent to Redis.
     last_score: Score,
 }
 
@@ -40,33 +40,34 @@ impl fmt::Debug for RoomsRelay {
     }
 }
 
-/// How long a connection is left alone before it is asked whether it is there.
+/// Idle time after which a PING checks the connection.
 const ALIVE: Duration = Duration::from_secs(5);
 
-/// Bytes that a message of our own has beside its payload, at most.
+/// Maximum bytes that frameloop's own format adds to a payload.
 const MORE: usize = 64;
 
-/// What is sent at a time, at most.
+/// Maximum messages, or channels, in one pipeline.
 const BATCH: usize = 1_024;
 
-/// What comes over the connection on which this process subscribes and publishes, in order.
+/// An event of the connection on which this process subscribes and publishes, in order.
 pub(crate) enum LinkEvent {
     Message {
         from: String,
         body: Vec<u8>,
     },
-    /// This process has published this: where it has subscribed it comes back once.
+    /// This process has published this body. If it also subscribes to the channel, the body comes
+    /// back once.
     Echo {
         from: Arc<str>,
         body: Vec<u8>,
     },
-    /// All that it has published so far has come back, if it does.
+    /// All bodies published so far have come back.
     EndOfEchoes,
     /// The connection is lost.
     End,
 }
 
-/// Where that waits for the rooms.
+/// The queue of events from Redis for the rooms.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     queue: UnboundedSender<LinkEvent>,
@@ -83,12 +84,13 @@ impl RoomsRelay {
         }
     }
 
-    /// Carries for as long as this is polled; after a loss of the connection it comes back.
+    /// Runs the relay for as long as this future is polled. It reconnects after each loss of the
+    /// connection.
     pub async fn run(self) -> Infallible {
         redis_link::keep(self).await
     }
 
-    /// Carries both ways until the connection is lost.
+    /// Sends and receives until the connection is lost.
     async fn relay(
         &mut self,
         connection: MultiplexedConnection,
@@ -97,7 +99,8 @@ impl RoomsRelay {
     ) -> RedisError {
         {
             let mut state = lock(&self.shared.state);
-            // Nothing is known here any more, and what was missed is told as a gap.
+            // A new connection has no registrations. The lost messages are already reported as a
+            // gap.
             let addresses = state.open.keys().map(Arc::clone).collect();
             state.changed = addresses;
             for room in state.open.values_mut() {
@@ -119,7 +122,7 @@ impl RoomsRelay {
         }
     }
 
-    /// Tells Redis which rooms are open here, and what is published in them.
+    /// Registers the open rooms with Redis and sends the messages published in them.
     async fn send(
         &mut self,
         mut connection: MultiplexedConnection,
@@ -147,7 +150,7 @@ impl RoomsRelay {
         }
     }
 
-    /// What there is to do, a batch of it.
+    /// Takes the changed rooms and a batch of messages.
     pub(super) fn work(&self) -> (HashSet<Arc<str>>, Vec<OutgoingMessage>) {
         let mut state = lock(&self.shared.state);
         let batch = state.outgoing.len().min(BATCH);
@@ -159,7 +162,7 @@ impl RoomsRelay {
         (mem::take(&mut state.changed), outgoing)
     }
 
-    /// Subscribes to the rooms that have been opened, and unsubscribes from those closed.
+    /// Subscribes to opened rooms and unsubscribes from closed ones.
     async fn change(
         &self,
         changed: HashSet<Arc<str>>,
@@ -174,7 +177,7 @@ impl RoomsRelay {
             leave.zrem(&*group, member).ignore();
         }
         run(&leave, connection).await?;
-        // One that was closed and opened again stays subscribed.
+        // A room that was closed and opened again stays subscribed.
         let channels = |known: &[Known]| -> BTreeSet<String> {
             let published = known.iter().filter(|known| !known.is_group);
             published
@@ -191,7 +194,7 @@ impl RoomsRelay {
         Ok(())
     }
 
-    /// How the rooms under these addresses are now.
+    /// The present state of the rooms at these addresses; `None` for a closed room.
     pub(super) fn look_up(&self, addresses: &[Arc<str>]) -> Vec<Option<Known>> {
         let is_core = self.shared.django == DjangoLayer::Core;
         let state = lock(&self.shared.state);
@@ -206,7 +209,7 @@ impl RoomsRelay {
         addresses.iter().map(known).collect()
     }
 
-    /// The groups among these rooms, and this process's names in them.
+    /// The groups among these rooms, each with this process's member name.
     fn members<'a>(&self, rooms: impl Iterator<Item = &'a Known>) -> Vec<(Arc<str>, String)> {
         let groups = rooms.filter(|known| known.is_group);
         groups
@@ -231,7 +234,7 @@ impl RoomsRelay {
                     publish.publish(&*to, &body[..]).ignore();
                     if !is_own {
                         echoes = true;
-                        // The receiving end is there as long as this is.
+                        // The receiver lives as long as this task.
                         let _ = inbox.queue.send(LinkEvent::Echo { from: to, body });
                     }
                 }
@@ -239,7 +242,7 @@ impl RoomsRelay {
             }
         }
         if echoes {
-            // Redis may send the last of them after the answer to its publication.
+            // Redis may send the last echo after the answer to its PUBLISH, but before this answer.
             publish.cmd("PING").ignore();
         }
         run(&publish, connection).await?;
@@ -249,7 +252,7 @@ impl RoomsRelay {
         self.hand(handed, connection).await
     }
 
-    /// Hands events to the members that groups have in other processes.
+    /// Adds events to the queues of group members in other processes.
     async fn hand(
         &mut self,
         events: Vec<(Arc<str>, LayerEvent)>,
@@ -294,7 +297,7 @@ impl RoomsRelay {
             let left_out: Vec<u64> = send.query_async(connection).await?;
             if left_out.iter().any(|left_out| *left_out > 0) {
                 self.shared
-                    .gap("a process of Django Channels reads too slowly: its queue is full");
+                    .gap("the queue of a Django Channels process is full: it reads too slowly");
             }
         }
         Ok(())
@@ -322,22 +325,22 @@ impl LinkSession for RoomsRelay {
 
     fn changed(&mut self, state: LinkState<'_>) {
         match state {
-            LinkState::Connected => log::redis("Redis is there: rooms are shared"),
+            LinkState::Connected => log::redis("connected to Redis: rooms are shared"),
             LinkState::Lost(error) => self.shared.gap(&format!(
-                "Redis is gone ({error}): rooms are this process's own"
+                "lost the connection to Redis ({error}): rooms are not shared"
             )),
             LinkState::Unreachable(error) => {
-                log::redis(format_args!("Redis is not there: {error}"));
+                log::redis(format_args!("cannot connect to Redis: {error}"));
             }
         }
     }
 }
 
 impl Inbox {
-    /// What waits at most, in bytes.
+    /// Maximum bytes in the queue.
     const MAX_BYTES: usize = 64 << 20;
 
-    /// Takes what the connection brought.
+    /// Queues a message from the connection.
     fn take(&self, push: PushInfo) -> Result<(), ()> {
         let incoming = match (push.kind, &push.data[..]) {
             (PushKind::Message, [from, redis::Value::BulkString(body)]) => {
@@ -348,7 +351,7 @@ impl Inbox {
                 }
                 if self.bytes.load(Ordering::Relaxed) + body.len() > Self::MAX_BYTES {
                     self.shared
-                        .gap("the workers are too slow for what comes from Redis");
+                        .gap("the workers are too slow for the messages from Redis");
                     return Ok(());
                 }
                 self.bytes.fetch_add(body.len(), Ordering::Relaxed);
@@ -362,7 +365,7 @@ impl Inbox {
     }
 }
 
-/// Delivers what others have published, until the connection is lost.
+/// Delivers messages that other processes have published, until the connection is lost.
 async fn receive(
     shared: &RoomsShared,
     waiting: &AtomicUsize,
@@ -387,8 +390,7 @@ async fn receive(
     gone()
 }
 
-/// Delivers the events of `RedisChannelLayer` that wait for this process, until the connection is
-/// lost.
+/// Delivers events from this process's queue in `RedisChannelLayer`, until the connection is lost.
 async fn receive_bodies(shared: &RoomsShared, link: &Link) -> RedisError {
     match try_receive_bodies(shared, link).await {
         Ok(never) => match never {},
@@ -432,7 +434,7 @@ async fn try_receive_bodies(shared: &RoomsShared, link: &Link) -> RedisResult<In
     }
 }
 
-/// Waits until the workers can take more in the room that something was delivered to.
+/// Waits until the workers can take more messages of the room.
 async fn settle(delivered: Option<(Rooms, Arc<str>)>) {
     const LOOK_AGAIN: Duration = Duration::from_millis(1);
     if let Some((rooms, name)) = delivered {
@@ -442,7 +444,7 @@ async fn settle(delivered: Option<(Rooms, Arc<str>)>) {
     }
 }
 
-/// Makes this process a member of groups, for another day.
+/// Adds or renews this process's membership in groups, for [`channels::GROUP_EXPIRY`].
 async fn enter(
     connection: &mut MultiplexedConnection,
     members: &[(Arc<str>, String)],
@@ -458,7 +460,7 @@ async fn enter(
     run(&enter, connection).await
 }
 
-/// Runs a pipeline, if there is anything in it.
+/// Runs a pipeline, unless it is empty.
 async fn run(pipeline: &Pipeline, connection: &mut MultiplexedConnection) -> RedisResult<()> {
     if pipeline.is_empty() {
         return Ok(());
@@ -466,7 +468,7 @@ async fn run(pipeline: &Pipeline, connection: &mut MultiplexedConnection) -> Red
     pipeline.exec_async(connection).await
 }
 
-/// What Python's `time.time()` tells.
+/// The time since 1970, as Python's `time.time()` returns it.
 fn since_1970() -> Duration {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default()

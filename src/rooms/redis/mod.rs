@@ -1,8 +1,8 @@
-//! Rooms that several processes have, over one Redis.
+//! Rooms shared by several processes through one Redis.
 //!
-//! A message reaches this process's members at once, and other processes' by way of Redis: at most
-//! once, in each publisher's own order. While Redis is away rooms go on within each process. What
-//! that may have cost is a gap: counted and logged.
+//! A message reaches the members in this process at once. It reaches members in other processes
+//! through Redis, at most once and in the order of each publisher. Without Redis, rooms continue
+//! within each process. Messages that may be lost are counted and logged as a gap.
 //!
 //! ```text
 //!   workers ── publish, opened, closed ──▶ State ──▶ relay: send ────▶ Redis
@@ -33,11 +33,11 @@ use crate::redis_link::Link;
 pub use link::RoomsRelay;
 use wire::{Published, Sequences};
 
-/// A Redis over which sets of rooms are joined with those of other processes. Clones are the same.
+/// A Redis that connects sets of rooms with those of other processes. Clones share the same state.
 #[derive(Clone)]
 pub struct Redis(Arc<RoomsShared>);
 
-/// Which of Django Channels' layers the chat rooms are shared by.
+/// The channel layer of Django Channels that shares the chat rooms.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DjangoLayer {
     /// `channels_redis.pubsub.RedisPubSubChannelLayer`
@@ -46,50 +46,51 @@ pub enum DjangoLayer {
     Core,
 }
 
-/// What Django Channels' layers carry: the entries of a MessagePack map.
+/// An event of Django Channels: the entries of a MessagePack map.
 pub type LayerEvent = Vec<(Value, Value)>;
 
-/// How a set of rooms is known to other processes.
+/// The format in which a set of rooms is shared with other processes.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Format {
-    /// As frameloop's own, by this name.
+    /// Frameloop's own format. The text is the name of the set.
     Own(&'static str),
-    /// As Django Channels' groups.
+    /// The groups of Django Channels.
     Groups {
-        /// What a group's name begins with, before the room's.
+        /// The prefix of a group's name, before the room's name.
         prefix: &'static str,
-        /// The event that stands for a text.
+        /// Converts a text message to an event; `None` if it has no event.
         event: fn(&str) -> Option<LayerEvent>,
-        /// The text that an event stands for.
+        /// Converts an event to a text message; `None` if it is not a message.
         text: fn(LayerEvent) -> Option<String>,
     },
 }
 
 struct RoomsShared {
     django: DjangoLayer,
-    /// This process among frameloop's.
+    /// The random number of this process in frameloop's own format.
     node: u64,
-    /// This process among those of `RedisChannelLayer`.
+    /// The random name of this process in `RedisChannelLayer`.
     process: String,
     state: Mutex<RoomsState>,
-    /// There is something in `state` for the relay.
+    /// Notified when `state` has work for the relay.
     filled: Notify,
     metrics: OnceLock<Metrics>,
 }
 
-/// What the relay is to do, and to whom what comes is to go.
+/// The work for the relay, and the rooms that receive messages from Redis.
 #[derive(Default)]
 struct RoomsState {
-    /// The rooms with members here, by what they are called on Redis. Bound: as many as there are
-    /// memberships here; so are the two below.
+    /// The rooms with members here, by their address on Redis. Bound: the number of memberships
+    /// here. The same bound holds for `members` and `changed`.
     open: HashMap<Arc<str>, OpenRoom>,
-    /// What names in `RedisChannelLayer` stand for.
+    /// The address of the room for each member number of `RedisChannelLayer`.
     members: HashMap<u64, Arc<str>>,
     next_member: u64,
-    /// Rooms that were opened or closed since the relay last looked.
+    /// Rooms opened or closed since the relay last took work.
     changed: HashSet<Arc<str>>,
-    /// Bound: [`Redis::MAX_WAITING`], in messages and bytes, shared with all publishers here.
+    /// Messages for Redis. Bound: [`Redis::MAX_WAITING`] for all publishers of this process
+    /// together.
     outgoing: VecDeque<OutgoingMessage>,
     outgoing_bytes: usize,
 }
@@ -98,43 +99,45 @@ struct OpenRoom {
     rooms: Rooms,
     name: Arc<str>,
     format: Format,
-    /// This process's name in the group.
+    /// The number of this process's member name in the group.
     member: u64,
-    /// How much was published here.
+    /// The number of messages published in this room by this process.
     sequence: u64,
     seen: Sequences,
 }
 
 /// A message on its way to Redis.
 struct OutgoingMessage {
-    /// The room, as it is called on Redis.
+    /// The room's address on Redis.
     to: Arc<str>,
     bytes: usize,
     content: PublishedContent,
 }
 
 enum PublishedContent {
-    /// To be published, and to come back to all that have subscribed.
+    /// Published on a channel; every subscriber receives it, this process included.
     Published { body: Vec<u8>, is_own: bool },
-    /// To be handed to every member of a group.
+    /// Added to the queue of every member of a group.
     Handed(LayerEvent),
 }
 
 impl Redis {
-    /// Bytes of the largest message that is passed on either way.
+    /// Maximum size of a message in either direction, in bytes.
     pub const MAX_SIZE: usize = 16 << 20;
 
-    /// Bytes of the largest event of Django Channels that is read: values are larger in memory.
+    /// Maximum size of a received Django Channels event, in bytes. It is smaller because decoded
+    /// values take more memory.
     const MAX_EVENT_SIZE: usize = 2 << 20;
 
-    /// What waits for Redis at most: messages, and bytes of them.
+    /// Maximum messages, and bytes of messages, that wait for Redis.
     const MAX_WAITING: (usize, usize) = (16_384, 32 << 20);
 
-    /// The Redis at `url`, `redis://USER:PASSWORD@HOST:PORT/DB` or `rediss://` with TLS. Nothing
-    /// is connected before the relay [runs](RoomsRelay::run). It must be version 6 or later (RESP3).
+    /// Uses the Redis at `url`: `redis://USER:PASSWORD@HOST:PORT/DB`, or `rediss://` for TLS. Redis
+    /// must be version 6 or later (RESP3). The connection is made when the relay
+    /// [runs](RoomsRelay::run).
     ///
     /// # Errors
-    /// When `url` is none.
+    /// When `url` is not a valid Redis URL.
     pub fn new(url: &str, django: DjangoLayer) -> RedisResult<(Redis, RoomsRelay)> {
         let link = Link::new(url)?;
         let shared = Arc::new(RoomsShared {
@@ -149,13 +152,13 @@ impl Redis {
         Ok((Redis(shared), relay))
     }
 
-    /// Counts gaps, and what was discarded, there, if nothing else does yet.
+    /// Counts gaps and discarded entries in `metrics`. Only the first call has an effect.
     pub fn count_in(&self, metrics: Metrics) {
         let _ = self.0.metrics.set(metrics);
     }
 
-    /// The same rooms, joined with those of other processes. What is published in `rooms` itself
-    /// stays in this process.
+    /// Returns `rooms` connected with the rooms of other processes. Messages published through the
+    /// original `rooms` stay in this process.
     pub fn join(&self, rooms: &Rooms, format: Format) -> Rooms {
         let layer = SharedRooms {
             shared: Arc::clone(&self.0),
@@ -170,7 +173,7 @@ impl Redis {
 }
 
 impl Rooms {
-    /// Whether so much waits for the workers that a publisher has to wait, too.
+    /// Whether so many messages wait for the workers that the relay must pause.
     fn is_congested(&self, name: &str) -> bool {
         let room = self.room(name);
         room.is_some_and(|room| lock(&room.groups).iter().any(|group| group.is_congested()))
@@ -186,10 +189,10 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// One set of rooms.
+/// One set of rooms that is shared through Redis.
 struct SharedRooms {
     shared: Arc<RoomsShared>,
-    /// This process's alone.
+    /// The rooms of this process, without the layer.
     rooms: Rooms,
     format: Format,
 }
@@ -290,7 +293,7 @@ impl ChannelLayer for SharedRooms {
             drop(state);
             return self
                 .shared
-                .gap("too much waits for Redis: a message reaches no other process");
+                .gap("the queue for Redis is full: a message reaches no other process");
         }
         state.outgoing_bytes += bytes;
         state
@@ -311,7 +314,7 @@ impl fmt::Debug for SharedRooms {
 }
 
 impl RoomsShared {
-    /// Messages between processes may have been lost.
+    /// Counts and logs that messages between processes may be lost.
     fn gap(&self, what: &str) {
         if let Some(metrics) = self.metrics.get() {
             metrics.gap();
@@ -319,19 +322,19 @@ impl RoomsShared {
         log::redis(what);
     }
 
-    /// Something came from Redis that nobody here could have written.
+    /// Counts and logs an entry from Redis that is not a valid message.
     fn discard(&self, from: &str) {
         if let Some(metrics) = self.metrics.get() {
             metrics.discarded();
         }
         log::redis(format_args!(
-            "discarded an entry that is not a message, from {}",
+            "discarded an invalid message from Redis, channel or key {}",
             from.escape_debug()
         ));
     }
 
-    /// Gives what was published under this address to the members here. Says in which room, if
-    /// there is one.
+    /// Delivers a message published at this address to the members here. Returns the room, if it is
+    /// open here.
     fn deliver(&self, address: &str, bytes: &[u8]) -> Option<(Rooms, Arc<str>)> {
         let mut state = lock(&self.state);
         let room = state.open.get_mut(address)?;
@@ -348,7 +351,7 @@ impl RoomsShared {
             let (rooms, name) = (room.rooms.clone(), Arc::clone(&room.name));
             drop(state);
             if left_out > 0 {
-                self.gap("messages of another process were lost on their way");
+                self.gap("messages of another process were lost");
             }
             rooms.publish(&name, published.message);
             return Some((rooms, name));
@@ -364,7 +367,7 @@ impl RoomsShared {
         }
     }
 
-    /// Gives an event to the members here of the group under this address.
+    /// Delivers an event to the members here of the group at this address.
     fn deliver_event(&self, address: &str, event: LayerEvent) -> Option<(Rooms, Arc<str>)> {
         let state = lock(&self.state);
         let room = state.open.get(address)?;
@@ -380,7 +383,7 @@ impl RoomsShared {
         Some((rooms, name))
     }
 
-    /// The address of the group in which this process has that name.
+    /// The address of the group for this member name, if it is one of this process's.
     fn address_of(&self, member: &str) -> Option<Arc<str>> {
         let (_, number) = member.split_once('!')?;
         let state = lock(&self.state);

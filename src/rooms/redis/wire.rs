@@ -1,9 +1,9 @@
-//! How frameloop's own processes tell each other what was published: one MessagePack array for
-//! each message, `[version, node, sequence, payload]`, on a Redis channel for each room.
+//! The format between frameloop processes: each message is a MessagePack array `[version, node,
+//! sequence, payload]` on a Redis channel for each room.
 //!
-//! The payload is a MessagePack string for Text and a binary for Binary. The node is a number that
-//! each process picks at its start; the sequence counts what that process has published in that
-//! room. A process that sees a number left out knows that messages were lost.
+//! The payload is a MessagePack string for Text and a MessagePack binary for Binary. The node is a
+//! random number that each process picks at its start. The sequence counts the messages of that
+//! process in that room: a missing number means that messages were lost.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::protocol::Message;
 
 const VERSION: u64 = 1;
 
-/// A message and where it comes from.
+/// A message with its publisher and sequence number.
 #[derive(Debug, PartialEq)]
 pub(super) struct Published<'a> {
     pub(super) node: u64,
@@ -22,7 +22,7 @@ pub(super) struct Published<'a> {
 }
 
 impl Published<'_> {
-    /// Its bytes; `None` for a control frame.
+    /// Encodes the message; `None` for a control frame.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let payload = match self.message {
             Message::Text(text) => ValueRef::from(text),
@@ -38,7 +38,7 @@ impl Published<'_> {
     }
 }
 
-/// What bytes from Redis say; `None` if they are no such message.
+/// Decodes a message from Redis; `None` for other bytes.
 pub(super) fn decode(mut bytes: &[u8]) -> Option<Published<'_>> {
     const ARRAY_OF_FOUR: u8 = 0x94;
     let (ARRAY_OF_FOUR, rest) = bytes.split_first().map(|(first, rest)| (*first, rest))? else {
@@ -60,7 +60,8 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Published<'_>> {
     })
 }
 
-/// The next value, which has no values within it: of those few bytes could make many.
+/// Reads the next value; `None` for arrays and maps, because a few bytes of those could allocate
+/// much memory.
 fn scalar<'a>(bytes: &mut &'a [u8]) -> Option<ValueRef<'a>> {
     match bytes.first()? {
         0x80..=0x9F | 0xDC..=0xDF => None,
@@ -68,16 +69,18 @@ fn scalar<'a>(bytes: &mut &'a [u8]) -> Option<ValueRef<'a>> {
     }
 }
 
-/// The last sequence numbers seen, by publishing process. Bound: [`Sequences::MAX`] processes.
+/// The last sequence number of each publishing process. Bound: [`Sequences::MAX`] processes.
 #[derive(Debug, Default)]
 pub(super) struct Sequences(HashMap<u64, u64>);
 
 impl Sequences {
-    /// More processes than this have no room in common: somebody makes them up.
+    /// More processes than this never share a room: then the numbers are forged, and all are
+    /// forgotten.
     const MAX: usize = 1_024;
 
-    /// Takes note of one; says how many were left out before it. A process that begins anew with
-    /// a room, as after its last member left, leaves out none.
+    /// Stores a sequence number. Returns how many numbers are missing before it. A number that is
+    /// not larger than the last one is a new start of the process in this room, with nothing
+    /// missing.
     pub(super) fn see(&mut self, node: u64, sequence: u64) -> u64 {
         if self.0.len() >= Self::MAX {
             self.0.clear();
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_bytes_are_refused() {
         let other_version = [b"\x94\x02", &HI[2..]].concat();
         let not_utf8 = [&HI[..6], b"\xA1\xFF"].concat();
         let longer = [HI, b"\x00"].concat();
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_left_out_is_seen() {
+    fn missing_sequence_numbers_are_counted() {
         let mut sequences = Sequences::default();
         for (node, sequence, left_out) in [
             (1, 5, 0),
