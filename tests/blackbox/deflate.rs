@@ -1,4 +1,4 @@
-//! permessage-deflate, RFC 7692: rows D1 to D30, and what it may cost.
+//! permessage-deflate, RFC 7692: rows D1 to D30, and its limits.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::server::TestServer;
 
 const OFFER: &str = "permessage-deflate";
 
-/// Opens a WebSocket with an offer, and says what was answered.
+/// Opens a WebSocket with this extension offer. Returns the server's `Sec-WebSocket-Extensions`.
 fn open(server: &TestServer, path: &str, offer: &str) -> (Client, Option<String>) {
     let mut client = Client::connect(server);
     let mut head = request(path);
@@ -30,7 +30,7 @@ fn open(server: &TestServer, path: &str, offer: &str) -> (Client, Option<String>
     (client, answers.into_iter().next())
 }
 
-/// A client of a server that compresses as `deflate` says.
+/// A client of a server with these compression settings.
 fn open_with(deflate: Deflate) -> (TestServer, Client) {
     let server = serving(deflate);
     let (client, answer) = open(&server, "/echo", OFFER);
@@ -47,7 +47,7 @@ fn serving(deflate: Deflate) -> TestServer {
     })
 }
 
-/// Compresses everything, so that short messages show it.
+/// Compresses messages of any length.
 fn eager() -> Deflate {
     let mut deflate = Deflate::default();
     deflate.min_size = 0;
@@ -60,7 +60,7 @@ fn with_takeover() -> Deflate {
     deflate
 }
 
-/// One side of a compressed connection, by another implementation than the server's.
+/// One side of a compressed connection, written independently of the server's code.
 struct Codec {
     compress: Compress,
     decompress: Decompress,
@@ -74,7 +74,7 @@ impl Codec {
         }
     }
 
-    /// What goes on from the messages before.
+    /// Compresses a message that may refer to earlier ones.
     fn deflate(&mut self, text: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(text.len() + 1_024);
         self.compress
@@ -99,7 +99,7 @@ fn deflate(text: &[u8]) -> Vec<u8> {
     Codec::new().deflate(text)
 }
 
-/// The next message: its opcode and its text, and whether it came compressed.
+/// The next message: its opcode, its text, and whether it was compressed.
 fn receive(client: &mut Client) -> (u8, Vec<u8>, bool) {
     let (first, payload) = client.receive();
     match first & 0x40 {
@@ -141,9 +141,9 @@ fn d1_to_d20_offers_are_answered_or_declined() {
     assert_eq!(open(&server, "/echo", OFFER).1, None, "D19");
 }
 
-/// "Hello" as RFC 7692 §7.2.3 prints it, and other forms of it.
+/// "Hello" as RFC 7692 §7.2.3 prints it, and in other encodings.
 #[test]
-fn d21_d25_d27_every_kind_of_block_is_inflated() {
+fn d21_d25_d27_every_block_type_is_inflated() {
     type Row<'a> = (&'a str, u8, Vec<&'a [u8]>, &'a [u8]);
     let rows: [Row<'_>; 13] = [
         (
@@ -153,7 +153,7 @@ fn d21_d25_d27_every_kind_of_block_is_inflated() {
             b"Hello",
         ),
         (
-            "D21 in two fragments",
+            "D21 two fragments",
             0x81,
             vec![b"\xF2\x48\xCD", b"\xC9\xC9\x07\x00"],
             b"Hello",
@@ -167,7 +167,7 @@ fn d21_d25_d27_every_kind_of_block_is_inflated() {
         ("D25 empty", 0x81, vec![b"\x00"], b""),
         ("D25 of nothing", 0x81, vec![b""], b""),
         (
-            "D25 of nothing, in fragments",
+            "D25 an empty message in fragments",
             0x82,
             vec![b"", b"", b""],
             b"",
@@ -185,7 +185,7 @@ fn d21_d25_d27_every_kind_of_block_is_inflated() {
             b"Hello",
         ),
         (
-            "D27 last block, nothing after it",
+            "D27 a final block at the end",
             0x81,
             vec![b"\xF3\x48\xCD\xC9\xC9\x07\x00"],
             b"Hello",
@@ -197,7 +197,7 @@ fn d21_d25_d27_every_kind_of_block_is_inflated() {
             b"Hello",
         ),
         (
-            "D27 last block, then others",
+            "D27 a final block, then another",
             0x81,
             vec![b"\xF3\x48\xCD\xC9\xC9\x07\x00\xF2\x48\xCD\xC9\xC9\x07\x00"],
             b"HelloHello",
@@ -209,7 +209,7 @@ fn d21_d25_d27_every_kind_of_block_is_inflated() {
             b"Hello",
         ),
         (
-            "D27 a tail that was sent",
+            "D27 a tail that the client did not strip",
             0x81,
             vec![b"\xF2\x48\xCD\xC9\xC9\x07\x00\x00\x00\xFF\xFF", b""],
             b"Hello",
@@ -233,7 +233,7 @@ fn d21_d25_d27_every_kind_of_block_is_inflated() {
 }
 
 #[test]
-fn d22_d23_reserved_bits_fail_where_they_mean_nothing() {
+fn d22_d23_reserved_bits_outside_a_compressed_messages_first_frame_fail() {
     let hello = b"\xF2\x48\xCD\xC9\xC9\x07\x00";
     for (row, frames) in [
         (
@@ -241,7 +241,7 @@ fn d22_d23_reserved_bits_fail_where_they_mean_nothing() {
             vec![frame(0x41, b"\xF2\x48"), frame(0xC0, b"\xCD")],
         ),
         (
-            "D22 on a continuation of a plain one",
+            "D22 on a continuation of an uncompressed message",
             vec![frame(0x01, b"a"), frame(0xC0, hello)],
         ),
         ("D22 on a Ping", vec![frame(0xC9, b"")]),
@@ -264,13 +264,13 @@ fn d22_d23_reserved_bits_fail_where_they_mean_nothing() {
 }
 
 #[test]
-fn d24_plain_messages_may_stand_between_compressed_ones() {
+fn d24_uncompressed_messages_may_come_between_compressed_ones() {
     let (_server, mut client) = open_with(with_takeover());
     let mut codec = Codec::new();
     for round in 0..5 {
         client.send_text("plain");
         let (_, payload) = client.receive();
-        assert!(payload == b"plain", "too short to become shorter");
+        assert!(payload == b"plain", "too short to compress");
         let text = format!("a text that says again what it has said {round}").repeat(5);
         let compressed = codec.deflate(text.as_bytes());
         client.send(&frame(0xC1, &compressed));
@@ -281,7 +281,7 @@ fn d24_plain_messages_may_stand_between_compressed_ones() {
 }
 
 #[test]
-fn d26_without_takeover_earlier_messages_are_forgotten() {
+fn d26_without_context_takeover_a_reference_to_an_earlier_message_fails() {
     let text = b"what has been said before can be referred to ".repeat(3);
     let mut without = Deflate::default();
     without.context_takeover = ContextTakeover::None;
@@ -299,7 +299,10 @@ fn d26_without_takeover_earlier_messages_are_forgotten() {
         client.send(&frame(0xC1, &codec.deflate(&text)));
         client.receive();
         let second = codec.deflate(&text);
-        assert!(second.len() < text.len() / 4, "it refers to the first");
+        assert!(
+            second.len() < text.len() / 4,
+            "the second message does not refer to the first"
+        );
         client.send(&frame(0xC1, &second));
         match is_valid {
             true => drop(client.receive()),
@@ -309,7 +312,7 @@ fn d26_without_takeover_earlier_messages_are_forgotten() {
 }
 
 #[test]
-fn d28_the_limit_is_on_what_is_inflated() {
+fn d28_the_message_limit_counts_inflated_bytes() {
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
             limits: SizeLimits {
@@ -324,7 +327,7 @@ fn d28_the_limit_is_on_what_is_inflated() {
         .collect();
     for exact in [vec![b'a'; 100_000], random] {
         let (mut client, _) = open(&server, "/echo", OFFER);
-        // The last fragment inflates to nothing, at the limit.
+        // The last fragment inflates to nothing, exactly at the limit.
         let compressed = deflate(&exact);
         client.send(&frame(0x42, &compressed));
         client.send(&frame(0x80, b"\x00\x00\xFF\xFF\x00"));
@@ -336,10 +339,10 @@ fn d28_the_limit_is_on_what_is_inflated() {
 }
 
 #[test]
-fn d29_text_is_checked_as_it_inflates() {
+fn d29_invalid_utf8_fails_while_the_message_inflates() {
     for (row, text, is_fin) in [
         ("whole", &b"ab\xFFcd"[..], true),
-        ("the message goes on", b"ab\xFF", false),
+        ("an unfinished message", b"ab\xFF", false),
         ("broken off", b"ab\xE2\x82", true),
         ("a surrogate", b"\xED\xA0\x80", true),
     ] {
@@ -356,7 +359,7 @@ fn d29_text_is_checked_as_it_inflates() {
             "{row}"
         );
     }
-    // A character that stands on both sides of a step of 16 KiB is none the worse for it.
+    // A character may straddle the boundary of two 16 KiB inflation steps.
     let text = format!("a{}", "€😀".repeat(20_000));
     let (mut client, _) = open(TestServer::shared(), "/echo", OFFER);
     client.send(&frame(0xC1, &deflate(text.as_bytes())));
@@ -364,7 +367,7 @@ fn d29_text_is_checked_as_it_inflates() {
 }
 
 #[test]
-fn d30_a_message_in_10_000_fragments_with_pings_between() {
+fn d30_a_compressed_message_in_10_000_fragments_with_pings_between() {
     let mut random = fastrand::Rng::with_seed(7);
     let text: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
         .take(9_995)
@@ -390,14 +393,14 @@ fn d30_a_message_in_10_000_fragments_with_pings_between() {
 }
 
 #[test]
-fn a16_what_is_no_deflate_is_refused() {
+fn a16_invalid_deflate_data_is_refused() {
     let hello = b"\xF2\x48\xCD\xC9\xC9\x07\x00";
     let rows: [(&str, &[u8]); 6] = [
         ("all ones", b"\xFF\xFF\xFF\xFF\xFF"),
-        ("cut off inside a block", &hello[..4]),
-        ("cut off before its end", &hello[..6]),
+        ("truncated inside a block", &hello[..4]),
+        ("truncated before its end", &hello[..6]),
         (
-            "a stored block that lacks bytes",
+            "a stored block with missing bytes",
             b"\x00\x05\x00\xFA\xFFHel",
         ),
         (
@@ -405,7 +408,7 @@ fn a16_what_is_no_deflate_is_refused() {
             b"\x00\x05\x00\x00\x00Hello\x00",
         ),
         (
-            "garbage after a last block",
+            "garbage after the final block",
             b"\xF3\x48\xCD\xC9\xC9\x07\x00\xFF\xFF",
         ),
     ];
@@ -423,7 +426,7 @@ fn a16_what_is_no_deflate_is_refused() {
 }
 
 #[test]
-fn messages_come_back_compressed_if_that_makes_them_smaller() {
+fn messages_are_compressed_if_that_makes_them_smaller() {
     let text = br#"{"id":1,"user":"alice"},"#.repeat(100);
     let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
         .take(5_000)
@@ -446,15 +449,15 @@ fn messages_come_back_compressed_if_that_makes_them_smaller() {
             assert_eq!(receive(&mut client), (0x82, text.to_vec(), is_compressed));
         }
     }
-    // Who has offered nothing gets nothing compressed.
+    // Without an offer, nothing is compressed.
     let mut client = Client::open(TestServer::shared(), "/echo");
     client.send(&frame(0x82, &text));
     client.receives(&reply(0x82, &text));
 }
 
-/// Noise is sent as it is, and leaves nothing behind in the compressor that the next one meets.
+/// Incompressible data is sent uncompressed and leaves no trace in the compressor's state.
 #[test]
-fn messages_after_one_that_was_not_worth_it_are_whole() {
+fn messages_after_an_incompressible_one_arrive_whole() {
     for level in [1, 2, 6] {
         let mut deflate = eager();
         deflate.level = level;
@@ -482,10 +485,10 @@ fn messages_after_one_that_was_not_worth_it_are_whole() {
     }
 }
 
-/// By default the messages of a client may refer to earlier ones, as far back as 32 KiB, and those
-/// of the server never do.
+/// By default a client's messages may refer to its earlier ones, up to 32 KiB back; the server's
+/// messages never do.
 #[test]
-fn a_client_may_use_context_and_the_server_does_not() {
+fn by_default_only_the_client_uses_context_takeover() {
     let (_server, mut client) = open_with(eager());
     let mut codec = Codec::new();
     let mut random = fastrand::Rng::with_seed(20);
@@ -497,14 +500,14 @@ fn a_client_may_use_context_and_the_server_does_not() {
             .flat_map(|_| phrases[random.usize(..300)].clone())
             .collect();
         client.send(&frame(0xC2, &codec.deflate(&text)));
-        assert!(receive(&mut client).1 == text, "round {round}"); // by an inflater of its own
+        assert!(receive(&mut client).1 == text, "round {round}"); // each message inflates on its own
     }
 }
 
-/// What clients may refer to counts towards the budget of what is received. When more than half of
-/// that is in use, new connections decline the extension.
+/// The windows of clients count towards the budget of unfinished input. When more than half of it
+/// is in use, new connections decline the extension.
 #[test]
-fn windows_count_in_the_budget_and_then_the_extension_is_declined() {
+fn windows_count_towards_the_budget_and_a_full_budget_declines_the_extension() {
     let server = TestServer::with(|server| {
         server.with_workers(1).with_settings(Settings {
             max_unfinished_size: 1 << 20,
@@ -527,7 +530,7 @@ fn windows_count_in_the_budget_and_then_the_extension_is_declined() {
     });
     // 512 KiB, less the inflater and the buffers of the worker.
     assert!((8..=16).contains(&declined.unwrap()), "{declined:?}");
-    // Those that have agreed on it go on.
+    // Connections that have negotiated the extension keep it.
     for client in &mut clients {
         client.send(&compressed);
         assert!(receive(client).1 == text);
@@ -540,9 +543,9 @@ fn windows_count_in_the_budget_and_then_the_extension_is_declined() {
     assert_eq!(open(&server, "/echo", OFFER).1.as_deref(), Some(OFFER));
 }
 
-/// Messages refer to earlier ones, no farther back than the window, for as long as it takes.
+/// Messages refer to earlier ones, but no farther back than the window.
 #[test]
-fn takeover_goes_both_ways_in_every_window() {
+fn context_takeover_works_both_ways_with_every_window_size() {
     for bits in 9..=15 {
         let mut deflate = with_takeover();
         deflate.window_bits = bits;
@@ -577,7 +580,7 @@ fn takeover_goes_both_ways_in_every_window() {
 }
 
 #[test]
-fn takeover_makes_a_repeated_message_short() {
+fn context_takeover_shortens_a_repeated_message() {
     let (_server, mut client) = open_with(with_takeover());
     let text: Vec<u8> = (0..200_u32)
         .flat_map(|number| format!("{:x} ", number.wrapping_mul(2_654_435_761)).into_bytes())
@@ -598,7 +601,7 @@ fn takeover_makes_a_repeated_message_short() {
 }
 
 #[test]
-fn fan_out_reaches_everybody_in_the_form_that_they_read() {
+fn fan_out_is_compressed_only_for_members_that_negotiated_it() {
     for deflate in [eager(), with_takeover()] {
         let server = serving(deflate);
         let offers = [
@@ -646,9 +649,9 @@ fn fan_out_reaches_everybody_in_the_form_that_they_read() {
     }
 }
 
-/// Row 13: what inflates without end costs no more than the limit.
+/// Row 13: a decompression bomb costs no more than the message limit.
 #[test]
-fn a13_a_bomb_closes_with_1009() {
+fn a13_a_decompression_bomb_closes_with_1009() {
     const LIMIT: usize = 16 << 20;
     let bomb = deflate(&vec![0; LIMIT + 1]);
     assert!(bomb.len() < 17_000, "{}", bomb.len());

@@ -1,4 +1,4 @@
-//! The library as others embed it: handlers, peers, refusals, panics.
+//! The library as applications embed it: handlers, peers, refusals, panics.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::client::{Client, PATIENCE, close_frame, frame, request};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
-/// Tells a test what its handler is called with.
+/// Reports each call of the handler to the test.
 struct Reporter(Sender<String>);
 
 impl Handler for Reporter {
@@ -28,7 +28,7 @@ impl Handler for Reporter {
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         self.0.send(format!("{message:?}")).unwrap();
         match message {
-            Message::Text("panic") => panic!("as the test asked for"),
+            Message::Text("panic") => panic!("requested by the test"),
             Message::Text("close") => socket.close(CloseCode::Library(3001), "enough"),
             Message::Text("flood") => socket.send(Message::Binary(&vec![0; 64 << 20])),
             _ => {}
@@ -58,7 +58,7 @@ fn reporting_with(settings: Settings) -> (TestServer, Receiver<String>) {
     (server, reports)
 }
 
-/// The one report of the end.
+/// The report of `closed`, which must be the last.
 #[track_caller]
 fn end(reports: &Receiver<String>) -> String {
     std::iter::from_fn(|| reports.recv_timeout(PATIENCE).ok())
@@ -99,14 +99,14 @@ fn a_handler_is_opened_called_and_closed_once() {
         ],
     );
     drop(server);
-    assert!(log.recv().is_err(), "nothing more is reported");
+    assert!(log.recv().is_err(), "a report after the end");
 }
 
 #[test]
-fn each_end_of_a_connection_is_told_apart() {
+fn each_way_a_connection_ends_is_reported() {
     type Act = fn(&mut Client);
     let cases: [(&str, Act); 8] = [
-        // What was not read makes the kernel reset the connection.
+        // Unread input makes the kernel reset the connection.
         (
             "closed 1006/1006 connection broke: connection reset",
             |client| {
@@ -154,12 +154,12 @@ fn each_end_of_a_connection_is_told_apart() {
         drop(client);
         assert_eq!(end(&log), expected);
         drop(server);
-        assert!(log.recv().is_err(), "{expected}: nothing more is reported");
+        assert!(log.recv().is_err(), "{expected}: a report after the end");
     }
 }
 
 #[test]
-fn each_deadline_that_ends_a_connection_is_told_apart() {
+fn each_deadline_that_ends_a_connection_is_reported() {
     const SHORT: Duration = Duration::from_millis(100);
     type Change = fn(&mut Deadlines);
     type Act = fn(&mut Client);
@@ -225,13 +225,13 @@ fn c48_a_panic_closes_its_own_connection_with_1011_and_no_other() {
 }
 
 #[test]
-fn c31_a_handler_may_close_and_hears_the_answer() {
+fn c31_a_handler_may_close_and_sees_the_answer() {
     let (server, log) = reporting();
     let mut client = Client::open(&server, "/");
     client.receives_text("welcome");
     client.send_text("close");
     client.receives(b"\x88\x08\x0B\xB9enough");
-    // C33: what the client sent in the meantime is dropped.
+    // C33: data that the client sent in the meantime is dropped.
     client.send_text("late");
     client.send(&close_frame(3001, b""));
     client.ends();
@@ -247,7 +247,7 @@ fn c31_a_handler_may_close_and_hears_the_answer() {
 }
 
 #[test]
-fn c34_both_codes_of_a_close_that_is_answered_with_another_are_reported() {
+fn c34_a_close_answered_with_another_code_reports_both_codes() {
     struct Closes(Sender<Disconnect>);
     impl Handler for Closes {
         fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
@@ -276,13 +276,13 @@ fn c34_both_codes_of_a_close_that_is_answered_with_another_are_reported() {
     }
 }
 
-/// Fault 16: wherever a handler panics, the worker goes on.
+/// Fault 16: the worker survives a panic in any method of a handler.
 #[test]
-fn c48_a_panic_in_open_closed_or_drop_harms_nobody_else() {
+fn c48_a_panic_in_open_closed_or_drop_closes_no_other_connection() {
     struct Panics(Sender<String>, bool);
     impl Handler for Panics {
         fn open(&mut self, _: &mut WebSocket<'_>) {
-            assert!(!self.1, "as the test asked for");
+            assert!(!self.1, "requested by the test");
         }
 
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -297,12 +297,12 @@ fn c48_a_panic_in_open_closed_or_drop_harms_nobody_else() {
                     why.code_received()
                 ))
                 .unwrap();
-            panic!("as the test asked for");
+            panic!("requested by the test");
         }
     }
     impl Drop for Panics {
         fn drop(&mut self) {
-            panic!("as the test asked for");
+            panic!("requested by the test");
         }
     }
     let (sender, log) = mpsc::channel();
@@ -314,7 +314,7 @@ fn c48_a_panic_in_open_closed_or_drop_harms_nobody_else() {
     let server = TestServer::serving(router, |server| server.with_workers(1));
     let mut bystander = Client::open(&server, "/closed");
     for _ in 0..3 {
-        // The 101 goes out, and then the Close.
+        // The 101 is sent first, then the Close.
         let mut client = Client::open(&server, "/open");
         client.closes_with(1011);
         reports(&log, &["closed 1011/1006 handler panicked"]);
@@ -329,7 +329,7 @@ fn c48_a_panic_in_open_closed_or_drop_harms_nobody_else() {
 }
 
 #[test]
-fn a_peer_works_from_another_thread_and_outlives_its_connection() {
+fn a_peer_sends_from_another_thread_and_outlives_its_connection() {
     struct Spawns;
     impl Handler for Spawns {
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -342,7 +342,7 @@ fn a_peer_works_from_another_thread_and_outlives_its_connection() {
                         code: CloseCode::Normal,
                         reason: "done",
                     });
-                    // The connection closes: the rest has nobody to go to.
+                    // The connection is closing, so this message is dropped.
                     peer.send(Message::Text("lost"));
                 });
             }
@@ -358,7 +358,7 @@ fn a_peer_works_from_another_thread_and_outlives_its_connection() {
 }
 
 #[test]
-fn a_key_that_is_used_again_is_not_its_old_peer() {
+fn a_peer_of_a_closed_connection_never_reaches_a_new_one() {
     let peers = Arc::new(Mutex::new(Vec::<Peer>::new()));
     let router = Router::new().websocket("/", {
         let peers = Arc::clone(&peers);
@@ -384,14 +384,14 @@ fn a_key_that_is_used_again_is_not_its_old_peer() {
     let mut client = Client::open(&server, "/");
     let peers = peers.lock().unwrap();
     for gone in &peers[..3] {
-        gone.send(Message::Text("for somebody else"));
+        gone.send(Message::Text("for a closed connection"));
     }
     peers[3].send(Message::Text("for you"));
     client.receives_text("for you");
 }
 
 #[test]
-fn an_endpoint_may_refuse_what_is_otherwise_in_order() {
+fn an_endpoint_may_refuse_a_valid_handshake() {
     let router = Router::new().endpoint(
         "/{name}",
         Endpoint::refusing(|request| match (request.param("name"), request.query()) {
@@ -439,10 +439,10 @@ fn a_handler_knows_its_path_query_headers_and_subprotocol() {
     client.receives_text("/rooms/lobby lobby Some(\"x=1\") \"localhost\" Some(\"a\")");
 }
 
-/// The FIN comes with data that fills exactly what the server reads into, which takes it for a
-/// sign that more is there; nothing tells of the FIN a second time.
+/// A read that fills the buffer looks as if more data followed. If FIN came with that data, the
+/// kernel does not report it again.
 #[test]
-fn c23_fin_is_seen_behind_a_read_that_came_back_full() {
+fn c23_fin_is_seen_after_a_read_that_filled_the_buffer() {
     struct Blocks(Arc<Mutex<mpsc::Receiver<()>>>);
     impl Handler for Blocks {
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -463,7 +463,7 @@ fn c23_fin_is_seen_behind_a_read_that_came_back_full() {
     let large = frame(0x82, &[7; 20_000]);
     client.send(&[&frame(0x89, b"p")[..], &large[..200]].concat());
     client.receives(b"\x8A\x01p");
-    // While the worker is busy, all the rest arrives, FIN included.
+    // While the worker is busy, the rest arrives, FIN included.
     blocker.send_text("block");
     assert!(blocker.is_silent_for(std::time::Duration::from_millis(100)));
     client.send(&[&large[200..], &frame(0x81, b"x")[..]].concat());
@@ -475,10 +475,10 @@ fn c23_fin_is_seen_behind_a_read_that_came_back_full() {
 }
 
 #[test]
-fn a_panic_while_a_handler_is_made_gives_its_place_back() {
+fn a_panic_while_a_handler_is_created_frees_the_slot() {
     let router = Router::new()
         .websocket("/panic", |_| -> fn(&mut WebSocket<'_>, Message<'_>) {
-            panic!("as the test asked for")
+            panic!("requested by the test")
         })
         .websocket("/", |_| |_: &mut WebSocket<'_>, _: Message<'_>| {});
     let server = TestServer::serving(router, |server| {
@@ -492,9 +492,9 @@ fn a_panic_while_a_handler_is_made_gives_its_place_back() {
     Client::open(&server, "/");
 }
 
-/// Attack 55: clients who choose their rooms, where the handler lets them.
+/// Attack 55: a handler lets clients choose their rooms.
 #[test]
-fn attack_55_a_connection_is_in_so_many_rooms_and_no_more() {
+fn attack_55_the_rooms_of_a_connection_are_limited() {
     struct Joins(Rooms, Vec<Membership>);
     impl Handler for Joins {
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -533,7 +533,7 @@ fn attack_55_a_connection_is_in_so_many_rooms_and_no_more() {
     client.send_text("one too many");
     client.receives_text("too many rooms");
     assert_eq!((rooms.members("127"), rooms.members("instead")), (0, 1));
-    // Another connection has a count of its own.
+    // The limit counts per connection.
     let mut other = Client::open(&server, "/");
     other.send_text("instead");
     other.send_text(&"n".repeat(256));
@@ -542,15 +542,15 @@ fn attack_55_a_connection_is_in_so_many_rooms_and_no_more() {
     figure(
         Kind::Attack,
         55,
-        "a client joins rooms that it names: most rooms; longest name",
+        "a client joins rooms of its choice: rooms per connection; longest name",
         "128; 255 bytes",
         format_args!("{}; 255 bytes", Rooms::MAX_MEMBERSHIPS),
     );
 }
 
-/// Every worker has it done on its own thread, once its connections have gone.
+/// Each worker calls the function on its own thread once its connections have closed.
 #[test]
-fn memory_is_given_back_by_every_worker() {
+fn every_idle_worker_returns_memory() {
     static THREADS: Mutex<Option<Sender<Option<String>>>> = Mutex::new(None);
     fn give_back() {
         let name = thread::current().name().map(String::from);
@@ -569,9 +569,9 @@ fn memory_is_given_back_by_every_worker() {
     }
 }
 
-/// A burst is over when its bytes have gone, though every connection stays.
+/// Memory is returned after a burst although all connections stay open.
 #[test]
-fn memory_is_given_back_when_fewer_bytes_are_held() {
+fn a_worker_returns_memory_after_a_burst() {
     const SIZE: usize = 8 << 20;
     static GIVEN: Mutex<Option<Sender<()>>> = Mutex::new(None);
     fn give_back() {
@@ -587,7 +587,7 @@ fn memory_is_given_back_when_fewer_bytes_are_held() {
     let message = frame(0x82, &vec![7; SIZE]);
     let (begun, rest) = message.split_at(SIZE);
     client.send(begun);
-    // What is held is looked at once a second.
+    // The worker checks once a second how many bytes it holds.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {
         other.send_text("still held");

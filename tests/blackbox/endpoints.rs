@@ -1,4 +1,4 @@
-//! The ready-made endpoints, as their users know them.
+//! The ready-made endpoints, as users of the tutorials expect them.
 
 use std::io::Write;
 use std::sync::{Mutex, mpsc};
@@ -15,7 +15,7 @@ fn open(path: &str) -> Client {
 }
 
 #[test]
-fn f1_the_handshake_of_the_rfc_is_accepted_with_its_key() {
+fn f1_the_example_handshake_of_rfc_6455_is_accepted() {
     let mut client = Client::connect(TestServer::shared());
     client.send(request("/ws").as_bytes());
     let head = client.receive_head().to_ascii_lowercase();
@@ -26,7 +26,7 @@ fn f1_the_handshake_of_the_rfc_is_accepted_with_its_key() {
 }
 
 #[test]
-fn f2_to_f7_the_tutorial_echo_to_the_byte() {
+fn f2_to_f7_the_tutorial_echo_is_exact_to_the_byte() {
     let mut client = open("/ws");
     client.send(b"\x81\x82\x01\x02\x03\x04\x69\x6b");
     client.receives(b"\x81\x08Echo: hi");
@@ -49,16 +49,16 @@ fn f2_to_f7_the_tutorial_echo_to_the_byte() {
 }
 
 #[test]
-fn a2_the_tutorial_echo_passes_binary_messages_over() {
+fn a2_the_tutorial_echo_ignores_binary_messages() {
     let mut client = open("/ws");
     client.send(&frame(0x82, b"\x00\x01"));
     client.send_text("hi");
     client.receives_text("Echo: hi");
 }
 
-/// One server a test: the room is the server's.
+/// Each test has its own server, because a room spans the server.
 #[test]
-fn f9_f10_the_connection_manager_answers_broadcasts_and_tells_who_left() {
+fn f9_f10_the_connection_manager_answers_broadcasts_and_announces_departures() {
     let server = TestServer::with(|server| server);
     let mut one = Client::open(&server, "/ws/1");
     let mut two = Client::open(&server, "/ws/2");
@@ -108,12 +108,12 @@ fn f11_client_ids_are_numbers() {
 }
 
 #[test]
-fn f12_a_client_that_died_disturbs_nobody() {
+fn f12_a_reset_client_does_not_disturb_the_others() {
     let server = TestServer::with(|server| server);
     let mut one = Client::open(&server, "/ws/1");
     let mut two = Client::open(&server, "/ws/2");
     let mut three = Client::open(&server, "/ws/3");
-    // Unread input makes the drop a RST.
+    // Closing a socket with unread input sends RST.
     one.send_text("first");
     one.receives_text("Client 1: first");
     for client in [&mut one, &mut two, &mut three] {
@@ -137,7 +137,7 @@ fn f12_a_client_that_died_disturbs_nobody() {
 }
 
 #[test]
-fn d1_to_d6_the_chat_consumer_speaks_as_django_does() {
+fn d1_to_d6_the_chat_consumer_behaves_like_django() {
     let mut one = open("/ws/chat/lobby/");
     let mut two = open("/ws/chat/lobby/");
     let mut elsewhere = open("/ws/chat/elsewhere/");
@@ -165,7 +165,7 @@ fn d1_to_d6_the_chat_consumer_speaks_as_django_does() {
     client.send(&frame(0x82, b"\x00"));
     client.receives(b"\x88\x02\x03\xF3");
 
-    // The senders of these lines saw nothing of the others' faults, nor of the other room.
+    // The senders of these messages see neither the others' errors nor the other room.
     two.send_text(r#"{"message": "still here"}"#);
     one.receives_text(r#"{"message": "still here"}"#);
     elsewhere.send_text(r#"{"message": "mine"}"#);
@@ -211,7 +211,7 @@ fn broadcast_reaches_every_member_of_the_topic_unchanged() {
 }
 
 #[test]
-fn whoever_has_the_101_is_a_member_already() {
+fn open_returns_before_the_101_is_sent() {
     struct Blocked(mpsc::Receiver<()>);
     impl Handler for Blocked {
         fn open(&mut self, _: &mut WebSocket<'_>) {
@@ -234,7 +234,7 @@ fn whoever_has_the_101_is_a_member_already() {
 }
 
 #[test]
-fn members_on_all_workers_see_one_order() {
+fn members_on_all_workers_see_messages_in_the_same_order() {
     const MEMBERS: usize = 6;
     const MESSAGES: usize = 300;
     let server = TestServer::with(|server| server.with_workers(3));
@@ -285,7 +285,7 @@ fn members_on_all_workers_see_one_order() {
 }
 
 #[test]
-fn pages_are_plain_and_the_root_is_both_page_and_echo() {
+fn pages_answer_http_and_the_root_is_both_page_and_echo() {
     let mut client = Client::connect(TestServer::shared());
     for (path, expected) in [("/", "/ws/chat/"), ("/healthz", "ok")] {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
@@ -300,32 +300,32 @@ fn pages_are_plain_and_the_root_is_both_page_and_echo() {
             "{path}"
         );
     }
-    // What a page takes, it says.
+    // A 405 lists the methods that the page accepts.
     let mut other = Client::connect(TestServer::shared());
     other.send(b"DELETE /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = other.receive_head();
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
     assert!(head.contains("\r\nAllow: GET, HEAD\r\n"), "{head}");
-    // The same connection becomes a WebSocket.
+    // The same connection can become a WebSocket.
     client.send(request("/").as_bytes());
     assert!(client.receive_head().starts_with("HTTP/1.1 101 "));
     client.send_text("hi");
     client.receives(b"\x81\x02hi");
 }
 
-/// A client that says something and leaves at once still gets its answer first, also where the
-/// answer comes from a room: in one segment, with a Close or with FIN, alone or behind a burst.
+/// A client that sends and leaves at once gets its answer first, even if a room answers: in one
+/// segment, with a Close or with FIN, alone or after a burst.
 #[test]
-fn answers_of_rooms_come_before_the_end() {
+fn answers_from_rooms_come_before_the_close() {
     let patient = || {
         TestServer::with(|server| {
             server.with_settings(Settings {
-                // Else a client that is slow to take a burst's answers is told so.
+                // Otherwise the client would be closed for reading the burst's answers too slowly,
                 slow_consumer: SlowConsumer {
                     max_bytes: usize::MAX,
                     max_messages: usize::MAX,
                 },
-                // And one that is quick to send it.
+                // or for publishing the burst too fast.
                 max_publish_rate: None,
                 ..Settings::default()
             })
@@ -347,7 +347,8 @@ fn answers_of_rooms_come_before_the_end() {
             if closes {
                 sent.extend(close_frame(1000, b"bye"));
             }
-            // One of its own, or the notice that the last has left would be in between.
+            // Each case has its own server: on a shared one, messages about the last client's
+            // leaving would come in between.
             let server = patient();
             let mut client = Client::open(&server, path);
             let mut writer = client.stream.try_clone().unwrap();

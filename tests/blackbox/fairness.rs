@@ -1,4 +1,4 @@
-//! What one connection has done keeps no other waiting for long: attacks 54 and 71.
+//! The work of one connection does not make the others wait: attacks 54 and 71.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use crate::client::{Client, PATIENCE, close_frame, frame, reply, request};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
-/// Bytes that one turn inflates.
+/// The most bytes that one turn inflates.
 const TURN: usize = 64 << 10;
 const MIB: usize = 1 << 20;
 
@@ -30,12 +30,12 @@ fn deflate(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A message of zeros, compressed: about a thousandth of them.
+/// A compressed message of zeros, about a thousandth of their size.
 fn zeros(length: usize) -> Vec<u8> {
     frame(0xC2, &deflate(&vec![0; length]))
 }
 
-/// A connection between a client, which this is, and a simulated server.
+/// A connection to a simulated server, seen from the client.
 #[derive(Clone, Default)]
 struct Wire(Rc<RefCell<Sides>>);
 
@@ -86,7 +86,7 @@ impl Worker {
         Worker(Simulation::new(&Settings::default()))
     }
 
-    /// Opens an echo that may compress.
+    /// Opens an echo connection that has negotiated compression.
     fn open(&mut self) -> (Wire, SimulatedConnection) {
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| {
             if message.is_data() {
@@ -122,7 +122,7 @@ impl Wire {
 }
 
 #[test]
-fn attack_71_a_message_is_inflated_in_turns_and_others_have_theirs_between() {
+fn attack_71_inflation_of_a_large_message_takes_turns_with_other_connections() {
     const ATTACKERS: usize = 20;
     let mut worker = Worker::new();
     let innocent = worker.open();
@@ -141,21 +141,21 @@ fn attack_71_a_message_is_inflated_in_turns_and_others_have_theirs_between() {
     for attacker in &attackers {
         assert!(attacker.0.received() == reply(0x82, &vec![0; 16 * MIB]));
     }
-    // One connection has its turn in each of the worker's.
+    // Each turn of the worker gives one attacker a turn.
     let least = ATTACKERS * (16 * MIB / TURN - 1);
     assert!(turns >= least, "{turns} turns");
     figure(
         Kind::Attack,
         71,
-        "20 messages of 16 MiB of zeros to one worker: echoes of another client meanwhile",
-        format_args!(">= {least}, one after each 64 KiB inflated"),
+        "20 compressed messages of 16 MiB of zeros to one worker: echoes to another client meanwhile",
+        format_args!(">= {least}, one per 64 KiB inflated"),
         echoes,
     );
 }
 
-/// Messages that inflate to nothing cost their beginning.
+/// A compressed message that inflates to nothing still costs the setup of its inflation.
 #[test]
-fn attack_71_small_compressed_messages_have_turns_too() {
+fn attack_71_many_small_compressed_messages_take_turns_too() {
     let mut worker = Worker::new();
     let attacker = worker.open();
     let small = frame(0xC2, b"\x02\x00"); // one empty block
@@ -168,9 +168,9 @@ fn attack_71_small_compressed_messages_have_turns_too() {
     assert!(turns >= 70, "{turns} turns for 10,000 messages");
 }
 
-/// What waits in a worker's mailbox is delivered in turns.
+/// A worker delivers its mailbox in turns.
 #[test]
-fn attack_54_deliveries_have_turns_too_and_others_have_theirs_between() {
+fn attack_54_deliveries_to_a_member_take_turns_with_other_connections() {
     const FRAMES: usize = 64;
     const FRAME: usize = 64 << 10;
     let mut worker = Worker::new();
@@ -201,13 +201,13 @@ fn attack_54_deliveries_have_turns_too_and_others_have_theirs_between() {
     figure(
         Kind::Attack,
         54,
-        "4 MiB sent to one member at once: bytes delivered in one turn at most",
+        "4 MiB sent to one member at once: most bytes delivered in one turn",
         "<= 512 KiB",
         format_args!("{most} bytes, {turns} turns"),
     );
 }
 
-/// A member that can be sent to from outside.
+/// A member whose peer the test can use.
 struct Member(Rc<RefCell<Option<Peer>>>);
 
 impl Handler for Member {
@@ -219,7 +219,7 @@ impl Handler for Member {
 }
 
 #[test]
-fn nothing_is_lost_or_reordered_when_an_end_comes_in_mid_message() {
+fn a_connection_that_ends_during_inflation_loses_and_reorders_nothing() {
     let text = b"a text that is said again and again ".repeat(20_000); // 720 kB, 11 turns
     let input = [
         frame(0x81, b"before"),
@@ -246,7 +246,7 @@ fn nothing_is_lost_or_reordered_when_an_end_comes_in_mid_message() {
             }
             (worker, client)
         };
-        // The text comes back compressed.
+        // The text is echoed compressed.
         let plain = |received: Vec<u8>| {
             let compressed = received.iter().position(|byte| *byte == 0xC1);
             compressed.map(|at| (received[..at].to_vec(), received[at..].to_vec()))
@@ -258,12 +258,12 @@ fn nothing_is_lost_or_reordered_when_an_end_comes_in_mid_message() {
             let rest = [&answers[3][..], end].concat();
             head == [&answers[0][..], &answers[1]].concat() && tail.ends_with(&rest)
         };
-        // A Close comes behind it.
+        // A Close follows the message.
         let (mut worker, client) = begin(&close);
         worker.0.run();
         assert!(is_whole(client.0.received(), b"\x88\x05\x03\xE8bye"));
         assert!(client.0.0.borrow().has_ended);
-        // FIN comes in mid-message.
+        // FIN arrives while the message is being inflated.
         let (mut worker, client) = begin(b"");
         worker.finish(&client);
         worker.0.run();
@@ -273,8 +273,8 @@ fn nothing_is_lost_or_reordered_when_an_end_comes_in_mid_message() {
         let (mut worker, client) = begin(b"");
         worker.0.advance(Duration::from_millis(200));
         assert!(is_whole(client.0.received(), b""), "time after {turns}");
-        // The server ends: what has not come back by then does not, and the client's Close is
-        // found behind it.
+        // The server shuts down: echoes that are not sent by then are dropped, and the client's
+        // Close, which comes after the message, is read.
         let (mut worker, client) = begin(&close);
         worker.0.close_all(CloseCode::Away);
         worker.0.run();
@@ -288,7 +288,7 @@ fn nothing_is_lost_or_reordered_when_an_end_comes_in_mid_message() {
     }
 }
 
-/// Row 71 with real clients: an innocent one is served between the steps of others' messages.
+/// Row 71 with real clients: the server answers another client between inflation steps.
 #[test]
 fn attack_71_an_innocent_client_is_served_while_others_inflate() {
     const ATTACKERS: usize = 20;
@@ -301,7 +301,7 @@ fn attack_71_an_innocent_client_is_served_while_others_inflate() {
             .map(|_| {
                 scope.spawn(move || {
                     let mut client = open_compressing(server, "/echo");
-                    // All messages are inflated in turns, so all answers come at the end.
+                    // The messages are inflated in turns, so all echoes come at the end.
                     client.stream.set_read_timeout(Some(PATIENCE * 6)).unwrap();
                     client.send(bomb);
                     let (first, payload) = client.receive();
@@ -334,7 +334,7 @@ fn attack_71_an_innocent_client_is_served_while_others_inflate() {
     figure(
         Kind::Attack,
         71,
-        "20 echo clients send 16 MiB of zeros, compressed: an innocent client's echoes meanwhile",
+        "20 clients send 16 MiB of zeros, compressed: echoes to another client meanwhile",
         format_args!("> {}", 3 * ATTACKERS),
         format_args!(
             "{} in {took:.1?}, p50 {:.1?}, p99 {:.1?}",

@@ -1,4 +1,4 @@
-//! When faults come, whatever else is late, and what is left of them.
+//! When faults take effect while echoes are delayed, and what the metrics count.
 
 use std::io::{ErrorKind, Read};
 use std::thread;
@@ -11,7 +11,7 @@ use crate::server::TestServer;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Six messages and their echoes.
+/// Six messages, and their echoes one by one.
 fn six() -> (Vec<u8>, [Vec<u8>; 6]) {
     let messages = [b"0", b"1", b"2", b"3", b"4", b"5"];
     let frames = messages.map(|message| frame(0x81, message)).concat();
@@ -19,7 +19,7 @@ fn six() -> (Vec<u8>, [Vec<u8>; 6]) {
 }
 
 #[test]
-fn what_comes_after_so_many_messages_comes_then_however_they_are_sent() {
+fn a_fault_after_a_number_of_messages_ignores_how_they_are_segmented() {
     let (frames, echoes) = six();
     let first = echoes[..3].concat();
     let plain = TestServer::plainly_serving(app::router(), |server| server);
@@ -28,7 +28,7 @@ fn what_comes_after_so_many_messages_comes_then_however_they_are_sent() {
             for piece in frames.chunks(size.min(frames.len())) {
                 client.send(piece);
                 if size < frames.len() {
-                    // Each by itself, most often.
+                    // Each piece usually becomes a segment of its own.
                     thread::yield_now();
                 }
             }
@@ -42,27 +42,27 @@ fn what_comes_after_so_many_messages_comes_then_however_they_are_sent() {
         let mut client = Client::open(TestServer::shared(), "/echo?stall=3&ping=500");
         send(&mut client);
         client.receives(&first);
-        // The next thing is not an echo, and it is the last.
+        // A Ping comes instead of a fourth echo, and after it nothing.
         client.receives(b"\x89\x00");
         assert!(client.is_silent_for(Duration::from_millis(100)));
 
         let mut client = Client::open(&plain, "/echo?abort=3");
-        // A client that sends on may be told of the reset by that.
+        // A client may also learn of the reset from a failing write.
         let _ = std::io::Write::write_all(&mut client.stream, &frames);
         client.receives(&first);
         let error = client.stream.read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
-    // With the handshake, too.
+    // The messages may come with the handshake in one segment.
     let mut client = Client::connect(TestServer::shared());
     client.send(&[request("/echo?close_after=3").as_bytes(), &frames].concat());
     client.receive_head();
     client.receives(&[&first[..], b"\x88\x02\x03\xE8"].concat());
 }
 
-/// A client that is not read from is missed all the same.
+/// The server notices when a client that it does not read from disconnects.
 #[test]
-fn a_stalled_client_that_goes_leaves_its_place() {
+fn a_stalled_client_that_disconnects_frees_its_slot() {
     for ending in ["stall", "stall=1"] {
         let router = app::router();
         let server = TestServer::plainly_serving(router, |server| server.with_max_connections(1));
@@ -82,10 +82,10 @@ fn a_stalled_client_that_goes_leaves_its_place() {
 }
 
 #[test]
-fn what_has_a_time_does_not_wait_for_what_is_late() {
+fn pings_and_timed_closes_do_not_wait_for_delayed_echoes() {
     let mut client = Client::open(TestServer::shared(), "/echo?delay=60000&ping=100");
     client.send(&[frame(0x81, b"late"), frame(0x89, b"p")].concat());
-    // The Pong, and a Ping.
+    // One Pong and at least one Ping.
     let (first, _) = client.receive();
     let (second, _) = client.receive();
     assert!(matches!(
@@ -101,7 +101,7 @@ fn what_has_a_time_does_not_wait_for_what_is_late() {
 }
 
 #[test]
-fn a_server_that_ends_says_so_before_what_is_late() {
+fn a_shutdown_sends_its_close_before_delayed_echoes() {
     for query in ["delay=60000", "delay=60000&reorder=1"] {
         let server = TestServer::with(|server| server);
         let mut client = Client::open(&server, &format!("/echo?{query}"));
@@ -115,9 +115,9 @@ fn a_server_that_ends_says_so_before_what_is_late() {
     }
 }
 
-/// A frame that has begun to go out is whole before the Close.
+/// The server finishes a frame before it sends the Close.
 #[test]
-fn a_server_that_ends_ends_the_frame_that_it_is_at() {
+fn a_shutdown_finishes_the_current_frame() {
     let server = TestServer::with(|server| server);
     let mut client = Client::open(&server, "/echo?trickle=2000&fragment=100");
     client.send(&[frame(0x82, &[7; 400]), frame(0x82, &[8; 400])].concat());
@@ -131,9 +131,10 @@ fn a_server_that_ends_ends_the_frame_that_it_is_at() {
     client.receives(b"\x88\x02\x03\xE9");
 }
 
-/// Encoded as it goes out, a message in fragments of a byte takes no more memory than it has.
+/// Fragments are encoded while they are sent, so one-byte fragments take no more memory than the
+/// message.
 #[test]
-fn a_large_message_in_small_fragments_goes_out() {
+fn a_large_message_is_sent_in_one_byte_fragments() {
     let mut client = Client::open(TestServer::shared(), "/echo?fragment=1&dup=1");
     client.send(&frame(0x82, &[9; 50_000]));
     for _ in 0..2 {
@@ -151,7 +152,7 @@ mod counted {
     use super::*;
     use frameloop::metrics::Metrics;
 
-    /// Serves one connection, and waits until this is counted of it.
+    /// Serves one connection, and waits until the metrics contain `lines`.
     fn is_counted(path: &str, extension: &str, sent: &[u8], received: usize, lines: &[&str]) {
         let metrics = Metrics::new();
         let server = TestServer::with(|server| server.with_metrics(metrics.clone()));
@@ -175,7 +176,7 @@ mod counted {
     }
 
     #[test]
-    fn what_went_out_is_counted_and_nothing_else() {
+    fn only_sent_messages_are_counted() {
         let deflate = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
         let close = close_frame(1000, b"");
         let text = |payload: &[u8]| frame(0x81, payload);
@@ -220,7 +221,7 @@ mod counted {
                     "messages_total{direction=\"sent\",type=\"control\"} 2",
                 ],
             ),
-            // Without a fault.
+            // The same without a fault.
             (
                 "/echo",
                 "",
@@ -247,9 +248,9 @@ mod counted {
         }
     }
 
-    /// Its own Close has its answer, although late echoes were to come before.
+    /// The client's Close is answered although delayed echoes precede it.
     #[test]
-    fn a_server_that_ends_answers_who_has_closed() {
+    fn a_shutdown_answers_a_pending_close() {
         let metrics = Metrics::new();
         let server = TestServer::with(|server| server.with_metrics(metrics.clone()));
         let mut client = Client::open(&server, "/echo?delay=60000");
@@ -267,7 +268,7 @@ mod counted {
     }
 
     #[test]
-    fn what_waits_for_a_client_with_faults_is_told() {
+    fn the_backlog_metric_counts_delayed_echoes() {
         let metrics = Metrics::new();
         let server = TestServer::with(|server| server.with_metrics(metrics.clone()));
         let mut client = Client::open(&server, "/echo?delay=60000");

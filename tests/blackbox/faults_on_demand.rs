@@ -1,4 +1,4 @@
-//! `/echo` with the faults that its query or its header fields ask for.
+//! `/echo` with the faults that its query or its headers request.
 
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn open(query: &str) -> Client {
     Client::open(TestServer::shared(), &format!("/echo?{query}"))
 }
 
-/// What a request is refused with.
+/// The status and body of the refusal.
 fn refusal(request: &str) -> String {
     let mut client = Client::connect(TestServer::shared());
     client.send(request.as_bytes());
@@ -25,7 +25,7 @@ fn refusal(request: &str) -> String {
 }
 
 #[test]
-fn a_value_out_of_range_is_refused_with_its_name_and_range() {
+fn an_invalid_parameter_is_refused_with_its_name_and_range() {
     for (query, expected) in [
         (
             "delay=x",
@@ -58,14 +58,14 @@ fn a_value_out_of_range_is_refused_with_its_name_and_range() {
 }
 
 #[test]
-fn other_parameters_mean_nothing() {
+fn unknown_parameters_are_ignored() {
     let mut client = open("token=x&utm=1");
     client.send_text("hi");
     client.receives(&reply(0x81, b"hi"));
 }
 
 #[test]
-fn header_fields_ask_too_and_the_query_goes_first() {
+fn headers_request_faults_too_and_the_query_takes_precedence() {
     let fields = "X-Echo-Close: 4001\r\nX-Echo-Reason: field\r\n\r\n";
     let request = request("/echo?close=4000").replace("\r\n\r\n", &format!("\r\n{fields}"));
     let mut client = Client::connect(TestServer::shared());
@@ -75,7 +75,7 @@ fn header_fields_ask_too_and_the_query_goes_first() {
 }
 
 #[test]
-fn delay_is_at_least_kept_and_keeps_the_order() {
+fn delay_is_a_minimum_and_keeps_the_order() {
     let mut client = open("delay=150&jitter=50");
     let begin = Instant::now();
     client.send_text("a");
@@ -85,14 +85,14 @@ fn delay_is_at_least_kept_and_keeps_the_order() {
 }
 
 #[test]
-fn everything_dropped_leaves_the_pong() {
+fn drop_does_not_affect_pongs() {
     let mut client = open("drop=1");
     client.send(&[frame(0x81, b"lost"), frame(0x89, b"p")].concat());
     client.receives(&reply(0x8A, b"p"));
 }
 
 #[test]
-fn dup_sends_twice_and_reorder_lets_the_next_go_ahead() {
+fn dup_sends_twice_and_reorder_swaps_messages() {
     let mut client = open("dup=1");
     client.send_text("a");
     client.receives(&[reply(0x81, b"a"), reply(0x81, b"a")].concat());
@@ -120,7 +120,7 @@ fn a_seed_repeats_its_faults() {
 }
 
 #[test]
-fn fragment_cuts_and_types_are_forced() {
+fn fragment_splits_messages_and_text_and_binary_force_the_type() {
     let mut client = open("fragment=2&binary");
     client.send_text("abcde");
     client.receives(b"\x02\x02ab\x00\x02cd\x80\x01e");
@@ -130,7 +130,7 @@ fn fragment_cuts_and_types_are_forced() {
 }
 
 #[test]
-fn trickle_is_as_slow_as_asked() {
+fn trickle_limits_the_bytes_per_second() {
     let mut client = open("trickle=100");
     let begin = Instant::now();
     client.send_text(&"x".repeat(48));
@@ -140,7 +140,7 @@ fn trickle_is_as_slow_as_asked() {
 }
 
 #[test]
-fn close_comes_at_once_after_messages_or_after_a_time() {
+fn close_is_sent_at_once_or_after_messages_or_after_a_time() {
     let mut client = open("close=4000&reason=a%20b+c");
     client.receives(b"\x88\x07\x0F\xA0a b c");
     client.send(&frame(0x88, b"\x0F\xA0"));
@@ -157,7 +157,7 @@ fn close_comes_at_once_after_messages_or_after_a_time() {
 }
 
 #[test]
-fn abort_is_a_reset() {
+fn abort_resets_the_connection() {
     let mut client = open("abort=1");
     client.send_text("a");
     let error = loop {
@@ -171,7 +171,7 @@ fn abort_is_a_reset() {
 }
 
 #[test]
-fn stall_reads_no_more() {
+fn stall_stops_reading() {
     let mut client = open("stall=1");
     client.send_text("a");
     client.receives(&reply(0x81, b"a"));
@@ -180,20 +180,20 @@ fn stall_reads_no_more() {
 }
 
 #[test]
-fn pings_are_sent_and_left_unanswered() {
+fn ping_sends_pings_and_mute_pong_answers_none() {
     let mut client = open("ping=100");
     for _ in 0..2 {
         client.receives(b"\x89\x00");
-        // Attack 75: a client that answers none gets no more of them.
+        // Attack 75: an unanswered Ping is not followed by another.
         assert!(client.is_silent_for(Duration::from_millis(250)));
         client.send(&frame(0x8A, b""));
     }
-    let what = "Pings by ?ping=100 to a client that answers none, in 350 ms";
+    let what = "ping=100, a client that never answers: Pings in 350 ms";
     figure(Kind::Attack, 75, what, "1", "1");
     figure(
         Kind::Attack,
         75,
-        "ping=100, a client that answers after 250 ms: Pings until then, twice",
+        "ping=100, a client that answers after 250 ms, twice: Pings before each answer",
         "1; 1",
         "1; 1",
     );
@@ -203,7 +203,7 @@ fn pings_are_sent_and_left_unanswered() {
 }
 
 #[test]
-fn a_message_beyond_the_size_asked_for_closes_with_1009() {
+fn a_message_over_the_requested_size_closes_with_1009() {
     let mut client = open("max_message_size=3");
     client.send_text("abc");
     client.receives(&reply(0x81, b"abc"));
@@ -212,7 +212,7 @@ fn a_message_beyond_the_size_asked_for_closes_with_1009() {
 }
 
 #[test]
-fn the_peers_close_follows_what_is_late() {
+fn the_answer_to_a_close_follows_delayed_echoes() {
     let mut client = open("delay=50");
     client.send(&[frame(0x81, b"a"), frame(0x88, b"\x03\xE8bye")].concat());
     client.receives(&[reply(0x81, b"a"), reply(0x88, b"\x03\xE8bye")].concat());
@@ -220,7 +220,7 @@ fn the_peers_close_follows_what_is_late() {
 }
 
 #[test]
-fn a_server_that_ends_says_so() {
+fn a_shutdown_closes_with_1001() {
     let server = TestServer::with(|server| server);
     let mut client = Client::open(&server, "/echo?delay=1");
     client.send_text("a");
@@ -232,7 +232,7 @@ fn a_server_that_ends_says_so() {
     server.stopped().unwrap();
 }
 
-/// `/echo` with a fault that changes nothing, on a server with these settings.
+/// `/echo` with a fault that has no effect, on a server with these settings.
 fn open_with(settings: Settings) -> (TestServer, Client) {
     let server = TestServer::with(|server| server.with_settings(settings));
     let client = Client::open(&server, "/echo?drop=0");
@@ -246,7 +246,7 @@ fn deadlines(change: impl FnOnce(&mut Deadlines)) -> Settings {
 }
 
 #[test]
-fn who_answers_no_ping_is_closed() {
+fn a_client_that_answers_no_ping_is_closed() {
     let (_server, mut client) = open_with(deadlines(|deadlines| {
         deadlines.ping_interval = Duration::from_millis(100);
         deadlines.ping_timeout = Duration::from_millis(300);
@@ -260,9 +260,9 @@ fn who_answers_no_ping_is_closed() {
     client.ends();
 }
 
-/// A delayed echo does not count as silence of the client.
+/// A client is not silent because its echo is delayed.
 #[test]
-fn no_ping_is_missed_while_an_echo_waits() {
+fn a_delayed_echo_does_not_cause_a_ping_timeout() {
     let settings = deadlines(|deadlines| {
         deadlines.ping_interval = Duration::from_millis(20);
         deadlines.ping_timeout = Duration::from_millis(20);
@@ -274,7 +274,7 @@ fn no_ping_is_missed_while_an_echo_waits() {
 }
 
 #[test]
-fn a_message_that_does_not_end_is_closed() {
+fn an_unfinished_message_closes_the_connection() {
     let (_server, mut client) = open_with(deadlines(|deadlines| {
         deadlines.message = Duration::from_millis(100);
     }));
@@ -284,7 +284,7 @@ fn a_message_that_does_not_end_is_closed() {
 }
 
 #[test]
-fn who_does_not_answer_a_close_is_not_waited_for() {
+fn an_unanswered_close_ends_after_the_close_timeout() {
     let server = TestServer::with(|server| {
         server.with_settings(deadlines(|deadlines| {
             deadlines.close = Duration::from_millis(100);
@@ -296,7 +296,7 @@ fn who_does_not_answer_a_close_is_not_waited_for() {
 }
 
 #[test]
-fn the_servers_rate_of_messages_holds() {
+fn the_servers_message_rate_applies() {
     let (_server, mut client) = open_with(Settings {
         max_message_rate: Some(2),
         ..Settings::default()
@@ -307,7 +307,7 @@ fn the_servers_rate_of_messages_holds() {
 }
 
 #[test]
-fn the_servers_largest_message_is_the_largest() {
+fn the_servers_message_limit_applies() {
     let (_server, mut client) = open_with(Settings {
         limits: SizeLimits {
             max_message_size: 3,
@@ -321,12 +321,12 @@ fn the_servers_largest_message_is_the_largest() {
     client.closes_with(1009);
 }
 
-/// The budget is one with that of all other connections.
+/// All connections of the server share this budget.
 #[test]
-fn unfinished_messages_share_the_servers_budget() {
+fn unfinished_messages_count_towards_the_servers_budget() {
     const PART: usize = 48 << 10;
-    // Of one, however it is cut: a buffer takes 512 bytes more than is in it, and doubles. Not of
-    // two.
+    // Room for one message with any segmentation (a buffer holds 512 bytes more than its content
+    // and doubles when it grows), but not for two.
     let settings = || Settings {
         max_unfinished_size: 2 * PART + 768,
         ..Settings::default()
@@ -346,7 +346,7 @@ fn unfinished_messages_share_the_servers_budget() {
     late.closes_with(1013);
 }
 
-/// A seed repeats all that is drawn: what is lost, what comes twice, and what overtakes.
+/// A seed repeats every random choice: which messages are lost, sent twice, and reordered.
 #[test]
 fn a_seed_repeats_every_fault_and_another_seed_does_not() {
     let run = |seed: u32| {
@@ -363,9 +363,9 @@ fn a_seed_repeats_every_fault_and_another_seed_does_not() {
     assert_ne!(run(7), run(8));
 }
 
-/// Each parameter, as its header field, with a value that it cannot have.
+/// Each parameter as a header, with an invalid value.
 #[test]
-fn every_header_field_is_refused_with_its_name_and_range() {
+fn every_invalid_header_is_refused_with_its_name_and_range() {
     for (name, value, range) in [
         ("delay", "60001", "from 0 to 60000 milliseconds"),
         ("jitter", "60001", "from 0 to 60000 milliseconds"),
@@ -408,7 +408,7 @@ fn every_header_field_is_refused_with_its_name_and_range() {
 }
 
 #[test]
-fn violations_are_what_their_names_say() {
+fn each_violation_sends_what_its_name_says() {
     for (name, expected) in [
         ("opcode", &b"\x83\x02hi"[..]),
         ("control_opcode", b"\x8B\x00"),
@@ -441,7 +441,7 @@ fn violations_are_what_their_names_say() {
 }
 
 #[test]
-fn a_length_in_a_longer_form_than_it_needs_has_64_bits_from_126_bytes_on() {
+fn invalid_length_uses_64_bits_from_126_bytes_on() {
     for length in [126, 65_535, 65_536] {
         let mut client = open("invalid=length");
         client.send_text(&"x".repeat(length));
@@ -453,7 +453,7 @@ fn a_length_in_a_longer_form_than_it_needs_has_64_bits_from_126_bytes_on() {
 }
 
 #[test]
-fn the_handshake_is_broken_where_asked() {
+fn each_handshake_violation_changes_its_header() {
     for (name, expected) in [
         (
             "accept_key",
@@ -469,9 +469,9 @@ fn the_handshake_is_broken_where_asked() {
     }
 }
 
-/// A client that does not take its late echoes is not read from without end.
+/// The server stops reading from a client that does not read its delayed echoes.
 #[test]
-fn what_waits_is_bounded() {
+fn delayed_echoes_are_limited_per_client() {
     let mut client = open("delay=60000");
     client.stream.set_nonblocking(true).unwrap();
     let message = frame(0x82, &[0; 60_000]);
@@ -485,14 +485,14 @@ fn what_waits_is_bounded() {
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
-        // 1 MiB, what the kernel keeps in its two buffers, and no more.
-        assert!(accepted < 64 << 20, "reads without end");
+        // 1 MiB and what the kernel buffers on both sides.
+        assert!(accepted < 64 << 20, "the server does not stop reading");
     }
 }
 
-/// Attack 66: late echoes are in the budget of what waits for all clients together.
+/// Attack 66: delayed echoes count towards the budget of unsent data of all clients.
 #[test]
-fn what_waits_is_in_the_servers_budget() {
+fn delayed_echoes_count_towards_the_servers_budget() {
     let settings = Settings {
         max_unsent_size: 1 << 20,
         ..Settings::default()
@@ -510,14 +510,14 @@ fn what_waits_is_in_the_servers_budget() {
     figure(
         Kind::Attack,
         66,
-        "late echoes of 700,000 B, beside 500,000 B, where 1 MiB may wait: Close",
+        "delayed echoes of 500,000 and 700,000 bytes, budget of unsent data 1 MiB: Close",
         "1013",
-        "1013; the smaller stays",
+        "1013 for the larger; the smaller stays",
     );
 }
 
 #[test]
-fn the_server_stops_without_waiting_for_late_echoes() {
+fn cut_does_not_wait_for_delayed_echoes() {
     let server = TestServer::with(|server| server);
     let mut client = Client::open(&server, "/echo?delay=60000");
     client.send_text("a");
@@ -527,7 +527,7 @@ fn the_server_stops_without_waiting_for_late_echoes() {
 }
 
 #[test]
-fn without_faults_the_query_means_nothing() {
+fn with_faults_disabled_the_query_is_ignored() {
     let router = app::router_with(app::AppSettings {
         faults: false,
         ..app::AppSettings::default()
@@ -538,9 +538,9 @@ fn without_faults_the_query_means_nothing() {
     client.receives(&reply(0x81, b"hi"));
 }
 
-/// One grammar of durations, which the flags have, too.
+/// All times accept the same units as the flags.
 #[test]
-fn every_time_may_have_any_unit() {
+fn every_time_accepts_every_unit() {
     for query in [
         "delay=0.001s&jitter=0.5ms",
         "delay=1ms&ping=1s",

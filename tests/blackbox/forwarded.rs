@@ -1,4 +1,4 @@
-//! HTTP proxies that tell whom they forward a request for: listed ones are believed, nobody else is.
+//! HTTP proxies that report their client's address: the server believes only listed proxies.
 
 #[cfg(target_os = "linux")]
 use std::{
@@ -25,7 +25,7 @@ use crate::{
     report::{Kind, figure, skip},
 };
 
-/// A server whose `/who` says whom it takes its client for, and which lets in one WebSocket of each.
+/// A server whose `/who` returns the client's address, and which accepts one WebSocket per address.
 fn server(from: &[&str], header: ForwardedHeader) -> TestServer {
     let router = Router::new().websocket("/who", |request| {
         let client = request.peer_address().to_string();
@@ -53,7 +53,7 @@ fn server(from: &[&str], header: ForwardedHeader) -> TestServer {
     })
 }
 
-/// Asks for a WebSocket with these fields, and whom the server takes its client for.
+/// Opens a WebSocket with these headers. Returns the client's address as the server sees it.
 fn who(server: &TestServer, fields: &str) -> Result<(Client, String), String> {
     let mut client = Client::connect(server);
     client.send(
@@ -71,7 +71,7 @@ fn who(server: &TestServer, fields: &str) -> Result<(Client, String), String> {
 }
 
 #[test]
-fn the_last_hop_that_is_not_listed_is_the_client() {
+fn the_last_address_that_is_not_a_listed_proxy_is_the_client() {
     let server = server(
         &["127.0.0.1/32", "10.0.0.0/8"],
         ForwardedHeader::XForwardedFor,
@@ -80,7 +80,7 @@ fn the_last_hop_that_is_not_listed_is_the_client() {
         ("X-Forwarded-For: 192.0.2.1\r\n", "192.0.2.1"),
         ("x-forwarded-for: 198.51.100.9, 192.0.2.2\r\n", "192.0.2.2"),
         ("X-Forwarded-For: 192.0.2.3, 10.0.0.1\r\n", "192.0.2.3"),
-        // Several lines are one list.
+        // Several header lines form one list.
         (
             "X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-For: 192.0.2.4\r\nX-Forwarded-For: 10.0.0.1,10.0.0.2\r\n",
             "192.0.2.4",
@@ -111,7 +111,7 @@ fn the_last_hop_that_is_not_listed_is_the_client() {
         "",
         "X-Forwarded-For: 192.0.2.6, unknown\r\n",
         "X-Forwarded-For: 192.0.2.6, 192.0.2\r\n",
-        // The other field is what the proxy let through of its client.
+        // The proxy passes the other header through from its client.
         "Forwarded: for=192.0.2.6\r\n",
         "X-Real-IP: 192.0.2.6\r\n",
     ] {
@@ -122,7 +122,7 @@ fn the_last_hop_that_is_not_listed_is_the_client() {
 }
 
 #[test]
-fn forwarded_is_read_where_that_is_said_and_x_forwarded_for_then_is_not() {
+fn only_the_configured_one_of_forwarded_and_x_forwarded_for_is_read() {
     let server = server(&["127.0.0.1/32"], ForwardedHeader::Forwarded);
     for (fields, expected) in [
         (
@@ -145,9 +145,9 @@ fn forwarded_is_read_where_that_is_said_and_x_forwarded_for_then_is_not() {
     assert!(found.starts_with("127.0.0.1:"), "{found}");
 }
 
-/// Else every client chose its address, and the limit of an address would bind nobody.
+/// Otherwise any client could choose its address and escape the limit per address.
 #[test]
-fn fields_from_those_who_are_not_listed_mean_nothing() {
+fn headers_from_unlisted_proxies_are_ignored() {
     for from in [&[][..], &["10.0.0.0/8", "::1/128"][..]] {
         let server = server(from, ForwardedHeader::XForwardedFor);
         let fields = "X-Forwarded-For: 192.0.2.1\r\n";
@@ -158,9 +158,9 @@ fn fields_from_those_who_are_not_listed_mean_nothing() {
     }
 }
 
-/// Requests of several clients come by one connection of their proxy.
+/// A proxy sends requests of several clients over one connection.
 #[test]
-fn each_request_of_a_connection_has_its_own_client() {
+fn each_request_on_a_connection_has_its_own_client_address() {
     let server = server(&["127.0.0.1/32"], ForwardedHeader::XForwardedFor);
     let mut proxy = Client::connect(&server);
     for client in ["192.0.2.1", "192.0.2.2:4711"] {
@@ -174,10 +174,11 @@ fn each_request_of_a_connection_has_its_own_client() {
     proxy.receives(b"127.0.0.1:");
 }
 
-/// A real one, with the lines of docs/operations.md. Its clients have addresses of the loopback network.
+/// A real nginx, configured as in docs/operations.md. Its clients use addresses of the loopback
+/// network.
 #[cfg(target_os = "linux")]
 #[test]
-fn clients_of_a_real_nginx_are_counted_and_logged_by_their_own_addresses() {
+fn clients_behind_nginx_are_counted_and_logged_by_their_own_addresses() {
     const WHAT: &str = "clients of a real nginx with --max-connections-per-address 1";
     const REQUEST: (&str, &str) = ("Upgrade: web", "X-Forwarded-For: 192.0.2.9\r\nUpgrade: web");
     if !succeeds("nginx", &["-v"]) {
@@ -195,7 +196,7 @@ fn clients_of_a_real_nginx_are_counted_and_logged_by_their_own_addresses() {
             .stderr(Stdio::piped()),
     );
     let mut log = BufReader::new(server.stderr());
-    // nginx takes no port of the system's choice.
+    // nginx cannot let the system choose its port.
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -216,7 +217,7 @@ fn clients_of_a_real_nginx_are_counted_and_logged_by_their_own_addresses() {
     };
     let (mut first, status) = ask([127, 0, 0, 2], ("", ""));
     assert_eq!(status, "101");
-    // Neither once more, nor by a lie about who it is.
+    // Neither a second WebSocket nor a forged header gets past the limit.
     assert_eq!(ask([127, 0, 0, 2], ("", "")).1, "503");
     assert_eq!(ask([127, 0, 0, 2], REQUEST).1, "503");
     let (mut second, status) = ask([127, 0, 0, 3], REQUEST);
@@ -227,7 +228,11 @@ fn clients_of_a_real_nginx_are_counted_and_logged_by_their_own_addresses() {
         let mut line = String::new();
         while !line.contains("endpoint=") {
             line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "no line of {address}");
+            assert_ne!(
+                log.read_line(&mut line).unwrap(),
+                0,
+                "no log line for {address}"
+            );
         }
         assert!(line.contains(&format!(" peer={address} ")), "{line}");
     }

@@ -10,7 +10,7 @@ fn echo() -> Client {
     Client::open(TestServer::shared(), "/echo")
 }
 
-/// The frames of a message in fragments of these sizes, which repeat until it is used up.
+/// The frames of a message, cut into fragments of these sizes in rotation.
 fn fragments(opcode: u8, payload: &[u8], sizes: &[usize]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let mut rest = payload;
@@ -27,7 +27,7 @@ fn fragments(opcode: u8, payload: &[u8], sizes: &[usize]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// 1 to 254 over and over, beginning with `seed`: two messages differ in every byte.
+/// Bytes 1 to 254 in rotation, starting at `seed`, so that two messages differ in every byte.
 fn pattern(seed: usize, length: usize) -> Vec<u8> {
     (0..length)
         .map(|index| ((seed + index) % 254 + 1) as u8)
@@ -35,7 +35,7 @@ fn pattern(seed: usize, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn fragments_of_all_sizes_are_put_together_with_control_frames_in_between() {
+fn fragments_of_all_sizes_are_reassembled_around_control_frames() {
     const SIZES: [usize; 12] = [
         1, 0, 125, 126, 65_535, 0, 65_536, 16_383, 16_384, 16_385, 3, 200_000,
     ];
@@ -62,7 +62,7 @@ fn fragments_of_all_sizes_are_put_together_with_control_frames_in_between() {
 }
 
 #[test]
-fn attack_5_131_000_fragments_of_one_byte_are_a_message_like_any_other() {
+fn attack_5_131_000_one_byte_fragments_are_one_message() {
     let payload = pattern(0, 131_000);
     let mut client = echo();
     client.send(&fragments(0x02, &payload, &[1]).concat());
@@ -70,7 +70,7 @@ fn attack_5_131_000_fragments_of_one_byte_are_a_message_like_any_other() {
 }
 
 #[test]
-fn attack_5_one_byte_a_segment_makes_no_difference() {
+fn attack_5_one_byte_segments_change_nothing() {
     let text = "é中😀!".repeat(1_000);
     let mut client = echo();
     let single = frame(0x81, text.as_bytes());
@@ -83,10 +83,9 @@ fn attack_5_one_byte_a_segment_makes_no_difference() {
     }
 }
 
-/// Buffers are reused, by the same connection and by others: nothing of one message may come in
-/// another.
+/// Connections share buffers, so bytes of one message must not appear in another.
 #[test]
-fn messages_that_are_put_together_at_the_same_time_do_not_mix() {
+fn messages_reassembled_at_the_same_time_do_not_mix() {
     const CLIENTS: usize = 8;
     const LENGTHS: [usize; 6] = [100_000, 10, 40_000, 0, 17_000, 300];
     const PIECE: usize = 1_777;
@@ -104,7 +103,7 @@ fn messages_that_are_put_together_at_the_same_time_do_not_mix() {
                 .concat()
         })
         .collect();
-    // Each in turn sends a piece, which ends wherever it ends.
+    // Each client in turn sends a piece of fixed size, whatever frame it ends in.
     for round in 0..=streams[0].len() / PIECE {
         for (client, stream) in clients.iter_mut().zip(&streams) {
             let start = (round * PIECE).min(stream.len());
@@ -120,10 +119,10 @@ fn messages_that_are_put_together_at_the_same_time_do_not_mix() {
 }
 
 #[test]
-fn attack_6_empty_fragments_are_counted_message_by_message() {
+fn attack_6_empty_fragments_are_counted_per_message() {
     let mut client = echo();
     for _ in 0..3 {
-        // The most there may be in a row, first and last among them.
+        // The most empty fragments in a row, the first and last frame included.
         let mut sent = frame(0x01, b"");
         sent.extend(frame(0x00, b"").repeat(1_022));
         sent.extend(frame(0x80, b""));

@@ -8,7 +8,7 @@ fn echo() -> Client {
 }
 
 #[test]
-fn every_length_form_comes_back_in_its_shortest() {
+fn echoes_use_the_shortest_length_form() {
     let mut client = echo();
     for length in [
         0, 1, 2, 124, 125, 126, 127, 128, 0xFFFE, 0xFFFF, 0x1_0000, 0x1_0001, 300_000,
@@ -19,9 +19,9 @@ fn every_length_form_comes_back_in_its_shortest() {
     }
 }
 
-/// What is sent ends with the byte that breaks the rule: no more of the frame is waited for.
+/// Each case ends with the byte that breaks the rule: the server waits for no more of the frame.
 #[test]
-fn each_rule_of_framing_fails_at_the_byte_that_breaks_it() {
+fn a_frame_fails_at_the_byte_that_breaks_a_rule() {
     const CASES: [(&str, &[u8], u16); 26] = [
         ("attack 12: RSV1", b"\xC1", 1002),
         ("RSV2", b"\xA1", 1002),
@@ -36,8 +36,8 @@ fn each_rule_of_framing_fails_at_the_byte_that_breaks_it() {
         ("attack 11: oversized Ping", b"\x89\xFE", 1002),
         ("oversized Pong", b"\x8A\xFF", 1002),
         ("attack 11, C6: oversized Close", b"\x88\xFE", 1002),
-        ("continuation of nothing", b"\x80", 1002),
-        ("continuation of nothing, not the last", b"\x00", 1002),
+        ("continuation without a message", b"\x80", 1002),
+        ("continuation without a message, FIN clear", b"\x00", 1002),
         ("16-bit length of 0", b"\x81\xFE\0\0", 1002),
         ("16-bit length of 125", b"\x82\xFE\0\x7D", 1002),
         ("64-bit length of 0", b"\x81\xFF\0\0\0\0\0\0\0\0", 1002),
@@ -53,7 +53,7 @@ fn each_rule_of_framing_fails_at_the_byte_that_breaks_it() {
             1002,
         ),
         (
-            "attack 1: length of all ones",
+            "attack 1: 64-bit length of all ones",
             b"\x82\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
             1002,
         ),
@@ -63,7 +63,7 @@ fn each_rule_of_framing_fails_at_the_byte_that_breaks_it() {
             1009,
         ),
         (
-            "attack 1: length of 2^32 and a bit",
+            "attack 1: length just above 2^32",
             b"\x82\xFF\0\0\0\x01\0\0\0\x01",
             1009,
         ),
@@ -90,7 +90,7 @@ fn each_rule_of_framing_fails_at_the_byte_that_breaks_it() {
         let mut client = echo();
         client.send(&broken);
         client.closes_with(code);
-        // What came whole before it, in the same segment, is answered before the Close.
+        // Complete messages earlier in the segment are answered before the Close.
         let mut client = echo();
         client.send(&[&frame(0x81, b"ok"), &frame(0x89, b"p"), &*broken].concat());
         client.receives(b"\x81\x02ok\x8A\x01p");
@@ -120,7 +120,7 @@ fn only_continuations_may_follow_a_first_fragment() {
             b"\x81",
         ),
         (
-            "a continuation of what has ended",
+            "a continuation after the last fragment",
             [&*begun, &*ended].concat(),
             b"\x81\x02ab",
             b"\x80",
@@ -152,7 +152,7 @@ fn a_ping_is_answered_and_a_pong_is_not() {
 }
 
 #[test]
-fn fragments_are_put_together_around_control_frames() {
+fn fragments_are_reassembled_around_control_frames() {
     let mut client = echo();
     client.send(&frame(0x01, "κό".as_bytes()));
     client.send(&frame(0x89, b"1"));
@@ -170,9 +170,9 @@ fn fragments_are_put_together_around_control_frames() {
     }
 }
 
-/// Autobahn 9.3.1 sends as many; they are counted by bytes, not one by one.
+/// Autobahn 9.3.1 sends this many; the server limits bytes, not fragments.
 #[test]
-fn attack_5_65536_small_fragments_are_a_message_like_any_other() {
+fn attack_5_65536_small_fragments_are_one_message() {
     let mut sent = frame(0x02, &[7; 64]);
     for _ in 1..65_535 {
         sent.extend(frame(0x00, &[7; 64]));
@@ -184,13 +184,13 @@ fn attack_5_65536_small_fragments_are_a_message_like_any_other() {
 }
 
 #[test]
-fn attack_6_empty_fragments_in_a_row_are_bounded() {
+fn attack_6_empty_fragments_in_a_row_are_limited() {
     let mut client = echo();
     let mut sent = frame(0x01, b"");
     for _ in 0..1_023 {
         sent.extend(frame(0x00, b""));
     }
-    // As many as may be, and then one that carries something.
+    // As many empty fragments as the limit allows, then one with data, which resets the count.
     sent.extend(frame(0x00, b"a"));
     for _ in 0..1_024 {
         sent.extend(frame(0x00, b""));
@@ -221,7 +221,7 @@ fn attack_9_control_frames_between_fragments_do_not_disturb_the_message() {
 }
 
 #[test]
-fn however_a_session_is_cut_the_replies_are_the_same() {
+fn segmentation_does_not_change_the_replies() {
     let session = [
         frame(0x81, "ça".as_bytes()),
         frame(0x01, b"fr"),
@@ -254,7 +254,7 @@ fn however_a_session_is_cut_the_replies_are_the_same() {
 }
 
 #[test]
-fn a_burst_is_answered_in_order_and_whole() {
+fn a_burst_is_answered_in_order_and_completely() {
     const MESSAGES: usize = 10_000;
     let mut client = echo();
     let mut writer = client.stream.try_clone().unwrap();

@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS, where it is served: to who stands in for jmalloc/echo-server.
+//! HTTP/2 without TLS, which only `--compat jmalloc` serves.
 
 use std::future::Future;
 
@@ -22,7 +22,7 @@ fn jmalloc(configure: impl FnOnce(Server) -> Server) -> TestServer {
     TestServer::plainly_serving(router, configure)
 }
 
-/// Talks to the server by HTTP/2.
+/// Runs `talk` with an HTTP/2 connection to the server.
 fn by_http2<T, F>(server: &TestServer, talk: impl FnOnce(SendRequest<bytes::Bytes>) -> F) -> T
 where
     F: Future<Output = T>,
@@ -62,10 +62,10 @@ async fn answer(
 }
 
 #[test]
-fn requests_are_echoed_side_by_side() {
+fn http2_requests_are_echoed_concurrently() {
     let server = jmalloc(|server| server);
     by_http2(&server, |mut requests| async move {
-        // The first is still open while the second is answered.
+        // The first request is still open while the second is answered.
         let open = Request::post("http://a:1/open").body(()).unwrap();
         let (first, mut stream) = requests.send_request(open, false).unwrap();
         let whole = Request::post("http://a:1/b/c?d=e")
@@ -90,7 +90,7 @@ fn requests_are_echoed_side_by_side() {
 }
 
 #[test]
-fn events_end_with_the_server() {
+fn a_drain_ends_the_event_stream() {
     let server = jmalloc(|server| server);
     let shutdown = server.shutdown.clone();
     by_http2(&server, |mut requests| async move {
@@ -104,15 +104,15 @@ fn events_end_with_the_server() {
         let first = String::from_utf8_lossy(&first);
         assert!(first.contains("\ndata: GET /.sse HTTP/2.0\n"), "{first}");
         shutdown.drain();
-        // Ended, not reset.
+        // The stream ends normally, without a reset.
         body(response.body_mut()).await;
     });
     server.stopped().unwrap();
 }
 
-/// Whom a request is for, and what it shows, is checked as it is by HTTP/1.1.
+/// The policy checks the host and the token as with HTTP/1.1.
 #[test]
-fn the_policy_holds() {
+fn the_policy_applies_to_http2() {
     let server = jmalloc(|server| {
         server.with_policy(Policy {
             allowed_hosts: vec!["ours".parse().unwrap()],
@@ -133,9 +133,9 @@ fn the_policy_holds() {
     });
 }
 
-/// A WebSocket is by HTTP/1.1 only.
+/// The server upgrades only to WebSocket, and only over HTTP/1.1.
 #[test]
-fn upgrades_to_http2_are_passed_over() {
+fn upgrades_to_http2_are_ignored() {
     let server = jmalloc(|server| server);
     let mut client = Client::connect(&server);
     client.send(
@@ -156,7 +156,7 @@ fn upgrades_to_http2_are_passed_over() {
 }
 
 #[test]
-fn who_is_not_asked_for_it_does_not_speak_it() {
+fn without_compat_jmalloc_http2_is_refused() {
     let server = TestServer::plainly_serving(app::router(), |server| server);
     let mut client = Client::connect(&server);
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
