@@ -253,9 +253,7 @@ async fn hand_over_to_h2c(
         websocket_place,
         context.shutdown.clone(),
     );
-    let (router, policy) = (Arc::clone(&context.router), Arc::clone(&context.policy));
-    let budgets = (context.unfinished.clone(), context.unsent.clone());
-    tokio::spawn(h2c::serve(stream, peer, router, policy, budgets));
+    tokio::spawn(h2c::serve(stream, peer, context));
 }
 
 /// A stream that counts as a WebSocket and is not the frame loop's.

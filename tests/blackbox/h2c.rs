@@ -1,13 +1,17 @@
 //! HTTP/2 without TLS, which only `--compat jmalloc` serves.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
+use frameloop::Settings;
 use frameloop::app::compat::EchoService;
 use frameloop::app::{self, AppSettings};
 use frameloop::handshake::Policy;
 use frameloop::server::Server;
-use h2::RecvStream;
 use h2::client::{self, SendRequest};
+use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use tokio::net::TcpStream;
 
@@ -27,15 +31,31 @@ fn by_http2<T, F>(server: &TestServer, talk: impl FnOnce(SendRequest<bytes::Byte
 where
     F: Future<Output = T>,
 {
+    with_window(server, 65_535, talk)
+}
+
+/// Talks by HTTP/2, and takes at most `window` bytes of a response before it has asked for more.
+fn with_window<T, F>(
+    server: &TestServer,
+    window: u32,
+    talk: impl FnOnce(SendRequest<bytes::Bytes>) -> F,
+) -> T
+where
+    F: Future<Output = T>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
         let stream = TcpStream::connect(server.address).await.unwrap();
-        let (requests, connection) = client::handshake(stream).await.unwrap();
+        let mut client = client::Builder::new();
+        client.initial_window_size(window).enable_push(false);
+        let (requests, connection) = client.handshake(stream).await.unwrap();
         tokio::spawn(connection);
-        talk(requests.ready().await.unwrap()).await
+        let talk = talk(requests.ready().await.unwrap());
+        let in_time = tokio::time::timeout(Duration::from_secs(60), talk).await;
+        in_time.expect("the server answers or resets every stream")
     })
 }
 
@@ -108,6 +128,74 @@ fn a_drain_ends_the_event_stream() {
         body(response.body_mut()).await;
     });
     server.stopped().unwrap();
+}
+
+/// How long a client may take nothing of a response, in these tests.
+const WRITE_STALL: Duration = Duration::from_millis(300);
+
+fn hasty() -> TestServer {
+    jmalloc(|server| {
+        let mut settings = Settings::default();
+        settings.deadlines.write_stall = WRITE_STALL;
+        server.with_settings(settings)
+    })
+}
+
+/// 32 large requests whose responses nobody takes: 8 are answered at a time, and each is reset in
+/// time.
+#[test]
+fn attack_73_a_response_that_is_not_taken_is_reset() {
+    const REQUESTS: usize = 32;
+    let server = hasty();
+    let began = Instant::now();
+    let most = with_window(&server, 0, |mut requests| async move {
+        let open = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let mut streams = Vec::new();
+        for _ in 0..REQUESTS {
+            requests = requests.ready().await.unwrap();
+            let request = Request::post("http://a/").body(()).unwrap();
+            let (response, mut body) = requests.send_request(request, false).unwrap();
+            body.send_data(vec![7; 1 << 20].into(), true).unwrap();
+            let (open, most) = (Arc::clone(&open), Arc::clone(&most));
+            streams.push(tokio::spawn(async move {
+                let mut response = response.await.unwrap();
+                most.fetch_max(open.fetch_add(1, Relaxed) + 1, Relaxed);
+                let data = response.body_mut().data().await.unwrap();
+                open.fetch_sub(1, Relaxed);
+                data.unwrap_err().reason()
+            }));
+        }
+        for stream in streams {
+            assert_eq!(stream.await.unwrap(), Some(Reason::CANCEL));
+        }
+        most.load(Relaxed)
+    });
+    eprintln!(
+        "attack 73: {most} bodies at a time, the last reset after {:?}",
+        began.elapsed()
+    );
+    assert!((1..=8).contains(&most), "{most}");
+}
+
+/// Events whose next one is long in coming are not taken for a stream that stalls, nor is a client
+/// that takes a response bit by bit.
+#[test]
+fn a_stream_that_moves_is_not_reset() {
+    let server = hasty();
+    with_window(&server, 20_000, |mut requests| async move {
+        let request = Request::get("http://a/.sse").body(()).unwrap();
+        let (events, _) = requests.send_request(request, true).unwrap();
+        let mut events = events.await.unwrap();
+        let large = Request::post("http://a/").body(()).unwrap();
+        let (_, text) = answer(&mut requests, large, &"7".repeat(1 << 20)).await;
+        assert!(text.len() > 1 << 20);
+        let mut text = String::new();
+        while text.matches("event: time").count() < 2 {
+            let data = events.body_mut().data().await.unwrap().unwrap();
+            text.push_str(std::str::from_utf8(&data).unwrap());
+        }
+    });
 }
 
 /// The policy checks the host and the token as with HTTP/1.1.

@@ -1,0 +1,157 @@
+//! HTTP/2 without TLS, for clients that begin with it (RFC 9113 §3.3): what is mounted, and no
+//! WebSockets.
+
+mod outgoing;
+mod streams;
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
+
+use self::outgoing::Outgoing;
+use self::streams::Streams;
+use super::context::HttpContext;
+use super::mount::given;
+use super::pages::forbid_sniffing;
+use super::service::client;
+use super::timer::CoarseTimer;
+use super::{Router, ServiceResponse, Upgraded};
+use crate::engine::{PeerAddress, UnsentBudget};
+use crate::handshake::{self, HandshakeError, Policy};
+use crate::log;
+use crate::protocol::AssemblyBudget;
+
+/// Requests of one client at a time.
+const MAX_CONCURRENT_STREAMS: u32 = 100;
+
+/// Requests of one client whose bodies are read, or answered, at a time: the others wait.
+const MAX_BODIES: usize = 8;
+
+/// Bytes of a request's body that are kept before it is read. Bound: so many for each stream of a
+/// connection.
+const STREAM_WINDOW: u32 = 16 << 10;
+
+/// Bytes of a request's fields.
+const MAX_HEADER_LIST_SIZE: u32 = 16 << 10;
+
+/// A client that is silent for this long is asked for a sign of life, and has as long to give it.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// What the requests of one connection are answered by. The bodies of requests, and their answers,
+/// count in the budgets that all clients of the server share.
+struct Client {
+    peer: PeerAddress,
+    router: Arc<Router>,
+    policy: Arc<Policy>,
+    unfinished: AssemblyBudget,
+    unsent: UnsentBudget,
+    /// Bound: [`MAX_BODIES`].
+    bodies: Arc<Semaphore>,
+}
+
+/// Answers requests until the client goes or the server ends. The stream's first bytes are the
+/// client's preface.
+pub(super) fn serve(
+    stream: Upgraded,
+    peer: PeerAddress,
+    context: &HttpContext,
+) -> impl Future<Output = ()> + Send + use<> {
+    let client = Arc::new(Client {
+        peer,
+        router: Arc::clone(&context.router),
+        policy: Arc::clone(&context.policy),
+        unfinished: context.unfinished.clone(),
+        unsent: context.unsent.clone(),
+        bodies: Arc::new(Semaphore::new(MAX_BODIES)),
+    });
+    let streams = Streams::new(context.settings.deadlines.write_stall);
+    answer(stream, client, streams)
+}
+
+async fn answer(stream: Upgraded, client: Arc<Client>, streams: Streams) {
+    let shutdown = stream.shutdown();
+    let service = service_fn(move |request| {
+        let client = Arc::clone(&client);
+        async move { Ok::<_, Infallible>(client.respond(request).await) }
+    });
+    let connection = http2::Builder::new(streams)
+        .timer(CoarseTimer)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        // Requests that wait do not keep the others from being read.
+        .initial_connection_window_size(STREAM_WINDOW * MAX_CONCURRENT_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_SIZE)
+        .keep_alive_interval(SILENCE)
+        .keep_alive_timeout(SILENCE)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        log::bad_request(&error);
+    }
+}
+
+impl Client {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Outgoing> {
+        let place = match request.body().is_end_stream() {
+            true => None,
+            false => Arc::clone(&self.bodies).acquire_owned().await.ok(),
+        };
+        let answer = match self.unsent.is_spent() {
+            true => Err(HandshakeError::AtCapacity),
+            false => self.mounted(request).await,
+        };
+        let mut response = match answer {
+            Ok(ServiceResponse::Response(response)) => response.map(Either::Left),
+            Ok(ServiceResponse::Stream(response)) => response.map(Either::Right),
+            Err(error) => {
+                let mut refusal = error.response().map(Full::from);
+                // It is the connection's, which has other requests (RFC 9113 §8.2.2).
+                refusal.headers_mut().remove(header::CONNECTION);
+                refusal.map(Either::Left)
+            }
+        };
+        forbid_sniffing(response.headers_mut());
+        response.map(|body| Outgoing::new(body, &self.unsent, streams::in_flight(), place))
+    }
+
+    async fn mounted(&self, request: Request<Incoming>) -> Result<ServiceResponse, HandshakeError> {
+        let (mut head, body) = request.into_parts();
+        // What :authority says is Host's (RFC 9113 §8.3.1), and the target is the rest.
+        if let Some(authority) = head.uri.authority() {
+            let host =
+                HeaderValue::from_str(authority.as_str()).map_err(|_| HandshakeError::Host)?;
+            head.headers.insert(header::HOST, host);
+        }
+        handshake::check_host(&head, &self.policy)?;
+        handshake::check_page(&head, &self.policy)?;
+        if let Some(target) = head.uri.path_and_query() {
+            head.uri = target.clone().into();
+        }
+        let mount = self.router.find_mount(head.uri.path(), false);
+        let mount = mount.ok_or(HandshakeError::NotFound)?;
+        let peer = client(self.peer, &self.policy, &head.headers);
+        let head = given(head, peer, &self.policy, &self.unfinished, None);
+        if self.policy.token.is_some() && handshake::is_preflight(&head) {
+            return Ok(mount.preflight(&head).into());
+        }
+        Ok(Arc::clone(mount)
+            .respond(Request::from_parts(head, body))
+            .await)
+    }
+}

@@ -1,0 +1,61 @@
+//! The tasks of a connection's streams, each of which ends when its client takes nothing for too
+//! long.
+
+use std::future::pending;
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+tokio::task_local! {
+    /// Whether the client has yet to take a chunk of the stream that this task is.
+    static IN_FLIGHT: watch::Sender<bool>;
+}
+
+/// What the body of the response says to the task that sends it. Only asked in the task of a stream.
+pub(super) fn in_flight() -> watch::Sender<bool> {
+    IN_FLIGHT.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// Runs streams. One whose chunk is not taken for `write_stall` is dropped, which resets it; zero is
+/// for ever.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streams {
+    write_stall: Duration,
+}
+
+impl Streams {
+    pub(super) fn new(write_stall: Duration) -> Streams {
+        Streams { write_stall }
+    }
+
+    /// Comes to its end when one chunk has been on its way for too long.
+    async fn stalls(self, mut in_flight: watch::Receiver<bool>) {
+        while in_flight.wait_for(|in_flight| *in_flight).await.is_ok() {
+            let gone = in_flight.changed();
+            if self.write_stall.is_zero() {
+                let _ = gone.await;
+            } else if timeout(self.write_stall, gone).await.is_err() {
+                return;
+            }
+        }
+        pending().await
+    }
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let in_flight = watch::Sender::default();
+        let stalls = self.stalls(in_flight.subscribe());
+        tokio::spawn(IN_FLIGHT.scope(in_flight, async {
+            tokio::select! {
+                () = stream => {}
+                () = stalls => {}
+            }
+        }));
+    }
+}
