@@ -1,6 +1,7 @@
 //! Whatever a client of Socket.IO sends, the server answers the next one, or has ended the session
-//! by then, of which it keeps nothing. And in whatever order a session's requests and its WebSocket's
-//! messages come, each packet arrives once and in its order, by the transport that is its by then.
+//! by then and keeps nothing of it. In whatever order a session's requests and its WebSocket's messages
+//! come, and whether or not the upgrade succeeds, each packet arrives once and in order, by the
+//! transport that the session has at that moment.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -244,14 +245,15 @@ impl<'s> Upgrading<'s> {
 
     fn play(mut self, steps: &[u8]) {
         for step in steps.iter().take(64) {
-            match step % 8 {
+            match step % 9 {
                 0 | 1 => self.emit(1, false),
                 2 => self.emit(3, false),
                 3 => self.emit(1, true),
                 4 => self.poll(),
                 5 => self.open(),
                 6 => self.probe(),
-                _ => self.complete(),
+                7 => self.complete(),
+                _ => self.fail(),
             }
         }
         self.close();
@@ -337,7 +339,8 @@ impl<'s> Upgrading<'s> {
             }
             Stage::Polling => Stage::Polling,
             // A second probe is not a packet of any session.
-            Stage::Probed(client) | Stage::Upgraded(client) => ended(client, b"2probe"),
+            Stage::Probed(client) => closed(client, &frame(b"2probe"), Stage::Polling),
+            Stage::Upgraded(client) => closed(client, &frame(b"2probe"), Stage::Over),
             Stage::Over => Stage::Over,
         };
     }
@@ -358,7 +361,19 @@ impl<'s> Upgrading<'s> {
                 Stage::Upgraded(client)
             }
             Stage::Polling => Stage::Polling,
-            Stage::Opened(client) | Stage::Upgraded(client) => ended(client, b"5"),
+            Stage::Opened(client) => closed(client, &frame(b"5"), Stage::Polling),
+            Stage::Upgraded(client) => closed(client, &frame(b"5"), Stage::Over),
+            Stage::Over => Stage::Over,
+        };
+    }
+
+    /// Closes the WebSocket. Before the end of the upgrade the session polls on.
+    fn fail(&mut self) {
+        const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 3, 0xE8];
+        self.stage = match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Polling => Stage::Polling,
+            Stage::Opened(client) | Stage::Probed(client) => closed(client, CLOSE, Stage::Polling),
+            Stage::Upgraded(client) => closed(client, CLOSE, Stage::Over),
             Stage::Over => Stage::Over,
         };
     }
@@ -377,7 +392,7 @@ impl<'s> Upgrading<'s> {
 
     fn close(mut self) {
         match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Upgraded(client) => drop(ended(client, b"1")),
+            Stage::Upgraded(client) => drop(closed(client, &frame(b"1"), Stage::Over)),
             Stage::Polling | Stage::Opened(_) | Stage::Probed(_) => {
                 assert_eq!(self.ask("POST", b"1").0, 200);
             }
@@ -394,12 +409,12 @@ impl<'s> Upgrading<'s> {
 
 const HEAD_END: &str = "\r\n\r\n";
 
-/// A message that ends a session, and its WebSocket.
-fn ended(mut client: InProcessClient<'static>, message: &[u8]) -> Stage {
+/// Sends what has the server close this WebSocket, and says what the session is then.
+fn closed(mut client: InProcessClient<'static>, bytes: &[u8], then: Stage) -> Stage {
     let is_closed = |received: &[u8]| received.contains(&0x88);
-    let received = client.exchange(&frame(message), is_closed);
+    let received = client.exchange(bytes, is_closed);
     assert!(received.expect("a Close").contains(&0x88));
-    Stage::Over
+    then
 }
 
 /// Packets as a body of polling has them.

@@ -1,12 +1,13 @@
 //! A session's WebSocket, as a handler of the frame loop: from the beginning, or taking over one
 //! that has polled.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::engine::{Engine, EngineViolation};
 use super::service;
 use super::session::{DisconnectReason, Session};
-use crate::engine::{Disconnect, Handler, WebSocket};
+use crate::engine::{Disconnect, Handler, PeerId, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::http::{Endpoint, Request};
 use crate::protocol::{CloseCode, Message, SizeLimits};
@@ -40,11 +41,13 @@ struct SessionSocket {
 enum WebSocketRole {
     /// It is about to open a session.
     First,
-    /// It is about to take a session over that polls.
+    /// It asks to take a polling session over.
     Candidate,
+    /// It may, and then packets go by it.
+    Upgrading(PeerId),
     /// Packets go by it.
     Transport,
-    /// Another has its session already.
+    /// It has no session: another WebSocket has, or the session is over.
     Surplus,
 }
 
@@ -59,34 +62,36 @@ impl SessionSocket {
         Ok(SessionSocket { session, role })
     }
 
-    fn text(&mut self, text: &str) -> Result<(), EngineViolation> {
+    fn text(&mut self, socket: &mut WebSocket<'_>, text: &str) -> Result<(), EngineViolation> {
         match (self.role, text) {
-            (WebSocketRole::Transport, text) => self.session.receive(text, false),
-            (WebSocketRole::Candidate, "5") if self.session.complete_upgrade() => {
+            (WebSocketRole::Transport, text) => return self.session.receive(text, false),
+            (WebSocketRole::Upgrading(peer), "2probe") if self.session.probe(peer) => {
+                socket.send(Message::Text("3probe"));
+            }
+            (WebSocketRole::Upgrading(peer), "5") if self.session.complete_upgrade(peer) => {
                 self.role = WebSocketRole::Transport;
-                Ok(())
             }
-            (WebSocketRole::Candidate | WebSocketRole::First, _) => {
-                Err(EngineViolation("not a probe"))
-            }
-            (WebSocketRole::Surplus, _) => Ok(()),
+            (WebSocketRole::Surplus, _) => {}
+            _ => return Err(EngineViolation("not a probe")),
         }
+        Ok(())
     }
 
     fn binary(&self, bytes: &[u8]) -> Result<(), EngineViolation> {
         let (session, message) = (&self.session, Message::Binary(bytes));
         match self.role {
             WebSocketRole::Transport => session.engine.protocol.message(session, message),
-            WebSocketRole::Candidate | WebSocketRole::First => Err(EngineViolation("not a probe")),
             WebSocketRole::Surplus => Ok(()),
+            _ => Err(EngineViolation("not a probe")),
         }
     }
 
-    /// The session ends with its WebSocket, and with one that has failed to become its.
+    /// The session ends with its WebSocket. One that polls goes on when its upgrade fails.
     fn end(&mut self, why: DisconnectReason) {
-        if self.role != WebSocketRole::Surplus {
-            self.session.end(why);
-            self.role = WebSocketRole::Surplus;
+        match mem::replace(&mut self.role, WebSocketRole::Surplus) {
+            WebSocketRole::First | WebSocketRole::Transport => self.session.end(why),
+            WebSocketRole::Upgrading(peer) => self.session.abandon_upgrade(peer),
+            WebSocketRole::Candidate | WebSocketRole::Surplus => {}
         }
     }
 }
@@ -99,7 +104,9 @@ impl Handler for SessionSocket {
                 socket.send(Message::Text(&service::open_packet(&self.session, "")));
                 self.role = WebSocketRole::Transport;
             }
-            WebSocketRole::Candidate if self.session.begin_upgrade(&socket.peer()) => {}
+            WebSocketRole::Candidate if self.session.begin_upgrade(&socket.peer()) => {
+                self.role = WebSocketRole::Upgrading(socket.peer().id());
+            }
             _ => {
                 self.role = WebSocketRole::Surplus;
                 socket.close(CloseCode::Normal, "");
@@ -109,13 +116,7 @@ impl Handler for SessionSocket {
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         let handled = match message {
-            Message::Text("2probe")
-                if self.role == WebSocketRole::Candidate && self.session.probe() =>
-            {
-                socket.send(Message::Text("3probe"));
-                Ok(())
-            }
-            Message::Text(text) => self.text(text),
+            Message::Text(text) => self.text(socket, text),
             Message::Binary(bytes) => self.binary(bytes),
             Message::Close(_) => {
                 self.end(DisconnectReason::TransportClose);

@@ -687,31 +687,65 @@ fn a_second_upgrade_of_a_session_is_closed_at_once() {
 }
 
 #[test]
-fn half_finished_upgrades_leave_nothing_behind() {
-    // Not even when clients would be given an hour to answer a Ping.
+fn a_failed_upgrade_leaves_the_session_polling() {
     let (server, service) = serving(SocketIoSettings {
         ping_timeout: Duration::from_secs(3_600),
         ..quick()
     });
-    let ends: [&dyn Fn(Client); 5] = [
+    let ends: [&dyn Fn(Client); 7] = [
         &|client| drop(client),
+        &|mut client| client.send(&close_frame(1000, b"")),
         &|mut client| {
             client.send_text("2probe");
             client.receives_text("3probe");
         },
         &|mut client| client.send_text("5"),
         &|mut client| client.send(&frame(0x82, b"\0")),
-        // Silence: the upgrade timeout.
+        // Silence: the upgrade timeout, before the probe and behind it.
         &|client| is_closed(client),
+        &|mut client| {
+            client.send_text("2probe");
+            client.receives_text("3probe");
+            is_closed(client);
+        },
     ];
-    for end in ends {
-        let session = Session::joined_silently(&server);
-        end(upgrade(
-            &server,
-            &session.query.replace("polling", "websocket"),
-        ));
-        none_are_left(&service);
-        session.is_gone();
+    let session = Session::joined_silently(&server);
+    let query = session.query.replace("polling", "websocket");
+    for (number, end) in ends.iter().enumerate() {
+        let mut parked = session.polling();
+        end(probing(&server, &query));
+        // A GET that waited for the probe has been told to come again.
+        let event = format!(r#"42["echo",{number}]"#);
+        session.post(&event).is(200, "ok");
+        let mut body = response(&mut parked).body;
+        while !body.contains(&event) {
+            assert!(
+                body.split('\x1e')
+                    .all(|packet| ["2", "6"].contains(&packet)),
+                "{body}"
+            );
+            body = session.poll().body;
+        }
+    }
+    let mut client = probing(&server, &query);
+    client.send_text("2probe");
+    client.receives_text("3probe");
+    client.send_text("5");
+    client.send_text(r#"42["echo","by WebSocket"]"#);
+    assert_eq!(receive_packet(&mut client), r#"42["echo","by WebSocket"]"#);
+    client.send(&close_frame(1000, b""));
+    none_are_left(&service);
+    session.is_gone();
+}
+
+/// A WebSocket that may take the session over: those before it have been seen to fail.
+fn probing(server: &TestServer, query: &str) -> Client {
+    loop {
+        let mut client = upgrade(server, query);
+        if client.is_silent_for(Duration::from_millis(20)) {
+            return client;
+        }
+        assert_eq!(client.receive(), (0x88, 1_000_u16.to_be_bytes().to_vec()));
     }
 }
 

@@ -24,7 +24,7 @@ use super::clock::Moment;
 use super::engine::{Engine, EngineViolation};
 use super::packet::EncodedPacket;
 use super::sid::Sid;
-use crate::engine::{Disconnect, Peer, PeerAddress, Publication, Timeout};
+use crate::engine::{Disconnect, Peer, PeerAddress, PeerId, Publication, Timeout};
 use crate::http::{IpConnectionLimit, IpSlot};
 use crate::protocol::{CloseCode, CloseFrame, Message};
 
@@ -219,13 +219,12 @@ impl Session {
     /// of a session that polls.
     pub(super) fn begin_upgrade(self: &Arc<Self>, peer: &Peer) -> bool {
         let mut state = self.state();
-        let Transport::Polling(polling) = &mut state.transport else {
-            return false;
-        };
-        if !matches!(polling.upgrade, Upgrade::None) {
-            return false;
+        match &mut state.transport {
+            Transport::Polling(polling) if polling.upgrade.is_none() => {
+                polling.upgrade = Some(Upgrade::to(peer.clone()));
+            }
+            _ => return false,
         }
-        polling.upgrade = Upgrade::Begun(peer.clone());
         let now = self.engine.deadlines.now();
         state.times.upgrade_by = now + millis(self.engine.settings.upgrade_timeout);
         self.reschedule(&mut state);
@@ -234,33 +233,22 @@ impl Session {
 
     /// The client has probed its new WebSocket: GETs are answered at once from now on. Says
     /// whether it was to.
-    pub(super) fn probe(&self) -> bool {
-        match &mut self.state().transport {
-            Transport::Polling(polling) => polling.probe(),
-            _ => false,
-        }
+    pub(super) fn probe(&self, peer: PeerId) -> bool {
+        self.state().upgrade(peer).is_some_and(Polling::probe)
     }
 
     /// The client has taken the new WebSocket: what waits goes there, and then everything else.
     /// Says whether it has been probed.
-    pub(super) fn complete_upgrade(self: &Arc<Self>) -> bool {
+    pub(super) fn complete_upgrade(self: &Arc<Self>, peer: PeerId) -> bool {
         let mut state = self.state();
-        let Transport::Polling(polling) = &mut state.transport else {
+        let polling = state.upgrade(peer);
+        let Some((peer, waiting)) = polling.and_then(Polling::complete_upgrade) else {
             return false;
         };
-        let Upgrade::Probed(peer) = &polling.upgrade else {
-            return false;
-        };
-        let peer = peer.clone();
-        if polling.is_overrun {
-            return false;
-        }
-        let waiting = polling.take();
         if !waiting.is_empty() {
             let messages = waiting.iter().flat_map(|packet| packet.messages());
             peer.publish(&Publication::of_several(messages));
         }
-        polling.wake();
         state.transport = Transport::WebSocket(peer);
         state.times.upgrade_by = Moment::MAX;
         if let Standing::Joined(_) = state.standing {
@@ -269,6 +257,15 @@ impl Session {
         drop(state);
         self.engine.protocol.upgraded(self);
         true
+    }
+
+    /// The new WebSocket has failed: the session polls on.
+    pub(super) fn abandon_upgrade(&self, peer: PeerId) {
+        let mut state = self.state();
+        if let Some(polling) = state.upgrade(peer) {
+            polling.upgrade = None;
+            state.times.upgrade_by = Moment::MAX;
+        }
     }
 
     /// The connection that its packets go to, if it has a WebSocket.
@@ -344,6 +341,13 @@ impl Session {
         match what {
             Due::Nothing => {}
             Due::Ping => self.send_packet(&self.engine.ping),
+            Due::AbandonUpgrade => {
+                if let Transport::Polling(polling) = &mut self.state().transport
+                    && let Some(Upgrade { peer, .. }) = polling.upgrade.take()
+                {
+                    hang_up(&peer, DisconnectReason::Timeout);
+                }
+            }
             Due::End(why) => self.end(why),
         }
     }
@@ -373,7 +377,7 @@ impl Session {
         match transport {
             Transport::Polling(mut polling) => {
                 polling.wake();
-                if let Upgrade::Begun(peer) | Upgrade::Probed(peer) = &polling.upgrade {
+                if let Some(Upgrade { peer, .. }) = &polling.upgrade {
                     hang_up(peer, why);
                 }
             }
@@ -397,6 +401,18 @@ impl Session {
     /// A poisoned lock is taken all the same: the state is whole between any two statements.
     fn state(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionState {
+    /// The session, if it polls and this WebSocket is to take it over.
+    fn upgrade(&mut self, peer: PeerId) -> Option<&mut Polling> {
+        let Transport::Polling(polling) = &mut self.transport else {
+            return None;
+        };
+        let upgrade = polling.upgrade.as_ref();
+        let is_it = upgrade.is_some_and(|upgrade| upgrade.peer.id() == peer);
+        is_it.then_some(polling)
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Polling {
     queue: VecDeque<Arc<EncodedPacket>>,
     /// Bytes of the queue, as a body has them, and of its entries.
     size: usize,
-    pub(super) upgrade: Upgrade,
+    pub(super) upgrade: Option<Upgrade>,
     /// More was to wait than may: nothing is added, and the session is about to end.
     pub(super) is_overrun: bool,
     is_polled: bool,
@@ -38,10 +38,18 @@ pub(super) struct Polling {
 
 /// A WebSocket that is to take the session over.
 #[derive(Debug)]
-pub(super) enum Upgrade {
-    None,
-    Begun(Peer),
-    Probed(Peer),
+pub(super) struct Upgrade {
+    pub(super) peer: Peer,
+    is_probed: bool,
+}
+
+impl Upgrade {
+    pub(super) fn to(peer: Peer) -> Upgrade {
+        Upgrade {
+            peer,
+            is_probed: false,
+        }
+    }
 }
 
 /// Why a request of a session is not served.
@@ -65,7 +73,7 @@ impl Polling {
         Polling {
             queue: VecDeque::new(),
             size: 0,
-            upgrade: Upgrade::None,
+            upgrade: None,
             is_overrun: false,
             is_polled: false,
             has_polled: false,
@@ -118,18 +126,19 @@ impl Polling {
         self.is_polled.then(|| self.take_body())
     }
 
+    /// Says whether the new WebSocket has not been probed before.
     pub(super) fn probe(&mut self) -> bool {
-        match mem::replace(&mut self.upgrade, Upgrade::None) {
-            Upgrade::Begun(peer) => {
-                self.upgrade = Upgrade::Probed(peer);
-                self.wake();
-                true
-            }
-            other => {
-                self.upgrade = other;
-                false
-            }
-        }
+        self.wake();
+        let upgrade = self.upgrade.as_mut();
+        upgrade.is_some_and(|upgrade| !mem::replace(&mut upgrade.is_probed, true))
+    }
+
+    /// Where packets go from now on, the first of them those that wait; `None` without a probe.
+    pub(super) fn complete_upgrade(&mut self) -> Option<(Peer, VecDeque<Arc<EncodedPacket>>)> {
+        let is_complete = self.upgrade.as_ref()?.is_probed && !self.is_overrun;
+        let upgrade = self.upgrade.take_if(|_| is_complete)?;
+        self.wake();
+        Some((upgrade.peer, self.take()))
     }
 
     pub(super) fn wake(&mut self) {
@@ -213,9 +222,9 @@ impl PollGuard {
             Transport::Polling(polling) if !polling.queue.is_empty() => {
                 Poll::Ready(polling.take_body())
             }
-            Transport::Polling(polling) => match polling.upgrade {
-                Upgrade::Probed(_) => Poll::Ready(NOTHING.into()),
-                Upgrade::None | Upgrade::Begun(_) => {
+            Transport::Polling(polling) => match &polling.upgrade {
+                Some(upgrade) if upgrade.is_probed => Poll::Ready(NOTHING.into()),
+                _ => {
                     polling.poll = Some(context.waker().clone());
                     Poll::Pending
                 }

@@ -28,6 +28,7 @@ enum Beat {
 pub(super) enum Due {
     Nothing,
     Ping,
+    AbandonUpgrade,
     End(DisconnectReason),
 }
 
@@ -62,7 +63,7 @@ impl HeartbeatTimes {
     /// Ping that was late: the client has its time all the same.
     pub(super) fn due(&mut self, now: Moment, settings: &SocketIoSettings) -> Due {
         const LATE: Moment = 50;
-        let others = self.join_by.min(self.upgrade_by).min(self.attachments_by);
+        let others = self.join_by.min(self.attachments_by);
         match self.beat {
             _ if self.overrun_at <= now => Due::End(DisconnectReason::SlowConsumer),
             _ if others <= now => Due::End(DisconnectReason::Timeout),
@@ -71,6 +72,10 @@ impl HeartbeatTimes {
                 let at = at.max(now.saturating_sub(LATE));
                 self.beat = Beat::PongBy(at + millis(settings.ping_timeout));
                 Due::Ping
+            }
+            _ if self.upgrade_by <= now => {
+                self.upgrade_by = Moment::MAX;
+                Due::AbandonUpgrade
             }
             Beat::PingAt(_) | Beat::PongBy(_) => Due::Nothing,
         }
