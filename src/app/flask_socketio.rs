@@ -51,7 +51,6 @@ async fn message(event: Event) {
     let [data] = event.args.0.as_slice() else {
         return;
     };
-    log::socketio("message", event.socket.id());
     let everybody = response(format!("收到: {}", formatted(data)));
     event.socket.everybody().emit("response", everybody);
     event.ack.send(Args::default());

@@ -116,7 +116,7 @@ pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
     );
 }
 
-/// A client entered or left a namespace of Socket.IO, or sent a message.
+/// A client entered or left a namespace of Socket.IO.
 #[cfg(all(feature = "cli", feature = "socketio"))]
 pub(crate) fn socketio(what: impl Display, sid: impl Display) {
     if FAULTS.admits() {
