@@ -7,18 +7,17 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "support/process.rs"]
-mod process;
-#[path = "support/socket.rs"]
-mod socket;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Stdio;
 
+use client::{LONG_PATIENCE, frame, receive_head, request};
 use process::{ServerProcess, frameloop};
 use rustix::process::Signal;
-use socket::{PATIENCE, frame, receive_head, request};
+use support::*;
 
 /// What clients send, one after the other, each to its end.
 fn script() -> Vec<Vec<u8>> {
@@ -124,7 +123,7 @@ fn run(arguments: &[&str], cut: usize) -> Run {
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
     stream
 }
 

@@ -7,14 +7,15 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "support/socket.rs"]
-mod socket;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use socket::open;
+use client::open;
+use support::*;
 use tungstenite::Message;
 
 /// A running example, ended with the test.

@@ -3,17 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "the black-box tests use the rest")]
-#[path = "blackbox/client.rs"]
-mod client;
-#[path = "support/report.rs"]
-mod report;
-#[allow(dead_code, reason = "the black-box tests use the rest")]
-#[path = "blackbox/server.rs"]
-mod server;
 #[cfg(feature = "socketio")]
 #[path = "memory/socketio.rs"]
 mod socketio;
+#[path = "support/mod.rs"]
+mod support;
 #[path = "memory/unsent.rs"]
 mod unsent;
 
@@ -32,6 +26,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use client::{Client, PATIENCE, close_frame, frame, reply, request};
 use report::{Kind, figure};
 use server::TestServer;
+use support::*;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

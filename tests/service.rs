@@ -8,10 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "support/process.rs"]
-mod process;
-#[path = "support/socket.rs"]
-mod socket;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,9 +19,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use client::{LONG_PATIENCE, open};
 use process::{ServerProcess, frameloop, succeeds};
 use rustix::process::Signal;
-use socket::{PATIENCE, open};
+use support::*;
 use tungstenite::Message;
 
 /// An environment without variables of ours.
@@ -70,10 +69,10 @@ fn a_socket_that_was_passed_is_served_and_loses_nobody_between_two_servers() {
     for _ in 0..2 {
         // It knocks while nobody is there.
         let early = TcpStream::connect(address).unwrap();
-        early.set_read_timeout(Some(PATIENCE)).unwrap();
+        early.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
         let served = ServerProcess::spawn(&mut activated(listener.try_clone().unwrap().into()));
         assert_eq!(served.address, address);
-        let mut client = socket::open_on(early, "/echo").unwrap();
+        let mut client = client::open_on(early, "/echo").unwrap();
         client.send(Message::text("early")).unwrap();
         assert_eq!(client.read().unwrap(), Message::text("early"));
         client.close(None).unwrap();
@@ -141,7 +140,7 @@ fn without_a_socket_unit_it_exits_with_3_and_says_so() {
 fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
     let path = temporary("notify.sock");
     let notices = UnixDatagram::bind(&path).unwrap();
-    notices.set_read_timeout(Some(PATIENCE)).unwrap();
+    notices.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
     let told = || {
         let mut notice = [0; 256];
         let length = notices.recv(&mut notice).unwrap();
@@ -358,7 +357,7 @@ mod tls {
         let mut after = connect(server.1);
         assert_eq!(certificate_of(&after), second);
         for client in [&mut before, &mut after] {
-            client.write_all(&socket::frame(0x81, b"hi")).unwrap();
+            client.write_all(&client::frame(0x81, b"hi")).unwrap();
             let mut echo = [0; 4];
             client.read_exact(&mut echo).unwrap();
             assert_eq!(echo, *b"\x81\x02hi");
@@ -406,12 +405,12 @@ mod tls {
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth();
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut stream = StreamOwned::new(session, stream);
         stream
-            .write_all(socket::request("/echo").as_bytes())
+            .write_all(client::request("/echo").as_bytes())
             .unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -474,10 +473,10 @@ fn the_log_names_the_client_that_a_proxy_speaks_for() {
     let mut command = frameloop(&["--proxy-protocol-from", "127.0.0.0/8,::1"]);
     let server = start(command.stderr(Stdio::piped()));
     let mut stream = TcpStream::connect(server.1).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
     let header = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\n";
     std::io::Write::write_all(&mut stream, header).unwrap();
-    let mut client = socket::open_on(stream, "/echo").unwrap();
+    let mut client = client::open_on(stream, "/echo").unwrap();
     client.close(None).unwrap();
     while client.read().is_ok() {}
     let line = logged(server, "203.0.113.7:4711");
@@ -516,5 +515,5 @@ fn a_healthcheck_waits_no_longer_than_it_was_told() {
     let began = std::time::Instant::now();
     let checked = frameloop_once(&["healthcheck", &address, "--timeout", "50ms"]);
     assert_eq!(checked.status.code(), Some(1));
-    assert!(began.elapsed() < PATIENCE + Duration::from_millis(50));
+    assert!(began.elapsed() < LONG_PATIENCE + Duration::from_millis(50));
 }

@@ -7,14 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "support/nginx.rs"]
-mod nginx;
-#[path = "support/process.rs"]
-mod process;
-#[path = "support/report.rs"]
-mod report;
-#[path = "support/socket.rs"]
-mod socket;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -26,6 +20,7 @@ use std::process::{Child, Command, Output, Stdio};
 use nginx::Nginx;
 use process::{ServerProcess, succeeds};
 use report::{Kind, skip};
+use support::*;
 
 /// `frameloop` without variables of ours.
 fn frameloop(arguments: &[&str]) -> Command {
@@ -407,7 +402,7 @@ fn a_name_is_listened_on_at_all_its_addresses() {
     assert_eq!(ips, ["127.0.0.1", "127.0.0.2"]);
     assert_eq!(addresses[0].port(), addresses[1].port());
     for address in addresses {
-        assert!(socket::open(address, "/echo").is_ok(), "{address}");
+        assert!(client::open(address, "/echo").is_ok(), "{address}");
     }
 }
 
@@ -476,7 +471,7 @@ fn nginx_reaches_a_unix_socket_of_its_group() {
         if status == "200" {
             let mut stream = nginx.connect();
             stream
-                .write_all(socket::request("/echo").as_bytes())
+                .write_all(client::request("/echo").as_bytes())
                 .unwrap();
             let head = read_head(&mut stream);
             assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -515,7 +510,9 @@ impl NginxSocket {
 
     fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(socket::PATIENCE)).unwrap();
+        stream
+            .set_read_timeout(Some(client::LONG_PATIENCE))
+            .unwrap();
         stream
     }
 

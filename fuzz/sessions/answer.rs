@@ -1,6 +1,6 @@
 //! What a server may have said, whatever it was told.
 
-use crate::client::{self, Sent};
+use crate::frames::{self, Sent};
 
 /// Checks what came on one connection, up to where it was cut; says what is wrong with it.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
@@ -48,7 +48,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
 
 /// RFC 6455 §5, §7: frames of a server, none after a Close.
 fn check_frames(bytes: &[u8], compressed: bool) -> Result<(), String> {
-    let (frames, _) = client::read_frames(bytes);
+    let (frames, _) = frames::read_frames(bytes);
     let (mut in_message, mut closed) = (false, false);
     for frame in frames {
         let Sent { first, payload } = &frame;
@@ -68,7 +68,7 @@ fn check_frames(bytes: &[u8], compressed: bool) -> Result<(), String> {
             8 => {
                 closed = true;
                 let codeless = payload.is_empty();
-                if !codeless && !frame.close_code().is_some_and(client::may_travel) {
+                if !codeless && !frame.close_code().is_some_and(frames::may_travel) {
                     return wrong("a Close code that may not travel");
                 }
                 if payload

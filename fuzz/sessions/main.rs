@@ -16,16 +16,19 @@ mod server;
 mod session;
 
 #[path = "../../tests/support/checker.rs"]
+#[allow(dead_code, reason = "the tests need the rest")]
 mod checker;
+#[path = "../../tests/support/client.rs"]
+#[allow(dead_code, reason = "the tests need the rest")]
+mod client;
 #[path = "../properties/client.rs"]
 #[allow(dead_code, reason = "the properties need the rest")]
-mod client;
+mod frames;
 #[path = "../../tests/support/load.rs"]
+#[allow(dead_code, reason = "the tests need the rest")]
 mod load;
 #[path = "../../tests/support/resources.rs"]
 mod resources;
-#[path = "../../tests/support/socket.rs"]
-mod socket;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;

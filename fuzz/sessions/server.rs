@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::resources::Resources;
-use crate::socket::{self, PATIENCE};
+use crate::client::{self, LONG_PATIENCE};
 
 /// A serving process, killed when dropped.
 pub(crate) struct Server {
@@ -80,7 +80,7 @@ impl Server {
     /// What it holds when all its workers have served and nobody is left.
     pub(crate) fn settled(&self) -> Result<Resources, String> {
         let first: Result<Vec<_>, _> = (0..8)
-            .map(|_| socket::open(self.address, "/echo"))
+            .map(|_| client::open(self.address, "/echo"))
             .collect();
         drop(first.map_err(|error| format!("a first connection: {error}"))?);
         let mut last = self.resources();
@@ -96,7 +96,7 @@ impl Server {
 
     /// Waits until it has no WebSocket, and no more descriptors and threads than before.
     pub(crate) fn returned_to(&self, before: Resources) -> Result<Resources, String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_PATIENCE;
         loop {
             let (connections, now) = (self.connections(), self.resources());
             let is_back = now.descriptors <= before.descriptors && now.threads <= before.threads;
@@ -117,7 +117,7 @@ impl Server {
         let id = self.child.id().to_string();
         let told = Command::new("kill").args(["-s", "TERM", &id]).status();
         told.map_err(|error| format!("kill: {error}"))?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_PATIENCE;
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return match status.success() {

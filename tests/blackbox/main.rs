@@ -9,18 +9,11 @@
     reason = "a test fails by panicking"
 )]
 
-mod client;
-#[cfg(target_os = "linux")]
-#[path = "../support/nginx.rs"]
-mod nginx;
-#[path = "../support/process.rs"]
-mod process;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::*;
 mod proxy_protocol;
-#[path = "../support/report.rs"]
-mod report;
-mod server;
-#[path = "../support/socket.rs"]
-mod socket;
 
 mod access;
 mod attacks;

@@ -12,17 +12,17 @@ use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
 use rustix::process::Signal;
 
 use crate::checker::{self, Log};
+use crate::client::{self, LONG_PATIENCE, frame, request};
 use crate::load::{self, Shape};
 use crate::process::{ServerProcess, signal_to, succeeds};
 use crate::report::{Kind, skip};
-use crate::socket::{self, PATIENCE, frame, request};
 use crate::{lasting, times, under_load};
 
 fn connect(server: &ServerProcess) -> TcpStream {
     let stream = TcpStream::connect(server.address).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(LONG_PATIENCE)).unwrap();
     stream
 }
 
@@ -156,7 +156,7 @@ fn row_4_sockets_killed_by_the_kernel() {
     under_load(4, WHAT, &mut server, |server| {
         let paths = ["/echo", "/broadcast/killed", "/ws/2"];
         let victims: Vec<_> = (0..30)
-            .map(|number| socket::open(server.address, paths[number % 3]).unwrap())
+            .map(|number| client::open(server.address, paths[number % 3]).unwrap())
             .collect();
         for victim in &victims {
             assert!(killed_by(server, victim.get_ref()));
@@ -176,7 +176,7 @@ fn row_5_an_echo_client_that_stops_reading_for_ever_is_reset() {
         &mut server,
         |server| {
             let before = server.resources().resident;
-            let mut socket = socket::open(server.address, "/echo").unwrap();
+            let mut socket = client::open(server.address, "/echo").unwrap();
             set_socket_recv_buffer_size(socket.get_ref(), 4 << 10).unwrap();
             let message = frame(0x82, &[5; 60_000]);
             let began = Instant::now();
@@ -205,7 +205,7 @@ fn row_5_an_echo_client_that_pauses_gets_everything() {
         &mut server,
         |server| {
             const MESSAGES: u64 = 300;
-            let mut socket = socket::open(server.address, "/echo").unwrap();
+            let mut socket = client::open(server.address, "/echo").unwrap();
             set_socket_recv_buffer_size(socket.get_ref(), 64 << 10).unwrap();
             let mut writer = socket.get_ref().try_clone().unwrap();
             let writing = thread::spawn(move || {
@@ -243,9 +243,9 @@ fn row_5_a_member_that_stops_reading_is_told_and_the_others_notice_nothing() {
         |server| {
             const TOPIC: &str = "/broadcast/slow";
             let mut slow: Vec<_> = (0..5)
-                .map(|_| socket::open(server.address, TOPIC).unwrap())
+                .map(|_| client::open(server.address, TOPIC).unwrap())
                 .collect();
-            let mut publisher = socket::open(server.address, TOPIC).unwrap();
+            let mut publisher = client::open(server.address, TOPIC).unwrap();
             let mut own = Log::joining([(9, 0)]);
             let mut sequence = 0;
             // Until everything is full and the slow ones are given up.
@@ -253,7 +253,7 @@ fn row_5_a_member_that_stops_reading_is_told_and_the_others_notice_nothing() {
             while server.resources().descriptors > open - 5 {
                 for _ in 0..10 {
                     let payload = checker::payload(9, sequence, 60_000);
-                    let message = socket::message(checker::is_text(sequence), payload);
+                    let message = client::message(checker::is_text(sequence), payload);
                     publisher.send(message).unwrap();
                     load::receive(&mut publisher, &mut own).unwrap();
                     sequence += 1;
@@ -292,7 +292,7 @@ fn frozen_client() {
         return;
     };
     let address: SocketAddr = address.parse().unwrap();
-    let socket = socket::open(address, "/echo").unwrap();
+    let socket = client::open(address, "/echo").unwrap();
     println!("{OPEN}");
     let stop = Arc::new(AtomicBool::new(false));
     let shape = Shape {

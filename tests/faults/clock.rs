@@ -4,9 +4,9 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use crate::client;
 use crate::process::{ServerProcess, frameloop, succeeds};
 use crate::report::{Kind, skip};
-use crate::socket;
 use crate::{lasting, under_load};
 
 #[test]
@@ -35,7 +35,7 @@ fn row_15_a_clock_that_jumps_by_days_ends_nothing() {
     let between = lasting(Duration::from_secs(30), Duration::from_millis(200));
     under_load(15, WHAT, &mut server, |server| {
         let mut idle: Vec<_> = (0..20)
-            .map(|_| socket::open(server.address, "/echo").unwrap())
+            .map(|_| client::open(server.address, "/echo").unwrap())
             .collect();
         for to in ["+1d", "-1d", "+0", "+365d", "+0"] {
             jump(to);

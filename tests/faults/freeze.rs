@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::client::{self, LONG_PATIENCE, frame, request};
 use crate::process::ServerProcess;
 use crate::report::{Kind, skip};
-use crate::socket::{self, PATIENCE, frame, request};
 use crate::{lasting, times, under_load};
 
 /// A server whose deadlines are short, in a normal run.
@@ -39,14 +39,14 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
             let mut idle: Vec<_> = (0..100)
                 .map(|number| {
                     let path = ["/echo", "/broadcast/frozen"][number % 2];
-                    socket::open(server.address, path).unwrap()
+                    client::open(server.address, path).unwrap()
                 })
                 .collect();
             let head = request("/echo").into_bytes();
             let mut handshakes: Vec<_> = (0..10)
                 .map(|_| {
                     let mut stream = TcpStream::connect(server.address).unwrap();
-                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
                     stream.write_all(&head[..50]).unwrap();
                     stream
                 })
@@ -55,7 +55,7 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
             let (first, rest) = message.split_at(500);
             let mut messages: Vec<_> = (0..10)
                 .map(|_| {
-                    let mut socket = socket::open(server.address, "/echo").unwrap();
+                    let mut socket = client::open(server.address, "/echo").unwrap();
                     // The Pong says that the half has been read, which comes in the same segment.
                     let half = [&frame(0x89, b"")[..], first].concat();
                     socket.get_mut().write_all(&half).unwrap();
@@ -85,7 +85,7 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
                 assert_eq!(message.into_data(), [7; 1_000][..]);
             }
             for stream in &mut handshakes {
-                let head = socket::receive_head(stream).unwrap();
+                let head = client::receive_head(stream).unwrap();
                 assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
             }
             for socket in &mut idle {
@@ -124,7 +124,7 @@ fn row_22_a_tenth_of_the_processor() {
         &mut server,
         |server| {
             let mut idle: Vec<_> = (0..10)
-                .map(|_| socket::open(server.address, "/echo").unwrap())
+                .map(|_| client::open(server.address, "/echo").unwrap())
                 .collect();
             let server = &*server;
             let began = Instant::now();
@@ -163,7 +163,7 @@ fn row_22_a_tenth_of_the_processor() {
                 most <= BOUND,
                 "it ran for {most:?} before it answered, {slowest:?} after the question"
             );
-            let mut late = socket::open(server.address, "/echo").unwrap();
+            let mut late = client::open(server.address, "/echo").unwrap();
             late.get_mut().write_all(&frame(0x81, b"x")).unwrap();
             late.get_mut().read_exact(&mut [0; 3]).unwrap();
             format!(

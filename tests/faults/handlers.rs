@@ -6,8 +6,8 @@ use std::thread;
 use frameloop::server::{ListenAddress, Server};
 use frameloop::{Message, WebSocket, app};
 
+use crate::client;
 use crate::load::Load;
-use crate::socket;
 use crate::{tell, times};
 
 fn panics(_: &mut WebSocket<'_>, message: Message<'_>) {
@@ -46,7 +46,7 @@ fn row_16_a_handler_that_panics_ends_its_own_connection() {
 }
 
 fn code_after_panic(address: SocketAddr) -> u16 {
-    let mut socket = socket::open(address, "/panics").unwrap();
+    let mut socket = client::open(address, "/panics").unwrap();
     socket.send("now".into()).unwrap();
     match socket.read().unwrap() {
         tungstenite::Message::Close(Some(frame)) => frame.code.into(),

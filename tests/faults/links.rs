@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::checker::{self, Log, Tally};
+use crate::client::{self, frame, request};
 use crate::load::{self, Load, Shape};
 use crate::namespace::Namespace;
 use crate::process::{ServerProcess, command_under};
 use crate::proxy::{Manner, Proxy};
 use crate::report::{Kind, skip};
-use crate::socket::{self, frame, request};
 use crate::{lasting, times, under_load};
 
 /// Lets pieces through as they come.
@@ -95,7 +95,7 @@ fn row_1_reset_of_both_sides_at_every_byte_of_the_answers() {
             let whole = 129 + 2 + 100 + 2;
             for after in 1..whole {
                 let proxy = Proxy::start(server.address, UNHARMED, Manner::Reset { after });
-                if let Ok(mut socket) = socket::open(proxy.address, "/echo") {
+                if let Ok(mut socket) = client::open(proxy.address, "/echo") {
                     let message = frame(0x82, &[1; 100]);
                     let _ = socket.get_mut().write_all(&message);
                     let _ = socket.get_mut().write_all(&frame(0x88, b""));
@@ -122,7 +122,7 @@ fn row_1_one_bit_flipped_at_every_byte_of_a_frame() {
             for byte in 0..bytes.len() {
                 let at = request("/echo").len() + byte;
                 let proxy = Proxy::start(server.address, Manner::Flip { at }, UNHARMED);
-                let mut socket = socket::open(proxy.address, "/echo").unwrap();
+                let mut socket = client::open(proxy.address, "/echo").unwrap();
                 socket.get_mut().write_all(&bytes).unwrap();
                 let mut log = Log::joining([(9, 0)]);
                 match load::receive(&mut socket, &mut log) {
@@ -168,7 +168,7 @@ fn row_3_clients_that_vanish_without_a_trace() {
         let before = server.resources();
         let paths = ["/echo", "/broadcast/vanish", "/ws/3"];
         let victims: Vec<_> = (0..3)
-            .map(|number| socket::open(faulty, paths[number]).unwrap())
+            .map(|number| client::open(faulty, paths[number]).unwrap())
             .collect();
         namespace.faulty.set("down");
         let began = Instant::now();

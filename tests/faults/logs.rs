@@ -3,16 +3,16 @@
 use std::fs::{self, File};
 use std::process::Stdio;
 
+use crate::client;
 use crate::process::{ServerProcess, frameloop, succeeds};
 use crate::report::{Kind, skip};
-use crate::socket;
 use crate::under_load;
 
 /// Makes the server write more lines than a pipe holds.
 fn provoke(server: &mut ServerProcess) -> String {
     let connections = 2_000;
     for _ in 0..connections {
-        drop(socket::open(server.address, "/echo").unwrap());
+        drop(client::open(server.address, "/echo").unwrap());
     }
     format!("{connections} connections, each logged")
 }

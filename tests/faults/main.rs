@@ -8,18 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "../support/checker.rs"]
-mod checker;
-#[path = "../support/load.rs"]
-mod load;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/report.rs"]
-mod report;
-#[path = "../support/soak.rs"]
-mod soak;
-#[path = "../support/socket.rs"]
-mod socket;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod clients;
 mod clock;
@@ -40,6 +30,7 @@ use std::time::Duration;
 use load::Load;
 use process::ServerProcess;
 use report::{Kind, figure};
+use support::*;
 
 /// Lets a fault happen to a server while others use it: they must lose nothing, and afterwards
 /// the server must hold what it held before.

@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tungstenite::{Error, Message};
 
 use crate::checker::{self, Log};
+use crate::client::{self, LONG_PATIENCE, request};
 use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
-use crate::socket::{self, PATIENCE, request};
 use crate::{lasting, times};
 
 /// How clients were told of the end.
@@ -64,7 +64,7 @@ impl Ends {
 
 /// Talks until the end.
 fn talk(address: SocketAddr, path: &str, number: u32, size: usize) -> End {
-    let mut socket = match socket::open(address, path) {
+    let mut socket = match client::open(address, path) {
         Ok(socket) => socket,
         Err(error) if error.kind() == ErrorKind::InvalidData => return End::Refused,
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => return End::Refused,
@@ -74,7 +74,7 @@ fn talk(address: SocketAddr, path: &str, number: u32, size: usize) -> End {
     let mut sequence = 0;
     loop {
         let text = checker::is_text(sequence);
-        let message = socket::message(text, checker::payload(number, sequence, size));
+        let message = client::message(text, checker::payload(number, sequence, size));
         sequence += 1;
         // The answer to a write that fails is read below.
         let _ = socket.send(message);
@@ -105,7 +105,7 @@ fn ask(address: SocketAddr, pause: Duration) -> End {
     let Ok(mut stream) = TcpStream::connect(address) else {
         return End::Refused;
     };
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
     let request = request("/echo")
         .replace("GET /echo", "GET /healthz")
         .replace("Upgrade: websocket\r\n", "");
@@ -236,7 +236,7 @@ fn row_21_everybody_comes_back_at_once_after_a_restart() {
         format_args!("{} within {took:.1?}; others: {tally}", sockets.len()),
     );
     assert!(
-        took < lasting(Duration::from_secs(10), PATIENCE),
+        took < lasting(Duration::from_secs(10), LONG_PATIENCE),
         "{took:?}"
     );
 }

@@ -18,7 +18,7 @@ use tungstenite::{Error, WebSocket};
 use crate::checker::{self, Log, Tally};
 use crate::load;
 
-use crate::socket::{self, PATIENCE};
+use crate::client::{self, LONG_PATIENCE};
 use crate::tell;
 
 /// A member of a room whose messages are numbered by those who publish them.
@@ -49,7 +49,7 @@ fn publish(
         .map(|sequence| {
             let payload = checker::payload(9, sequence, 30_000);
             let began = Instant::now();
-            let message = socket::message(checker::is_text(sequence), payload);
+            let message = client::message(checker::is_text(sequence), payload);
             socket.send(message).unwrap();
             load::receive(socket, log).unwrap();
             began.elapsed()
@@ -87,10 +87,10 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
         let router = Router::new().websocket("/", move |_| Member(rooms.clone(), None));
         let serving = thread::spawn(move || runtime.block_on(server.serve(router)));
 
-        let mut publisher = socket::open(address, "/").unwrap();
+        let mut publisher = client::open(address, "/").unwrap();
         let mut own = Log::joining([(9, 0)]);
         let quick = {
-            let socket = socket::open(address, "/").unwrap();
+            let socket = client::open(address, "/").unwrap();
             let end = Arc::clone(&end);
             thread::spawn(move || read_until_end(socket, &end))
         };
@@ -159,7 +159,7 @@ struct Slow {
 impl Slow {
     /// Joins when so many messages have been published.
     fn join(address: SocketAddr, due: u64) -> Slow {
-        let socket = socket::open(address, "/").unwrap();
+        let socket = client::open(address, "/").unwrap();
         set_socket_recv_buffer_size(socket.get_ref(), 64 << 10).unwrap();
         Slow {
             socket,
@@ -186,7 +186,7 @@ fn tells(metrics: &Metrics, line: &str) {
     let began = Instant::now();
     while !metrics.encode().lines().any(|told| told == line) {
         assert!(
-            began.elapsed() < PATIENCE,
+            began.elapsed() < LONG_PATIENCE,
             "no {line:?} in\n{}",
             metrics.encode()
         );

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::{self, LONG_PATIENCE, frame};
 use crate::process::{ServerProcess, command_under, succeeds};
 use crate::report::{Kind, figure, skip};
-use crate::socket::{self, PATIENCE, frame};
 use crate::{lasting, tell, times, under_load};
 
 /// A server some of whose system calls fail as told; `None` if strace is missing or not permitted.
@@ -47,7 +47,7 @@ fn row_11_accepting_fails_now_and_then() {
             let mut turned_away = 0;
             let began = Instant::now();
             for _ in 0..50 {
-                while socket::open(server.address, "/echo").is_err() {
+                while client::open(server.address, "/echo").is_err() {
                     turned_away += 1;
                 }
             }
@@ -77,7 +77,7 @@ fn row_11_descriptors_run_out() {
         let mut open = Vec::new();
         let mut turned_away = 0;
         for _ in 0..200 {
-            match socket::open(server.address, "/echo") {
+            match client::open(server.address, "/echo") {
                 Ok(socket) => open.push(socket),
                 Err(_) => turned_away += 1,
             }
@@ -89,8 +89,8 @@ fn row_11_descriptors_run_out() {
         let served = open.len();
         drop(open);
         let freed = Instant::now();
-        while socket::open(server.address, "/echo").is_err() {
-            assert!(freed.elapsed() < PATIENCE);
+        while client::open(server.address, "/echo").is_err() {
+            assert!(freed.elapsed() < LONG_PATIENCE);
         }
         format!(
             "{served} served, {turned_away} turned away, in again {:.0?} after room was made",
@@ -128,7 +128,7 @@ fn row_12_sending_fails() {
         let mut ended = 0;
         let before = server.settled();
         for _ in 0..20 {
-            let Ok(mut socket) = socket::open(server.address, "/echo") else {
+            let Ok(mut socket) = client::open(server.address, "/echo") else {
                 ended += 1;
                 continue;
             };
@@ -173,7 +173,7 @@ fn row_13_a_ceiling_of_memory() {
         let mut sockets = Vec::new();
         let mut refused = 0;
         for _ in 0..connections {
-            match socket::open(server.address, "/echo") {
+            match client::open(server.address, "/echo") {
                 Ok(mut socket) => {
                     socket.send(vec![1; 1_000].into()).unwrap();
                     assert_eq!(socket.read().unwrap().len(), 1_000);
@@ -203,7 +203,7 @@ fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
     }
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let mut server = ServerProcess::spawn(&mut command_under(&limit, &[]));
-    let mut bystander = socket::open(server.address, "/echo").unwrap();
+    let mut bystander = client::open(server.address, "/echo").unwrap();
     let mut echo = |size: usize| {
         bystander.send(vec![1; size].into()).unwrap();
         assert_eq!(bystander.read().unwrap().len(), size);
@@ -213,7 +213,7 @@ fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
     let begun = &frame(0x82, &[6; 100_000])[..60_000];
     let mut holders = Vec::new();
     for _ in 0..CLIENTS {
-        let mut socket = socket::open(server.address, "/echo").unwrap();
+        let mut socket = client::open(server.address, "/echo").unwrap();
         // A client may be refused before it has said everything.
         let _ = socket.get_mut().write_all(begun);
         echo(100);

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
+use crate::client::LONG_PATIENCE;
 use crate::command;
 use crate::process::signal_to;
-use crate::socket::PATIENCE;
 
 /// Ctrl-C ends a run of a minute at once, with a whole report.
 #[test]
@@ -88,7 +88,7 @@ fn a_server_that_dies_ends_a_run() {
         .spawn()
         .unwrap();
     let both = "frameloop_connections{endpoint=\"/echo\"} 2\n";
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LONG_PATIENCE;
     while !crate::reports::metrics(server.address).contains(both) {
         assert!(Instant::now() < deadline, "it does not connect");
     }

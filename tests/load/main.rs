@@ -10,10 +10,10 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/socket.rs"]
-mod socket;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::*;
 
 mod ending;
 mod faults;

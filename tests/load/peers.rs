@@ -8,8 +8,8 @@ use frameloop::handshake::accept_key::accept_key;
 use tungstenite::WebSocket;
 use tungstenite::protocol::Role;
 
+use crate::client::receive_head;
 use crate::load;
-use crate::socket::receive_head;
 
 /// Serves each connection on a thread of its own, for as long as the test runs.
 fn serve(connection: fn(TcpStream)) -> SocketAddr {

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::client::LONG_PATIENCE;
 use crate::process::ServerProcess;
-use crate::socket::PATIENCE;
 use crate::{Temporary, load, schema};
 
 fn json(file: &Temporary) -> Value {
@@ -199,7 +199,7 @@ fn counts_are_those_of_the_servers_metrics() {
         "frameloop_messages_total{direction=\"received\",type=\"binary\"} 1043",
         "frameloop_fanout_deliveries_total 200",
     ];
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LONG_PATIENCE;
     loop {
         let metrics = metrics(server.address);
         if expected

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::{Commands, Connection};
 
+use crate::client::LONG_PATIENCE;
 use crate::server::RedisServer;
-use crate::socket::PATIENCE;
 use crate::{GAPS, client, has_redis, metric_reaches, node, receives, send};
 
 const CHANNEL: &str = "asgi__group__chat_lobby";
@@ -73,7 +73,7 @@ impl Consumer {
     fn receive(&mut self) -> Vec<u8> {
         let popped: (String, Vec<u8>, f64) = redis::cmd("BZPOPMIN")
             .arg(&self.key)
-            .arg(PATIENCE.as_secs())
+            .arg(LONG_PATIENCE.as_secs())
             .query(&mut self.connection)
             .unwrap();
         popped.1
@@ -91,7 +91,7 @@ fn members(connection: &mut Connection) -> HashSet<String> {
 
 #[track_caller]
 fn has_members(connection: &mut Connection, expected: usize) -> HashSet<String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LONG_PATIENCE;
     loop {
         let members = members(connection);
         if members.len() == expected {

@@ -7,18 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "../support/checker.rs"]
-mod checker;
-#[path = "../support/load.rs"]
-mod load;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/report.rs"]
-mod report;
-#[path = "../support/soak.rs"]
-mod soak;
-#[path = "../support/socket.rs"]
-mod socket;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod django;
 mod faults;
@@ -33,10 +23,11 @@ use std::time::{Duration, Instant};
 
 use tungstenite::{Message, WebSocket};
 
+use client::{LONG_PATIENCE, open, receive_head};
 use process::{ServerProcess, succeeds};
 use report::{Kind, skip};
 use server::RedisServer;
-use socket::{PATIENCE, open, receive_head};
+use support::*;
 
 /// Whether there is a Redis to test with. Without it the test that asks, once, is skipped.
 fn has_redis() -> bool {
@@ -118,9 +109,9 @@ fn reaches(from: &mut Socket, to: &mut Socket, text: &str) -> Duration {
                 if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => panic!("{error}"),
         }
-        assert!(began.elapsed() < PATIENCE, "nothing comes through");
+        assert!(began.elapsed() < LONG_PATIENCE, "nothing comes through");
     }
-    to.get_mut().set_read_timeout(Some(PATIENCE)).unwrap();
+    to.get_mut().set_read_timeout(Some(LONG_PATIENCE)).unwrap();
     began.elapsed()
 }
 
@@ -142,7 +133,7 @@ fn metric(address: SocketAddr, name: &str) -> u64 {
 /// Waits until a metric is at least this.
 #[track_caller]
 fn metric_reaches(address: SocketAddr, name: &str, expected: u64) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LONG_PATIENCE;
     while metric(address, name) < expected {
         assert!(Instant::now() < deadline, "{name} stays below {expected}");
         thread::sleep(Duration::from_millis(10));

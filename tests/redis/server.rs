@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use redis::{Client, Connection};
 use rustix::process::Signal;
 
+use crate::client::LONG_PATIENCE;
 use crate::process::signal_to;
-use crate::socket::PATIENCE;
 
 /// A server on a free port, which keeps nothing on the disk. Killed when dropped.
 pub(crate) struct RedisServer {
@@ -56,7 +56,7 @@ impl RedisServer {
             .spawn()
             .expect("redis-server starts");
         self.child = Some(child);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_PATIENCE;
         while TcpStream::connect(self.address).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not listen");
             thread::sleep(Duration::from_millis(10));
@@ -82,7 +82,7 @@ impl RedisServer {
     pub(crate) fn connect(&self) -> Connection {
         let client = Client::open(self.url()).unwrap();
         let connection = client.get_connection().unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
         connection
     }
 
@@ -90,7 +90,7 @@ impl RedisServer {
     #[track_caller]
     pub(crate) fn has_subscribers(&self, channel: &str, expected: u64) {
         let mut connection = self.connect();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_PATIENCE;
         loop {
             let (_, now): (String, u64) = redis::cmd("PUBSUB")
                 .arg("NUMSUB")

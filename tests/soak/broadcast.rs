@@ -11,11 +11,11 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::checker::{Log, Tally};
+use crate::client::{self, LONG_PATIENCE};
 use crate::load::{self, Room, Shape};
 use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
 use crate::soak;
-use crate::socket::{self, PATIENCE};
 use crate::trend::Trend;
 
 const TOPIC: &str = "/broadcast/soak";
@@ -29,7 +29,7 @@ struct Member {
 
 impl Member {
     fn join(address: SocketAddr, room: &Arc<Room>) -> Member {
-        let socket = socket::open(address, TOPIC).unwrap();
+        let socket = client::open(address, TOPIC).unwrap();
         // It is a member from the 101 on: what is begun from now on is for it.
         let log = Log::joining(room.begun());
         let leave = Arc::new(AtomicBool::new(false));
@@ -53,7 +53,10 @@ impl Member {
                 reason: "".into(),
             };
             socket.close(Some(frame)).unwrap();
-            socket.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+                .get_ref()
+                .set_read_timeout(Some(LONG_PATIENCE))
+                .unwrap();
             while load::receive(&mut socket, &mut log).is_ok() {}
         }
         log
@@ -81,7 +84,7 @@ fn broadcast_with_churning_members() {
         .collect();
     let publishers: Vec<_> = (0..shape.publishers)
         .map(|number| {
-            let socket = socket::open(server.address, TOPIC).unwrap();
+            let socket = client::open(server.address, TOPIC).unwrap();
             let (room, stop) = (Arc::clone(&room), Arc::clone(&stop));
             thread::spawn(move || load::publish(socket, number, shape, &room, &stop))
         })

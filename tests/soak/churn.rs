@@ -5,10 +5,10 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::checker::{self, Log, Tally};
+use crate::client;
 use crate::load;
 use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
-use crate::socket;
 use crate::trend::{self, Trend};
 
 #[test]
@@ -43,10 +43,10 @@ fn connect_churn() {
 
 fn visit(server: &ServerProcess, number: u32) -> Tally {
     let path = ["/echo", "/broadcast/churn"][(number / 3 % 2) as usize];
-    let mut socket = socket::open(server.address, path).unwrap();
+    let mut socket = client::open(server.address, path).unwrap();
     let mut log = Log::joining([(number, 0)]);
     let payload = checker::payload(number, 0, 200);
-    socket.send(socket::message(false, payload)).unwrap();
+    socket.send(client::message(false, payload)).unwrap();
     load::receive(&mut socket, &mut log).unwrap();
     match number % 3 {
         0 => {

@@ -6,10 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::checker::Tally;
+use crate::client;
 use crate::load::{self, Shape};
 use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
-use crate::socket;
 use crate::trend::Trend;
 
 #[test]
@@ -22,7 +22,7 @@ fn echo_of_mixed_traffic() {
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..12)
         .map(|number| {
-            let socket = socket::open(server.address, "/echo").unwrap();
+            let socket = client::open(server.address, "/echo").unwrap();
             let stop = Arc::clone(&stop);
             thread::spawn(move || load::echo(socket, number, shape, &stop))
         })

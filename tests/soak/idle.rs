@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use crate::client::request;
 use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
 use crate::soak;
-use crate::socket::request;
 use crate::trend::Trend;
 
 #[derive(Debug, Default)]

@@ -7,21 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "../support/checker.rs"]
-mod checker;
-#[path = "../support/load.rs"]
-mod load;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/report.rs"]
-mod report;
-#[path = "../support/soak.rs"]
-mod soak;
-#[path = "../support/socket.rs"]
-mod socket;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::*;
 
 mod broadcast;
 mod churn;
 mod echo;
+mod evidence;
 mod idle;
 mod trend;

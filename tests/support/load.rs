@@ -1,7 +1,5 @@
 //! Echo and broadcast load in the background of a fault, every message of it checked.
 
-#![allow(dead_code, reason = "not every test binary needs all of it")]
-
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::checker::{self, Log, Tally};
-use crate::socket::{self, PATIENCE};
+use super::checker::{self, Log, Tally};
+use super::client::{self, LONG_PATIENCE};
 
 /// How much load.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +160,7 @@ fn joined<T>(thread: JoinHandle<T>) -> T {
 }
 
 fn open(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
-    socket::open(address, path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    client::open(address, path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The size of a message: most are small, some fill several segments and some a read buffer.
@@ -177,7 +175,7 @@ pub(crate) fn size(sequence: u64, usual: usize) -> usize {
 
 fn send(socket: &mut WebSocket<TcpStream>, publisher: u32, sequence: u64, usual: usize) -> bool {
     let payload = checker::payload(publisher, sequence, size(sequence, usual));
-    let message = socket::message(checker::is_text(sequence), payload);
+    let message = client::message(checker::is_text(sequence), payload);
     socket.write(message).is_ok()
 }
 
@@ -279,7 +277,9 @@ pub(crate) fn stay(
         match receive(socket, log) {
             Ok(()) => since = Instant::now(),
             Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                if room.has_ended() && (log.has_all(room.begun()) || since.elapsed() > PATIENCE) {
+                if room.has_ended()
+                    && (log.has_all(room.begun()) || since.elapsed() > LONG_PATIENCE)
+                {
                     return;
                 }
             }

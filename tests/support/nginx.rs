@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::process::signal_to;
+use super::process::signal_to;
 
 /// A running nginx, stopped when dropped.
 pub(crate) struct Nginx(Child);

@@ -1,7 +1,5 @@
 //! A server in a process of its own, which can be frozen, starved, killed and measured.
 
-#![allow(dead_code, reason = "not every test binary needs all of it")]
-
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -10,12 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::socket::{PATIENCE, open};
-
-#[path = "resources.rs"]
-mod resources;
-
-pub(crate) use resources::Resources;
+use super::client::{LONG_PATIENCE, open};
+pub(crate) use super::resources::Resources;
 
 /// A serving process, killed when dropped.
 pub(crate) struct ServerProcess {
@@ -111,7 +105,7 @@ impl ServerProcess {
     /// Waits until no more descriptors and threads are held than before.
     #[track_caller]
     pub(crate) fn returns_to(&self, before: Resources) -> Resources {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_PATIENCE;
         loop {
             let now = self.resources();
             if now.descriptors <= before.descriptors && now.threads <= before.threads {
@@ -124,7 +118,7 @@ impl ServerProcess {
 
     /// Waits for its end.
     pub(crate) fn ended(mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is a child") {
                 return status;

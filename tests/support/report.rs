@@ -44,7 +44,7 @@ pub(crate) fn skip(kind: Kind, row: u32, what: impl Display, why: impl Display) 
     );
 }
 
-fn line(
+pub(crate) fn line(
     kind: Kind,
     row: u32,
     what: &dyn Display,
@@ -58,12 +58,4 @@ fn line(
         cell(bound),
         cell(measured)
     )
-}
-
-#[test]
-fn a_figure_is_one_line_of_four_cells() {
-    assert_eq!(
-        line(Kind::Attack, 7, &"a|b", &"< 1\n s", &0.5),
-        "reliability: attack 7 | a/b | < 1/ s | 0.5"
-    );
 }

@@ -1,5 +1,4 @@
-//! How long the tests may take that are worth a long time. A test binary takes this file with
-//! `#[path = "../support/soak.rs"] mod soak;`.
+//! How long the tests may take that are worth a long time.
 
 use std::time::Duration;
 

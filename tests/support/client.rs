@@ -1,13 +1,18 @@
-//! A client that sends what it is told to, right or wrong, and says what comes back.
+//! A client that sends what it is told to, right or wrong, and says what comes back; and
+//! tungstenite's, which is not ours.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::server::TestServer;
+use tungstenite::protocol::Role;
+use tungstenite::{Bytes, Message, WebSocket};
 
 /// How long a reply may take before its test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long anything may take beside a load or a fault before its test fails.
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The request of RFC 6455 §1.3.
 pub(crate) fn request(path: &str) -> String {
@@ -19,25 +24,10 @@ pub(crate) fn request(path: &str) -> String {
 
 /// A frame from a client: its first byte, and its payload masked with the key 01 02 03 04.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..=125 => frame.push(0x80 | length as u8),
-        length @ 126..=0xFFFF => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
+    let mut frame = header(first, 0x80, payload.len());
     frame.extend([1, 2, 3, 4]);
-    frame.extend(
-        payload
-            .iter()
-            .enumerate()
-            .map(|(index, byte)| byte ^ (index % 4 + 1) as u8),
-    );
+    let keys = [1, 2, 3, 4].iter().cycle();
+    frame.extend(payload.iter().zip(keys).map(|(byte, key)| byte ^ key));
     frame
 }
 
@@ -48,44 +38,86 @@ pub(crate) fn close_frame(code: u16, reason: &[u8]) -> Vec<u8> {
 
 /// A frame from a server: its first byte and its payload.
 pub(crate) fn reply(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..=125 => frame.push(length as u8),
-        length @ 126..=0xFFFF => {
-            frame.push(126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend(payload);
-    frame
+    [&header(first, 0, payload.len()), payload].concat()
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+fn header(first: u8, mask: u8, length: usize) -> Vec<u8> {
+    match length {
+        0..=125 => vec![first, mask | length as u8],
+        126..=0xFFFF => [&[first, mask | 126][..], &(length as u16).to_be_bytes()].concat(),
+        _ => [&[first, mask | 127][..], &(length as u64).to_be_bytes()].concat(),
+    }
 }
 
-impl Client {
-    /// Connects and says nothing.
-    pub(crate) fn connect(server: &TestServer) -> Client {
-        Client::at(server.address)
+/// The head of a response, to its empty line, and nothing of what follows.
+///
+/// # Errors
+/// Of the stream, and when it ends before that.
+pub(crate) fn receive_head(stream: &mut impl Read) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).map_err(|error| {
+            let after = String::from_utf8_lossy(&head);
+            Error::new(error.kind(), format!("{error} after {after:?}"))
+        })?;
+        head.push(byte[0]);
     }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
 
-    /// Connects to that address and says nothing.
-    pub(crate) fn at(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream }
+/// Connects to that address and says nothing.
+///
+/// # Errors
+/// Of the socket.
+pub(crate) fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Connects and opens a WebSocket of tungstenite's.
+///
+/// # Errors
+/// Of the socket, and when the answer is not 101.
+pub(crate) fn open(address: SocketAddr, path: &str) -> io::Result<WebSocket<TcpStream>> {
+    open_on(connect(address, LONG_PATIENCE)?, path)
+}
+
+/// Opens a WebSocket of tungstenite's on a connected stream.
+///
+/// # Errors
+/// Of the socket, and when the answer is not 101.
+pub(crate) fn open_on<S: Read + Write>(mut stream: S, path: &str) -> io::Result<WebSocket<S>> {
+    stream.write_all(request(path).as_bytes())?;
+    let head = receive_head(&mut stream)?;
+    if !head.starts_with("HTTP/1.1 101 ") {
+        return Err(Error::new(ErrorKind::InvalidData, head));
     }
+    Ok(WebSocket::from_raw_socket(stream, Role::Client, None))
+}
 
-    /// Connects and opens a WebSocket.
-    pub(crate) fn open(server: &TestServer, path: &str) -> Client {
-        let mut client = Client::connect(server);
+/// A data message of the type that its sequence tells (see [`crate::checker`]).
+pub(crate) fn message(text: bool, payload: Vec<u8>) -> Message {
+    if text {
+        let text = String::from_utf8(payload).expect("text is UTF-8");
+        Message::text(text)
+    } else {
+        Message::Binary(Bytes::from(payload))
+    }
+}
+
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Opens a WebSocket on a connected stream.
+    #[track_caller]
+    pub(crate) fn on(stream: S, path: &str) -> Client<S> {
+        let mut client = Client { stream };
         client.send(request(path).as_bytes());
         let head = client.receive_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
@@ -111,32 +143,10 @@ impl Client {
         self.send(&frame(0x81, text.as_bytes()));
     }
 
-    /// Sends FIN.
-    pub(crate) fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
-    }
-
     /// The head of a response, to its empty line, and nothing of what follows.
+    #[track_caller]
     pub(crate) fn receive_head(&mut self) -> String {
-        let mut head = Vec::new();
-        let mut seen = [0; 1_024];
-        while !head.ends_with(b"\r\n\r\n") {
-            // Byte by byte, but not with a system call each.
-            let length = self.stream.peek(&mut seen).unwrap_or_else(|error| {
-                panic!("{error} after {:?}", String::from_utf8_lossy(&head))
-            });
-            let before = head.len();
-            for byte in &seen[..length] {
-                head.push(*byte);
-                if head.ends_with(b"\r\n\r\n") {
-                    break;
-                }
-            }
-            let taken = head.len() - before;
-            assert_ne!(taken, 0, "FIN after {:?}", String::from_utf8_lossy(&head));
-            self.stream.read_exact(&mut seen[..taken]).unwrap();
-        }
-        String::from_utf8(head).unwrap()
+        receive_head(&mut self.stream).unwrap()
     }
 
     /// The next frame: its first byte and its payload.
@@ -185,6 +195,19 @@ impl Client {
             }
         }
         assert_eq!(&bytes[..length], expected, "{:02X?}", &bytes[..length]);
+    }
+}
+
+impl Client {
+    /// Connects to that address and says nothing.
+    pub(crate) fn at(address: SocketAddr) -> Client {
+        let stream = connect(address, PATIENCE).unwrap();
+        Client { stream }
+    }
+
+    /// Sends FIN.
+    pub(crate) fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Next must come a Close with this code, then FIN.

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio::try_join;
 use tokio_rustls::TlsConnector;
 
-use super::TestServer;
+use super::server::TestServer;
 
 /// A server that speaks TLS, at the address of one that takes it off.
 pub(crate) fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 
-#[path = "through_tls.rs"]
-mod through_tls;
-
 use frameloop::server::{ListenAddress, Server, Shutdown};
 use frameloop::{Router, app};
+
+use super::client::Client;
+use super::through_tls;
 
 /// A running server, which stops when dropped.
 pub(crate) struct TestServer {
@@ -65,6 +65,19 @@ impl TestServer {
     /// Waits until the server has stopped by itself.
     pub(crate) fn stopped(mut self) -> std::io::Result<()> {
         self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Client {
+    /// Connects and says nothing.
+    pub(crate) fn connect(server: &TestServer) -> Client {
+        Client::at(server.address)
+    }
+
+    /// Connects and opens a WebSocket.
+    #[track_caller]
+    pub(crate) fn open(server: &TestServer, path: &str) -> Client {
+        Client::on(Client::connect(server).stream, path)
     }
 }
 
