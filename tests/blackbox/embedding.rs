@@ -103,7 +103,7 @@ fn a_handler_is_opened_called_and_closed_once() {
 }
 
 #[test]
-fn each_way_a_connection_ends_is_reported() {
+fn each_end_of_a_connection_is_reported() {
     type Act = fn(&mut Client);
     let cases: [(&str, Act); 8] = [
         // Unread input makes the kernel reset the connection.

@@ -323,7 +323,7 @@ fn the_servers_message_limit_applies() {
 
 /// All connections of the server share this budget.
 #[test]
-fn unfinished_messages_count_towards_the_servers_budget() {
+fn unfinished_messages_share_the_servers_budget() {
     const PART: usize = 48 << 10;
     // Room for one message with any segmentation (a buffer holds 512 bytes more than its content
     // and doubles when it grows), but not for two.

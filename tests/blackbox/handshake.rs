@@ -1,7 +1,7 @@
-//! The opening handshake, RFC 6455 §4: rows of requests, and what each must be answered with.
+//! The opening handshake, RFC 6455 §4: tables of requests with the expected answers.
 //!
-//! Every request goes out whole; whole, with FIN after it; and, unless it is long, one byte a
-//! segment.
+//! Each request is sent in one write; in one write with FIN after it; and, unless it is long, one
+//! byte per segment.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use frameloop::handshake::HandshakeError;
 use crate::client::{Client, close_frame, request};
 use crate::server::TestServer;
 
-/// Requests that are answered alike.
+/// Requests that get the same answer.
 #[derive(Debug)]
 pub(crate) struct Row {
     name: String,
@@ -20,7 +20,7 @@ pub(crate) struct Row {
     has_end: bool,
 }
 
-/// A row: its number and what it says, the answer, the requests.
+/// A row: its number and name, the expected answer, the requests.
 pub(crate) fn row<R: Into<Vec<u8>>>(
     name: impl Into<String>,
     expected: Expected,
@@ -34,7 +34,7 @@ pub(crate) fn row<R: Into<Vec<u8>>>(
     }
 }
 
-/// How a request goes out.
+/// How a request is sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Delivery {
     Whole,
@@ -43,9 +43,9 @@ enum Delivery {
 }
 
 impl Row {
-    /// For input that is not a head and never ends one: hyper looks at part of a head once, and from
-    /// then on waits for the end. In segments it gets its answer or runs into the deadline,
-    /// whichever way it is cut.
+    /// For input that is not a request head and never ends one. hyper parses the first segment and
+    /// then waits for an empty line, so in several segments such input may instead run into the
+    /// deadline.
     pub(crate) fn only_whole(mut self) -> Row {
         self.has_end = false;
         self
@@ -61,12 +61,12 @@ impl Row {
     }
 }
 
-/// What a request is answered with, to the byte but for the date.
+/// The expected answer, exact except for the date.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
     /// 101, then frames.
     Accepted(Agreed),
-    /// A refusal with this status and this advice, then FIN.
+    /// A refusal with this status and the text of this error, then FIN.
     Refused(u16, HandshakeError),
     /// hyper's own refusal, then FIN.
     Unread(u16),
@@ -74,14 +74,14 @@ pub(crate) enum Expected {
     Nothing,
 }
 
-/// What a 101 says.
+/// The headers of a 101 that vary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Agreed {
     pub(crate) accept: &'static str,
     pub(crate) subprotocol: Option<&'static str>,
 }
 
-/// What the key of RFC 6455 §1.3 is answered with there.
+/// The answer to the example key of RFC 6455 §1.3.
 pub(crate) const AGREED: Agreed = Agreed {
     accept: "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
     subprotocol: None,
@@ -97,8 +97,7 @@ pub(crate) const fn speaks(subprotocol: &'static str) -> Expected {
     })
 }
 
-/// Sends every request of every row on a connection of its own, and panics with all that were
-/// answered otherwise.
+/// Sends each request on its own connection. Panics with a list of all unexpected answers.
 #[track_caller]
 pub(crate) fn check(server: &TestServer, rows: impl IntoIterator<Item = Row>) {
     let mut faults = String::new();
@@ -125,14 +124,14 @@ pub(crate) fn check(server: &TestServer, rows: impl IntoIterator<Item = Row>) {
     assert!(faults.is_empty(), "{faults}");
 }
 
-/// An answer, to FIN.
+/// Everything that the server sends, up to FIN.
 #[derive(Eq, PartialEq)]
 pub(crate) enum Answer {
     Silence,
     Response {
         /// The status line without its reason phrase.
         status: String,
-        /// Names in lower case and values, in the order of the alphabet; a date reads `DATE`.
+        /// Lower-case names with their values, in alphabetical order; a date reads `DATE`.
         fields: Vec<(String, String)>,
         rest: Vec<u8>,
     },
@@ -155,7 +154,7 @@ fn exchange(server: &TestServer, request: &[u8], delivery: Delivery) -> Result<A
     receive_answer(&mut client)
 }
 
-/// Reads to FIN, and closes what became a WebSocket: its last bytes are then the Close.
+/// Reads up to FIN. Closes an accepted WebSocket first, so that the last bytes are its Close.
 pub(crate) fn receive_answer(client: &mut Client) -> Result<Answer, String> {
     receive_to_fin(client, |client| client.send(&close_frame(1000, b"")))
 }
@@ -195,7 +194,7 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// The answer to a client that sends no Close after the 101: none either.
+    /// The answer to a client that sends FIN instead of a Close: without a Close.
     fn without_close(mut self) -> Answer {
         if let Answer::Response { status, rest, .. } = &mut self
             && status.ends_with(" 101")
@@ -238,10 +237,10 @@ impl Answer {
 }
 
 impl Expected {
-    /// The answer to this request; which one it is matters for HEAD and HTTP/1.0 only.
+    /// The answer to this request, which matters only for HEAD and HTTP/1.0.
     pub(crate) fn answer(self, request: &[u8]) -> Answer {
         let line = request.split(|byte| *byte == b'\r').next().unwrap();
-        // hyper answers in the version that it was asked in, but for what it cannot read.
+        // hyper answers in the version of the request, or in 1.1 if it cannot read it.
         let version = match self {
             Expected::Refused(..) if line.ends_with(b" HTTP/1.0") => "HTTP/1.0",
             _ => "HTTP/1.1",
@@ -268,7 +267,7 @@ impl Expected {
                 ];
                 fields.extend(match status {
                     401 => vec![closed(), ("www-authenticate", "Bearer".to_owned())],
-                    // A page is not for WebSockets, and takes HEAD as well.
+                    // A page serves HEAD as well.
                     405 if line.windows(10).any(|part| part == b" /healthz ") => {
                         vec![closed(), ("allow", "GET, HEAD".to_owned())]
                     }
@@ -281,12 +280,12 @@ impl Expected {
                     503 => vec![closed(), ("retry-after", "1".to_owned())],
                     _ => vec![closed()],
                 });
-                // The answer to HEAD is a head (RFC 9110 §9.3.2).
+                // The response to HEAD has no body (RFC 9110 §9.3.2).
                 let is_head = request.starts_with(b"HEAD ");
                 (status, fields, if is_head { &[] } else { advice }.to_vec())
             }
         };
-        // The 101 carries none, so that it is the same bytes each time.
+        // The 101 has no date, so its bytes are constant.
         if status != 101 {
             fields.push(("date", "DATE".to_owned()));
         }
@@ -316,7 +315,7 @@ fn abridged(request: &[u8]) -> String {
     format!("{} ({} bytes)", shown.escape_ascii(), request.len())
 }
 
-/// A request to be changed; its fields keep their order.
+/// A request to modify. Its headers keep their order.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     method: String,
@@ -355,32 +354,32 @@ impl Head {
         self
     }
 
-    /// One more field line.
+    /// Adds a header line.
     pub(crate) fn and(mut self, line: impl AsRef<[u8]>) -> Head {
         self.fields.push(line.as_ref().to_vec());
         self
     }
 
-    /// Without any field of this name.
+    /// Removes all headers of this name.
     pub(crate) fn without(mut self, name: &str) -> Head {
         self.fields
             .retain(|line| !name_of(line).eq_ignore_ascii_case(name.as_bytes()));
         self
     }
 
-    /// This field line instead of those of its name.
+    /// Replaces all headers of this name with this line.
     pub(crate) fn with(self, line: impl AsRef<[u8]>) -> Head {
         let name = String::from_utf8(name_of(line.as_ref()).to_vec()).unwrap();
         self.without(&name).and(line)
     }
 
-    /// These bytes after the head.
+    /// Appends these bytes after the head.
     pub(crate) fn before(mut self, after: &[u8]) -> Head {
         self.after.extend(after);
         self
     }
 
-    /// One more field, as long as it takes for a head of this many bytes.
+    /// Adds a header that brings the head to this many bytes.
     pub(crate) fn padded_to(self, bytes: usize) -> Head {
         let padding = "X-Padding: ";
         let length = Vec::from(self.clone()).len() + padding.len() + "\r\n".len();

@@ -7,9 +7,9 @@ use crate::handshake::Expected::Refused;
 use crate::handshake::{ACCEPTED, Head, check, numbered, row, valid};
 use crate::server::TestServer;
 
-/// Without compression every offered extension is declined.
+/// Without compression the server declines every offered extension.
 #[test]
-fn extensions_are_declined_if_their_grammar_is_right() {
+fn well_formed_extension_offers_are_declined() {
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
             deflate: None,

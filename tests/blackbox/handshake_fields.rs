@@ -1,4 +1,4 @@
-//! Version, key, Origin, subprotocols; and which fault counts.
+//! Version, key, Origin, subprotocols, and the order of the checks.
 
 use frameloop::handshake::{AllowOrigin, HandshakeError, Policy, Subprotocols};
 use frameloop::{Endpoint, Message, Router, WebSocket};
@@ -21,7 +21,7 @@ fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
 }
 
 #[test]
-fn the_version_is_13() {
+fn only_version_13_is_accepted() {
     check(
         TestServer::shared(),
         [
@@ -47,7 +47,7 @@ fn the_version_is_13() {
 }
 
 #[test]
-fn the_key_is_16_bytes_of_base64() {
+fn the_key_must_be_16_bytes_in_base64() {
     check(
         TestServer::shared(),
         [
@@ -72,7 +72,7 @@ fn the_key_is_16_bytes_of_base64() {
                 .map(|key| valid().with(format!("Sec-WebSocket-Key: {key}"))),
             ),
             row(
-                "60 64 86 no key, or two",
+                "60 64 86 no key, or two keys",
                 Refused(400, Key),
                 [
                     valid().without("Sec-WebSocket-Key"),
@@ -84,7 +84,7 @@ fn the_key_is_16_bytes_of_base64() {
                 ],
             ),
             row(
-                "63 a key with bits to spare is hashed as it is",
+                "63 a key with non-zero spare bits is hashed unchanged",
                 Accepted(Agreed {
                     accept: "NRJrplgTSmBqvVaQhF+6peBS1S8=",
                     ..AGREED
@@ -92,12 +92,12 @@ fn the_key_is_16_bytes_of_base64() {
                 [valid().with("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAB==")],
             ),
             row(
-                "65 a key with white space around is hashed without",
+                "65 white space around a key is not hashed",
                 ACCEPTED,
                 [valid().with("Sec-WebSocket-Key: \t dGhlIHNhbXBsZSBub25jZQ== \t")],
             ),
             row(
-                "86 100 fields that mean nothing",
+                "86 100 unknown headers",
                 ACCEPTED,
                 [
                     valid().and("Sec_WebSocket_Key: AAAAAAAAAAAAAAAAAAAAAA=="),
@@ -243,7 +243,7 @@ fn offers(target: &str, offers: &[&str]) -> Vec<Head> {
 }
 
 #[test]
-fn a_subprotocol_is_chosen_by_the_clients_preference() {
+fn the_clients_first_supported_subprotocol_is_chosen() {
     check(
         &subprotocol_server(),
         [
@@ -267,7 +267,7 @@ fn a_subprotocol_is_chosen_by_the_clients_preference() {
                         .and("Sec-WebSocket-Protocol: chat")]),
             ),
             row(
-                "76 none is supported, or none offered",
+                "76 no common subprotocol, or no offer",
                 ACCEPTED,
                 offers("/listed", &["a", "CHAT", "chat2, cha"])
                     .into_iter()
@@ -280,7 +280,7 @@ fn a_subprotocol_is_chosen_by_the_clients_preference() {
         TestServer::shared(),
         [
             row(
-                "75 any is spoken",
+                "75 any subprotocol is accepted",
                 speaks("a"),
                 offers("/echo", &["a", "a, b"])
                     .into_iter()
@@ -293,7 +293,7 @@ fn a_subprotocol_is_chosen_by_the_clients_preference() {
                 offers("/echo", &["a,,b", ", ,a"]),
             ),
             row(
-                "79 all of a token",
+                "79 all characters of a token",
                 speaks("!#$%&'*+-.^_`|~09aZ"),
                 offers("/echo", &["!#$%&'*+-.^_`|~09aZ"]),
             ),
@@ -308,7 +308,7 @@ fn a_subprotocol_is_chosen_by_the_clients_preference() {
 }
 
 #[test]
-fn subprotocols_are_different_tokens() {
+fn subprotocols_must_be_distinct_tokens() {
     let malformed = [
         "", ",", "  ", " , ,\t", "a b", "a/b", "\"a\"", "a;b", "a=b", "\u{E9}", "a, a", "a,b,a",
     ];
@@ -316,7 +316,7 @@ fn subprotocols_are_different_tokens() {
         TestServer::shared(),
         ["/ws", "/echo"].map(|target| {
             row(
-                "77 79 80 no list of different tokens",
+                "77 79 80 not a list of distinct tokens",
                 Refused(400, NoTokens),
                 offers(target, &malformed).into_iter().chain([valid()
                     .target(target)
@@ -327,9 +327,9 @@ fn subprotocols_are_different_tokens() {
     );
 }
 
-/// Without an Authorization field the endpoint refuses; and the server is full.
+/// The endpoint refuses requests without Authorization, and the server is full.
 #[test]
-fn of_several_faults_the_first_in_order_counts() {
+fn the_first_failing_check_decides_the_refusal() {
     let router = Router::new().endpoint(
         "/members",
         Endpoint::refusing(|request| match request.headers().get("authorization") {

@@ -12,13 +12,13 @@ use HandshakeError::{
 };
 
 #[test]
-fn upgrade_and_connection_are_lists_of_tokens() {
+fn upgrade_and_connection_are_token_lists() {
     check(
         TestServer::shared(),
         [
             row("1 the request of the RFC", ACCEPTED, [valid()]),
             row(
-                "8 names of fields in any case",
+                "8 header names in any case",
                 ACCEPTED,
                 [str::to_ascii_uppercase, str::to_ascii_lowercase, mixed_case].map(|change| {
                     let plain = valid().without("Sec-WebSocket-Key");
@@ -73,7 +73,7 @@ fn upgrade_and_connection_are_lists_of_tokens() {
                 ],
             ),
             row(
-                "13 Connection names close, too",
+                "13 Connection also contains close",
                 ACCEPTED,
                 [
                     valid().with("Connection: close, Upgrade"),
@@ -89,7 +89,7 @@ fn upgrade_and_connection_are_lists_of_tokens() {
                 ],
             ),
             row(
-                "15 16 Connection does not name Upgrade",
+                "15 16 Connection without Upgrade",
                 Refused(400, Connection),
                 [
                     valid().with("Connection: Upgraded"),
@@ -116,7 +116,7 @@ fn upgrade_and_connection_are_lists_of_tokens() {
                 ],
             ),
             row(
-                "18 19 21 Upgrade does not name websocket",
+                "18 19 21 Upgrade without websocket",
                 Refused(426, Upgrade),
                 [
                     valid().with("Upgrade:"),
@@ -129,12 +129,12 @@ fn upgrade_and_connection_are_lists_of_tokens() {
                 ],
             ),
             row(
-                "17 a page that is an endpoint, too, is none for a botched handshake",
+                "17 an invalid handshake to a path that is both page and endpoint",
                 Refused(426, Upgrade),
                 [
                     valid().target("/").with("Upgrade: h2c"),
                     valid().target("/").without("Upgrade"),
-                    // All that a proxy may leave of one.
+                    // The headers that a proxy may leave of a handshake.
                     valid()
                         .target("/")
                         .without("Upgrade")
@@ -143,7 +143,7 @@ fn upgrade_and_connection_are_lists_of_tokens() {
                 ],
             ),
             row(
-                "20 Upgrade names others, too",
+                "20 Upgrade also contains other protocols",
                 ACCEPTED,
                 [
                     valid().with("Upgrade: websocket, h2c"),
@@ -201,11 +201,11 @@ fn versions_and_methods() {
             )
             .only_whole(),
             row(
-                "26 HTTP/2 on a port that does not speak it",
+                "26 HTTP/2 on a port without HTTP/2",
                 Nothing,
                 ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
             )
-            // hyper knows it only if it has read all of it before its first empty line.
+            // hyper recognises the preface only if it reads all of it at once.
             .only_whole(),
             row(
                 "27 other methods",
@@ -214,7 +214,7 @@ fn versions_and_methods() {
                     .map(|method| valid().method(method)),
             ),
             row(
-                "27 pages are for GET and HEAD",
+                "27 pages allow only GET and HEAD",
                 Refused(405, MethodNotAllowed),
                 ["POST", "OPTIONS", "get"].map(|method| {
                     valid()
@@ -224,7 +224,7 @@ fn versions_and_methods() {
                 }),
             ),
             row(
-                "28 29 methods are compared exactly, and unknown ones are methods",
+                "28 29 methods are case-sensitive, and unknown methods are valid",
                 Refused(405, MethodNotAllowed),
                 ["get", "Get", "FOO", "GETGET"].map(|method| valid().method(method)),
             ),
@@ -250,12 +250,12 @@ fn versions_and_methods() {
 }
 
 #[test]
-fn targets_are_taken_as_they_are() {
+fn targets_are_not_normalised() {
     check(
         TestServer::shared(),
         [
             row(
-                "32 33 no endpoint is here, and paths are not normalised",
+                "32 33 unknown paths, and paths that would match if normalised",
                 Refused(404, NotFound),
                 [
                     "/nowhere",
@@ -271,7 +271,7 @@ fn targets_are_taken_as_they_are() {
                 .map(|target| valid().target(target)),
             ),
             row(
-                "33 two dots are a client id, not a number",
+                "33 two dots are a client id that is not a number",
                 Refused(403, Forbidden),
                 [valid().target("/ws/..")],
             ),
@@ -281,7 +281,7 @@ fn targets_are_taken_as_they_are() {
                 ["/ws?x=1&y", "/ws?", "/ws??/../", "/ws?%zz"].map(|target| valid().target(target)),
             ),
             row(
-                "35 a target with a host of its own",
+                "35 a target in absolute form",
                 ACCEPTED,
                 [
                     valid().target("http://other/ws"),
@@ -290,12 +290,12 @@ fn targets_are_taken_as_they_are() {
                 ],
             ),
             row(
-                "36 targets of other methods",
+                "36 target forms of other methods",
                 Refused(400, TargetForm),
                 [valid().target("x:80"), valid().target("*")],
             ),
             row(
-                "35 36 targets with no host of their own that is one",
+                "35 36 absolute targets with a missing or invalid host",
                 Refused(400, TargetForm),
                 [
                     valid().target("http://user@other/ws"),
@@ -304,7 +304,7 @@ fn targets_are_taken_as_they_are() {
             ),
             row("37 a fragment", ACCEPTED, [valid().target("/ws#f")]),
             row(
-                "38 paths that are no URI's",
+                "38 paths that are not valid in a URI",
                 Refused(404, NotFound),
                 ["/ws\u{4E2D}", "/ws/\u{4E2D}", "/%zz", "/ws/%zz", "/ws/%"]
                     .map(|target| valid().target(target)),
@@ -320,12 +320,12 @@ fn targets_are_taken_as_they_are() {
 }
 
 #[test]
-fn host_comes_once_and_is_a_host() {
+fn a_request_has_exactly_one_valid_host() {
     check(
         TestServer::shared(),
         [
             row(
-                "42 43 44 45 no Host, two, none in it, or no host in it",
+                "42 43 44 45 no Host, two Hosts, an empty one, or an invalid one",
                 Refused(400, Host),
                 [
                     valid().without("Host"),
@@ -340,7 +340,7 @@ fn host_comes_once_and_is_a_host() {
                     valid().with("Host: a:b"),
                     valid().with("Host: user@a"),
                     valid().with(b"Host: \xE4"),
-                    // A target with a host of its own overrides Host, but does not excuse it.
+                    // An absolute target overrides Host, but Host must still be valid.
                     valid().target("http://other/ws").without("Host"),
                 ],
             ),
@@ -373,7 +373,7 @@ fn host_comes_once_and_is_a_host() {
         &server,
         [
             row(
-                "46 hosts that are served",
+                "46 allowed hosts",
                 ACCEPTED,
                 [
                     valid().with("Host: good.example"),
@@ -382,7 +382,7 @@ fn host_comes_once_and_is_a_host() {
                 ],
             ),
             row(
-                "46 hosts that are not",
+                "46 other hosts",
                 Refused(421, MisdirectedRequest),
                 [
                     valid(),
@@ -390,17 +390,17 @@ fn host_comes_once_and_is_a_host() {
                     valid().with("Host: evilgood.example"),
                     valid().with("Host: [::1]"),
                     valid().with("Host: [::1]:8001"),
-                    // Pages, too.
+                    // The check covers pages, too.
                     valid().target("/").without("Upgrade").without("Connection"),
                 ],
             ),
             row(
-                "35 the target's host is the one that counts",
+                "35 the host of the target takes precedence",
                 ACCEPTED,
                 [valid().target("http://good.example/ws")],
             ),
             row(
-                "35 the target's host is the one that counts",
+                "35 the host of the target takes precedence",
                 Refused(421, MisdirectedRequest),
                 [valid()
                     .target("http://evil.example/ws")

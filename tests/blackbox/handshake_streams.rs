@@ -1,5 +1,5 @@
-//! The bytes around a handshake: early, late, in pieces, or not at all; and servers that are
-//! full or stopping.
+//! The bytes around a handshake: early, late, in pieces, or missing; and servers that are full or
+//! shutting down.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -22,20 +22,20 @@ use Expected::Refused;
 const HELLO: &[u8] = b"\x81\x85\x00\x00\x00\x00HELLO";
 pub(crate) const PLAIN_GET: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// What follows the request to `/echo`, and what follows the 101.
+/// What a client sends after its request to `/echo`, and the bytes after the 101.
 struct Stream {
     name: &'static str,
     /// Sent in one write with the request.
     early: Vec<u8>,
-    /// Whether FIN follows at once.
+    /// Whether FIN follows immediately.
     finishes: bool,
-    /// Sent after the 101 has come.
+    /// Sent after the 101 has arrived.
     late: Vec<u8>,
     received: Vec<u8>,
 }
 
 #[test]
-fn early_bytes_are_frames() {
+fn bytes_sent_with_the_request_are_read_as_frames() {
     let close = close_frame(1000, b"");
     let (sent, echoed): (Vec<_>, Vec<_>) = (0..64)
         .map(|number| [number; 1_018])
@@ -95,7 +95,7 @@ fn early_bytes_are_frames() {
             received: b"\x88\x12\x03\xEAreserved bit set".to_vec(),
         },
     ];
-    // The longest head fills hyper's buffer, and leaves the rest to the socket.
+    // A head of maximum length fills hyper's buffer, so the early bytes stay in the socket.
     let longest: Vec<u8> = valid().target("/echo").padded_to(16 << 10).into();
     let heads = [request("/echo").into_bytes(), longest];
     for (head, stream) in heads
@@ -122,7 +122,8 @@ fn early_bytes_are_frames() {
     }
 }
 
-/// All first parts are sent before any second one, so that the server has read most of them.
+/// Sends the first part on all connections before the second on any, so the server has read most
+/// first parts by then.
 fn split_everywhere(bytes: &[u8]) -> impl Iterator<Item = (usize, Client)> {
     let clients: Vec<Client> = (0..=bytes.len())
         .map(|offset| {
@@ -135,7 +136,7 @@ fn split_everywhere(bytes: &[u8]) -> impl Iterator<Item = (usize, Client)> {
 }
 
 #[test]
-fn r7_a_request_may_be_split_anywhere() {
+fn r7_a_request_may_be_split_at_any_byte() {
     let bytes = [request("/echo").as_bytes(), HELLO].concat();
     let Answer::Response {
         status,
@@ -158,7 +159,7 @@ fn r7_a_request_may_be_split_anywhere() {
 }
 
 #[test]
-fn r90_a_request_may_end_anywhere() {
+fn r90_a_client_may_send_fin_at_any_byte() {
     let bytes = request("/ws").into_bytes();
     for (offset, mut client) in split_everywhere(&bytes[..bytes.len() - 1]) {
         client.finish();
@@ -197,7 +198,7 @@ pub(crate) fn receives_page(client: &mut Client, request: &str) {
 }
 
 #[test]
-fn r95_pages_leave_the_connection_for_the_handshake() {
+fn r95_a_handshake_may_follow_pages_on_one_connection() {
     let mut one_by_one = Client::connect(TestServer::shared());
     let mut at_once = Client::connect(TestServer::shared());
     at_once.send(&[PLAIN_GET.repeat(10), request("/ws")].concat().into_bytes());
@@ -212,9 +213,9 @@ fn r95_pages_leave_the_connection_for_the_handshake() {
     }
 }
 
-/// One worker: with several, those that have no WebSocket stop at once.
+/// With one worker: with several, workers that have no WebSocket stop at once.
 #[test]
-fn r96_a_server_that_is_stopping_refuses() {
+fn r96_a_server_that_shuts_down_refuses_handshakes() {
     let server = TestServer::with(|server| server.with_workers(1));
     let mut open = Client::open(&server, "/echo");
     let mut late = Client::connect(&server);
@@ -227,7 +228,7 @@ fn r96_a_server_that_is_stopping_refuses() {
 }
 
 #[test]
-fn r97_a_full_server_refuses_until_somebody_leaves() {
+fn r97_a_full_server_refuses_until_a_client_leaves() {
     let server = TestServer::with(|server| server.with_max_connections(1));
     let mut open = Client::open(&server, "/echo");
     let refusal = Refused(503, HandshakeError::AtCapacity).answer(b"");
@@ -247,10 +248,10 @@ fn r97_a_full_server_refuses_until_somebody_leaves() {
     }
 }
 
-/// Attack 69: a flood of silent connections does not hold up accepting, as the oldest of them go at
-/// once.
+/// Attack 69: a flood of silent connections does not delay accepting, because the oldest are
+/// dropped at once.
 #[test]
-fn attack_69_silent_connections_make_room_at_once() {
+fn attack_69_silent_connections_are_dropped_at_once_under_a_flood() {
     const MAX: usize = 1_024;
     const ROUNDS: usize = 5;
     let server = TestServer::with(|server| server.with_workers(1).with_max_connections(2_048));
@@ -268,17 +269,17 @@ fn attack_69_silent_connections_make_room_at_once() {
     figure(
         Kind::Attack,
         69,
-        "1,152 silent connections at once, of 1,024 that there may be: a new client waits for",
+        "1,152 silent connections at once where 1,024 may be pending: wait of a new client",
         "< 50 ms",
         format_args!("{median:.1?}, {:.1?} at most", times[ROUNDS - 1]),
     );
-    // A grace for those that are silent would be a second.
+    // With the grace period for silent connections, the wait would be a second.
     assert!(median < Duration::from_millis(500), "{median:?}");
 }
 
-/// The binary, because its log is what counts.
+/// This test runs the binary because it checks the log.
 #[test]
-fn r98_who_resets_at_once_is_not_worth_a_line() {
+fn r98_a_client_that_resets_at_once_is_not_logged() {
     let mut server = Command::new(env!("CARGO_BIN_EXE_frameloop"))
         .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "info"])
         .stdout(Stdio::piped())
@@ -295,13 +296,13 @@ fn r98_who_resets_at_once_is_not_worth_a_line() {
     };
     for _ in 0..100 {
         let mut client = connect();
-        // This makes closing a reset.
+        // With zero linger, closing sends RST.
         TcpSocket::from_std_stream(client.stream.try_clone().unwrap())
             .set_zero_linger()
             .unwrap();
         client.send(request("/echo").as_bytes());
     }
-    // Until the server answers, it may not yet have asked to be told of signals.
+    // Once the server answers, its signal handlers are installed.
     receives_page(&mut connect(), PLAIN_GET);
     let stopped = Command::new("kill")
         .arg(server.id().to_string())
@@ -318,14 +319,14 @@ fn r98_who_resets_at_once_is_not_worth_a_line() {
     assert!(lines.is_empty(), "{log}");
 }
 
-/// Attack 21: silent connections have the handshake's deadline, and beyond their number the oldest
-/// go first; a client that says what it wants is served meanwhile.
+/// Attack 21: silent connections have the deadline of the handshake, and beyond their limit the
+/// oldest is dropped first. A client that sends a request is served meanwhile.
 #[test]
-fn attack_21_silent_connections_are_bounded_and_the_oldest_go_first() {
+fn attack_21_silent_connections_are_limited_and_the_oldest_is_dropped_first() {
     const MAX: usize = 1_024;
     let server = TestServer::with(|server| server.with_workers(1).with_max_connections(2_048));
     let mut silent: Vec<Client> = (0..MAX).map(|_| Client::connect(&server)).collect();
-    // One byte is more than none.
+    // A connection that has sent a byte counts as less silent.
     silent[1].send(b"G");
     let began = Instant::now();
     let mut open = Client::open(&server, "/echo");
@@ -334,7 +335,7 @@ fn attack_21_silent_connections_are_bounded_and_the_oldest_go_first() {
     Client::open(&server, "/echo");
     open.send_text("hi");
     open.receives_text("hi");
-    // Two more of them: there is a place for one, and the other has that of the next.
+    // Two more: one takes the free slot, and the other displaces the next oldest.
     let _more = [(); 2].map(|()| Client::connect(&server));
     silent[2].ends();
     assert!(silent[1].is_silent_for(Duration::from_millis(100)));
@@ -342,16 +343,16 @@ fn attack_21_silent_connections_are_bounded_and_the_oldest_go_first() {
     figure(
         Kind::Attack,
         21,
-        "1,024 silent connections of as many as there may be: a handshake takes",
-        "the oldest goes, < 50 ms",
-        format_args!("the oldest goes, {took:.1?}"),
+        "1,024 silent connections where 1,024 may be pending: time of a handshake",
+        "the oldest is dropped, < 50 ms",
+        format_args!("the oldest is dropped, {took:.1?}"),
     );
 }
 
-/// Fault 21: of many that connect at once and begin to say what they want, those that are too many
-/// wait; they do not push the others out, which would come back and do the same.
+/// Fault 21: when too many clients connect at once and start their requests, the excess waits. It
+/// must not displace the others, because they would reconnect and do the same.
 #[test]
-fn fault_21_who_connects_at_once_with_many_others_gets_its_turn() {
+fn fault_21_clients_that_all_connect_at_once_are_all_served() {
     const MAX: usize = 1_024;
     const CLIENTS: usize = MAX + 512;
     let server = TestServer::with(|server| server.with_workers(1).with_max_connections(4 * MAX));
@@ -361,7 +362,7 @@ fn fault_21_who_connects_at_once_with_many_others_gets_its_turn() {
     for client in &mut clients {
         client.send(first);
     }
-    // Long enough for all to have been accepted who can be.
+    // Long enough to accept as many connections as the limit allows.
     assert!(clients[CLIENTS - 1].is_silent_for(Duration::from_millis(200)));
     for client in &mut clients {
         let _ = client.stream.write_all(rest);
@@ -375,13 +376,14 @@ fn fault_21_who_connects_at_once_with_many_others_gets_its_turn() {
         .map(is_served)
         .filter(|is_served| *is_served)
         .count();
-    // Those for whom nobody made room for a while have taken the places of some.
+    // Connections that waited for the grace period have displaced a few others.
     assert!(served > CLIENTS - 256, "{served} of {CLIENTS}");
 }
 
-/// A socket that another worker accepted, and that is not yet served when the drain begins.
+/// A socket that one worker has accepted for another, and that is not served before the drain
+/// begins.
 #[test]
-fn r96_whoever_is_on_its_way_to_another_worker_is_refused_too() {
+fn r96_a_socket_on_its_way_to_another_worker_is_refused_too() {
     const WAITING: usize = 4;
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
@@ -394,7 +396,7 @@ fn r96_whoever_is_on_its_way_to_another_worker_is_refused_too() {
         }
     });
     let server = TestServer::serving(router, |server| server.with_workers(2));
-    // One on each worker; either may be the one that accepts, which must not be the blocked one.
+    // Each worker has one connection. The worker that accepts must not be the blocked one.
     let mut open: Vec<Client> = (0..2).map(|_| Client::open(&server, "/")).collect();
     let accepts = |server: &TestServer| {
         let mut client = Client::connect(server);
@@ -410,7 +412,7 @@ fn r96_whoever_is_on_its_way_to_another_worker_is_refused_too() {
             .iter_mut()
             .any(|client| !client.is_silent_for(Duration::from_millis(200)));
         if !served {
-            // Nobody accepts: this is the wrong one.
+            // The blocked worker is the one that accepts: try the other.
             release.send(()).unwrap();
             continue;
         }

@@ -1,4 +1,4 @@
-//! Heads as hyper reads them, bodies, and what comes after a request that is refused.
+//! Request heads as hyper parses them, bodies, and input after a refused request.
 
 use frameloop::handshake::HandshakeError;
 use frameloop::http::HttpSettings;
@@ -11,7 +11,7 @@ use Expected::{Refused, Unread};
 use HandshakeError::{Body, MethodNotAllowed, NotFound, Upgrade};
 
 #[test]
-fn a_handshake_has_no_body() {
+fn a_handshake_with_a_body_is_refused() {
     check(
         TestServer::shared(),
         [
@@ -24,7 +24,7 @@ fn a_handshake_has_no_body() {
                 ],
             ),
             row(
-                "48 49 50 51 a body, or one to come",
+                "48 49 50 51 a body, sent or announced",
                 Refused(400, Body),
                 [
                     valid().and("Content-Length: 5").before(b"hello"),
@@ -49,7 +49,7 @@ fn a_handshake_has_no_body() {
                 ],
             ),
             row(
-                "52 lengths that are none",
+                "52 invalid lengths",
                 Unread(400),
                 ["+5", "5, 5", "-1", "0x5", "", "18446744073709551616"]
                     .map(|length| valid().and(format!("Content-Length: {length}"))),
@@ -89,7 +89,7 @@ fn a_handshake_has_no_body() {
 }
 
 #[test]
-fn heads_have_a_size_and_a_grammar() {
+fn request_heads_are_limited_in_size_and_checked() {
     let fields = |count: usize| (5..count).fold(valid(), |head, _| head.and("X: a"));
     let lines = String::from_utf8(valid().into()).unwrap();
     check(
@@ -136,18 +136,18 @@ fn heads_have_a_size_and_a_grammar() {
                 [valid().and(b"X: \x80\xFF"), valid().and("X: \u{4E2D}")],
             ),
             row(
-                "87 lines that end in LF alone",
+                "87 lines that end with LF only",
                 ACCEPTED,
                 [lines.replace("\r\n", "\n")],
             ),
             row(
-                "88 lines that end in CR alone",
+                "88 lines that end with CR only",
                 Unread(400),
                 [lines.replace("\r\n", "\r")],
             )
             .only_whole(),
             row(
-                "89 empty lines before",
+                "89 empty lines before the request",
                 ACCEPTED,
                 [format!("\r\n\r\n{lines}")],
             ),
@@ -167,7 +167,7 @@ fn heads_have_a_size_and_a_grammar() {
         &sized(128 << 10, 200),
         [
             row(
-                "40 a long target that has room",
+                "40 a long target within the limit",
                 Refused(404, NotFound),
                 [target(65_000), target(65_534)],
             ),
@@ -203,7 +203,7 @@ fn other_protocols_are_refused() {
             "92 other protocols",
             Unread(400),
             [
-                // The beginning of a TLS ClientHello.
+                // The start of a TLS ClientHello.
                 &b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03"[..],
                 b"SSH-2.0-x\r\n",
                 b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET /ws HTTP/1.1\r\n",
@@ -215,7 +215,7 @@ fn other_protocols_are_refused() {
 }
 
 #[test]
-fn nothing_after_a_refused_request_is_read() {
+fn input_after_a_refused_request_is_ignored() {
     let after = [
         request("/ws").into_bytes(),
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
@@ -253,7 +253,7 @@ fn nothing_after_a_refused_request_is_read() {
                     [valid().and("Content-Length: 5").before(&after)],
                 ),
                 row(
-                    "93 94 after a refusal of hyper's",
+                    "93 94 after a refusal by hyper",
                     Unread(400),
                     [valid().and("no colon").before(&after)],
                 ),

@@ -1,4 +1,4 @@
-//! Connections between two requests: how long they stay, and when they go first.
+//! Idle HTTP connections: how long they stay open, and when they are dropped first.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn server() -> TestServer {
 }
 
 #[test]
-fn an_idle_connection_outlives_the_deadline_of_the_handshake_and_has_its_own() {
+fn an_idle_connection_has_the_keep_alive_timeout_not_the_handshakes() {
     let server = server();
     let mut open = Client::open(&server, "/echo");
     let mut client = Client::connect(&server);
@@ -33,7 +33,7 @@ fn an_idle_connection_outlives_the_deadline_of_the_handshake_and_has_its_own() {
         client.is_silent_for(2 * HEAD),
         "closed by the wrong deadline"
     );
-    // Twice, because the second wait is another one than the first.
+    // Twice, because the wait for the first request is a different one.
     receives_page(&mut client, PLAIN_GET);
     assert!(
         client.is_silent_for(2 * HEAD),
@@ -44,13 +44,13 @@ fn an_idle_connection_outlives_the_deadline_of_the_handshake_and_has_its_own() {
     client.ends();
     let took = began.elapsed();
     assert!(took >= KEEP_ALIVE.mul_f64(0.9), "{took:?}");
-    // A WebSocket has all the time it wants.
+    // The timeout does not apply to a WebSocket.
     open.send_text("hi");
     open.receives_text("hi");
 }
 
 #[test]
-fn a_later_head_that_has_begun_has_the_deadline_of_the_handshake() {
+fn a_later_request_that_has_begun_has_the_deadline_of_the_handshake() {
     let server = server();
     let whole = request("/echo");
     for part in [
@@ -71,10 +71,10 @@ fn a_later_head_that_has_begun_has_the_deadline_of_the_handshake() {
     }
 }
 
-/// Attack 21: under pressure an idle connection goes before one that has yet to ask anything,
-/// although that is older.
+/// Attack 21: under pressure an idle connection is dropped before a silent one, even if the silent
+/// one is older.
 #[test]
-fn attack_21_idle_connections_go_before_silent_ones() {
+fn attack_21_idle_connections_are_dropped_before_silent_ones() {
     const MAX: usize = 1_024;
     const IDLE: usize = 16;
     let server = TestServer::with(|server| server.with_workers(1).with_max_connections(2_048));
@@ -99,7 +99,7 @@ fn attack_21_idle_connections_go_before_silent_ones() {
         Kind::Attack,
         21,
         "1,008 silent and 16 idle connections of 1,024, then 8 new ones",
-        "8 idle ones go, no silent one",
-        format_args!("8 idle ones go in {took:.1?}, no silent one"),
+        "8 idle ones and no silent one dropped",
+        format_args!("8 idle ones and no silent one dropped in {took:.1?}"),
     );
 }

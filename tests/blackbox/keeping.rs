@@ -1,5 +1,5 @@
-//! A connection that keeps much of a budget for long, so that others find it spent. The clock is
-//! moved by hand.
+//! A connection that occupies much of a memory budget for long, so that other connections find it
+//! exhausted. The test sets the clock.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -17,11 +17,11 @@ struct Script(Rc<RefCell<Client>>);
 
 #[derive(Default)]
 struct Client {
-    /// What it has sent and the server not read.
+    /// Bytes from the client that the server has not read.
     sends: Vec<u8>,
-    /// What it has been sent.
+    /// Bytes that the client has received.
     got: Vec<u8>,
-    /// How much more of that it takes.
+    /// How many more bytes the client accepts.
     room: usize,
 }
 
@@ -67,10 +67,10 @@ fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
     }
 }
 
-/// Attack 66: the first keeps a message that it never ends, the second an answer of which it takes
-/// 20,000 bytes a second; no other deadline is for them.
+/// Attack 66: the first connection keeps an unfinished message, the second an echo that it reads at
+/// 20,000 bytes a second. No other deadline applies to them.
 #[test]
-fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
+fn attack_66_a_connection_keeps_a_sixteenth_of_a_budget_for_at_most_a_minute() {
     const SIZE: usize = 4 << 20;
     let settings = Settings {
         max_unfinished_size: 16 << 20,
@@ -97,7 +97,7 @@ fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
         } else {
             b"no memory for what waits to be sent"
         }) {
-            assert!(seconds < 600, "it keeps that for ever");
+            assert!(seconds < 600, "the memory is never freed");
             if seconds < 70 {
                 script.0.borrow_mut().room = took;
             } else {
@@ -113,7 +113,7 @@ fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
     figure(
         Kind::Attack,
         66,
-        "a quarter of a budget kept by a message that never ends; by an answer taken in drops: Close",
+        "a quarter of a budget kept by an unfinished message; by an echo that is read slowly: Close",
         "1013 after 60 s; 1013 by then",
         format_args!(
             "1013 after {} s; 1013 read after {} s",
@@ -124,9 +124,9 @@ fn attack_66_a_sixteenth_of_a_budget_is_kept_for_a_minute_at_most() {
     assert!((70..=72).contains(&lasted[1]), "{lasted:?}");
 }
 
-/// Less than a sixteenth may be kept as long as the deadlines allow.
+/// A connection may keep less than a sixteenth as long as its deadlines allow.
 #[test]
-fn less_is_kept_as_long_as_the_deadlines_say() {
+fn a_connection_may_keep_less_than_a_sixteenth_of_a_budget() {
     let settings = Settings {
         max_unfinished_size: 16 << 20,
         deadlines: Deadlines {

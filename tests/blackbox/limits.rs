@@ -1,4 +1,4 @@
-//! How large things may be, and what a client that takes nothing costs.
+//! Size limits, and the cost of a client that reads nothing.
 
 use std::io::Write;
 use std::sync::mpsc;
@@ -25,12 +25,12 @@ fn small() -> TestServer {
 }
 
 #[test]
-fn f14_16_mib_pass_and_an_byte_more_does_not() {
+fn f14_a_message_of_16_mib_passes_and_one_byte_more_is_refused() {
     let mut client = Client::open(TestServer::shared(), "/echo");
     let largest = vec![0xA5; 16 << 20];
     client.send(&frame(0x82, &largest));
     client.receives(&reply(0x82, &largest));
-    // The header is enough.
+    // The header suffices for the refusal.
     client.send(b"\x82\xFF\0\0\0\0\x01\0\0\x01");
     client.closes_with(1009);
 }
@@ -61,7 +61,7 @@ fn a6_limits_are_inclusive_and_count_all_fragments() {
             None,
         ),
         (
-            "attack 4: one byte at a time",
+            "attack 4: one-byte fragments",
             [frame(0x01, b"1")]
                 .into_iter()
                 .chain((0..10).map(|_| frame(0x00, b"1")))
@@ -69,7 +69,7 @@ fn a6_limits_are_inclusive_and_count_all_fragments() {
             None,
         ),
         (
-            "a control frame does not count",
+            "control frames do not count",
             vec![
                 frame(0x01, b"12345678"),
                 frame(0x89, b"1234567890"),
@@ -95,9 +95,9 @@ fn a6_limits_are_inclusive_and_count_all_fragments() {
     }
 }
 
-/// Attack 3: there is a limit though nobody set one, and it holds for fragments together.
+/// Attack 3: the default limit applies to the sum of the fragments.
 #[test]
-fn attack_3_16_mib_in_fragments_pass_and_an_byte_more_does_not() {
+fn attack_3_16_mib_in_fragments_pass_and_one_byte_more_is_refused() {
     const FRAGMENT: usize = 1 << 20;
     let mut client = Client::open(TestServer::shared(), "/echo");
     let fragment = vec![0xA5; FRAGMENT];
@@ -107,14 +107,14 @@ fn attack_3_16_mib_in_fragments_pass_and_an_byte_more_does_not() {
     client.send(&frame(0x80, b""));
     client.receives(&reply(0x82, &vec![0xA5; 16 * FRAGMENT]));
     client.send(&begun);
-    // A header for one byte more is enough.
+    // A header for one more byte suffices for the refusal.
     client.send(b"\x00\x81");
     client.closes_with(1009);
 }
 
-/// Attack 10: Pongs that nobody asked for cost nothing and change nothing.
+/// Attack 10: unsolicited Pongs are ignored.
 #[test]
-fn attack_10_a_flood_of_pongs_is_passed_over() {
+fn attack_10_a_flood_of_pongs_is_ignored() {
     const PONGS: usize = 100_000;
     let mut client = Client::open(TestServer::shared(), "/echo");
     let pongs = frame(0x8A, &[b'p'; 125]).repeat(PONGS / 100);
@@ -126,7 +126,7 @@ fn attack_10_a_flood_of_pongs_is_passed_over() {
     client.receives_text("before");
 }
 
-/// Attack 2: what a header claims is not believed.
+/// Attack 2: the server reserves no memory for a declared length.
 #[test]
 fn attack_2_declared_lengths_reserve_nothing() {
     const CLIENTS: usize = 300;
@@ -137,7 +137,7 @@ fn attack_2_declared_lengths_reserve_nothing() {
     for client in &mut clients {
         client.send(b"\x82\xFF\0\0\0\0\x01\0\0\0\0\0\0\0");
     }
-    // Each of them has been read when the last one's neighbours answer.
+    // The server has read all headers once later connections get answers.
     for _ in 0..4 {
         let mut other = Client::open(TestServer::shared(), "/echo");
         other.send_text("read?");
@@ -148,9 +148,10 @@ fn attack_2_declared_lengths_reserve_nothing() {
     assert!(grown < 64 << 20, "{grown} bytes");
 }
 
-/// Attack 31: echo without reading. The server stops reading, so sending blocks.
+/// Attack 31: a client sends echoes and does not read. The server stops reading, so the client
+/// blocks.
 #[test]
-fn attack_31_whoever_does_not_read_its_echoes_is_not_read_from() {
+fn attack_31_the_server_stops_reading_from_a_client_that_does_not_read_its_echoes() {
     let server = TestServer::with(|server| server.with_workers(1));
     let client = Client::open(&server, "/echo");
     client
@@ -166,9 +167,9 @@ fn attack_31_whoever_does_not_read_its_echoes_is_not_read_from() {
             Err(_) => break,
         }
     }
-    println!("attack 31: {sent} bytes were taken, sockets' buffers included");
-    assert!(sent < 64 << 20, "{sent} bytes were taken");
-    // Others are served meanwhile.
+    println!("attack 31: {sent} bytes were sent, socket buffers included");
+    assert!(sent < 64 << 20, "{sent} bytes were sent");
+    // Other clients are served meanwhile.
     let mut other = Client::open(&server, "/echo");
     other.send_text("hi");
     other.receives_text("hi");
@@ -176,7 +177,7 @@ fn attack_31_whoever_does_not_read_its_echoes_is_not_read_from() {
 
 /// Attack 32 and C30.
 #[test]
-fn attack_32_whoever_takes_nothing_is_reset_after_the_write_stall() {
+fn attack_32_a_client_that_reads_nothing_is_reset_after_the_write_stall() {
     let server = TestServer::with(|server| {
         server.with_settings(Settings {
             deadlines: Deadlines {
@@ -198,9 +199,10 @@ fn attack_32_whoever_takes_nothing_is_reset_after_the_write_stall() {
     );
 }
 
-/// F13, C42, attack 30: the slow one is closed; the publisher and the others notice nothing.
+/// F13, C42, attack 30: only the slow consumer is closed; the publisher and the other members
+/// notice nothing.
 #[test]
-fn f13_a_slow_consumer_is_closed_and_nobody_else_notices() {
+fn f13_a_slow_consumer_is_closed_without_delaying_other_members() {
     const MESSAGES: usize = 1_000;
     let server = TestServer::with(|server| server);
     let slow = Client::open(&server, "/broadcast");
@@ -223,11 +225,11 @@ fn f13_a_slow_consumer_is_closed_and_nobody_else_notices() {
         publisher.send(&frame(0x82, &payload(number)));
         let (_, received) = publisher.receive();
         assert_eq!(received.len(), 64 << 10);
-        // Else a reader whose thread gets no turn is slow, too.
+        // Waits for the reader: a thread without CPU time would be a slow consumer, too.
         takes.recv().unwrap();
     }
     reading.join().unwrap();
-    // What the slow one was sent in time is whole and in order; then it ends.
+    // The slow consumer got whole messages in order, and then the end.
     let mut slow = slow;
     let mut number = 0;
     loop {
@@ -246,12 +248,15 @@ fn f13_a_slow_consumer_is_closed_and_nobody_else_notices() {
         number += 1;
     }
     println!("F13: the slow consumer got {number} of {MESSAGES} messages");
-    assert!(number < MESSAGES, "nothing was ever too slow");
+    assert!(
+        number < MESSAGES,
+        "the slow consumer received every message"
+    );
 }
 
-/// C42: a consumer that is slow, but takes what it is given, is told why.
+/// C42: a slow consumer that reads on receives the reason.
 #[test]
-fn c42_a_slow_consumer_is_told_so() {
+fn c42_a_slow_consumer_is_closed_with_1008() {
     let server = TestServer::with(|server| {
         server.with_workers(1).with_settings(Settings {
             slow_consumer: frameloop::engine::SlowConsumer {
@@ -278,7 +283,7 @@ fn c42_a_slow_consumer_is_told_so() {
     slow.ends();
 }
 
-/// C40: a member that closes gets its answer without the rest of the room's messages.
+/// C40: a member that closes is answered without the rest of the room's messages.
 #[test]
 fn c40_a_member_that_closes_is_answered_and_the_room_goes_on() {
     let server = TestServer::with(|server| server);
@@ -301,7 +306,7 @@ fn c40_a_member_that_closes_is_answered_and_the_room_goes_on() {
     publisher.receives_text("still here");
 }
 
-/// Bytes of this process that are in memory.
+/// The resident memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status

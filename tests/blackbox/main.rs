@@ -1,7 +1,7 @@
 //! Black-box tests: literal bytes through a socket, to a server on the loopback interface.
 //!
-//! One binary, one module a topic. The numbers in the names of cases are those of the rows of the
-//! project's tables of wire behaviour.
+//! One binary, one module per topic. The numbers in test names are rows of the tables in
+//! `tests/tables`.
 
 #![allow(
     clippy::unwrap_used,

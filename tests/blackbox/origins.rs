@@ -1,11 +1,11 @@
-//! Which origins and hosts may be listed, and what each lets through.
+//! Which origins and hosts can be listed, and what each entry admits.
 
 use frameloop::handshake::{AllowOrigin, Policy};
 
 use crate::client::{Client, request};
 use crate::server::TestServer;
 
-/// Asks for a WebSocket with these fields in place of Host.
+/// Requests a WebSocket with these headers instead of Host.
 fn status(server: &TestServer, fields: &str) -> String {
     let mut client = Client::connect(server);
     client.send(
@@ -16,7 +16,8 @@ fn status(server: &TestServer, fields: &str) -> String {
     client.receive_head()[9..12].to_owned()
 }
 
-/// Attack 28: a star takes subdomains by whole labels, of one scheme and port, and nothing else.
+/// Attack 28: a star admits subdomains by whole labels, with the same scheme and port, and nothing
+/// else.
 #[test]
 fn attack_28_a_listed_star_admits_every_subdomain_and_no_look_alike() {
     let listed = ["https://*.good.example", "http://*.dev.example:3000"];
@@ -49,10 +50,10 @@ fn attack_28_a_listed_star_admits_every_subdomain_and_no_look_alike() {
     }
 }
 
-/// Electron, Cordova and ESP8266 libraries, Capacitor, Ionic, Tauri, Obsidian, extensions, sandboxed
-/// frames: each is let in by listing what it sends, and by nothing else.
+/// Electron, Cordova and ESP8266 libraries, Capacitor, Ionic, Tauri, Obsidian, browser extensions,
+/// sandboxed frames: each is admitted only by listing the origin that it sends.
 #[test]
-fn what_real_clients_send_as_origin_can_be_listed_literally() {
+fn origins_that_real_clients_send_can_be_listed_literally() {
     const SENT: [&str; 12] = [
         "null",
         "file://",

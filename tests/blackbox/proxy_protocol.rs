@@ -1,5 +1,5 @@
-//! The PROXY protocol (HAProxy's proxy-protocol.txt): from listed addresses it is required and
-//! believed, from others it is a malformed request.
+//! The PROXY protocol (HAProxy's proxy-protocol.txt): connections from listed addresses must start
+//! with its header; from others the header is a malformed request.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -13,9 +13,9 @@ use proxy_header::{Protocol, ProxiedAddress, ProxyHeader, Tlv};
 use crate::client::{Client, request};
 use crate::server::TestServer;
 
-/// A server that believes proxies of this network, and lets in one WebSocket of each client.
+/// A server that trusts proxies of this network, and accepts one WebSocket per client address.
 fn server_behind(network: &str) -> TestServer {
-    // Where all tests are to speak TLS these do not: the header is ahead of it.
+    // Also without TLS in a run with TLS: the header comes before TLS.
     TestServer::plainly_serving(app::router(), |server| behind(server, network))
 }
 
@@ -55,14 +55,14 @@ fn version_2(source: &str, fields: usize) -> Vec<u8> {
 /// Version 2 without an address.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// The status of the answer to a handshake behind this header.
+/// The status of the response to a handshake that follows this header.
 fn status(client: &mut Client, header: &[u8]) -> u16 {
     client.send(&[header, request("/echo").as_bytes()].concat());
     client.receive_head()[9..12].parse().unwrap()
 }
 
 #[test]
-fn each_client_behind_a_proxy_is_counted_for_itself() {
+fn each_client_behind_a_proxy_is_counted_by_its_own_address() {
     let server = server_behind("127.0.0.0/8");
     let mut opened = Vec::new();
     for header in [
@@ -71,9 +71,10 @@ fn each_client_behind_a_proxy_is_counted_for_itself() {
         version_2("192.0.2.2", 0),
         version_2("2001:db8:2::1", 0),
         version_2("192.0.2.3", 3_000),
-        // All but the 16 bytes and the addresses, and the field's own head.
+        // The largest header: 16 KiB less 16 bytes, the addresses, and the head of the padding
+        // field.
         version_2("192.0.2.4", (16 << 10) - 16 - 12 - 3),
-        // The proxy itself: its own address is the client's.
+        // LOCAL: the proxy itself is the client.
         LOCAL.to_vec(),
     ] {
         for expected in [101, 503] {
@@ -96,7 +97,7 @@ fn each_client_behind_a_proxy_is_counted_for_itself() {
 }
 
 #[test]
-fn a_header_may_come_in_any_pieces() {
+fn a_proxy_header_may_be_split_anywhere() {
     let server = server_behind("127.0.0.1/32");
     for (number, header) in [
         version_1("192.0.2.1"),
@@ -112,7 +113,7 @@ fn a_header_may_come_in_any_pieces() {
         for cut in cuts.into_iter().filter(|cut| *cut < header.len()) {
             client.send(&header[sent..cut]);
             sent = cut;
-            // Each in a segment of its own: another connection is served in between.
+            // An exchange on another connection in between makes each piece a segment of its own.
             let mut other = Client::connect(&server);
             other.send(&version_1(&format!("198.51.100.{number}")));
             other.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -123,7 +124,7 @@ fn a_header_may_come_in_any_pieces() {
 }
 
 #[test]
-fn a_proxy_without_a_header_gets_no_answer() {
+fn a_trusted_proxy_without_a_header_gets_no_answer() {
     let server = server_behind("127.0.0.1/32");
     let long = [&version_2("192.0.2.1", 16 << 10)[..], b"GET /"].concat();
     let cases: [&[u8]; 9] = [
@@ -146,7 +147,7 @@ fn a_proxy_without_a_header_gets_no_answer() {
             Ok(_) => assert_eq!(answer.escape_ascii().to_string(), ""),
         }
     }
-    // A client that leaves in between is gone.
+    // A client may disconnect in the middle of the header.
     for header in [version_1("192.0.2.1"), version_2("192.0.2.1", 0)] {
         for length in 0..header.len() {
             let mut client = Client::connect(&server);
@@ -158,7 +159,7 @@ fn a_proxy_without_a_header_gets_no_answer() {
 }
 
 #[test]
-fn half_a_header_has_the_deadline_of_a_request() {
+fn an_unfinished_proxy_header_has_the_deadline_of_the_handshake() {
     let server = TestServer::plainly_serving(app::router(), |server| {
         behind(server, "127.0.0.1/32").with_http_settings(HttpSettings {
             head_timeout: Duration::from_millis(100),
@@ -170,14 +171,14 @@ fn half_a_header_has_the_deadline_of_a_request() {
         client.send(bytes);
         assert!(matches!(client.stream.read(&mut [0]), Ok(0) | Err(_)));
     }
-    // The request after it has what is left of the same deadline.
+    // The request after the header has the rest of the same deadline.
     let mut client = Client::connect(&server);
     client.send(LOCAL);
     assert!(matches!(client.stream.read(&mut [0]), Ok(0) | Err(_)));
 }
 
 #[test]
-fn nobody_else_speaks_for_others() {
+fn a_proxy_header_from_an_unlisted_address_is_refused() {
     let server = server_behind("192.0.2.0/24");
     for header in [version_1("192.0.2.1"), version_2("192.0.2.1", 0)] {
         let mut client = Client::connect(&server);

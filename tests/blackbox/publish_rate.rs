@@ -1,4 +1,5 @@
-//! How fast a client may publish (attack 54): back-pressure first, and 1008 only if it goes on.
+//! How fast a client may publish (attack 54): first back-pressure, and 1008 if the client does not
+//! slow down.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::client::{Client, PATIENCE, close_frame, frame, reply};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
-/// A server with this bound, in messages a second, on publishing, and on going on beyond it.
+/// A server with this publishing rate, in messages a second, and this throttle timeout.
 fn server(rate: u32, throttle_timeout: Duration) -> TestServer {
     TestServer::with(|server| {
         server.with_settings(Settings {
@@ -40,7 +41,7 @@ fn receives_numbered(client: &mut Client, numbers: std::ops::Range<u32>) {
 }
 
 #[test]
-fn attack_54_a_burst_beyond_the_rate_is_slowed_down_and_nothing_of_it_is_lost() {
+fn attack_54_a_burst_beyond_the_rate_is_throttled_without_loss() {
     const RATE: u32 = 100;
     let server = server(RATE, PATIENCE);
     let mut member = Client::open(&server, "/broadcast/burst");
@@ -50,23 +51,23 @@ fn attack_54_a_burst_beyond_the_rate_is_slowed_down_and_nothing_of_it_is_lost() 
     receives_numbered(&mut member, 0..RATE);
     receives_numbered(&mut member, RATE..2 * RATE);
     let took = began.elapsed();
-    // A second's worth is free, the other takes a second less what a coarse clock forgives.
+    // The first second's worth is free. The rest takes a second, less the error of a coarse clock.
     assert!(took > Duration::from_millis(800), "{took:?}");
     receives_numbered(&mut publisher, 0..2 * RATE);
     publisher.receives(&reply(0x88, b"\x03\xE8done"));
     publisher.ends();
-    // Another's rate is its own.
+    // The rate is counted per client.
     let mut publisher = Client::open(&server, "/broadcast/burst");
     publisher.send(&numbered(0..RATE));
     receives_numbered(&mut publisher, 0..RATE);
 }
 
 #[test]
-fn attack_54_a_publisher_at_line_rate_is_held_to_its_rate() {
+fn attack_54_a_publisher_at_line_rate_is_limited_to_its_rate() {
     const MEMBERS: usize = 100;
     const ROUNDS: usize = 400;
     let server = TestServer::with(|server| server.with_workers(1));
-    // What they are sent meanwhile fits into their sockets' buffers.
+    // The messages to the members meanwhile fit into their socket buffers.
     let members: Vec<Client> = (0..MEMBERS)
         .map(|_| Client::open(&server, "/broadcast/storm"))
         .collect();
@@ -129,7 +130,7 @@ fn attack_54_a_publisher_at_line_rate_is_held_to_its_rate() {
 }
 
 #[test]
-fn attack_54_whoever_goes_on_publishing_too_fast_is_closed() {
+fn attack_54_a_client_that_publishes_too_fast_is_closed() {
     let throttle_timeout = Duration::from_millis(500);
     let server = server(50, throttle_timeout);
     let mut member = Client::open(&server, "/broadcast/persistent");
@@ -152,7 +153,7 @@ fn attack_54_whoever_goes_on_publishing_too_fast_is_closed() {
         (code, &*reason),
         (0x88, &b"\x03\xF0publishing too fast"[..])
     );
-    // The flood is over, by this or by the server's reset before it.
+    // Ends the flood, if the server's reset has not ended it already.
     let _ = publisher.stream.shutdown(std::net::Shutdown::Both);
     flood.join().unwrap();
     for _ in 0..count {
@@ -163,16 +164,16 @@ fn attack_54_whoever_goes_on_publishing_too_fast_is_closed() {
     figure(
         Kind::Attack,
         54,
-        "publishing at line rate for longer than 500 ms (10 s by default): Close",
+        "publishing at line rate for longer than the throttle timeout, 500 ms (default 10 s): Close",
         "1008 after 0.5 s",
         format_args!("1008 after {took:.1?}, {count} messages at 50 a second"),
     );
     assert!(took > throttle_timeout * 8 / 10, "{took:?}");
 }
 
-/// A client that has nothing more to say when it may go on does not go on too fast.
+/// A client whose burst is over when the throttle ends is not closed.
 #[test]
-fn attack_54_bursts_that_end_are_slowed_down_and_never_closed() {
+fn attack_54_short_bursts_are_throttled_and_never_closed() {
     const RATE: u32 = 100;
     let throttle_timeout = Duration::from_millis(400);
     let server = server(RATE, throttle_timeout);
@@ -186,12 +187,12 @@ fn attack_54_bursts_that_end_are_slowed_down_and_never_closed() {
     }
     assert!(
         numbers.end > 2 * RATE,
-        "{numbers:?}: it was slowed down too much"
+        "{numbers:?}: the client was throttled too much"
     );
 }
 
 #[test]
-fn attack_54_echoes_and_control_frames_are_not_publishing() {
+fn attack_54_echoes_and_control_frames_do_not_count_as_publishing() {
     const MESSAGES: u32 = 1_000;
     let server = server(1, Duration::from_millis(100));
     let mut client = Client::open(&server, "/echo");
@@ -204,9 +205,9 @@ fn attack_54_echoes_and_control_frames_are_not_publishing() {
     }
 }
 
-/// Who is held back is told of the end like everybody, and its answer is read.
+/// A throttled client receives the Close of a drain, and the server reads its answer.
 #[test]
-fn attack_54_a_drain_does_not_wait_for_who_is_held_back() {
+fn attack_54_a_drain_does_not_wait_for_a_throttled_client() {
     let server = server(1, PATIENCE);
     let mut publisher = Client::open(&server, "/broadcast/drain");
     publisher.send(&numbered(0..1_000));
@@ -224,9 +225,9 @@ fn attack_54_a_drain_does_not_wait_for_who_is_held_back() {
     assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
 }
 
-/// Attack 70: what costs a member its whole queue costs its sender as much.
+/// Attack 70: a message that fills a member's queue costs its sender as much.
 #[test]
-fn attack_70_a_message_costs_one_and_one_more_for_each_64_kib() {
+fn attack_70_a_message_counts_once_and_again_for_each_64_kib() {
     const RATE: u32 = 100;
     const MESSAGES: u32 = 12;
     const SIZE: usize = 1 << 20;
@@ -236,7 +237,7 @@ fn attack_70_a_message_costs_one_and_one_more_for_each_64_kib() {
     let began = Instant::now();
     for _ in 0..MESSAGES {
         publisher.send(&frame(0x82, &vec![7; SIZE]));
-        // Neither is slow.
+        // Both read each message before the next, so neither is slow.
         assert_eq!(member.receive().1.len(), SIZE);
         assert_eq!(publisher.receive().1.len(), SIZE);
     }
@@ -244,16 +245,16 @@ fn attack_70_a_message_costs_one_and_one_more_for_each_64_kib() {
     figure(
         Kind::Attack,
         70,
-        "12 messages of 1 MiB, which cost 17 each, at 100 a second and 100 at once",
+        "12 messages of 1 MiB, each counted as 17, at a rate of 100 a second with a burst of 100: time",
         ">= 0.8 s",
         format_args!("{took:.1?}"),
     );
     assert!(took > Duration::from_millis(800), "{took:?}");
 }
 
-/// Attack 70: a message that no queue holds is its sender's fault, not the members'.
+/// Attack 70: a message that exceeds every queue closes its sender, not the members.
 #[test]
-fn attack_70_a_message_larger_than_a_queue_ends_its_sender_and_no_member() {
+fn attack_70_a_message_larger_than_a_queue_closes_its_sender_and_no_member() {
     const MEMBERS: usize = 10;
     let server = TestServer::with(|server| server);
     for path in ["/broadcast/huge", "/ws/7", "/ws/chat/huge/"] {
@@ -261,7 +262,7 @@ fn attack_70_a_message_larger_than_a_queue_ends_its_sender_and_no_member() {
         for _ in 0..2 {
             let mut publisher = Client::open(&server, path);
             publisher.send(&frame(0x81, &vec![b'7'; (1 << 20) + 1])[..20]);
-            // A notice that the publisher before it has left may come first.
+            // A message that the previous publisher has left may come first.
             let close = loop {
                 let (first, payload) = publisher.receive();
                 if first != 0x81 {
@@ -280,16 +281,16 @@ fn attack_70_a_message_larger_than_a_queue_ends_its_sender_and_no_member() {
     figure(
         Kind::Attack,
         70,
-        "messages of 1 MiB and a byte to 10 members: Close to their sender; members lost",
+        "messages of 1 MiB and one byte to 10 members: Close to the sender; members lost",
         "1009; 0",
         "1009; 0",
     );
 }
 
-/// Attack 70: the size is that of what it inflates to.
+/// Attack 70: the size of the inflated message counts.
 #[cfg(feature = "deflate")]
 #[test]
-fn attack_70_a_message_that_inflates_beyond_a_queue_ends_its_sender_and_no_member() {
+fn attack_70_a_message_that_inflates_beyond_a_queue_closes_its_sender_and_no_member() {
     const SIZE: usize = 16 << 20;
     let server = TestServer::with(|server| server);
     let mut codec = flate2::Compress::new(flate2::Compression::best(), false);

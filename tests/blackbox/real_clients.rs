@@ -1,5 +1,5 @@
-//! What software that others wrote sends and compares, byte by byte: curl, Java's HttpClient, naive
-//! WebSocket clients, Engine.IO's clients, the probes of Kubernetes.
+//! Requests of real software and the bytes that it compares: curl, Java's HttpClient, naive
+//! WebSocket clients, Engine.IO's clients, Kubernetes probes.
 
 use std::io::Read;
 
@@ -8,11 +8,11 @@ use frameloop::handshake::Policy;
 use crate::client::{Client, request};
 use crate::server::TestServer;
 
-/// What `curl --http2` and Java's `HttpClient` add to every request without TLS.
+/// The headers that `curl --http2` and Java's `HttpClient` add to every request without TLS.
 const OFFER: &str = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
                      HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n";
 
-/// The next response's status and body.
+/// The status and body of the next response.
 #[track_caller]
 fn response(client: &mut Client) -> (String, String) {
     let head = client.receive_head();
@@ -28,9 +28,9 @@ fn response(client: &mut Client) -> (String, String) {
     (head[9..12].to_owned(), String::from_utf8(body).unwrap())
 }
 
-/// RFC 9110 §7.8: an Upgrade is an offer, and may be passed over.
+/// RFC 9110 §7.8: a server may ignore an Upgrade.
 #[test]
-fn an_offer_of_another_protocol_changes_no_answer_and_leaves_the_connection_open() {
+fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_open() {
     let mut client = Client::connect(TestServer::shared());
     let mut ask = |line: &str, fields: &str| {
         let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n{fields}\r\n");
@@ -49,7 +49,7 @@ fn an_offer_of_another_protocol_changes_no_answer_and_leaves_the_connection_open
             assert_eq!(ask(line, offer), plain, "{line} {offer}");
         }
     }
-    // Over one and the same connection goes a WebSocket in the end.
+    // In the end the same connection becomes a WebSocket.
     client.send(
         request("/echo")
             .replace("Upgrade: web", "Upgrade: h2c, web")
@@ -77,9 +77,10 @@ fn polling_works_with_an_offer_of_another_protocol() {
     assert_eq!(posted, (String::from("200"), String::from("ok")));
 }
 
-/// A path that is for WebSockets only says so with an offer of anything else as it does without one.
+/// A path for WebSockets only answers 426 to an offer of another protocol, as it does without an
+/// offer.
 #[test]
-fn an_endpoint_alone_answers_an_offer_of_another_protocol_with_426() {
+fn an_endpoint_answers_an_offer_of_another_protocol_with_426() {
     for fields in ["", OFFER] {
         let mut client = Client::connect(TestServer::shared());
         client.send(format!("GET /ws HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
@@ -87,15 +88,15 @@ fn an_endpoint_alone_answers_an_offer_of_another_protocol_with_426() {
     }
 }
 
-/// Android's, Defold's and Mirror's clients look for these bytes.
+/// Clients of Android, Defold and Mirror look for these exact bytes.
 #[test]
-fn the_101_spells_its_fields_as_the_rfc_does() {
+fn the_101_spells_its_headers_as_the_rfc_does() {
     let mut client = Client::connect(TestServer::shared());
     let offers = "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate\r\nUpgrade: web";
     client.send(request("/echo").replace("Upgrade: web", offers).as_bytes());
     let head = client.receive_head();
     let mut lines: Vec<&str> = head.trim_end().split("\r\n").collect();
-    // Which parameters are agreed on is another test's.
+    // Another test covers the negotiated parameters.
     let names = lines
         .split_off(4)
         .iter()
@@ -114,9 +115,9 @@ fn the_101_spells_its_fields_as_the_rfc_does() {
     );
 }
 
-/// engine.io's `Server.errors`: JavaScript compares them with `===`.
+/// engine.io's `Server.errors`: JavaScript compares the codes with `===`.
 #[test]
-fn refusals_of_engine_io_have_numbers_for_codes() {
+fn engine_io_error_codes_are_numbers() {
     let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (line, fields, body) in [
@@ -168,9 +169,9 @@ fn refusals_of_engine_io_have_numbers_for_codes() {
     }
 }
 
-/// The kubelet asks a pod by its address, whatever name it is served under.
+/// The kubelet sends the pod's address as Host, whatever hosts are allowed.
 #[test]
-fn probes_are_answered_for_any_host_and_nothing_else_is() {
+fn only_probes_are_answered_for_any_host() {
     let policy = Policy {
         allowed_hosts: vec!["ours.example".parse().unwrap()],
         ..Policy::default()
@@ -184,9 +185,9 @@ fn probes_are_answered_for_any_host_and_nothing_else_is() {
     let get = |path, host| status(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     assert_eq!(get("/healthz", "10.1.2.3:8000"), "200");
     assert_eq!(get("/healthz", "ours.example"), "200");
-    assert_eq!(get("/healthz", "a,b"), "400", "not a host");
+    assert_eq!(get("/healthz", "a,b"), "400", "an invalid host");
     assert_eq!(get("/healthz/", "10.1.2.3:8000"), "421");
     assert_eq!(get("/", "10.1.2.3:8000"), "421");
-    // A WebSocket is not a probe.
+    // A WebSocket is not exempt like a probe.
     assert_eq!(status(request("/healthz")), "421");
 }

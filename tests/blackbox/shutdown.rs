@@ -1,4 +1,4 @@
-//! The drain: everybody is told, nobody is waited for without end.
+//! The drain: every client receives a Close, and the wait for its answer is limited.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 #[test]
-fn c31_c44_everybody_gets_a_1001_and_the_server_stops_when_all_have_answered() {
+fn c31_c44_a_drain_sends_1001_to_all_clients_and_ends_when_all_have_answered() {
     let server = TestServer::with(|server| server);
     let mut clients: Vec<Client> = (0..50)
         .map(|number| Client::open(&server, ["/echo", "/broadcast"][number % 2]))
@@ -24,7 +24,7 @@ fn c31_c44_everybody_gets_a_1001_and_the_server_stops_when_all_have_answered() {
     server.stopped().unwrap();
     assert!(
         TcpStream::connect(address).is_err(),
-        "nobody listens any more"
+        "the server still listens"
     );
 }
 
@@ -45,7 +45,7 @@ fn c32_a_client_that_does_not_answer_is_cut_after_the_drain_timeout() {
 }
 
 #[test]
-fn attack_56_a_second_stage_cuts_at_once() {
+fn attack_56_a_cut_ends_all_connections_at_once() {
     let server = TestServer::with(|server| server.with_drain_timeout(Duration::from_secs(3_600)));
     let mut silent = Client::open(&server, "/echo");
     server.shutdown.drain();
@@ -55,19 +55,19 @@ fn attack_56_a_second_stage_cuts_at_once() {
 }
 
 #[test]
-fn what_was_read_before_the_drain_is_answered_before_the_1001() {
+fn messages_read_before_the_drain_are_answered_before_the_1001() {
     let server = TestServer::with(|server| server);
     let mut client = Client::open(&server, "/echo");
     for number in 0..100 {
         client.send_text(&number.to_string());
     }
-    // The hundredth echo shows that all were read.
+    // Once the hundredth echo arrives, the server has read all messages.
     for number in 0..100 {
         client.receives_text(&number.to_string());
     }
     server.shutdown.drain();
     client.receives(b"\x88\x02\x03\xE9");
-    // C33, C34: what comes after our Close is dropped, and any code answers it.
+    // C33, C34: input after the server's Close is dropped, and a Close with any code answers it.
     client.send_text("late");
     client.send(&frame(0x89, b"late, too"));
     client.send(&close_frame(4000, b"ok"));
@@ -76,7 +76,7 @@ fn what_was_read_before_the_drain_is_answered_before_the_1001() {
 }
 
 #[test]
-fn c35_crossing_closes_are_no_second_close() {
+fn c35_crossing_closes_send_one_close_each() {
     let server = TestServer::with(|server| server);
     let mut clients: Vec<Client> = (0..20).map(|_| Client::open(&server, "/echo")).collect();
     server.shutdown.drain();
@@ -94,7 +94,7 @@ fn c35_crossing_closes_are_no_second_close() {
 }
 
 #[test]
-fn c36_an_invalid_answer_is_no_second_close() {
+fn c36_an_invalid_answer_to_a_close_causes_no_second_close() {
     let server = TestServer::with(|server| server);
     let mut client = Client::open(&server, "/echo");
     server.shutdown.drain();
@@ -111,7 +111,7 @@ fn a_large_echo_is_whole_before_the_1001() {
     let server = TestServer::with(|server| server);
     let mut client = Client::open(&server, "/echo");
     client.send(&frame(0x82, &payload));
-    // The echo begins when the message has been read whole.
+    // The echo starts once the server has read the whole message.
     let (begun, rest) = echo.split_at(10);
     client.receives(begun);
     server.shutdown.drain();
@@ -123,7 +123,7 @@ fn a_large_echo_is_whole_before_the_1001() {
 }
 
 #[test]
-fn what_was_published_before_the_drain_is_delivered_before_the_1001() {
+fn messages_published_before_the_drain_are_delivered_before_the_1001() {
     const MESSAGES: usize = 500;
     let server = TestServer::with(|server| server);
     let mut members: Vec<_> = (0..4)
@@ -133,7 +133,7 @@ fn what_was_published_before_the_drain_is_delivered_before_the_1001() {
         .flat_map(|number| frame(0x81, number.to_string().as_bytes()))
         .collect();
     members[0].send(&sent);
-    // Its own copy of the last one shows the publisher that all were read.
+    // When the publisher has its own copy of the last message, the server has read all of them.
     for number in 0..MESSAGES {
         members[0].receives_text(&number.to_string());
     }
@@ -149,9 +149,9 @@ fn what_was_published_before_the_drain_is_delivered_before_the_1001() {
     server.stopped().unwrap();
 }
 
-/// C33: the server waits no longer for a client that talks on after the Close than for a silent one.
+/// C33: a client that sends data after the server's Close has no more time than a silent one.
 #[test]
-fn a_client_that_talks_on_instead_of_answering_is_cut_all_the_same() {
+fn a_client_that_sends_data_instead_of_answering_the_close_is_cut() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let server = TestServer::with(|server| server.with_drain_timeout(TIMEOUT));
     let mut client = Client::open(&server, "/echo");
@@ -174,7 +174,7 @@ fn a_client_that_talks_on_instead_of_answering_is_cut_all_the_same() {
 
 /// Attack 56 in short: many clients, some of them silent.
 #[test]
-fn attack_56_the_silent_keep_nobody_from_their_1001() {
+fn attack_56_silent_clients_do_not_delay_the_1001_of_others() {
     const CLIENTS: usize = 1_000;
     const SILENT: usize = 100;
     const TIMEOUT: Duration = Duration::from_secs(1);
@@ -195,7 +195,7 @@ fn attack_56_the_silent_keep_nobody_from_their_1001() {
     figure(
         Kind::Attack,
         56,
-        "drain of 1,000 clients, 100 of them silent, drain timeout 1 s: told 1001; stopped after",
+        "drain of 1,000 clients, 100 of them silent, drain timeout 1 s: clients closed with 1001; time until stopped",
         "900; ~ 1 s",
         format_args!("{}; {took:.1?}", clients.len()),
     );

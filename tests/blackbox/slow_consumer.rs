@@ -1,4 +1,5 @@
-//! Clients that take less than they are sent: bounded, told so, and nobody else's trouble.
+//! Clients that read more slowly than the server sends: limited, told the reason, and harmless to
+//! others.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +15,7 @@ use crate::client::{Client, PATIENCE, close_frame, frame, reply};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
-/// Sends until the server takes no more, and says how many bytes it took.
+/// Sends until the server stops reading. Returns the number of bytes sent.
 fn send_until_blocked(client: &Client, bytes: &[u8]) -> usize {
     const MOST: usize = 256 << 20;
     let mut stream = &client.stream;
@@ -28,21 +29,21 @@ fn send_until_blocked(client: &Client, bytes: &[u8]) -> usize {
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => panic!("{error} after {taken}"),
         }
-        assert!(taken < MOST, "{taken} bytes were taken");
+        assert!(taken < MOST, "{taken} bytes were sent");
     }
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     taken
 }
 
-/// Attack 8: while its Pongs are not taken, nothing more is read from a client; then it goes on,
-/// and not one Pong is missing.
+/// Attack 8: the server stops reading from a client that does not read its Pongs. It continues when
+/// the client does, and no Pong is missing.
 #[test]
-fn attack_8_whoever_does_not_take_its_pongs_is_not_read_from() {
+fn attack_8_the_server_stops_reading_from_a_client_that_does_not_read_its_pongs() {
     let server = TestServer::with(|server| server.with_workers(1));
     let mut client = Client::open(&server, "/echo");
     let ping = frame(0x89, &[b'p'; 125]);
     let taken = send_until_blocked(&client, &ping);
-    println!("attack 8: {taken} bytes were taken, sockets' buffers included");
+    println!("attack 8: {taken} bytes were sent, socket buffers included");
     assert!(taken < 64 << 20);
     let mut other = Client::open(&server, "/echo");
     other.send_text("hi");
@@ -57,9 +58,9 @@ fn attack_8_whoever_does_not_take_its_pongs_is_not_read_from() {
     writer.join().unwrap();
 }
 
-/// Attack 32: a client that reads little is not a client that reads nothing.
+/// Attack 32: the write timeout does not apply to a client that reads a little now and then.
 #[test]
-fn attack_32_whoever_takes_something_now_and_then_is_not_cut() {
+fn attack_32_a_client_that_reads_now_and_then_is_not_cut() {
     const PARTS: usize = 40;
     let stall = Duration::from_millis(400);
     let server = TestServer::with(|server| {
@@ -72,9 +73,9 @@ fn attack_32_whoever_takes_something_now_and_then_is_not_cut() {
         })
     });
     let mut client = Client::open(&server, "/echo");
-    // Else the client's kernel, too, would wait for a good part of a large buffer to be free.
+    // With a large buffer, the client's kernel would report new space only in large steps.
     rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 64 << 10).unwrap();
-    // More than all sockets' buffers hold.
+    // More than all socket buffers hold.
     client.send(&frame(0x82, &vec![9; 16 << 20]));
     client.receives(b"\x82\x7F\0\0\0\0\x01\0\0\0");
     let mut bytes = vec![0; 50_000];
@@ -92,9 +93,9 @@ fn attack_32_whoever_takes_something_now_and_then_is_not_cut() {
     assert!(rest.iter().all(|byte| *byte == 9));
 }
 
-/// Attack 30: several who do not read, and many who do.
+/// Attack 30: some members do not read, many do.
 #[test]
-fn attack_30_those_who_do_not_read_cost_the_others_nothing() {
+fn attack_30_members_that_do_not_read_do_not_affect_others() {
     const MESSAGES: usize = 400;
     let server = TestServer::with(|server| server);
     let slow: Vec<_> = (0..5)
@@ -127,7 +128,8 @@ fn attack_30_those_who_do_not_read_cost_the_others_nothing() {
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     for mut client in slow {
-        // What they did not take in time was dropped: a run without a gap, then the end.
+        // Messages that they did not read in time were dropped: a sequence without a gap, then the
+        // end.
         let mut number = 0;
         let mut header = [0; 4];
         while client.stream.read_exact(&mut header).is_ok() && header[0] == 0x82 {
@@ -138,25 +140,28 @@ fn attack_30_those_who_do_not_read_cost_the_others_nothing() {
             assert_eq!(payload, message(number));
             number += 1;
         }
-        assert!(number < MESSAGES, "nothing was ever too slow");
+        assert!(
+            number < MESSAGES,
+            "a member that does not read received every message"
+        );
     }
     figure(
         Kind::Attack,
         30,
-        "400 messages of 32 KiB to 10 readers and 5 who do not read: lost by the readers; closed",
+        "400 messages of 32 KiB to 10 members that read and 5 that do not: lost by the readers; closed",
         "0; 5",
         "0; 5",
     );
 }
 
-/// The bound is on messages, too: many small ones cost more than their bytes.
+/// Messages are limited in number, too: many small ones cost more memory than their bytes.
 #[test]
-fn c42_the_number_of_messages_that_wait_is_bounded() {
+fn c42_the_number_of_queued_messages_is_limited() {
     struct Floods(Sender<Disconnect>);
     impl Handler for Floods {
         fn message(&mut self, socket: &mut WebSocket<'_>, _: Message<'_>) {
             let peer = socket.peer();
-            // The first fills the socket; what follows waits.
+            // The first message fills the socket, so the following ones wait.
             peer.send(Message::Binary(&vec![0; 16 << 20]));
             for _ in 0..1_024 {
                 peer.send(Message::Binary(b"x"));
@@ -203,7 +208,7 @@ fn c42_the_number_of_messages_that_wait_is_bounded() {
     }
 }
 
-/// A server that floods each client, and what each ended with.
+/// A server that floods each client, and the reason why each connection ended.
 fn flooding(deadlines: Deadlines) -> (TestServer, mpsc::Receiver<Disconnect>) {
     struct Floods(Sender<Disconnect>);
     impl Handler for Floods {
@@ -229,22 +234,22 @@ fn flooding(deadlines: Deadlines) -> (TestServer, mpsc::Receiver<Disconnect>) {
     (server, ends)
 }
 
-/// C42: the rest of the frame under way and the Close are kept for a slow consumer that reads on
-/// later than any linger.
+/// C42: the server keeps the rest of the current frame and the Close for a slow consumer that
+/// resumes reading long after the linger.
 #[test]
-fn c42_a_slow_consumer_that_reads_on_later_gets_its_close() {
+fn c42_a_slow_consumer_that_resumes_reading_receives_its_close() {
     let linger = Duration::from_millis(100);
     let (server, ends) = flooding(Deadlines {
         linger,
         ..Deadlines::default()
     });
     let mut client = Client::open(&server, "/");
-    // A kernel may be set to keep all of the flood for the client.
+    // A large receive buffer could hold the whole flood.
     rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 64 << 10).unwrap();
     client.send_text("go");
-    // The flood is encoded before the first of it goes out.
+    // The whole flood is encoded before its first byte arrives.
     client.stream.peek(&mut [0]).unwrap();
-    // What the client goes on sending is not read, and does not cost it the Close.
+    // Data that the client sends meanwhile stays unread and does not cost it the Close.
     thread::sleep(linger * 8);
     client.send(&frame(0x82, &[7; 60_000]));
     let mut messages = 0;
@@ -262,16 +267,16 @@ fn c42_a_slow_consumer_that_reads_on_later_gets_its_close() {
     figure(
         Kind::Attack,
         30,
-        "a slow consumer that reads on after 8 times the linger: whole messages, then the Close",
+        "a slow consumer that resumes reading after 8 times the linger: whole messages, then the Close",
         "some, 1008",
         format_args!("{messages}, 1008"),
     );
 }
 
-/// C42: a slow consumer that takes nothing until the write timeout is reset, so that the kernel
-/// keeps nothing for it either.
+/// C42: a slow consumer that reads nothing until the write timeout is reset, so that the kernel
+/// frees its buffers, too.
 #[test]
-fn c42_a_slow_consumer_that_takes_nothing_is_reset_at_the_write_timeout() {
+fn c42_a_slow_consumer_that_reads_nothing_is_reset_at_the_write_timeout() {
     let (server, ends) = flooding(Deadlines {
         write_stall: Duration::from_millis(300),
         ..Deadlines::default()
@@ -284,18 +289,18 @@ fn c42_a_slow_consumer_that_takes_nothing_is_reset_at_the_write_timeout() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-/// C40: what waits for a member that closes is dropped, and its Close answered.
+/// C40: messages that wait for a member are dropped when it closes, and its Close is answered.
 #[test]
-fn c40_what_waits_for_a_member_that_closes_is_dropped() {
+fn c40_messages_queued_for_a_member_that_closes_are_dropped() {
     const MESSAGES: usize = 300;
     let server = TestServer::with(|server| {
-        // One worker: a member that has its own copy knows that the other's waits, too.
+        // With one worker, a message queues for all members before the publisher gets its copy.
         server.with_workers(1).with_settings(Settings {
             slow_consumer: SlowConsumer {
                 max_bytes: usize::MAX,
                 max_messages: usize::MAX,
             },
-            // A member that is this far behind is still read from.
+            // The server still reads from a member that is this far behind.
             high_water_mark: usize::MAX,
             ..Settings::default()
         })
@@ -308,12 +313,12 @@ fn c40_what_waits_for_a_member_that_closes_is_dropped() {
         publisher.receives(&reply(0x82, &[7; 60_000]));
     }
     leaver.send(&close_frame(1000, b"bye"));
-    // The Close has been read when the publisher's Ping has: only now does it take anything.
+    // The server reads the publisher's Ping after the Close. Only now does the member read.
     publisher.send(&frame(0x89, b""));
     publisher.receives(b"\x8A\0");
     let mut received = 0;
     loop {
-        // What the kernel has comes; without the drop all 300 would.
+        // Messages in kernel buffers arrive; without the drop all 300 would.
         let (first, payload) = leaver.receive();
         if first == 0x88 {
             assert_eq!(payload, b"\x03\xE8bye");
@@ -323,14 +328,14 @@ fn c40_what_waits_for_a_member_that_closes_is_dropped() {
         received += 1;
     }
     leaver.ends();
-    println!("C40: {received} of {MESSAGES} messages came before the answer");
-    assert!(received < MESSAGES, "nothing was dropped");
+    println!("C40: {received} of {MESSAGES} messages arrived before the answer");
+    assert!(received < MESSAGES, "no message was dropped");
     publisher.send_text("still here");
     publisher.receives_text("still here");
 }
 
-/// Takes `bytes` of the stream every `pause`, until it ends or `patience` is over: says how long
-/// it went on.
+/// Reads `bytes` after every `pause`, until the stream ends or `patience` is over. Returns the time
+/// that this took.
 fn drip(mut stream: &TcpStream, bytes: usize, pause: Duration, patience: Duration) -> Duration {
     let mut scratch = vec![0; bytes];
     let began = Instant::now();
@@ -340,16 +345,16 @@ fn drip(mut stream: &TcpStream, bytes: usize, pause: Duration, patience: Duratio
     began.elapsed()
 }
 
-/// A connection whose buffer is so small that its server notices each byte that it takes.
+/// A connection with a receive buffer so small that the server notices every read.
 fn open_narrow(server: &TestServer, path: &str) -> Client {
     let client = Client::open(server, path);
     rustix::net::sockopt::set_socket_recv_buffer_size(&client.stream, 8 << 10).unwrap();
     client
 }
 
-/// What ends a connection has its time, whether or not the client goes on taking what waits.
+/// A deadline that ends a connection also holds while the client reads slowly.
 #[test]
-fn whoever_takes_little_outlives_neither_the_close_nor_the_write_timeout() {
+fn a_client_that_reads_slowly_does_not_extend_the_close_or_write_timeout() {
     struct Ends(Sender<Disconnect>);
     impl Handler for Ends {
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -399,10 +404,9 @@ fn whoever_takes_little_outlives_neither_the_close_nor_the_write_timeout() {
     }
 }
 
-/// While more waits for the workers than they may take in, sockets are not read; nobody is found
-/// silent for that.
+/// Under back-pressure a worker does not read its sockets. No client may time out because of that.
 #[test]
-fn nobody_is_cut_for_a_silence_while_the_server_does_not_listen() {
+fn no_client_times_out_while_the_server_does_not_read() {
     struct Blocks(Arc<Mutex<mpsc::Receiver<()>>>, Sender<Peer>);
     impl Handler for Blocks {
         fn open(&mut self, socket: &mut WebSocket<'_>) {
@@ -435,7 +439,7 @@ fn nobody_is_cut_for_a_silence_while_the_server_does_not_listen() {
             ..Settings::default()
         })
     });
-    // The second connection is on the other worker.
+    // The second connection belongs to the other worker.
     let mut blocker = Client::open(&server, "/");
     let blocked = peers.recv().unwrap();
     let mut client = Client::open(&server, "/");

@@ -1,5 +1,5 @@
-//! Socket.IO as raw bytes: polling, WebSocket, the upgrade between them, and abuse. The names of
-//! the checks S1 to S14 are those of the project's table; the real clients are in tests/interop.
+//! Socket.IO as raw bytes: polling, WebSocket, the upgrade between them, and abuse. S1 to S14 are
+//! rows of `tests/tables/endpoints.md`; the real clients are in tests/interop.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Response {
     }
 }
 
-/// Sends a request and leaves its response for later.
+/// Sends a request. The caller reads the response later.
 fn ask(server: &TestServer, method: &str, query: &str, fields: &str, body: &[u8]) -> Client {
     let mut client = Client::connect(server);
     let length = body.len();
@@ -59,11 +59,11 @@ pub(crate) fn get(server: &TestServer, query: &str) -> Response {
     response(&mut ask(server, "GET", query, "", b""))
 }
 
-/// A session of polling.
+/// A polling session.
 pub(crate) struct Session<'s> {
     server: &'s TestServer,
     pub(crate) query: String,
-    /// The id of its socket on `/`, once it has one.
+    /// The id of its socket in `/`, once it has joined.
     socket: String,
 }
 
@@ -80,12 +80,12 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// One that has joined `/` and taken the CONNECT and the greeting.
+    /// A session that has joined `/` and read the CONNECT and the greeting.
     pub(crate) fn joined(server: &'s TestServer) -> Session<'s> {
         Session::joined_with(server, &[r#"42["response",{"data":"连接成功"}]"#])
     }
 
-    /// One that has joined `/` of a server with the handlers of [`serving`].
+    /// A session that has joined `/` of a server from [`serving`].
     pub(crate) fn joined_silently(server: &'s TestServer) -> Session<'s> {
         Session::joined_with(server, &[])
     }
@@ -121,14 +121,14 @@ impl<'s> Session<'s> {
         response(&mut self.polling())
     }
 
-    /// What comes next must be these packets.
+    /// Asserts that the next packets are these.
     #[track_caller]
     pub(crate) fn receives(&self, packets: &[&str]) {
         assert_eq!(self.take(packets.len()), packets);
     }
 
-    /// The packets that come next, at least so many, with Pings left out, in as many responses as
-    /// it takes.
+    /// The next packets, at least `count` of them, without Pings, from as many responses as
+    /// necessary.
     #[track_caller]
     pub(crate) fn take(&self, count: usize) -> Vec<String> {
         let mut received = Vec::new();
@@ -154,7 +154,7 @@ impl<'s> Session<'s> {
     }
 }
 
-/// The text of a member of JSON that has no escapes.
+/// A string member of JSON that contains no escapes.
 fn member<'t>(json: &'t str, name: &str) -> &'t str {
     let (_, rest) = json.split_once(&format!("\"{name}\":\"")).unwrap();
     rest.split('"').next().unwrap()
@@ -168,7 +168,7 @@ pub(crate) fn upgrade(server: &TestServer, query: &str) -> Client {
     Client::open(server, &format!("/socket.io/?{query}"))
 }
 
-/// The next text message other than a Ping of Engine.IO.
+/// The next text message that is not an Engine.IO Ping.
 pub(crate) fn receive_packet(client: &mut Client) -> String {
     loop {
         let (first, payload) = client.receive();
@@ -180,7 +180,7 @@ pub(crate) fn receive_packet(client: &mut Client) -> String {
     }
 }
 
-/// A WebSocket that has joined `/`.
+/// A WebSocket session that has joined `/`.
 pub(crate) fn joined_websocket(server: &TestServer) -> Client {
     let mut client = upgrade(server, WEBSOCKET);
     assert!(receive_packet(&mut client).starts_with('0'));
@@ -191,7 +191,7 @@ pub(crate) fn joined_websocket(server: &TestServer) -> Client {
     client
 }
 
-/// The next must be the end of the connection, a Close frame or a reset in between or not.
+/// Reads up to the end of the connection, with or without a Close or a reset before it.
 #[track_caller]
 pub(crate) fn is_closed(mut client: Client) {
     let mut rest = Vec::new();
@@ -200,14 +200,15 @@ pub(crate) fn is_closed(mut client: Client) {
     }
 }
 
-/// A server with sessions of these settings and a few handlers, and what counts its sessions.
+/// A server with these session settings and a few handlers, and the service that counts its
+/// sessions.
 fn serving(settings: SocketIoSettings) -> (TestServer, Arc<Service>) {
     let (service, io) = socketio::service(settings);
     io.namespace("/")
         .on("echo", async |event: Event| {
             event.socket.emit("echo", event.args);
         })
-        .on("panic", async |_| panic!("as the test asked for"))
+        .on("panic", async |_| panic!("requested by the test"))
         .on("wait", async |event: Event| {
             let asked = event.socket.emit_with_ack("wait", event.args);
             let answer = asked.await.map_err(drop);
@@ -217,7 +218,7 @@ fn serving(settings: SocketIoSettings) -> (TestServer, Arc<Service>) {
     (TestServer::serving(router, |server| server), service)
 }
 
-/// Waits until there are no sessions left.
+/// Waits until no session is left.
 #[track_caller]
 fn none_are_left(service: &Service) {
     let deadline = Instant::now() + PATIENCE;
@@ -240,7 +241,7 @@ pub(crate) fn quick() -> SocketIoSettings {
 }
 
 #[test]
-fn s3_the_open_packet_has_these_members_and_no_other() {
+fn s3_the_open_packet_has_exactly_the_expected_members() {
     let server = TestServer::shared();
     let open = get(server, POLLING);
     assert!(
@@ -260,10 +261,10 @@ fn s3_the_open_packet_has_these_members_and_no_other() {
 }
 
 #[test]
-fn s4_s5_events_are_acknowledged_and_binary_comes_back() {
+fn s4_s5_events_are_acknowledged_and_binary_is_echoed() {
     let session = Session::joined(TestServer::shared());
     session.post(r#"420["message","x"]"#).is(200, "ok");
-    // Others share the server: their broadcasts may come in between, ours comes.
+    // Tests share the server, so broadcasts of others may come in between.
     let mut received = String::new();
     while !received.contains("430[]") {
         received.push_str(&session.poll().body);
@@ -285,7 +286,7 @@ fn s4_s5_events_are_acknowledged_and_binary_comes_back() {
 }
 
 #[test]
-fn s6_namespaces_are_joined_each_for_itself() {
+fn s6_each_namespace_is_joined_separately() {
     let session = Session::joined(TestServer::shared());
     session.post("40/ns,").is(200, "ok");
     let received = session.take(2);
@@ -325,7 +326,7 @@ fn s7_s8_rooms_are_joined_and_left_and_the_server_disconnects() {
 }
 
 #[test]
-fn s9_an_upgrade_loses_and_doubles_nothing() {
+fn s9_an_upgrade_neither_loses_nor_repeats_a_packet() {
     let session = Session::joined(TestServer::shared());
     let mut parked = session.polling();
     let mut client = upgrade(
@@ -346,7 +347,7 @@ fn s9_an_upgrade_loses_and_doubles_nothing() {
             format!(r#"42["echo",{number}]"#)
         );
     }
-    session.is_gone(); // from polling, that is
+    session.is_gone(); // the polling transport has ended
     client.send_text(r#"423["ack",1]"#);
     assert_eq!(receive_packet(&mut client), r#"433["ok",1]"#);
     client.send(&close_frame(1000, b""));
@@ -354,7 +355,7 @@ fn s9_an_upgrade_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn s10_requests_that_cannot_be_served_are_400() {
+fn s10_invalid_requests_get_400() {
     let server = TestServer::shared();
     let wrong = [
         format!("{POLLING}&sid=nope"),
@@ -395,9 +396,10 @@ fn s10_requests_that_cannot_be_served_are_400() {
     assert!(client.receive_head().starts_with("HTTP/1.1 404 "));
 }
 
-/// Applications tell clients of each other's sockets: who knows a socket's id has not its session.
+/// Applications show clients each other's socket ids, so a socket id must not give access to the
+/// session.
 #[test]
-fn a_session_is_not_to_be_had_by_its_sockets_id() {
+fn a_socket_id_does_not_give_access_to_its_session() {
     let session = Session::joined(TestServer::shared());
     assert_ne!(session.sid(), session.socket);
     let stranger = Session {
@@ -426,7 +428,7 @@ fn s10_a_second_poll_while_one_waits_ends_the_session() {
 }
 
 #[test]
-fn s11_messages_beyond_the_limit_end_their_session_only() {
+fn s11_a_message_over_the_limit_ends_only_its_session() {
     let server = TestServer::shared();
     let other = Session::joined(server);
     let event = |size: usize| {
@@ -479,13 +481,13 @@ fn s12_pages_of_other_origins_may_read_the_answers() {
     ] {
         assert!(answer.has(field), "{field}: {}", answer.head);
     }
-    // Attack 78: not what the browser keeps for this server, as nobody has named the origin.
+    // Attack 78: no origin is listed, so the response does not allow credentials.
     assert!(!answer.head.contains("credentials"), "{}", answer.head);
     assert!(!get(server, POLLING).head.contains("access-control"));
 }
 
 #[test]
-fn s12_only_listed_origins_may_and_only_with_the_token() {
+fn s12_a_session_needs_a_listed_origin_and_the_token() {
     let policy = Policy {
         allowed_origins: AllowOrigin::Listed(vec!["https://good.example".parse().unwrap()]),
         token: Some("sesame".parse().unwrap()),
@@ -510,7 +512,7 @@ fn s12_only_listed_origins_may_and_only_with_the_token() {
     ] {
         let answer = response(&mut ask(&server, method, query, fields, b""));
         assert_eq!(answer.status, status, "{method} {query} {fields}");
-        // Attack 78: with credentials, as the origin is named.
+        // Attack 78: the origin is listed, so the response allows credentials.
         for field in [
             "access-control-allow-origin",
             "access-control-allow-credentials: true",
@@ -527,7 +529,7 @@ fn s12_only_listed_origins_may_and_only_with_the_token() {
 }
 
 #[test]
-fn s13_who_sends_no_pong_is_gone_and_nothing_is_left() {
+fn s13_a_session_without_pongs_ends_and_leaves_nothing_behind() {
     let (server, service) = serving(quick());
     let abandoned: Vec<_> = (0..100).map(|_| Session::open(&server)).collect();
     let join = |_| {
@@ -544,7 +546,7 @@ fn s13_who_sends_no_pong_is_gone_and_nothing_is_left() {
 }
 
 #[test]
-fn s13_who_sends_pongs_stays() {
+fn s13_a_session_with_pongs_stays() {
     let (server, service) = serving(quick());
     let mut client = upgrade(&server, WEBSOCKET);
     assert!(receive_packet(&mut client).starts_with('0'));
@@ -562,9 +564,9 @@ fn s13_who_sends_pongs_stays() {
     none_are_left(&service);
 }
 
-/// The first Ping comes after pingInterval, an hour here, and not at once.
+/// The first Ping is sent after pingInterval, here an hour.
 #[test]
-fn s13_nothing_comes_before_it_is_due() {
+fn s13_the_first_ping_comes_after_the_ping_interval() {
     let (server, _service) = serving(SocketIoSettings {
         ping_interval: Duration::from_secs(3_600),
         ..SocketIoSettings::default()
@@ -583,7 +585,7 @@ fn s13_nothing_comes_before_it_is_due() {
 
 /// Attack 47.
 #[test]
-fn packets_with_too_many_or_wrong_attachments_end_their_session() {
+fn packets_with_too_many_or_wrong_attachments_end_the_session() {
     let server = TestServer::shared();
     let placeholder = r#"{"_placeholder":true,"num":0}"#;
     for packets in [
@@ -591,18 +593,18 @@ fn packets_with_too_many_or_wrong_attachments_end_their_session() {
         format!(r#"451000000-["echo",{placeholder}]"#),
         format!(r#"45-["echo",{placeholder}]"#),
         format!(r#"4599999999999999999999-["echo",{placeholder}]"#),
-        // Text while an attachment is due.
+        // A text packet where an attachment is expected.
         format!("451-[\"echo\",{placeholder}]\x1e42[\"echo\",1]"),
         "bAQID".into(),
         "47".into(),
         "4".into(),
         "49".into(),
-        // No JSON.
+        // Invalid JSON.
         "42".into(),
         "42[".into(),
         r#"42["echo""#.into(),
         format!(r#"42["echo",{}"#, "[".repeat(300_000)),
-        // Arguments that are beyond their bounds, or name an attachment that did not come.
+        // Arguments over the limits, or a reference to an attachment that was not sent.
         format!(r#"450-["echo",{placeholder}]"#),
         "42[\"echo\",{\"_placeholder\":true,\"num\":\"constructor\"}]".into(),
         format!(r#"42["echo",{}{}]"#, "[".repeat(65), "]".repeat(65)),
@@ -614,11 +616,11 @@ fn packets_with_too_many_or_wrong_attachments_end_their_session() {
     figure(
         Kind::Attack,
         47,
-        "packets with 11 to 10^22 attachments, the wrong one or none, and no JSON: their session",
+        "packets with 11 to 10^22 attachments, with a wrong or missing one, or with invalid JSON: the session",
         "ends, 16 of 16",
         "ends, 16 of 16",
     );
-    // These say nothing that a handler could take; their sender may go on.
+    // Packets without a handler are ignored, and the session goes on.
     let session = Session::joined(server);
     for packets in [r#"42["unknown event"]"#, "43999[]"] {
         session.post(packets).is(200, "ok");
@@ -628,7 +630,7 @@ fn packets_with_too_many_or_wrong_attachments_end_their_session() {
 
 /// Attack 48.
 #[test]
-fn posts_that_break_the_rules_do_not_disturb_others() {
+fn invalid_posts_do_not_disturb_other_sessions() {
     let server = TestServer::shared();
     let other = Session::joined(server);
     for (body, status) in [
@@ -649,7 +651,7 @@ fn posts_that_break_the_rules_do_not_disturb_others() {
     figure(
         Kind::Attack,
         48,
-        "POSTs of bad base64, types and UTF-8 and of 1,001 packets: answer; others' sessions",
+        "POSTs with invalid base64, types or UTF-8, or with 1,001 packets: answer; other sessions",
         "400 each; live",
         "400 each; live",
     );
@@ -680,7 +682,7 @@ fn a_second_upgrade_of_a_session_is_closed_at_once() {
     figure(
         Kind::Attack,
         48,
-        "a second upgrade of a session, before, during and after the first: answer; the first",
+        "a second upgrade of a session, before, during and after the first: answer; the first upgrade",
         "101 and closed each; serves on",
         "101 and closed each; serves on",
     );
@@ -701,7 +703,7 @@ fn a_failed_upgrade_leaves_the_session_polling() {
         },
         &|mut client| client.send_text("5"),
         &|mut client| client.send(&frame(0x82, b"\0")),
-        // Silence: the upgrade timeout, before the probe and behind it.
+        // A silent client runs into the upgrade timeout, before the probe or after it.
         &|client| is_closed(client),
         &|mut client| {
             client.send_text("2probe");
@@ -714,7 +716,7 @@ fn a_failed_upgrade_leaves_the_session_polling() {
     for (number, end) in ends.iter().enumerate() {
         let mut parked = session.polling();
         end(probing(&server, &query));
-        // A GET that waited for the probe has been told to come again.
+        // The probe answers a waiting GET, so the client polls again.
         let event = format!(r#"42["echo",{number}]"#);
         session.post(&event).is(200, "ok");
         let mut body = response(&mut parked).body;
@@ -738,7 +740,7 @@ fn a_failed_upgrade_leaves_the_session_polling() {
     session.is_gone();
 }
 
-/// A WebSocket that may take the session over: those before it have been seen to fail.
+/// Opens a WebSocket that can upgrade the session, once the server has seen earlier upgrades fail.
 fn probing(server: &TestServer, query: &str) -> Client {
     loop {
         let mut client = upgrade(server, query);
@@ -750,7 +752,7 @@ fn probing(server: &TestServer, query: &str) -> Client {
 }
 
 #[test]
-fn a_body_that_does_not_come_ends_its_session() {
+fn a_body_that_does_not_arrive_ends_the_session() {
     let (server, service) = serving(SocketIoSettings {
         ping_timeout: Duration::from_secs(3_600),
         ..quick()
@@ -765,8 +767,8 @@ fn a_body_that_does_not_come_ends_its_session() {
     assert!(client.receive_head().starts_with("HTTP/1.1 408 "));
     none_are_left(&service);
 
-    // Attack 62: a body that comes too slowly does not come either, and one that is large may take
-    // its time.
+    // Attack 62: a body that arrives too slowly ends its session, too, but a large body may take
+    // longer.
     let body = |length: usize, step: usize| {
         let session = Session::joined_silently(&server);
         let mut client = Client::connect(&server);
@@ -790,7 +792,7 @@ fn a_body_that_does_not_come_ends_its_session() {
 }
 
 #[test]
-fn sessions_beyond_the_bound_are_503() {
+fn sessions_over_the_limit_get_503() {
     let (server, service) = serving(SocketIoSettings {
         max_sessions: 2,
         ..SocketIoSettings::default()
@@ -812,7 +814,7 @@ fn sessions_beyond_the_bound_are_503() {
 }
 
 #[test]
-fn a_panic_in_a_handler_ends_nothing_but_the_handler() {
+fn a_panic_in_a_handler_ends_only_that_handler() {
     let (server, _service) = serving(SocketIoSettings::default());
     let mut client = upgrade(&server, WEBSOCKET);
     assert!(receive_packet(&mut client).starts_with('0'));
@@ -823,9 +825,9 @@ fn a_panic_in_a_handler_ends_nothing_but_the_handler() {
     assert_eq!(receive_packet(&mut client), r#"42["echo",1]"#);
 }
 
-/// Who asks and does not take the answers is not read from: nothing piles up at the server.
+/// The server stops reading from a client that does not read its answers, so nothing piles up.
 #[test]
-fn who_does_not_read_is_not_read_from() {
+fn the_server_stops_reading_from_a_client_that_does_not_read() {
     let server = TestServer::with(|server| server);
     let mut client = joined_websocket(&server);
     let burst = frame(0x89, &[0; 125]).repeat(1_000);
@@ -849,7 +851,7 @@ fn a_drain_ends_sessions_of_both_transports() {
     let mut parked = session.polling();
     let mut client = joined_websocket(&server);
     server.shutdown.drain();
-    // A client by polling is told by a packet, the other as all WebSockets are.
+    // A polling client receives a packet, a WebSocket client a Close frame.
     response(&mut parked).is(200, "1");
     assert_eq!(client.receive(), (0x88, 1_001_u16.to_be_bytes().to_vec()));
     client.send(&close_frame(1001, b""));
@@ -858,7 +860,7 @@ fn a_drain_ends_sessions_of_both_transports() {
 }
 
 #[test]
-fn the_browser_client_is_served_from_here() {
+fn the_browser_client_is_served() {
     let server = TestServer::shared();
     let mut client = Client::connect(server);
     client.send(

@@ -1,4 +1,4 @@
-//! What a client of Socket.IO can have the server do and keep, in numbers.
+//! Limits on the work and memory that a Socket.IO client can demand.
 
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,9 @@ fn serving(settings: SocketIoSettings) -> TestServer {
     TestServer::serving(Router::new().mount("/socket.io/", service), |server| server)
 }
 
-/// Attack 60. What waits is bounded by not taking what would be answered by more.
+/// Attack 60. The server does not read a POST whose answers would exceed the queue.
 #[test]
-fn a_post_waits_while_its_session_owes_more_than_a_queue() {
+fn a_post_waits_while_the_queue_of_its_session_is_full() {
     let server = serving(SocketIoSettings {
         max_queue_size: 100_000,
         ..SocketIoSettings::default()
@@ -36,7 +36,7 @@ fn a_post_waits_while_its_session_owes_more_than_a_queue() {
     let mut third = session.posting(event.as_bytes());
     assert!(
         third.is_silent_for(Duration::from_millis(100)),
-        "it is taken"
+        "the POST is read"
     );
     session.receives(&[&event, &event]);
     response(&mut third).is(200, "ok");
@@ -44,15 +44,15 @@ fn a_post_waits_while_its_session_owes_more_than_a_queue() {
     figure(
         Kind::Attack,
         60,
-        "POSTs of 60 kB of echo to a session that does not poll, max_queue_size 100 kB: taken",
-        "2, the third when it has polled",
-        "2, the third when it has polled",
+        "POSTs that echo 60 kB to a session that does not poll, max_queue_size 100 kB: read",
+        "2, the third after a poll",
+        "2, the third after a poll",
     );
 }
 
-/// Attack 60. A broadcast that finds too much waiting ends the session that does not take it.
+/// Attack 60. A broadcast to a session with a full queue ends the session.
 #[test]
-fn a_session_that_does_not_poll_misses_no_broadcast_but_ends() {
+fn a_session_that_does_not_poll_ends_before_it_misses_a_broadcast() {
     let server = TestServer::with(|server| server);
     let (idle, talker) = (Session::joined(&server), Session::joined(&server));
     let event = format!(r#"42["message","{}"]"#, "x".repeat(400_000));
@@ -69,7 +69,7 @@ fn a_session_that_does_not_poll_misses_no_broadcast_but_ends() {
 
 /// Attack 61.
 #[test]
-fn at_most_16_handlers_of_a_session_are_under_way() {
+fn at_most_16_handlers_of_a_session_run_at_once() {
     let server = TestServer::with(|server| server);
     let mut client = joined_websocket(&server);
     for number in 0..20 {
@@ -80,13 +80,13 @@ fn at_most_16_handlers_of_a_session_are_under_way() {
         assert_eq!(receive_packet(&mut client), question(number));
     }
     assert!(client.is_silent_for(Duration::from_millis(100)));
-    // No acknowledgement is read either: those that wait end by their own deadline.
+    // No acknowledgement arrives, so a waiting handler ends by its deadline.
     let next = receive_packet(&mut client);
     assert_eq!(next, question(16));
     figure(
         Kind::Attack,
         61,
-        "20 events whose handlers wait: handlers under way",
+        "20 events whose handlers wait: handlers that run at once",
         "16",
         "16",
     );
@@ -94,7 +94,7 @@ fn at_most_16_handlers_of_a_session_are_under_way() {
 
 /// Attack 61.
 #[test]
-fn an_event_of_too_many_values_ends_its_session() {
+fn an_event_with_too_many_values_ends_the_session() {
     let server = TestServer::shared();
     for (values, is_over) in [(90_000, false), (330_000, true)] {
         let mut client = joined_websocket(server);
@@ -111,7 +111,7 @@ fn an_event_of_too_many_values_ends_its_session() {
 
 /// Attack 64.
 #[test]
-fn nothing_is_served_behind_a_refused_upgrade() {
+fn a_request_after_a_refused_upgrade_is_not_served() {
     let server = TestServer::shared();
     let mut client = Client::connect(server);
     let refused = upgrade_request(&format!("{WEBSOCKET}&sid=x"));
@@ -124,7 +124,7 @@ fn nothing_is_served_behind_a_refused_upgrade() {
 
 /// Attack 67.
 #[test]
-fn newcomers_of_one_address_are_few_and_not_for_long() {
+fn sessions_without_a_namespace_are_limited_per_address_and_in_time() {
     let server = serving(SocketIoSettings {
         max_sessions: 32,
         ..SocketIoSettings::default()
@@ -137,7 +137,7 @@ fn newcomers_of_one_address_are_few_and_not_for_long() {
     assert!(third.receive_head().starts_with("HTTP/1.1 503 "));
     first.post("40").is(200, "ok");
     let _third = Session::open(&server);
-    first.post("41").is(200, "ok"); // it would be a third newcomer
+    first.post("41").is(200, "ok"); // otherwise a third newcomer
     first.is_gone();
 
     let server = serving(quick());
@@ -147,7 +147,7 @@ fn newcomers_of_one_address_are_few_and_not_for_long() {
     figure(
         Kind::Attack,
         67,
-        "sessions of one address in no namespace, of 32: at most; end after connect_timeout",
+        "sessions of one address that have joined no namespace, max_sessions 32: at most; end after connect_timeout",
         "2; yes",
         "2; yes",
     );
@@ -166,7 +166,7 @@ fn joined_sessions_count_against_their_address() {
 
 /// Attack 72.
 #[test]
-fn the_packets_of_posts_are_held_to_the_rates() {
+fn the_packets_of_a_post_are_limited_by_the_rate() {
     let server = serving(SocketIoSettings {
         max_publish_rate: Some(20),
         ..SocketIoSettings::default()
@@ -178,7 +178,7 @@ fn the_packets_of_posts_are_held_to_the_rates() {
     figure(
         Kind::Attack,
         72,
-        "40 packets in a POST with a rate of 20 a second: time",
+        "40 packets in a POST, rate 20 a second: time",
         ">= 0.9 s",
         format_args!("{seconds:.1} s"),
     );

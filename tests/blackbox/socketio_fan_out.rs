@@ -1,5 +1,5 @@
-//! Socket.IO's broadcasts to many clients: everything once, whole and in the order in which it was
-//! emitted, whatever way each client's packets take.
+//! Socket.IO broadcasts to many clients: each arrives once, whole and in the order of emission,
+//! whichever path its packets take.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::client::{Client, PATIENCE, frame};
 use crate::server::TestServer;
 use crate::socketio::{Session, WEBSOCKET, receive_packet, upgrade};
 
-/// More than enough to go past the engine.
+/// Enough clients for broadcasts that bypass the engine.
 const CLIENTS: usize = 40;
 
-/// A server with so many workers and these events: `tell` has every client told so many numbers,
-/// with so many bytes, each by a packet of its own and then by a broadcast; `flood` has broadcasts of so many bytes
-/// sent, numbered, as many as asked for; `attach` one with attachments.
+/// A server with these events: `tell` sends the given count of numbers, with a filler of the given
+/// size, to every client, each first as a packet of its own and then as a broadcast; `flood`
+/// broadcasts numbered fillers of the given size; `attach` broadcasts an event with attachments.
 fn serving(workers: usize) -> TestServer {
-    // No client here answers a Ping, and a slow machine takes long over all this.
+    // Clients of this test answer no Ping, and a slow machine takes long.
     let (service, io) = socketio::service(SocketIoSettings {
         ping_interval: Duration::from_secs(3_600),
         ..SocketIoSettings::default()
@@ -55,7 +55,7 @@ fn serving(workers: usize) -> TestServer {
             event.socket.everybody().emit("message", event.args);
         });
     let router = Router::new().mount("/socket.io/", service as Arc<_>);
-    // What is to wait for slow clients is more than the default.
+    // More than the default must be able to queue for slow clients.
     let settings = frameloop::Settings {
         slow_consumer: SlowConsumer {
             max_bytes: 64 << 20,
@@ -71,7 +71,7 @@ fn serving(workers: usize) -> TestServer {
 fn integer(value: &Value) -> usize {
     match value {
         Value::Number(number) => number.to_string().parse().unwrap(),
-        _ => panic!("a number is meant"),
+        _ => panic!("not a number"),
     }
 }
 
@@ -89,7 +89,7 @@ fn receives(client: &mut Client, packet: &str) {
 }
 
 #[test]
-fn what_is_emitted_to_one_keeps_its_place_among_broadcasts() {
+fn packets_to_one_client_keep_their_order_among_broadcasts() {
     for workers in [1, 4] {
         let server = serving(workers);
         let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
@@ -103,9 +103,9 @@ fn what_is_emitted_to_one_keeps_its_place_among_broadcasts() {
     }
 }
 
-/// The sockets are full again and again, and packets begin to go and have to wait.
+/// The sockets fill up again and again, so some packets are sent in part and wait.
 #[test]
-fn what_is_emitted_to_slow_clients_keeps_its_place_among_broadcasts() {
+fn packets_to_slow_clients_keep_their_order_among_broadcasts() {
     let server = serving(2);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
     clients[0].send_text(r#"42["tell",100,100000]"#);
@@ -119,10 +119,10 @@ fn what_is_emitted_to_slow_clients_keeps_its_place_among_broadcasts() {
 }
 
 #[test]
-fn a_clients_messages_reach_all_in_its_order() {
+fn a_clients_messages_reach_all_members_in_order() {
     let server = serving(4);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
-    // Far more than are under way at once.
+    // Far more than fit in transit at once.
     let messages = (0..3_000).map(|number| format!(r#"42["message",{number}]"#));
     let bytes: Vec<u8> = messages
         .flat_map(|message| frame(0x81, message.as_bytes()))
@@ -136,7 +136,7 @@ fn a_clients_messages_reach_all_in_its_order() {
 }
 
 #[test]
-fn messages_of_many_to_different_clients_come_in_each_senders_order() {
+fn messages_of_many_senders_arrive_in_the_order_of_each_sender() {
     let server = serving(2);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
     for number in 0..20 {
@@ -146,7 +146,7 @@ fn messages_of_many_to_different_clients_come_in_each_senders_order() {
     }
     for (own, client) in clients.iter_mut().enumerate() {
         let mut next = [0; CLIENTS];
-        next[own] = 20; // none of its own
+        next[own] = 20; // skips its own messages
         while next.iter().any(|next| *next < 20) {
             let packet = receive_packet(client);
             let numbers = packet.strip_prefix(r#"42["shout","#).unwrap();
@@ -159,7 +159,7 @@ fn messages_of_many_to_different_clients_come_in_each_senders_order() {
 }
 
 #[test]
-fn attachments_come_behind_their_packet() {
+fn attachments_follow_their_packet() {
     let server = serving(2);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
     for _ in 0..20 {
@@ -173,9 +173,9 @@ fn attachments_come_behind_their_packet() {
     }
 }
 
-/// 30 MB wait for one client, far more than its socket takes.
+/// 30 MB wait for one client, far more than its socket holds.
 #[test]
-fn who_reads_late_misses_nothing_and_delays_nobody() {
+fn a_client_that_reads_late_misses_nothing_and_delays_no_other() {
     let server = serving(2);
     let mut late = joined(&server);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
@@ -200,7 +200,7 @@ fn who_reads_late_misses_nothing_and_delays_nobody() {
 }
 
 #[test]
-fn an_upgrade_amid_broadcasts_loses_and_doubles_nothing() {
+fn an_upgrade_during_broadcasts_neither_loses_nor_repeats_a_packet() {
     let server = serving(2);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
     let session = Session::joined_silently(&server);
@@ -237,9 +237,9 @@ fn an_upgrade_amid_broadcasts_loses_and_doubles_nothing() {
     }
 }
 
-/// Frames are whole to the end, and none comes after the Close.
+/// No frame is truncated, and none follows the Close.
 #[test]
-fn a_drain_amid_broadcasts_ends_with_the_close() {
+fn a_drain_during_broadcasts_ends_with_the_close() {
     let server = serving(2);
     let mut talker = joined(&server);
     let clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
@@ -250,7 +250,8 @@ fn a_drain_amid_broadcasts_ends_with_the_close() {
             thread::spawn(move || {
                 let mut bytes = Vec::new();
                 client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                // A client that is cut off in the end has had whole frames until then.
+                // A client that is cut off may end in a partial frame, but all frames before it are
+                // whole.
                 let end = client.stream.read_to_end(&mut bytes);
                 let mut rest = &*bytes;
                 while let [first, second, after @ ..] = rest {
@@ -263,10 +264,10 @@ fn a_drain_amid_broadcasts_ends_with_the_close() {
                     };
                     assert!(matches!(first, 0x81 | 0x88), "{first:#x}");
                     if *first == 0x88 {
-                        assert_eq!(after.len(), length, "something follows the Close");
+                        assert_eq!(after.len(), length, "data after the Close");
                         return true;
                     }
-                    assert!(after.len() >= length || end.is_err(), "a frame is cut off");
+                    assert!(after.len() >= length || end.is_err(), "a truncated frame");
                     rest = after.get(length..).unwrap_or_default();
                 }
                 false
@@ -278,7 +279,7 @@ fn a_drain_amid_broadcasts_ends_with_the_close() {
     server.shutdown.drain();
     let closed = readers.into_iter().map(|reader| reader.join().unwrap());
     assert!(closed.filter(|closed| *closed).count() > 0);
-    // It may be gone already.
+    // The connection may have ended already.
     let _ = talker.stream.write_all(b"");
     server.stopped().unwrap();
 }

@@ -1,5 +1,5 @@
-//! `wss://`: what TLS adds to the wire (attack 45, fault 19, C45, C46). That everything else is as
-//! without it is shown by the other tests, run with `FRAMELOOP_TEST_TLS=1`.
+//! `wss://`: what TLS adds to the wire (attack 45, fault 19, C45, C46). All other tests run through
+//! TLS with `FRAMELOOP_TEST_TLS=1`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,7 +18,7 @@ use crate::server::TestServer;
 
 type Secured = StreamOwned<ClientConnection, TcpStream>;
 
-/// A certificate in files, and what trusts it.
+/// A certificate in files, and a client that trusts it.
 pub(crate) struct Files {
     directory: std::path::PathBuf,
     pub(crate) der: CertificateDer<'static>,
@@ -37,7 +37,7 @@ impl Files {
         files
     }
 
-    /// Another certificate under the same names.
+    /// Replaces it with another certificate for the same names.
     fn renew(&mut self) {
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
         std::fs::write(self.directory.join("cert.pem"), made.cert.pem()).unwrap();
@@ -88,7 +88,7 @@ fn plain(server: &TestServer) -> TcpStream {
     stream
 }
 
-/// Opens a WebSocket on it.
+/// Opens a WebSocket on this stream.
 fn open(stream: &mut Secured, path: &str) {
     stream.write_all(request(path).as_bytes()).unwrap();
     let mut head = Vec::new();
@@ -123,11 +123,11 @@ fn c45_close_is_followed_by_close_notify_and_fin() {
         .unwrap();
     receives(&mut client, &reply(0x81, b"hello"));
     receives(&mut client, &reply(0x88, b"\x03\xE8bye"));
-    // FIN alone would be UnexpectedEof.
+    // FIN without close_notify would be UnexpectedEof.
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
 }
 
-/// Tells how its connections end.
+/// A handler that reports how its connection ends.
 struct Told(mpsc::Sender<Disconnect>);
 
 impl Handler for Told {
@@ -139,7 +139,7 @@ impl Handler for Told {
 }
 
 #[test]
-fn c46_fin_without_close_notify_is_an_end_like_any() {
+fn c46_fin_without_close_notify_ends_the_connection_normally() {
     let files = Files::new("c46");
     let (sender, told) = mpsc::channel();
     let router = Router::new().websocket("/", move |_| Told(sender.clone()));
@@ -154,11 +154,9 @@ fn c46_fin_without_close_notify_is_an_end_like_any() {
     );
 }
 
-/// A record that is cut off or forged ends its own connection, and its message is not handled; one
-/// that comes in pieces is as good as any.
-/// Faults on demand are as they are without TLS; a reset has no alert before it.
+/// Faults on demand work through TLS, too; no alert comes before a reset.
 #[test]
-fn an_abort_that_is_asked_for_is_a_reset() {
+fn a_requested_abort_resets_the_connection_through_tls() {
     let files = Files::new("abort");
     let server = secured(&files);
     let mut stream = files.client(&server).unwrap();
@@ -170,7 +168,7 @@ fn an_abort_that_is_asked_for_is_a_reset() {
 }
 
 #[test]
-fn fault_19_truncated_and_forged_records_end_their_connection_alone() {
+fn fault_19_truncated_and_forged_records_end_only_their_connection() {
     type Damage = fn(&mut Vec<u8>);
     let files = Files::new("records");
     let (sender, told) = mpsc::channel();
@@ -225,14 +223,14 @@ fn fault_19_truncated_and_forged_records_end_their_connection_alone() {
     figure(
         Kind::Fault,
         19,
-        "TLS records cut off or forged: their connections; others",
+        "truncated or forged TLS records: their connections; others",
         "1006; served",
         "1006; served",
     );
 }
 
 #[test]
-fn messages_of_all_sizes_come_back_to_a_reader_in_no_hurry() {
+fn messages_of_all_sizes_reach_a_slow_reader() {
     let files = Files::new("sizes");
     let server = secured(&files);
     let mut client = files.client(&server).unwrap();
@@ -242,7 +240,7 @@ fn messages_of_all_sizes_come_back_to_a_reader_in_no_hurry() {
         client.write_all(&frame(0x82, &payload)).unwrap();
         receives(&mut client, &reply(0x82, &payload));
     }
-    // More than all buffers on the way hold, and nobody reads yet.
+    // More than all buffers on the way hold, while the client does not read.
     let message = frame(0x82, &vec![b'y'; 100_000]);
     let count = 200;
     let mut writer = client.sock.try_clone().unwrap();
@@ -267,7 +265,7 @@ fn messages_of_all_sizes_come_back_to_a_reader_in_no_hurry() {
 }
 
 #[test]
-fn attack_45_what_is_no_tls_is_answered_by_an_alert() {
+fn attack_45_input_that_is_not_tls_is_answered_with_an_alert() {
     let files = Files::new("no-tls");
     let server = secured(&files);
     for first in [
@@ -286,7 +284,7 @@ fn attack_45_what_is_no_tls_is_answered_by_an_alert() {
     figure(
         Kind::Attack,
         45,
-        "plain HTTP, an alert first, a record of 65,535 bytes: answer on the TLS port",
+        "plain HTTP, an alert, or a record of 65,535 bytes sent to the TLS port: answer",
         "an alert or FIN",
         "an alert or FIN",
     );
@@ -304,7 +302,7 @@ fn attack_45_a_client_hello_in_records_of_one_byte_is_read() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // The least that rustls allows: many records for one message.
+    // The smallest size that rustls allows, which gives many records per message.
     config.max_fragment_size = Some(32);
     let name = ServerName::try_from("localhost").unwrap();
     let session = ClientConnection::new(Arc::new(config), name).unwrap();
@@ -313,7 +311,7 @@ fn attack_45_a_client_hello_in_records_of_one_byte_is_read() {
     client.write_all(&frame(0x81, b"hello")).unwrap();
     receives(&mut client, &reply(0x81, b"hello"));
 
-    // And the hello itself in records of one byte each: it is put together or refused at once.
+    // A ClientHello in records of one byte each is either reassembled or refused at once.
     let mut hello = Vec::new();
     let name = ServerName::try_from("localhost").unwrap();
     let mut session = ClientConnection::new(Arc::clone(client_config()), name).unwrap();
@@ -353,7 +351,7 @@ fn client_config() -> &'static Arc<ClientConfig> {
 }
 
 #[test]
-fn attack_45_half_a_handshake_is_ended_at_the_deadline() {
+fn attack_45_an_unfinished_handshake_ends_at_the_deadline() {
     let files = Files::new("half");
     let timeout = Duration::from_millis(500);
     let server = TestServer::plainly_serving(frameloop::app::router(), |server| {
@@ -374,7 +372,7 @@ fn attack_45_half_a_handshake_is_ended_at_the_deadline() {
     figure(
         Kind::Attack,
         45,
-        "nothing, or half a ClientHello, handshake timeout 500 ms (10 s by default): closed",
+        "no byte, or half a ClientHello, handshake timeout 500 ms (default 10 s): closed",
         "at 0.5 s",
         format_args!("at {:.2?} and {:.2?}", took[0], took[1]),
     );
@@ -383,9 +381,9 @@ fn attack_45_half_a_handshake_is_ended_at_the_deadline() {
     }
 }
 
-/// HTTP/2 is not offered, and its preface is refused before any of its frames.
+/// The server does not offer HTTP/2, and refuses its preface before any frame.
 #[test]
-fn attacks_43_and_44_http_2_is_not_spoken() {
+fn attacks_43_and_44_http_2_is_not_supported() {
     let headers: &[u8] = b"\0\0\x04\x01\x04\0\0\0\x01\x82\x84\x86\x87";
     let reset: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
     let continuation: &[u8] = b"\0\0\x01\x09\0\0\0\0\x01\x82";
@@ -423,11 +421,11 @@ fn attacks_43_and_44_http_2_is_not_spoken() {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer);
-        assert_eq!(answer, "", "it is not HTTP/1.1 either");
+        assert_eq!(answer, "", "an answer to HTTP/2");
         figure(
             Kind::Attack,
             row,
-            format_args!("HTTP/2, which is not spoken: its preface and {what}: answer"),
+            format_args!("HTTP/2 without support for it: preface and {what}: answer"),
             "FIN",
             format_args!("FIN after {:.1?}", began.elapsed()),
         );
@@ -435,7 +433,7 @@ fn attacks_43_and_44_http_2_is_not_spoken() {
 }
 
 #[test]
-fn fault_19_a_renewed_certificate_is_for_new_handshakes_and_drops_nobody() {
+fn fault_19_a_renewed_certificate_serves_new_handshakes_and_drops_no_connection() {
     let mut files = Files::new("renewed");
     let certificate = files.read();
     let server = TestServer::plainly_serving(frameloop::app::router(), |server| {
@@ -445,7 +443,7 @@ fn fault_19_a_renewed_certificate_is_for_new_handshakes_and_drops_nobody() {
     open(&mut before, "/echo");
     let fingerprint = certificate.fingerprint();
 
-    // Files that are no good change nothing.
+    // Invalid files change nothing.
     let key = files.directory.join("key.pem");
     let sound = std::fs::read(&key).unwrap();
     std::fs::write(&key, "no key").unwrap();
@@ -457,7 +455,7 @@ fn fault_19_a_renewed_certificate_is_for_new_handshakes_and_drops_nobody() {
     files.renew();
     assert!(
         files.client(&server).is_err(),
-        "nobody has read the new one yet"
+        "the new certificate is not in use yet"
     );
     certificate.reload().unwrap();
     assert_ne!(certificate.fingerprint(), fingerprint);
@@ -490,7 +488,7 @@ fn a_certificate_without_its_key_is_refused() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_is_reset() {
+fn a_peer_that_reads_nothing_is_reset() {
     let files = Files::new("stalled");
     let (sender, told) = mpsc::channel();
     let router = Router::new().websocket("/", move |_| Flood(Told(sender.clone())));
@@ -511,7 +509,7 @@ fn a_peer_that_takes_nothing_is_reset() {
     );
 }
 
-/// Answers with more than any buffer holds.
+/// Answers with more than all buffers hold.
 struct Flood(Told);
 
 impl Handler for Flood {

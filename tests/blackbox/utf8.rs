@@ -1,4 +1,4 @@
-//! UTF-8 is checked as it arrives: RFC 6455 §8.1.
+//! UTF-8 is validated while it arrives: RFC 6455 §8.1.
 
 use crate::client::{Client, frame, reply};
 use crate::server::TestServer;
@@ -7,7 +7,7 @@ fn echo() -> Client {
     Client::open(TestServer::shared(), "/echo")
 }
 
-/// Texts whose last byte is the first that cannot be right.
+/// Texts whose last byte is the first invalid one.
 const BROKEN: [&[u8]; 10] = [
     b"\xFF",
     b"\xFE",
@@ -21,16 +21,16 @@ const BROKEN: [&[u8]; 10] = [
     b"\xCE\xBA\xE1\xBD\xB9\xF4\x90",
 ];
 
-/// Attack 52: the frame claims 4,096 bytes, and the first bad one ends it.
+/// Attack 52: the frame declares 4,096 bytes, and fails at the first invalid byte.
 #[test]
-fn attack_52_the_first_bad_byte_fails_an_unfinished_frame() {
+fn attack_52_an_unfinished_frame_fails_at_its_first_invalid_byte() {
     for text in BROKEN {
         let whole = frame(0x81, &[text, &vec![b' '; 4_096 - text.len()]].concat());
         let header = 8;
         let mut client = echo();
         client.send_cut(&whole[..header + text.len()], header + text.len() - 1);
         client.closes_with(1007);
-        // The same in a fragment that is not the first.
+        // The same in a later fragment.
         let mut later = whole;
         later[0] = 0x80;
         let mut client = echo();
@@ -40,9 +40,9 @@ fn attack_52_the_first_bad_byte_fails_an_unfinished_frame() {
     }
 }
 
-/// Large payloads are read another way, straight to where they are put together.
+/// Large payloads take another path: the server reads them directly into the message buffer.
 #[test]
-fn attack_52_the_first_bad_byte_fails_an_unfinished_frame_of_a_megabyte() {
+fn attack_52_an_unfinished_frame_of_a_megabyte_fails_at_its_first_invalid_byte() {
     for text in BROKEN {
         let fine = "é".repeat(150_000);
         let whole = frame(0x81, &[fine.as_bytes(), text, &[b' '; 1 << 20]].concat());
@@ -57,7 +57,7 @@ fn attack_52_the_first_bad_byte_fails_an_unfinished_frame_of_a_megabyte() {
 }
 
 #[test]
-fn bad_bytes_fail_in_whole_frames_and_in_fragments() {
+fn invalid_bytes_fail_in_whole_frames_and_in_fragments() {
     for text in BROKEN {
         let text = [b"fine until ", text].concat();
         let mut client = echo();
@@ -86,7 +86,7 @@ fn a_message_must_not_end_inside_a_character() {
 }
 
 #[test]
-fn attack_53_valid_text_passes_however_it_is_fragmented() {
+fn attack_53_valid_text_passes_in_any_fragmentation() {
     let text = "κόσμε 你好 😀\u{10FFFF}";
     let mut client = echo();
     for cut in 0..=text.len() {
@@ -116,7 +116,7 @@ fn large_texts_pass_in_every_alphabet() {
 }
 
 #[test]
-fn binary_messages_may_be_anything() {
+fn binary_messages_may_contain_any_byte() {
     let mut client = echo();
     for payload in BROKEN {
         client.send(&frame(0x82, payload));

@@ -1,4 +1,4 @@
-//! Connections are spread over the workers, few as they may be.
+//! Connections are spread evenly over the workers, even if there are few.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, mpsc};
@@ -9,7 +9,7 @@ use frameloop::{Disconnect, Handler, Message, Router, WebSocket};
 use crate::client::{Client, PATIENCE, close_frame};
 use crate::server::TestServer;
 
-/// Answers with the name of the thread that serves.
+/// Answers with the name of the thread that serves it.
 fn thread_name(socket: &mut WebSocket<'_>, _: Message<'_>) {
     socket.send(Message::Text(thread::current().name().unwrap_or_default()));
 }
@@ -49,7 +49,7 @@ fn a_connection_stays_with_its_worker() {
 }
 
 #[test]
-fn a_connection_goes_to_the_worker_that_has_the_fewest() {
+fn a_connection_goes_to_the_worker_with_the_fewest_connections() {
     struct Named(mpsc::Sender<()>);
     impl Handler for Named {
         fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {

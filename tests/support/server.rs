@@ -18,19 +18,19 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    /// The server that all tests share that need nothing special: the ready-made endpoints, all
-    /// settings as they are by default, two workers.
+    /// The server for all tests without special needs: the ready-made endpoints, default settings,
+    /// two workers.
     pub(crate) fn shared() -> &'static TestServer {
         static SHARED: OnceLock<TestServer> = OnceLock::new();
         SHARED.get_or_init(|| TestServer::with(|server| server))
     }
 
-    /// The ready-made endpoints on a server changed by `configure`.
+    /// The ready-made endpoints, on a server changed by `configure`.
     pub(crate) fn with(configure: impl FnOnce(Server) -> Server) -> TestServer {
         TestServer::serving(app::router(), configure)
     }
 
-    /// Other endpoints.
+    /// These endpoints, on a server changed by `configure`.
     pub(crate) fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
         if std::env::var_os("FRAMELOOP_TEST_TLS").is_some() {
             return through_tls::serving(router, configure);
@@ -38,7 +38,7 @@ impl TestServer {
         TestServer::plainly_serving(router, configure)
     }
 
-    /// Other endpoints, also where all tests are to speak TLS.
+    /// These endpoints without TLS, even in a run of all tests with TLS.
     pub(crate) fn plainly_serving(
         router: Router,
         configure: impl FnOnce(Server) -> Server,
@@ -62,7 +62,7 @@ impl TestServer {
         }
     }
 
-    /// Waits until the server has stopped by itself.
+    /// Waits until the server has stopped.
     pub(crate) fn stopped(mut self) -> std::io::Result<()> {
         self.thread.take().unwrap().join().unwrap()
     }

@@ -1,5 +1,5 @@
-//! All tests through TLS: their clients reach the server by way of one that encrypts what passes
-//! and knows nothing of WebSockets.
+//! All tests through TLS: their clients reach the server through a forwarder that adds TLS and does
+//! not interpret the bytes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::server::TestServer;
 
-/// A server that speaks TLS, at the address of one that takes it off.
+/// A TLS server, with the address of a forwarder that accepts plain connections.
 pub(crate) fn serving(router: Router, configure: impl FnOnce(Server) -> Server) -> TestServer {
     let certificate = Certificate::self_signed(vec!["localhost".into()]).unwrap();
     let mut server = TestServer::plainly_serving(router, |server| {
@@ -51,7 +51,7 @@ fn encrypting(server: SocketAddr) -> SocketAddr {
                 let connector = connector.clone();
                 tokio::spawn(async move {
                     let Ok(stream) = TcpStream::connect(server).await else {
-                        return; // it has stopped
+                        return; // the server has stopped
                     };
                     stream.set_nodelay(true).unwrap();
                     client.set_nodelay(true).unwrap();
@@ -66,10 +66,10 @@ fn encrypting(server: SocketAddr) -> SocketAddr {
     address
 }
 
-/// How long a client that the server has reset may take to read what was said before.
+/// How long a client of a reset connection may read the bytes that came before.
 const REST: Duration = Duration::from_secs(2);
 
-/// Passes on what both say, until both have ended or one has failed.
+/// Forwards both directions, until both have ended or one has failed.
 async fn pass(client: impl AsyncRead + AsyncWrite, server: impl AsyncRead + AsyncWrite) {
     let (mut from_client, mut to_client) = split(client);
     let (mut from_server, mut to_server) = split(server);
@@ -88,7 +88,7 @@ async fn pass(client: impl AsyncRead + AsyncWrite, server: impl AsyncRead + Asyn
     let _ = try_join!(up, down);
 }
 
-/// Trusts everybody: what is tested is the server.
+/// Accepts any certificate: the tests are about the server.
 #[derive(Debug)]
 struct Trusting;
 
