@@ -291,7 +291,7 @@ fn httpbins_variables_are_obeyed() {
         let command = &mut frameloop(&["--compat", "httpbin", "--listen", "127.0.0.1:0"]);
         let (code, _, error) = run(command.env(variable, value));
         assert_eq!(code, Some(2));
-        let expected = format!("{variable} is \"{value}\": write a ");
+        let expected = format!("invalid {variable} \"{value}\": use ");
         assert!(error.contains(&expected), "{error}");
     }
 }
@@ -355,13 +355,13 @@ fn wrong_values_exit_with_2_and_say_what_to_write() {
         (&["--ping-interval", "1d"], "write 10s, 500ms, 2m or 1h"),
         (
             &["--allow-origin", "example.com"],
-            "write https://example.com",
+            "use https://example.com",
         ),
-        (&["--allow-host", "a b"], "write example.com"),
+        (&["--allow-host", "a b"], "use example.com"),
         // A star anywhere else would match nothing, and say nothing.
         (
             &["--allow-origin", "*.example.com"],
-            "write https://*.example.com",
+            "use https://*.example.com",
         ),
         (&["--allow-origin", "*"], "leave it out"),
         (&["--allow-host", ".example.com"], "*.example.com"),

@@ -1,10 +1,10 @@
-//! Every data message to every member of the topic, its sender included.
+//! `/broadcast`: sends every data message to every member of the topic, the sender included.
 
 use crate::engine::{Handler, WebSocket};
 use crate::protocol::{CloseCode, Message};
 use crate::rooms::{Membership, Rooms};
 
-/// A member of a topic.
+/// The handler of a member of a topic.
 pub(crate) struct BroadcastHandler {
     rooms: Rooms,
     topic: Box<str>,

@@ -9,7 +9,7 @@ use crate::protocol::{CloseCode, Message};
 use crate::rooms::redis::{Format, LayerEvent};
 use crate::rooms::{Membership, Rooms};
 
-/// One consumer.
+/// The handler of one chat connection, like the tutorial's consumer.
 pub(crate) struct ChatConsumer {
     rooms: Rooms,
     room_name: Box<str>,
@@ -17,8 +17,8 @@ pub(crate) struct ChatConsumer {
 }
 
 impl ChatConsumer {
-    /// Takes what the tutorial's route (`\w+`) and its group name (`chat_` and the room, ASCII,
-    /// shorter than 100) both take.
+    /// Accepts a room name that fits both the tutorial's route (`\w+`) and its group name (`chat_`
+    /// and the room, ASCII, shorter than 100 characters).
     pub(crate) fn new(rooms: &Rooms, room_name: &str) -> Result<ChatConsumer, HandshakeError> {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if room_name.len() > 94 || !room_name.bytes().all(is_word) {
@@ -32,7 +32,7 @@ impl ChatConsumer {
     }
 }
 
-/// Bytes of the largest message: its values are many times larger in memory.
+/// Maximum size of a message, in bytes. Parsed values take many times more memory.
 const MAX_SIZE: usize = 1 << 20;
 
 impl Handler for ChatConsumer {
@@ -54,14 +54,13 @@ impl Handler for ChatConsumer {
         };
         match (text, &self.membership) {
             (Some(text), Some(membership)) => membership.publish(Message::Text(&text)),
-            // The tutorial's consumer raises, and Channels closes with this code.
+            // The tutorial's consumer raises an exception, and Channels closes with this code.
             _ => socket.close(CloseCode::Error, ""),
         }
     }
 }
 
-/// What a client, or a member, has as the message of a text; `None` where the tutorial's consumer
-/// raises.
+/// The value of `message` in a JSON text; `None` where the tutorial's consumer raises an exception.
 fn received(text: &str) -> Option<Value> {
     let Value::Map(data) = python::loads(text)? else {
         return None;
@@ -69,7 +68,8 @@ fn received(text: &str) -> Option<Value> {
     value_of("message", data)
 }
 
-/// What members are sent of a message; `None` where the tutorial's consumer raises.
+/// The text sent to members for a message; `None` where the tutorial's consumer raises an
+/// exception.
 fn sent(message: &Value) -> Option<String> {
     Some(format!("{{\"message\": {}}}", python::dumps(message)?))
 }
@@ -81,15 +81,15 @@ fn value_of(key: &str, entries: Vec<(Value, Value)>) -> Option<Value> {
     found.map(|(_, value)| value)
 }
 
-/// How these rooms are known to the Django processes that share them: `chat_` and the room is the
-/// tutorial's group.
+/// The format in which Django processes share these rooms. The tutorial's group is `chat_` and the
+/// room's name.
 pub(crate) const FORMAT: Format = Format::Groups {
     prefix: "chat_",
     event,
     text,
 };
 
-/// The event that Django Channels' layers carry for a text that members were sent.
+/// The Django Channels event for a text that was sent to members.
 fn event(text: &str) -> Option<LayerEvent> {
     Some(vec![
         ("type".into(), "chat_message".into()),
@@ -97,10 +97,11 @@ fn event(text: &str) -> Option<LayerEvent> {
     ])
 }
 
-/// The text that members are sent for such an event; `None` where the tutorial's consumer raises.
+/// The text to send to members for an event; `None` where the tutorial's consumer raises an
+/// exception.
 fn text(event: LayerEvent) -> Option<String> {
     let is_message = |(key, value): &(Value, Value)| {
-        // Channels makes a method's name of it.
+        // Channels turns the type into a method's name: a dot becomes an underscore.
         key.as_str() == Some("type")
             && matches!(value.as_str(), Some("chat_message" | "chat.message"))
     };
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_consumer_cannot_read_is_an_error() {
+    fn a_text_that_the_consumer_cannot_read_is_an_error() {
         for text in [
             "",
             "hello",

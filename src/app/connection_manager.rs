@@ -1,5 +1,5 @@
-//! The ConnectionManager of the FastAPI tutorial: a personal answer, a broadcast to all, and a
-//! notice when somebody left.
+//! The ConnectionManager of the FastAPI tutorial: a reply to the sender, a broadcast to all
+//! clients, and a notice when a client leaves.
 
 use crate::engine::{Disconnect, Handler, Peer, WebSocket};
 use crate::handshake::HandshakeError;
@@ -9,7 +9,7 @@ use crate::rooms::{Membership, Rooms};
 /// The one room of the tutorial.
 const EVERYBODY: &str = "everybody";
 
-/// One client, under a number that need not be its alone.
+/// The handler of one client. Several clients may use the same number.
 pub(crate) struct ChatClient {
     id: i64,
     rooms: Rooms,
@@ -17,8 +17,8 @@ pub(crate) struct ChatClient {
 }
 
 impl ChatClient {
-    /// Takes an optional minus and 1 to 18 digits; leading zeros are dropped, as by Python's
-    /// `int`. Anything else is forbidden, as there.
+    /// Accepts an optional minus sign and 1 to 18 digits; leading zeros are dropped, as by Python's
+    /// `int`. Any other id gets 403, as in the tutorial.
     pub(crate) fn new(rooms: &Rooms, id: &str) -> Result<ChatClient, HandshakeError> {
         let digits = id.strip_prefix('-').unwrap_or(id);
         let is_number =
@@ -48,7 +48,7 @@ impl Handler for ChatClient {
             return;
         };
         let id = self.id;
-        // Through the handle, so that it keeps its place before the broadcast.
+        // Both messages go through the peer's mailbox, so the reply stays before the broadcast.
         peer.send(Message::Text(&format!("Client {id}: {text}")));
         membership.publish(Message::Text(&format!("Client {id} says: {text}")));
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_numbers_as_the_table_says() {
+    fn ids_are_numbers_of_at_most_18_digits() {
         for (id, expected) in [
             ("1", Some(1)),
             ("-1", Some(-1)),

@@ -1,15 +1,15 @@
-//! Every data message back, unchanged: the drop-in echo endpoint.
+//! `/echo`: sends every data message back unchanged.
 
 use crate::engine::{Handler, WebSocket};
 use crate::protocol::Message;
 
-/// Sends every message back.
+/// Sends every data message back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Echo;
 
 impl Handler for Echo {
-    // Within the loop of the receiver the message stays in registers; passed on in memory it is
-    // read sooner than the processor has it written.
+    // Inlined into the receiver's loop, the message stays in registers. In a call it goes through
+    // memory, and the load waits for the store.
     #[inline(always)]
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         if message.is_data() {

@@ -1,4 +1,4 @@
-//! The product: the endpoint table, and the endpoints that stand in it.
+//! The ready-made endpoints of the binary, and their table.
 
 mod broadcast;
 mod channels_chat;
@@ -27,46 +27,49 @@ use crate::rooms::Rooms;
 use crate::rooms::redis::{Format, Redis};
 use crate::socketio;
 
-/// An endpoint as people are told of it.
+/// One line of the endpoint list.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
     /// A path to try.
     pub example: &'static str,
-    /// What is there.
+    /// What the endpoint does.
     pub what: &'static str,
-    /// Whether it speaks WebSocket rather than plain HTTP.
+    /// `true` for a WebSocket endpoint, `false` for plain HTTP.
     pub is_websocket: bool,
 }
 
-/// Every endpoint, in the order in which people are told of them.
+/// Every endpoint, in the order of the list.
 pub const ENDPOINTS: &[Description] = &[
     websocket("/echo", "every message back unchanged (also at /)"),
     websocket("/ws", "text back as 'Echo: TEXT' (FastAPI, aiohttp)"),
     websocket("/ws/1", "chat as client 1 (FastAPI ConnectionManager)"),
     websocket("/ws/chat/lobby/", "JSON chat room (Django Channels)"),
-    websocket("/broadcast", "every message to everybody here"),
+    websocket("/broadcast", "every message to all clients here"),
     websocket("/broadcast/news", "the same, by topic"),
     page(SOCKETIO, "Socket.IO (Flask-SocketIO)"),
-    page("/", "this list; in a browser a page to try them"),
+    page("/", "this list, or in a browser a test page"),
     page("/healthz", "200 'ok'"),
 ];
 
-/// The endpoints that are served, by this server's own name or in another service's stead, with
-/// Socket.IO or without.
+/// The endpoints that this server offers. `compat` selects those of another echo service;
+/// `has_socketio` includes Socket.IO.
 pub fn endpoints(
     compat: Option<EchoService>,
     has_socketio: bool,
 ) -> impl Iterator<Item = &'static Description> {
     const JMALLOC: &[Description] = &[
-        websocket("/", "who serves, then every message back (on any path)"),
-        page("/.sse", "the request and the time, as events"),
-        page("/.ws", "a page to try it"),
-        page("/", "the request back (on any path)"),
+        websocket("/", "the server's name, then every message back (any path)"),
+        page("/.sse", "the request and the time as server-sent events"),
+        page("/.ws", "a test page"),
+        page("/", "the request back (any path)"),
     ];
-    const LPINCA: &[Description] = &[websocket("/", "every message back (on any path)")];
+    const LPINCA: &[Description] = &[websocket("/", "every message back (any path)")];
     const FIREWALK: &[Description] = &[
-        websocket("/websocket", "what was asked, then Close"),
-        websocket("/websocket/payloads/3", "the same three times, then Close"),
+        websocket("/websocket", "a description of the request, then Close"),
+        websocket(
+            "/websocket/payloads/3",
+            "the same message three times, then Close",
+        ),
         websocket("/websocket/echo", "every message back"),
         websocket("/websocket/ping/3", "Close after three Pings"),
     ];
@@ -105,24 +108,25 @@ const fn page(example: &'static str, what: &'static str) -> Description {
     }
 }
 
-/// What the ready-made endpoints are told.
+/// Settings of the ready-made endpoints.
 #[derive(Clone, Debug)]
 pub struct AppSettings {
-    /// Whether clients of `/echo` may ask for faults.
+    /// Whether clients of `/echo` may request faults. Default: `true`.
     pub faults: bool,
-    /// What is served instead of the ready-made endpoints, if anything is.
+    /// The echo service to emulate instead of the ready-made endpoints. Default: `None`.
     pub compat: Option<EchoService>,
-    /// Where the rooms are those of other processes, too; `None` if they are this one's alone.
+    /// The Redis through which the rooms are shared with other processes. Default: `None`, not
+    /// shared.
     pub redis: Option<Redis>,
-    /// Whether the same bytes must give the same answers: faults without a seed have 0, and there
-    /// is no Socket.IO, whose session ids are random.
+    /// Whether the same bytes must always get the same answers. Then faults without a seed use seed
+    /// 0, and Socket.IO is off because its session ids are random. Default: `false`.
     pub deterministic: bool,
-    /// What sessions of Socket.IO are held to; `None` if there is none of it.
+    /// Settings of Socket.IO; `None` turns it off. Default: on, with its default settings.
     pub socketio: Option<socketio::SocketIoSettings>,
 }
 
 impl AppSettings {
-    /// Whether Socket.IO is served.
+    /// Whether the server offers Socket.IO.
     pub fn has_socketio(&self) -> bool {
         self.socketio.is_some() && !self.deterministic
     }
@@ -140,12 +144,12 @@ impl Default for AppSettings {
     }
 }
 
-/// The router of the ready-made endpoints.
+/// The router of the ready-made endpoints, with default settings.
 pub fn router() -> Router {
     router_with(AppSettings::default())
 }
 
-/// The router of the ready-made endpoints, with other settings than the default.
+/// The router of the ready-made endpoints, with these settings.
 pub fn router_with(settings: AppSettings) -> Router {
     if let Some(service) = settings.compat {
         return service.router(page::for_browsers(&settings));
@@ -199,7 +203,7 @@ pub fn router_with(settings: AppSettings) -> Router {
     with_socketio(router, settings)
 }
 
-/// The rooms of the tutorials' clients, of the chat, and of the topics.
+/// The rooms of `/ws/{client_id}`, of the chat, and of the broadcast topics.
 fn rooms(settings: &AppSettings) -> (Rooms, Rooms, Rooms) {
     let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
     match &settings.redis {
@@ -212,7 +216,7 @@ fn rooms(settings: &AppSettings) -> (Rooms, Rooms, Rooms) {
     }
 }
 
-/// Adds the Flask-SocketIO tutorial's application.
+/// Adds the application of the Flask-SocketIO tutorial.
 fn with_socketio(router: Router, settings: AppSettings) -> Router {
     let has_socketio = settings.has_socketio();
     let Some(settings) = settings.socketio.filter(|_| has_socketio) else {
@@ -227,12 +231,13 @@ fn with_socketio(router: Router, settings: AppSettings) -> Router {
         .mount(SOCKETIO, service)
 }
 
-/// Browsers fail a connection whose offered subprotocols are all passed over.
+/// Accepts the first offered subprotocol: a browser fails the connection if the server accepts none
+/// of its offers.
 fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
     endpoint.with_subprotocols(Subprotocols::FirstOffered)
 }
 
-/// The page for browsers, a list for all others.
+/// The test page for browsers, a text list for other clients.
 fn front_page(document: &Page, headers: &HeaderMap, has_socketio: bool) -> Page {
     let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     let is_browser = accept.is_some_and(|accept| accept.starts_with(b"text/html"));

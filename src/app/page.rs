@@ -1,4 +1,4 @@
-//! The page that browsers get.
+//! The test page for browsers.
 
 use bytes::Bytes;
 
@@ -8,8 +8,8 @@ use crate::http::Page;
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page without the sections of features that this server lacks, and with the endpoint that it
-/// connects to first.
+/// The page, without the sections of disabled features, and with the endpoint of its first
+/// connection.
 pub(super) fn for_browsers(settings: &AppSettings) -> Page {
     Page::html(document(settings), POLICY)
 }
@@ -36,10 +36,10 @@ fn document(settings: &AppSettings) -> Bytes {
     Bytes::from(document)
 }
 
-/// The page's own script and style and the client of Socket.IO, by their SHA-256, requests to this
-/// server, WebSockets to anywhere, and nothing else.
+/// The Content-Security-Policy of the page. It allows the page's own script and style and the
+/// Socket.IO client, by their SHA-256; requests to this server; and WebSockets to any server.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-0P2WU5u3ZxtadCCkwl1Lv2riaKn9nEMOvileo2gfXu4=' \
+    script-src 'sha256-GgDuxfXed82eVGXjbneldYS5La/n/CoBykr/Gn8MgMw=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
     style-src 'sha256-ZAgZHOFl7KqgcJC0o7ifhQ7iVgahWf0BHmPIexDEOvQ='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
@@ -55,7 +55,7 @@ mod tests {
     use crate::app::faults;
     use crate::socketio;
 
-    /// An edit of the page changes the hashes, without which no browser runs it.
+    /// An edit of the page changes the hashes. With wrong hashes a browser does not run the script.
     #[test]
     fn the_policy_of_the_page_names_its_scripts_and_its_style() {
         let element = |name: &str| {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_hides_what_is_not_there() {
+    fn the_page_hides_sections_of_disabled_features() {
         let all = AppSettings::default;
         for (settings, hidden) in [
             (all(), &[][..]),

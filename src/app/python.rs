@@ -1,7 +1,7 @@
-//! JSON as Python reads and writes it: `json.loads`, and `json.dumps` with `", "` and `": "`
-//! between, ASCII only, floats as `repr` prints them.
+//! JSON as Python reads and writes it: `json.loads`, and `json.dumps` with its separators `", "`
+//! and `": "`, ASCII output, and floats as `repr` prints them.
 //!
-//! Between the two a value is what Django Channels' layers carry of it, a MessagePack value.
+//! A parsed value is a MessagePack value, as Django Channels' layers carry it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,8 +10,8 @@ use std::fmt::Write;
 use jiter::JsonValue;
 use rmpv::Value;
 
-/// The value of a text; `None` where `json.loads` raises, or for an integer beyond 64 bits, which
-/// the layers cannot carry.
+/// Parses a JSON text. `None` where `json.loads` raises an exception, and for integers beyond 64
+/// bits, which the layers cannot carry.
 pub(super) fn loads(text: &str) -> Option<Value> {
     const ALLOW_INF_NAN: bool = true;
     from_json(&JsonValue::parse(text.as_bytes(), ALLOW_INF_NAN).ok()?)
@@ -34,7 +34,7 @@ fn from_json(json: &JsonValue<'_>) -> Option<Value> {
             for (key, value) in entries.iter() {
                 let value = from_json(value)?;
                 match places.entry(&**key) {
-                    // The last one holds, where the first one was.
+                    // The last value of a repeated key replaces the first, in the first's position.
                     Entry::Occupied(place) => map[*place.get()].1 = value,
                     Entry::Vacant(place) => {
                         place.insert(map.len());
@@ -47,7 +47,7 @@ fn from_json(json: &JsonValue<'_>) -> Option<Value> {
     })
 }
 
-/// The text of a value; `None` where `json.dumps` raises, as for bytes.
+/// Writes a value as JSON. `None` where `json.dumps` raises an exception, as for bytes.
 pub(super) fn dumps(value: &Value) -> Option<String> {
     let mut text = String::new();
     write_value(&mut text, value)?;
@@ -110,7 +110,7 @@ fn write_string(text: &mut String, string: &str) {
     text.push('"');
 }
 
-/// The shortest digits that read back as the same number, in plain notation for exponents from
+/// Writes the shortest digits that parse to the same number, in plain notation for exponents from
 /// -4 to 15.
 pub(crate) fn write_float(text: &mut String, float: f64) {
     if float.is_nan() {
@@ -137,7 +137,7 @@ pub(crate) fn write_float(text: &mut String, float: f64) {
 mod tests {
     use super::*;
 
-    /// Left what `json.loads` is given, right what `json.dumps` made of it (CPython 3.11).
+    /// Left: the input of `json.loads`. Right: the output of `json.dumps` in CPython 3.11.
     #[test]
     fn values_are_written_as_cpython_writes_them() {
         for (json, expected) in [
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_python_or_the_layers_refuse_is_refused() {
+    fn values_that_python_or_the_layers_refuse_are_refused() {
         for json in [
             "18446744073709551616",
             "-9223372036854775809",

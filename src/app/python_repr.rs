@@ -1,11 +1,11 @@
-//! Values as Python prints them into an f-string, which is where the tutorial puts a message.
+//! Values as Python prints them in an f-string. The tutorial prints messages in this way.
 
 use std::fmt::Write;
 
 use super::python::write_float;
 use crate::socketio::Value;
 
-/// What `f"{value}"` is: a string as it is, anything else as `repr` writes it.
+/// The text of `f"{value}"`: a string unchanged, any other value as `repr` writes it.
 pub(super) fn formatted(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -51,7 +51,7 @@ fn write_number(text: &mut String, digits: &str) {
     }
 }
 
-/// In single quotes, unless only double ones need no escape.
+/// Single quotes, unless the text contains single quotes and no double quotes.
 fn quote_for(has_single: bool, has_double: bool) -> char {
     if has_single && !has_double { '"' } else { '\'' }
 }
@@ -103,7 +103,7 @@ fn write_bytes(text: &mut String, bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    /// Left an argument, right what an f-string made of it (CPython 3.11).
+    /// Left: a value. Right: its text in an f-string of CPython 3.11.
     #[test]
     fn values_are_written_as_cpython_writes_them() {
         for (json, expected) in [

@@ -3,8 +3,8 @@
 use crate::engine::WebSocket;
 use crate::protocol::Message;
 
-/// Sends `Echo: ` and the text. Binary messages are passed over, as aiohttp's tutorial does;
-/// FastAPI's would crash.
+/// Sends `Echo: ` and the text. Binary messages are ignored, as in aiohttp's tutorial; FastAPI's
+/// tutorial crashes on them.
 pub(crate) fn tutorial_echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
     if let Message::Text(text) = message {
         socket.send(Message::Text(&format!("Echo: {text}")));

@@ -198,7 +198,7 @@ pub(super) struct Access {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "SizeLimits")]
+#[command(next_help_heading = "Limits")]
 pub(super) struct LimitArguments {
     /// Largest message; a larger one gets Close 1009
     ///

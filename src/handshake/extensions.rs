@@ -1,8 +1,9 @@
 //! Parses Sec-WebSocket-Extensions (RFC 6455 §9.1): a list of offers, each a name with parameters.
 //!
 //! ```text
-//! list      = 1#offer offer     = token *( ";" parameter ) parameter = token [ "=" ( token |
-//! quoted-string ) ]    ; the quoted text must be a token
+//! list      = 1#offer
+//! offer     = token *( ";" parameter )
+//! parameter = token [ "=" ( token | quoted-string ) ]    ; the quoted text must be a token
 //! ```
 
 use std::borrow::Cow;

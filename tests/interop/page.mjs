@@ -115,7 +115,7 @@ visiting("J2: a close with code and reason", async (visit) => {
   await visit.fill("#closeCode", "3000");
   await visit.fill("#reason", "x");
   await visit.click("#disconnect");
-  await row(visit, "close", "3000 of a library “x” · clean");
+  await row(visit, "close", "3000 library code “x” · clean");
   await visit.waitForSelector('#state[data-state="3"]');
   await connect(visit);
   await visit.fill("#closeCode", "1001");
@@ -127,7 +127,7 @@ visiting("J2: a close with code and reason", async (visit) => {
 visiting("J3: an unknown path is an error, then a close 1006", async (visit) => {
   await visit.fill("#url", `${websocketUrl}/nowhere`);
   await visit.click("#connect");
-  await row(visit, "close", "1006 no Close came · not clean");
+  await row(visit, "close", "1006 no Close received · not clean");
   assert.deepEqual((await rows(visit)).map(({ event }) => event), ["error", "close"]);
 }, { expected: /Unexpected response code: 404/ });
 
@@ -148,7 +148,7 @@ visiting("J4: bytes come back as bytes, from hex, Base64 and a file", async (vis
   await visit.fill("#size", "70000");
   await visit.click("#generate");
   await row(visit, "message", "70000 B");
-  for (const [kind, text, problem] of [["hex", "0 1 2", "two hexadecimal digits"], ["base64", "?", "not Base64"], ["json", "{", "not JSON"]]) {
+  for (const [kind, text, problem] of [["hex", "0 1 2", "invalid hex"], ["base64", "?", "invalid Base64"], ["json", "{", "invalid JSON"]]) {
     await compose(visit, kind, text);
     await visit.click("#send");
     await visit.locator("#problem", { hasText: problem }).waitFor();
@@ -310,7 +310,7 @@ visiting("connection: subprotocol, facts and reconnection", async (visit) => {
   await visit.check("#again");
   await connect(visit, "/echo?close_after=1&close=4000&reason=bye");
   await visit.click("#send");
-  await row(visit, "close", "4000 of the application “bye”");
+  await row(visit, "close", "4000 application code “bye”");
   await visit.waitForFunction(() => [...document.querySelectorAll("#log .event")].filter((event) => event.textContent.includes("open")).length === 3);
   await visit.waitForSelector('#state[data-state="1"]');
   await visit.click("#disconnect");
@@ -328,7 +328,7 @@ visiting("connection: a reconnect waits, and can be cancelled", async (visit) =>
   await visit.evaluate(() => socket.close(4000));
   await waits();
   await visit.fill("#url", "ws://[");
-  await visit.locator("#connection .problem", { hasText: "not the URL" }).waitFor();
+  await visit.locator("#connection .problem", { hasText: "invalid WebSocket URL" }).waitFor();
   await visit.locator("#state", { hasText: /^closed$/ }).waitFor();
   for (const leave of ["#again", "#disconnect"]) {
     await visit.fill("#closeCode", "1000");
@@ -479,7 +479,7 @@ for (const [what, prepare] of [
 ]) {
   visiting(`composer: nothing is saved where storage is ${what}, and it says so`, async (visit) => {
     await visit.click("#save");
-    await visit.locator("#problem", { hasText: "this browser does not keep it" }).waitFor();
+    await visit.locator("#problem", { hasText: "this browser cannot save messages" }).waitFor();
     assert.equal(await visit.locator("#saved option").count(), 1);
     await connect(visit);
   }, { prepare });
@@ -771,7 +771,7 @@ visiting("faults: what has been chosen happens", async (visit) => {
   await visit.click("#asked button.main");
   await visit.waitForSelector('#state[data-state="1"]');
   for (let count = 0; count < 3; count++) await visit.click("#send");
-  await row(visit, "close", "4000 of the application “bye”");
+  await row(visit, "close", "4000 application code “bye”");
   await visit.click("#examples button:has-text('invalid=masked')");
   await visit.click("#asked button.main");
   await visit.waitForSelector('#state[data-state="1"]');
@@ -837,7 +837,7 @@ visiting("Socket.IO: namespaces, auth and what is refused", async (visit) => {
   await happened("error", "unauthorized");
   await visit.fill("#auth", "{");
   await visit.click("#sessionOpen");
-  await visit.locator("#session .problem", { hasText: "not JSON" }).waitFor();
+  await visit.locator("#session .problem", { hasText: "invalid JSON" }).waitFor();
   await visit.fill("#auth", "");
   await visit.click("#sessionOpen");
   await happened("response", '[{"data":"ns"}]');

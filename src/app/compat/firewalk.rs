@@ -1,5 +1,5 @@
-//! Firewalk, Alamofire's test server: a reply or several that tell of the request, then a Close;
-//! an echo; and a Close after so many Pings. Ours sends at most 1 MiB of replies.
+//! Firewalk, Alamofire's test server: one or more replies that describe the request, then a Close;
+//! an echo; and a Close after a number of Pings. This server sends at most 1 MiB of replies.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use crate::handshake::{HandshakeError, Subprotocols};
 use crate::http::{Endpoint, Request, Router};
 use crate::protocol::{CloseCode, CloseFrame, Message, close};
 
-/// How long after its last reply the server closes, if `closeDelay` says nothing.
+/// Pause between the last reply and the Close, unless the query has `closeDelay`.
 const CLOSE_DELAY: Duration = Duration::from_millis(30);
 
-/// Bytes of all replies together.
+/// Maximum size of all replies together, in bytes.
 const MAX_REPLIES_SIZE: usize = 1 << 20;
 
 pub(super) fn router() -> Router {
@@ -48,7 +48,7 @@ fn count(request: &Request<'_>) -> i64 {
     request.param("count").parse().unwrap_or(1)
 }
 
-/// Sends its replies, waits, and closes.
+/// Sends the replies, waits, and closes.
 struct CannedReplies {
     reply: Vec<u8>,
     count: usize,
@@ -115,7 +115,7 @@ impl Handler for CloseAfterPings {
     }
 }
 
-/// What is told of a request.
+/// The description of a request.
 fn reply(request: &Request<'_>) -> Value {
     let mut headers = Map::new();
     for name in request.headers().keys() {
@@ -145,7 +145,7 @@ fn reply(request: &Request<'_>) -> Value {
     })
 }
 
-/// The client's address as SwiftNIO writes it.
+/// The client's address in SwiftNIO's format.
 fn origin(peer: PeerAddress) -> String {
     match peer {
         PeerAddress::Ip(SocketAddr::V4(address)) => format!("[IPv4]{address}"),

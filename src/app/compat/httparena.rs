@@ -1,5 +1,5 @@
-//! What HttpArena asks of `/ws`: text and binary echoed, a Close answered, 4xx without an upgrade.
-//! Nothing differs from what its validator asks.
+//! HttpArena's `/ws`: echoes text and binary, answers a Close, and answers 4xx without an upgrade,
+//! as its validator expects.
 
 use crate::app::echo::Echo;
 use crate::http::Router;

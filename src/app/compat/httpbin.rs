@@ -1,13 +1,14 @@
-//! `/websocket/echo` of go-httpbin: echoes come in fragments of at most `max_fragment_size`. `HOST`,
-//! `PORT`, `MAX_BODY_SIZE` and `MAX_DURATION` are obeyed.
+//! `/websocket/echo` of go-httpbin: sends echoes in fragments of at most `max_fragment_size` bytes.
+//! The variables `HOST`, `PORT`, `MAX_BODY_SIZE` and `MAX_DURATION` have the same effect.
 //!
-//! Ours differs in this:
-//! - What it lets pass and we refuse, POST or a key of the wrong length, is refused with our advice.
-//! - A frame that is too big gets Close 1002 as theirs, when its header has come, and so without
-//!   the sizes in the reason.
-//! - At the end of `MAX_DURATION` comes Close 1000.
-//! - A code point may be split over two fragments, which theirs refuses.
-//! - None of its other paths is there, nor `/sse`.
+//! Differences:
+//! - A handshake that go-httpbin accepts and this server refuses, such as POST or a key of the
+//!   wrong length, gets this server's advice.
+//! - A frame that is too big gets Close 1002, as in go-httpbin, but as soon as its header arrives
+//!   and without the sizes in the reason.
+//! - After `MAX_DURATION` the server sends Close 1000.
+//! - A code point may be split over two fragments; go-httpbin refuses that.
+//! - go-httpbin's other paths and `/sse` do not exist.
 
 use std::num::{IntErrorKind, ParseIntError};
 use std::ops::RangeInclusive;
@@ -60,28 +61,27 @@ pub(super) fn check_variables() -> Result<(), String> {
 const MAX_BODY_SIZE: i32 = 1 << 20;
 const MAX_DURATION: Duration = Duration::from_secs(10);
 
-/// Bytes of the largest message, and so of the largest fragment.
+/// Maximum size of a message, and so of a fragment, in bytes.
 fn max_body_size() -> Result<i32, String> {
     let Some(value) = variable("MAX_BODY_SIZE") else {
         return Ok(MAX_BODY_SIZE);
     };
     let size = value.parse().ok().filter(|size| *size > 0);
     size.ok_or_else(|| {
-        format!("MAX_BODY_SIZE is {value:?}: write a number of bytes, such as 1048576")
+        format!("invalid MAX_BODY_SIZE {value:?}: use a number of bytes, such as 1048576")
     })
 }
 
-/// How long a connection may last.
+/// Maximum duration of a connection.
 fn max_duration() -> Result<Duration, String> {
     let Some(value) = variable("MAX_DURATION") else {
         return Ok(MAX_DURATION);
     };
-    go_duration(&value).ok_or_else(|| {
-        format!("MAX_DURATION is {value:?}: write a duration such as 10s, 500ms or 1m30s")
-    })
+    go_duration(&value)
+        .ok_or_else(|| format!("invalid MAX_DURATION {value:?}: use 10s, 500ms or 1m30s"))
 }
 
-/// A duration as Go writes it: `500ms`, `1.5h`, `1m30s`.
+/// Parses a duration in Go's format: `500ms`, `1.5h`, `1m30s`.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut seconds = 0.0;
     let mut rest = text;
@@ -107,7 +107,7 @@ fn is_of_number(character: char) -> bool {
     character.is_ascii_digit() || character == '.'
 }
 
-/// What the query asks for.
+/// The size limits in the query.
 fn limits(request: &Request<'_>, max_body_size: i32) -> Result<SizeLimits, String> {
     let range = 1..=max_body_size;
     let max_fragment_size = size(
@@ -156,7 +156,7 @@ fn size(
     }
 }
 
-/// What is wrong with a handshake, in the service's words where it has some.
+/// The fault of a handshake: go-httpbin's text if it has one, else this server's advice.
 fn fault(request: &Request<'_>, error: HandshakeError) -> String {
     let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     let text = match error {
@@ -190,7 +190,7 @@ fn bad_request(detail: &str) -> Page {
 struct HttpbinEcho {
     max_fragment_size: usize,
     max_duration: Duration,
-    /// Ends the connection, unless it ends before.
+    /// The task that closes the connection after `max_duration`.
     deadline: Option<JoinHandle<()>>,
 }
 
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_writes_them() {
+    fn durations_have_gos_format() {
         for (text, milliseconds) in [
             ("10s", Some(10_000)),
             ("500ms", Some(500)),

@@ -1,19 +1,20 @@
-//! Jmalloc/echo-server: on any path a WebSocket that first says who serves it, unless it is told
-//! not to (then its first message is empty), and an HTTP echo; below paths that end in `.sse` the
-//! same as events, in `.ws` a page to try it. `PORT`, `SEND_SERVER_HOSTNAME`, `SEND_HEADER_FOO_BAR`,
-//! `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and `WEBSOCKET_ROOT` are obeyed.
+//! jmalloc/echo-server: on any path a WebSocket echo and an HTTP echo. The first WebSocket message
+//! is the server's name, or empty if the name is turned off. A path that ends in `.sse` returns
+//! server-sent events, one that ends in `.ws` the test page. The variables `PORT`,
+//! `SEND_SERVER_HOSTNAME`, `SEND_HEADER_FOO_BAR`, `LOG_HTTP_HEADERS`, `LOG_HTTP_BODY` and
+//! `WEBSOCKET_ROOT` have the same effect.
 //!
-//! Ours differs in this:
-//! - What a client says is escaped in its lines and cut to 256 bytes, of a body the first 128
-//!   bytes are dumped, and there are up to 1,000 lines a second. `--log-format json` has them
-//!   among ours.
-//! - Standard output begins with our own words, where we serve what.
-//! - The page is ours.
-//! - A body beyond 1 MiB is answered with 413, one that does not bring 16 KiB in 10 s with 408, one
-//!   in malformed chunks with 400.
-//! - A message beyond `--max-message-size` is answered with Close 1009.
-//! - HTTP/2 without TLS is for who begins with it. Who asks for it by Upgrade, which RFC 9113 has
-//!   done away with, is answered by HTTP/1.1.
+//! Differences:
+//! - In log lines, text from clients is escaped and cut to 256 bytes, and only the first 128 bytes
+//!   of a body are dumped. At most 1,000 lines a second are written. With `--log-format json` the
+//!   lines are part of this server's log.
+//! - Standard output begins with this server's own start-up lines.
+//! - The test page is this server's own.
+//! - A body over 1 MiB gets 413, a body slower than 16 KiB in 10 s gets 408, and malformed chunks
+//!   get 400.
+//! - A message over `--max-message-size` gets Close 1009.
+//! - HTTP/2 without TLS needs prior knowledge. A request for it by Upgrade, which RFC 9113 has
+//!   removed, gets an HTTP/1.1 response.
 
 use std::fmt::Write as _;
 use std::future::ready;
@@ -80,7 +81,7 @@ pub(super) fn defaults() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What the page connects to first, of this server, if it was said.
+/// The path and query of the page's first connection, if `WEBSOCKET_ROOT` is set.
 pub(super) fn page_endpoint() -> Option<String> {
     variable("WEBSOCKET_ROOT")
 }
@@ -102,7 +103,7 @@ fn log_request(peer: PeerAddress, method: &Method, target: &str, headers: &Heade
     }
 }
 
-/// Dumps a body as `hexdump -C` does.
+/// Logs a body in the format of `hexdump -C`.
 fn log_body(body: &[u8]) {
     const MAX_BYTES: usize = 128;
     const LINE: usize = 16;
@@ -127,7 +128,7 @@ fn log_body(body: &[u8]) {
     }
 }
 
-/// Whether the name of this host is told: the request has the last word.
+/// Whether to send the host's name. The request's header takes precedence over the variable.
 fn tells_hostname(headers: &HeaderMap) -> bool {
     let asked = headers
         .get("x-send-server-hostname")
@@ -148,7 +149,7 @@ fn greeting() -> String {
 
 struct GreetingEcho {
     peer: PeerAddress,
-    /// Sent first, even if it is empty.
+    /// The first message; it is sent even if it is empty.
     greeting: String,
 }
 
@@ -171,11 +172,11 @@ impl Handler for GreetingEcho {
     }
 }
 
-/// Plain HTTP requests.
+/// Answers plain HTTP requests.
 #[derive(Debug)]
 struct Http {
     page: Page,
-    /// Turns true when the server ends.
+    /// Becomes `true` at shutdown.
     ending: watch::Sender<bool>,
 }
 
@@ -225,7 +226,7 @@ impl NestedService for Http {
     }
 }
 
-/// Whether a body without a known end may be the answer.
+/// Whether the response may have a chunked body.
 fn takes_chunks(head: &Parts) -> bool {
     head.method != Method::HEAD && head.version >= Version::HTTP_11
 }
@@ -236,7 +237,8 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
-/// `SEND_HEADER_FOO_BAR=x` is a field `FOO-BAR: x` of every response.
+/// Adds the headers of the environment: `SEND_HEADER_FOO_BAR=x` adds `FOO-BAR: x` to every
+/// response.
 fn add_fields(headers: &mut HeaderMap) {
     for (variable, value) in std::env::vars_os() {
         let name = variable
@@ -263,7 +265,7 @@ fn http_echo(head: &Parts, body: &[u8]) -> Response<Full<Bytes>> {
     response
 }
 
-/// The request as it is told back.
+/// The text of a request for the HTTP echo.
 fn request_text(head: &Parts, body: &[u8]) -> Vec<u8> {
     let Parts {
         method,
@@ -291,11 +293,11 @@ fn request_text(head: &Parts, body: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The fields by their names.
+/// The headers, sorted by name.
 fn fields(headers: &HeaderMap) -> Vec<(String, &HeaderValue)> {
     let mut fields: Vec<(String, &HeaderValue)> = headers
         .iter()
-        // Go keeps these two apart from the other fields.
+        // Go keeps these two apart from the other headers.
         .filter(|(name, _)| !matches!(**name, header::HOST | header::TRANSFER_ENCODING))
         .map(|(name, value)| (canonical(name), value))
         .collect();
@@ -303,7 +305,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, &HeaderValue)> {
     fields
 }
 
-/// A field's name as Go writes it: `X-Request-Id`.
+/// A header's name in Go's format: `X-Request-Id`.
 fn canonical(name: &HeaderName) -> String {
     let parts = name.as_str().split('-').map(|part| {
         let (first, rest) = part.split_at(part.len().min(1));
@@ -312,8 +314,8 @@ fn canonical(name: &HeaderName) -> String {
     parts.collect::<Vec<_>>().join("-")
 }
 
-/// Who serves, what was asked, and then the time each second, until the client goes or the server
-/// ends.
+/// Server-sent events: the server's name, the request, and then the time each second, until the
+/// client leaves or the server shuts down.
 fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> ServiceResponse {
     let mut events = Events::default();
     let mut first = String::new();
@@ -329,7 +331,7 @@ fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> Servi
         const SECOND: Duration = Duration::from_secs(1);
         let mut ticks = interval_at(Instant::now() + SECOND, SECOND);
         let mut event = first;
-        // A client that is gone needs nothing more.
+        // Sending fails once the client is gone.
         while sender.send_data(Bytes::from(event)).await.is_ok() {
             tokio::select! {
                 _ = ending.wait_for(|ending| *ending) => return,
@@ -353,7 +355,7 @@ fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> Servi
     ServiceResponse::Stream(response)
 }
 
-/// Events are numbered from 1.
+/// The counter of event ids, which start at 1.
 #[derive(Debug, Default)]
 struct Events(u64);
 
@@ -369,7 +371,7 @@ impl Events {
     }
 }
 
-/// The time as RFC 3339 writes it, to the second.
+/// The time in RFC 3339 format, to the second.
 fn now() -> String {
     let mut text = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));

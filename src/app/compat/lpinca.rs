@@ -1,7 +1,9 @@
-//! Websocket-echo.com: echoes on any path, and tells everybody else to upgrade. Ours answers who
-//! breaks the handshake as every endpoint does, and closes a client that does not answer Pings
-//! with 1008 where theirs is cut off. As soon as an echo waits it reads no more, whatever
-//! `HIGH_WATER_MARK` says.
+//! websocket-echo.com: echoes on any path and answers plain HTTP with 426.
+//!
+//! Differences:
+//! - A faulty handshake gets this server's usual refusal.
+//! - A client that does not answer Pings is closed with 1008; the original drops the connection.
+//! - Reading stops as soon as an echo waits to be sent. `HIGH_WATER_MARK` does not change that.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Stands in for the echo services that people use, so that what was written against one
-//! of them runs against this server. One file for each service; where ours differs, it says so.
+//! Emulates well-known echo services, so that a client or test written for one of them runs against
+//! this server. Each service has one file, which lists the differences.
 
 mod firewalk;
 mod httparena;
@@ -9,23 +9,23 @@ mod lpinca;
 
 use crate::http::{Page, Router};
 
-/// A service to stand in for.
+/// An echo service that this server can emulate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EchoService {
-    /// jmalloc/echo-server: says who serves, then echoes, on any path.
+    /// jmalloc/echo-server: sends the server's name, then echoes, on any path.
     Jmalloc,
     /// websocket-echo.com, by lpinca: echoes on any path.
     Lpinca,
-    /// Alamofire's Firewalk.
+    /// Firewalk, Alamofire's test server.
     Firewalk,
     /// `/websocket/echo` of go-httpbin.
     Httpbin,
-    /// `/ws` as HttpArena's validator asks for it.
+    /// `/ws` as HttpArena's validator expects it.
     Httparena,
 }
 
 impl EchoService {
-    /// All, by the names that users give, and what they are.
+    /// All services: the name for `--compat`, the service, and its description.
     pub const ALL: [(&str, EchoService, &str); 5] = [
         (
             "jmalloc",
@@ -35,12 +35,12 @@ impl EchoService {
         (
             "lpinca",
             EchoService::Lpinca,
-            "websocket-echo.com, which wscat's documentation names",
+            "websocket-echo.com, used in wscat's documentation",
         ),
         (
             "firewalk",
             EchoService::Firewalk,
-            "Alamofire's test server, /websocket and below",
+            "Alamofire's test server, at /websocket",
         ),
         (
             "httpbin",
@@ -54,7 +54,7 @@ impl EchoService {
         ),
     ];
 
-    /// What is served in its stead. `page` is for browsers, where the service has one to try it.
+    /// The router that emulates the service. `page` is the test page, for services that have one.
     pub fn router(self, page: Page) -> Router {
         match self {
             EchoService::Jmalloc => jmalloc::router(page),
@@ -65,7 +65,8 @@ impl EchoService {
         }
     }
 
-    /// The service's own environment variables that the default of a flag comes from.
+    /// The environment variables of the service from which the default of a flag comes. `field` is
+    /// the flag's field name.
     pub fn variables_of(self, field: &str) -> &'static [&'static str] {
         match (self, field) {
             (EchoService::Jmalloc, "listen") => &["PORT"],
@@ -78,8 +79,8 @@ impl EchoService {
         }
     }
 
-    /// Tells whether its own environment variables can be read, those that are no flag's default:
-    /// what is to be written instead, if not.
+    /// Checks the environment variables of the service that do not belong to a flag. The error says
+    /// which value is invalid and what to use.
     pub fn check_variables(self) -> Result<(), String> {
         match self {
             EchoService::Httpbin => httpbin::check_variables(),
@@ -87,7 +88,7 @@ impl EchoService {
         }
     }
 
-    /// What it says when it listens on this port, if anything.
+    /// The line that the service prints once it listens on `port`, if any.
     pub fn announcement(self, port: u16) -> Option<String> {
         match self {
             EchoService::Jmalloc => Some(format!("Echo server listening on port {port}.")),
@@ -95,8 +96,8 @@ impl EchoService {
         }
     }
 
-    /// Where the page connects to first, if the service has a variable for it that is set: what
-    /// follows this server's address.
+    /// The path and query of the page's first connection, from the service's environment variable,
+    /// if set.
     pub fn page_endpoint(self) -> Option<String> {
         match self {
             EchoService::Jmalloc => jmalloc::page_endpoint(),
@@ -104,8 +105,8 @@ impl EchoService {
         }
     }
 
-    /// The flags that are by default what the service does, or what its own environment variables
-    /// ask of it, by the names of their fields.
+    /// Defaults of flags for this service, from its own defaults and environment variables: field
+    /// name and value.
     pub fn defaults(self) -> Vec<(&'static str, String)> {
         match self {
             EchoService::Jmalloc => jmalloc::defaults(),
@@ -117,18 +118,19 @@ impl EchoService {
     }
 }
 
-/// One of the service's own environment variables; one that is empty counts as not set.
+/// An environment variable of the service; `None` if it is unset or empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The address to listen on: the host, and the port that the variable asks for.
+/// The listen address: `host`, and the port from the environment variable `port_variable`. Default:
+/// `port`.
 fn listen(host: &str, port_variable: &str, port: &str) -> (&'static str, String) {
     let port = variable(port_variable).unwrap_or_else(|| port.to_owned());
     ("listen", format!("{host}:{port}"))
 }
 
-/// What asks `frameloop healthcheck`.
+/// Adds the probe for `frameloop healthcheck`.
 fn health(router: Router) -> Router {
     router.probe("/healthz", |_| Page::text("ok"))
 }

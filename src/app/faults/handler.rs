@@ -1,4 +1,4 @@
-//! The handler of a connection that has faults.
+//! The handler of a connection with faults.
 
 use std::time::Duration;
 
@@ -11,29 +11,30 @@ use super::timer::FaultTimer;
 use crate::engine::{Demand, Handler, Held, RawHandler, WebSocket};
 use crate::protocol::{CloseCode, CloseFrame, Message, OpCode};
 
-/// No connection with faults lives longer: some of them keep it from ending by itself.
+/// Maximum lifetime of a connection with faults. Some faults prevent it from ending by itself.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// How much longer than was asked for a message may wait, where more than [`SMALL`] does.
+/// Maximum time that messages may wait beyond their requested delay, if the queue has more than
+/// [`SMALL`] bytes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes that may wait as long as the connection lives.
+/// Bytes that may wait for the lifetime of the connection.
 const SMALL: usize = 4 << 10;
 
-/// Echoes, with faults.
+/// An echo handler with faults.
 pub(super) struct Faulty {
     faults: Faults,
     random: fastrand::Rng,
     begun: Instant,
-    /// Data messages that have come.
+    /// The number of data messages received.
     messages: u64,
     outgoing: Outgoing,
-    /// When the next Ping goes out. A Ping follows the answer to the one before.
+    /// When to send the next Ping; `None` while a Ping waits for its answer.
     next_ping: Option<Instant>,
-    /// Nothing has been heard since the last Ping.
+    /// Whether nothing has been received since the last Ping.
     is_ping_unanswered: bool,
     phase: FaultPhase,
-    /// Something that is due waits for the socket.
+    /// Whether due bytes wait for the socket.
     wants_room: bool,
     timer: Option<FaultTimer>,
     held: Option<Held>,
@@ -42,17 +43,17 @@ pub(super) struct Faulty {
 #[derive(Debug)]
 enum FaultPhase {
     Open,
-    /// This Close goes out when nothing waits before it. `None` is the end without a frame.
+    /// The Close to send once the queue is empty. `None` ends the connection without a Close frame.
     Closing(Option<(CloseCode, String)>),
-    /// The Close is the engine's to send.
+    /// The engine sends the Close.
     Closed,
-    /// What waits is the last, and then the connection ends without a Close.
+    /// The connection ends without a Close once the queue is empty.
     Ending,
     Aborted,
 }
 
 impl Faulty {
-    /// `seed` holds where the client gave none; without either its faults are random.
+    /// `seed` is used if the client gives no seed. Without both seeds the faults are random.
     pub(super) fn new(faults: Faults, seed: Option<u64>) -> Faulty {
         let now = Instant::now();
         Faulty {
@@ -73,7 +74,7 @@ impl Faulty {
         }
     }
 
-    /// Does what is to be done by now.
+    /// Does everything that is due now.
     fn advance(&mut self, socket: &mut WebSocket<'_>) {
         let now = Instant::now();
         self.reach(now);
@@ -96,7 +97,7 @@ impl Faulty {
         self.count_held();
     }
 
-    /// Counts what is kept in the server's budget of what waits to be sent.
+    /// Counts the queue in the server's budget for data that waits to be sent.
     fn count_held(&mut self) {
         match (self.outgoing.memory(), &mut self.held) {
             (0, held) => *held = None,
@@ -105,7 +106,7 @@ impl Faulty {
         }
     }
 
-    /// Comes to what has its time, or its number of messages.
+    /// Starts the faults whose time or number of messages is reached.
     fn reach(&mut self, now: Instant) {
         if self.faults.abort.is_some_and(|after| self.is_after(after)) {
             self.phase = FaultPhase::Aborted;
@@ -139,7 +140,7 @@ impl Faulty {
         self.keeping_ends().is_some_and(|at| at <= now)
     }
 
-    /// Until when what waits may wait.
+    /// When the connection ends because its queue has waited too long.
     fn keeping_ends(&self) -> Option<Instant> {
         let oldest = self.outgoing.oldest()?;
         (self.outgoing.bytes() > SMALL).then(|| oldest + PATIENCE)
@@ -156,7 +157,7 @@ impl Faulty {
         self.faults.stall.is_some_and(|after| self.is_after(after))
     }
 
-    /// Sets the timer to the next time at which something happens by itself.
+    /// Sets the timer to the next time at which something is due.
     fn set_timer(&self, now: Instant) {
         let at = |after: Option<After>| match after {
             Some(After::Time(time)) => Some(self.begun + time).filter(|at| *at > now),
@@ -167,7 +168,7 @@ impl Faulty {
             FaultPhase::Open => (at(self.faults.close_after), self.next_ping),
             _ => (None, None),
         };
-        // The engine says when there is room.
+        // While the socket is full, the engine wakes this handler.
         let outgoing = self.outgoing.next_at().filter(|_| !self.wants_room);
         let others = [at(self.faults.abort), at(self.faults.stall)];
         let ends = [Some(self.begun + LIFETIME), self.keeping_ends()];
@@ -180,7 +181,7 @@ impl Faulty {
         }
     }
 
-    /// Something has come: the next Ping may follow.
+    /// Schedules the next Ping after something was received.
     fn heard(&mut self) {
         if std::mem::take(&mut self.is_ping_unanswered) {
             self.next_ping = self.faults.ping.map(|interval| Instant::now() + interval);
@@ -189,7 +190,8 @@ impl Faulty {
 
     fn echo(&mut self, opcode: OpCode, payload: &[u8]) {
         self.messages += 1;
-        // Always as many draws for a message, so that a seed repeats each fault by itself.
+        // Every message takes the same number of draws, so a seed repeats each fault independently
+        // of the others.
         let [drop, dup, reorder, jitter] = [(); 4].map(|()| self.random.f64());
         let delay = self.faults.delay + self.faults.jitter.mul_f64(jitter);
         if drop < self.faults.drop {
@@ -220,7 +222,7 @@ impl Faulty {
         }
     }
 
-    /// An echo, forced to the type that was asked for and cut as was asked for.
+    /// An echo with the requested type and fragment size.
     fn frames(&self, opcode: OpCode, payload: &[u8]) -> FramedMessage {
         let (opcode, payload) = match opcode {
             OpCode::Binary if self.faults.text => (
@@ -321,9 +323,9 @@ impl RawHandler for Faulty {
 mod tests {
     use super::*;
 
-    /// Attack 66: a connection that keeps much has not as long as one that keeps nothing.
+    /// Attack 66: a connection with a large queue ends sooner than one with a small queue.
     #[test]
-    fn what_is_kept_too_long_ends() {
+    fn a_large_queue_that_waits_too_long_ends_the_connection() {
         for (size, lateness, is_too_long) in [
             (SMALL + 1, PATIENCE, true),
             (SMALL + 1, PATIENCE / 2, false),

@@ -1,10 +1,10 @@
-//! Faults on demand. A client asks `/echo` for a server that is late, loses, repeats,
-//! breaks the protocol or the connection, by parameters of the query or, as browsers cannot but
-//! others can, by header fields: `?close_after=3` is `X-Echo-Close-After: 3`.
+//! Faults on demand. A client of `/echo` can request delays, lost or repeated messages, protocol
+//! violations and broken connections. It uses query parameters or headers: `?close_after=3` is the
+//! same as `X-Echo-Close-After: 3`. Browsers cannot set headers.
 //!
-//! Such a connection has a handler of its own, which takes over what the engine does by itself:
-//! when it reads, when a Close goes out, how it ends. All else is the engine's as for any other
-//! connection: limits, deadlines, budgets, counts and log lines. The plain echo pays nothing.
+//! A connection with faults has its own handler, which decides when the engine reads, when it sends
+//! a Close, and how the connection ends. Limits, deadlines, budgets, counts and log lines work as
+//! for any other connection. The plain echo has no extra cost.
 
 mod handler;
 mod outgoing;
@@ -19,15 +19,15 @@ use crate::protocol::SizeLimits;
 use handler::Faulty;
 use parameters::Faults;
 
-/// Bytes of the largest message, if the client does not ask for another bound: its echo may be
+/// Maximum size of a message, in bytes, unless the client requests a lower limit. Its echo takes
 /// several times as much in small fragments.
 const MAX_MESSAGE_SIZE: usize = 1 << 20;
 
-/// The endpoint of a request that asks for a fault. `seed` is for those that bring none; `None` is
-/// a random one.
+/// The endpoint for a request that asks for faults; `None` if it asks for no faults. `seed` is used
+/// for requests without a seed; with `None` their faults are random.
 ///
 /// # Errors
-/// 400 that names the parameter that is wrong and what it may be.
+/// A 400 page with the name of the invalid parameter and its valid values.
 pub(crate) fn endpoint(request: &Request<'_>, seed: Option<u64>) -> Result<Option<Endpoint>, Page> {
     let faults = Faults::parse(request)
         .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
@@ -44,7 +44,7 @@ pub(crate) fn endpoint(request: &Request<'_>, seed: Option<u64>) -> Result<Optio
     }))
 }
 
-/// The parameters and the violations, as the page must explain them.
+/// The names of all parameters and violations. The page must explain each of them.
 #[cfg(test)]
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     let violations = violation::Violation::ALL.iter().map(|(name, _)| *name);

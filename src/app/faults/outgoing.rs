@@ -1,4 +1,4 @@
-//! What is to go out to a client with faults: late, in drops, and in another order.
+//! The send queue of a connection with faults: delays, a trickle, and reordering.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,55 +10,55 @@ use super::violation::length;
 use crate::engine::WebSocket;
 use crate::protocol::OpCode;
 
-/// Bytes, and messages, that may wait before nothing more is read.
+/// Bytes, and messages, in the queue at which reading pauses.
 const MAX_BYTES: usize = 1 << 20;
 const MAX_MESSAGES: usize = 1_024;
 
-/// Bytes that are encoded at once.
+/// Bytes encoded at a time.
 const PIECE: usize = 16 << 10;
 
-/// What waits, in the order in which it goes out.
+/// The queue, in send order.
 pub(super) struct Outgoing {
     waiting: VecDeque<WaitingBytes>,
-    /// Bytes of payload of all that waits and of what is overtaken.
+    /// Bytes of payload in `waiting` and `overtaken`.
     bytes: usize,
-    /// The echo that the next one is to overtake.
+    /// An echo that waits until the next echo has overtaken it.
     overtaken: Option<WaitingBytes>,
-    /// What is encoded of the first that waits, and how much of that has gone out.
+    /// Encoded bytes of the first message in the queue, and how many of them are sent.
     piece: Vec<u8>,
     written: usize,
-    /// Bytes a second, if there is a trickle.
+    /// Send rate in bytes per second, if limited.
     trickle: Option<u32>,
-    /// When the trickle has the next drop.
+    /// When the rate limit allows the next bytes.
     next_drop: Instant,
 }
 
 struct WaitingBytes {
-    /// When it may go out.
+    /// The earliest time to send it.
     due: Instant,
     begun: bool,
     frames: FramedMessage,
 }
 
-/// A message, or whatever goes out in place of one, encoded as it goes out.
+/// A message, or the bytes sent in place of one. It is encoded while it is sent.
 #[derive(Clone)]
 pub(super) struct FramedMessage {
-    /// What it counts for; `None` if it is not a message at all.
+    /// The opcode under which it is counted; `None` if it is not counted.
     kind: Option<OpCode>,
-    /// What it counts for, in bytes of payload.
+    /// The payload size under which it is counted, in bytes.
     size: usize,
-    /// The payload that is not encoded yet.
+    /// The payload that is not yet encoded.
     rest: Bytes,
-    /// How much of that the frame has whose header is encoded.
+    /// How many bytes of `rest` belong to the frame whose header is already encoded.
     left_of_frame: usize,
-    /// The opcode of the next frame, if one follows.
+    /// The opcode of the next frame; `None` after the last one.
     next: Option<u8>,
-    /// The largest payload of a frame.
+    /// Maximum payload of a frame, in bytes.
     fragment: usize,
 }
 
 impl FramedMessage {
-    /// A message in fragments of at most so many bytes.
+    /// A message in frames of at most `fragment` bytes of payload.
     pub(super) fn message(opcode: OpCode, payload: Bytes, fragment: usize) -> FramedMessage {
         FramedMessage {
             kind: Some(opcode),
@@ -70,7 +70,7 @@ impl FramedMessage {
         }
     }
 
-    /// Bytes that go out as they are, and count for a message of this kind and size.
+    /// Bytes that are sent unchanged and counted as a message of this kind and size.
     pub(super) fn raw(bytes: Vec<u8>, kind: Option<OpCode>, size: usize) -> FramedMessage {
         FramedMessage {
             kind,
@@ -112,7 +112,7 @@ impl FramedMessage {
 }
 
 impl Outgoing {
-    /// Nothing yet; `trickle` is in bytes a second.
+    /// An empty queue. `trickle` is the send rate in bytes per second.
     pub(super) fn new(trickle: Option<u32>) -> Outgoing {
         Outgoing {
             waiting: VecDeque::new(),
@@ -129,29 +129,29 @@ impl Outgoing {
         self.waiting.is_empty()
     }
 
-    /// Whether so much waits that nothing more is to be read.
+    /// Whether the queue is so full that reading must pause.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= MAX_BYTES || self.waiting.len() >= MAX_MESSAGES
     }
 
-    /// Bytes of payload that wait.
+    /// Bytes of payload in the queue.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// When what waits longest could have gone out.
+    /// The due time of the oldest message in the queue.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let first = self.waiting.front().into_iter().chain(&self.overtaken);
         first.map(|waiting| waiting.due).min()
     }
 
-    /// Adds frames, which go out after this time, and after what waits already.
+    /// Adds frames to the end of the queue. They are sent after `delay` at the earliest.
     pub(super) fn push(&mut self, frames: FramedMessage, delay: Duration) {
         self.bytes += frames.size;
         self.push_due(frames, Instant::now() + delay);
     }
 
-    /// Adds a control frame, which does not wait for what is late.
+    /// Adds a control frame. It overtakes messages that are delayed.
     pub(super) fn push_control(&mut self, opcode: OpCode, payload: &[u8]) {
         let due = Instant::now();
         let before = |waiting: &WaitingBytes| waiting.begun || waiting.due <= due;
@@ -175,7 +175,8 @@ impl Outgoing {
         });
     }
 
-    /// Keeps an echo back for the next one to overtake; returns it if there is one already.
+    /// Keeps an echo until the next one has overtaken it. Returns the echo if another is already
+    /// kept.
     pub(super) fn keep_back(
         &mut self,
         frames: FramedMessage,
@@ -193,14 +194,15 @@ impl Outgoing {
         None
     }
 
-    /// Adds the echo that was overtaken.
+    /// Adds the overtaken echo to the queue.
     pub(super) fn release(&mut self) {
         if let Some(WaitingBytes { due, frames, .. }) = self.overtaken.take() {
             self.push_due(frames, due);
         }
     }
 
-    /// Drops the echoes that are late, and all that a trickle is not at, and waits for nothing else.
+    /// Drops delayed echoes and, with a trickle, every echo that has not begun. The rest becomes
+    /// due now.
     pub(super) fn hurry(&mut self) {
         let now = Instant::now();
         let trickles = self.trickle.is_some();
@@ -213,19 +215,19 @@ impl Outgoing {
         self.bytes = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
-    /// Drops all that has not begun to go out.
+    /// Drops every message of which no byte is sent.
     pub(super) fn drop_unbegun(&mut self) {
         self.overtaken = None;
         self.waiting.retain(|waiting| waiting.begun);
         self.bytes = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
-    /// Bytes of memory that all of it takes.
+    /// The memory that the queue takes, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.bytes + self.piece.capacity() + self.waiting.len() * size_of::<WaitingBytes>()
     }
 
-    /// Drops all.
+    /// Drops everything.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.overtaken = None;
@@ -234,13 +236,13 @@ impl Outgoing {
         self.bytes = 0;
     }
 
-    /// When the next bytes may go out, if any wait.
+    /// When the next bytes may be sent; `None` if the queue is empty.
     pub(super) fn next_at(&self) -> Option<Instant> {
         let first = self.waiting.front()?;
         Some(first.due.max(self.next_drop))
     }
 
-    /// Sends what may go out by now. Says whether some of that waits for the socket.
+    /// Sends the bytes that are due. Returns whether due bytes wait for the socket.
     pub(super) fn send_due(&mut self, socket: &mut WebSocket<'_>, now: Instant) -> bool {
         while self.next_at().is_some_and(|at| at <= now) {
             if socket.is_blocked() {
@@ -259,7 +261,7 @@ impl Outgoing {
         false
     }
 
-    /// What may go out at once: the trickle has about twenty drops a second.
+    /// The next bytes to send. A trickle sends about twenty pieces per second.
     fn next(&mut self) -> &[u8] {
         if self.written == self.piece.len()
             && let Some(first) = self.waiting.front_mut()
@@ -275,7 +277,7 @@ impl Outgoing {
         &piece[..piece.len().min(size)]
     }
 
-    /// So many bytes of that have gone out. Says what the message counts for that they end.
+    /// Records that `bytes` are sent. Returns the opcode and size to count when they end a message.
     fn wrote(&mut self, bytes: usize) -> Option<(OpCode, usize)> {
         if let Some(rate) = self.trickle {
             let pause = Duration::from_secs_f64(bytes as f64 / f64::from(rate));

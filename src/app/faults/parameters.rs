@@ -1,4 +1,4 @@
-//! What a client may ask for, and how it says so.
+//! The parameters of faults, and their parser.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -10,18 +10,18 @@ use crate::duration;
 use crate::http::Request;
 use crate::protocol::close;
 
-/// What a client asked for.
+/// The faults that a client requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     pub(super) delay: Duration,
     pub(super) jitter: Duration,
-    /// Shares of the messages, from 0 to 1.
+    /// `drop`, `dup` and `reorder`: a share of the messages, from 0 to 1.
     pub(super) drop: f64,
     pub(super) dup: f64,
     pub(super) reorder: f64,
-    /// Bytes of payload in a frame.
+    /// Maximum payload of a frame, in bytes.
     pub(super) fragment: Option<usize>,
-    /// Bytes a second.
+    /// Send rate, in bytes per second.
     pub(super) trickle: Option<u32>,
     pub(super) close: Option<u16>,
     pub(super) reason: String,
@@ -37,14 +37,14 @@ pub(super) struct Faults {
     pub(super) seed: Option<u64>,
 }
 
-/// When something happens: after so many messages, or so long after the handshake.
+/// When a fault happens: after a number of messages, or at a time after the handshake.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum After {
     Messages(u64),
     Time(Duration),
 }
 
-/// A parameter with a value that it cannot have.
+/// A parameter with an invalid value.
 #[derive(Debug)]
 pub(super) struct BadParameter {
     name: &'static str,
@@ -86,8 +86,8 @@ pub(super) const NAMES: [&str; 19] = [
 ];
 
 impl Faults {
-    /// What the query asks for, and the header fields where the query does not; `None` if that is
-    /// nothing.
+    /// Parses the query and the headers; the query takes precedence. `None` if neither has a
+    /// parameter.
     pub(super) fn parse(request: &Request<'_>) -> Result<Option<Faults>, BadParameter> {
         const PREFIX: &str = "x-echo-";
         let headers = request.headers();
@@ -119,13 +119,13 @@ impl Faults {
             return Err(BadParameter {
                 name: "binary",
                 value: String::new(),
-                expected: String::from("absent where text is given"),
+                expected: String::from("absent if text is set"),
             });
         }
         Ok(asked.then_some(faults))
     }
 
-    /// Sets one; if it cannot be, says what it may be.
+    /// Sets one parameter. The error describes the valid values.
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         const MAX_FRAGMENT_SIZE: usize = 16 << 20;
         match name {
@@ -173,7 +173,7 @@ where
     })
 }
 
-/// A duration, of milliseconds where it has no unit, within a range of milliseconds.
+/// Parses a duration within a range in milliseconds. A number without a unit is in milliseconds.
 fn time(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
     let (least, most) = (range.start(), range.end());
     let parsed = duration::parse(value, "ms").filter(|time| {
@@ -199,7 +199,7 @@ fn flag(value: &str) -> Result<bool, String> {
     }
 }
 
-/// Empty is at once.
+/// Parses a number of messages or a time. Empty means at once.
 fn after(value: &str) -> Result<After, String> {
     const LONGEST: Duration = Duration::from_secs(3_600);
     if value.is_empty() {
@@ -214,7 +214,7 @@ fn after(value: &str) -> Result<After, String> {
     })
 }
 
-/// Those that may travel (§7.4); `invalid=close_code` sends one that may not.
+/// Parses a close code that may be sent (§7.4). `invalid=close_code` sends one that may not.
 fn close_code(value: &str) -> Result<u16, String> {
     let parsed: Option<u16> = value.parse().ok();
     parsed

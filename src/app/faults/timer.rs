@@ -1,24 +1,24 @@
-//! When a connection with faults is to be woken.
+//! The timer that wakes a connection with faults.
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::engine::Peer;
 
-/// A task that wakes one connection, and ends with this.
+/// A timer whose task wakes one connection. Dropping the timer ends the task.
 pub(super) struct FaultTimer {
     at: watch::Sender<Option<Instant>>,
 }
 
 impl FaultTimer {
-    /// A timer that is not set, on the runtime of the connection's worker.
+    /// Creates a timer on the runtime of the connection's worker. It is not set.
     pub(super) fn new(peer: Peer) -> FaultTimer {
         let (at, times) = watch::channel(None);
         tokio::spawn(wake(times, peer));
         FaultTimer { at }
     }
 
-    /// Sets it, in place of the time before.
+    /// Sets the time, or clears it with `None`. The previous time is replaced.
     pub(super) fn set(&self, at: Option<Instant>) {
         self.at.send_if_modified(|current| {
             let before = std::mem::replace(current, at);
@@ -26,7 +26,7 @@ impl FaultTimer {
         });
     }
 
-    /// It has rung.
+    /// Clears the time after the connection was woken.
     pub(super) fn rang(&self) {
         self.set(None);
     }

@@ -1,10 +1,10 @@
-//! The protocol violations that can be asked for, by name.
+//! The protocol violations that a client can request by name.
 
 use http::{HeaderValue, Response, header};
 
 use crate::protocol::OpCode;
 
-/// A rule of the wire that a server may break to see what its client does.
+/// A violation of the protocol by the server, to test how a client reacts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Violation {
     AcceptKey,
@@ -31,7 +31,7 @@ pub(super) enum Violation {
 }
 
 impl Violation {
-    /// All, by the names that clients ask for them.
+    /// All violations, with the names that clients use.
     pub(super) const ALL: [(&str, Violation); 21] = [
         ("accept_key", Violation::AcceptKey),
         ("subprotocol", Violation::Subprotocol),
@@ -56,7 +56,7 @@ impl Violation {
         ("after_close", Violation::AfterClose),
     ];
 
-    /// What it does to the 101, if that is where it is (RFC 6455 §4.1).
+    /// The change to the 101 response, for a violation of the handshake (RFC 6455 §4.1).
     pub(super) fn of_handshake(self) -> Option<fn(&mut Response<()>)> {
         match self {
             Violation::AcceptKey => Some(|response| {
@@ -81,12 +81,13 @@ impl Violation {
         }
     }
 
-    /// Whether nothing may follow: the peer waits for the rest of a frame.
+    /// Whether no frame may follow, because the client waits for the rest of this one.
     pub(super) fn ends(self) -> bool {
         self == Violation::Truncated
     }
 
-    /// What goes out counts for a message with this opcode, if for any, in place of an echo with this opcode.
+    /// The opcode under which the frames are counted in place of an echo with `opcode`; `None` if
+    /// they are not counted.
     pub(super) fn kind(self, opcode: OpCode) -> Option<OpCode> {
         match self {
             Violation::ControlOpcode
@@ -100,8 +101,7 @@ impl Violation {
         }
     }
 
-    /// The bytes that go out in place of an echo of this payload; `None` if the fault is in the
-    /// handshake.
+    /// The bytes to send in place of an echo of `payload`; `None` for a violation of the handshake.
     pub(super) fn frames(self, opcode: u8, payload: &[u8]) -> Option<Vec<u8>> {
         let whole = |first: u8| [&[first], &*length(payload.len()), payload].concat();
         Some(match self {
@@ -113,7 +113,7 @@ impl Violation {
             Violation::Rsv3 => whole(0x90 | opcode),         // §5.2
             Violation::Utf8 => vec![0x81, 0x02, 0xC3, 0x28], // §8.1
             Violation::Masked => {
-                // A key of zeros leaves the payload as it is (§5.1).
+                // A key of zeros leaves the payload unchanged (§5.1).
                 let mut length = length(payload.len());
                 length[0] |= 0x80;
                 [&[0x80 | opcode], &*length, &[0; 4], payload].concat()
@@ -128,7 +128,7 @@ impl Violation {
                     0..=125 => (126, &length[6..]),
                     _ => (127, &length[..]),
                 };
-                // Beyond 65,535 there is no longer form: the echo is shortened.
+                // Beyond 65,535 bytes no longer form exists, so the echo is cut.
                 let payload = payload.get(..0xFFFF).unwrap_or(payload);
                 let bytes = match payload.len() {
                     0xFFFF => &[0, 0, 0, 0, 0, 0, 0xFF, 0xFF],
@@ -154,7 +154,7 @@ impl Violation {
     }
 }
 
-/// A payload's length in its shortest form, unmasked (§5.2).
+/// The length field of a frame in its shortest form, without a mask bit (§5.2).
 pub(super) fn length(bytes: usize) -> Vec<u8> {
     match bytes {
         0..=125 => vec![bytes as u8],
