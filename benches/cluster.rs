@@ -4,7 +4,7 @@
 //! `cargo bench --bench cluster` needs `redis-server`, and for daphne the Python of
 //! `tests/interop` (`tests/interop/run python_channels` installs it into `target/interop`, or
 //! `CHANNELS_PYTHON` names another). One member publishes; when all have the message, it publishes
-//! the next. Redis's own CPU is not counted, being the same for all.
+//! the next. The CPU time of Redis is not counted: it is the same for all.
 #![allow(
     clippy::cast_precision_loss,
     clippy::expect_used,
@@ -13,7 +13,6 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use frameloop::lab::load::{Content, End, Interrupt, Mode, Plan, Sample, Target, Text, run};
 use serde_json::{Value, json};
 
 /// Deliveries of a chat room over Redis, against Django Channels
@@ -72,17 +72,6 @@ impl Process {
             thread::sleep(Duration::from_millis(20));
         }
         process
-    }
-
-    /// CPU seconds so far, of user and system.
-    fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let ticks = fields.split(' ').skip(11).take(2);
-        ticks
-            .map(|ticks| ticks.parse::<f64>().unwrap())
-            .sum::<f64>()
-            / 100.0
     }
 }
 
@@ -139,61 +128,32 @@ fn daphne(redis: &Process, layer: &str) -> Option<Process> {
     python.exists().then(|| Process::start(&mut command, port))
 }
 
-const MESSAGE: &[u8] = b"{\"message\": \"sixteen bytes..\"}";
-
-fn member(port: u16) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    stream
-        .write_all(
-            b"GET /ws/chat/bench/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
-              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        )
-        .unwrap();
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        stream.read_line(&mut line).unwrap();
-    }
-    stream
-}
-
-/// One message to all.
-fn round(members: &mut [BufReader<TcpStream>]) {
-    let mut frame = vec![0x81, 0x80 | MESSAGE.len() as u8, 0, 0, 0, 0];
-    frame.extend(MESSAGE);
-    members[0].get_mut().write_all(&frame).unwrap();
-    let expected = [&[0x81, MESSAGE.len() as u8], MESSAGE].concat();
-    let mut reply = vec![0; expected.len()];
-    for member in members {
-        member.read_exact(&mut reply).expect("every member gets it");
-        assert!(reply == expected, "the delivery is wrong");
-    }
-}
-
+/// One member publishes, and publishes the next when all have it.
 fn measure(nodes: &[Process], arguments: &Arguments) -> (f64, f64) {
-    let ports = nodes.iter().map(|node| node.port).cycle();
-    let mut members: Vec<_> = ports.take(arguments.members).map(member).collect();
-    // All processes are in the group by then.
-    thread::sleep(Duration::from_secs(1));
-    for _ in 0..10 {
-        round(&mut members);
-    }
-    let cpu = || nodes.iter().map(Process::cpu).sum::<f64>();
-    let (before, began) = (cpu(), Instant::now());
-    let mut deliveries = 0;
-    while began.elapsed() < Duration::from_secs(arguments.seconds) {
-        round(&mut members);
-        deliveries += arguments.members;
-    }
-    let deliveries = deliveries as f64;
-    let rate = deliveries / began.elapsed().as_secs_f64();
-    (rate, (cpu() - before) / deliveries * 1e6)
+    let hosts: Vec<_> = nodes
+        .iter()
+        .map(|node| format!("127.0.0.1:{}", node.port))
+        .collect();
+    let url = format!("ws://{}/ws/chat/bench/", hosts.join(","));
+    let mut plan = Plan::new(Target::parse(&url).expect("it is a URL"));
+    plan.mode = Mode::Broadcast { publishers: 1 };
+    plan.connections = arguments.members;
+    plan.messages.text = Some(Text::Ascii);
+    plan.messages.content = Content::File(vec![br#"{"message": "sixteen bytes.."}"#.to_vec()]);
+    // A node that has not joined the group by then gets nothing; that is over when the warm-up is.
+    plan.warm_up = Duration::from_secs(3);
+    plan.timeout = Duration::from_secs(1);
+    plan.end = End::Time(Duration::from_secs(arguments.seconds));
+    let cpu = || {
+        let sample = |node: &Process| Sample::of(node.child.id()).expect("it runs").cpu;
+        nodes.iter().map(sample).sum::<Duration>()
+    };
+    let before = cpu();
+    let outcome = run(&plan, &Interrupt::default(), |_| {}).expect("it runs");
+    let deliveries = outcome.counts.received as f64;
+    assert!(outcome.measured.received > 0, "{:?}", outcome.counts);
+    let rate = outcome.measured.received as f64 / outcome.measured.time.as_secs_f64();
+    (rate, (cpu() - before).as_secs_f64() * 1e6 / deliveries)
 }
 
 fn main() {

@@ -1,9 +1,8 @@
 //! Connections: what an idle one holds in memory, and what it costs to open one.
 //!
-//! `cargo bench --bench connections` first opens 15,000 connections, has each echo one
-//! message, and divides what the server's resident memory grew by; then it opens and
-//! closes connections as fast as it can. The limit for opening is a raw TCP echo of the
-//! request; hyper answers the same request with `200` and `Connection: close`.
+//! `cargo bench --bench connections` first opens 15,000 connections, has each echo one message, and
+//! divides the growth of the server's resident memory by their number; then it opens and drops
+//! connections as fast as it can. The limit for opening is hyper alone, which answers `101` and closes.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -14,25 +13,22 @@
 
 mod support;
 
-use std::{
-    io,
-    io::{Error, Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{io, io::Error, time::Duration};
 
 use clap::{Parser, ValueEnum};
+use frameloop::lab::load::report::Report as LoadReport;
+use frameloop::lab::load::{Machine, Mode};
 use serde_json::json;
 
 use support::{
-    contestants::{Contestant, Duty, build_peers},
-    handshake_load::{Answer, HandshakeLoad, Sources},
-    measurement::{Round, Summary, Window},
+    contestants::{Contestant, Duty},
+    lab,
+    measurement::{Round, Summary},
     options::{Options, is_test_run},
-    report::{Comparison, Report, Table, WARM_UP_SECONDS},
+    report::{Comparison, Report, Table},
+    starting::build_peers,
     statistics::{figure, median},
     turns::take_turns,
-    wire::{Batch, Kind, Protocol},
 };
 
 const IDLE_SERVERS: [Contestant; 5] = [
@@ -43,9 +39,8 @@ const IDLE_SERVERS: [Contestant; 5] = [
     Contestant::SockudoWs,
 ];
 
-const OPENING_SERVERS: [Contestant; 6] = [
+const OPENING_SERVERS: [Contestant; 5] = [
     Contestant::Hyper,
-    Contestant::RawTcp,
     Contestant::Frameloop,
     Contestant::Fastwebsockets,
     Contestant::SockudoWs,
@@ -129,40 +124,19 @@ fn compare_memory(options: &ConnectionsOptions, report: &mut Report) {
 }
 
 /// What each of `count` connections adds to the resident memory of a server, after one echo.
-///
-/// Counted from the first connection on, which brings in what all share.
 fn idle_memory(server: Contestant, count: usize, options: &Options) -> io::Result<f64> {
     let process = server.start(Duty::Echo, options)?;
-    let protocol = server.protocol(Duty::Echo);
-    let mut random = fastrand::Rng::with_seed(1);
-    let batch = Batch::echoed(protocol, Kind::Binary, MESSAGE_SIZE, 1, &mut random);
-    let mut sources = Sources::default();
-    let mut open = || open_and_echo(&mut sources, process.address(), protocol, &batch);
-    let mut connections = vec![open()?];
-    let before = process.settled_resident()?;
-    for _ in 0..count {
-        connections.push(open()?);
-    }
-    let after = process.settled_resident()?;
-    Ok((after as f64 - before as f64) / count as f64)
-}
-
-fn open_and_echo(
-    sources: &mut Sources,
-    address: SocketAddr,
-    protocol: Protocol,
-    batch: &Batch,
-) -> io::Result<TcpStream> {
-    let mut stream = sources.connect(address)?;
-    protocol.open(&mut stream)?;
-    stream.write_all(&batch.request)?;
-    let mut reply = vec![0; batch.reply.len()];
-    stream.read_exact(&mut reply)?;
-    if reply == batch.reply {
-        Ok(stream)
-    } else {
-        Err(Error::other("wrong reply"))
-    }
+    let mut plan = lab::plan(server, Duty::Echo, &process, MESSAGE_SIZE, options)?;
+    plan.mode = Mode::Idle;
+    plan.warm_up = Duration::ZERO;
+    plan.connections = count;
+    plan.sources = plan.usual_sources();
+    let outcome = lab::measure(&plan)?;
+    let machine = Machine::here();
+    let report = LoadReport::new(&plan, &outcome, &machine);
+    report
+        .server_memory()
+        .ok_or_else(|| Error::other("the server was not watched"))
 }
 
 fn compare_handshakes(options: &ConnectionsOptions, report: &mut Report) {
@@ -189,15 +163,14 @@ fn compare_handshakes(options: &ConnectionsOptions, report: &mut Report) {
 
 /// One server, started for this. Its CPU time covers accepting, answering and closing.
 fn handshakes(server: Contestant, in_flight: usize, options: &Options) -> io::Result<Round> {
-    let (duty, answer) = match server {
-        Contestant::Hyper => (Duty::Close, Answer::OkAndClosed),
-        Contestant::RawTcp => (Duty::Echo, Answer::Echoed),
-        _ => (Duty::Echo, Answer::Upgraded),
+    let duty = match server {
+        Contestant::Hyper => Duty::Close,
+        _ => Duty::Echo,
     };
     let process = server.start(duty, options)?;
-    let mut load = HandshakeLoad::start(process.address(), answer, in_flight)?;
-    load.run(Duration::from_secs_f64(WARM_UP_SECONDS))?;
-    let window = Window::open(&process)?;
-    let tally = load.run(Duration::from_secs_f64(options.seconds))?;
-    window.close(tally.handshakes as f64, &tally.latency)
+    let mut plan = lab::plan(server, duty, &process, MESSAGE_SIZE, options)?;
+    plan.mode = Mode::Connect;
+    plan.connections = in_flight;
+    plan.sources = plan.usual_sources();
+    Round::of(&plan, &lab::measure(&plan)?)
 }

@@ -22,14 +22,14 @@ use frameloop::lab::load::Text;
 use serde_json::{Value, json};
 
 use support::{
-    contestants::{Contestant, Duty, build_peers},
+    contestants::{Contestant, Duty},
     lab,
     measurement::{Round, Summary},
     options::{Options, is_test_run},
     report::{Comparison, Report},
+    starting::build_peers,
     statistics::figure,
     turns::take_turns,
-    wire::Kind,
 };
 
 const SERVERS: [Contestant; 5] = [
@@ -44,6 +44,25 @@ const KIB: usize = 1_024;
 const MIB: usize = 1_024 * KIB;
 /// More than this in flight would measure the kernel's memory limits.
 const MAX_IN_FLIGHT: usize = 1_024 * MIB;
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, ValueEnum)]
+enum Kind {
+    Binary,
+    /// Text of printable ASCII.
+    TextAscii,
+    /// Text of characters of one to four bytes, in equal numbers.
+    TextMultibyte,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+            Self::TextAscii => "text-ascii",
+            Self::TextMultibyte => "text-multibyte",
+        }
+    }
+}
 
 /// What is sent, how much at a time, over how many connections.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -20,11 +20,12 @@ use frameloop::lab::load::Mode;
 use serde_json::json;
 
 use support::{
-    contestants::{Contestant, Duty, build_peers},
+    contestants::{Contestant, Duty},
     lab,
     measurement::{Round, Summary},
     options::{Options, is_test_run},
     report::{Comparison, Report},
+    starting::build_peers,
     turns::take_turns,
     wire::PUBLISHED_SIZE,
 };

@@ -158,7 +158,7 @@ fn agree(options: &Options, report: &mut Report) -> io::Result<()> {
     let mut ratios = Vec::new();
     for _ in 0..options.rounds {
         let server = Contestant::Frameloop.start(Duty::Echo, options)?;
-        let blocking = blocking_echo(server.address(), time)?.value_at_quantile(0.5) as f64;
+        let blocking = blocking_echo(server.address(), time)?.at(0.5) as f64;
         let plan = plan(
             Cell {
                 connections: 1,

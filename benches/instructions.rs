@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use support::machine;
 use support::options::is_test_run;
 use support::process::Process;
-use support::wire::{Batch, Kind, Protocol};
+use support::wire::{Batch, Kind, PUBLISHED_SIZE, connect};
 
 /// The frame loop's turn: poll, read, receive, handle, write.
 const TURN: &str = "*FrameLoop::turn*";
@@ -95,7 +95,7 @@ const CASES: [(&str, Load); 8] = [
     (
         "echo 1 KiB of text",
         Load::Echo {
-            kind: Kind::TextAscii,
+            kind: Kind::Text,
             size: 1 << 10,
             depth: 1,
         },
@@ -239,20 +239,19 @@ fn run(load: &Load, times: u64) -> io::Result<u64> {
 }
 
 fn exchange(load: &Load, times: u64, address: SocketAddr) -> io::Result<()> {
-    let echo = Protocol::WebSocket { path: "/echo" };
     let mut random = Rng::with_seed(7);
     match *load {
         Load::Handshake => {
             for _ in 0..times {
                 // The server's FIN says that it is done with this one before the next begins.
-                let mut client = echo.connect(address)?;
+                let mut client = connect(address, "/echo")?;
                 client.shutdown(std::net::Shutdown::Write)?;
                 client.read_to_end(&mut Vec::new())?;
             }
         }
         Load::Echo { kind, size, depth } => {
-            let mut client = echo.connect(address)?;
-            let batch = Batch::echoed(echo, kind, size, depth, &mut random);
+            let mut client = connect(address, "/echo")?;
+            let batch = Batch::new(kind, size, depth, &mut random);
             let mut reply = vec![0; batch.reply.len()];
             for _ in 0..times {
                 client.write_all(&batch.request)?;
@@ -261,14 +260,10 @@ fn exchange(load: &Load, times: u64, address: SocketAddr) -> io::Result<()> {
             }
         }
         Load::FanOut { members, burst } => {
-            let topic = Protocol::WebSocket {
-                path: "/broadcast/instructions",
-            };
             let mut clients = (0..members)
-                .map(|_| topic.connect(address))
+                .map(|_| connect(address, "/broadcast/instructions"))
                 .collect::<io::Result<Vec<_>>>()?;
-            let commands: Vec<u8> = (0..burst as u8).collect();
-            let batch = Batch::published(&commands, &mut random);
+            let batch = Batch::new(Kind::Binary, PUBLISHED_SIZE, burst, &mut random);
             let mut reply = vec![0; batch.reply.len()];
             for _ in 0..times {
                 clients[0].write_all(&batch.request)?;

@@ -21,12 +21,14 @@ use frameloop::lab::load::Mode;
 use serde_json::json;
 
 use support::{
-    contestants::{Contestant, Duty, install_flask},
+    contestants::{Contestant, Duty},
     lab,
     measurement::{Round, Summary, Window},
     options::{Options, is_test_run},
+    process::Process,
     report::{Comparison, Report, WARM_UP_SECONDS},
-    socketio_load::{BroadcastLoad, Transport, connects},
+    socketio_load::{BroadcastLoad, Transport, repeat},
+    starting::install_flask,
     turns::take_turns,
     wire::PUBLISHED_SIZE,
 };
@@ -139,15 +141,11 @@ fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report
 fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Result<Round> {
     let process = server.start(Duty::Fanout, &options.common)?;
     let address = process.address();
-    let warm_up = Duration::from_secs_f64(WARM_UP_SECONDS);
-    let time = Duration::from_secs_f64(options.common.seconds);
     match part {
         Part::Broadcast(burst) => {
-            let mut load = BroadcastLoad::connect(address, options.clients, burst)?;
-            load.run(warm_up)?;
-            let window = Window::open(&process)?;
-            let tally = load.run(time)?;
-            window.close(tally.operations as f64, &tally.latency)
+            let mut load = BroadcastLoad::connect(address, options.clients)?;
+            let deliveries = options.clients * burst;
+            measure_session(&process, deliveries, options, || load.broadcast(burst))
         }
         Part::PlainBroadcast(burst) => {
             let common = &options.common;
@@ -157,10 +155,24 @@ fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Res
             Round::of(&plan, &lab::measure(&plan)?)
         }
         Part::Connects(transport) => {
-            connects(address, transport, options.at_once, warm_up)?;
-            let window = Window::open(&process)?;
-            let tally = connects(address, transport, options.at_once, time)?;
-            window.close(tally.operations as f64, &tally.latency)
+            let at_once = options.at_once;
+            let connect = || transport.connect(address, at_once);
+            measure_session(&process, at_once, options, connect)
         }
     }
+}
+
+/// Repeats a round of Socket.IO with so many operations: first to warm up, then measured.
+fn measure_session(
+    process: &Process,
+    operations: usize,
+    options: &SocketioOptions,
+    mut round: impl FnMut() -> io::Result<()>,
+) -> io::Result<Round> {
+    let warm_up = Duration::from_secs_f64(WARM_UP_SECONDS);
+    repeat(warm_up, operations, &mut round)?;
+    let window = Window::open(process)?;
+    let time = Duration::from_secs_f64(options.common.seconds);
+    let tally = repeat(time, operations, &mut round)?;
+    window.close(tally.operations, &tally.latency)
 }

@@ -1,5 +1,5 @@
 //! The least that a generator can do: write a buffer that was made before, read into one buffer,
-//! count bytes. It knows no message and no time.
+//! count bytes. It knows neither messages nor times.
 
 use std::{
     io,
@@ -9,19 +9,18 @@ use std::{
 };
 
 use fastrand::Rng;
-use hdrhistogram::Histogram;
+use frameloop::lab::load::Latencies;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use super::{
     cores::thread_cpu,
-    statistics::new_histogram,
-    wire::{Batch, Kind, Protocol},
+    wire::{self, Batch, Kind},
 };
 
 const BUFFER_SIZE: usize = 256 * 1_024;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Messages, the thread's CPU time, and how long it took.
+/// Messages, the CPU time of the thread, and the time that passed.
 pub(crate) type Done = (u64, Duration, Duration);
 
 struct Client {
@@ -30,15 +29,11 @@ struct Client {
     received: usize,
 }
 
-fn connect(
-    address: SocketAddr,
-    path: &'static str,
-    count: usize,
-) -> io::Result<(Poll, Vec<Client>)> {
+fn connect(address: SocketAddr, path: &str, count: usize) -> io::Result<(Poll, Vec<Client>)> {
     let poll = Poll::new()?;
     let mut clients = Vec::with_capacity(count);
     for place in 0..count {
-        let stream = Protocol::WebSocket { path }.connect(address)?;
+        let stream = wire::connect(address, path)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -52,15 +47,8 @@ fn connect(
     Ok((poll, clients))
 }
 
-fn batch(path: &'static str, size: usize, depth: usize) -> Batch {
-    let mut random = Rng::with_seed(1);
-    Batch::echoed(
-        Protocol::WebSocket { path },
-        Kind::Binary,
-        size,
-        depth,
-        &mut random,
-    )
+fn batch(size: usize, depth: usize) -> Batch {
+    Batch::new(Kind::Binary, size, depth, &mut Rng::with_seed(1))
 }
 
 impl Client {
@@ -97,17 +85,17 @@ impl Client {
 }
 
 /// The latencies of one connection that a blocking client measures, 20 bytes at a time.
-pub(crate) fn blocking_echo(address: SocketAddr, time: Duration) -> io::Result<Histogram<u64>> {
-    let mut stream = Protocol::WebSocket { path: "/echo" }.connect(address)?;
-    let batch = batch("/echo", 20, 1);
+pub(crate) fn blocking_echo(address: SocketAddr, time: Duration) -> io::Result<Latencies> {
+    let mut stream = wire::connect(address, "/echo")?;
+    let batch = batch(20, 1);
     let mut reply = vec![0; batch.reply.len()];
-    let mut latencies = new_histogram();
+    let mut latencies = Latencies::default();
     let begin = Instant::now();
     while begin.elapsed() < time {
         let sent = Instant::now();
         stream.write_all(&batch.request)?;
         stream.read_exact(&mut reply)?;
-        latencies.saturating_record(sent.elapsed().as_nanos() as u64);
+        latencies.record(sent.elapsed().as_nanos() as u64, 1);
     }
     Ok(latencies)
 }
@@ -132,7 +120,7 @@ impl BareEcho {
         depth: usize,
     ) -> io::Result<Self> {
         let (poll, mut clients) = connect(address, "/echo", connections)?;
-        let batch = batch("/echo", size, depth);
+        let batch = batch(size, depth);
         for client in &mut clients {
             client.send(&batch.request)?;
         }
@@ -192,7 +180,7 @@ impl BareFanout {
         Ok(Self {
             poll,
             members,
-            batch: batch(PATH, size, depth),
+            batch: batch(size, depth),
             depth: depth as u64,
             buffer: vec![0; BUFFER_SIZE],
         })

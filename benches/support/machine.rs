@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
-use super::contestants::peers_folder;
+use super::starting::peers_folder;
 
 /// Crates whose versions the figures depend on, besides the peers themselves.
 const OF_INTEREST: [&str; 7] = [

@@ -6,46 +6,42 @@ use std::{
 };
 
 use frameloop::lab::load::report::Report as LoadReport;
-use frameloop::lab::load::{LoadOutcome, Machine, Plan};
-use hdrhistogram::Histogram;
+use frameloop::lab::load::{Latencies, LoadOutcome, Machine, Plan, Sample};
 use serde_json::{Value, json};
 
 use super::{
     cores,
-    process::{CpuTime, Process},
-    statistics::{Latency, figure, median, microseconds},
+    process::Process,
+    statistics::{Latency, figure, median},
 };
 
 /// The share of its cores at which a side counts as saturated.
 const SATURATED: f64 = 0.95;
 
 /// Opened when the load is warm, closed when it has run long enough.
-pub(crate) struct Window<'a> {
-    server: &'a Process,
+pub(crate) struct Window {
+    server: u32,
     begin: Instant,
-    server_cpu: CpuTime,
+    server_begin: Sample,
     generator_cpu: Duration,
 }
 
-impl<'a> Window<'a> {
-    pub(crate) fn open(server: &'a Process) -> io::Result<Self> {
-        let server_cpu = server.cpu()?;
-        let generator_cpu = cores::thread_cpu();
+impl Window {
+    pub(crate) fn open(server: &Process) -> io::Result<Self> {
         Ok(Self {
-            server,
+            server: server.id(),
             begin: Instant::now(),
-            server_cpu,
-            generator_cpu,
+            server_begin: Sample::of(server.id())?,
+            generator_cpu: cores::thread_cpu(),
         })
     }
 
-    /// `operations` are what was done since: messages, deliveries, or handshakes.
-    pub(crate) fn close(self, operations: f64, latency: &Histogram<u64>) -> io::Result<Round> {
-        let time = self.begin.elapsed();
+    /// `operations` are what was done since: deliveries, or connects.
+    pub(crate) fn close(self, operations: u64, latency: &Latencies) -> io::Result<Round> {
         Ok(Round {
-            time,
-            operations,
-            cpu: self.server.cpu()?.since(self.server_cpu),
+            time: self.begin.elapsed(),
+            operations: operations as f64,
+            server: [self.server_begin, Sample::of(self.server)?],
             generator_cpu: cores::thread_cpu() - self.generator_cpu,
             latency: Latency::of(latency),
         })
@@ -56,7 +52,8 @@ impl<'a> Window<'a> {
 pub(crate) struct Round {
     time: Duration,
     operations: f64,
-    cpu: CpuTime,
+    /// The server at the begin and at the end.
+    server: [Sample; 2],
     generator_cpu: Duration,
     latency: Latency,
 }
@@ -68,21 +65,36 @@ impl Round {
         let report = LoadReport::new(plan, outcome, &machine);
         let [_, begin, end] = outcome
             .server
-            .as_ref()
             .ok_or_else(|| io::Error::other("the server was not watched"))?;
         let time = outcome.measured.time;
         Ok(Self {
             time,
             operations: report.operations() as f64,
-            cpu: CpuTime {
-                total: end.cpu.saturating_sub(begin.cpu),
-                waited: end.waited.saturating_sub(begin.waited),
-                user_ticks: end.user_ticks.saturating_sub(begin.user_ticks),
-                system_ticks: end.system_ticks.saturating_sub(begin.system_ticks),
-            },
+            server: [begin, end],
             generator_cpu: time.mul_f64(outcome.threads.iter().sum()),
-            latency: Latency::of_load(report.latencies()),
+            latency: Latency::of(report.latencies()),
         })
+    }
+
+    /// What a counter of the server grew by.
+    fn grown<T: std::ops::Sub>(&self, counter: fn(&Sample) -> T) -> T::Output {
+        counter(&self.server[1]) - counter(&self.server[0])
+    }
+
+    fn cpu_time(&self) -> Duration {
+        self.grown(|sample| sample.cpu)
+    }
+
+    fn waited(&self) -> Duration {
+        self.grown(|sample| sample.waited)
+    }
+
+    fn user_ticks(&self) -> u64 {
+        self.grown(|sample| sample.user_ticks)
+    }
+
+    fn system_ticks(&self) -> u64 {
+        self.grown(|sample| sample.system_ticks)
     }
 
     fn rate(&self) -> f64 {
@@ -91,16 +103,16 @@ impl Round {
 
     /// Server CPU per operation, in microseconds.
     fn cpu(&self) -> f64 {
-        microseconds(self.cpu.total) / self.operations
+        self.cpu_time().as_secs_f64() * 1e6 / self.operations
     }
 
     fn json(&self) -> Value {
         json!({
             "per_second": figure(self.rate()),
             "cpu_us": figure(self.cpu()),
-            "server_waited_seconds": figure(self.cpu.waited.as_secs_f64()),
-            "user_ticks": self.cpu.user_ticks,
-            "system_ticks": self.cpu.system_ticks,
+            "server_waited_seconds": figure(self.waited().as_secs_f64()),
+            "user_ticks": self.user_ticks(),
+            "system_ticks": self.system_ticks(),
         })
     }
 }
@@ -129,15 +141,15 @@ impl Summary {
     pub(crate) fn of(rounds: Vec<Round>) -> Self {
         let over = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
         let cpu = over(Round::cpu);
-        let user: u64 = rounds.iter().map(|round| round.cpu.user_ticks).sum();
-        let system: u64 = rounds.iter().map(|round| round.cpu.system_ticks).sum();
+        let user: u64 = rounds.iter().map(Round::user_ticks).sum();
+        let system: u64 = rounds.iter().map(Round::system_ticks).sum();
         Self {
             rate: over(Round::rate),
             cpu,
             user: cpu * user as f64 / (user + system).max(1) as f64,
             latency: Latency::median(rounds.iter().map(|round| round.latency)),
-            server_cores: over(|round| round.cpu.total.as_secs_f64() / round.time.as_secs_f64()),
-            waited: over(|round| round.cpu.waited.as_secs_f64() / round.time.as_secs_f64()),
+            server_cores: over(|round| round.cpu_time().as_secs_f64() / round.time.as_secs_f64()),
+            waited: over(|round| round.waited().as_secs_f64() / round.time.as_secs_f64()),
             generator_cores: over(|round| {
                 round.generator_cpu.as_secs_f64() / round.time.as_secs_f64()
             }),
@@ -160,7 +172,7 @@ impl Summary {
         median(rounds.map(|(ours, theirs)| value(ours) / value(theirs)))
     }
 
-    /// Who could not have done more.
+    /// Which side could not do more.
     pub(crate) fn saturated(&self, server_cores: usize) -> &'static str {
         let server = self.server_cores >= SATURATED * server_cores as f64;
         let generator = self.generator_cores >= SATURATED;

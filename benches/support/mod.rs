@@ -1,4 +1,4 @@
-//! What the benches share: the servers under test, the load generators, and the report.
+//! What the benches share: the servers under test, plans of `frameloop load`, and the report.
 //!
 //! A run puts one server process on the server's core and the generator, one thread, on
 //! the other. Servers take turns within one run (A B C A B C), each started afresh, so
@@ -8,7 +8,6 @@
 pub(crate) mod bare_loop;
 pub(crate) mod contestants;
 pub(crate) mod cores;
-pub(crate) mod handshake_load;
 pub(crate) mod lab;
 pub(crate) mod machine;
 pub(crate) mod measurement;
@@ -16,6 +15,7 @@ pub(crate) mod options;
 pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod socketio_load;
+pub(crate) mod starting;
 pub(crate) mod statistics;
 pub(crate) mod turns;
 pub(crate) mod wire;

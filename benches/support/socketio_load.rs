@@ -1,233 +1,99 @@
-//! The loads of the Socket.IO bench: clients of the Flask-SocketIO tutorial, by raw bytes.
+//! Clients of the Flask-SocketIO tutorial. `frameloop load` knows no Socket.IO session, so these
+//! block, one after the other, over the codec of tungstenite.
 
 use std::{
     io,
     io::{Error, ErrorKind, Read, Write},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use frameloop::lab::load::Latencies;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use tungstenite::{Message, WebSocket, protocol::Role};
 
-use super::{
-    handshake_load::Sources,
-    statistics::new_histogram,
-    wire::{check_upgraded, upgrade_request},
-};
+use super::wire::upgrade;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 
-const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
-
-/// A client that has a WebSocket, and what came on it that is not yet taken.
-struct Client<S> {
-    stream: S,
-    received: Vec<u8>,
-}
-
-impl Client<std::net::TcpStream> {
-    /// Asks for a WebSocket and waits for it.
-    fn connect(sources: &mut Sources, address: SocketAddr) -> io::Result<Self> {
-        let mut client = Self::ask(sources, address)?;
-        client.wait_for_upgrade()?;
-        Ok(client)
-    }
-
-    /// Asks for a WebSocket.
-    fn ask(sources: &mut Sources, address: SocketAddr) -> io::Result<Self> {
-        let mut stream = sources.connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&upgrade_request(WEBSOCKET))?;
-        Ok(Self {
-            stream,
-            received: Vec::new(),
-        })
-    }
-
-    /// Waits until the server has agreed. The first packet may come with the head.
-    fn wait_for_upgrade(&mut self) -> io::Result<()> {
-        let end = loop {
-            self.fill()?;
-            let mut windows = self.received.windows(4);
-            if let Some(end) = windows.position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-        };
-        let head: Vec<u8> = self.received.drain(..end).collect();
-        check_upgraded(&head)
-    }
-
-    /// Waits for a packet that begins with `prefix`.
-    fn wait_for(&mut self, prefix: &str) -> io::Result<()> {
-        loop {
-            while let Some(packet) = self.next_packet()? {
-                if packet.starts_with(prefix.as_bytes()) {
-                    return Ok(());
-                }
-            }
-            self.fill()?;
-        }
-    }
-}
-
-/// Appends a packet's frame.
-fn frame(packet: &str, frames: &mut Vec<u8>) {
-    frames.push(0x81);
-    match packet.len() {
-        length @ 0..126 => frames.push(0x80 | length as u8),
-        length => {
-            frames.push(0x80 | 126);
-            frames.extend((length as u16).to_be_bytes());
-        }
-    }
-    // The key zero masks nothing.
-    frames.extend([0; 4]);
-    frames.extend(packet.as_bytes());
-}
-
-impl<S: Read + Write> Client<S> {
-    fn send(&mut self, packet: &str) -> io::Result<()> {
-        let mut frames = Vec::new();
-        frame(packet, &mut frames);
-        self.stream.write_all(&frames)
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 16_384];
-        match self.stream.read(&mut chunk)? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            length => {
-                self.received.extend_from_slice(&chunk[..length]);
-                Ok(())
-            }
-        }
-    }
-
-    /// The next whole packet; a Ping is answered.
-    fn next_packet(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let (head, length) = match *self.received {
-            [0x81, length @ 0..126, ..] => (2, usize::from(length)),
-            [0x81, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
-            [] | [0x81] | [0x81, 126, ..] => return Ok(None),
-            _ => {
-                return Err(Error::other(format!(
-                    "no text frame: {:02x?}",
-                    self.received
-                )));
-            }
-        };
-        if self.received.len() < head + length {
-            return Ok(None);
-        }
-        let packet = self.received[head..head + length].to_vec();
-        self.received.drain(..head + length);
-        if packet == b"2" {
-            self.send("3")?;
-        }
-        Ok(Some(packet))
-    }
-}
-
-/// Clients of one namespace, of which the first sends a message that all get.
-pub(crate) struct BroadcastLoad {
-    poll: Poll,
-    clients: Vec<Client<TcpStream>>,
-    /// Messages that are sent at once, by one write.
-    burst: usize,
-    sent: u64,
-    events: Events,
-}
+/// A session over a WebSocket.
+type Client = WebSocket<TcpStream>;
 
 pub(crate) struct Tally {
     pub(crate) operations: u64,
-    /// Nanoseconds from the beginning of an operation to its end.
-    pub(crate) latency: Histogram<u64>,
+    /// From the beginning of a round to its end.
+    pub(crate) latency: Latencies,
+}
+
+/// Repeats a round of so many operations for `time`.
+pub(crate) fn repeat(
+    time: Duration,
+    operations: usize,
+    mut round: impl FnMut() -> io::Result<()>,
+) -> io::Result<Tally> {
+    let mut tally = Tally {
+        operations: 0,
+        latency: Latencies::default(),
+    };
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        let started = Instant::now();
+        round()?;
+        tally.operations += operations as u64;
+        tally.latency.record(started.elapsed().as_nanos() as u64, 1);
+    }
+    Ok(tally)
+}
+
+fn send(client: &mut Client, packet: String) -> io::Result<()> {
+    client.send(Message::text(packet)).map_err(Error::other)
+}
+
+/// The next packet that begins with `prefix`. A Ping, `2`, is answered by a Pong, `3`.
+fn next(client: &mut Client, prefix: &str) -> io::Result<String> {
+    loop {
+        let packet = client.read().map_err(Error::other)?;
+        let packet = packet.into_text().map_err(Error::other)?;
+        match packet.as_str() {
+            "2" => send(client, String::from("3"))?,
+            packet if packet.starts_with(prefix) => return Ok(packet.to_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// Clients of one namespace. The first sends messages that all get.
+pub(crate) struct BroadcastLoad {
+    clients: Vec<Client>,
+    sent: u64,
 }
 
 impl BroadcastLoad {
-    pub(crate) fn connect(address: SocketAddr, members: usize, burst: usize) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let mut sources = Sources::default();
+    pub(crate) fn connect(address: SocketAddr, members: usize) -> io::Result<Self> {
         let mut clients = Vec::with_capacity(members);
-        for place in 0..members {
-            let mut client = Client::connect(&mut sources, address)?;
-            client.wait_for("0")?;
-            client.send("40")?;
-            // Flask-SocketIO greets before it confirms, others after.
-            client.wait_for("4")?;
-            client.wait_for("4")?;
-            client.stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(client.stream);
-            poll.registry()
-                .register(&mut stream, Token(place), Interest::READABLE)?;
-            clients.push(Client {
-                stream,
-                received: client.received,
-            });
+        while clients.len() < members {
+            clients.extend(by_websocket(address, 1)?);
         }
-        Ok(Self {
-            poll,
-            clients,
-            burst,
-            sent: 0,
-            events: Events::with_capacity(1_024),
-        })
+        Ok(Self { clients, sent: 0 })
     }
 
-    /// Sends bursts of messages of 100 bytes for `time`, each when all clients have the one
-    /// before.
-    pub(crate) fn run(&mut self, time: Duration) -> io::Result<Tally> {
-        let mut tally = Tally {
-            operations: 0,
-            latency: new_histogram(),
-        };
-        let begin = Instant::now();
-        while begin.elapsed() < time {
-            let sent = Instant::now();
-            self.broadcast()?;
-            tally.operations += (self.clients.len() * self.burst) as u64;
-            let took = sent.elapsed().as_nanos() as u64;
-            tally.latency.saturating_record(took);
+    /// Sends `burst` messages of 100 bytes in one write, and waits until all clients have them.
+    pub(crate) fn broadcast(&mut self, burst: usize) -> io::Result<()> {
+        let texts: Vec<_> = (self.sent..)
+            .take(burst)
+            .map(|it| format!("{it:0100}"))
+            .collect();
+        self.sent += burst as u64;
+        for text in &texts {
+            let packet = Message::text(format!(r#"42["message","{text}"]"#));
+            self.clients[0].write(packet).map_err(Error::other)?;
         }
-        Ok(tally)
-    }
-
-    fn broadcast(&mut self) -> io::Result<()> {
-        let mut ends = Vec::with_capacity(self.burst);
-        let mut frames = Vec::new();
-        for _ in 0..self.burst {
-            self.sent += 1;
-            let text = format!("{:0100}", self.sent);
-            frame(&format!(r#"42["message","{text}"]"#), &mut frames);
-            ends.push(format!(r#": {text}"}}]"#));
-        }
-        self.clients[0].stream.write_all(&frames)?;
-        let mut received = vec![0; self.clients.len()];
-        let mut waiting = self.clients.len();
-        while waiting > 0 {
-            self.poll.poll(&mut self.events, Some(PATIENCE))?;
-            if self.events.is_empty() {
-                let problem = format!("{waiting} clients wait for their messages");
-                return Err(Error::new(ErrorKind::TimedOut, problem));
-            }
-            for event in &self.events {
-                let place = event.token().0;
-                let client = &mut self.clients[place];
-                match client.fill() {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
-                }
-                while let Some(packet) = client.next_packet()? {
-                    let end = ends.get(received[place]).map(String::as_bytes);
-                    if packet.starts_with(b"42") && end.is_some_and(|end| packet.ends_with(end)) {
-                        received[place] += 1;
-                        waiting -= usize::from(received[place] == self.burst);
-                    } else if packet != b"2" {
-                        return Err(Error::other("a wrong packet"));
-                    }
+        self.clients[0].flush().map_err(Error::other)?;
+        for client in &mut self.clients {
+            for text in &texts {
+                if !next(client, "42")?.contains(text) {
+                    return Err(Error::other("a wrong packet"));
                 }
             }
         }
@@ -249,53 +115,49 @@ impl Transport {
             Self::Polling => "polling",
         }
     }
-}
 
-/// Connects, joins `/`, and leaves again, so many at once, for `time`.
-pub(crate) fn connects(
-    address: SocketAddr,
-    transport: Transport,
-    at_once: usize,
-    time: Duration,
-) -> io::Result<Tally> {
-    let mut tally = Tally {
-        operations: 0,
-        latency: new_histogram(),
-    };
-    let mut sources = Sources::default();
-    let begin = Instant::now();
-    while begin.elapsed() < time {
-        let started = Instant::now();
-        match transport {
-            Transport::WebSocket => by_websocket(&mut sources, address, at_once)?,
-            Transport::Polling => by_polling(&mut sources, address, at_once)?,
+    /// So many clients connect at once and join `/`; they leave at the end.
+    pub(crate) fn connect(self, address: SocketAddr, at_once: usize) -> io::Result<()> {
+        match self {
+            Self::WebSocket => by_websocket(address, at_once).map(drop),
+            Self::Polling => by_polling(address, at_once),
         }
-        let took = started.elapsed().as_nanos() as u64;
-        tally.latency.saturating_record(took);
-        tally.operations += at_once as u64;
     }
-    Ok(tally)
 }
 
-fn by_websocket(sources: &mut Sources, address: SocketAddr, at_once: usize) -> io::Result<()> {
-    let clients = (0..at_once).map(|_| Client::ask(sources, address));
-    let mut clients = clients.collect::<io::Result<Vec<_>>>()?;
+/// A socket whose own address is one of many of loopback, in turn: the ports of one address run out.
+fn dial(address: SocketAddr, place: usize) -> io::Result<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let source = SocketAddr::from(([127, 1, 0, (place % 250 + 1) as u8], 0));
+    bind(&socket, &source)?;
+    connect(&socket, &address)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn by_websocket(address: SocketAddr, at_once: usize) -> io::Result<Vec<Client>> {
+    let mut clients = Vec::with_capacity(at_once);
+    for place in 0..at_once {
+        let (stream, early) = upgrade(dial(address, place)?, PATH)?;
+        let mut client = WebSocket::from_partially_read(stream, early, Role::Client, None);
+        next(&mut client, "0")?;
+        send(&mut client, String::from("40"))?;
+        clients.push(client);
+    }
     for client in &mut clients {
-        client.wait_for_upgrade()?;
-        client.wait_for("0")?;
-        client.send("40")?;
+        // A confirmation and a greeting. Flask-SocketIO greets first.
+        next(client, "4")?;
+        next(client, "4")?;
     }
-    clients
-        .iter_mut()
-        .try_for_each(|client| client.wait_for("40"))
+    Ok(clients)
 }
 
-fn by_polling(sources: &mut Sources, address: SocketAddr, at_once: usize) -> io::Result<()> {
+fn by_polling(address: SocketAddr, at_once: usize) -> io::Result<()> {
     let mut streams = Vec::with_capacity(at_once);
-    for _ in 0..at_once {
-        let mut stream = sources.connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+    for place in 0..at_once {
+        let mut stream = dial(address, place)?;
         ask(&mut stream, "GET", "", "")?;
         streams.push((stream, String::new()));
     }
@@ -315,12 +177,11 @@ fn by_polling(sources: &mut Sources, address: SocketAddr, at_once: usize) -> io:
         }
         ask(stream, "POST", session, "1")?;
     }
-    streams
-        .iter_mut()
-        .try_for_each(|(stream, _)| answer(stream).map(drop))
+    let mut all = streams.iter_mut();
+    all.try_for_each(|(stream, _)| answer(stream).map(drop))
 }
 
-fn ask(stream: &mut impl Write, method: &str, session: &str, body: &str) -> io::Result<()> {
+fn ask(stream: &mut TcpStream, method: &str, session: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     let request = format!(
         "{method} /socket.io/?EIO=4&transport=polling{session} HTTP/1.1\r\nHost: 127.0.0.1\r\n\
@@ -329,8 +190,8 @@ fn ask(stream: &mut impl Write, method: &str, session: &str, body: &str) -> io::
     stream.write_all(request.as_bytes())
 }
 
-/// The body of a response that says how long it is.
-fn answer(stream: &mut impl Read) -> io::Result<String> {
+/// The body of a response with a Content-Length.
+fn answer(stream: &mut TcpStream) -> io::Result<String> {
     let mut received = Vec::new();
     let mut chunk = [0; 4_096];
     loop {
@@ -343,14 +204,16 @@ fn answer(stream: &mut impl Read) -> io::Result<String> {
             continue;
         };
         let head = head.to_ascii_lowercase();
-        if !head.starts_with("http/1.1 200 ") {
-            return Err(Error::other(head));
-        }
-        let (_, length) = head.split_once("content-length: ").unwrap_or_default();
-        let digits = length.split("\r\n").next().unwrap_or_default();
-        let length: usize = digits.parse().map_err(Error::other)?;
-        if body.len() >= length {
-            return Ok(body.to_owned());
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        match length.and_then(|length| length.parse::<usize>().ok()) {
+            Some(length) if head.starts_with("http/1.1 200 ") => {
+                if body.len() >= length {
+                    return Ok(body.to_owned());
+                }
+            }
+            _ => return Err(Error::other(head)),
         }
     }
 }

@@ -1,15 +1,7 @@
-//! Medians over rounds, and histograms of latency.
-
-use std::time::Duration;
+//! Medians over rounds, and percentiles of latency.
 
 use frameloop::lab::load::Latencies;
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
-
-/// Up to a minute in nanoseconds, to three digits; what is longer counts as a minute.
-pub(crate) fn new_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are right")
-}
 
 /// Percentiles in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -20,16 +12,7 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
-        Self {
-            p50: at(0.5),
-            p99: at(0.99),
-            p999: at(0.999),
-        }
-    }
-
-    pub(crate) fn of_load(latencies: &Latencies) -> Self {
+    pub(crate) fn of(latencies: &Latencies) -> Self {
         let at = |quantile| latencies.at(quantile) as f64 / 1e3;
         Self {
             p50: at(0.5),
@@ -62,11 +45,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// A figure for a file: four significant digits, which is more than any is good for.
+/// A figure for a file: four significant digits, more than any of them is good for.
 pub(crate) fn figure(value: f64) -> Value {
     format!("{value:.3e}").parse::<f64>().ok().into()
-}
-
-pub(crate) fn microseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }

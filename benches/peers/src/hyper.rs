@@ -1,17 +1,18 @@
-//! hyper answering `200` with `Connection: close`: what a connection costs without a WebSocket.
+//! hyper answering `101` and closing: what an opening handshake costs without a WebSocket.
 
 use std::convert::Infallible;
 
 use ::hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header,
     server::conn::http1,
     service::service_fn,
 };
-use http_body_util::Full;
+use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::LoadOutcome;
 
@@ -22,9 +23,19 @@ pub(crate) async fn answer_and_close(stream: TcpStream) -> LoadOutcome {
     Ok(())
 }
 
-async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::from("hello\n"));
-    let close = header::HeaderValue::from_static("close");
-    response.headers_mut().insert(header::CONNECTION, close);
+async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
+    let accept = derive_accept_key(key.map_or(b"", |key| key.as_bytes()));
+    let mut response = Response::new(Empty::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in [
+        (header::UPGRADE, "websocket"),
+        (header::CONNECTION, "Upgrade"),
+        (header::SEC_WEBSOCKET_ACCEPT, &accept),
+    ] {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
     Ok(response)
 }

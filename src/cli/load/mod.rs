@@ -262,7 +262,10 @@ impl Load {
         plan.timeout = self.timeout;
         plan.threads = usize::from(self.threads).min(plan.connections);
         plan.cpus = self.cpus.clone();
-        plan.sources = self.sources(&plan);
+        plan.sources = match self.source.is_empty() {
+            true => plan.usual_sources(),
+            false => self.source.iter().flat_map(Sources::all).collect(),
+        };
         plan.check = match self.check {
             Checked::All => Check::All,
             Checked::First => Check::First,
@@ -318,20 +321,6 @@ impl Load {
                 _ => None,
             },
         })
-    }
-
-    /// One address has about 28,000 ports, fewer while those of connections that are over linger.
-    fn sources(&self, plan: &Plan) -> Vec<std::net::IpAddr> {
-        const PORTS: usize = 25_000;
-        if !self.source.is_empty() {
-            return self.source.iter().flat_map(Sources::all).collect();
-        }
-        let needs_many =
-            plan.connections > PORTS || matches!(plan.mode, Mode::Connect | Mode::Churn);
-        if needs_many && plan.target.is_loopback_v4() && cfg!(target_os = "linux") {
-            return (1..=250).map(|last| [127, 1, 0, last].into()).collect();
-        }
-        Vec::new()
     }
 
     /// Bad combinations, and loads that others may mind.

@@ -9,7 +9,7 @@ use super::clock::LoadClock;
 use super::opening::{MOST_HEAD, Opening};
 use super::stream::{Connector, LoadStream};
 use super::tally::OpeningLatencies;
-use super::target::Target;
+use super::target::Remote;
 
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -49,13 +49,13 @@ pub(super) enum Step {
 
 impl Arrival {
     pub(super) fn begin(
-        target: &Target,
+        remote: &Remote,
         connector: Option<&Connector>,
         is_raw: bool,
         source: Option<IpAddr>,
         now: u64,
     ) -> io::Result<Arrival> {
-        let mut stream = LoadStream::connect(&target.endpoint, source)?;
+        let mut stream = LoadStream::connect(remote, source)?;
         if let Some(connector) = connector {
             stream = stream.secure(connector)?;
         }

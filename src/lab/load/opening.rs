@@ -31,8 +31,12 @@ impl Opening {
     ) -> Opening {
         let key = BASE64_STANDARD.encode(random.u128(..).to_ne_bytes());
         let mut request = format!("GET {} HTTP/1.1\r\n", target.path);
-        let is_host = |(name, _): &(String, String)| name.eq_ignore_ascii_case("host");
-        if !headers.iter().any(is_host) {
+        let is_given = |field: &str| {
+            headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case(field))
+        };
+        if !is_given("Host") {
             request += &format!("Host: {}\r\n", target.authority);
         }
         request += &format!(
@@ -41,7 +45,7 @@ impl Opening {
         if !subprotocols.is_empty() {
             request += &format!("Sec-WebSocket-Protocol: {}\r\n", subprotocols.join(", "));
         }
-        if offers_deflate {
+        if offers_deflate && !is_given("Sec-WebSocket-Extensions") {
             request += "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n";
         }
         for (name, value) in headers {

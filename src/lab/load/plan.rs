@@ -83,6 +83,18 @@ impl Plan {
         }
     }
 
+    /// Addresses of loopback for more connections than one address has ports: about 28,000, fewer
+    /// while those of finished connections linger. None where that is not needed, or does not work.
+    pub fn usual_sources(&self) -> Vec<IpAddr> {
+        const PORTS: usize = 25_000;
+        let needs_many =
+            self.connections > PORTS || matches!(self.mode, Mode::Connect | Mode::Churn);
+        match needs_many && self.target.is_loopback_v4() && cfg!(target_os = "linux") {
+            true => (1..=250).map(|last| [127, 1, 0, last].into()).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// Whether the load is one that a server of others may be given unasked: at most 1,000
     /// connections and 1,000 messages or connections a second.
     pub fn is_gentle(&self) -> bool {

@@ -10,7 +10,8 @@ use std::time::Duration;
 pub struct Target {
     /// As it was given.
     pub url: String,
-    pub(super) endpoint: Remote,
+    /// The server's addresses; connections go to them in turn.
+    pub(super) remotes: Vec<Remote>,
     /// Whether the connections are encrypted.
     pub(super) is_tls: bool,
     /// The value of the Host field.
@@ -37,6 +38,7 @@ pub enum TargetError {
 
 impl Target {
     /// Reads `ws://HOST[:PORT]/PATH`, `wss://...` or `unix:SOCKET[:/PATH]`, and looks the host up.
+    /// Several hosts, separated by commas, are the nodes of one service. The first is in the Host field.
     ///
     /// # Errors
     /// [`TargetError`]
@@ -61,22 +63,27 @@ impl Target {
         if authority.contains('@') || !is_clean(authority) || !is_clean(&path) {
             return Err(wrong(url));
         }
-        let (host, port) = host_and_port(authority, is_tls).ok_or_else(|| wrong(url))?;
+        let mut remotes = Vec::new();
+        for node in authority.split(',') {
+            let (host, port) = host_and_port(node, is_tls).ok_or_else(|| wrong(url))?;
+            remotes.push(Remote::Tcp(resolve(host, port)?));
+        }
+        let first = authority.split(',').next().unwrap_or_default();
         Ok(Target {
             url: url.to_owned(),
-            endpoint: Remote::Tcp(resolve(host, port)?),
+            remotes,
             is_tls,
-            authority: authority.to_owned(),
+            authority: first.to_owned(),
             path,
         })
     }
 
     /// Whether the address is this machine's, or one of a private network.
     pub fn is_near(&self) -> bool {
-        match &self.endpoint {
+        self.remotes.iter().all(|remote| match remote {
             Remote::Unix(_) => true,
             Remote::Tcp(address) => is_near(address.ip()),
-        }
+        })
     }
 
     /// The host's name or address, without brackets: what its certificate is for.
@@ -87,7 +94,8 @@ impl Target {
 
     /// Whether sockets to it can have any address of 127.0.0.0/8.
     pub fn is_loopback_v4(&self) -> bool {
-        matches!(&self.endpoint, Remote::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback())
+        let is_loopback = |remote: &Remote| matches!(remote, Remote::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback());
+        self.remotes.iter().all(is_loopback)
     }
 }
 
@@ -101,7 +109,7 @@ fn unix(url: &str, rest: &str) -> Result<Target, TargetError> {
     }
     Ok(Target {
         url: url.to_owned(),
-        endpoint: Remote::Unix(PathBuf::from(socket)),
+        remotes: vec![Remote::Unix(PathBuf::from(socket))],
         is_tls: false,
         authority: String::from("localhost"),
         path,
@@ -186,6 +194,7 @@ mod tests {
             ("ws://127.0.0.1:9001/a?b=c", "127.0.0.1:9001", "/a?b=c"),
             ("ws://127.0.0.1?b", "127.0.0.1", "/?b"),
             ("wss://[::1]/x#part", "[::1]", "/x"),
+            ("ws://127.0.0.1:1,127.0.0.1:2/x", "127.0.0.1:1", "/x"),
             ("unix:/tmp/s", "localhost", "/"),
             ("unix:/tmp/s:/echo?drop=1", "localhost", "/echo?drop=1"),
         ] {
@@ -195,6 +204,7 @@ mod tests {
                 (authority, path),
                 "{url}"
             );
+            assert_eq!(target.remotes.len(), url.split(',').count());
             assert!(target.is_near(), "{url}");
         }
         for url in [
@@ -204,6 +214,7 @@ mod tests {
             "ws://a b/",
             "ws://u@127.0.0.1/",
             "ws://127.0.0.1:99999/",
+            "ws://127.0.0.1:1,/",
             "unix:",
             "ws://[::1/",
         ] {

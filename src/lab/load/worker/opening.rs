@@ -47,7 +47,9 @@ impl LoadWorker<'_> {
         let now = self.clock.now();
         let connector = self.connector.as_ref();
         let is_raw = self.plan.is_raw;
-        let arrival = Arrival::begin(&self.plan.target, connector, is_raw, source, now);
+        let remotes = &self.plan.target.remotes;
+        let remote = &remotes[(self.first + place) % remotes.len()];
+        let arrival = Arrival::begin(remote, connector, is_raw, source, now);
         match arrival.and_then(|mut arrival| {
             arrival.register(self.poll.registry(), Token(place))?;
             Ok(arrival)
