@@ -1,24 +1,23 @@
 //! Flags, their variables and their defaults.
 
-use std::time::Duration;
-
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::access::Access;
 use super::channel_layer::ChannelLayerArguments;
+use super::deadlines::DeadlineArguments;
 use super::deflate::DeflateArguments;
 use super::forwarded::ForwardedArguments;
 use super::healthcheck::Healthcheck;
+use super::limits::LimitArguments;
 #[cfg(feature = "lab")]
 use super::load::Load;
-use super::memory;
 use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
-use super::values::network;
-use super::values::{AddressList, address, addresses, duration, echo_service, item, size};
+use super::values::{AddressList, address, addresses, echo_service};
 use crate::app::compat::EchoService;
-use crate::engine::{Deadlines, Settings, SlowConsumer};
-use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token};
+use crate::engine::{Settings, SlowConsumer};
+use crate::handshake::Policy;
 use crate::http::HttpSettings;
 use crate::protocol::SizeLimits;
 
@@ -139,225 +138,6 @@ pub(super) struct Serve {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Who may connect")]
-pub(super) struct Access {
-    /// Origin of browsers that may connect [default: any]
-    ///
-    /// Origin that browsers may connect from: scheme://host[:port], https://*.example.com for all
-    /// subdomains (not the domain itself), or the literal text that other clients send (file://,
-    /// null, capacitor://localhost); may be repeated. Other origins get 403 [default: any]
-    #[arg(
-        long,
-        env = "FRAMELOOP_ALLOW_ORIGIN",
-        value_name = "ORIGIN",
-        value_parser = item::<Origin>,
-        value_delimiter = ','
-    )]
-    allow_origin: Vec<Origin>,
-
-    /// Refuse clients that send no Origin with 403: all clients except browsers
-    #[arg(long, env = "FRAMELOOP_REQUIRE_ORIGIN",
-          value_parser = clap::builder::BoolishValueParser::new())]
-    require_origin: bool,
-
-    /// Host that requests may name, host[:port] or *.example.com for all subdomains; may be repeated.
-    /// Other hosts get 421 [default: any]
-    #[arg(
-        long,
-        env = "FRAMELOOP_ALLOW_HOST",
-        value_name = "HOST",
-        value_parser = item::<AllowedHost>,
-        value_delimiter = ','
-    )]
-    allow_host: Vec<AllowedHost>,
-
-    /// Load balancer that sends the PROXY protocol, version 1 or 2, ADDRESS or ADDRESS/BITS; may be
-    /// repeated. Each of its connections must begin with a PROXY header (up to 16 KiB), which gives
-    /// the client's address; no other peer may send one [default: none]
-    #[arg(
-        long,
-        env = "FRAMELOOP_PROXY_PROTOCOL_FROM",
-        value_name = "NETWORK",
-        value_parser = network,
-        value_delimiter = ','
-    )]
-    pub(super) proxy_protocol_from: Vec<ipnet::IpNet>,
-
-    /// Secret that clients must send [default: none]
-    ///
-    /// Secret that WebSockets, Socket.IO and /metrics require, as 'Authorization: Bearer TOKEN' or
-    /// ?token=TOKEN; a client without it gets 401. Other pages need no token. Use the variable: a
-    /// flag shows in the list of processes [default: none]
-    #[arg(
-        long,
-        env = "FRAMELOOP_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
-    token: Option<Token>,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Limits")]
-pub(super) struct LimitArguments {
-    /// Largest message; a larger one gets Close 1009
-    ///
-    /// Largest message, all fragments together; a larger one gets Close 1009
-    #[arg(long, env = "FRAMELOOP_MAX_MESSAGE_SIZE", value_name = "SIZE", value_parser = size,
-          default_value = "16MiB")]
-    max_message_size: usize,
-
-    /// Largest frame; a larger one gets Close 1009
-    #[arg(long, env = "FRAMELOOP_MAX_FRAME_SIZE", value_name = "SIZE", value_parser = size,
-          default_value = "16MiB")]
-    max_frame_size: usize,
-
-    /// Largest request head; a larger one gets 431
-    #[arg(long, env = "FRAMELOOP_MAX_HEAD_SIZE", value_name = "SIZE", value_parser = size,
-          default_value = "16KiB")]
-    max_head_size: usize,
-
-    /// Maximum header lines in a request; more get 431
-    #[arg(
-        long,
-        env = "FRAMELOOP_MAX_HEADERS",
-        value_name = "NUMBER",
-        default_value = "100"
-    )]
-    max_headers: usize,
-
-    /// Maximum connections; more get 503
-    ///
-    /// Maximum connections, WebSockets and HTTP together; more get 503. At most a quarter of them (at
-    /// least 1024) may be without a WebSocket; then the oldest of these is dropped [default: the limit
-    /// of open files minus 64]
-    #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
-    max_connections: Option<usize>,
-
-    /// Maximum WebSockets from one IPv4 address or IPv6 /64; more get 503; 0 is no limit
-    #[arg(
-        long,
-        env = "FRAMELOOP_MAX_CONNECTIONS_PER_ADDRESS",
-        value_name = "NUMBER",
-        default_value = "0"
-    )]
-    max_connections_per_address: usize,
-
-    /// Maximum messages and control frames a second from one client; more get Close 1008; 0 is no
-    /// limit
-    #[arg(
-        long,
-        env = "FRAMELOOP_MAX_MESSAGE_RATE",
-        value_name = "NUMBER",
-        default_value = "0"
-    )]
-    max_message_rate: u32,
-
-    /// Maximum messages a second from one client to a room, and as many at once; each 64 KiB of a
-    /// message counts as one more. A faster client is read more slowly, which loses nothing, and
-    /// after 10 s of that it is closed with 1008 'publishing too fast'; 0 is no limit
-    #[arg(
-        long,
-        env = "FRAMELOOP_MAX_PUBLISH_RATE",
-        value_name = "NUMBER",
-        default_value = "1000"
-    )]
-    max_publish_rate: u32,
-
-    /// Maximum bytes of fan-out that wait for one client; more close it with 1008 'slow consumer'. It
-    /// is also the largest message to a room: a larger one gets Close 1009
-    #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
-          default_value = "1MiB")]
-    max_queue_size: usize,
-
-    /// Maximum messages of fan-out that wait for one client; more close it with 1008 'slow consumer'
-    #[arg(
-        long,
-        env = "FRAMELOOP_MAX_QUEUE_MESSAGES",
-        value_name = "NUMBER",
-        default_value = "1024"
-    )]
-    max_queue_messages: usize,
-
-    /// Bytes of fan-out that wait for a client before the server stops reading from it
-    #[arg(long, env = "FRAMELOOP_HIGH_WATER_MARK", value_name = "SIZE", value_parser = size,
-          default_value = "64KiB")]
-    high_water_mark: usize,
-
-    /// Maximum bytes that all unfinished messages hold together; more get Close 1013 [default: a
-    /// quarter of the memory]
-    #[arg(long, env = "FRAMELOOP_MAX_UNFINISHED_SIZE", value_name = "SIZE", value_parser = size)]
-    max_unfinished_size: Option<usize>,
-
-    /// Maximum bytes that wait to be sent to all clients together; when there are more, the clients
-    /// with the longest queues are closed, members of rooms with 1008, others with 1013 [default: a
-    /// quarter of the memory]
-    #[arg(long, env = "FRAMELOOP_MAX_UNSENT_SIZE", value_name = "SIZE", value_parser = size)]
-    max_unsent_size: Option<usize>,
-
-    /// Bytes to read after the server's FIN while it waits for the client's
-    #[arg(long, env = "FRAMELOOP_LINGER_SIZE", value_name = "SIZE", value_parser = size,
-          default_value = "1MiB")]
-    linger_size: usize,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Deadlines")]
-pub(super) struct DeadlineArguments {
-    /// From the connection, or a later request's first byte, to a complete request head
-    #[arg(long, env = "FRAMELOOP_HANDSHAKE_TIMEOUT", value_name = "TIME",
-          value_parser = duration, default_value = "10s")]
-    handshake_timeout: Duration,
-
-    /// From a response to the next request on the connection. It must be longer than a proxy in front
-    /// keeps idle connections (nginx and cloud load balancers: 60 s)
-    #[arg(long, env = "FRAMELOOP_KEEP_ALIVE_TIMEOUT", value_name = "TIME",
-          value_parser = duration, default_value = "75s")]
-    keep_alive_timeout: Duration,
-
-    /// Silence of a client until the server sends a Ping
-    #[arg(long, env = "FRAMELOOP_PING_INTERVAL", value_name = "TIME", value_parser = duration,
-          default_value = "20s")]
-    ping_interval: Duration,
-
-    /// Silence after a Ping until Close 1008 'ping timeout'
-    #[arg(long, env = "FRAMELOOP_PING_TIMEOUT", value_name = "TIME", value_parser = duration,
-          default_value = "20s")]
-    ping_timeout: Duration,
-
-    /// From a message's first byte to its last; a slower message gets Close 1008
-    #[arg(long, env = "FRAMELOOP_MESSAGE_TIMEOUT", value_name = "TIME", value_parser = duration,
-          default_value = "60s")]
-    message_timeout: Duration,
-
-    /// From one data message to the next; a longer silence gets a Close
-    #[arg(long, env = "FRAMELOOP_IDLE_TIMEOUT", value_name = "TIME", value_parser = duration,
-          default_value = "0")]
-    idle_timeout: Duration,
-
-    /// How long a client may read nothing, or next to nothing, of what waits for it; then the
-    /// connection is reset
-    #[arg(long, env = "FRAMELOOP_WRITE_TIMEOUT", value_name = "TIME", value_parser = duration,
-          default_value = "30s")]
-    write_timeout: Duration,
-
-    /// From the server's Close to the client's answer
-    #[arg(long, env = "FRAMELOOP_CLOSE_TIMEOUT", value_name = "TIME", value_parser = duration,
-          default_value = "10s")]
-    close_timeout: Duration,
-
-    /// How long to read after the server's FIN while it waits for the client's
-    #[arg(long, env = "FRAMELOOP_LINGER", value_name = "TIME", value_parser = duration,
-          default_value = "2s")]
-    linger: Duration,
-
-    /// How long clients have to answer the Close when the server stops
-    #[arg(long, env = "FRAMELOOP_DRAIN_TIMEOUT", value_name = "TIME", value_parser = duration,
-          default_value = "10s")]
-    pub(super) drain_timeout: Duration,
-}
-
-#[derive(Args, Debug)]
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogArguments {
     /// Log lines: text, or json (one object per line)
@@ -403,23 +183,14 @@ impl Serve {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        let (limits, deadlines) = (&self.limits, &self.deadlines);
+        let limits = &self.limits;
         Settings {
             limits: SizeLimits {
                 max_message_size: limits.max_message_size,
                 max_frame_size: limits.max_frame_size,
             },
             deflate: self.deflate.deflate(),
-            deadlines: Deadlines {
-                ping_interval: deadlines.ping_interval,
-                ping_timeout: deadlines.ping_timeout,
-                message: deadlines.message_timeout,
-                idle: Some(deadlines.idle_timeout).filter(|idle| !idle.is_zero()),
-                write_stall: deadlines.write_timeout,
-                close: deadlines.close_timeout,
-                throttle_timeout: Deadlines::default().throttle_timeout,
-                linger: deadlines.linger,
-            },
+            deadlines: self.deadlines.deadlines(),
             slow_consumer: SlowConsumer {
                 max_bytes: limits.max_queue_size,
                 max_messages: limits.max_queue_messages,
@@ -445,23 +216,7 @@ impl Serve {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        let Access {
-            allow_origin,
-            require_origin,
-            allow_host,
-            token,
-            proxy_protocol_from: _,
-        } = &self.access;
-        Policy {
-            allowed_origins: match allow_origin.as_slice() {
-                [] => AllowOrigin::Any,
-                origins => AllowOrigin::Listed(origins.to_vec()),
-            },
-            require_origin: *require_origin,
-            allowed_hosts: allow_host.clone(),
-            token: token.clone(),
-            trusted_proxies: self.forwarded.trusted_proxies(),
-        }
+        self.access.policy(self.forwarded.trusted_proxies())
     }
 
     pub(super) fn workers(&self) -> usize {
@@ -478,22 +233,6 @@ impl Serve {
         self.limits
             .max_connections
             .unwrap_or(max_open_files - reserve)
-    }
-}
-
-impl LimitArguments {
-    fn max_unfinished_size(&self) -> usize {
-        self.max_unfinished_size
-            .unwrap_or_else(|| memory::available() / 4)
-    }
-
-    fn max_unsent_size(&self) -> usize {
-        self.max_unsent_size
-            .unwrap_or_else(|| memory::available() / 4)
-    }
-
-    pub(super) fn max_connections_per_address(&self) -> Option<usize> {
-        Some(self.max_connections_per_address).filter(|max| *max > 0)
     }
 }
 

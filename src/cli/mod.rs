@@ -1,13 +1,16 @@
 //! The command line.
 
+mod access;
 mod announcement;
 mod arguments;
 mod background_task;
 mod channel_layer;
+mod deadlines;
 mod deflate;
 mod forwarded;
 mod healthcheck;
 mod help;
+mod limits;
 #[cfg(feature = "lab")]
 mod load;
 mod logs;

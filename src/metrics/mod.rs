@@ -1,11 +1,6 @@
 //! What a server tells Prometheus. Without the feature `metrics` nothing is counted.
 
-#[cfg(not(feature = "metrics"))]
-mod none;
-#[cfg(feature = "metrics")]
+#[cfg_attr(not(feature = "metrics"), path = "none.rs")]
 mod prometheus;
 
-#[cfg(not(feature = "metrics"))]
-pub use none::Metrics;
-#[cfg(feature = "metrics")]
 pub use prometheus::Metrics;

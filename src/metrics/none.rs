@@ -15,8 +15,8 @@ impl Metrics {
     /// Counts nothing.
     pub fn gap(&self) {}
 
-    #[cfg(feature = "redis")]
-    pub(crate) fn discarded(&self) {}
+    /// Counts nothing.
+    pub fn discarded(&self) {}
 
     pub(crate) fn handshake(&self, _: u16) {}
 

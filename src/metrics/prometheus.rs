@@ -30,18 +30,52 @@ struct Registered {
     registry: Registry,
     /// The last text, and when it was written.
     written: Mutex<Option<(Instant, Bytes)>>,
+    counts: Counts,
+}
+
+/// What is counted.
+#[derive(Default)]
+struct Counts {
     connections: Family<AtEndpoint, Gauge>,
     handshakes: Family<WithStatus, Counter>,
     closes: Family<WithReason, Counter>,
     slow_consumers: Counter,
     publishers_held: Counter,
-    traffic: [[TrafficMetrics; 3]; 2],
+    traffic: Traffic,
     deliveries: TrafficMetrics,
     dropped: Counter,
     gap_events: Counter,
     discarded: Counter,
     backlogs: Backlogs,
     unsent: Gauge,
+}
+
+/// Messages, fan-out apart. A counter is looked up by its labels once, here.
+struct Traffic {
+    messages: Family<OfMessages, Counter>,
+    bytes: Family<OfMessages, Counter>,
+    counters: [[TrafficMetrics; 3]; 2],
+}
+
+impl Default for Traffic {
+    fn default() -> Traffic {
+        let messages = Family::<OfMessages, Counter>::default();
+        let bytes = Family::<OfMessages, Counter>::default();
+        let counters = [Direction::received, Direction::sent].map(|direction| {
+            [Type::text, Type::binary, Type::control].map(|r#type| {
+                let labels = OfMessages { direction, r#type };
+                TrafficMetrics {
+                    messages: messages.get_or_create(&labels).clone(),
+                    bytes: bytes.get_or_create(&labels).clone(),
+                }
+            })
+        });
+        Traffic {
+            messages,
+            bytes,
+            counters,
+        }
+    }
 }
 
 /// Messages of one type in one direction.
@@ -100,98 +134,12 @@ impl Metrics {
     pub fn new() -> Metrics {
         let mut all = Registry::default();
         all.register_collector(Box::new(Process::default()));
-        let registry = all.sub_registry_with_prefix("frameloop");
-        let messages = Family::<OfMessages, Counter>::default();
-        let bytes = Family::<OfMessages, Counter>::default();
-        let traffic = [Direction::received, Direction::sent].map(|direction| {
-            [Type::text, Type::binary, Type::control].map(|r#type| {
-                let labels = OfMessages { direction, r#type };
-                TrafficMetrics {
-                    messages: messages.get_or_create(&labels).clone(),
-                    bytes: bytes.get_or_create(&labels).clone(),
-                }
-            })
-        });
-        let shared = Registered {
-            connections: Family::default(),
-            handshakes: Family::default(),
-            closes: Family::default(),
-            slow_consumers: Counter::default(),
-            publishers_held: Counter::default(),
-            traffic,
-            deliveries: TrafficMetrics::default(),
-            dropped: Counter::default(),
-            gap_events: Counter::default(),
-            discarded: Counter::default(),
-            backlogs: Backlogs::default(),
-            unsent: Gauge::default(),
-            registry: Registry::default(),
-            written: Mutex::default(),
-        };
-        registry.register("connections", "Open WebSockets", shared.connections.clone());
-        registry.register(
-            "handshakes",
-            "Requests that were to become WebSockets, and other refusals, by the status that answered them",
-            shared.handshakes.clone(),
-        );
-        registry.register(
-            "closes",
-            "Connections that ended, by the status codes that travelled (1005: a Close without one; 1006: no Close) and reason",
-            shared.closes.clone(),
-        );
-        registry.register(
-            "slow_consumers",
-            "Connections closed for taking too little of what was sent to them",
-            shared.slow_consumers.clone(),
-        );
-        registry.register(
-            "publishers_held",
-            "Times that a client was not read from for a while because it published too fast",
-            shared.publishers_held.clone(),
-        );
-        registry.register("messages", "Messages, fan-out apart", messages);
-        registry.register_with_unit(
-            "message",
-            "Payloads of messages, fan-out apart",
-            Unit::Bytes,
-            bytes,
-        );
-        registry.register(
-            "fanout_deliveries",
-            "Messages of rooms, once for each receiver",
-            shared.deliveries.messages.clone(),
-        );
-        registry.register(
-            "fanout_dropped",
-            "Of these, messages that were dropped because their receiver took too little",
-            shared.dropped.clone(),
-        );
-        registry.register_with_unit(
-            "fanout",
-            "Frames of messages of rooms, once for each receiver",
-            Unit::Bytes,
-            shared.deliveries.bytes.clone(),
-        );
-        registry.register(
-            "gap_events",
-            "Times that messages from other servers may have been lost",
-            shared.gap_events.clone(),
-        );
-        registry.register(
-            "discarded",
-            "What came from other servers and was no message",
-            shared.discarded.clone(),
-        );
-        registry.register_with_unit(
-            "unsent",
-            "Memory in which what waits for clients is kept; what several wait for counts once",
-            Unit::Bytes,
-            shared.unsent.clone(),
-        );
-        registry.register_collector(Box::new(shared.backlogs.clone()));
+        let counts = Counts::default();
+        counts.register(all.sub_registry_with_prefix("frameloop"));
         Metrics(Arc::new(Registered {
             registry: all,
-            ..shared
+            written: Mutex::default(),
+            counts,
         }))
     }
 
@@ -224,17 +172,17 @@ impl Metrics {
 
     /// Counts one more time that messages from other servers may have been lost.
     pub fn gap(&self) {
-        self.0.gap_events.inc();
+        self.0.counts.gap_events.inc();
     }
 
     /// Counts one more thing that came from other servers and was no message.
-    #[cfg(feature = "redis")]
-    pub(crate) fn discarded(&self) {
-        self.0.discarded.inc();
+    pub fn discarded(&self) {
+        self.0.counts.discarded.inc();
     }
 
     pub(crate) fn handshake(&self, status: u16) {
         self.0
+            .counts
             .handshakes
             .get_or_create(&WithStatus { status })
             .inc();
@@ -251,34 +199,123 @@ impl Metrics {
             code_received: record.why.code_received(),
             reason: record.why.reason(),
         };
-        self.0.closes.get_or_create(&labels).inc();
+        self.0.counts.closes.get_or_create(&labels).inc();
         if *record.why == Disconnect::SlowConsumer {
-            self.0.slow_consumers.inc();
+            self.0.counts.slow_consumers.inc();
         }
     }
 
     /// Adds up what a worker has counted.
     pub(crate) fn count(&self, worker: usize, stats: &WorkerStats) {
-        for (flows, traffic) in [stats.received, stats.sent].iter().zip(&self.0.traffic) {
+        for (flows, traffic) in [stats.received, stats.sent]
+            .iter()
+            .zip(&self.0.counts.traffic.counters)
+        {
             let flows = [flows.text, flows.data - flows.text, flows.control];
             for (flow, traffic) in flows.iter().zip(traffic) {
                 traffic.messages.inc_by(flow.messages);
                 traffic.bytes.inc_by(flow.bytes);
             }
         }
-        self.0.deliveries.messages.inc_by(stats.delivered.messages);
-        self.0.deliveries.bytes.inc_by(stats.delivered.bytes);
-        self.0.dropped.inc_by(stats.dropped);
-        self.0.publishers_held.inc_by(stats.holds);
-        self.0.backlogs.set(worker, stats.backlog_bytes);
-        self.0.unsent.set(stats.unsent_bytes as i64);
+        self.0
+            .counts
+            .deliveries
+            .messages
+            .inc_by(stats.delivered.messages);
+        self.0.counts.deliveries.bytes.inc_by(stats.delivered.bytes);
+        self.0.counts.dropped.inc_by(stats.dropped);
+        self.0.counts.publishers_held.inc_by(stats.holds);
+        self.0.counts.backlogs.set(worker, stats.backlog_bytes);
+        self.0.counts.unsent.set(stats.unsent_bytes as i64);
     }
 
     fn connections(&self, endpoint: &str) -> Gauge {
         let labels = AtEndpoint {
             endpoint: endpoint.into(),
         };
-        self.0.connections.get_or_create(&labels).clone()
+        self.0.counts.connections.get_or_create(&labels).clone()
+    }
+}
+
+impl Counts {
+    fn register(&self, registry: &mut Registry) {
+        self.register_connections(registry);
+        self.register_messages(registry);
+        self.register_fan_out(registry);
+        registry.register_with_unit(
+            "unsent",
+            "Memory in which what waits for clients is kept; what several wait for counts once",
+            Unit::Bytes,
+            self.unsent.clone(),
+        );
+        registry.register_collector(Box::new(self.backlogs.clone()));
+    }
+
+    fn register_connections(&self, registry: &mut Registry) {
+        registry.register("connections", "Open WebSockets", self.connections.clone());
+        registry.register(
+            "handshakes",
+            "Requests that were to become WebSockets, and other refusals, by the status that answered them",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "closes",
+            "Connections that ended, by the status codes that travelled (1005: a Close without one; 1006: no Close) and reason",
+            self.closes.clone(),
+        );
+        registry.register(
+            "slow_consumers",
+            "Connections closed for taking too little of what was sent to them",
+            self.slow_consumers.clone(),
+        );
+        registry.register(
+            "publishers_held",
+            "Times that a client was not read from for a while because it published too fast",
+            self.publishers_held.clone(),
+        );
+    }
+
+    fn register_messages(&self, registry: &mut Registry) {
+        registry.register(
+            "messages",
+            "Messages, fan-out apart",
+            self.traffic.messages.clone(),
+        );
+        registry.register_with_unit(
+            "message",
+            "Payloads of messages, fan-out apart",
+            Unit::Bytes,
+            self.traffic.bytes.clone(),
+        );
+    }
+
+    fn register_fan_out(&self, registry: &mut Registry) {
+        registry.register(
+            "fanout_deliveries",
+            "Messages of rooms, once for each receiver",
+            self.deliveries.messages.clone(),
+        );
+        registry.register(
+            "fanout_dropped",
+            "Of these, messages that were dropped because their receiver took too little",
+            self.dropped.clone(),
+        );
+        registry.register_with_unit(
+            "fanout",
+            "Frames of messages of rooms, once for each receiver",
+            Unit::Bytes,
+            self.deliveries.bytes.clone(),
+        );
+        registry.register(
+            "gap_events",
+            "Times that messages from other servers may have been lost",
+            self.gap_events.clone(),
+        );
+        registry.register(
+            "discarded",
+            "What came from other servers and was no message",
+            self.discarded.clone(),
+        );
     }
 }
 

@@ -319,29 +319,8 @@ impl Server {
                 None => None,
             },
         });
-        let (inboxes, outboxes): (Vec<_>, Vec<_>) =
-            (0..self.workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let listeners = self.listeners;
-        let mut acceptor = Some(Acceptor { listeners, inboxes });
-        let mut ends = Vec::with_capacity(self.workers);
-        for (index, inbox) in outboxes.into_iter().enumerate() {
-            let (end, ended) = oneshot::channel();
-            let worker = Worker {
-                index,
-                shared: Arc::clone(&shared),
-                inbox,
-                acceptor: acceptor.take(),
-            };
-            thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(move || {
-                    // The receiver is gone only if nobody serves any more.
-                    let _ = end.send(worker.run());
-                })?;
-            ends.push(ended);
-        }
         let mut result = Ok(());
-        for ended in ends {
+        for ended in start(&shared, self.workers, self.listeners)? {
             let worker = ended
                 .await
                 .unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")));
@@ -356,6 +335,38 @@ impl Server {
         }
         result
     }
+}
+
+/// Starts a thread for each worker. What is received is how each has ended.
+///
+/// # Errors
+/// When the system has no thread left.
+fn start(
+    shared: &Arc<ServerShared>,
+    workers: usize,
+    listeners: Vec<(Listener, AcceptQueue)>,
+) -> io::Result<Vec<oneshot::Receiver<io::Result<()>>>> {
+    let (inboxes, outboxes): (Vec<_>, Vec<_>) =
+        (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let mut acceptor = Some(Acceptor { listeners, inboxes });
+    let mut ends = Vec::with_capacity(workers);
+    for (index, inbox) in outboxes.into_iter().enumerate() {
+        let (end, ended) = oneshot::channel();
+        let worker = Worker {
+            index,
+            shared: Arc::clone(shared),
+            inbox,
+            acceptor: acceptor.take(),
+        };
+        thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                // The receiver is gone only if nobody serves any more.
+                let _ = end.send(worker.run());
+            })?;
+        ends.push(ended);
+    }
+    Ok(ends)
 }
 
 /// How many connections the kernel may hold for us: room for all clients that come back at once

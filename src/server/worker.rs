@@ -67,60 +67,21 @@ impl Worker {
         });
         let (settings, bounds) = (&shared.settings, &shared.bounds);
         let frame_loop = FrameLoopHandle::new(settings, bounds, Arc::clone(&observer))?;
-        let context = Rc::new(context(&shared, &frame_loop, observer));
-        let handshakes = Handshakes::new(shared.max_handshakes());
-        let serve = {
-            let (shared, handshakes) = (Arc::clone(&shared), Rc::clone(&handshakes));
-            move |accepted: NewConnection| {
-                let stream = match accepted.into_stream() {
-                    Ok(stream) => stream,
-                    Err(error) => {
-                        shared.loads[index].fetch_sub(1, Ordering::Relaxed);
-                        return log::not_adopted(&error);
-                    }
-                };
-                let (context, shared) = (Rc::clone(&context), Arc::clone(&shared));
-                let number = handshakes.borrow_mut().next();
-                let slot = HandshakeSlot {
-                    shared,
-                    index,
-                    number,
-                    phase: Cell::new(HttpPhase::Head),
-                    answering: Cell::new(None),
-                    handshakes: Rc::clone(&handshakes),
-                };
-                // A task is moved several times, and this one is large.
-                let serving = Box::pin(serve_connection(stream, context, slot));
-                let task = tokio::task::spawn_local(serving);
-                handshakes.borrow_mut().add(number, task.abort_handle());
-            }
+        let serving = Serving {
+            index,
+            shared: Arc::clone(&shared),
+            context: Rc::new(context(&shared, &frame_loop, observer)),
+            handshakes: Handshakes::new(shared.max_handshakes()),
         };
-        if let Some(Acceptor { listeners, inboxes }) = acceptor {
-            for listener in listeners {
-                let (inboxes, handshakes) = (inboxes.clone(), Rc::clone(&handshakes));
-                let room = async move || Handshakes::room(&handshakes).await;
-                let accept = accept::accept(
-                    listener,
-                    index,
-                    inboxes,
-                    Arc::clone(&shared),
-                    room,
-                    serve.clone(),
-                );
-                let shared = Arc::clone(&shared);
-                tokio::task::spawn_local(async move {
-                    let result = accept.await;
-                    shared.accepting.fetch_sub(1, Ordering::SeqCst);
-                    result
-                });
-            }
+        if let Some(acceptor) = acceptor {
+            acceptor.spawn(&serving);
         }
         if let Some(give_back) = shared.give_back_memory {
             tokio::task::spawn_local(give_back_memory(index, Arc::clone(&shared), give_back));
         }
         let mut receive = pin!(async {
             while let Some(accepted) = inbox.recv().await {
-                serve(accepted);
+                serving.serve(accepted);
             }
             // No other worker is left; the end comes by the shutdown.
             pending::<()>().await;
@@ -140,6 +101,67 @@ impl Worker {
         }
         frame_loop.cut();
         Ok(())
+    }
+}
+
+impl Acceptor {
+    /// Accepts on each listener, in a task of its own.
+    fn spawn(self, serving: &Serving) {
+        for listener in self.listeners {
+            let (inboxes, here) = (self.inboxes.clone(), serving.clone());
+            let handshakes = Rc::clone(&serving.handshakes);
+            let accept = accept::accept(
+                listener,
+                serving.index,
+                inboxes,
+                Arc::clone(&serving.shared),
+                async move || Handshakes::room(&handshakes).await,
+                move |accepted| here.serve(accepted),
+            );
+            let shared = Arc::clone(&serving.shared);
+            tokio::task::spawn_local(async move {
+                let result = accept.await;
+                shared.accepting.fetch_sub(1, Ordering::SeqCst);
+                result
+            });
+        }
+    }
+}
+
+/// What a worker serves its connections with.
+#[derive(Clone)]
+struct Serving {
+    index: usize,
+    shared: Arc<ServerShared>,
+    context: Rc<HttpContext>,
+    handshakes: Rc<RefCell<Handshakes>>,
+}
+
+impl Serving {
+    /// Serves a connection in a task of its own.
+    fn serve(&self, accepted: NewConnection) {
+        let stream = match accepted.into_stream() {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+                return log::not_adopted(&error);
+            }
+        };
+        let number = self.handshakes.borrow_mut().next();
+        let slot = HandshakeSlot {
+            shared: Arc::clone(&self.shared),
+            index: self.index,
+            number,
+            phase: Cell::new(HttpPhase::Head),
+            answering: Cell::new(None),
+            handshakes: Rc::clone(&self.handshakes),
+        };
+        // A task is moved several times, and this one is large.
+        let serving = Box::pin(serve_connection(stream, Rc::clone(&self.context), slot));
+        let task = tokio::task::spawn_local(serving);
+        self.handshakes
+            .borrow_mut()
+            .add(number, task.abort_handle());
     }
 }
 
