@@ -68,7 +68,7 @@
 //! | `lab` | client tools | handshake, protocol |
 //! | [`server`] | listen, accept, workers, shutdown | http, metrics, log, tls, engine, handshake, protocol |
 //! | [`socketio`] | Engine.IO 4 and Socket.IO 5 over the frame loop | http, rooms, log, engine, handshake, protocol |
-//! | [`http`] | hyper's service, router, endpoints, pages, mounts | log, engine, handshake, protocol, lock |
+//! | [`http`] | hyper's service, router, endpoints, pages, mounts | log, tls, engine, handshake, protocol, lock |
 //! | [`rooms`] | fan-out, within a process and over Redis | redis_link, metrics, log, engine, protocol, lock |
 //! | `redis_link` | one reconnecting Redis connection | - |
 //! | [`metrics`] | metrics for Prometheus | engine, lock |
@@ -112,7 +112,6 @@ pub mod rooms;
 pub mod server;
 #[cfg(feature = "socketio")]
 pub mod socketio;
-#[cfg(feature = "tls")]
 pub mod tls;
 
 pub use engine::{Disconnect, Handler, Peer, Settings, WebSocket};

@@ -13,18 +13,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::context::HttpContext;
-#[cfg(feature = "tls")]
-use super::first_bytes::FirstBytes;
-#[cfg(feature = "h2c")]
 use super::h2c;
 use super::linger::linger;
 use super::mount::Upgraded;
-#[cfg(feature = "h2c")]
-use super::service::is_trusted;
-use super::service::{AcceptedUpgrade, HttpService, PendingUpgrade, UpgradeTarget};
-#[cfg(feature = "tls")]
-use super::waiting::HttpPhase;
-use super::waiting::{PhaseClock, PhaseProgress, Witness};
+use super::service::{AcceptedUpgrade, HttpService, PendingUpgrade, UpgradeTarget, is_trusted};
+use super::tls::FirstBytes;
+use super::waiting::{HttpPhase, PhaseClock, PhaseProgress, Witness};
 use super::{HttpStream, Stage};
 use crate::engine::Observer;
 use crate::log;
@@ -81,7 +75,6 @@ pub(crate) async fn serve_connection(
         // It pipelined requests and took none of the responses, which hyper still holds.
         Ok(Some(_)) => {}
         Ok(None) => linger(stream, context.linger()).await,
-        #[cfg(feature = "h2c")]
         Err(error) if error.is_parse_version_h2() && context.router.speaks_h2c() => {
             hand_over_to_h2c(stream, parts.read_buf, &context, place).await;
         }
@@ -127,7 +120,6 @@ async fn prepared(
     context: &HttpContext,
     place: &impl Witness,
 ) -> Option<(HttpStream, Option<Duration>)> {
-    let _ = place; // of TLS alone
     let head_timeout = context.head_timeout();
     let (stream, head_timeout) = if context.proxies.is_empty() {
         (stream, head_timeout)
@@ -142,7 +134,6 @@ async fn prepared(
             }
         }
     };
-    #[cfg(feature = "tls")]
     if let Some(config) = &context.tls {
         let (peer, first) = (stream.peer(), FirstBytes::default());
         let mut securing = pin!(stream.secured(config, first.clone()));
@@ -226,7 +217,6 @@ async fn hand_over(
 
 /// Gives the stream of a client that has begun with HTTP/2 to who speaks it. It counts as a
 /// WebSocket does, because it may last as long.
-#[cfg(feature = "h2c")]
 async fn hand_over_to_h2c(
     stream: HttpStream,
     early: Bytes,

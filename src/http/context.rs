@@ -10,6 +10,7 @@ use super::{HttpSettings, IpConnectionLimit, Router, Shutdown};
 use crate::engine::{FrameLoopHandle, Observer, PeerAddress, Settings, UnsentBudget};
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
+use crate::tls::ServerConfig;
 
 /// What a worker serves, and how.
 pub(crate) struct HttpContext {
@@ -33,8 +34,7 @@ pub(crate) struct HttpContext {
     /// Who speaks for others, by the PROXY protocol.
     pub(crate) proxies: Arc<[ipnet::IpNet]>,
     /// How TCP connections are secured, if they are.
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
 impl HttpContext {

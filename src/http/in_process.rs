@@ -66,7 +66,6 @@ impl InProcessServer {
                 observer: Arc::new(()),
                 shutdown: Shutdown::new(),
                 proxies: [].into(),
-                #[cfg(feature = "tls")]
                 tls: None,
             }),
         })

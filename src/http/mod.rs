@@ -9,9 +9,7 @@ mod chunked;
 mod connection;
 mod context;
 mod endpoint;
-#[cfg(feature = "tls")]
-mod first_bytes;
-#[cfg(feature = "h2c")]
+#[cfg_attr(not(feature = "h2c"), path = "no_h2c.rs")]
 mod h2c;
 mod in_process;
 mod limited;
@@ -25,6 +23,8 @@ mod shutdown;
 mod stream;
 mod tcp;
 mod timer;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 mod waiting;
 
 pub use body::{Body, BodyLimits};

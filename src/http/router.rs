@@ -39,7 +39,6 @@ use crate::handshake::{self, HandshakeError, Policy, query};
 pub struct Router {
     routes: Vec<Route>,
     mounts: Vec<(Box<str>, Arc<dyn NestedService>)>,
-    #[cfg(feature = "h2c")]
     speaks_h2c: bool,
 }
 
@@ -155,7 +154,6 @@ impl Router {
         self
     }
 
-    #[cfg(feature = "h2c")]
     pub(super) fn speaks_h2c(&self) -> bool {
         self.speaks_h2c
     }

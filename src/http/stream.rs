@@ -3,25 +3,20 @@
 use std::io::{self, IoSlice};
 use std::net::{self, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::proxy_protocol;
+use super::tcp::Tcp;
+use super::tls::{self, FirstBytes, TlsSession};
+use super::waiting::PhaseProgress;
+use crate::engine::{ClientSocket, PeerAddress};
+use crate::tls::ServerConfig;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
-#[cfg(feature = "tls")]
-use {
-    super::first_bytes::{FirstBytes, Recorded},
-    rustls::ServerConfig,
-    std::sync::Arc,
-    tokio_rustls::{TlsAcceptor, server::TlsStream},
-};
-
-use super::proxy_protocol;
-use super::tcp::Tcp;
-use super::waiting::PhaseProgress;
-use crate::engine::{ClientSocket, PeerAddress};
 
 /// A connected stream that is tokio's, or is when it has to be waited for. It is non-blocking.
 #[derive(Debug)]
@@ -45,28 +40,17 @@ const PROGRESS: usize = 16 << 10;
 enum TokioSocket {
     Tcp(Tcp),
     Unix(UnixStream),
-    #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<Recorded<Tcp>>>),
+    Tls(Box<TlsSession>),
 }
 
 impl HttpStream {
     /// Takes the socket from tokio, for the frame loop's own poller. What has been read of it
     /// already is appended to `early`.
     pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<ClientSocket> {
-        let _ = &early;
         Ok(match self.socket {
             TokioSocket::Tcp(stream) => ClientSocket::new(stream.into_std()?, self.peer),
             TokioSocket::Unix(stream) => ClientSocket::new(stream.into_std()?, self.peer),
-            #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => {
-                let (stream, mut session) = stream.into_inner();
-                match io::Read::read_to_end(&mut session.reader(), early) {
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                    _ => {}
-                }
-                let stream = stream.into_inner().into_std()?;
-                ClientSocket::secured(stream, session, self.peer)
-            }
+            TokioSocket::Tls(session) => tls::into_socket(*session, early, self.peer)?,
         })
     }
 
@@ -101,7 +85,6 @@ impl HttpStream {
     ///
     /// # Errors
     /// The stream as it was, which has been told by an alert, and what was wrong.
-    #[cfg(feature = "tls")]
     pub(super) async fn secured(
         self,
         config: &Arc<ServerConfig>,
@@ -110,19 +93,14 @@ impl HttpStream {
         let TokioSocket::Tcp(stream) = self.socket else {
             return Ok(self);
         };
-        let acceptor = TlsAcceptor::from(Arc::clone(config));
-        let recorded = Recorded::new(stream, first);
-        match acceptor.accept(recorded).into_fallible().await {
-            Ok(mut stream) => {
-                stream.get_mut().0.stop();
-                Ok(HttpStream::new(
-                    TokioSocket::Tls(Box::new(stream)),
-                    self.peer,
-                ))
-            }
+        match tls::secure(stream, config, first).await {
+            Ok(session) => Ok(HttpStream::new(
+                TokioSocket::Tls(Box::new(session)),
+                self.peer,
+            )),
             Err((error, stream)) => {
-                let stream = TokioSocket::Tcp(stream.into_inner());
-                Err((error, HttpStream::new(stream, self.peer)))
+                let stream = HttpStream::new(TokioSocket::Tcp(stream), self.peer);
+                Err((error, stream))
             }
         }
     }
@@ -147,8 +125,7 @@ impl HttpStream {
         match self.socket {
             TokioSocket::Tcp(stream) => stream.abort(),
             TokioSocket::Unix(_) => {}
-            #[cfg(feature = "tls")]
-            TokioSocket::Tls(stream) => stream.into_inner().0.into_inner().abort(),
+            TokioSocket::Tls(session) => tls::abort(*session),
         }
     }
 
@@ -156,7 +133,6 @@ impl HttpStream {
     pub(super) fn ends_by_close(&self) -> bool {
         match self.socket {
             TokioSocket::Tcp(_) | TokioSocket::Unix(_) => true,
-            #[cfg(feature = "tls")]
             TokioSocket::Tls(_) => false,
         }
     }
@@ -227,7 +203,6 @@ impl AsyncRead for HttpStream {
         let read = match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-            #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         if buffer.filled().len() > before {
@@ -247,7 +222,6 @@ impl AsyncWrite for HttpStream {
         let written = match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         };
         this.in_time(bytes.len(), written, context)
@@ -262,7 +236,6 @@ impl AsyncWrite for HttpStream {
         let written = match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-            #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         };
         let wanted = parts.iter().map(|part| part.len()).sum();
@@ -274,7 +247,6 @@ impl AsyncWrite for HttpStream {
         match &mut this.socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_flush(context),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_flush(context),
-            #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => {
                 // It keeps records that the socket has not taken.
                 let flushed = Pin::new(stream).poll_flush(context).map_ok(|()| 0);
@@ -287,7 +259,6 @@ impl AsyncWrite for HttpStream {
         match &mut self.get_mut().socket {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            #[cfg(feature = "tls")]
             TokioSocket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }

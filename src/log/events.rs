@@ -1,21 +1,20 @@
 //! Events of `tracing`. What a peer said is escaped and cut, and peers' faults are limited to a rate.
 
+#[cfg(feature = "cli")]
+mod binary;
+
 use std::fmt::Display;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "cli")]
+pub(crate) use binary::*;
+
 use crate::engine::{ConnectionRecord, Disconnect};
 use crate::handshake::HandshakeError;
 use crate::lock::lock;
-
-/// From now on the same events are logged in the same lines, all of them: without addresses and
-/// times, and at any rate.
-#[cfg(feature = "cli")]
-pub(crate) fn make_deterministic() {
-    DETERMINISTIC.store(true, Ordering::Relaxed);
-}
 
 static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
 
@@ -74,7 +73,6 @@ pub(crate) fn not_proxied(error: &io::Error) {
 
 /// A TLS handshake failed; `said` tells what the client said. A `silent` client, such as a probe of
 /// a load balancer, is worth no line.
-#[cfg(feature = "tls")]
 pub(crate) fn not_secured(
     why: &impl Display,
     said: &impl Display,
@@ -115,26 +113,6 @@ pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
         "cannot accept: {error}; raise the limit (ulimit -n) or lower --max-connections"
     );
 }
-
-/// A client entered or left a namespace of Socket.IO.
-#[cfg(all(feature = "cli", feature = "socketio"))]
-pub(crate) fn socketio(what: impl Display, sid: impl Display) {
-    if FAULTS.admits() {
-        tracing::info!(%sid, "socket.io: {what}");
-    }
-}
-
-/// A server that stands in for one which logs its requests and messages logs them, too.
-#[cfg(feature = "cli")]
-pub(crate) fn compat_line(what: impl Display, said: &str) {
-    if ECHOES.admits() {
-        tracing::info!(target: COMPAT_TARGET, "{what}{}", Escaped(said));
-    }
-}
-
-/// The target of lines that are another server's: its users know them as they are.
-#[cfg(feature = "cli")]
-pub(crate) const COMPAT_TARGET: &str = "compat";
 
 /// Redis has gone, or come back, or cannot be told something.
 #[cfg(feature = "redis")]
@@ -181,10 +159,6 @@ static FAULTS: LogThrottle = LogThrottle::new(100, "lines about peers' faults we
 /// The access log: one line costs more than an opening handshake leaves over.
 static ACCESS: LogThrottle =
     LogThrottle::new(1_000, "connections ended without a line of their own");
-
-/// Requests and messages of a service in whose stead this one logs them.
-#[cfg(feature = "cli")]
-static ECHOES: LogThrottle = LogThrottle::new(1_000, "requests and messages were left out");
 
 /// At most so many lines a second; those left out are counted.
 struct LogThrottle {

@@ -12,7 +12,6 @@ pub(crate) fn disconnected(_: usize, _: &str, _: &ConnectionRecord<'_>) {}
 
 pub(crate) fn not_proxied(_: &io::Error) {}
 
-#[cfg(feature = "tls")]
 pub(crate) fn not_secured(_: &impl Display, _: &impl Display, _: bool, _: &impl Display) {}
 
 pub(crate) fn refused(_: HandshakeError, _: &http::request::Parts) {}

@@ -18,8 +18,7 @@ use crate::handshake::Policy;
 pub use crate::http::Shutdown;
 use crate::http::{HttpSettings, IpConnectionLimit, Router};
 use crate::metrics::Metrics;
-#[cfg(feature = "tls")]
-use crate::tls::Certificate;
+use crate::tls::{Certificate, ServerConfig};
 
 mod accept;
 mod listen;
@@ -61,7 +60,6 @@ pub struct Server {
     give_back_memory: Option<fn()>,
     shutdown: Shutdown,
     proxies: Vec<IpNet>,
-    #[cfg(feature = "tls")]
     certificate: Option<Certificate>,
     metrics: Metrics,
 }
@@ -118,7 +116,6 @@ impl Default for Server {
             give_back_memory: None,
             shutdown: Shutdown::new(),
             proxies: Vec::new(),
-            #[cfg(feature = "tls")]
             certificate: None,
             metrics: Metrics::new(),
         }
@@ -271,7 +268,6 @@ impl Server {
     }
 
     /// Speaks TLS on every TCP address, with this certificate; Unix domain sockets stay plain.
-    #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_certificate(self, certificate: Option<Certificate>) -> Server {
         Server {
@@ -313,7 +309,6 @@ impl Server {
             shutdown: self.shutdown.clone(),
             metrics: self.metrics,
             proxies: self.proxies.into(),
-            #[cfg(feature = "tls")]
             tls: match &self.certificate {
                 Some(certificate) => Some(certificate.config()?),
                 None => None,
@@ -393,8 +388,7 @@ struct ServerShared {
     shutdown: Shutdown,
     metrics: Metrics,
     proxies: Arc<[IpNet]>,
-    #[cfg(feature = "tls")]
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl ServerShared {

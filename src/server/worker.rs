@@ -378,7 +378,6 @@ fn context(
         observer,
         shutdown: shared.shutdown.clone(),
         proxies: Arc::clone(&shared.proxies),
-        #[cfg(feature = "tls")]
         tls: shared.tls.clone(),
     }
 }

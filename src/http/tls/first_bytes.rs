@@ -13,7 +13,7 @@ use crate::lock::lock;
 /// The first bytes of a client, as far as they have come: at most 2 KiB, which a ClientHello is
 /// seldom beyond. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
+pub(in crate::http) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
 impl FirstBytes {
     const MAX_SIZE: usize = 2 << 10;
@@ -29,7 +29,7 @@ impl FirstBytes {
     }
 
     /// Whether the client has said nothing, as one that only looks whether a port is open.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.get().is_empty()
     }
 }
@@ -172,7 +172,7 @@ impl Display for Hello {
 
 /// A stream whose first bytes are kept until its handshake is done.
 #[derive(Debug)]
-pub(super) struct Recorded<S> {
+pub(in crate::http) struct Recorded<S> {
     stream: S,
     first: Option<FirstBytes>,
 }

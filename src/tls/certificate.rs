@@ -1,16 +1,17 @@
-//! Certificates for `wss://` and `https://`, by rustls.
+//! Certificates, by rustls.
 
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
+pub(crate) use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto::CryptoProvider};
 
 use crate::lock;
 
