@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "not every test binary has rows of every table")]
 
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 /// Which table a row number belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,15 @@ pub(crate) fn skip(kind: Kind, row: u32, what: impl Display, why: impl Display) 
     println!(
         "{}",
         line(kind, row, &what, &"-", &format_args!("skipped: {why}"))
+    );
+}
+
+/// Tells how long the echoes of an innocent client took beside the attack of a row, and those of an
+/// idle TCP echo meanwhile: the median and the 99th percentile.
+pub(crate) fn innocent(row: u32, what: &str, echo: [Duration; 2], idle: [Duration; 2]) {
+    let [[p50, p99], [idle_p50, idle_p99]] = [echo, idle];
+    println!(
+        "reliability: innocent {row} | {what} | {p50:.1?}, {p99:.1?} | {idle_p50:.1?}, {idle_p99:.1?}"
     );
 }
 
