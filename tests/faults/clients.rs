@@ -1,10 +1,8 @@
 //! Rows 1, 2, 4, 5 and 6: clients that break off, stop reading or stand still.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::checker::{self, Log};
 use crate::client::{self, LONG_PATIENCE, frame, request};
-use crate::load::{self, Shape};
+use crate::load;
 use crate::process::{ServerProcess, signal_to, succeeds};
 use crate::report::{Kind, skip};
 use crate::{lasting, times, under_load};
@@ -280,35 +278,6 @@ fn row_5_a_member_that_stops_reading_is_told_and_the_others_notice_nothing() {
     );
 }
 
-const CLIENT: &str = "FAULTS_FROZEN_CLIENT";
-
-/// What it says when its connection is open.
-const OPEN: &str = "the client's connection is open";
-
-/// Not a test of its own: the client of the next, in a process that can be frozen.
-#[test]
-fn frozen_client() {
-    let Ok(address) = std::env::var(CLIENT) else {
-        return;
-    };
-    let address: SocketAddr = address.parse().unwrap();
-    let socket = client::open(address, "/echo").unwrap();
-    println!("{OPEN}");
-    let stop = Arc::new(AtomicBool::new(false));
-    let shape = Shape {
-        pause: Duration::from_millis(20),
-        ..Shape::default()
-    };
-    let echoing = {
-        let stop = Arc::clone(&stop);
-        thread::spawn(move || load::echo(socket, 9, shape, &stop))
-    };
-    let _ = std::io::stdin().read(&mut [0]);
-    stop.store(true, Ordering::SeqCst);
-    let tally = echoing.join().unwrap();
-    println!("lost {}", tally.lost + tally.duplicated + tally.corrupted);
-}
-
 #[test]
 fn row_6_a_client_process_frozen_and_thawed() {
     let is_long = times(1, 0) == 1;
@@ -321,32 +290,34 @@ fn row_6_a_client_process_frozen_and_thawed() {
         "client process frozen and thawed",
         &mut server,
         |server| {
-            let lost = |freeze: u64| {
-                let mut client = Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "clients::frozen_client", "--nocapture"])
-                    .env(CLIENT, server.address.to_string())
-                    .stdin(Stdio::piped())
+            let is_clean = |freeze: u64| {
+                let before = server.resources().descriptors;
+                // It has one more round of echoes after the freeze.
+                let url = format!("ws://{}/echo", server.address);
+                let client = Command::new(env!("CARGO_BIN_EXE_frameloop"))
+                    .args(["load", &url, "-c", "1", "--rate", "50", "--messages", "50"])
+                    .stdin(Stdio::null())
                     .stdout(Stdio::piped())
+                    .stderr(Stdio::null())
                     .spawn()
                     .unwrap();
-                let stdout = BufReader::new(client.stdout.take().unwrap());
-                let mut lines = stdout.lines().map(Result::unwrap);
-                assert!(lines.any(|line| line.contains(OPEN)));
+                while server.resources().descriptors == before {
+                    thread::sleep(Duration::from_millis(1));
+                }
                 signal_to(client.id(), Signal::STOP);
                 thread::sleep(Duration::from_secs(freeze));
                 signal_to(client.id(), Signal::CONT);
-                // It has one more round of echoes before it says how many it lost.
-                drop(client.stdin.take());
-                let lost = lines.find_map(|line| Some(line.split_once("lost ")?.1.to_owned()));
-                client.wait().unwrap();
-                lost.unwrap().trim().parse::<u64>().unwrap()
+                let Output { status, stdout, .. } = client.wait_with_output().unwrap();
+                (status.success(), String::from_utf8(stdout).unwrap())
             };
-            assert_eq!(lost(short), 0, "a freeze shorter than the ping's deadlines");
-            let after = lost(long);
+            let (clean, report) = is_clean(short);
             assert!(
-                after > 0,
-                "a client that is silent for {long} s is still there"
+                clean,
+                "a freeze shorter than the ping's deadlines: {report}"
             );
+            let (clean, report) = is_clean(long);
+            assert!(!clean, "still there after {long} s of silence: {report}");
+            assert!(report.contains("closed with 1008"), "{report}");
             format!(
                 "{short} s: nothing lost; {long} s: closed, ping interval and timeout {interval} s"
             )
