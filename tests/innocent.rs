@@ -4,7 +4,11 @@
 //! column of `tests/RELIABILITY.md`; the test holds only that the innocent client is served.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 #[allow(dead_code, reason = "the tests of Redis need the rest")]
 #[path = "redis/server.rs"]
