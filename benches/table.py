@@ -1,5 +1,6 @@
 """Turns the reports of `benches/run` into docs/performance.md: medians over rounds, and ratios within them."""
 
+import datetime
 import json
 import statistics
 import sys
@@ -25,8 +26,8 @@ HEAD = """# Performance
 Made by `benches/run`: each row is a line of `frameloop load`, each server one process on one core,
 the generator on the other, servers in turn and started afresh. Read the **CPU** column: microseconds of
 the server's CPU for a message, a delivery or a connection, and its ratio to raw TCP, an echo of the
-same bytes that knows no WebSocket. Rates and latencies also tell about the generator and the machine.
-Where the generator used more than 90 % of its core they are in brackets: they are not the server's.
+same bytes without WebSocket. Rates and latencies also depend on the generator and the machine.
+In brackets they are the generator's, which used more than 90 % of its core.
 """
 
 
@@ -43,23 +44,25 @@ def number(value, digits=3):
     return f"{value:.{digits}g}" if value < 100 else f"{value:.0f}"
 
 
-def main(folder):
+def main(folder, commit):
     rounds = sorted(path for path in folder.iterdir() if path.is_dir())
-    reports = {}
+    reports, loads = {}, []
     for place, path in enumerate(rounds):
         for file in sorted(path.glob("*/*.json"), key=lambda file: file.stat().st_mtime):
             report = json.loads(file.read_text())
             machine = report["machine"]
+            loads.append(machine["load_average"])
             reports.setdefault(file.parent.name, {}).setdefault(file.stem, {})[place] = report["runs"][0]
     print(HEAD)
+    loads = [float(load.split(" ")[0]) for load in loads]
     print(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, {machine['congestion_control']};"
-        f" {len(rounds)} round(s); load average before the last run {machine['load_average'].split(' ')[0]}.\n"
+        f"{datetime.date.today()}, commit {commit}; {machine['cpu']}, {machine['cores']} cores, {machine['kernel']},"
+        f" {machine['congestion_control']}; {len(rounds)} round(s); load average from {min(loads)} to {max(loads)}.\n"
     )
-    if float(machine["load_average"].split(" ")[0]) > BUSY:
+    if max(loads) > BUSY:
         print(
-            "**The machine was busy with other work**: servers and generator had a part of a core each. Rates and\n"
-            "latencies are those of that; CPU times and their ratios hold.\n"
+            "**The machine was busy with other work**: servers and generator had a part of a core each, and rates and\n"
+            "latencies show it. CPU times and their ratios hold, but caches shared with others add to them.\n"
         )
     for cell, servers in reports.items():
         title = next(iter(next(iter(servers.values())).values()))["title"]
@@ -106,4 +109,4 @@ def idle(servers):
         print(f"| {NAMES.get(name, name)} | {number(size)} | {sum(run['counts']['errors'] for run in runs)} |")
 
 
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), sys.argv[2])
