@@ -24,16 +24,17 @@ use values::{Characters, Checked, Sizes, Sources, field, messages, rate, sizes, 
 #[derive(Args, Debug)]
 #[command(mut_args(variable), after_help = EXAMPLES)]
 pub(super) struct Load {
-    /// The server: ws://HOST[:PORT]/PATH, wss://..., unix:SOCKET[:/PATH]; two are compared, in turn
+    /// The server: ws://HOST[:PORT]/PATH, wss://..., unix:SOCKET[:/PATH]. Two URLs are compared, in
+    /// turn. Hosts separated by commas share the connections of one run
     #[arg(value_name = "URL", required = true, num_args = 1..=2)]
     urls: Vec<String>,
 
-    /// Connections; with --connect and --churn how many at a time
+    /// Open this many connections; with --connect and --churn, this many at a time
     #[arg(long, short, value_name = "NUMBER", default_value_t = 50,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
-    /// Messages that a connection sends in one write, and then waits for
+    /// Messages that a connection sends in one write before it waits for their replies
     #[arg(long, short, value_name = "NUMBER", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     depth: u32,
@@ -42,11 +43,11 @@ pub(super) struct Load {
     #[arg(long, short, value_name = "SIZE", default_value = "1KiB", value_parser = sizes)]
     size: Sizes,
 
-    /// Messages to send instead, a line each; they are counted and compared, but carry no number
+    /// Send the lines of this file. They are compared in order, because they carry no numbers
     #[arg(long, value_name = "FILE", conflicts_with = "size")]
     file: Option<PathBuf>,
 
-    /// --file holds records, each after its length in 32 bits, the highest first
+    /// The file holds records instead of lines: 32 bits of length, big-endian, then the message
     #[arg(long, requires = "file")]
     records: bool,
 
@@ -55,41 +56,43 @@ pub(super) struct Load {
           default_missing_value = "ascii")]
     text: Option<Characters>,
 
-    /// How long to measure [default: 10s; 3s for each load of --sweep; two URLs share it out among
-    /// their rounds]
+    /// Measure for this time [default: 10s; 3s for each load of --sweep; two URLs divide it by their
+    /// rounds]
     #[arg(long, short = 't', value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 
-    /// Send so many messages over all connections instead; with --connect and --churn, open so many
-    /// connections
+    /// End after this many messages over all connections; with --connect and --churn, after this
+    /// many connections
     #[arg(long, value_name = "NUMBER")]
     messages: Option<u64>,
 
-    /// Load before the measurement [default: 1s, or none with --messages and --idle]
+    /// Put load on the server for this time before measuring [default: 1s; 0s with --messages, --idle]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     warmup: Option<Duration>,
 
-    /// Open loop: so many messages a second over all connections, whether the server keeps up or
-    /// not; with --connect and --churn connections a second
+    /// Open loop: this many messages a second over all connections, whether the server keeps up or
+    /// not. Latency then counts from when a message was due. With --connect and --churn: connections
+    /// a second
     #[arg(long, value_name = "NUMBER", value_parser = rate)]
     rate: Option<f64>,
 
-    /// Latency against offered load, up to the knee: open loops at a tenth of what a closed loop
-    /// reaches, two tenths and so on, or at these rates
+    /// Measure latency at rising loads, up to the knee, where p99 is ten times its first value: a
+    /// tenth of the rate of a closed loop, two tenths and so on, or these rates
     #[arg(long, value_name = "RATES", num_args = 0..=1, require_equals = true,
           value_delimiter = ',', value_parser = rate, conflicts_with_all = ["rate", "messages"])]
     sweep: Option<Vec<f64>>,
 
-    /// Each message goes to all connections: how many get it, and when the last one does
+    /// The server sends each message to all connections: measure how many get it, and when the last
+    /// one does
     #[arg(long, group = "mode")]
     broadcast: bool,
 
-    /// Connections that send in a broadcast
+    /// Connections that send in a broadcast; all receive
     #[arg(long, value_name = "NUMBER", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=4_096))]
     publishers: u16,
 
-    /// Open connections and drop them, as fast as they come
+    /// Open connections and drop them: opening handshakes a second
     #[arg(long, group = "mode")]
     connect: bool,
 
@@ -97,31 +100,33 @@ pub(super) struct Load {
     #[arg(long, group = "mode")]
     churn: bool,
 
-    /// Open connections, have one message echoed on each, and keep them
+    /// Open connections, have one message echoed on each, and keep them: memory of a connection
     #[arg(long, group = "mode")]
     idle: bool,
 
-    /// Send the frames over TCP without a handshake; they must come back as they went out
+    /// Send the same bytes over TCP without a handshake to a plain TCP echo server: the cost of the
+    /// kernel alone
     #[arg(long)]
     raw: bool,
 
-    /// Which replies are compared byte for byte; of the others number and length
+    /// Replies that are compared byte for byte; the others by number and length
     #[arg(long, value_name = "WHICH", default_value = "all")]
     check: Checked,
 
-    /// Cut messages into frames of at most so many bytes, 16 at least
+    /// Cut messages into frames of at most this size; 16 bytes at least
     #[arg(long, value_name = "SIZE", value_parser = size)]
     fragment: Option<usize>,
 
-    /// Mask every frame with a key of its own, instead of the one that it was made with
+    /// Make a new masking key for every frame; without this flag a prepared frame keeps its key
     #[arg(long)]
     fresh_masks: bool,
 
-    /// Negotiate permessage-deflate, and send messages that were compressed once
+    /// Negotiate permessage-deflate and send messages that were compressed once; replies are counted
     #[arg(long, conflicts_with = "raw")]
     deflate: bool,
 
-    /// Negotiate permessage-deflate, compress each message when it is sent, and decompress the replies
+    /// Negotiate permessage-deflate, compress each message when it is sent, decompress and compare the
+    /// replies
     #[arg(long, conflicts_with_all = ["raw", "deflate", "fragment", "fresh_masks"])]
     deflate_fresh: bool,
 
@@ -146,42 +151,42 @@ pub(super) struct Load {
           value_parser = clap::value_parser!(u16).range(1..=1_024))]
     threads: u16,
 
-    /// Cores that they are pinned to, in turn [default: not pinned]
+    /// Pin these threads to cores, in turn: 0,2 [default: not pinned]
     #[arg(long, value_name = "CORES", value_delimiter = ',')]
     cpus: Vec<usize>,
 
-    /// AddressList that connections come from, in turn, one or FIRST-LAST [default: the system's; for
-    /// many connections to 127.0.0.0/8, some of it]
+    /// Own addresses of the connections, in turn: ADDRESS or FIRST-LAST. One address has about 28,000
+    /// ports [default: the system's choice; 127.1.0.1-127.1.0.250 for many connections to 127.0.0.0/8]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = sources)]
     source: Vec<Sources>,
 
-    /// Open the connections over this time [default: as fast as they can be]
+    /// Spread the opening of the connections over this time
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s")]
     ramp: Duration,
 
-    /// How long to wait for an answer
+    /// Count a reply as lost after this time
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     timeout: Duration,
 
-    /// What messages and masks are made from: the same seed sends the same bytes
+    /// Seed of messages and masks: the same seed sends the same bytes
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 
-    /// Errors that are let pass; more end the run at once [default: none, but the run goes on]
+    /// End the run at once when there are more errors than this [default: go on, and exit with 1 if
+    /// there is one]
     #[arg(long, value_name = "NUMBER")]
     max_errors: Option<u64>,
 
-    /// Process that serves: tell its CPU time for a message, its memory and its descriptors; for two
-    /// URLs two, PID,PID
+    /// Watch the server's process: CPU time for a message, memory, descriptors; PID,PID for two URLs
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pid: Vec<u32>,
 
-    /// Rounds in which two URLs take turns
+    /// Rounds of A B in which two URLs take turns
     #[arg(long, value_name = "NUMBER", default_value_t = 5,
           value_parser = clap::value_parser!(u16).range(2..=1_000))]
     rounds: u16,
 
-    /// What must hold, else the run ends with 1: 'p99<5ms', 'rate>=100000'; may be repeated
+    /// Exit with 1 unless this holds: 'p99<5ms', 'rate>=100000', 'errors==0'; may be repeated
     #[arg(long = "assert", value_name = "CONDITION")]
     assertions: Vec<Assertion>,
 
@@ -189,11 +194,11 @@ pub(super) struct Load {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Write the latencies to this file as a log of HdrHistogram, version 2
+    /// Write the latencies to this file as a log of HdrHistogram, version 2, for its tools
     #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
 
-    /// Write the report to this file as a page with charts
+    /// Write the report to this file as one HTML page with charts
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
@@ -214,7 +219,13 @@ Try it:
   frameloop load ws://127.0.0.1:8000/echo --idle -c 15000 --pid PID
   frameloop load ws://127.0.0.1:8000/echo ws://127.0.0.1:9000/echo      two servers, in turn
 
-Ctrl-C ends early with a whole report, a second one does not wait for replies.
+A closed loop (the default) finds how much a server can do: a connection sends when it has its
+replies. It hides pauses, because a slow server is asked less. An open loop (--rate) shows them.
+
+The rate is the server's only if the generator had time left: above 90 % of a core the report marks
+it. Give the generator --threads and --cpus, and read the CPU time for a message (--pid) first.
+
+Ctrl-C ends early with a whole report; a second Ctrl-C does not wait for replies.
 
 Exit codes: 0 nothing lost or wrong, 1 lost, corrupt or too many errors, 2 wrong flag or value,
 3 cannot connect.";
@@ -372,7 +383,7 @@ impl Load {
     }
 }
 
-/// Why there is no run.
+/// A command line that cannot be run.
 #[derive(Debug)]
 enum Unusable {
     Usage(String),

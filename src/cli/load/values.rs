@@ -131,7 +131,7 @@ pub(super) fn messages(
         true => records(&bytes).ok_or_else(|| named(&"it ends within a record"))?,
     };
     if messages.is_empty() || bytes.is_empty() {
-        return Err(named(&"there is no message in it"));
+        return Err(named(&"it holds no message"));
     }
     if is_text
         && messages
