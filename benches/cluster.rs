@@ -112,7 +112,7 @@ fn frameloop(redis: &Process, layer: &str) -> Process {
     Process::start(&mut command, port)
 }
 
-/// `None` where there is no Python with Channels.
+/// `None` without a Python with Channels.
 fn daphne(redis: &Process, layer: &str) -> Option<Process> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let installed = root.join("target/interop/venv/bin/python");

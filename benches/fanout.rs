@@ -54,7 +54,7 @@ struct FanoutOptions {
     common: Options,
 }
 
-/// How many are told how much at once.
+/// The members of the topic and the messages of a burst.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     members: usize,

@@ -31,7 +31,7 @@ use support::{
 
 /// What a message may cost, as a multiple of the bare loop's.
 const MOST_CPU: f64 = 1.15;
-/// What is to be reached at 16 messages a write, as a part of the bare loop's rate.
+/// The least rate at 16 messages a write, as a part of the bare loop's.
 const LEAST_RATE: f64 = 0.95;
 /// How far the median of one connection may be from a blocking client's, as a part of it.
 const AGREES: f64 = 0.1;

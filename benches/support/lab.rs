@@ -11,8 +11,8 @@ use super::{
     report::WARM_UP_SECONDS,
 };
 
-/// A plan against a server that was started, with messages of so many bytes: as long as the options
-/// say, its process watched. The generator's thread runs where the calling one may.
+/// A plan against a server that was started, with messages of `size` bytes, for as long as the
+/// options say. The generator's thread runs on the cores of the calling thread.
 pub(crate) fn plan(
     server: Contestant,
     duty: Duty,

@@ -55,7 +55,7 @@ pub(crate) fn is_test_run() -> bool {
 }
 
 impl Options {
-    /// The servers that were asked for, of those that the bench knows.
+    /// The servers that were asked for and that the bench knows.
     pub(crate) fn contestants(&self, known: &[Contestant]) -> Vec<Contestant> {
         if self.servers.is_empty() {
             return known.to_vec();

@@ -6,8 +6,7 @@ use super::report::Report;
 
 /// Measures every entrant once a round, in the order given.
 ///
-/// One that fails is reported and left out, so that it does not cost the others an hour's
-/// figures.
+/// An entrant that fails is reported and left out; the others go on.
 pub(crate) fn take_turns<E: Copy + Debug, R>(
     entrants: impl IntoIterator<Item = E>,
     rounds: usize,

@@ -1,11 +1,13 @@
 //! A run that is ended early.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Instant;
 
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::client::LONG_PATIENCE;
 use crate::command;
@@ -54,7 +56,7 @@ fn an_interrupted_run_reports_all_the_same() {
     assert!(report.contains("errors       none"), "{report}");
 }
 
-/// More errors than are let pass end a run at once.
+/// More errors than --max-errors allows end a run at once.
 #[test]
 fn too_many_errors_end_a_run() {
     let server = crate::process::ServerProcess::start(&[]);
@@ -63,7 +65,7 @@ fn too_many_errors_end_a_run() {
     ran.tells(&["repeated"]);
 }
 
-/// A server that dies under load is told of, and nobody waits for the rest of the hour.
+/// A server that dies under load is reported, and the run does not wait for the rest of the hour.
 #[test]
 fn a_server_that_dies_ends_a_run() {
     let server = crate::process::ServerProcess::start(&[]);
@@ -98,4 +100,42 @@ fn a_server_that_dies_ends_a_run() {
     stdout.read_to_string(&mut report).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{report}");
     assert!(report.contains("2 closed with 1006"), "{report}");
+}
+
+/// A terminal shows the progress in one line, which each new one replaces and the report clears.
+#[test]
+fn a_terminal_shows_the_progress() {
+    let server = crate::process::ServerProcess::start(&[]);
+    let url = format!("ws://{}/echo", server.address);
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let terminal = File::options().write(true).open(name.to_str().unwrap());
+    let mut child = command()
+        .args(["load", &url, "-c", "2", "-t", "3600s"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(terminal.unwrap())
+        .spawn()
+        .unwrap();
+    let mut master = File::from(master);
+    let mut shown = Vec::new();
+    let mut buffer = [0; 1_024];
+    let lines = |shown: &[u8]| String::from_utf8_lossy(shown).matches(" errors").count();
+    // When the process has ended, its end of the terminal is gone: that is an error, not an end.
+    while let Ok(length) = master.read(&mut buffer) {
+        shown.extend_from_slice(&buffer[..length]);
+        if lines(&shown) == 2 {
+            signal_to(child.id(), Signal::INT);
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(
+        shown.starts_with("\r\x1b[K   1 s  2 connections  "),
+        "{shown:?}"
+    );
+    assert!(shown.ends_with(" 0 errors\r\x1b[K"), "{shown:?}");
+    assert!(!shown.contains('\n'), "{shown:?}");
 }

@@ -1,11 +1,11 @@
-//! How far a run is, and signals that end it.
+//! The progress of a run, and the signals that end it.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::lab::load::{Interrupt, LoadProgress};
 
-/// What goes on, on standard error: a line a second in a terminal, one each ten seconds elsewhere.
+/// A line on standard error: each second in a terminal, each ten seconds elsewhere.
 pub(super) struct ProgressLine {
     begin: Instant,
     shown: Instant,
@@ -25,26 +25,33 @@ impl ProgressLine {
     }
 
     pub(super) fn show(&mut self, progress: LoadProgress) {
-        let interval = Duration::from_secs(if self.is_terminal { 1 } else { 10 });
-        let since = self.shown.elapsed();
-        if since < interval {
+        let Some(line) = self.line(Instant::now(), progress) else {
             return;
-        }
-        self.shown += since;
-        let rate = (progress.received - self.received) as f64 / since.as_secs_f64();
-        self.received = progress.received;
-        let line = format!(
-            "{:4.0} s  {} connections  {} received  {rate:.0}/s  {} errors",
-            self.begin.elapsed().as_secs_f64(),
-            progress.opened,
-            progress.received,
-            progress.errors
-        );
-        // Nobody may be there to see it.
+        };
+        // A closed standard error does not end the run.
         let _ = match self.is_terminal {
             true => write!(io::stderr(), "\r\x1b[K{line}"),
             false => writeln!(io::stderr(), "{line}"),
         };
+    }
+
+    /// The line that is due at `now`, if one is.
+    fn line(&mut self, now: Instant, progress: LoadProgress) -> Option<String> {
+        let interval = Duration::from_secs(if self.is_terminal { 1 } else { 10 });
+        let since = now - self.shown;
+        if since < interval {
+            return None;
+        }
+        self.shown = now;
+        let rate = (progress.received - self.received) as f64 / since.as_secs_f64();
+        self.received = progress.received;
+        Some(format!(
+            "{:4.0} s  {} connections  {} received  {rate:.0}/s  {} errors",
+            (now - self.begin).as_secs_f64(),
+            progress.opened,
+            progress.received,
+            progress.errors
+        ))
     }
 
     pub(super) fn clear(&self) {
@@ -78,4 +85,37 @@ pub(super) fn interrupt_on_signal(interrupt: Interrupt) {
             }
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of 30 s that is looked at 200 times a second, with 10 messages between two looks.
+    fn lines(is_terminal: bool) -> Vec<String> {
+        let mut line = ProgressLine::new();
+        line.is_terminal = is_terminal;
+        let mut progress = LoadProgress::default();
+        let looks = (1..=6_000).filter_map(|look| {
+            progress.received += 10;
+            line.line(line.begin + Duration::from_millis(5) * look, progress)
+        });
+        looks.collect()
+    }
+
+    #[test]
+    fn a_terminal_has_a_line_each_second_and_a_file_one_each_ten() {
+        let seconds = lines(true);
+        assert_eq!(seconds.len(), 30);
+        assert_eq!(
+            seconds[1],
+            "   2 s  0 connections  4000 received  2000/s  0 errors"
+        );
+        let tens = lines(false);
+        assert_eq!(tens.len(), 3);
+        assert_eq!(
+            tens[2],
+            "  30 s  0 connections  60000 received  2000/s  0 errors"
+        );
+    }
 }

@@ -74,9 +74,7 @@ impl Load {
             ([plan, ..], Some(loads)) => {
                 let found = sweep(plan, loads, &interrupt, show)?;
                 for point in &found.points {
-                    let mut open = plan.clone();
-                    open.rate = Some(point.offered);
-                    measurement.plans.push(open);
+                    measurement.plans.push(point.plan.clone());
                     measurement.outcomes.push(point.outcome.clone());
                 }
                 measurement.sweep = Some(found);

@@ -1,4 +1,4 @@
-//! What a run must keep to, as in `p99<5ms` or `rate>=100000`.
+//! Conditions on the figures of a run: `p99<5ms`, `rate>=100000`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use super::histogram::PERCENTILES;
 use super::report::Report;
 
 /// A figure and its bound.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Assertion {
     text: String,
     figure: Figure,
@@ -30,21 +30,15 @@ enum Figure {
     Memory,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Relation {
-    Below,
-    AtMost,
-    Above,
-    AtLeast,
-    Equal,
-}
+/// Of a value to its bound.
+type Relation = fn(&f64, &f64) -> bool;
 
 const RELATIONS: [(&str, Relation); 5] = [
-    ("<=", Relation::AtMost),
-    (">=", Relation::AtLeast),
-    ("==", Relation::Equal),
-    ("<", Relation::Below),
-    (">", Relation::Above),
+    ("<=", f64::le),
+    (">=", f64::ge),
+    ("==", f64::eq),
+    ("<", f64::lt),
+    (">", f64::gt),
 ];
 
 impl Assertion {
@@ -56,19 +50,11 @@ impl Assertion {
         let Some(value) = self.figure.of(report) else {
             return Err(format!("{self}: the run has no such figure"));
         };
-        let bound = self.bound;
-        let holds = match self.relation {
-            Relation::Below => value < bound,
-            Relation::AtMost => value <= bound,
-            Relation::Above => value > bound,
-            Relation::AtLeast => value >= bound,
-            Relation::Equal => value == bound,
-        };
         let shown = match self.figure {
             Figure::Quantile(_) | Figure::Max | Figure::Mean => super::report::time(value),
             _ => super::report::number(value),
         };
-        match holds {
+        match (self.relation)(&value, &self.bound) {
             true => Ok(()),
             false => Err(format!("{self}: it is {shown}")),
         }
@@ -156,25 +142,26 @@ mod tests {
 
     #[test]
     fn assertions_are_read() {
-        for (text, figure, relation, bound) in [
-            ("p99<5ms", Figure::Quantile(0.99), Relation::Below, 5e6),
-            (
-                "p99.99 <= 1.5s",
-                Figure::Quantile(0.9999),
-                Relation::AtMost,
-                1.5e9,
-            ),
-            ("max>3us", Figure::Max, Relation::Above, 3e3),
-            ("rate>=100000", Figure::Rate, Relation::AtLeast, 1e5),
-            ("errors==0", Figure::Errors, Relation::Equal, 0.0),
-            ("cpu<7.5", Figure::Cpu, Relation::Below, 7.5),
+        for (text, figure, sign, bound) in [
+            ("p99<5ms", Figure::Quantile(0.99), "<", 5e6),
+            ("p99.99 <= 1.5s", Figure::Quantile(0.9999), "<=", 1.5e9),
+            ("max>3us", Figure::Max, ">", 3e3),
+            ("rate>=100000", Figure::Rate, ">=", 1e5),
+            ("errors==0", Figure::Errors, "==", 0.0),
+            ("cpu<7.5", Figure::Cpu, "<", 7.5),
         ] {
             let read: Assertion = text.parse().unwrap();
-            assert_eq!(
-                (read.figure, read.relation, read.bound),
-                (figure, relation, bound),
-                "{text}"
-            );
+            assert_eq!((read.figure, read.bound), (figure, bound), "{text}");
+            for value in [bound - 1.0, bound, bound + 1.0] {
+                let holds = match sign {
+                    "<" => value < bound,
+                    "<=" => value <= bound,
+                    ">" => value > bound,
+                    ">=" => value >= bound,
+                    _ => value == bound,
+                };
+                assert_eq!((read.relation)(&value, &bound), holds, "{text}: {value}");
+            }
         }
         for text in [
             "",

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::plan::Plan;
-use super::report::{Report, Table, number, time};
+use super::report::{Report, table_of_runs};
 use super::{Interrupt, LoadOutcome, LoadProgress, Machine, run};
 
 /// Rounds of A B A B, and the ratios of B to A.
@@ -129,40 +129,18 @@ impl Comparison {
     /// The comparison as a person reads it.
     pub fn text(&self, plans: [&Plan; 2], machine: &Machine) -> String {
         let reports = [0, 1].map(|place| Report::new(plans[place], &self.outcomes[place], machine));
-        let mut table = Table::new(&[
-            "",
-            "rate",
-            "p50",
-            "p99",
-            "p99.9",
-            "max",
-            "CPU us",
-            "errors",
-            "generator",
-        ]);
-        for (name, report) in ["A", "B"].into_iter().zip(&reports) {
-            let latencies = report.latencies();
-            let busiest = report.outcome.threads.iter().copied().fold(0.0, f64::max);
-            let cpu = report.server_cpu();
-            table.row(vec![
-                name.to_owned(),
-                format!("{}/s", number(report.rate())),
-                time(latencies.at(0.5) as f64),
-                time(latencies.at(0.99) as f64),
-                time(latencies.at(0.999) as f64),
-                time(latencies.max() as f64),
-                cpu.map_or_else(|| String::from("-"), |(each, _)| format!("{each:.3}")),
-                number(report.outcome.counts.errors() as f64),
-                format!("{:.0} %", busiest * 100.0),
-            ]);
-        }
+        let is_bound = reports.iter().any(Report::is_generator_bound);
+        let title = reports[0].title();
+        let names = ["A", "B"].map(String::from);
+        let runs: Vec<_> = names.into_iter().zip(reports).collect();
+        let table = table_of_runs("", &runs);
         format!(
             "A: {}\nB: {}\n{}, in {} rounds of A and B\n\n{table}\n{self}{}",
             plans[0].target.url,
             plans[1].target.url,
-            reports[0].title(),
+            title,
             self.rounds,
-            match reports.iter().any(Report::is_generator_bound) {
+            match is_bound {
                 true =>
                     "BOUNDED BY THE GENERATOR: rates and latencies are not the servers'; their CPU times are.\n",
                 false => "",

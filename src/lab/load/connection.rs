@@ -10,14 +10,11 @@ use super::incoming::{Incoming, Replies, whole};
 use super::order::Order;
 use super::plan::Check;
 use super::publications::Publications;
-use super::ring::Ring;
+use super::ring::{Ring, put_frame};
 use super::schedule::Schedule;
 use super::stream::LoadStream;
 use super::tally::{Counts, Tally};
-use crate::protocol::mask::apply_masking_key;
-use crate::protocol::{
-    AssemblyPool, CloseFrame, FrameHeader, Message, OpCode, ProtocolError, Receiver,
-};
+use crate::protocol::{AssemblyPool, CloseFrame, Message, OpCode, ProtocolError, Receiver};
 
 #[derive(Debug)]
 pub(super) struct LoadConnection {
@@ -44,7 +41,7 @@ pub(super) struct Sending {
     /// The first message that is not wholly written, and its slot.
     next: u64,
     slot: usize,
-    /// Messages from `next` on that are to be written.
+    /// Messages from `next` on that wait to be written.
     pub(super) unsent: u64,
     /// Bytes of these that are written.
     offset: usize,
@@ -145,7 +142,7 @@ impl LoadConnection {
         Ok(())
     }
 
-    /// Writes what is to be written, as far as the socket takes it.
+    /// Writes what waits, as far as the socket takes it.
     #[inline]
     pub(super) fn write(&mut self, ring: &mut Ring, now: u64) -> io::Result<()> {
         if self.stream.is_blocked() {
@@ -198,8 +195,8 @@ impl LoadConnection {
 
     /// Reads what there is.
     ///
-    /// A read that does not fill the buffer has emptied the socket: what comes later is a new
-    /// event. Only the end of the stream makes none, and is told by `may_end`.
+    /// A read that does not fill the buffer has emptied the socket: later bytes are a new event.
+    /// The end of the stream may come without an event; `may_end` says that it is possible.
     #[inline]
     pub(super) fn read(
         &mut self,
@@ -399,15 +396,5 @@ impl Controls<'_> {
 /// Appends a control frame, masked as a client's must be.
 pub(super) fn put_control(to: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let key = fastrand::u32(..).to_ne_bytes();
-    let header = FrameHeader {
-        fin: true,
-        rsv1: false,
-        opcode,
-        masking_key: Some(key),
-        payload_length: payload.len() as u64,
-    };
-    to.extend_from_slice(header.encode().as_ref());
-    let at = to.len();
-    to.extend_from_slice(payload);
-    apply_masking_key(&mut to[at..], key, 0);
+    put_frame(to, (true, false, opcode), key, payload);
 }

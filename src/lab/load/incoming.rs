@@ -1,10 +1,10 @@
-//! What a server sends, taken apart by its headers and compared as it comes.
+//! Takes what a server sends apart by its frame headers, and compares it while it arrives.
 
-use super::ring::Ring;
+use super::ring::{Numbering, Ring};
 use crate::protocol::frame::Expectation;
 use crate::protocol::{FrameHeader, OpCode, ProtocolError, Role, SizeLimits};
 
-/// Hears what a connection receives.
+/// Is told what a connection receives.
 pub(super) trait Replies {
     /// The number of the message that a reply without a number answers.
     fn expected(&self) -> u64;
@@ -20,7 +20,7 @@ pub(super) trait Replies {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
     /// The number that it carries; that of [`Replies::expected`] if messages carry none, and `None`
-    /// if it carries none that can be read.
+    /// if its digits cannot be read.
     pub(super) number: Option<u64>,
     /// It is what was sent, byte for byte.
     pub(super) is_intact: bool,
@@ -257,7 +257,6 @@ pub(super) const SEQUENCE: u64 = (1 << 40) - 1;
 /// is there.
 #[inline]
 fn number(payload: &[u8], key: Option<[u8; 4]>, ring: &Ring, expected: u64) -> Option<u64> {
-    use super::ring::Numbering;
     let mut bytes = [0; 16];
     let payload = match key {
         None => payload,
@@ -270,10 +269,11 @@ fn number(payload: &[u8], key: Option<[u8; 4]>, ring: &Ring, expected: u64) -> O
     };
     match ring.numbering {
         Numbering::None => Some(expected),
-        Numbering::ShortHex => Numbering::ShortHex
-            .read(payload)
-            .map(|low| nearest(low as u32, expected)),
-        other => other.read(payload),
+        short @ Numbering::Hex(8) => {
+            let low = short.read(payload)?;
+            Some(nearest(low as u32, expected))
+        }
+        whole => whole.read(payload),
     }
 }
 

@@ -62,7 +62,7 @@ impl Interrupt {
         self.0.fetch_add(1, AcqRel);
     }
 
-    /// Whether it has been.
+    /// Whether the run was interrupted.
     pub fn is_interrupted(&self) -> bool {
         self.times() > 0
     }
@@ -72,7 +72,7 @@ impl Interrupt {
     }
 }
 
-/// What a run found out.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOutcome {
@@ -94,7 +94,7 @@ pub struct LoadOutcome {
     pub server: Option<[Sample; 3]>,
     /// Bytes of memory of this process before the connections, and at the end of the measurement.
     pub own_memory: Option<[u64; 2]>,
-    /// It was interrupted.
+    /// The run was interrupted.
     pub is_interrupted: bool,
 }
 
@@ -140,8 +140,8 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// Runs a load, telling `progress` how far it is about 200 times a second.
 ///
 /// # Errors
-/// This process lacks something: descriptors, a core to be pinned to. What goes wrong between it
-/// and the server is counted in the [`LoadOutcome`].
+/// This process lacks something: descriptors, a core to be pinned to. Failures between it and the
+/// server are counted in the [`LoadOutcome`].
 pub fn run(
     plan: &Plan,
     interrupt: &Interrupt,
@@ -186,7 +186,7 @@ pub fn run(
     })
 }
 
-/// One thread of the generator, whatever its end: nobody waits for it any more then.
+/// One thread of the generator. When it ends, even by an error, the others do not wait for it.
 fn work(plan: &Plan, shared: &LoadShared, index: usize) -> io::Result<WorkerReport> {
     let _leaving = shared.leaving();
     if let Some(cpu) = plan.cpus.get(index % plan.cpus.len().max(1)) {
@@ -242,7 +242,7 @@ fn pin(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for &cpu in cpus {
         if cpu >= CpuSet::MAX_CPU {
-            return Err(io::Error::other(format!("there is no core {cpu}")));
+            return Err(io::Error::other(format!("core {cpu} does not exist")));
         }
         set.set(cpu);
     }

@@ -1,8 +1,10 @@
-//! What a load is: everything that a run is told.
+//! The plan of a run.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use super::target::Target;
 
@@ -29,11 +31,11 @@ pub struct Plan {
     pub warm_up: Duration,
     /// The time over which the connections are opened; zero is as fast as they can be.
     pub ramp: Duration,
-    /// How long an answer may take before it is waited for no more.
+    /// An answer that takes longer counts as timed out.
     pub timeout: Duration,
     /// Threads that generate the load.
     pub threads: usize,
-    /// The cores that they are pinned to, in turn; none is no pinning.
+    /// The cores that they are pinned to, in turn; empty leaves them free.
     pub cpus: Vec<usize>,
     /// The addresses that connections come from, in turn; none leaves it to the system.
     pub sources: Vec<IpAddr>,
@@ -95,7 +97,7 @@ impl Plan {
         }
     }
 
-    /// Whether the load is one that a server of others may be given unasked: at most 1,000
+    /// Whether the load is small enough for a server that belongs to others: at most 1,000
     /// connections and 1,000 messages or connections a second.
     pub fn is_gentle(&self) -> bool {
         const MOST: usize = 1_000;
@@ -143,13 +145,14 @@ pub enum Mode {
 pub enum End {
     /// After the warm-up and this time.
     Time(Duration),
-    /// After so many messages over all connections; in [`Mode::Connect`] and [`Mode::Churn`],
-    /// after so many connections.
+    /// After this number of messages over all connections; in [`Mode::Connect`] and
+    /// [`Mode::Churn`], after this number of connections.
     Messages(u64),
 }
 
 /// Which replies are compared byte for byte.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Check {
     /// Every one.
     All,
@@ -190,7 +193,8 @@ impl Default for Messages {
 }
 
 /// When messages are compressed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Once, when they are made: they carry no number, and replies are counted only.
     Once,
@@ -213,7 +217,8 @@ pub enum Content {
 }
 
 /// The characters of text messages.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Text {
     /// Printable ASCII.
     Ascii,

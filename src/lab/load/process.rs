@@ -1,4 +1,4 @@
-//! What a serving process uses, as /proc tells.
+//! The CPU time and memory of a serving process, from /proc.
 
 use std::fs;
 use std::io::{self, Error};
@@ -28,7 +28,7 @@ impl Sample {
     /// Looks at a process.
     ///
     /// # Errors
-    /// It is gone, is another user's, or there is no /proc.
+    /// The process has ended or belongs to another user, or the system lacks /proc.
     pub fn of(process: u32) -> io::Result<Sample> {
         let root = format!("/proc/{process}");
         let mut sample = Sample::default();
@@ -94,5 +94,5 @@ fn field(text: &str, index: usize) -> io::Result<u64> {
     text.split_ascii_whitespace()
         .nth(index)
         .and_then(|field| field.parse().ok())
-        .ok_or_else(|| Error::other(format!("field {index} of {text:?} is no number")))
+        .ok_or_else(|| Error::other(format!("field {index} of {text:?} is not a number")))
 }

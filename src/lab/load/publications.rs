@@ -35,7 +35,7 @@ struct SentPublication {
 pub(super) struct Delivered {
     pub(super) due: u64,
     pub(super) at: u64,
-    /// Every member has it now.
+    /// This member was the last one to get it.
     pub(super) is_last: bool,
 }
 
@@ -74,7 +74,7 @@ impl Publications {
         self.0.iter().all(Publisher::is_quiet)
     }
 
-    /// The publisher and the message of a number; `None` if nobody has sent it.
+    /// The publisher and the message of a number; `None` if it was never sent.
     #[inline]
     pub(super) fn find(&self, number: u64) -> Option<(usize, &Publisher, u64)> {
         let place = (number >> 40) as usize;
@@ -93,7 +93,7 @@ impl Publisher {
         self.complete.load(Acquire) >= self.sent.load(Acquire)
     }
 
-    /// Notes messages that are about to be written, for so many members.
+    /// Notes `count` messages before they are written, each for `members` members.
     pub(super) fn publish(&self, count: u64, members: u64, due: u64, now: u64) {
         let first = self.sent.load(Relaxed);
         for number in first..first + count {
@@ -133,7 +133,7 @@ impl Publisher {
         })
     }
 
-    /// Gives up what was published before `since` and has not come to everybody; says how many
+    /// Gives up what was published before `since` and has not reached all members; says how many
     /// deliveries are missing. Only the publisher's own thread may call it.
     pub(super) fn expire(&self, since: u64) -> u64 {
         let sent = self.sent.load(Relaxed);

@@ -46,7 +46,7 @@ struct Fragment {
     payload: (usize, usize),
 }
 
-/// What compressing takes.
+/// State of a compression for each message.
 #[derive(Debug, Default)]
 struct Fresh {
     deflater: Deflater,
@@ -56,14 +56,12 @@ struct Fresh {
 /// How messages carry their numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Numbering {
-    /// They do not: they are shorter than 8 bytes, or someone else's.
+    /// They do not: they are shorter than 8 bytes, or come from a file.
     None,
     /// 8 bytes, the highest first.
     Binary,
-    /// 8 hexadecimal digits: the lower half of the number.
-    ShortHex,
-    /// 16 hexadecimal digits.
-    Hex,
+    /// So many hexadecimal digits: 16, or 8 for the lower half of the number.
+    Hex(usize),
 }
 
 impl Numbering {
@@ -71,8 +69,8 @@ impl Numbering {
     pub(super) const fn length(self) -> usize {
         match self {
             Numbering::None => 0,
-            Numbering::Binary | Numbering::ShortHex => 8,
-            Numbering::Hex => 16,
+            Numbering::Binary => 8,
+            Numbering::Hex(digits) => digits,
         }
     }
 
@@ -82,8 +80,7 @@ impl Numbering {
             _ if messages.compression == Some(Compression::Once) => Numbering::None,
             _ if shortest < 8 => Numbering::None,
             (_, None) => Numbering::Binary,
-            (_, Some(_)) if shortest < 16 => Numbering::ShortHex,
-            (_, Some(_)) => Numbering::Hex,
+            (_, Some(_)) => Numbering::Hex(if shortest < 16 { 8 } else { 16 }),
         }
     }
 
@@ -95,8 +92,7 @@ impl Numbering {
             Numbering::Binary => payload
                 .first_chunk()
                 .map(|bytes| u64::from_be_bytes(*bytes)),
-            Numbering::ShortHex => hex(payload.get(..8)?),
-            Numbering::Hex => hex(payload.get(..16)?),
+            Numbering::Hex(digits) => hex(payload.get(..digits)?),
         }
     }
 
@@ -107,24 +103,14 @@ impl Numbering {
         match self {
             Numbering::None => {}
             Numbering::Binary => bytes[..8].copy_from_slice(&number.to_be_bytes()),
-            Numbering::ShortHex => {
-                for (place, byte) in bytes[..8].iter_mut().enumerate() {
-                    *byte = digit(number >> (28 - 4 * place));
-                }
-            }
-            Numbering::Hex => {
-                for (place, byte) in bytes.iter_mut().enumerate() {
-                    *byte = digit(number >> (60 - 4 * place));
+            Numbering::Hex(digits) => {
+                for (place, byte) in bytes[..digits].iter_mut().rev().enumerate() {
+                    *byte = b"0123456789abcdef"[(number >> (4 * place) & 0xF) as usize];
                 }
             }
         }
         bytes
     }
-}
-
-#[inline]
-fn digit(number: u64) -> u8 {
-    b"0123456789abcdef"[(number & 0xF) as usize]
 }
 
 fn hex(digits: &[u8]) -> Option<u64> {
@@ -204,18 +190,10 @@ impl Ring {
         loop {
             let (part, after) = rest.split_at(size.min(rest.len()));
             let key = random.u32(..).to_ne_bytes();
-            let header = FrameHeader {
-                fin: after.is_empty(),
-                rsv1: is_compressed,
-                opcode,
-                masking_key: Some(key),
-                payload_length: part.len() as u64,
-            };
+            let first = (after.is_empty(), is_compressed, opcode);
+            put_frame(&mut self.frames, first, key, part);
+            let at = self.frames.len() - part.len();
             is_compressed = false; // only the first frame says so (RFC 7692 §6)
-            self.frames.extend_from_slice(header.encode().as_ref());
-            let at = self.frames.len();
-            self.frames.extend_from_slice(part);
-            apply_masking_key(&mut self.frames[at..], key, 0);
             self.fragments.push(Fragment {
                 payload: (at, self.frames.len()),
             });
@@ -259,7 +237,7 @@ impl Ring {
     }
 
     /// The frames of up to `count` messages from `slot` on, the first of which has that number, as
-    /// they are to be sent, and how many of them lie together.
+    /// they go out, and how many of them lie together.
     #[inline]
     pub(super) fn frames(&mut self, slot: usize, count: usize, number: u64) -> (&[u8], usize) {
         let count = count.min(self.slots.len() - slot);
@@ -274,7 +252,7 @@ impl Ring {
         (&self.frames[begin..end], count)
     }
 
-    /// Compresses messages as they are to be sent now.
+    /// Compresses messages when they are sent.
     #[cold]
     fn compress(&mut self, slot: usize, count: usize, number: u64) -> &[u8] {
         let Some(fresh) = &mut self.fresh else {
@@ -290,19 +268,15 @@ impl Ring {
             let length = self.numbering.length();
             payload[..length].copy_from_slice(&self.numbering.write(number)[..length]);
             let compressed = compressed(&payload, opcode, &mut fresh.deflater);
-            let header = FrameHeader {
-                fin: true,
-                rsv1: compressed.is_some(),
-                opcode,
-                // A message that a socket took half of is the same when it goes on.
-                masking_key: Some(Rng::with_seed(number).u32(..).to_ne_bytes()),
-                payload_length: compressed.as_ref().unwrap_or(&payload).len() as u64,
-            };
-            fresh.frames.extend_from_slice(header.encode().as_ref());
-            let at = fresh.frames.len();
-            fresh.frames.extend(compressed.unwrap_or(payload));
-            let key = header.masking_key.unwrap_or_default();
-            apply_masking_key(&mut fresh.frames[at..], key, 0);
+            // A message that a socket took half of is the same when it goes on.
+            let key = Rng::with_seed(number).u32(..).to_ne_bytes();
+            let first = (true, compressed.is_some(), opcode);
+            put_frame(
+                &mut fresh.frames,
+                first,
+                key,
+                &compressed.unwrap_or(payload),
+            );
         }
         &fresh.frames
     }
@@ -356,6 +330,26 @@ impl Ring {
     }
 }
 
+/// Appends a frame with its FIN bit, RSV1 bit and opcode, masked as a client's is.
+pub(super) fn put_frame(
+    to: &mut Vec<u8>,
+    (fin, rsv1, opcode): (bool, bool, OpCode),
+    key: [u8; 4],
+    payload: &[u8],
+) {
+    let header = FrameHeader {
+        fin,
+        rsv1,
+        opcode,
+        masking_key: Some(key),
+        payload_length: payload.len() as u64,
+    };
+    to.extend_from_slice(header.encode().as_ref());
+    let at = to.len();
+    to.extend_from_slice(payload);
+    apply_masking_key(&mut to[at..], key, 0);
+}
+
 fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>> {
     match &messages.content {
         Content::File(messages) => messages.clone(),
@@ -379,7 +373,7 @@ fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>>
     }
 }
 
-/// A message's payload as it is compressed on its own; `None` if it does not become smaller.
+/// A message's payload compressed without context; `None` if it does not become smaller.
 fn compressed(payload: &[u8], opcode: OpCode, deflater: &mut Deflater) -> Option<Vec<u8>> {
     struct Payload(Option<Vec<u8>>);
     impl FrameSink for Payload {

@@ -4,16 +4,16 @@ use std::io;
 use std::time::Duration;
 
 use super::plan::{End, Plan};
-use super::report::{Report, Table, number, time};
+use super::report::{Report, number, table_of_runs};
 use super::{Interrupt, LoadOutcome, LoadProgress, Machine, run};
 
 /// A series of open loops, each with more load than the last.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Sweep {
-    /// What a closed loop reached, a second; `None` where the loads were given.
+    /// The rate of a closed loop, a second; `None` where the loads were given.
     pub peak: Option<f64>,
-    /// The loads and what came of each.
+    /// The loads and their runs.
     pub points: Vec<Point>,
     /// The load at which p99 of the response time passes ten times its value at the first, which
     /// is a tenth of the peak; `None` if it never does.
@@ -24,15 +24,15 @@ pub struct Sweep {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Point {
-    /// Messages a second that were due.
-    pub offered: f64,
+    /// An open loop.
+    pub plan: Plan,
     /// What the run found out.
     pub outcome: LoadOutcome,
 }
 
 /// Shares of the peak.
 const SHARES: [f64; 12] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2];
-/// The knee is where p99 is so many times its first value.
+/// At the knee p99 is this multiple of its first value.
 const KNEE: f64 = 10.0;
 
 /// Runs an open loop at each of `loads`, or, where there are none, at a tenth of what a closed
@@ -69,11 +69,10 @@ pub fn sweep(
         if interrupt.is_interrupted() || behind > 1 {
             break;
         }
-        let mut open = plan.clone();
-        open.rate = Some(offered);
-        let outcome = run(&open, interrupt, &mut progress)?;
-        let point = Point { offered, outcome };
-        sweep.points.push(point);
+        let mut plan = plan.clone();
+        plan.rate = Some(offered);
+        let outcome = run(&plan, interrupt, &mut progress)?;
+        sweep.points.push(Point { plan, outcome });
         let latencies: Vec<_> = sweep.points.iter().map(Point::offered_and_p99).collect();
         sweep.knee = knee(&latencies);
         behind += usize::from(sweep.knee.is_some());
@@ -82,8 +81,13 @@ pub fn sweep(
 }
 
 impl Point {
+    /// Messages a second that were due.
+    pub fn offered(&self) -> f64 {
+        self.plan.rate.unwrap_or_default()
+    }
+
     fn offered_and_p99(&self) -> (f64, f64) {
-        (self.offered, self.outcome.response.at(0.99).max(1) as f64)
+        (self.offered(), self.outcome.response.at(0.99).max(1) as f64)
     }
 }
 
@@ -103,39 +107,14 @@ fn knee(points: &[(f64, f64)]) -> Option<f64> {
 
 impl Sweep {
     /// The sweep as a person reads it.
-    pub fn text(&self, plan: &Plan, machine: &Machine) -> String {
-        let mut table = Table::new(&[
-            "offered",
-            "achieved",
-            "p50",
-            "p99",
-            "p99.9",
-            "max",
-            "CPU us",
-            "errors",
-            "generator",
-        ]);
-        let mut is_bound = false;
-        for point in &self.points {
-            let mut open = plan.clone();
-            open.rate = Some(point.offered);
-            let report = Report::new(&open, &point.outcome, machine);
-            let response = &point.outcome.response;
-            let busiest = point.outcome.threads.iter().copied().fold(0.0, f64::max);
-            is_bound |= report.is_generator_bound();
-            let cpu = report.server_cpu();
-            table.row(vec![
-                format!("{}/s", number(point.offered.round())),
-                format!("{}/s", number(report.rate().round())),
-                time(response.at(0.5) as f64),
-                time(response.at(0.99) as f64),
-                time(response.at(0.999) as f64),
-                time(response.max() as f64),
-                cpu.map_or_else(|| String::from("-"), |(each, _)| format!("{each:.3}")),
-                number(point.outcome.counts.errors() as f64),
-                format!("{:.0} %", busiest * 100.0),
-            ]);
-        }
+    pub fn text<'a>(&'a self, plan: &Plan, machine: &'a Machine) -> String {
+        let report = |point: &'a Point| {
+            let name = format!("{}/s", number(point.offered().round()));
+            (name, Report::new(&point.plan, &point.outcome, machine))
+        };
+        let runs: Vec<_> = self.points.iter().map(report).collect();
+        let is_bound = runs.iter().any(|(_, report)| report.is_generator_bound());
+        let table = table_of_runs("offered", &runs);
         let mut text = format!(
             "{}\n{}\n",
             plan.target.url,

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::histogram::Latencies;
 
 /// The counts of a run, over all of it: warm-up and end are in them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Counts {
     /// Messages that were sent.
     pub sent: u64,
-    /// Data messages that came, whatever they were.
+    /// Data messages that came, right or wrong.
     pub received: u64,
     /// Bytes of payload of these.
+    #[serde(skip)]
     pub received_bytes: u64,
     /// Messages of which no reply came, or of which a member got no copy.
     pub lost: u64,
@@ -22,17 +25,18 @@ pub struct Counts {
     pub reordered: u64,
     /// Replies that differ from what was sent.
     pub corrupt: u64,
-    /// Replies that were waited for no more, whether they came later or not.
+    /// Replies that did not come within the timeout.
     pub timed_out: u64,
-    /// Those of them that did come.
+    /// Replies that came after the timeout.
     pub late: u64,
-    /// Messages that were due and never sent: their socket took none, or was gone.
+    /// Messages that were due and never sent: their socket was full or closed.
     pub unsent: u64,
     /// Connections that were opened.
     pub opened: u64,
     /// Connections that could not be opened, by what went wrong.
     pub refused: BTreeMap<String, u64>,
-    /// Connections that the server closed, by close code; 1005 is no code, 1006 no Close frame.
+    /// Connections that the server closed, by close code; 1005 stands for a Close without a code, 1006
+    /// for a connection without a Close.
     pub closed: BTreeMap<u16, u64>,
     /// Rules of the protocol that the server broke.
     pub violations: BTreeMap<String, u64>,
@@ -41,7 +45,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Everything that should not be.
+    /// All that went wrong.
     pub fn errors(&self) -> u64 {
         let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
         self.lost

@@ -27,12 +27,12 @@ pub(super) enum Remote {
     Unix(PathBuf),
 }
 
-/// Why there is no such target.
+/// A target that cannot be used.
 #[derive(Debug)]
 pub enum TargetError {
     /// The text is not a URL that a load can go to.
     Url(String),
-    /// Its host has no address, or none of several answers.
+    /// The host's name has no address, or none of its addresses answers.
     Unreachable(String),
 }
 
@@ -92,7 +92,7 @@ impl Target {
         host_and_port(&self.authority, self.is_tls).map_or("", |(host, _)| host)
     }
 
-    /// Whether sockets to it can have any address of 127.0.0.0/8.
+    /// Whether a socket to it can have any address of 127.0.0.0/8.
     pub fn is_loopback_v4(&self) -> bool {
         let is_loopback = |remote: &Remote| matches!(remote, Remote::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback());
         self.remotes.iter().all(is_loopback)

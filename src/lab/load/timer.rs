@@ -17,13 +17,10 @@ mod system {
 
     /// A descriptor that is readable when its time has come.
     #[derive(Debug)]
-    pub(in crate::lab::load) struct PaceTimer(OwnedFd);
+    pub(crate) struct PaceTimer(OwnedFd);
 
     impl PaceTimer {
-        pub(in crate::lab::load) fn new(
-            registry: &Registry,
-            token: Token,
-        ) -> io::Result<PaceTimer> {
+        pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<PaceTimer> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             let descriptor = timer.as_raw_fd();
@@ -32,7 +29,7 @@ mod system {
         }
 
         /// Wakes the poller after `wait`; says with which timeout to poll.
-        pub(in crate::lab::load) fn set(&self, wait: Duration) -> io::Result<Duration> {
+        pub(crate) fn set(&self, wait: Duration) -> io::Result<Duration> {
             const NONE: Timespec = Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
@@ -48,7 +45,7 @@ mod system {
                 it_interval: NONE,
                 it_value: value,
             };
-            // It is edge-triggered: nobody has to read it.
+            // It is edge-triggered, so it need not be read.
             timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
             Ok(wait + Duration::from_millis(1))
         }
@@ -64,14 +61,14 @@ mod system {
 
     /// The poller's own timeout.
     #[derive(Debug)]
-    pub(in crate::lab::load) struct PaceTimer;
+    pub(crate) struct PaceTimer;
 
     impl PaceTimer {
-        pub(in crate::lab::load) fn new(_: &Registry, _: Token) -> io::Result<PaceTimer> {
+        pub(crate) fn new(_: &Registry, _: Token) -> io::Result<PaceTimer> {
             Ok(PaceTimer)
         }
 
-        pub(in crate::lab::load) fn set(&self, wait: Duration) -> io::Result<Duration> {
+        pub(crate) fn set(&self, wait: Duration) -> io::Result<Duration> {
             Ok(wait)
         }
     }

@@ -28,21 +28,12 @@ pub fn write(to: &mut impl io::Write, runs: &[Report<'_>]) -> io::Result<()> {
     let mut log = builder.begin_log_with(to, &mut serializer)?;
     let mut start = std::time::Duration::ZERO;
     for (place, run) in runs.iter().enumerate() {
-        let (outcome, time) = (run.outcome, run.outcome.measured.time);
-        for (name, latencies) in [
-            ("response", &outcome.response),
-            ("service", &outcome.service),
-            ("to-the-last", &outcome.reach),
-            ("tcp", &outcome.opening.tcp),
-            ("tls", &outcome.opening.tls),
-            ("handshake", &outcome.opening.upgrade),
-            ("together", &outcome.opening.whole),
-        ] {
-            if latencies.count() == 0 {
-                continue;
-            }
+        let time = run.outcome.measured.time;
+        let all = [run.named_latencies(), run.named_openings()].concat();
+        for (name, latencies) in all {
+            let name = name.to_lowercase().replace(' ', "-");
             let name = match runs.len() {
-                1 => name.to_owned(),
+                1 => name,
                 _ => format!("{name}-{place}"),
             };
             log.write_histogram(latencies.inner(), start, time, Tag::new(&name))

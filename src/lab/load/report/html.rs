@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Report, time};
 use crate::lab::load::histogram::Latencies;
-use crate::lab::load::sweep::Sweep;
+use crate::lab::load::sweep::{Point, Sweep};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 320.0;
@@ -54,14 +54,8 @@ pub fn page(runs: &[Report<'_>], sweep: Option<&Sweep>, text: &str) -> String {
 }
 
 fn lines(place: usize, runs: usize, run: &Report<'_>) -> Vec<Line> {
-    let outcome = run.outcome;
-    let all: [(&str, &Latencies); 3] = [
-        ("response", &outcome.response),
-        ("service", &outcome.service),
-        ("to the last", &outcome.reach),
-    ];
-    all.into_iter()
-        .filter(|(_, latencies)| latencies.count() > 0)
+    run.named_latencies()
+        .into_iter()
         .map(|(name, latencies)| Line {
             name: match runs {
                 1 => name.to_owned(),
@@ -107,17 +101,13 @@ fn load_chart(sweep: &Sweep) -> String {
             .iter()
             .map(|point| {
                 (
-                    point.offered,
+                    point.offered(),
                     point.outcome.response.at(quantile).max(1) as f64,
                 )
             })
             .collect(),
     };
-    let most = sweep
-        .points
-        .iter()
-        .map(|point| point.offered)
-        .fold(0.0, f64::max);
+    let most = sweep.points.iter().map(Point::offered).fold(0.0, f64::max);
     let ticks: Vec<_> = (0..=5)
         .map(|part| most * f64::from(part) / 5.0)
         .map(|at| (at, format!("{}/s", super::number(at.round()))))

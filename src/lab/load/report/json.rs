@@ -6,7 +6,7 @@ use super::{Report, SATURATED};
 use crate::lab::load::comparison::Comparison;
 use crate::lab::load::histogram::{Latencies, PERCENTILES};
 use crate::lab::load::machine::Machine;
-use crate::lab::load::plan::{Check, Compression, Content, End, Mode, Text};
+use crate::lab::load::plan::{Content, End, Mode};
 use crate::lab::load::sweep::Sweep;
 
 /// The version of the schema.
@@ -42,26 +42,8 @@ pub fn document(
 
 fn run(report: &Report<'_>) -> Value {
     let outcome = report.outcome;
-    let mut counts = json!({
-        "sent": outcome.counts.sent,
-        "received": outcome.counts.received,
-        "lost": outcome.counts.lost,
-        "repeated": outcome.counts.repeated,
-        "reordered": outcome.counts.reordered,
-        "corrupt": outcome.counts.corrupt,
-        "timed_out": outcome.counts.timed_out,
-        "late": outcome.counts.late,
-        "unsent": outcome.counts.unsent,
-        "opened": outcome.counts.opened,
-        "refused": outcome.counts.refused,
-        "violations": outcome.counts.violations,
-        "pings": outcome.counts.pings,
-        "errors": outcome.counts.errors(),
-    });
-    let closed = outcome.counts.closed.iter();
-    counts["closed"] = closed
-        .map(|(code, count)| (code.to_string(), *count))
-        .collect();
+    let mut counts = json!(outcome.counts);
+    counts["errors"] = outcome.counts.errors().into();
     json!({
         "url": report.plan.target.url,
         "title": report.title(),
@@ -74,10 +56,7 @@ fn run(report: &Report<'_>) -> Value {
             "operations": report.operations(),
             "per_second": figure(report.rate()),
             "offered_per_second": report.plan.rate.map(figure),
-            "bytes_per_second": figure(
-                outcome.measured.received_bytes as f64
-                    / outcome.measured.time.as_secs_f64().max(1e-9)
-            ),
+            "bytes_per_second": figure(report.bytes_per_second()),
         },
         "latency": {
             "response": latencies(&outcome.response),
@@ -130,14 +109,8 @@ fn plan(report: &Report<'_>) -> Value {
         "depth": plan.depth,
         "smallest_bytes": smallest,
         "largest_bytes": largest,
-        "text": plan.messages.text.map(|text| match text {
-            Text::Ascii => "ascii",
-            Text::Multibyte => "multibyte",
-        }),
-        "compressed": plan.messages.compression.map(|compression| match compression {
-            Compression::Once => "once",
-            Compression::Fresh => "fresh",
-        }),
+        "text": plan.messages.text,
+        "compressed": plan.messages.compression,
         "raw": plan.is_raw,
         "duration_seconds": duration,
         "messages": messages,
@@ -145,33 +118,26 @@ fn plan(report: &Report<'_>) -> Value {
         "threads": plan.threads,
         "cpus": plan.cpus,
         "seed": plan.seed,
-        "compared": match plan.check {
-            Check::All => "all",
-            Check::First => "first",
-            Check::None => "none",
-        },
+        "compared": plan.check,
     })
 }
 
 fn server(report: &Report<'_>) -> Option<Value> {
-    let [before, begin, end] = report.outcome.server.as_ref()?;
-    let seconds = report.outcome.measured.time.as_secs_f64().max(1e-9);
+    let [before, _, end] = report.outcome.server.as_ref()?;
+    let [cores, waited, switches] = report.server_pace()?;
     let cpu = report.server_cpu();
     let user = cpu.and_then(|(_, user)| user);
-    let switches = end
-        .voluntary_switches
-        .saturating_sub(begin.voluntary_switches);
     Some(json!({
         "pid": report.plan.server,
         "cpu_us_per_operation": cpu.map(|(each, _)| figure(each)),
         "user_us_per_operation": user.map(figure),
-        "cores": figure(end.cpu.saturating_sub(begin.cpu).as_secs_f64() / seconds),
-        "waited_cores": figure(end.waited.saturating_sub(begin.waited).as_secs_f64() / seconds),
+        "cores": figure(cores),
+        "waited_cores": figure(waited),
         "resident_bytes_before": before.resident,
         "resident_bytes": end.resident,
         "bytes_per_connection": report.server_memory().map(figure),
         "descriptors": end.descriptors,
-        "voluntary_switches_per_second": figure(switches as f64 / seconds),
+        "voluntary_switches_per_second": figure(switches),
     }))
 }
 

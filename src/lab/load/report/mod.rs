@@ -1,4 +1,4 @@
-//! What a run tells: as text and as JSON.
+//! The report of a run: as text, JSON, HTML and a log of HdrHistogram.
 
 pub mod hdr;
 pub mod html;
@@ -10,13 +10,13 @@ use std::fmt;
 use super::plan::{Content, End, Mode, Plan};
 use super::{Latencies, LoadOutcome, Machine};
 
-/// A run with what it was told and where it ran.
+/// A run, its plan and its machine.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Report<'a> {
-    /// What the run was told.
+    /// The plan of the run.
     pub plan: &'a Plan,
-    /// What it found out.
+    /// Its result.
     pub outcome: &'a LoadOutcome,
     /// Where it ran.
     pub machine: &'a Machine,
@@ -58,6 +58,27 @@ impl<'a> Report<'a> {
             .unwrap_or(&outcome.opening.whole)
     }
 
+    /// The latencies of messages that there are, by name.
+    pub(super) fn named_latencies(&self) -> Vec<(&'static str, &'a Latencies)> {
+        let outcome = self.outcome;
+        present([
+            ("response", &outcome.response),
+            ("service", &outcome.service),
+            ("to the last", &outcome.reach),
+        ])
+    }
+
+    /// The times of opening that there are, by name.
+    pub(super) fn named_openings(&self) -> Vec<(&'static str, &'a Latencies)> {
+        let opening = &self.outcome.opening;
+        present([
+            ("TCP", &opening.tcp),
+            ("TLS", &opening.tls),
+            ("handshake", &opening.upgrade),
+            ("together", &opening.whole),
+        ])
+    }
+
     /// The part of the deliveries of a broadcast that came, from 0 to 1.
     pub fn reach(&self) -> f64 {
         let counts = &self.outcome.counts;
@@ -92,6 +113,24 @@ impl<'a> Report<'a> {
             let each = cpu / operations as f64;
             (each, end.user_share(begin).map(|share| share * each))
         })
+    }
+
+    /// Cores that the server used, cores that it waited for, and its voluntary switches a second.
+    pub(super) fn server_pace(&self) -> Option<[f64; 3]> {
+        let [_, begin, end] = self.outcome.server.as_ref()?;
+        let seconds = self.outcome.measured.time.as_secs_f64().max(1e-9);
+        let switches = end
+            .voluntary_switches
+            .saturating_sub(begin.voluntary_switches);
+        let cores = end.cpu.saturating_sub(begin.cpu).as_secs_f64();
+        let waited = end.waited.saturating_sub(begin.waited).as_secs_f64();
+        Some([cores, waited, switches as f64].map(|used| used / seconds))
+    }
+
+    /// Bytes of payload that came, a second.
+    pub(super) fn bytes_per_second(&self) -> f64 {
+        let measured = &self.outcome.measured;
+        measured.received_bytes as f64 / measured.time.as_secs_f64().max(1e-9)
     }
 
     /// Bytes of the server's memory for each open connection.
@@ -146,19 +185,35 @@ impl<'a> Report<'a> {
     }
 }
 
+fn present<'a, const N: usize>(
+    all: [(&'static str, &'a Latencies); N],
+) -> Vec<(&'static str, &'a Latencies)> {
+    let all = all.into_iter();
+    all.filter(|(_, latencies)| latencies.count() > 0).collect()
+}
+
+/// Several runs, a row each; `head` is above their names.
+pub(super) fn table_of_runs(head: &str, runs: &[(String, Report<'_>)]) -> Table {
+    let heads = "rate p50 p99 p99.9 max CPU-us errors generator".split(' ');
+    let mut rows = vec![[head].into_iter().chain(heads).map(String::from).collect()];
+    for (name, report) in runs {
+        let latencies = report.latencies();
+        let busiest = report.outcome.threads.iter().copied().fold(0.0, f64::max);
+        let mut row = vec![name.clone(), format!("{}/s", number(report.rate().round()))];
+        row.extend([0.5, 0.99, 0.999].map(|quantile| time(latencies.at(quantile) as f64)));
+        row.push(time(latencies.max() as f64));
+        let cpu = report.server_cpu();
+        row.push(cpu.map_or_else(|| String::from("-"), |(each, _)| format!("{each:.3}")));
+        row.push(number(report.outcome.counts.errors() as f64));
+        row.push(format!("{:.0} %", busiest * 100.0));
+        rows.push(row);
+    }
+    Table(rows)
+}
+
 /// Columns as wide as they must be; the first is aligned left.
 #[derive(Debug)]
 pub(super) struct Table(Vec<Vec<String>>);
-
-impl Table {
-    pub(super) fn new(heads: &[&str]) -> Table {
-        Table(vec![heads.iter().map(|head| (*head).to_owned()).collect()])
-    }
-
-    pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.0.push(cells);
-    }
-}
 
 impl fmt::Display for Table {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,6 +278,8 @@ pub(super) fn time(nanoseconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::load::{Sample, Target};
+    use std::time::Duration;
 
     #[test]
     fn figures_are_written_as_people_read_them() {
@@ -235,5 +292,41 @@ mod tests {
         assert_eq!(time(1_234.0), "1.23 us");
         assert_eq!(time(45_600_000.0), "45.6 ms");
         assert_eq!(time(2_000_000_000.0), "2.00 s");
+    }
+    /// Above 90 % of a core every form of the report marks rate and latency; the figures of the
+    /// server's own process stand.
+    #[test]
+    fn a_generator_without_time_left_marks_its_figures() {
+        let mut plan = Plan::new(Target::parse("unix:/x").unwrap());
+        plan.server = Some(1);
+        let machine = Machine::here();
+        let mut outcome = LoadOutcome::default();
+        outcome.measured.time = Duration::from_secs(1);
+        outcome.measured.received = 1_000;
+        outcome.service.record(1_000, 1_000);
+        let used = Sample {
+            cpu: Duration::from_millis(5),
+            ..Sample::default()
+        };
+        outcome.server = Some([Sample::default(), Sample::default(), used]);
+        for (threads, is_bound) in [([0.3, 0.9], false), ([0.3, 0.91], true)] {
+            outcome.threads = threads.to_vec();
+            let report = Report::new(&plan, &outcome, &machine);
+            let text = report.to_string();
+            let page = html::page(&[Report::new(&plan, &outcome, &machine)], None, &text);
+            for form in [&text, &page] {
+                assert_eq!(
+                    form.contains("BOUNDED BY THE GENERATOR"),
+                    is_bound,
+                    "{form}"
+                );
+                assert_eq!(form.contains("--threads"), is_bound, "{form}");
+                assert!(form.contains("5.000 us of CPU a message"), "{form}");
+            }
+            let document = json::document(&machine, &[report], None, None);
+            let run = &document["runs"][0];
+            assert_eq!(run["generator"]["bounds_the_figures"], is_bound);
+            assert_eq!(run["server"]["cpu_us_per_operation"], 5.0);
+        }
     }
 }

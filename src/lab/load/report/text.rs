@@ -49,9 +49,8 @@ impl Report<'_> {
                 number(counts.received as f64)
             )?;
             if matches!(plan.mode, Mode::Echo | Mode::Broadcast { .. }) {
-                let bytes = outcome.measured.received_bytes as f64
-                    / outcome.measured.time.as_secs_f64().max(1e-9);
-                write!(out, "; {rate}/s, {}/s", size_of_rate(bytes))?;
+                let bytes = size_of_rate(self.bytes_per_second());
+                write!(out, "; {rate}/s, {bytes}/s")?;
             }
             writeln!(out)?;
         }
@@ -97,15 +96,7 @@ impl Report<'_> {
     }
 
     fn latency_tables(&self, out: &mut impl Write) -> fmt::Result {
-        let outcome = self.outcome;
-        let rows: Vec<(&str, &Latencies)> = [
-            ("response", &outcome.response),
-            ("service", &outcome.service),
-            ("to the last", &outcome.reach),
-        ]
-        .into_iter()
-        .filter(|(_, latencies)| latencies.count() > 0)
-        .collect();
+        let rows = self.named_latencies();
         if rows.is_empty() {
             return Ok(());
         }
@@ -119,22 +110,13 @@ impl Report<'_> {
         } else {
             writeln!(
                 out,
-                "closed loop: while the server is slow less is asked of it, which hides how slow it is; --rate does not"
+                "closed loop: a slow server is asked less, which hides its pauses; --rate shows them"
             )
         }
     }
 
     fn openings(&self, out: &mut impl Write) -> fmt::Result {
-        let opening = &self.outcome.opening;
-        let rows: Vec<(&str, &Latencies)> = [
-            ("TCP", &opening.tcp),
-            ("TLS", &opening.tls),
-            ("handshake", &opening.upgrade),
-            ("together", &opening.whole),
-        ]
-        .into_iter()
-        .filter(|(_, latencies)| latencies.count() > 0)
-        .collect();
+        let rows = self.named_openings();
         if rows.is_empty() {
             return Ok(());
         }
@@ -143,10 +125,11 @@ impl Report<'_> {
     }
 
     fn server(&self, out: &mut impl Write) -> fmt::Result {
-        let Some([before, begin, end]) = &self.outcome.server else {
+        let (Some([before, _, end]), Some([cores, _, switches])) =
+            (&self.outcome.server, self.server_pace())
+        else {
             return Ok(());
         };
-        let time = self.outcome.measured.time.as_secs_f64().max(1e-9);
         write!(out, "\nserver       ")?;
         if let Some((cpu, user)) = self.server_cpu() {
             let operation = self.operation().trim_end_matches('s');
@@ -156,15 +139,11 @@ impl Report<'_> {
             }
             write!(out, "; ")?;
         }
-        let cores = end.cpu.saturating_sub(begin.cpu).as_secs_f64() / time;
-        let switches = end
-            .voluntary_switches
-            .saturating_sub(begin.voluntary_switches);
         writeln!(
             out,
             "{cores:.2} cores; {} descriptors; {} voluntary switches/s",
             end.descriptors,
-            number(switches as f64 / time)
+            number(switches)
         )?;
         write!(
             out,
@@ -210,7 +189,7 @@ impl Report<'_> {
         )
     }
 
-    /// What a reader must know to read the figures rightly.
+    /// Warnings about the figures.
     fn notes(&self, out: &mut impl Write) -> fmt::Result {
         let plan = self.plan;
         if self.is_generator_bound() {

@@ -8,103 +8,133 @@ mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use mio::net::{TcpStream, UnixStream};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, socket, sockopt};
 
 use crate::lab::load::target::Remote;
-pub(in crate::lab::load) use tls::Connector;
+pub(crate) use tls::Connector;
 use tls::Secured;
 
 #[derive(Debug)]
-pub(in crate::lab::load) enum LoadStream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+pub(crate) enum LoadStream {
+    Plain(LoadSocket),
     Tls(Box<Secured>),
+}
+
+/// A socket of TCP or of the Unix domain.
+#[derive(Debug)]
+pub(crate) struct LoadSocket(OwnedFd);
+
+impl LoadSocket {
+    fn connect(remote: &Remote, source: Option<IpAddr>) -> io::Result<LoadSocket> {
+        let family = match remote {
+            Remote::Unix(_) => AddressFamily::UNIX,
+            Remote::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
+            Remote::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
+        };
+        let socket = socket(family, SocketType::STREAM, None)?;
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let begun = match remote {
+            Remote::Unix(path) => connect(&socket, &SocketAddrUnix::new(path)?),
+            Remote::Tcp(address) => {
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                if let Some(source) = source {
+                    bind(&socket, &SocketAddr::new(source, 0))?;
+                }
+                connect(&socket, address)
+            }
+        };
+        match begun {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(LoadSocket(socket)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Read for LoadSocket {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.0, buffer)?)
+    }
+}
+
+impl Write for LoadSocket {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl LoadStream {
     /// Begins to connect.
-    pub(in crate::lab::load) fn connect(
-        endpoint: &Remote,
-        source: Option<IpAddr>,
-    ) -> io::Result<LoadStream> {
-        match endpoint {
-            Remote::Unix(path) => Ok(LoadStream::Unix(UnixStream::connect(path)?)),
-            Remote::Tcp(address) => {
-                let stream = match source {
-                    None => TcpStream::connect(*address)?,
-                    Some(source) => connect_from(source, *address)?,
-                };
-                stream.set_nodelay(true)?;
-                Ok(LoadStream::Tcp(stream))
-            }
+    pub(crate) fn connect(remote: &Remote, source: Option<IpAddr>) -> io::Result<LoadStream> {
+        Ok(LoadStream::Plain(LoadSocket::connect(remote, source)?))
+    }
+
+    fn socket(&self) -> &LoadSocket {
+        match self {
+            LoadStream::Plain(socket) => socket,
+            LoadStream::Tls(stream) => stream.socket(),
         }
     }
 
     /// Whether it is connected by now.
     ///
     /// # Errors
-    /// Why it will not be.
-    pub(in crate::lab::load) fn is_connected(&mut self) -> io::Result<bool> {
-        let (error, peer) = match self {
-            LoadStream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
-            LoadStream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
-            LoadStream::Tls(stream) => {
-                let socket = stream.socket();
-                (socket.take_error()?, socket.peer_addr().map(drop))
-            }
-        };
-        match (error, peer) {
-            (Some(error), _) => Err(error),
-            (None, Ok(())) => Ok(true),
-            (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            (None, Err(error)) => Err(error),
+    /// The connection failed.
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        let LoadSocket(socket) = self.socket();
+        sockopt::socket_error(socket)??;
+        match rustix::net::getpeername(socket) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOTCONN) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Begins TLS.
-    pub(in crate::lab::load) fn secure(self, connector: &Connector) -> io::Result<LoadStream> {
+    pub(crate) fn secure(self, connector: &Connector) -> io::Result<LoadStream> {
         match self {
-            LoadStream::Tcp(socket) => Ok(LoadStream::Tls(Box::new(connector.secure(socket)?))),
-            other => Ok(other),
+            LoadStream::Plain(socket) => Ok(LoadStream::Tls(Box::new(connector.secure(socket)?))),
+            secured => Ok(secured),
         }
     }
 
     /// Whether the TLS handshake is done, where there is one.
-    pub(in crate::lab::load) fn is_secured(&mut self) -> io::Result<bool> {
+    pub(crate) fn is_secured(&mut self) -> io::Result<bool> {
         match self {
             LoadStream::Tls(stream) => stream.handshake(),
-            _ => Ok(true),
+            LoadStream::Plain(_) => Ok(true),
         }
     }
 
     /// Whether bytes that were accepted wait to be written.
     #[inline]
-    pub(in crate::lab::load) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         match self {
             LoadStream::Tls(stream) => stream.is_blocked(),
-            _ => false,
+            LoadStream::Plain(_) => false,
         }
     }
 
     #[inline]
-    pub(in crate::lab::load) fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, LoadStream::Tls(_))
     }
 
-    pub(in crate::lab::load) fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-    ) -> io::Result<()> {
+    pub(crate) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            LoadStream::Tcp(stream) => registry.register(stream, token, both),
-            LoadStream::Unix(stream) => registry.register(stream, token, both),
-            LoadStream::Tls(stream) => registry.register(stream.socket(), token, both),
-        }
+        let LoadSocket(socket) = self.socket();
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, both)
     }
 }
 
@@ -112,8 +142,7 @@ impl Read for LoadStream {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            LoadStream::Tcp(stream) => stream.read(buffer),
-            LoadStream::Unix(stream) => stream.read(buffer),
+            LoadStream::Plain(socket) => socket.read(buffer),
             LoadStream::Tls(stream) => stream.read(buffer),
         }
     }
@@ -123,32 +152,15 @@ impl Write for LoadStream {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            LoadStream::Tcp(stream) => stream.write(bytes),
-            LoadStream::Unix(stream) => stream.write(bytes),
+            LoadStream::Plain(socket) => socket.write(bytes),
             LoadStream::Tls(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
+            LoadStream::Plain(_) => Ok(()),
             LoadStream::Tls(stream) => stream.flush(),
-            _ => Ok(()),
         }
     }
-}
-
-fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
-    let family = match source {
-        IpAddr::V4(_) => AddressFamily::INET,
-        IpAddr::V6(_) => AddressFamily::INET6,
-    };
-    let socket = socket(family, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    bind(&socket, &SocketAddr::new(source, 0))?;
-    match connect(&socket, &address) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
-        Err(error) => return Err(error.into()),
-    }
-    Ok(TcpStream::from_std(std::net::TcpStream::from(socket)))
 }

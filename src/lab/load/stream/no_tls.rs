@@ -2,37 +2,36 @@
 
 use std::io::{self, Read, Write};
 
-use mio::net::TcpStream;
-
+use super::LoadSocket;
 use crate::lab::load::plan::Trust;
 use crate::lab::load::target::Target;
 
 #[derive(Clone, Debug)]
-pub(in crate::lab::load) enum Connector {}
+pub(crate) enum Connector {}
 
 #[derive(Debug)]
-pub(in crate::lab::load) enum Secured {}
+pub(crate) enum Secured {}
 
 impl Connector {
-    pub(in crate::lab::load) fn new(_: &Target, _: &Trust) -> io::Result<Connector> {
+    pub(crate) fn new(_: &Target, _: &Trust) -> io::Result<Connector> {
         Err(io::Error::other("this frameloop is built without TLS"))
     }
 
-    pub(in crate::lab::load) fn secure(&self, _: TcpStream) -> io::Result<Secured> {
+    pub(crate) fn secure(&self, _: LoadSocket) -> io::Result<Secured> {
         match *self {}
     }
 }
 
 impl Secured {
-    pub(in crate::lab::load) fn handshake(&mut self) -> io::Result<bool> {
+    pub(crate) fn handshake(&mut self) -> io::Result<bool> {
         match *self {}
     }
 
-    pub(in crate::lab::load) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         match *self {}
     }
 
-    pub(in crate::lab::load) fn socket(&mut self) -> &mut TcpStream {
+    pub(crate) fn socket(&self) -> &LoadSocket {
         match *self {}
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-use mio::net::TcpStream;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -14,19 +13,20 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
+use super::LoadSocket;
 use crate::lab::load::plan::Trust;
 use crate::lab::load::target::Target;
 
 /// What all connections of a thread have in common.
 #[derive(Clone, Debug)]
-pub(in crate::lab::load) struct Connector {
+pub(crate) struct Connector {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
 #[derive(Debug)]
-pub(in crate::lab::load) struct Secured {
-    socket: TcpStream,
+pub(crate) struct Secured {
+    socket: LoadSocket,
     session: ClientConnection,
 }
 
@@ -42,8 +42,8 @@ impl Connector {
     /// Every handshake is a whole one: none resumes another.
     ///
     /// # Errors
-    /// The certificates cannot be read, or the host's name is none that a certificate could have.
-    pub(in crate::lab::load) fn new(target: &Target, trust: &Trust) -> io::Result<Connector> {
+    /// The certificates cannot be read, or the host's name cannot be in a certificate.
+    pub(crate) fn new(target: &Target, trust: &Trust) -> io::Result<Connector> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -77,7 +77,7 @@ impl Connector {
         })
     }
 
-    pub(in crate::lab::load) fn secure(&self, socket: TcpStream) -> io::Result<Secured> {
+    pub(crate) fn secure(&self, socket: LoadSocket) -> io::Result<Secured> {
         let session = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         Ok(Secured {
             socket,
@@ -101,7 +101,7 @@ fn roots(path: &std::path::Path) -> io::Result<RootCertStore> {
 
 impl Secured {
     /// Whether the TLS handshake is done.
-    pub(in crate::lab::load) fn handshake(&mut self) -> io::Result<bool> {
+    pub(crate) fn handshake(&mut self) -> io::Result<bool> {
         while self.session.is_handshaking() {
             let wrote = self.flush_tls()?;
             match self.session.is_handshaking() && !self.read_tls()? {
@@ -114,7 +114,7 @@ impl Secured {
     }
 
     /// Whether something waits to be written.
-    pub(in crate::lab::load) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.session.wants_write()
     }
 
@@ -144,8 +144,8 @@ impl Secured {
         }
     }
 
-    pub(in crate::lab::load) fn socket(&mut self) -> &mut TcpStream {
-        &mut self.socket
+    pub(crate) fn socket(&self) -> &LoadSocket {
+        &self.socket
     }
 }
 

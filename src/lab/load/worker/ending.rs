@@ -114,7 +114,7 @@ impl LoadWorker<'_> {
         Ok(())
     }
 
-    /// Whether even the end is to be quick.
+    /// Whether the end waits for nothing, either.
     pub(super) fn is_hurried(&self) -> bool {
         self.shared.hurry.load(Relaxed)
     }

@@ -25,7 +25,7 @@ use crate::lab::load::tally::Tally;
 use crate::lab::load::timer::PaceTimer;
 use crate::protocol::AssemblyPool;
 
-/// Where a connection is, or may be.
+/// A place for a connection.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
@@ -38,7 +38,7 @@ enum ConnectionSlot {
     Ended,
 }
 
-pub(in crate::lab::load) struct LoadWorker<'a> {
+pub(crate) struct LoadWorker<'a> {
     plan: &'a Plan,
     shared: &'a LoadShared,
     index: usize,
@@ -60,7 +60,7 @@ pub(in crate::lab::load) struct LoadWorker<'a> {
     /// Connections being opened, and those that are open.
     arriving: usize,
     open: usize,
-    /// Connections begun, of those that [`End::Messages`] bounds.
+    /// Connections begun: [`End::Messages`] bounds them.
     begun: u64,
     is_sending: bool,
     /// Its connections are among the members of the broadcast.
@@ -73,27 +73,27 @@ pub(in crate::lab::load) struct LoadWorker<'a> {
 
 /// The measurement: what was counted when it began and when it ended.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::lab::load) struct Window {
-    pub(in crate::lab::load) begin: Mark,
-    pub(in crate::lab::load) end: Mark,
+pub(crate) struct Window {
+    pub(crate) begin: Mark,
+    pub(crate) end: Mark,
     from: u64,
     to: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::lab::load) struct Mark {
-    pub(in crate::lab::load) at: u64,
-    pub(in crate::lab::load) cpu: Duration,
-    pub(in crate::lab::load) received: u64,
-    pub(in crate::lab::load) received_bytes: u64,
-    pub(in crate::lab::load) opened: u64,
+pub(crate) struct Mark {
+    pub(crate) at: u64,
+    pub(crate) cpu: Duration,
+    pub(crate) received: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) opened: u64,
 }
 
-/// What a thread has to tell at the end.
+/// The result of a thread.
 #[derive(Debug)]
-pub(in crate::lab::load) struct WorkerReport {
-    pub(in crate::lab::load) tally: Tally,
-    pub(in crate::lab::load) window: Window,
+pub(crate) struct WorkerReport {
+    pub(crate) tally: Tally,
+    pub(crate) window: Window,
 }
 
 const BUFFER: usize = 256 << 10;
@@ -103,7 +103,7 @@ const WAKER: Token = Token(usize::MAX - 1);
 const SWEEP: u64 = 20_000_000;
 
 impl<'a> LoadWorker<'a> {
-    pub(in crate::lab::load) fn new(
+    pub(crate) fn new(
         plan: &'a Plan,
         shared: &'a LoadShared,
         index: usize,
@@ -157,7 +157,7 @@ impl<'a> LoadWorker<'a> {
         })
     }
 
-    pub(in crate::lab::load) fn run(mut self) -> io::Result<WorkerReport> {
+    pub(crate) fn run(mut self) -> io::Result<WorkerReport> {
         let mut events = Events::with_capacity(1_024);
         if !self.connects_while_it_runs() {
             self.open_all(&mut events)?;
@@ -352,11 +352,11 @@ impl<'a> LoadWorker<'a> {
 }
 
 /// Part `index` of `parts` of a whole.
-pub(in crate::lab::load) fn share(whole: usize, parts: usize, index: usize) -> usize {
+pub(crate) fn share(whole: usize, parts: usize, index: usize) -> usize {
     share_begin(whole, parts, index + 1) - share_begin(whole, parts, index)
 }
 
 /// What comes before part `index`.
-pub(in crate::lab::load) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
+pub(crate) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
     (whole as u128 * index as u128 / parts.max(1) as u128) as usize
 }

@@ -1,4 +1,4 @@
-//! What is to be sent, and when.
+//! Decides what is sent, and when.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::lab::load::connection::LoadConnection;
 use crate::lab::load::plan::{End, Mode};
 
 impl LoadWorker<'_> {
-    /// Whether there is nothing left to do before the time is over.
+    /// Whether all work is done before the time is over.
     pub(super) fn is_done(&self) -> bool {
         match self.plan.mode {
             Mode::Connect | Mode::Churn => self
@@ -103,7 +103,7 @@ impl LoadWorker<'_> {
         self.is_held = self.events >= bound;
     }
 
-    /// Sends a burst of a publisher to everybody.
+    /// Sends a burst of a publisher to all members.
     fn publish(&mut self, place: usize, due: u64, now: u64) {
         let burst = self.plan.depth as u64;
         let allowed = match &self.places[place] {
@@ -133,7 +133,8 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// In a closed loop of a broadcast: publishers whose last burst everybody has send the next.
+    /// In a closed loop of a broadcast: a publisher sends its next burst when all members have the
+    /// last one.
     #[inline]
     pub(super) fn publish_more(&mut self) {
         if !self.is_broadcast() || !self.is_sending || self.plan.rate.is_some() {
@@ -184,7 +185,7 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// How long there is nothing to do unless something comes.
+    /// How long this thread may sleep unless something arrives.
     pub(super) fn wait(&self) -> io::Result<Duration> {
         let sweep = Duration::from_nanos(SWEEP);
         let Some(schedule) = self.schedule else {
