@@ -18,8 +18,18 @@ pub(super) struct Buffer {
     pub(super) bytes: Vec<u8>,
     /// Where what a socket does not take is counted.
     pub(super) unsent: UnsentBudget,
+    /// What has been sent since the worker's observer was last told.
+    pub(super) sent: TrafficByType,
     /// Whether what a message publishes is delivered before the next is handled.
     one_by_one: bool,
+}
+
+/// What a connection sends: what has not gone yet, and how much it was in all.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    pub(super) backlog: Backlog,
+    /// Data messages.
+    pub(super) sent: Traffic,
 }
 
 impl Buffer {
@@ -27,6 +37,7 @@ impl Buffer {
         Buffer {
             bytes: Vec::with_capacity(WriteBatch::CAPACITY),
             unsent,
+            sent: TrafficByType::default(),
             one_by_one: !settings.gather_publications,
         }
     }
@@ -38,12 +49,9 @@ impl Buffer {
 pub(super) struct WriteBatch<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Buffer,
-    backlog: &'a mut Backlog,
-    /// What the worker has sent; data messages are added when the turn is over.
-    sent: &'a mut TrafficByType,
-    /// The connection's own data messages, now and before the turn.
-    sent_data: &'a mut Traffic,
-    sent_before: Traffic,
+    outbound: &'a mut Outbound,
+    /// Data messages of this event, which are added to the worker's and the connection's at its end.
+    data: Traffic,
     /// More messages of this event follow: what fits into the buffer may wait for them.
     more_follows: bool,
     /// Bytes of this event that went to the backlog.
@@ -74,16 +82,12 @@ impl<'a> WriteBatch<'a> {
     pub(super) fn new(
         stream: &'a mut dyn Write,
         buffer: &'a mut Buffer,
-        backlog: &'a mut Backlog,
-        sent: &'a mut TrafficByType,
-        sent_data: &'a mut Traffic,
+        outbound: &'a mut Outbound,
     ) -> WriteBatch<'a> {
         WriteBatch {
             stream,
-            backlog,
-            sent,
-            sent_before: *sent_data,
-            sent_data,
+            outbound,
+            data: Traffic::default(),
             more_follows: false,
             kept: 0,
             may_stop: buffer.one_by_one,
@@ -122,7 +126,8 @@ impl<'a> WriteBatch<'a> {
         if !self.buffer.bytes.is_empty() {
             self.write(&[]);
         }
-        self.sent.data += *self.sent_data - self.sent_before;
+        self.buffer.sent.data += self.data;
+        self.outbound.sent += self.data;
         self.error.map_or(Ok(()), Err)
     }
 
@@ -131,7 +136,7 @@ impl<'a> WriteBatch<'a> {
         if !self.buffer.bytes.is_empty() {
             self.write(&[]);
         }
-        self.backlog
+        &mut self.outbound.backlog
     }
 
     /// Takes the frames that a message has been encoded to.
@@ -158,36 +163,36 @@ impl<'a> WriteBatch<'a> {
     /// Whether something waits for the socket.
     #[cfg(feature = "cli")]
     pub(super) fn is_blocked(&self) -> bool {
-        !self.backlog.is_empty()
+        !self.outbound.backlog.is_empty()
     }
 
     /// Counts a message, by its size in bytes of payload.
     #[inline(always)]
     pub(super) fn count(&mut self, is_control: bool, is_text: bool, size: usize) {
         if is_control {
-            return self.sent.control.add(1, size);
+            return self.buffer.sent.control.add(1, size);
         }
         if is_text {
-            self.sent.text.add(1, size);
+            self.buffer.sent.text.add(1, size);
         }
-        self.sent_data.add(1, size);
+        self.data.add(1, size);
     }
 
-    /// The connection's data messages so far.
+    /// The data messages of this event so far.
     pub(super) fn sent_data(&self) -> Traffic {
-        *self.sent_data
+        self.data
     }
 
     /// Counts the payload of a message where since `before` a compressed one has been counted.
     pub(super) fn recount(&mut self, message: Message<'_>, before: Traffic) {
-        let counted = *self.sent_data - before;
+        let counted = self.data - before;
         if counted.messages == 0 {
             return;
         }
         let size = message.size() as u64;
-        self.sent_data.bytes = before.bytes + size;
+        self.data.bytes = before.bytes + size;
         if let Message::Text(_) = message {
-            self.sent.text.bytes += size - counted.bytes; // no text becomes larger
+            self.buffer.sent.text.bytes += size - counted.bytes; // no text becomes larger
         }
     }
 
@@ -201,7 +206,7 @@ impl<'a> WriteBatch<'a> {
     fn write(&mut self, payload: &[u8]) {
         let mut written = 0;
         let total = self.buffer.bytes.len() + payload.len();
-        while self.backlog.is_empty() && self.error.is_none() && written < total {
+        while self.outbound.backlog.is_empty() && self.error.is_none() && written < total {
             let head = self.buffer.bytes.get(written..).unwrap_or_default();
             let tail = &payload[written.saturating_sub(self.buffer.bytes.len())..];
             let result = if tail.is_empty() {
@@ -229,7 +234,7 @@ impl<'a> WriteBatch<'a> {
             rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
             let unsent = &self.buffer.unsent;
             let kept = Kept::new(SharedFrame::new(rest), 0, unsent);
-            self.backlog.push_reply(kept, unsent, written > 0);
+            self.outbound.backlog.push_reply(kept, unsent, written > 0);
         }
         self.buffer.bytes.clear();
     }

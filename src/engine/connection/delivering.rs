@@ -38,8 +38,8 @@ impl<H: Handler> Connection<H> {
         let encoded = self.choose(delivery, context);
         let frames = encoded.bytes();
         context.stats.delivered.add(messages, frames.len());
-        self.sent.add(messages, frames.len());
-        if self.backlog.is_empty() {
+        self.outbound.sent.add(messages, frames.len());
+        if self.outbound.backlog.is_empty() {
             let written = match write_all(stream, frames) {
                 Ok(written) => written,
                 Err(error) => return self.broken(&error),
@@ -48,18 +48,23 @@ impl<H: Handler> Connection<H> {
                 let messages = messages_left(messages, frames.len() - written, frames.len());
                 let unsent = context.unsent();
                 let kept = encoded.keep(written, unsent);
-                self.backlog
+                self.outbound
+                    .backlog
                     .push_delivery(kept, messages, unsent, written > 0);
                 self.waiting_since = context.now;
+                return Progress::Waiting;
             }
-            return self.wait();
+            // No wait has begun, and those that had begun are known.
+            return Progress::Idle;
         }
         if let Some(progress) = self.make_room(delivery, frames.len(), stream, context) {
             return progress;
         }
         let unsent = context.unsent();
         let kept = encoded.keep(0, unsent);
-        self.backlog.push_delivery(kept, messages, unsent, false);
+        self.outbound
+            .backlog
+            .push_delivery(kept, messages, unsent, false);
         Progress::Waiting
     }
 
@@ -78,8 +83,8 @@ impl<H: Handler> Connection<H> {
         } = context.slow_consumer;
         let messages = delivery.messages;
         let added = if delivery.is_lenient { 0 } else { length };
-        if self.backlog.bytes() + added <= max_bytes
-            && self.backlog.messages() + messages <= max_messages
+        if self.outbound.backlog.bytes() + added <= max_bytes
+            && self.outbound.backlog.messages() + messages <= max_messages
         {
             return None;
         }
@@ -93,7 +98,7 @@ impl<H: Handler> Connection<H> {
                 Some(Progress::Waiting)
             }
             SlowConsumerPolicy::DropOldest => {
-                let dropped = self.backlog.drop_oldest_beyond(
+                let dropped = self.outbound.backlog.drop_oldest_beyond(
                     max_bytes.saturating_sub(length),
                     max_messages.saturating_sub(messages),
                 );
@@ -109,13 +114,13 @@ impl<H: Handler> Connection<H> {
         const RECENT: Tick = 10;
         Waiting {
             is_stalled: now.wrapping_sub(self.waiting_since) > RECENT,
-            share: self.backlog.share()
+            share: self.outbound.backlog.share()
                 + self.held()
                 + self
                     .deferred
                     .as_ref()
                     .map_or(0, |deferred| deferred.bytes()),
-            rest: self.backlog.bytes() + self.kept(),
+            rest: self.outbound.backlog.bytes() + self.kept(),
         }
     }
 
@@ -125,14 +130,14 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Progress {
-        let (why, frame) = match self.backlog.messages() {
+        let (why, frame) = match self.outbound.backlog.messages() {
             0 => (Disconnect::TooMuchUnsent, TOO_MUCH_UNSENT),
             _ => (Disconnect::SlowConsumer, OVERRUN),
         };
         let drops = self.drops_kept();
         match self.phase {
             Phase::Open | Phase::Leaving { .. } if drops && !self.sender.is_close_sent() => {
-                context.stats.dropped += self.backlog.drop_unbegun() as u64;
+                context.stats.dropped += self.outbound.backlog.drop_unbegun() as u64;
                 self.fail(why, frame, stream, context)
             }
             Phase::Open | Phase::Leaving { .. } => Progress::Over(why),

@@ -28,13 +28,7 @@ impl<H: Handler> Connection<H> {
         if !is_owed || postpones_close(&mut self.handler, frame, true) {
             return Progress::Waiting;
         }
-        let mut batch = WriteBatch::new(
-            stream,
-            &mut context.write_buffer,
-            &mut self.backlog,
-            &mut context.stats.sent,
-            &mut self.sent,
-        );
+        let mut batch = WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound);
         match self.phase {
             Phase::Open if self.sender.is_open() => self.sender.close(frame, &mut batch),
             Phase::Leaving { why } => {
@@ -71,13 +65,7 @@ impl<H: Handler> Connection<H> {
             return Progress::Waiting;
         }
         self.drop_deliveries(context);
-        let mut batch = WriteBatch::new(
-            stream,
-            &mut context.write_buffer,
-            &mut self.backlog,
-            &mut context.stats.sent,
-            &mut self.sent,
-        );
+        let mut batch = WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound);
         self.sender.fail_with(code, reason, &mut batch);
         if batch.finish().is_err() {
             return Progress::Over(why);
@@ -91,7 +79,7 @@ impl<H: Handler> Connection<H> {
     /// peer that it has got all.
     fn drop_deliveries(&mut self, context: &mut Context) {
         if !self.sender.is_close_sent() {
-            context.stats.dropped += self.backlog.drop_deliveries() as u64;
+            context.stats.dropped += self.outbound.backlog.drop_deliveries() as u64;
         }
     }
 
@@ -101,7 +89,7 @@ impl<H: Handler> Connection<H> {
         loop {
             match self.phase {
                 Phase::Draining { why, linger } => {
-                    if !self.backlog.is_empty() {
+                    if !self.outbound.backlog.is_empty() {
                         return Progress::Waiting;
                     }
                     if !linger && !stream.has_unsent() {

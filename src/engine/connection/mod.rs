@@ -19,7 +19,6 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use super::Settings;
-use super::backlog::Backlog;
 use super::deadlines::Tick;
 use super::delivery::Delivery;
 use super::disconnect::{Disconnect, Unanswered};
@@ -30,7 +29,7 @@ use super::slab::ConnectionKey;
 use super::socket::Stream;
 use super::stats::Traffic;
 use super::unsent::{Held, UnsentBudget};
-use super::write_batch::WriteBatch;
+use super::write_batch::{Outbound, WriteBatch};
 use crate::protocol::{CloseCode, CloseFrame, DeflateParameters, Receiver, Role, Sender};
 use receiving::Reading;
 
@@ -42,7 +41,7 @@ pub(crate) struct Connection<H> {
     /// shared with all clients of the server; in time `Deadlines::message`.
     receiver: Receiver,
     sender: Sender,
-    backlog: Backlog,
+    outbound: Outbound,
     phase: Phase,
     /// When the present wait began: for the peer to take more of the backlog, to answer our FIN, or
     /// to read that it is closed as too slow. Bound: `Deadlines::write_stall` or `linger`.
@@ -59,9 +58,8 @@ pub(crate) struct Connection<H> {
     much_since: Option<Tick>,
     /// What is not handled yet of what has been read.
     deferred: Option<Box<DeferredInput>>,
-    /// What the peer has sent, and what was sent to it.
+    /// What the peer has sent.
     received: Traffic,
-    sent: Traffic,
 }
 
 /// What is not handled yet of what has been read.
@@ -172,7 +170,7 @@ impl<H: Handler> Connection<H> {
                 None => receiver,
             },
             sender: deflate.map(Sender::with_deflate).unwrap_or_default(),
-            backlog: Backlog::default(),
+            outbound: Outbound::default(),
             phase: Phase::Open,
             waiting_since: 0,
             close_since: 0,
@@ -182,7 +180,6 @@ impl<H: Handler> Connection<H> {
             much_since: None,
             deferred: None,
             received: Traffic::default(),
-            sent: Traffic::default(),
         }
     }
 
@@ -192,7 +189,7 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> io::Result<Progress> {
-        if !self.backlog.is_empty() {
+        if !self.outbound.backlog.is_empty() {
             self.write_backlog(stream, context.now)?;
         }
         if self.wakes_for_room() {
@@ -244,7 +241,7 @@ impl<H: Handler> Connection<H> {
     fn wait(&mut self) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
             || !self.sender.is_open()
-            || !self.backlog.is_empty()
+            || !self.outbound.backlog.is_empty()
             || self.receiver.is_inside_message()
             || self.pinged.is_some()
             || self.deferred.is_some()
@@ -280,8 +277,8 @@ impl<H: Handler> Connection<H> {
     /// Whether the peer is read from: not while it leaves lying what it was answered.
     fn is_read(&mut self, high_water_mark: usize) -> bool {
         self.demand() == Demand::Read
-            && !self.backlog.has_replies()
-            && self.backlog.bytes() <= high_water_mark
+            && !self.outbound.backlog.has_replies()
+            && self.outbound.backlog.bytes() <= high_water_mark
     }
 
     /// Whether the peer has to wait before more of what it sent is handled.
@@ -294,7 +291,8 @@ impl<H: Handler> Connection<H> {
     /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.
     fn write_backlog<S: Stream>(&mut self, stream: &mut S, now: Tick) -> io::Result<bool> {
         let is_late = matches!(self.phase, Phase::Draining { why, .. } if why.is_stalled());
-        let takes = self.backlog.write_to(stream)? > 0 && self.backlog.takes_progress();
+        let takes =
+            self.outbound.backlog.write_to(stream)? > 0 && self.outbound.backlog.takes_progress();
         if takes && !is_late {
             self.waiting_since = now;
         }
@@ -318,7 +316,7 @@ impl<H: Handler> Connection<H> {
         if error.kind() != WriteBatch::TOO_MUCH {
             return self.broken(error);
         }
-        context.stats.dropped += self.backlog.drop_unbegun() as u64;
+        context.stats.dropped += self.outbound.backlog.drop_unbegun() as u64;
         let frame = (CloseCode::Error, "too much sent at once");
         self.fail(Disconnect::TooMuchSent, frame, stream, context)
     }
@@ -350,13 +348,7 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
         context.write_buffer.bytes.extend_from_slice(head);
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            batch: WriteBatch::new(
-                stream,
-                &mut context.write_buffer,
-                &mut self.backlog,
-                &mut context.stats.sent,
-                &mut self.sent,
-            ),
+            batch: WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound),
             mailbox: &context.mailbox,
             key,
         };
@@ -392,7 +384,7 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
     }
 
     fn is_blocked(&mut self) -> bool {
-        !self.backlog.is_empty() || self.held() > 0
+        !self.outbound.backlog.is_empty() || self.held() > 0
     }
 
     fn deliver(
@@ -431,7 +423,7 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
     }
 
     fn backlog_bytes(&mut self) -> usize {
-        self.backlog.bytes() + self.kept()
+        self.outbound.backlog.bytes() + self.kept()
     }
 
     fn waiting(&mut self, now: Tick) -> Waiting {
@@ -454,7 +446,7 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
     }
 
     fn traffic(&self) -> (Traffic, Traffic) {
-        (self.received, self.sent)
+        (self.received, self.outbound.sent)
     }
 
     fn closed(self: Box<Self>, why: &Disconnect) {

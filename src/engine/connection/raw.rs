@@ -61,7 +61,7 @@ impl<H: Handler> Connection<H> {
     /// Whether the handler has waited for the socket, which has taken all.
     #[inline]
     pub(super) fn wakes_for_room(&mut self) -> bool {
-        self.handler.raw().is_some_and(|raw| raw.wants_room()) && self.backlog.is_empty()
+        self.handler.raw().is_some_and(|raw| raw.wants_room()) && self.outbound.backlog.is_empty()
     }
 
     /// Wakes the handler, and reads on if it wants that now and did not before.
@@ -72,16 +72,10 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> Progress {
         let was_read = self.is_read(context.high_water_mark);
-        let before = self.backlog.is_empty();
+        let before = self.outbound.backlog.is_empty();
         let mut socket = WebSocket {
             sender: &mut self.sender,
-            batch: WriteBatch::new(
-                stream,
-                &mut context.write_buffer,
-                &mut self.backlog,
-                &mut context.stats.sent,
-                &mut self.sent,
-            ),
+            batch: WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound),
             mailbox: &context.mailbox,
             key,
         };
@@ -91,7 +85,7 @@ impl<H: Handler> Connection<H> {
             }
         }));
         let written = socket.batch.finish();
-        if before != self.backlog.is_empty() {
+        if before != self.outbound.backlog.is_empty() {
             self.waiting_since = context.now;
         }
         if woken.is_err() {
@@ -126,7 +120,7 @@ impl<H: Handler> Connection<H> {
             Phase::Draining { .. } | Phase::Lingering { .. } => return,
         };
         if is_abort {
-            self.backlog = Backlog::default();
+            self.outbound.backlog = Backlog::default();
             stream.reset();
         }
         self.deferred = None;

@@ -3,17 +3,19 @@
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::time::Duration;
 
 use super::raw::{pauses, postpones_close};
 use super::{Connection, DeferredInput, INTERNAL_ERROR, Phase};
+use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Context;
 use crate::engine::handler::{Handler, WebSocket};
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
-use crate::engine::stats::Traffic;
+use crate::engine::stats::{Traffic, WorkerStats};
 use crate::engine::write_batch::WriteBatch;
-use crate::protocol::{CloseFrame, Message, ProtocolError};
+use crate::protocol::{AssemblyPool, CloseFrame, Message, ProtocolError, Receiver};
 
 /// What a read found.
 pub(super) enum Reading {
@@ -64,118 +66,49 @@ impl<H: Handler> Connection<H> {
     pub(super) fn handle<S: Stream>(
         &mut self,
         key: ConnectionKey,
-        mut input: &mut [u8],
+        input: &mut [u8],
         so_far: Result<(), ProtocolError>,
         stream: &mut S,
         context: &mut Context,
     ) -> io::Result<()> {
-        let before = (self.backlog.is_empty(), self.sender.is_open());
-        let inside = self.receiver.is_inside_message();
-        let mut has_message = false;
-        let mut closed = None;
-        let received = &mut context.stats.received;
-        let received_before = self.received;
+        let before = Before::of(self);
         let (allowance, bytes) = (context.pool.allowance(), input.len());
-
-        let mut socket = WebSocket {
-            sender: &mut self.sender,
-            batch: WriteBatch::new(
-                stream,
-                &mut context.write_buffer,
-                &mut self.backlog,
-                &mut context.stats.sent,
-                &mut self.sent,
-            ),
-            mailbox: &context.mailbox,
-            key,
+        let mut event = Event {
+            handler: &mut self.handler,
+            receiver: &mut self.receiver,
+            deferred: &mut self.deferred,
+            socket: WebSocket {
+                sender: &mut self.sender,
+                batch: WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound),
+                mailbox: &context.mailbox,
+                key,
+            },
+            pool: &mut context.pool,
+            stats: &mut context.stats,
+            time: (context.now, context.tick),
+            data: Traffic::default(),
+            closed: None,
         };
         let handled = panic::catch_unwind(AssertUnwindSafe(|| {
             so_far?;
-            loop {
-                // Without `?`, by which the message would go through memory.
-                let message = match self.receiver.receive_whole(&mut input) {
-                    Ok(Some(message)) => message,
-                    Ok(None) => {
-                        let pool = &mut context.pool;
-                        match self.receiver.receive_piecewise(&mut input, pool)? {
-                            Some(message) => message,
-                            None if input.is_empty() => return Ok(()),
-                            None => {
-                                let unsent = socket.batch.unsent();
-                                DeferredInput::defer(&mut self.deferred, input, false, unsent);
-                                return Ok(());
-                            }
-                        }
-                    }
-                    Err(error) => return Err(error),
-                };
-                socket.batch.expect_more(!input.is_empty());
-                match message {
-                    Message::Text(text) => {
-                        received.text.add(1, text.len());
-                        self.received.add(1, text.len());
-                    }
-                    Message::Binary(payload) => self.received.add(1, payload.len()),
-                    Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
-                        let flow = &mut received.control;
-                        closed = dispatch_control(&mut self.handler, &mut socket, message, flow);
-                        continue;
-                    }
-                }
-                has_message = true;
-                if socket.sender.is_open() {
-                    self.handler.message(&mut socket, message);
-                    if let Some(time) = self.handler.hold() {
-                        let ticks = time.as_nanos().div_ceil(context.tick.as_nanos());
-                        let unsent = socket.batch.unsent();
-                        DeferredInput::hold(&mut self.deferred, context.now, ticks, input, unsent);
-                        context.stats.holds += 1;
-                        self.receiver.release_delivered(&mut context.pool);
-                        break;
-                    }
-                    let is_busy = self.handler.is_busy() || pauses(&mut self.handler);
-                    let stops = || socket.mailbox.flush_before_next() || socket.batch.is_full();
-                    if is_busy || (socket.batch.may_stop() && stops()) {
-                        let unsent = socket.batch.unsent();
-                        DeferredInput::defer(&mut self.deferred, input, is_busy, unsent);
-                        self.receiver.release_delivered(&mut context.pool);
-                        break;
-                    }
-                } // else only the Close is waited for (§7.1.2)
-            }
-            Ok(())
+            event.handle(input)
         }));
         let failed = match handled {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(fail(&mut self.handler, error, &mut socket)),
-            Err(_) => {
-                self.receiver.discard();
-                let (code, reason) = INTERNAL_ERROR;
-                socket.sender.fail_with(code, reason, &mut socket.batch);
-                Some(Disconnect::HandlerPanicked)
-            }
+            Ok(Err(error)) => Some(fail(event.handler, error, &mut event.socket)),
+            Err(_) => Some(event.panicked()),
         };
-        let written = socket.batch.finish();
-        let handled = self.received - received_before;
-        context.stats.received.data += handled;
-        context.turn.charge_messages(handled.messages, bytes as u64);
+        let (data, closed) = (event.data, event.closed);
+        let written = event.socket.batch.finish();
+        context.stats.received.data += data;
+        context.turn.charge_messages(data.messages, bytes as u64);
         if allowance != context.pool.allowance() {
-            context
-                .turn
-                .charge_codec(allowance - context.pool.allowance());
+            let inflated = allowance - context.pool.allowance();
+            context.turn.charge_codec(inflated);
         }
+        self.received += data;
         written?;
-
-        if has_message {
-            self.idle_since = context.now;
-        }
-        if self.receiver.is_inside_message() && (has_message || !inside) {
-            self.message_started = context.now;
-        }
-        if before != (self.backlog.is_empty(), self.sender.is_open()) {
-            self.waiting_since = context.now;
-            self.close_since = context.now;
-        }
+        self.conclude(&before, data.messages > 0, context.now);
         if let Some(why) = failed {
             context.observer.failed(&why, stream.peer_address());
         }
@@ -187,6 +120,23 @@ impl<H: Handler> Connection<H> {
         }
         self.obey(stream);
         Ok(())
+    }
+
+    /// Notes which waits an event has begun, and which it has ended.
+    #[inline(always)]
+    fn conclude(&mut self, before: &Before, has_message: bool, now: Tick) {
+        if has_message {
+            self.idle_since = now;
+        }
+        if self.receiver.is_inside_message() && (has_message || !before.is_inside_message) {
+            self.message_started = now;
+        }
+        if before.is_blocked == self.outbound.backlog.is_empty()
+            || before.is_open != self.sender.is_open()
+        {
+            self.waiting_since = now;
+            self.close_since = now;
+        }
     }
 
     /// Handles what was kept back of a peer under back-pressure, unless it is held still. Says
@@ -211,6 +161,114 @@ impl<H: Handler> Connection<H> {
         Ok(matches!(self.phase, Phase::Open)
             && self.is_read(context.high_water_mark)
             && !self.is_deferred_kept(context.now))
+    }
+}
+
+/// How a connection was before an event.
+struct Before {
+    is_blocked: bool,
+    is_open: bool,
+    is_inside_message: bool,
+}
+
+impl Before {
+    #[inline(always)]
+    fn of<H>(connection: &Connection<H>) -> Before {
+        Before {
+            is_blocked: !connection.outbound.backlog.is_empty(),
+            is_open: connection.sender.is_open(),
+            is_inside_message: connection.receiver.is_inside_message(),
+        }
+    }
+}
+
+/// What the messages of an event are handled with: a connection and its worker, in parts.
+struct Event<'a, H> {
+    handler: &'a mut H,
+    receiver: &'a mut Receiver,
+    deferred: &'a mut Option<Box<DeferredInput>>,
+    socket: WebSocket<'a>,
+    pool: &'a mut AssemblyPool,
+    stats: &'a mut WorkerStats,
+    /// Now, and how long a tick is.
+    time: (Tick, Duration),
+    /// Data messages of the event.
+    data: Traffic,
+    /// How the connection closes, if a Close has come.
+    closed: Option<Disconnect>,
+}
+
+impl<H: Handler> Event<'_, H> {
+    /// Hands every message of the input to the handler, until the rest has to wait.
+    #[inline(always)]
+    fn handle(&mut self, mut input: &mut [u8]) -> Result<(), ProtocolError> {
+        loop {
+            // Without `?`, by which the message would go through memory.
+            let message = match self.receiver.receive_whole(&mut input) {
+                Ok(Some(message)) => message,
+                Ok(None) => match self.receiver.receive_piecewise(&mut input, self.pool)? {
+                    Some(message) => message,
+                    None if input.is_empty() => return Ok(()),
+                    None => {
+                        let unsent = self.socket.batch.unsent();
+                        DeferredInput::defer(self.deferred, input, false, unsent);
+                        return Ok(());
+                    }
+                },
+                Err(error) => return Err(error),
+            };
+            self.socket.batch.expect_more(!input.is_empty());
+            match message {
+                Message::Text(text) => {
+                    self.stats.received.text.add(1, text.len());
+                    self.data.add(1, text.len());
+                }
+                Message::Binary(payload) => self.data.add(1, payload.len()),
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+                    let flow = &mut self.stats.received.control;
+                    self.closed = dispatch_control(self.handler, &mut self.socket, message, flow);
+                    continue;
+                }
+            }
+            // Once it is not open, only the Close is waited for (§7.1.2).
+            if self.socket.sender.is_open() {
+                self.handler.message(&mut self.socket, message);
+                if self.stops(input) {
+                    self.receiver.release_delivered(self.pool);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Whether the rest of the input has to wait. It is kept then.
+    #[inline(always)]
+    fn stops(&mut self, rest: &[u8]) -> bool {
+        if let Some(time) = self.handler.hold() {
+            let (now, tick) = self.time;
+            let ticks = time.as_nanos().div_ceil(tick.as_nanos());
+            DeferredInput::hold(self.deferred, now, ticks, rest, self.socket.batch.unsent());
+            self.stats.holds += 1;
+            return true;
+        }
+        let is_busy = self.handler.is_busy() || pauses(self.handler);
+        let (batch, mailbox) = (&self.socket.batch, self.socket.mailbox);
+        let stops = || mailbox.flush_before_next() || batch.is_full();
+        if is_busy || (batch.may_stop() && stops()) {
+            DeferredInput::defer(self.deferred, rest, is_busy, batch.unsent());
+            return true;
+        }
+        false
+    }
+
+    /// Closes the connection of a handler that has panicked.
+    #[cold]
+    fn panicked(&mut self) -> Disconnect {
+        self.receiver.discard();
+        let (code, reason) = INTERNAL_ERROR;
+        let WebSocket { sender, batch, .. } = &mut self.socket;
+        sender.fail_with(code, reason, batch);
+        Disconnect::HandlerPanicked
     }
 }
 

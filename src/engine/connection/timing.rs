@@ -20,89 +20,112 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Progress {
-        let (now, deadlines) = (context.now, context.deadlines);
-        let waited = now.wrapping_sub(self.waiting_since);
-        match self.phase {
-            Phase::Lingering { why, .. } if waited >= deadlines.linger => {
-                return Progress::Over(why);
-            }
-            // The rest of the frame under way and our Close are kept for it as long as a write may take.
-            Phase::Draining { why, .. } if why.is_overrun() && waited >= deadlines.write_stall => {
-                return Progress::Over(why);
-            }
-            Phase::Draining { why, .. } if why.is_overrun() => return Progress::Waiting,
-            Phase::Draining { why, .. } if why.is_stalled() && waited >= deadlines.linger => {
-                return Progress::Over(why);
-            }
-            Phase::Draining { why, .. }
-                if stream.has_unsent() && waited >= deadlines.write_stall =>
-            {
-                return Progress::Over(why);
-            }
-            _ if !self.backlog.is_empty() && waited >= deadlines.write_stall => {
-                // A socket tells of room when a third of its buffer is free, which a slow reader
-                // may take longer for: a client that takes something is not stalled.
-                if matches!(self.write_backlog(stream, now), Ok(true)) {
-                    return Progress::MoreToRead;
-                }
-                let why = self.unanswered(Unanswered::TimedOut);
-                let why = why.unwrap_or(Disconnect::TimedOut(Timeout::WriteStall));
-                context.observer.failed(&why, stream.peer_address());
-                return Progress::Over(why);
-            }
-            Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Lingering { .. } => {
-                return Progress::Waiting;
-            }
-            Phase::Open => {}
+        if let Some(progress) = self.check_waits(stream, context) {
+            return progress;
         }
-        let is_read = self.is_read(context.high_water_mark) && !self.is_held(now);
-        let is_read = is_read && self.kept() == 0;
+        let now = context.now;
+        let is_read =
+            self.is_read(context.high_water_mark) && !self.is_held(now) && self.kept() == 0;
         if !is_read {
             // It cannot be heard: what it would say has all its time when it can.
             self.message_started = now;
             self.pinged = None;
         }
         if let Some((why, frame)) = self.keeps_much(context) {
-            context.stats.dropped += self.backlog.drop_unbegun() as u64;
+            context.stats.dropped += self.outbound.backlog.drop_unbegun() as u64;
             return match self.drops_kept() {
                 true => self.fail(why, frame, stream, context),
                 false => Progress::Over(why),
             };
         }
+        if let Some((why, reason)) = self.overdue(is_read, silence, stream, context) {
+            return self.fail(why, (CloseCode::Policy, reason), stream, context);
+        }
+        match self.deferred.is_some() && is_read {
+            true => Progress::MoreToRead,
+            false => self.wait(),
+        }
+    }
+
+    /// Looks at the deadlines of what is on its way to the peer, and of an end that has begun;
+    /// `None` if the connection is open and not late.
+    fn check_waits<S: Stream>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Option<Progress> {
+        let (now, deadlines) = (context.now, context.deadlines);
+        let waited = now.wrapping_sub(self.waiting_since);
+        Some(match self.phase {
+            Phase::Lingering { why, .. } if waited >= deadlines.linger => Progress::Over(why),
+            // The rest of the frame under way and our Close are kept for it as long as a write may take.
+            Phase::Draining { why, .. } if why.is_overrun() => {
+                match waited >= deadlines.write_stall {
+                    true => Progress::Over(why),
+                    false => Progress::Waiting,
+                }
+            }
+            Phase::Draining { why, .. } if why.is_stalled() && waited >= deadlines.linger => {
+                Progress::Over(why)
+            }
+            Phase::Draining { why, .. }
+                if stream.has_unsent() && waited >= deadlines.write_stall =>
+            {
+                Progress::Over(why)
+            }
+            _ if !self.outbound.backlog.is_empty() && waited >= deadlines.write_stall => {
+                // A socket tells of room when a third of its buffer is free, which a slow reader
+                // may take longer for: a client that takes something is not stalled.
+                if matches!(self.write_backlog(stream, now), Ok(true)) {
+                    return Some(Progress::MoreToRead);
+                }
+                let why = self.unanswered(Unanswered::TimedOut);
+                let why = why.unwrap_or(Disconnect::TimedOut(Timeout::WriteStall));
+                context.observer.failed(&why, stream.peer_address());
+                Progress::Over(why)
+            }
+            Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Lingering { .. } => {
+                Progress::Waiting
+            }
+            Phase::Open => return None,
+        })
+    }
+
+    /// How an open connection ends whose peer has taken too long over something.
+    fn overdue<S: Stream>(
+        &mut self,
+        is_read: bool,
+        silence: Tick,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Option<(Disconnect, &'static str)> {
+        let (now, deadlines) = (context.now, context.deadlines);
         if let Some(hold) = self.deferred.as_ref().and_then(|deferred| deferred.hold)
             && now.wrapping_sub(hold.since) >= deadlines.throttle_timeout
         {
-            let frame = (CloseCode::Policy, "publishing too fast");
-            return self.fail(Disconnect::FastPublisher, frame, stream, context);
+            return Some((Disconnect::FastPublisher, "publishing too fast"));
         }
         let unanswered = self.unanswered(Unanswered::TimedOut);
         if let Some(why) = unanswered
             && now.wrapping_sub(self.close_since) >= deadlines.close
         {
-            // Our Close is out: there is no second.
-            return self.fail(why, (CloseCode::Policy, ""), stream, context);
+            return Some((why, "")); // our Close is out: there is no second
         }
-        let timeout = if self.receiver.is_inside_message()
+        let (timeout, reason) = if self.receiver.is_inside_message()
             && now.wrapping_sub(self.message_started) >= deadlines.message
         {
-            Some((Timeout::Message, "message not finished in time"))
+            (Timeout::Message, "message not finished in time")
         } else if let Some(idle) = deadlines.idle
             && now.wrapping_sub(self.idle_since) >= idle
         {
-            Some((Timeout::Idle, "idle timeout"))
+            (Timeout::Idle, "idle timeout")
         } else if is_read && !self.handler.has_heartbeat() {
-            self.keep_alive(silence, stream, context)
+            self.keep_alive(silence, stream, context)?
         } else {
-            None
+            return None;
         };
-        match timeout {
-            Some((timeout, reason)) => {
-                let why = unanswered.unwrap_or(Disconnect::TimedOut(timeout));
-                self.fail(why, (CloseCode::Policy, reason), stream, context)
-            }
-            None if self.deferred.is_some() && is_read => Progress::MoreToRead,
-            None => self.wait(),
-        }
+        let why = unanswered.unwrap_or(Disconnect::TimedOut(timeout));
+        Some((why, reason))
     }
 
     /// How a connection ends that has kept a sixteenth of one of the server's budgets for a minute:
@@ -144,16 +167,11 @@ impl<H: Handler> Connection<H> {
             // What waits already is as good a question.
             None if silence >= context.deadlines.ping_interval
                 && self.sender.is_open()
-                && self.backlog.is_empty() =>
+                && self.outbound.backlog.is_empty() =>
             {
                 self.pinged = Some(context.now);
-                let mut batch = WriteBatch::new(
-                    stream,
-                    &mut context.write_buffer,
-                    &mut self.backlog,
-                    &mut context.stats.sent,
-                    &mut self.sent,
-                );
+                let mut batch =
+                    WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound);
                 self.sender.send(Message::Ping(b""), &mut batch);
                 // A socket that is broken says so at the next read, too.
                 let _ = batch.finish();

@@ -224,6 +224,7 @@ impl<S: Stream> Connections<S> {
                 connection.tick(silence, stream, context)
             });
         }
+        self.context.stats.sent = mem::take(&mut self.context.write_buffer.sent);
         self.context.stats.unsent_bytes = self.context.unsent().bytes();
         let stats = mem::take(&mut self.context.stats);
         self.context.observer.statistics(&stats);
@@ -271,16 +272,31 @@ impl<S: Stream> Connections<S> {
 
     /// Reads what is there and writes what waits.
     fn drive_stream(&mut self, key: ConnectionKey) {
-        let drive =
-            |connection: &mut dyn ConnectionDriver<S>, stream: &mut S, context: &mut Context| {
-                connection.drive(key, stream, context)
-            };
         self.context.begin_turn();
-        self.drive(key, drive);
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let hung_up = entry.hung_up;
+        let progress = entry
+            .connection
+            .drive(key, &mut entry.stream, &mut self.context);
         self.is_crowded |= self.context.turn.is_over();
+        if self.proceed(key, progress) {
+            self.relieve();
+        }
+        if hung_up {
+            self.drive_to_end(key);
+        }
+    }
+
+    /// Drives a connection whose peer has gone as far as there is something to read.
+    #[cold]
+    fn drive_to_end(&mut self, key: ConnectionKey) {
         let entry = self.entries.get_mut(key);
-        if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
-            self.drive(key, drive);
+        if entry.is_some_and(|entry| !entry.is_ready) {
+            self.drive(key, |connection, stream, context| {
+                connection.drive(key, stream, context)
+            });
             self.hang_up(key);
         }
     }
@@ -322,20 +338,38 @@ impl<S: Stream> Connections<S> {
         let Some(entry) = self.entries.get_mut(key) else {
             return false;
         };
-        match act(&mut *entry.connection, &mut entry.stream, &mut self.context) {
-            Progress::Over(why) => self.end(key, &why),
-            Progress::MoreToRead if entry.is_ready => {}
+        let progress = act(&mut *entry.connection, &mut entry.stream, &mut self.context);
+        self.proceed(key, progress)
+    }
+
+    /// Does what the progress of a connection asks for. Says whether something may wait to be sent.
+    #[inline]
+    fn proceed(&mut self, key: ConnectionKey, progress: Progress) -> bool {
+        match progress {
+            Progress::Idle => false,
+            Progress::Over(why) => {
+                self.end(key, &why);
+                false
+            }
             Progress::MoreToRead => {
-                entry.is_ready = true;
-                self.ready.push_back(key);
+                self.has_more(key);
+                false
             }
             Progress::Waiting => {
-                entry.next_check = self.context.now.wrapping_add(1);
-                return true;
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.next_check = self.context.now.wrapping_add(1);
+                }
+                true
             }
-            Progress::Idle => {}
         }
-        false
+    }
+
+    /// Has a connection driven again, when others have had their turn.
+    fn has_more(&mut self, key: ConnectionKey) {
+        if let Some(entry) = self.entries.get_mut(key).filter(|entry| !entry.is_ready) {
+            entry.is_ready = true;
+            self.ready.push_back(key);
+        }
     }
 }
 
