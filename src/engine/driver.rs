@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::deadlines::{DeadlineTicks, Tick};
 use super::delivery::Delivery;
 use super::disconnect::Disconnect;
+use super::hoarders::Hoarders;
 use super::mailbox::Mailbox;
 use super::slab::ConnectionKey;
 use super::stats::{Observer, Traffic, WorkerStats};
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     /// Bound: 64 MiB, shared with all connections of the worker, and `max_unfinished_size`, shared
     /// with all clients of the server.
     pub(super) pool: AssemblyPool,
+    pub(super) hoarders: Hoarders,
     /// What is left of the turn of the connection that is driven.
     pub(super) turn: Turn,
     pub(super) now: Tick,
@@ -57,6 +59,7 @@ impl Context {
             input: vec![0; Self::INPUT],
             write_buffer: Buffer::new(settings, bounds.unsent.clone()),
             pool: AssemblyPool::new(bounds.unfinished.clone()),
+            hoarders: Hoarders::default(),
             turn: Turn::new(),
             now: 0,
             tick,
@@ -133,7 +136,13 @@ pub(crate) trait ConnectionDriver<S> {
     ) -> Progress;
 
     /// Looks at the deadlines; the peer was last heard `silence` ago.
-    fn tick(&mut self, silence: Tick, stream: &mut S, context: &mut Context) -> Progress;
+    fn tick(
+        &mut self,
+        key: ConnectionKey,
+        silence: Tick,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Progress;
 
     /// Bytes that wait for the peer, in the backlog and with the handler.
     fn backlog_bytes(&mut self) -> usize;

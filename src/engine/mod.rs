@@ -16,6 +16,7 @@ mod driver;
 mod frame_loop;
 mod group;
 mod handler;
+mod hoarders;
 mod mailbox;
 mod members;
 mod peer;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -22,7 +22,51 @@ pub struct ClientSocket {
     bare: Bare,
     /// The TLS that is spoken on it, if any is.
     tls: Option<Box<TlsSession>>,
-    peer: PeerAddress,
+    peer: CompactAddress,
+}
+
+/// A [`PeerAddress`] in 24 bytes, as every connection has one: without IPv6's flow label.
+#[derive(Clone, Copy, Debug)]
+enum CompactAddress {
+    Ip {
+        address: IpAddr,
+        port: u16,
+        scope: u32,
+    },
+    Unix,
+    Unknown,
+}
+
+impl From<PeerAddress> for CompactAddress {
+    fn from(peer: PeerAddress) -> CompactAddress {
+        match peer {
+            PeerAddress::Ip(address) => CompactAddress::Ip {
+                address: address.ip(),
+                port: address.port(),
+                scope: match address {
+                    SocketAddr::V4(_) => 0,
+                    SocketAddr::V6(address) => address.scope_id(),
+                },
+            },
+            PeerAddress::Unix => CompactAddress::Unix,
+            PeerAddress::Unknown => CompactAddress::Unknown,
+        }
+    }
+}
+
+impl From<CompactAddress> for PeerAddress {
+    fn from(peer: CompactAddress) -> PeerAddress {
+        match peer {
+            CompactAddress::Ip {
+                address: IpAddr::V6(address),
+                port,
+                scope,
+            } => PeerAddress::Ip(SocketAddrV6::new(address, port, 0, scope).into()),
+            CompactAddress::Ip { address, port, .. } => PeerAddress::Ip((address, port).into()),
+            CompactAddress::Unix => PeerAddress::Unix,
+            CompactAddress::Unknown => PeerAddress::Unknown,
+        }
+    }
 }
 
 impl ClientSocket {
@@ -31,7 +75,7 @@ impl ClientSocket {
         ClientSocket {
             bare: Bare(socket.into()),
             tls: None,
-            peer,
+            peer: peer.into(),
         }
     }
 
@@ -113,7 +157,7 @@ impl Stream for ClientSocket {
     }
 
     fn peer_address(&self) -> PeerAddress {
-        self.peer
+        self.peer.into()
     }
 
     fn has_unsent(&self) -> bool {

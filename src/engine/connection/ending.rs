@@ -44,7 +44,6 @@ impl<H: Handler> Connection<H> {
             return self.broken(&error);
         }
         self.waiting_since = context.now;
-        self.close_since = context.now;
         self.settle(stream, context)
     }
 
@@ -109,8 +108,8 @@ impl<H: Handler> Connection<H> {
                 Phase::Lingering { why, allowance } => {
                     let size = context.input.len();
                     return match Reading::of(stream.read(&mut context.input), size) {
-                        Ok((Some(bytes), _)) if bytes <= allowance => {
-                            let allowance = allowance - bytes;
+                        Ok((Some(bytes), _)) if bytes <= allowance as usize => {
+                            let allowance = allowance - bytes as u32;
                             self.phase = Phase::Lingering { why, allowance };
                             Progress::MoreToRead
                         }
@@ -126,13 +125,14 @@ impl<H: Handler> Connection<H> {
 
     /// Bytes to read after our FIN. A client that sends a message too big, or too many, is most
     /// often still sending, and would lose our Close to a reset.
-    fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> usize {
-        match why {
+    fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> u32 {
+        let bytes = match why {
             Disconnect::FastPublisher
             | Disconnect::Failed(ProtocolError::FrameTooBig | ProtocolError::MessageTooBig, _) => {
                 linger_size.saturating_add(self.receiver.limits().max_message_size)
             }
             _ => linger_size,
-        }
+        };
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

@@ -46,16 +46,11 @@ pub(crate) struct Connection<H> {
     /// When the present wait began: for the peer to take more of the backlog, to answer our FIN, or
     /// to read that it is closed as too slow. Bound: `Deadlines::write_stall` or `linger`.
     waiting_since: Tick,
-    /// When our Close went out. Bound: `Deadlines::close`.
-    close_since: Tick,
     /// When the message under way began. Bound: `Deadlines::message`.
     message_started: Tick,
     /// When the last data message ended. Bound: `Deadlines::idle`.
     idle_since: Tick,
-    /// When the Ping went out that nothing has been heard since. Bound: `Deadlines::ping_timeout`.
-    pinged: Option<Tick>,
-    /// Since when it has kept more of a budget than it may keep for long. Bound: a minute.
-    much_since: Option<Tick>,
+    asked: Asked,
     /// What is not handled yet of what has been read.
     deferred: Option<Box<DeferredInput>>,
     /// What the peer has sent.
@@ -139,6 +134,16 @@ impl DeferredInput {
     }
 }
 
+/// What the peer has been asked and has not answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asked {
+    Nothing,
+    /// Whether it is there, then. Bound: `Deadlines::ping_timeout`.
+    Ping(Tick),
+    /// To close, by the Close that a tick first found unanswered then. Bound: `Deadlines::close`.
+    Close(Tick),
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     /// Frames are read and handled.
@@ -149,7 +154,7 @@ enum Phase {
     /// Nothing is read; what waits is written, then comes FIN.
     Draining { why: Disconnect, linger: bool },
     /// FIN is out; input is read and thrown away until the peer's, `allowance` bytes at most.
-    Lingering { why: Disconnect, allowance: usize },
+    Lingering { why: Disconnect, allowance: u32 },
 }
 
 /// How a panic of the handler is told to the peer.
@@ -173,11 +178,9 @@ impl<H: Handler> Connection<H> {
             outbound: Outbound::default(),
             phase: Phase::Open,
             waiting_since: 0,
-            close_since: 0,
             message_started: 0,
             idle_since: 0,
-            pinged: None,
-            much_since: None,
+            asked: Asked::Nothing,
             deferred: None,
             received: Traffic::default(),
         }
@@ -243,7 +246,7 @@ impl<H: Handler> Connection<H> {
             || !self.sender.is_open()
             || !self.outbound.backlog.is_empty()
             || self.receiver.is_inside_message()
-            || self.pinged.is_some()
+            || self.asked != Asked::Nothing
             || self.deferred.is_some()
             || self.kept() > 0;
         match is_timed {
@@ -418,8 +421,14 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
         self.send_close(frame, stream, context)
     }
 
-    fn tick(&mut self, silence: Tick, stream: &mut S, context: &mut Context) -> Progress {
-        self.check_deadlines(silence, stream, context)
+    fn tick(
+        &mut self,
+        key: ConnectionKey,
+        silence: Tick,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Progress {
+        self.check_deadlines(key, silence, stream, context)
     }
 
     fn backlog_bytes(&mut self) -> usize {
@@ -454,5 +463,20 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
         let _ = panic::catch_unwind(AssertUnwindSafe(|| handler.closed(why)));
         // One by one: a panic while another unwinds would abort the process.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(handler)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Message;
+
+    #[test]
+    fn a_connection_takes_few_bytes() {
+        fn of<H: Handler>(_: H) -> usize {
+            size_of::<Connection<H>>()
+        }
+        let size = of(|_: &mut WebSocket<'_>, _: Message<'_>| {});
+        assert!(size <= 168, "{size} bytes");
     }
 }

@@ -135,7 +135,6 @@ impl<H: Handler> Connection<H> {
             || before.is_open != self.sender.is_open()
         {
             self.waiting_since = now;
-            self.close_since = now;
         }
     }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::delivering::TOO_MUCH_UNSENT;
-use super::{Connection, Phase};
+use super::{Asked, Connection, Phase};
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::{Disconnect, Timeout, Unanswered};
 use crate::engine::driver::{Context, Progress};
 use crate::engine::handler::Handler;
+use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{CloseCode, Message, ProtocolError};
@@ -16,6 +17,7 @@ impl<H: Handler> Connection<H> {
     /// Looks at the deadlines; the peer was last heard `silence` ago.
     pub(super) fn check_deadlines<S: Stream>(
         &mut self,
+        key: ConnectionKey,
         silence: Tick,
         stream: &mut S,
         context: &mut Context,
@@ -29,9 +31,11 @@ impl<H: Handler> Connection<H> {
         if !is_read {
             // It cannot be heard: what it would say has all its time when it can.
             self.message_started = now;
-            self.pinged = None;
+            if let Asked::Ping(_) = self.asked {
+                self.asked = Asked::Nothing;
+            }
         }
-        if let Some((why, frame)) = self.keeps_much(context) {
+        if let Some((why, frame)) = self.keeps_much(key, context) {
             context.stats.dropped += self.outbound.backlog.drop_unbegun() as u64;
             return match self.drops_kept() {
                 true => self.fail(why, frame, stream, context),
@@ -106,10 +110,14 @@ impl<H: Handler> Connection<H> {
             return Some((Disconnect::FastPublisher, "publishing too fast"));
         }
         let unanswered = self.unanswered(Unanswered::TimedOut);
-        if let Some(why) = unanswered
-            && now.wrapping_sub(self.close_since) >= deadlines.close
-        {
-            return Some((why, "")); // our Close is out: there is no second
+        if let Some(why) = unanswered {
+            let Asked::Close(since) = self.asked else {
+                self.asked = Asked::Close(now);
+                return None;
+            };
+            if now.wrapping_sub(since) >= deadlines.close {
+                return Some((why, "")); // our Close is out: there is no second
+            }
         }
         let (timeout, reason) = if self.receiver.is_inside_message()
             && now.wrapping_sub(self.message_started) >= deadlines.message
@@ -130,7 +138,11 @@ impl<H: Handler> Connection<H> {
 
     /// How a connection ends that has kept a sixteenth of one of the server's budgets for a minute:
     /// with sixteen of them nobody else would be served.
-    fn keeps_much(&mut self, context: &Context) -> Option<(Disconnect, (CloseCode, &'static str))> {
+    fn keeps_much(
+        &mut self,
+        key: ConnectionKey,
+        context: &mut Context,
+    ) -> Option<(Disconnect, (CloseCode, &'static str))> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let (unsent, unfinished) = (context.unsent(), context.pool.budget());
         let ending = if unsent.is_much(unsent.bytes())
@@ -142,11 +154,9 @@ impl<H: Handler> Connection<H> {
             let frame = (error.close_code(), error.reason());
             (Disconnect::Failed(error, frame.0), frame)
         } else {
-            self.much_since = None;
             return None;
         };
-        let since = *self.much_since.get_or_insert(context.now);
-        let lasted = context.tick * context.now.wrapping_sub(since);
+        let lasted = context.tick * context.hoarders.note(key, context.now);
         (lasted >= PATIENCE).then_some(ending)
     }
 
@@ -158,18 +168,23 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Option<(Timeout, &'static str)> {
-        match self.pinged.map(|pinged| context.now.wrapping_sub(pinged)) {
-            // A Ping follows silence, so what was heard in its own tick came after it.
-            Some(unanswered) if silence <= unanswered => self.pinged = None,
-            Some(unanswered) if unanswered >= context.deadlines.ping_timeout => {
-                return Some((Timeout::Ping, "ping timeout"));
+        match self.asked {
+            Asked::Ping(at) => {
+                let unanswered = context.now.wrapping_sub(at);
+                // A Ping follows silence, so what was heard in its own tick came after it.
+                if silence <= unanswered {
+                    self.asked = Asked::Nothing;
+                } else if unanswered >= context.deadlines.ping_timeout {
+                    return Some((Timeout::Ping, "ping timeout"));
+                }
             }
             // What waits already is as good a question.
-            None if silence >= context.deadlines.ping_interval
-                && self.sender.is_open()
-                && self.outbound.backlog.is_empty() =>
+            Asked::Nothing
+                if silence >= context.deadlines.ping_interval
+                    && self.sender.is_open()
+                    && self.outbound.backlog.is_empty() =>
             {
-                self.pinged = Some(context.now);
+                self.asked = Asked::Ping(context.now);
                 let mut batch =
                     WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound);
                 self.sender.send(Message::Ping(b""), &mut batch);
@@ -177,7 +192,7 @@ impl<H: Handler> Connection<H> {
                 let _ = batch.finish();
                 self.waiting_since = context.now;
             }
-            _ => {}
+            Asked::Nothing | Asked::Close(_) => {}
         }
         None
     }

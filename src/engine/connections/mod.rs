@@ -221,9 +221,10 @@ impl<S: Stream> Connections<S> {
             entry.next_check = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
             self.context.stats.backlog_bytes += entry.connection.backlog_bytes();
             self.drive(key, |connection, stream, context| {
-                connection.tick(silence, stream, context)
+                connection.tick(key, silence, stream, context)
             });
         }
+        self.context.hoarders.forget_others(now);
         self.context.stats.sent = mem::take(&mut self.context.write_buffer.sent);
         self.context.stats.unsent_bytes = self.context.unsent().bytes();
         let stats = mem::take(&mut self.context.stats);
@@ -376,5 +377,17 @@ impl<S: Stream> Connections<S> {
 impl<S> Drop for Connections<S> {
     fn drop(&mut self) {
         self.context.mailbox.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ClientSocket;
+
+    /// With what the allocator adds to each connection that is 264 bytes.
+    #[test]
+    fn a_connection_takes_few_bytes() {
+        assert!(size_of::<Option<Entry<ClientSocket>>>() <= 80);
     }
 }
