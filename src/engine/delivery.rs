@@ -72,11 +72,14 @@ impl<'a> Encoded<'a> {
         self.bytes
     }
 
+    /// The frames as they are shared.
+    pub(super) fn share(self) -> &'a Arc<SharedFrame> {
+        self.shared_frame
+            .get_or_init(|| SharedFrame::new(self.bytes.to_vec()))
+    }
+
     /// Keeps what is left once `written` bytes have gone.
     pub(super) fn keep(self, written: usize, budget: &UnsentBudget) -> Kept {
-        let shared_frame = self
-            .shared_frame
-            .get_or_init(|| SharedFrame::new(self.bytes.to_vec()));
-        Kept::new(Arc::clone(shared_frame), written, budget)
+        Kept::new(Arc::clone(self.share()), written, budget)
     }
 }

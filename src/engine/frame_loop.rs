@@ -94,7 +94,7 @@ impl FrameLoopHandle {
             let mut turns = 0;
             while self.0.borrow_mut().turn()? {
                 turns += 1;
-                if self.0.borrow().mailbox().is_congested() {
+                if self.0.borrow().waits_for_others() {
                     tokio::time::sleep(WHILE_CONGESTED).await;
                 } else if turns % TURNS == 0 || self.0.borrow().connections.is_crowded() {
                     tokio::task::yield_now().await;
@@ -194,6 +194,11 @@ impl FrameLoop {
         let is_done = self.connections.end_turn();
         // Where several were ready at once, more have come in the meantime.
         Ok(count > 1 || !is_done)
+    }
+
+    /// Whether so much waits for other workers that this one can only wait, too.
+    fn waits_for_others(&self) -> bool {
+        self.mailbox().is_congested() && !self.connections.has_commands()
     }
 
     fn sweep(&mut self) {

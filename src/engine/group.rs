@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::SlowConsumerPolicy;
+use super::fan_out;
 use super::mailbox::Mailbox;
 use super::members::{GroupMembers, GroupPlace};
 use super::peer::Peer;
@@ -56,7 +57,7 @@ impl Group {
 
     /// How many members there are.
     pub(crate) fn len(&self) -> usize {
-        self.members.lock().len()
+        self.members.len()
     }
 
     /// Whether so much waits for all workers that nobody should publish on.
@@ -75,6 +76,7 @@ impl Group {
     /// The worker may sleep: then it is woken when what is returned is dropped, which is a system
     /// call and so nothing to do under a lock.
     pub(crate) fn deliver(&self, publication: &Publication<'_>) -> Option<Sleeper> {
+        fan_out::note(&self.members, publication);
         let sleeps = self.mailbox.deliver(&self.members, publication);
         sleeps.then(|| Sleeper(Arc::clone(&self.mailbox)))
     }

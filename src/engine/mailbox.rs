@@ -1,6 +1,7 @@
 //! What other threads, and handlers, want a worker to send: one command per worker, never one
 //! per member.
 
+use std::any::Any;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::mem;
@@ -99,7 +100,11 @@ pub(super) enum Command {
         frame: Arc<SharedFrame>,
         compressed: Option<Arc<SharedFrame>>,
         messages: usize,
+        /// The first member's place: those before it have got it.
+        from: u32,
     },
+    /// Drop this: what was put in before it has been delivered.
+    Drop(#[allow(dead_code, reason = "to drop it is all")] Arc<dyn Any + Send + Sync>),
     /// Send the next `length` bytes of the frames to one connection, or of the compressed ones.
     Send {
         to: ConnectionKey,
@@ -258,6 +263,14 @@ impl Mailbox {
         self.put_quietly(|queue| queue.deliver(members, publication, compressed))
     }
 
+    /// Has this dropped when all that is there has been delivered.
+    pub(super) fn drop_in_turn(&self, value: Arc<dyn Any + Send + Sync>) {
+        self.put(|queue| {
+            queue.commands.push_back(Command::Drop(value));
+            0
+        });
+    }
+
     pub(super) fn resume(&self, to: ConnectionKey) {
         self.put(|queue| {
             queue.commands.push_back(Command::Resume { to });
@@ -369,6 +382,7 @@ impl CommandQueue {
                 frame: Arc::clone(frame),
                 compressed: compressed.cloned(),
                 messages: publication.messages,
+                from: 0,
             });
             return frame.len() + compressed_size;
         }
@@ -403,6 +417,13 @@ impl CommandQueue {
             }),
         }
         encoded + compressed_size
+    }
+
+    /// Puts the rest of a command back, to be carried out next.
+    pub(super) fn put_back(&mut self, rest: Option<Command>) {
+        if let Some(rest) = rest {
+            self.commands.push_front(rest);
+        }
     }
 
     fn clear(&mut self) {

@@ -15,6 +15,8 @@ pub(crate) struct GroupMembers {
     members: Mutex<Slab<GroupMember>>,
     /// Goes on with each member that joins.
     epoch: AtomicU32,
+    /// How many members there are, for those that must not wait for the lock.
+    count: AtomicUsize,
     /// How many of the members take compressed messages.
     compressing: AtomicUsize,
 }
@@ -51,6 +53,7 @@ impl GroupMembers {
             policy,
             members: Mutex::default(),
             epoch: AtomicU32::new(0),
+            count: AtomicUsize::new(0),
             compressing: AtomicUsize::new(0),
         }
     }
@@ -62,6 +65,7 @@ impl GroupMembers {
             .fetch_add(usize::from(compresses), Ordering::Relaxed);
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
         let since = Epoch(epoch.wrapping_add(1));
+        self.count.fetch_add(1, Ordering::Relaxed);
         GroupPlace {
             key: members.insert(GroupMember { key, since }),
             compresses,
@@ -74,7 +78,13 @@ impl GroupMembers {
         members.remove(place.key);
         self.compressing
             .fetch_sub(usize::from(place.compresses), Ordering::Relaxed);
+        self.count.store(members.len(), Ordering::Relaxed);
         members.len() == 0
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// What becomes of members that take too little.

@@ -13,6 +13,7 @@ mod deadlines;
 mod delivery;
 mod disconnect;
 mod driver;
+mod fan_out;
 mod frame_loop;
 mod group;
 mod handler;
@@ -142,7 +143,7 @@ impl Bounds {
 }
 
 /// The bound on what waits for one receiver of fan-out. Beyond it the receiver meets the
-/// [`SlowConsumerPolicy`] of the room; the publisher and the other receivers notice nothing. A
+/// [`SlowConsumerPolicy`] of the room; the other receivers notice nothing. A
 /// single message is let through whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowConsumer {

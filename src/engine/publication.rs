@@ -56,6 +56,21 @@ impl<'a> Publication<'a> {
         }
     }
 
+    /// About how many bytes a member is sent.
+    pub(super) fn size(&self) -> usize {
+        match &self.shared {
+            Some(frame) => frame.len(),
+            None => self.message.size(),
+        }
+    }
+
+    /// Its frames, if they are shared.
+    pub(super) fn shared_frames(&self) -> impl Iterator<Item = &Arc<SharedFrame>> {
+        let compressed = self.compressed.get().and_then(Option::as_ref);
+        let plain = self.shared.iter();
+        plain.chain(compressed.filter(|_| self.shared.is_some()))
+    }
+
     /// The compressed frame, if it is asked for and there is one.
     pub(super) fn compressed_for(
         &self,

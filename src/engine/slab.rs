@@ -99,8 +99,12 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slab.iter().filter_map(|slot| slot.value.as_ref())
+    /// The values from a place on, each with its place.
+    pub(super) fn iter_from(&self, place: u32) -> impl Iterator<Item = (u32, &T)> {
+        let places = self.slab.get(place as usize..).unwrap_or_default();
+        (place..)
+            .zip(places)
+            .filter_map(|(place, slot)| Some((place, slot.value.as_ref()?)))
     }
 }
 

@@ -15,6 +15,8 @@ impl Turn {
 
     /// For each message, beside its bytes.
     const MESSAGE: usize = 64;
+    /// For each member that something is delivered to, beside the bytes: mostly for a system call.
+    pub(super) const DELIVERY: usize = 8 << 10;
     /// For each byte that is inflated or deflated. So much is a turn.
     const CODEC: usize = Self::SHARE / Self::INFLATED;
 
@@ -34,6 +36,24 @@ impl Turn {
     #[inline]
     pub(super) fn charge_bytes(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes);
+    }
+
+    /// So many bytes were delivered to a member.
+    #[inline]
+    pub(super) fn charge_delivery(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(Self::DELIVERY + bytes);
+    }
+
+    /// A command was carried out that is about one connection.
+    #[inline]
+    pub(super) fn charge_command(&mut self) {
+        self.left = self.left.saturating_sub(Self::MESSAGE);
+    }
+
+    /// Work was done, or caused, at so much cost.
+    #[inline]
+    pub(super) fn charge_work(&mut self, cost: usize) {
+        self.left = self.left.saturating_sub(cost);
     }
 
     /// So many bytes were inflated or deflated.

@@ -1,8 +1,9 @@
 //! What waits to be sent to all clients together: one budget for the server.
 
+use std::any::Any;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What may wait to be sent to all clients of a server together. Clones are the same budget.
 ///
@@ -118,6 +119,8 @@ pub(crate) struct SharedFrame {
     /// Clients that it is kept for. The first takes its bytes from the budget, the last gives them
     /// back.
     holders: AtomicUsize,
+    /// Dropped when nobody waits for the frames any more.
+    ticket: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl SharedFrame {
@@ -125,7 +128,13 @@ impl SharedFrame {
         Arc::new(SharedFrame {
             bytes,
             holders: AtomicUsize::new(0),
+            ticket: OnceLock::new(),
         })
+    }
+
+    /// Has `ticket` held as long as anybody waits for the frames. There is one at most.
+    pub(super) fn attach(&self, ticket: Arc<dyn Any + Send + Sync>) {
+        let _ = self.ticket.set(ticket);
     }
 
     /// The memory that it takes, where that is to be counted.

@@ -26,6 +26,7 @@ mod deflate;
 mod embedding;
 mod endpoints;
 mod fairness;
+mod fan_out_turns;
 mod faults_in_time;
 mod faults_on_demand;
 mod forwarded;

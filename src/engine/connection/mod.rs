@@ -9,6 +9,7 @@
 //! Lingering reads on until the peer's FIN: closing at once with unread input would make the
 //! kernel send RST, and the peer would lose our Close (RFC 6455 §7.1.1).
 
+mod deferred;
 mod delivering;
 mod ending;
 mod raw;
@@ -28,9 +29,9 @@ use super::raw::Demand;
 use super::slab::ConnectionKey;
 use super::socket::Stream;
 use super::stats::Traffic;
-use super::unsent::{Held, UnsentBudget};
 use super::write_batch::{Outbound, WriteBatch};
 use crate::protocol::{CloseCode, CloseFrame, DeflateParameters, Receiver, Role, Sender};
+use deferred::DeferredInput;
 use receiving::Reading;
 
 /// A WebSocket connection and its handler.
@@ -55,83 +56,6 @@ pub(crate) struct Connection<H> {
     deferred: Option<Box<DeferredInput>>,
     /// What the peer has sent.
     received: Traffic,
-}
-
-/// What is not handled yet of what has been read.
-#[derive(Debug)]
-struct DeferredInput {
-    /// Back-pressure on a peer that publishes faster than it may, until it does so no more.
-    hold: Option<Hold>,
-    /// It is to be handled in the next turn, when what came before it has been delivered.
-    is_next: bool,
-    /// It is to be handled when the handler has done what it began.
-    is_behind: bool,
-    /// Bound: one read, and `max_unsent_size`, in bytes, shared with all clients of the server: it
-    /// waits for the same reasons as what is to be sent.
-    input: Vec<u8>,
-    held: Option<Held>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Hold {
-    /// Bound: `Deadlines::throttle_timeout`.
-    since: Tick,
-    /// Until when nothing is handled or read.
-    until: Tick,
-}
-
-impl DeferredInput {
-    /// Puts back-pressure on a peer, for so many ticks; `input` is handled after them.
-    #[cold]
-    fn hold(
-        deferred: &mut Option<Box<DeferredInput>>,
-        now: Tick,
-        ticks: u128,
-        input: &[u8],
-        budget: &UnsentBudget,
-    ) {
-        let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX);
-        let before = deferred.as_ref().and_then(|deferred| deferred.hold);
-        let hold = Some(Hold {
-            since: before.map_or(now, |hold| hold.since),
-            until: now.wrapping_add(ticks.clamp(1, Tick::MAX / 4)),
-        });
-        *deferred = Some(Box::new(DeferredInput {
-            hold,
-            is_next: false,
-            is_behind: false,
-            input: input.to_vec(),
-            held: Some(Held::new(input.len(), budget)),
-        }));
-    }
-
-    /// Has `input` handled in the next turn, or behind what the handler has begun.
-    #[cold]
-    fn defer(
-        deferred: &mut Option<Box<DeferredInput>>,
-        input: &[u8],
-        is_behind: bool,
-        budget: &UnsentBudget,
-    ) {
-        let hold = deferred.as_ref().and_then(|deferred| deferred.hold);
-        *deferred = Some(Box::new(DeferredInput {
-            hold,
-            is_next: !is_behind,
-            is_behind,
-            input: input.to_vec(),
-            held: Some(Held::new(input.len(), budget)),
-        }));
-    }
-
-    /// Bytes that are kept for this connection.
-    fn bytes(&self) -> usize {
-        self.held.as_ref().map_or(0, Held::bytes)
-    }
-
-    fn is_held(&self, now: Tick) -> bool {
-        self.hold
-            .is_some_and(|hold| (now.wrapping_sub(hold.until) as i32) < 0)
-    }
 }
 
 /// What the peer has been asked and has not answered.

@@ -5,11 +5,13 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
+use super::deferred::DeferredInput;
 use super::raw::{pauses, postpones_close};
-use super::{Connection, DeferredInput, INTERNAL_ERROR, Phase};
+use super::{Connection, INTERNAL_ERROR, Phase};
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Context;
+use crate::engine::fan_out::{self, Ticket};
 use crate::engine::handler::{Handler, WebSocket};
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
@@ -73,6 +75,7 @@ impl<H: Handler> Connection<H> {
     ) -> io::Result<()> {
         let before = Before::of(self);
         let (allowance, bytes) = (context.pool.allowance(), input.len());
+        fan_out::begin();
         let mut event = Event {
             handler: &mut self.handler,
             receiver: &mut self.receiver,
@@ -98,15 +101,16 @@ impl<H: Handler> Connection<H> {
             Ok(Err(error)) => Some(fail(event.handler, error, &mut event.socket)),
             Err(_) => Some(event.panicked()),
         };
-        let (data, closed) = (event.data, event.closed);
+        let (data, closed, cost) = (event.data, event.closed, fan_out::end());
         let written = event.socket.batch.finish();
         context.stats.received.data += data;
         context.turn.charge_messages(data.messages, bytes as u64);
-        if allowance != context.pool.allowance() {
-            let inflated = allowance - context.pool.allowance();
-            context.turn.charge_codec(inflated);
-        }
+        let inflated = allowance - context.pool.allowance();
+        context.turn.charge_codec(inflated);
         self.received += data;
+        if cost > 0 {
+            self.charge_fan_out(cost, key, context);
+        }
         written?;
         self.conclude(&before, data.messages > 0, context.now);
         if let Some(why) = failed {
@@ -120,6 +124,21 @@ impl<H: Handler> Connection<H> {
         }
         self.obey(stream);
         Ok(())
+    }
+
+    /// Charges what the messages were published at, and does not read on before that has been
+    /// delivered, if it is much.
+    #[cold]
+    fn charge_fan_out(&mut self, cost: usize, key: ConnectionKey, context: &mut Context) {
+        context.turn.charge_work(cost);
+        if !context.turn.is_over() && !Ticket::is_due() {
+            return;
+        }
+        let (ticket, patience) = Ticket::of_last(&context.mailbox, key);
+        let ticks = patience.as_nanos() / context.tick.as_nanos();
+        let until = context.now.wrapping_add(ticks as Tick + 1);
+        DeferredInput::pause(&mut self.deferred, until, &ticket);
+        context.mailbox.drop_in_turn(ticket);
     }
 
     /// Notes which waits an event has begun, and which it has ended.
@@ -156,6 +175,12 @@ impl<H: Handler> Connection<H> {
             let mut input = mem::take(&mut deferred.input);
             deferred.held = None;
             self.handle(key, &mut input, Ok(()), stream, context)?;
+            let is_held_back = |deferred: &DeferredInput| deferred.hold.is_some();
+            if !self.is_deferred_kept(context.now)
+                && !self.deferred.as_deref().is_some_and(is_held_back)
+            {
+                self.deferred = None;
+            }
         }
         Ok(matches!(self.phase, Phase::Open)
             && self.is_read(context.high_water_mark)

@@ -13,27 +13,28 @@ use crate::engine::mailbox::{Command, CommandQueue};
 use crate::engine::members::{Epoch, GroupMembers};
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
+use crate::engine::turn::Turn;
 use crate::engine::unsent::SharedFrame;
 use crate::protocol::{CloseCode, CloseFrame};
 
 impl<S: Stream> Connections<S> {
-    /// Carries out the mailbox's commands, and those that follow from them, up to a number of
-    /// bytes: what is left waits for the next turn. In between the sockets are looked at, or a
+    /// Carries out the mailbox's commands, and those that follow from them, as far as one turn goes:
+    /// what is left, even of a group, waits for the next. In between the sockets are looked at, or a
     /// member that takes all it is given would seem slow because this worker is.
     pub(super) fn deliver(&mut self) {
-        const BYTES: usize = 256 << 10;
         if self.queue.commands.is_empty() && !self.context.mailbox.is_filled() {
             return;
         }
         let mut queue = mem::take(&mut self.queue);
-        let mut delivered = 0;
-        while delivered < BYTES {
+        let mut turn = Turn::new();
+        while !turn.is_over() {
             match queue.commands.pop_front() {
-                Some(command) => delivered += self.carry_out(command, &mut queue),
+                Some(command) => self.carry_out(command, &mut queue, &mut turn),
                 None if self.context.mailbox.is_filled() => self.context.mailbox.take(&mut queue),
                 None => break,
             }
         }
+        self.is_crowded |= turn.is_over();
         self.queue = queue;
     }
 
@@ -45,8 +46,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Says how many bytes of frames the command is about.
-    fn carry_out(&mut self, command: Command, queue: &mut CommandQueue) -> usize {
+    fn carry_out(&mut self, command: Command, queue: &mut CommandQueue, turn: &mut Turn) {
         match command {
             Command::Deliver {
                 members,
@@ -61,8 +61,8 @@ impl<S: Stream> Connections<S> {
                 let compressed =
                     (compressed_length > 0).then_some(Encoded::new(compressed, &shared_frames[1]));
                 let delivery = Delivery::new(plain, compressed, messages, members.policy());
-                self.deliver_to(&members, epoch, &delivery);
-                length
+                let rest = self.deliver_to(members, epoch, 0, &delivery, turn);
+                queue.put_back(rest);
             }
             Command::DeliverShared {
                 members,
@@ -70,10 +70,19 @@ impl<S: Stream> Connections<S> {
                 frame,
                 compressed,
                 messages,
+                from,
             } => with_shared(frame, compressed, |plain, compressed| {
                 let delivery = Delivery::new(plain, compressed, messages, members.policy());
-                self.deliver_to(&members, epoch, &delivery);
+                let rest = self.deliver_to(members, epoch, from, &delivery, turn);
+                queue.put_back(rest);
             }),
+            command => self.carry_out_for_one(command, queue, turn),
+        }
+    }
+
+    /// Carries out a command that is not about a group.
+    fn carry_out_for_one(&mut self, command: Command, queue: &mut CommandQueue, turn: &mut Turn) {
+        match command {
             Command::Send {
                 to,
                 length,
@@ -87,8 +96,7 @@ impl<S: Stream> Connections<S> {
                 let frame = Encoded::new(frames.take(length), &shared_frame);
                 let compressed = is_compressed.then_some(frame);
                 let delivery = Delivery::new(frame, compressed, 1, SlowConsumerPolicy::Close);
-                self.send(to, &delivery);
-                length
+                self.send(to, &delivery, turn);
             }
             Command::SendShared {
                 to,
@@ -99,18 +107,24 @@ impl<S: Stream> Connections<S> {
                 let policy = SlowConsumerPolicy::Close;
                 let mut delivery = Delivery::new(plain, compressed, messages, policy);
                 delivery.is_lenient = true;
-                self.send(to, &delivery);
+                self.send(to, &delivery, turn);
             }),
-            command => self.obey(command),
+            Command::Resume { to } => {
+                self.drive_stream(to);
+                turn.charge_work(self.context.turn.used());
+            }
+            command => {
+                turn.charge_command();
+                self.obey(command);
+            }
         }
     }
 
-    /// Carries out a command that is about no frames: 0 bytes of them.
-    fn obey(&mut self, command: Command) -> usize {
+    /// Carries out a command that is about no frames.
+    fn obey(&mut self, command: Command) {
         match command {
             Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, OVERRUN),
             Command::End { to, why, frame } => self.end_with(to, why, frame),
-            Command::Resume { to } => self.drive_stream(to),
             Command::Close { to, frame } => {
                 let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
                     code: *code,
@@ -120,34 +134,52 @@ impl<S: Stream> Connections<S> {
             }
             Command::Wake { to } => self.wake(to),
             Command::CloseAll { code } => self.close_all(code),
+            Command::Drop(_)
             // Those have been carried out.
-            Command::Deliver { .. }
+            | Command::Resume { .. }
+            | Command::Deliver { .. }
             | Command::DeliverShared { .. }
             | Command::Send { .. }
             | Command::SendShared { .. } => {}
         }
-        0
     }
 
-    fn send(&mut self, to: ConnectionKey, delivery: &Delivery<'_>) {
+    fn send(&mut self, to: ConnectionKey, delivery: &Delivery<'_>, turn: &mut Turn) {
+        turn.charge_delivery(delivery.plain.bytes().len());
         self.drive(to, |connection, stream, context| {
             connection.deliver(delivery, stream, context)
         });
     }
 
-    fn deliver_to(&mut self, members: &GroupMembers, epoch: Epoch, delivery: &Delivery<'_>) {
+    /// Delivers to the members from a place on, as far as the turn goes. Returns the command for
+    /// the rest.
+    fn deliver_to(
+        &mut self,
+        group: Arc<GroupMembers>,
+        epoch: Epoch,
+        from: u32,
+        delivery: &Delivery<'_>,
+        turn: &mut Turn,
+    ) -> Option<Command> {
         // A connection that is over leaves the group when dropped: the group must not be locked then.
         let mut over = Vec::new();
-        let members = members.lock();
-        for member in members.iter().filter(|member| member.gets(epoch)) {
-            let Some(entry) = self.entries.get_mut(member.key) else {
+        let mut rest = None;
+        let length = delivery.plain.bytes().len();
+        let members = group.lock();
+        for (place, member) in members.iter_from(from) {
+            if turn.is_over() {
+                rest = Some(place);
+                break;
+            }
+            let entry = self.entries.get_mut(member.key);
+            let Some(entry) = entry.filter(|_| member.gets(epoch)) else {
                 continue;
             };
             let Entry {
                 stream, connection, ..
             } = entry;
-            let progress = connection.deliver(delivery, stream, &mut self.context);
-            match progress {
+            turn.charge_delivery(length);
+            match connection.deliver(delivery, stream, &mut self.context) {
                 Progress::Over(why) => over.push((member.key, why)),
                 Progress::Waiting => entry.next_check = self.context.now.wrapping_add(1),
                 Progress::MoreToRead if !entry.is_ready => {
@@ -162,6 +194,14 @@ impl<S: Stream> Connections<S> {
             self.end(member, &why);
         }
         self.relieve();
+        rest.map(|from| Command::DeliverShared {
+            members: group,
+            epoch,
+            frame: Arc::clone(delivery.plain.share()),
+            compressed: delivery.compressed.map(|frames| Arc::clone(frames.share())),
+            messages: delivery.messages,
+            from,
+        })
     }
 
     fn end_with(&mut self, key: ConnectionKey, why: Disconnect, frame: (CloseCode, &'static str)) {
@@ -185,15 +225,13 @@ impl<S: Stream> Connections<S> {
     }
 }
 
-/// Does something with frames that are shared, and says how many bytes they are.
+/// Does something with frames that are shared.
 fn with_shared(
     plain: Arc<SharedFrame>,
     compressed: Option<Arc<SharedFrame>>,
     act: impl FnOnce(Encoded<'_>, Option<Encoded<'_>>),
-) -> usize {
-    let length = plain.len();
+) {
     let plain = OnceCell::from(plain);
     let compressed = compressed.map(OnceCell::from);
     act(Encoded::of(&plain), compressed.as_ref().map(Encoded::of));
-    length
 }

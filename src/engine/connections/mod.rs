@@ -197,6 +197,11 @@ impl<S: Stream> Connections<S> {
         self.ready.is_empty() && self.fresh.is_empty() && self.queue.commands.is_empty() && rests
     }
 
+    /// Whether there is something to deliver.
+    pub(super) fn has_commands(&self) -> bool {
+        !self.queue.commands.is_empty() || self.context.mailbox.is_filled()
+    }
+
     /// Whether a connection has used all of its turn since the sockets were last looked at.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_crowded

@@ -1,0 +1,296 @@
+//! What is published is delivered in turns, and its publisher waits for that: attacks 54 and 70.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use frameloop::engine::{SimulatedConnection, Simulation, Stream};
+use frameloop::rooms::Membership;
+use frameloop::{Handler, Message, Peer, Rooms, Settings, WebSocket};
+
+use crate::client::{frame, reply};
+use crate::report::{Kind, figure};
+
+const MIB: usize = 1 << 20;
+
+/// Members that one turn delivers to, at most.
+const TURN: usize = 128;
+
+/// A socket: what its client has sent, how much it takes, and what it has taken.
+#[derive(Clone, Default)]
+struct Socket(Rc<Sides>);
+
+#[derive(Default)]
+struct Sides {
+    sent: RefCell<Vec<u8>>,
+    room: Cell<usize>,
+    taken: RefCell<Vec<u8>>,
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut sent = self.0.sent.borrow_mut();
+        let length = sent.len().min(buffer.len());
+        if length == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        buffer[..length].copy_from_slice(&sent[..length]);
+        sent.drain(..length);
+        Ok(length)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len().min(self.0.room.get());
+        if length == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.0.room.set(self.0.room.get() - length);
+        self.0.taken.borrow_mut().extend(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Socket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Publishes each message to a room, which it may be a member of.
+struct Publishes {
+    rooms: Rooms,
+    is_member: bool,
+    membership: Option<Membership>,
+}
+
+impl Handler for Publishes {
+    fn open(&mut self, socket: &mut WebSocket<'_>) {
+        if self.is_member {
+            self.membership = Some(self.rooms.join("room", &socket.peer()).unwrap());
+        }
+    }
+
+    fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
+        self.rooms.publish("room", message);
+    }
+}
+
+/// One worker, and a room on it.
+struct Worker {
+    simulation: Simulation<Socket>,
+    rooms: Rooms,
+}
+
+type Client = (Socket, SimulatedConnection);
+
+impl Worker {
+    fn new() -> Worker {
+        Worker {
+            simulation: Simulation::new(&Settings::default()),
+            rooms: Rooms::default(),
+        }
+    }
+
+    /// A client whose socket takes so many bytes.
+    fn open(&mut self, is_member: bool, room: usize) -> Client {
+        let socket = Socket::default();
+        socket.0.room.set(room);
+        let handler = Publishes {
+            rooms: self.rooms.clone(),
+            is_member,
+            membership: None,
+        };
+        let connection = self.simulation.open(socket.clone(), handler, None);
+        (socket, connection)
+    }
+
+    fn send(&mut self, from: &Client, bytes: &[u8]) {
+        from.0.0.sent.borrow_mut().extend(bytes);
+        self.simulation.ready(from.1);
+    }
+
+    /// Lets a client take so many bytes more.
+    fn take(&mut self, client: &Client, bytes: usize) {
+        client.0.0.room.set(bytes);
+        self.simulation.ready(client.1);
+    }
+}
+
+impl Socket {
+    fn taken(&self) -> usize {
+        self.0.taken.borrow().len()
+    }
+
+    fn unread(&self) -> usize {
+        self.0.sent.borrow().len()
+    }
+}
+
+#[test]
+fn attack_54_a_large_room_is_delivered_to_in_turns() {
+    const MEMBERS: usize = 1_000;
+    let mut worker = Worker::new();
+    let members: Vec<Client> = (0..MEMBERS).map(|_| worker.open(true, MIB)).collect();
+    let publisher = worker.open(false, MIB);
+    worker.send(&publisher, &frame(0x81, b"first"));
+    let count = || members.iter().filter(|member| member.0.taken() > 0).count();
+    let (mut turns, mut most) = (0, 0);
+    loop {
+        let before = count();
+        worker.simulation.turn();
+        turns += 1;
+        most = most.max(count() - before);
+        if count() == MEMBERS {
+            break;
+        }
+        if turns == 1 {
+            worker.send(&publisher, &frame(0x81, b"second"));
+        }
+        assert!(publisher.0.unread() > 0, "it is read from meanwhile");
+    }
+    figure(
+        Kind::Attack,
+        54,
+        format_args!(
+            "a message to {MEMBERS} members of one worker: most delivered between two looks at the sockets"
+        ),
+        format_args!("<= {TURN}"),
+        most,
+    );
+    assert!(most <= TURN, "{most} in a turn");
+    worker.simulation.run();
+    let both = [reply(0x81, b"first"), reply(0x81, b"second")].concat();
+    for member in &members {
+        assert_eq!(*member.0.0.taken.borrow(), both);
+    }
+}
+
+#[test]
+fn attack_54_messages_to_many_connections_are_delivered_in_turns() {
+    const CLIENTS: usize = 1_000;
+    struct Tells(Rc<RefCell<Vec<Peer>>>);
+    impl Handler for Tells {
+        fn open(&mut self, socket: &mut WebSocket<'_>) {
+            self.0.borrow_mut().push(socket.peer());
+        }
+
+        fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
+    }
+    let mut simulation = Simulation::new(&Settings::default());
+    let peers = Rc::new(RefCell::new(Vec::new()));
+    let sockets: Vec<Socket> = (0..CLIENTS)
+        .map(|_| {
+            let socket = Socket::default();
+            socket.0.room.set(MIB);
+            simulation.open(socket.clone(), Tells(Rc::clone(&peers)), None);
+            socket
+        })
+        .collect();
+    peers
+        .borrow()
+        .iter()
+        .for_each(|peer| peer.send(Message::Text("hello")));
+    let mut before = 0;
+    while before < CLIENTS {
+        simulation.turn();
+        let count = sockets.iter().filter(|socket| socket.taken() > 0).count();
+        assert!(count > before && count - before <= TURN, "{before} {count}");
+        before = count;
+    }
+}
+
+/// `number` and then zeros, 1 MiB of them as a frame.
+fn large(number: usize) -> Vec<u8> {
+    let mut payload = vec![0; MIB - 16];
+    payload[..8].copy_from_slice(&number.to_be_bytes());
+    payload
+}
+
+#[test]
+fn attack_70_members_that_read_are_not_lost_to_large_messages_at_full_rate() {
+    const MEMBERS: usize = 10;
+    const MESSAGES: usize = 20;
+    let mut worker = Worker::new();
+    let members: Vec<Client> = (0..MEMBERS).map(|_| worker.open(true, 0)).collect();
+    let publisher = worker.open(false, 0);
+    let messages: Vec<u8> = (0..MESSAGES)
+        .flat_map(|number| frame(0x82, &large(number)))
+        .collect();
+    worker.send(&publisher, &messages);
+    // 5 MiB a second, in parts that come each 50 ms.
+    let expected: Vec<u8> = (0..MESSAGES)
+        .flat_map(|number| reply(0x82, &large(number)))
+        .collect();
+    let mut steps = 0;
+    while members
+        .iter()
+        .any(|member| member.0.taken() < expected.len())
+        && steps < 200
+    {
+        steps += 1;
+        worker.simulation.run();
+        for member in &members {
+            worker.take(member, MIB / 4);
+        }
+        if steps % 2 == 0 {
+            worker.simulation.advance(Duration::from_millis(100));
+        }
+    }
+    let lost = members
+        .iter()
+        .filter(|member| *member.0.0.taken.borrow() != expected)
+        .count();
+    figure(
+        Kind::Attack,
+        70,
+        format_args!(
+            "{MESSAGES} messages of 1 MiB at full rate to {MEMBERS} members that read 5 MiB/s: members lost"
+        ),
+        "0",
+        lost,
+    );
+    assert_eq!(lost, 0);
+    // Nothing is waited for but the members.
+    assert!(steps <= MESSAGES * 4 + 8, "{steps}");
+}
+
+#[test]
+fn attack_70_a_member_that_does_not_read_delays_its_room_by_a_second() {
+    const MESSAGES: usize = 20;
+    const TICK: Duration = Duration::from_millis(100);
+    let mut worker = Worker::new();
+    let stalled = worker.open(true, 0);
+    let reader = worker.open(true, usize::MAX);
+    let publisher = worker.open(false, 0);
+    let messages: Vec<u8> = (0..MESSAGES)
+        .flat_map(|number| frame(0x82, &large(number)))
+        .collect();
+    worker.send(&publisher, &messages);
+    let expected = MESSAGES * reply(0x82, &large(0)).len();
+    let mut ticks = 0;
+    while reader.0.taken() < expected && ticks < 100 {
+        worker.simulation.advance(TICK);
+        ticks += 1;
+    }
+    figure(
+        Kind::Attack,
+        70,
+        "the same with a member that does not read: the delay of the room",
+        "<= 1.5 s",
+        format_args!("{:.1?}", TICK * ticks),
+    );
+    assert_eq!(reader.0.taken(), expected);
+    assert!(ticks <= 15, "{ticks} ticks");
+    assert_eq!(stalled.0.taken(), 0);
+    worker.take(&stalled, usize::MAX);
+    worker.simulation.run();
+    let close = reply(0x88, b"\x03\xF0slow consumer");
+    assert!(stalled.0.0.taken.borrow().ends_with(&close));
+}
