@@ -15,7 +15,7 @@ use crate::process::signal_to;
 
 /// Ctrl-C ends a run of a minute at once, with a whole report.
 #[test]
-fn an_interrupted_run_reports_all_the_same() {
+fn an_interrupted_run_still_reports() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     let mut child = command()

@@ -88,7 +88,7 @@ fn each_violation_of_the_protocol_has_its_counter() {
 }
 
 #[test]
-fn errors_that_are_let_pass_do_not_change_the_exit_code() {
+fn errors_within_max_errors_leave_the_exit_code_at_0() {
     let server = ServerProcess::start(&[]);
     let url = format!("ws://{}/echo?dup=0.5&seed=1", server.address);
     let arguments = "-c 1 -d 4 --messages 40 -s 20";
@@ -103,7 +103,7 @@ fn errors_that_are_let_pass_do_not_change_the_exit_code() {
 }
 
 #[test]
-fn a_refusal_is_told_by_its_status() {
+fn a_refusal_is_reported_with_its_status() {
     let server = ServerProcess::start(&["--max-connections-per-address", "2"]);
     let ran = load(
         &format!("ws://{}/echo", server.address),

@@ -1,5 +1,5 @@
-//! `frameloop load` against frameloop itself: every mode comes to its end with everything
-//! accounted for, and every fault of the server is told by its counter and by the exit code.
+//! `frameloop load` against frameloop itself and against peers: every mode ends with all messages
+//! accounted for, and every fault of the server has its counter and its exit code.
 //!
 //! No test asserts a time.
 
@@ -26,14 +26,14 @@ mod usage;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// What a run of `frameloop load` said.
+/// The output of `frameloop load`.
 struct Ran {
     code: Option<i32>,
     report: String,
     said: String,
 }
 
-/// `frameloop load` without variables of ours.
+/// `frameloop load` without FRAMELOOP_* variables.
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {

@@ -6,7 +6,7 @@ use crate::process::ServerProcess;
 use crate::{Temporary, load};
 
 #[test]
-fn an_echo_comes_back_whole_whatever_its_size_and_kind() {
+fn echoes_of_every_size_and_kind_come_back_whole() {
     let server = ServerProcess::start(&[]);
     let url = format!("ws://{}/echo", server.address);
     for arguments in [
@@ -54,7 +54,7 @@ fn thousands(number: u64) -> String {
 }
 
 #[test]
-fn connections_are_opened_for_their_own_sake() {
+fn connect_and_churn_open_connections() {
     let server = ServerProcess::start(&[]);
     let url = format!("ws://{}/echo", server.address);
     let ran = load(&url, "--connect -c 4 --messages 100");
@@ -114,7 +114,7 @@ fn a_unix_socket_is_loaded() {
     let _ = std::fs::remove_file(path);
 }
 
-/// The open loop goes on while the server does not: what is due is sent, and waits for its answer.
+/// An open loop sends what is due while the server is frozen.
 #[test]
 fn an_open_loop_sends_what_is_due() {
     let server = ServerProcess::start(&[]);
@@ -187,7 +187,7 @@ fn a_broadcast_that_reaches_one_of_four_says_so() {
 }
 
 #[test]
-fn tls_is_spoken_to_whom_it_trusts() {
+fn tls_needs_a_certificate_that_is_trusted() {
     let mut command = crate::process::frameloop(&["--tls-self-signed"]);
     let mut server = command.spawn().unwrap();
     let mut first = String::new();

@@ -62,7 +62,7 @@ fn tcp_echo(mut stream: TcpStream) {
 }
 
 #[test]
-fn a_server_of_others_is_loaded_in_every_mode() {
+fn another_servers_echo_is_loaded_in_every_mode() {
     let url = format!("ws://{}/", serve(tungstenite_echo));
     for arguments in [
         "-c 3 --messages 90",

@@ -1,11 +1,11 @@
-//! Flags: what is wrong is said in a sentence, and ends with 2.
+//! Wrong flags: a sentence on standard error, and exit code 2.
 
 use std::net::TcpListener;
 
 use crate::load;
 
 #[test]
-fn what_cannot_be_is_said_in_a_sentence() {
+fn wrong_flags_are_refused_in_a_sentence() {
     let near = "ws://127.0.0.1:1/";
     for (url, arguments, words) in [
         ("http://127.0.0.1/", "", "is not a URL to load"),

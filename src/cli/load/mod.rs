@@ -164,7 +164,7 @@ pub(super) struct Load {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s")]
     ramp: Duration,
 
-    /// Count a reply as lost after this time
+    /// A reply that takes longer than this counts as timed out
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     timeout: Duration,
 
@@ -255,7 +255,7 @@ impl Load {
         plan.connections = self.connections as usize;
         plan.depth = self.depth as usize;
         plan.rate = self.rate;
-        // Two URLs share the time out among their rounds.
+        // The rounds of two URLs divide the time.
         let rounds = if self.urls.len() > 1 {
             self.rounds.into()
         } else {
@@ -334,7 +334,7 @@ impl Load {
         })
     }
 
-    /// Bad combinations, and loads that others may mind.
+    /// Refuses bad combinations, and large loads on other people's servers.
     fn refuse(&self, plan: &Plan) -> Result<(), Unusable> {
         let usage = |why: &str| Err(Unusable::Usage(why.to_owned()));
         if self.fragment.is_some_and(|size| size < 16) {

@@ -1,4 +1,4 @@
-//! Runs what was asked for, prints and writes what it found, and decides how the process ends.
+//! Runs the load, prints and writes the report, and decides the exit code.
 
 use std::fs;
 use std::path::PathBuf;

@@ -109,8 +109,7 @@ pub(super) fn sources(text: &str) -> Result<Sources, String> {
     is_range.then_some(Sources(first, last)).ok_or_else(wrong)
 }
 
-/// The messages of a file: its lines, or records of which each begins with its length in 32 bits, the
-/// highest first.
+/// The messages of a file: its lines, or records that each begin with their length, 32 bits big-endian.
 pub(super) fn messages(
     path: &Path,
     is_records: bool,

@@ -1,4 +1,4 @@
-//! A connection that is being opened, and how long each part of that takes.
+//! A connection that is being opened, and the time that each part takes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
@@ -38,10 +38,10 @@ pub(super) struct OpeningTimes {
     end: u64,
 }
 
-/// How far it has come.
+/// The progress of an opening.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    /// Something is still to come.
+    /// It waits for the socket.
     Waits,
     /// The WebSocket is open; this many bytes behind the answer are in the buffer.
     Open { early: usize },
@@ -80,10 +80,10 @@ impl Arrival {
         self.times.begin
     }
 
-    /// Goes as far as the socket lets it.
+    /// Advances as far as the socket allows.
     ///
     /// # Errors
-    /// A few words for why it cannot be opened.
+    /// A few words about the failure.
     pub(super) fn advance(
         &mut self,
         opening: &Opening,

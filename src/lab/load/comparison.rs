@@ -1,4 +1,4 @@
-//! Two servers, measured in turn, and what that says of them: ratios with an interval.
+//! Two servers, measured in turn: ratios with an interval of confidence.
 
 use std::fmt;
 use std::io;
@@ -23,7 +23,7 @@ pub struct Comparison {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ratio {
-    /// Which.
+    /// Its name.
     pub figure: &'static str,
     /// The geometric mean over rounds.
     pub middle: f64,

@@ -1,4 +1,4 @@
-//! One connection: what it has sent, what has come back, and what is under way.
+//! One connection: what it has sent, what has come back, and what is in flight.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,10 +20,10 @@ use crate::protocol::{AssemblyPool, CloseFrame, Message, OpCode, ProtocolError, 
 pub(super) struct LoadConnection {
     pub(super) stream: LoadStream,
     pub(super) incoming: Incoming,
-    /// Where messages are compressed each time, what decompresses the replies.
+    /// Decompresses the replies, in a load that compresses each message.
     pub(super) inflating: Option<Box<Receiver>>,
     pub(super) sending: Sending,
-    /// Of its own messages, or, in a broadcast, one for each publisher.
+    /// The order of its own messages; in a broadcast `orders` has one for each publisher.
     pub(super) order: Order,
     pub(super) orders: Vec<Order>,
     /// Messages that wait for their replies, the oldest first.
@@ -33,7 +33,7 @@ pub(super) struct LoadConnection {
     pub(super) is_closing: bool,
 }
 
-/// How far a connection is with its messages.
+/// The progress of a connection's messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sending {
     /// The upper bits of its messages' numbers.
@@ -43,9 +43,9 @@ pub(super) struct Sending {
     slot: usize,
     /// Messages from `next` on that wait to be written.
     pub(super) unsent: u64,
-    /// Bytes of these that are written.
+    /// Bytes of them that are written.
     offset: usize,
-    /// Messages of which at least a part was given to the socket.
+    /// Messages that the socket took at least in part.
     pub(super) flown: u64,
 }
 
@@ -54,16 +54,16 @@ pub(super) struct Sending {
 pub(super) struct Flight {
     pub(super) first: u64,
     pub(super) count: u64,
-    /// Those of them that have no reply yet.
+    /// Messages without a reply.
     pub(super) left: u64,
     /// When they were written.
     pub(super) at: u64,
 }
 
-/// Why a connection is over.
+/// The reason that a connection is over.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ending {
-    /// A Close with this code; 1005 is none.
+    /// A Close with this code; 1005 stands for a Close without one.
     Closed(u16),
     /// The end of the stream, or a reset, without a Close.
     Gone,
@@ -88,14 +88,14 @@ pub(super) struct ConnectionTurn<'a> {
     pub(super) tally: &'a mut Tally,
     pub(super) clock: LoadClock,
     pub(super) check: Check,
-    /// In an open loop its times, and this connection's place in them.
+    /// In an open loop: its times, and this connection's place in them.
     pub(super) schedule: Option<(Schedule, usize)>,
-    /// In a broadcast what is published, and whether in an open loop.
+    /// In a broadcast: the publications, and whether the loop is open.
     pub(super) publications: Option<(&'a Publications, bool)>,
 }
 
 impl Sending {
-    /// Messages that are written or to be written.
+    /// Messages that are written or wait to be written.
     pub(super) fn begun(&self) -> u64 {
         self.next + self.unsent
     }
@@ -193,7 +193,7 @@ impl LoadConnection {
         }
     }
 
-    /// Reads what there is.
+    /// Reads until the socket is empty.
     ///
     /// A read that does not fill the buffer has emptied the socket: later bytes are a new event.
     /// The end of the stream may come without an event; `may_end` says that it is possible.
@@ -232,7 +232,7 @@ impl LoadConnection {
             closed: &mut closed,
         };
         let input = &mut turn.buffer[..length];
-        let (ring, pool) = (&*turn.ring, &mut *turn.pool);
+        let (ring, pool) = (&mut *turn.ring, &mut *turn.pool);
         let (incoming, inflating) = (&mut self.incoming, self.inflating.as_deref_mut());
         let fed = match turn.publications {
             None => {
@@ -297,13 +297,13 @@ impl LoadConnection {
     }
 }
 
-/// Takes what was read, by way of the decompression where there is one.
+/// Takes what was read, and decompresses it first where messages are compressed each time.
 #[inline]
 fn feed(
     incoming: &mut Incoming,
     inflating: Option<&mut Receiver>,
     input: &mut [u8],
-    ring: &Ring,
+    ring: &mut Ring,
     pool: &mut AssemblyPool,
     replies: &mut impl Replies,
 ) -> Result<(), ProtocolError> {

@@ -1,10 +1,10 @@
-//! What a member of a broadcast gets.
+//! Deliveries to a member of a broadcast.
 
 use super::connection::Controls;
 use super::incoming::{Replies, Reply, SEQUENCE};
 use super::order::{Arrived, Order};
 use super::plan::Check;
-use super::publications::Publications;
+use super::publications::{Publications, Publisher};
 use super::tally::Tally;
 use crate::protocol::OpCode;
 
@@ -60,11 +60,45 @@ impl Replies for Deliveries<'_> {
             Arrived::Overtaken => self.tally.counts.reordered += 1,
             Arrived::New => {}
         }
+        self.delivered(publisher, number);
+    }
+
+    #[inline]
+    fn run(&self) -> Option<(u64, u64)> {
+        let ([order], Check::All, false) = (&self.orders, self.check, self.is_open_loop) else {
+            return None;
+        };
+        let sent = self.publications.publisher(0)?.sent();
+        Some((order.next(), sent.saturating_sub(order.next())))
+    }
+
+    #[inline]
+    fn in_order(&mut self, count: u64, length: usize) {
+        self.tally.counts.received += count;
+        self.tally.counts.received_bytes += count * length as u64;
+        let first = self.orders[0].next();
+        self.orders[0].advance(count);
+        if let Some(publisher) = self.publications.publisher(0) {
+            (first..first + count).for_each(|number| self.delivered(publisher, number));
+        }
+    }
+
+    #[cold]
+    fn control(&mut self, opcode: OpCode, payload: &[u8]) {
+        self.controls
+            .control(opcode, payload, &mut self.tally.counts);
+    }
+}
+
+impl<'a> Deliveries<'a> {
+    /// Records a publication that this member has got.
+    #[inline]
+    fn delivered(&mut self, publisher: &Publisher, number: u64) {
         let Some(delivered) = publisher.deliver(number) else {
             self.tally.counts.late += 1;
             return;
         };
-        self.tally.served(self.now.saturating_sub(delivered.at));
+        self.tally.served(self.now.saturating_sub(delivered.at), 1);
         if !self.tally.is_measured {
             return;
         }
@@ -82,16 +116,8 @@ impl Replies for Deliveries<'_> {
         }
     }
 
-    #[cold]
-    fn control(&mut self, opcode: OpCode, payload: &[u8]) {
-        self.controls
-            .control(opcode, payload, &mut self.tally.counts);
-    }
-}
-
-impl<'a> Deliveries<'a> {
-    /// What a message without a readable number stands for: the only publisher's next.
-    fn next(&self) -> Option<(usize, &'a super::publications::Publisher, u64)> {
+    /// A message without a readable number stands for the next one of the only publisher.
+    fn next(&self) -> Option<(usize, &'a Publisher, u64)> {
         let [order] = &self.orders else { return None };
         self.publications.find(order.next() & SEQUENCE)
     }

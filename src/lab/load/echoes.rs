@@ -50,7 +50,7 @@ impl Replies for Echoes<'_> {
         };
         let (number, is_intact) = match reply.number.filter(own) {
             Some(number) => (number & SEQUENCE, reply.is_intact),
-            // What carries no number of ours stands for the next one.
+            // A reply without a number of this connection stands for the next one.
             None => (self.order.next(), false),
         };
         if !is_intact {
@@ -68,6 +68,33 @@ impl Replies for Echoes<'_> {
             Arrived::New => {}
         }
         self.arrived(number);
+    }
+
+    #[inline]
+    fn run(&self) -> Option<(u64, u64)> {
+        let number = self.order.next();
+        let flight = self.flights.front()?;
+        let is_next = number.wrapping_sub(flight.first) < flight.count;
+        (is_next && self.check == Check::All && self.schedule.is_none()).then(|| {
+            let left = flight.first + flight.count - number;
+            (self.sending.id << 40 | number, left)
+        })
+    }
+
+    #[inline]
+    fn in_order(&mut self, count: u64, length: usize) {
+        self.tally.counts.received += count;
+        self.tally.counts.received_bytes += count * length as u64;
+        self.order.advance(count);
+        let Some(flight) = self.flights.front_mut() else {
+            return;
+        };
+        flight.left -= count;
+        let took = self.now.saturating_sub(flight.at);
+        if flight.left == 0 {
+            self.flights.pop_front();
+        }
+        self.tally.served(took, count);
     }
 
     #[cold]
@@ -106,6 +133,6 @@ impl Echoes<'_> {
             (0, _) => drop(self.flights.remove(place)),
             _ => {}
         }
-        self.tally.served(took);
+        self.tally.served(took, 1);
     }
 }

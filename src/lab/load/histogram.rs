@@ -32,7 +32,7 @@ impl Latencies {
         self.0.saturating_record_n(nanoseconds, count);
     }
 
-    /// Adds another's.
+    /// Adds the latencies of `other`.
     pub fn add(&mut self, other: &Latencies) {
         // Both have the same bounds.
         let _ = self.0.add(&other.0);
@@ -48,7 +48,7 @@ impl Latencies {
         self.0.value_at_quantile(quantile)
     }
 
-    /// How many latencies stand behind that: those that are at least as long.
+    /// The number of latencies that are at least as long.
     pub fn behind(&self, quantile: f64) -> u64 {
         match self.count() {
             0 => 0,

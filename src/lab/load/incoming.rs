@@ -12,6 +12,11 @@ pub(super) trait Replies {
     fn reply(&mut self, reply: Reply);
     /// A control frame.
     fn control(&mut self, opcode: OpCode, payload: &[u8]);
+    /// The number of the next reply and how many may follow it in order, where nothing but their
+    /// count matters.
+    fn run(&self) -> Option<(u64, u64)>;
+    /// That many replies of `length` bytes have come as [`Replies::run`] said.
+    fn in_order(&mut self, count: u64, length: usize);
     /// Whether replies are compared, or counted only.
     fn compares(&self) -> bool;
 }
@@ -70,9 +75,19 @@ impl Incoming {
     pub(super) fn feed(
         &mut self,
         mut input: &[u8],
-        ring: &Ring,
+        ring: &mut Ring,
         replies: &mut impl Replies,
     ) -> Result<(), ProtocolError> {
+        if self.is_between()
+            && let Some((number, most)) = replies.run()
+        {
+            let (count, bytes, length) = ring.replies_in(input, number, most);
+            if count > 0 {
+                replies.in_order(count, length);
+                input = &input[bytes..];
+            }
+        }
+        let ring = &*ring;
         let mask = if ring.is_raw { 4 } else { 0 };
         while let Some(&first) = input.first() {
             if (first == ring.first_byte || first == ring.first_byte_compressed)
@@ -357,6 +372,15 @@ mod tests {
         fn control(&mut self, opcode: OpCode, payload: &[u8]) {
             self.controls.push((opcode, payload.to_vec()));
         }
+        fn run(&self) -> Option<(u64, u64)> {
+            Some((self.expected(), u64::MAX))
+        }
+        fn in_order(&mut self, count: u64, _: usize) {
+            let first = self.expected();
+            let numbers = first..first + count;
+            self.replies
+                .extend(numbers.map(|number| (Some(number), true)));
+        }
         fn compares(&self) -> bool {
             true
         }
@@ -420,34 +444,42 @@ mod tests {
             let mut rest = &answers[..];
             for cut in cuts.into_iter().chain([usize::MAX]) {
                 let (part, after) = rest.split_at(cut.min(rest.len()));
-                incoming.feed(part, &ring, &mut heard).unwrap();
+                incoming.feed(part, &mut ring, &mut heard).unwrap();
                 rest = after;
             }
             let all: Vec<_> = (0..5).map(|number| (Some(number), true)).collect();
             prop_assert_eq!(heard.replies, all);
         }
 
-        /// One changed bit of a payload is seen.
+        /// One changed bit of a payload is seen, alone and among replies that come with it.
         #[test]
-        fn a_changed_bit_is_seen(size in 8..300_usize, place: prop::sample::Index, bit in 0..8_u8) {
+        fn a_changed_bit_is_seen(
+            size in 8..300_usize,
+            count in 1..5_u64,
+            changed: prop::sample::Index,
+            place: prop::sample::Index,
+            bit in 0..8_u8,
+        ) {
             let mut ring = ring(size, None, false);
-            let mut answer = answers(&mut ring, 1);
-            let header = answer.len() - size;
-            answer[header + place.index(size)] ^= 1 << bit;
+            let mut answers = answers(&mut ring, count);
+            let whole = answers.len() / count as usize;
+            let end = (changed.index(count as usize) + 1) * whole;
+            answers[end - size + place.index(size)] ^= 1 << bit;
             let mut heard = Heard::default();
-            Incoming::default().feed(&answer, &ring, &mut heard).unwrap();
-            prop_assert_ne!(&heard.replies[..], &[(Some(0), true)]);
+            Incoming::default().feed(&answers, &mut ring, &mut heard).unwrap();
+            let right: Vec<_> = (0..count).map(|number| (Some(number), true)).collect();
+            prop_assert_ne!(heard.replies, right);
         }
     }
 
     #[test]
     fn fragments_and_control_frames_between_them_are_one_reply() {
-        let ring = ring(8, None, false);
+        let mut ring = ring(8, None, false);
         let mut heard = Heard::default();
         let input = b"\x02\x03\0\0\0\x89\x02hi\x80\x05\0\0\0\0\0";
         let mut incoming = Incoming::default();
         for byte in input {
-            incoming.feed(&[*byte], &ring, &mut heard).unwrap();
+            incoming.feed(&[*byte], &mut ring, &mut heard).unwrap();
         }
         assert_eq!(heard.replies, [(Some(0), true)]);
         assert_eq!(heard.controls, [(OpCode::Ping, b"hi".to_vec())]);
@@ -462,8 +494,8 @@ mod tests {
             (b"\x82\x7E\0\x05", ProtocolError::NonMinimalLength),
             (b"\x80\0", ProtocolError::UnexpectedContinuation),
         ] {
-            let ring = ring(8, None, false);
-            let result = Incoming::default().feed(input, &ring, &mut Heard::default());
+            let mut ring = ring(8, None, false);
+            let result = Incoming::default().feed(input, &mut ring, &mut Heard::default());
             assert_eq!(result, Err(error));
         }
     }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::target::Target;
 use crate::handshake::accept_key::accept_key;
 
-/// A request, made once for all connections of a thread, and what its answer must be.
+/// A request, made once for all connections of a thread, and the rules for its answer.
 #[derive(Clone, Debug)]
 pub(super) struct Opening {
     pub(super) request: Vec<u8>,
@@ -63,7 +63,7 @@ impl Opening {
     /// Whether the head of an answer, its empty line included, opens the WebSocket.
     ///
     /// # Errors
-    /// A few words for why not: the status, or the field that is wrong.
+    /// A few words: the status, or the field that is wrong.
     pub(super) fn check(&self, head: &[u8]) -> Result<(), String> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");

@@ -1,5 +1,4 @@
-//! Which of a connection's numbered messages have come back: lost, repeated and reordered ones are
-//! told apart.
+//! Tells lost, repeated and reordered messages of a connection apart, by their numbers.
 
 /// The numbers seen so far, which begin at 0.
 #[derive(Debug, Default)]
@@ -12,7 +11,7 @@ pub(super) struct Order {
     forgotten: u64,
 }
 
-/// What a number is, seen against those before it.
+/// A number compared with the numbers before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Arrived {
     /// The highest so far.
@@ -40,6 +39,12 @@ impl Order {
             return Arrived::New;
         }
         self.note_out_of_order(number)
+    }
+
+    /// Notes that the next `count` numbers have come in order.
+    #[inline]
+    pub(super) fn advance(&mut self, count: u64) {
+        self.next += count;
     }
 
     #[cold]

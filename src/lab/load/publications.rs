@@ -1,4 +1,4 @@
-//! What publishers have sent and which members have it: shared by all threads of a broadcast.
+//! The messages of publishers and the members that have them, shared by the threads of a broadcast.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -17,7 +17,7 @@ pub(super) struct Publisher {
     complete: AtomicU64,
     /// The last [`KEPT`] messages, by number.
     kept: Vec<SentPublication>,
-    /// Only one thread delivers: it need not lock anything.
+    /// Only one thread delivers: it needs no atomic subtraction.
     is_alone: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Delivered {
     pub(super) is_last: bool,
 }
 
-/// Messages of one publisher that may be under way with their times known.
+/// Messages of one publisher whose times are kept.
 const KEPT: u64 = 1 << 12;
 const NONE: u64 = u64::MAX;
 
@@ -69,7 +69,7 @@ impl Publications {
         &self.0
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is in flight.
     pub(super) fn is_quiet(&self) -> bool {
         self.0.iter().all(Publisher::is_quiet)
     }

@@ -3,6 +3,7 @@
 
 use fastrand::Rng;
 
+use super::incoming::SEQUENCE;
 use super::plan::{Compression, Content, Messages, Text};
 use crate::protocol::deflate::ContextTakeover;
 use crate::protocol::frame::EncodedHeader;
@@ -18,6 +19,10 @@ pub(super) struct Ring {
     /// All slots' payloads: what the replies must hold. Masked where the server is a raw echo.
     payloads: Vec<u8>,
     slots: Vec<RingSlot>,
+    /// All slots' replies in one frame each, as servers send them.
+    replies: Vec<u8>,
+    /// Bytes of one of them and of its header, where all are alike and carry a binary number.
+    reply_size: Option<(usize, usize)>,
     /// The fragments of all slots.
     fragments: Vec<Fragment>,
     pub(super) numbering: Numbering,
@@ -144,6 +149,8 @@ impl Ring {
             frames: Vec::new(),
             payloads: Vec::new(),
             slots: Vec::new(),
+            replies: Vec::new(),
+            reply_size: None,
             fragments: Vec::new(),
             numbering: Numbering::of(messages, shortest),
             is_raw,
@@ -172,7 +179,65 @@ impl Ring {
                 &mut random,
             );
         }
+        ring.make_replies();
         ring
+    }
+
+    fn make_replies(&mut self) {
+        let size = self.payload(0).len();
+        let is_alike = self
+            .slots
+            .iter()
+            .all(|slot| slot.payload.1 - slot.payload.0 == size);
+        if !is_alike || self.is_raw || self.numbering != Numbering::Binary {
+            return;
+        }
+        for slot in 0..self.slots.len() {
+            let header = FrameHeader {
+                fin: true,
+                rsv1: false,
+                opcode: OpCode::Binary,
+                masking_key: None,
+                payload_length: size as u64,
+            };
+            self.replies.extend_from_slice(header.encode().as_ref());
+            let RingSlot { payload, .. } = self.slots[slot];
+            self.replies
+                .extend_from_slice(&self.payloads[payload.0..payload.1]);
+        }
+        let whole = self.replies.len() / self.slots.len();
+        self.reply_size = Some((whole, whole - size));
+    }
+
+    /// How many replies `input` begins with, in order from `number` on and byte for byte, at most
+    /// `most`; and their bytes and the payload of one. One comparison for all of them.
+    #[inline]
+    pub(super) fn replies_in(
+        &mut self,
+        input: &[u8],
+        number: u64,
+        most: u64,
+    ) -> (u64, usize, usize) {
+        const NONE: (u64, usize, usize) = (0, 0, 0);
+        let Some((size, header)) = self.reply_size else {
+            return NONE;
+        };
+        let slot = self.slot(number & SEQUENCE);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let count = (input.len() / size).min(self.slots.len() - slot).min(most);
+        if count < 2 {
+            return NONE;
+        }
+        let expected = &mut self.replies[slot * size..(slot + count) * size];
+        for (reply, number) in expected.chunks_exact_mut(size).zip(number..) {
+            if let Some(place) = reply[header..].first_chunk_mut() {
+                *place = number.to_be_bytes();
+            }
+        }
+        match input.starts_with(expected) {
+            true => (count as u64, count * size, size - header),
+            false => NONE,
+        }
     }
 
     fn add(

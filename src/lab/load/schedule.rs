@@ -1,4 +1,4 @@
-//! An open loop's times: when each message is due, whether the server keeps up or not.
+//! The times of an open loop: each message is due at a fixed time, whether the server keeps up or not.
 
 /// The times of one thread, whose connections take turns.
 #[derive(Clone, Copy, Debug)]

@@ -21,19 +21,19 @@ pub(super) struct LoadShared {
     pub(super) start: AtomicU64,
     /// Threads whose load is over.
     pub(super) loaded: AtomicUsize,
-    /// The server was looked at with all its connections: they may end.
+    /// The server's memory was read with all connections open: they may close now.
     pub(super) seen: AtomicBool,
     /// The run ends early, with a whole report.
     pub(super) stop: AtomicBool,
-    /// Not even replies are waited for.
+    /// The run does not wait for replies, either.
     pub(super) hurry: AtomicBool,
-    /// Connections that are open, when all are.
+    /// Connections that are open.
     pub(super) members: AtomicU64,
     pub(super) publications: Publications,
     /// The thread of each publisher.
     publishers: Vec<usize>,
     wakers: Vec<OnceLock<Waker>>,
-    /// How far each thread is.
+    /// The progress of each thread.
     told: Vec<Told>,
 }
 
@@ -58,7 +58,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadProgress {
@@ -66,7 +66,7 @@ pub struct LoadProgress {
     pub opened: u64,
     /// Messages that came back.
     pub received: u64,
-    /// Everything that should not be.
+    /// All that went wrong.
     pub errors: u64,
 }
 
@@ -107,8 +107,8 @@ impl LoadShared {
         }
     }
 
-    /// When it is dropped, a thread has come to its end, or failed: all others may go on, and end if
-    /// that was too early.
+    /// A guard of a thread. When it is dropped, the other threads no longer wait for this one; if the
+    /// run is not over by then, the thread has failed, and they stop.
     pub(super) fn leaving(&self) -> Leaving<'_> {
         Leaving(self)
     }
@@ -117,15 +117,15 @@ impl LoadShared {
         let _ = self.wakers[thread].set(waker);
     }
 
-    /// Has a publisher's thread look at what it may publish.
+    /// Wakes the thread of a publisher, which may publish now.
     pub(super) fn wake_publisher(&self, id: usize) {
         if let Some(waker) = self.wakers[self.publishers[id]].get() {
-            // It looks again by itself, only later.
+            // Without the wake it publishes at its next look.
             let _ = waker.wake();
         }
     }
 
-    /// In a broadcast what is published, and whether in an open loop.
+    /// In a broadcast: the publications, and whether the loop is open.
     #[inline]
     pub(super) fn publications_of(&self, plan: &Plan) -> Option<(&Publications, bool)> {
         match plan.mode {

@@ -136,14 +136,14 @@ impl OpeningLatencies {
 }
 
 impl Tally {
-    /// A reply took so long: messages of one batch that come in one read do so together.
+    /// Replies took this long. Those of one batch come in one read, with the same latency.
     #[inline]
-    pub(super) fn served(&mut self, nanoseconds: u64) {
+    pub(super) fn served(&mut self, nanoseconds: u64, count: u64) {
         if self.run.nanoseconds != nanoseconds {
             self.settle();
             self.run.nanoseconds = nanoseconds;
         }
-        self.run.count += 1;
+        self.run.count += count;
     }
 
     /// Records what [`Tally::served`] has put together.

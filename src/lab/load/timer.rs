@@ -1,4 +1,4 @@
-//! Waking up on time: a poller's own timeout is a whole number of milliseconds.
+//! Wakes a thread on time: the timeout of a poller is a whole number of milliseconds.
 
 pub(super) use system::PaceTimer;
 
@@ -28,7 +28,7 @@ mod system {
             Ok(PaceTimer(timer))
         }
 
-        /// Wakes the poller after `wait`; says with which timeout to poll.
+        /// Wakes the poller after `wait`; returns the timeout for the poller.
         pub(crate) fn set(&self, wait: Duration) -> io::Result<Duration> {
             const NONE: Timespec = Timespec {
                 tv_sec: 0,

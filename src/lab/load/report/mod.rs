@@ -26,7 +26,7 @@ pub struct Report<'a> {
 pub const SATURATED: f64 = 0.9;
 
 impl<'a> Report<'a> {
-    /// Puts them together.
+    /// The report of a run.
     pub fn new(plan: &'a Plan, outcome: &'a LoadOutcome, machine: &'a Machine) -> Report<'a> {
         Report {
             plan,
@@ -58,7 +58,7 @@ impl<'a> Report<'a> {
             .unwrap_or(&outcome.opening.whole)
     }
 
-    /// The latencies of messages that there are, by name.
+    /// The latencies of messages, by name; empty ones are left out.
     pub(super) fn named_latencies(&self) -> Vec<(&'static str, &'a Latencies)> {
         let outcome = self.outcome;
         present([
@@ -68,7 +68,7 @@ impl<'a> Report<'a> {
         ])
     }
 
-    /// The times of opening that there are, by name.
+    /// The times of opening, by name; empty ones are left out.
     pub(super) fn named_openings(&self) -> Vec<(&'static str, &'a Latencies)> {
         let opening = &self.outcome.opening;
         present([
@@ -86,7 +86,7 @@ impl<'a> Report<'a> {
         came / (came + counts.lost as f64).max(1.0)
     }
 
-    /// What is counted.
+    /// The name of what is counted.
     pub fn operation(&self) -> &'static str {
         match self.plan.mode {
             Mode::Connect | Mode::Churn => "connections",

@@ -233,7 +233,7 @@ impl Report<'_> {
     }
 }
 
-/// Rows of percentiles; with the samples that stand behind each, where asked for.
+/// Rows of percentiles, with `behind` the number of samples behind each.
 fn table(
     out: &mut impl Write,
     title: &str,

@@ -1,4 +1,4 @@
-//! What stands for TLS where frameloop is built without it.
+//! Stands in for TLS in a frameloop that is built without it.
 
 use std::io::{self, Read, Write};
 

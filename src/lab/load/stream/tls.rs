@@ -17,7 +17,7 @@ use super::LoadSocket;
 use crate::lab::load::plan::Trust;
 use crate::lab::load::target::Target;
 
-/// What all connections of a thread have in common.
+/// The configuration that all connections of a thread share.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
@@ -39,7 +39,7 @@ const SYSTEM: [&str; 4] = [
 ];
 
 impl Connector {
-    /// Every handshake is a whole one: none resumes another.
+    /// Every handshake is a full one: sessions are not resumed.
     ///
     /// # Errors
     /// The certificates cannot be read, or the host's name cannot be in a certificate.
@@ -178,7 +178,7 @@ impl Write for Secured {
     }
 }
 
-/// Takes any certificate; the signatures are checked all the same.
+/// Accepts any certificate, but checks the signatures of the handshake.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

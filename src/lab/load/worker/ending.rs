@@ -52,7 +52,7 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// Adds up what a connection has sent and what never came back.
+    /// Adds up the messages that a connection has sent and those that never came back.
     pub(super) fn count(&mut self, connection: &LoadConnection) {
         let sending = &connection.sending;
         self.tally.counts.sent += sending.flown;
@@ -69,7 +69,7 @@ impl LoadWorker<'_> {
         self.tally.counts.unsent += sending.begun().saturating_sub(sending.flown);
     }
 
-    /// Gives up what has waited too long, and tells how far this thread is.
+    /// Gives up what has waited too long, and publishes this thread's progress.
     pub(super) fn sweep(&mut self, now: u64) {
         let patience = self.plan.timeout.as_nanos() as u64;
         let since = now.saturating_sub(patience);
@@ -106,7 +106,7 @@ impl LoadWorker<'_> {
 
     /// Waits for the replies that are still to come.
     pub(super) fn drain(&mut self, events: &mut Events) -> io::Result<()> {
-        // The last sweeps are to give up what does not come.
+        // Long enough for the last sweeps to give up what does not come.
         let end = self.clock.now() + self.plan.timeout.as_nanos() as u64 + 3 * SWEEP;
         while self.clock.now() < end && !self.is_hurried() && !self.is_quiet() {
             self.step(Duration::from_millis(5), events)?;
@@ -139,7 +139,7 @@ impl LoadWorker<'_> {
         for place in 0..self.places.len() {
             if let ConnectionSlot::Open(connection) = &mut self.places[place] {
                 connection.close();
-                // An error is told again by the socket's next event.
+                // The socket's next event repeats an error.
                 let _ = connection.write_control();
             }
         }

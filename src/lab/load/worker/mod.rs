@@ -65,7 +65,7 @@ pub(crate) struct LoadWorker<'a> {
     is_sending: bool,
     /// Its connections are among the members of the broadcast.
     is_counted: bool,
-    /// The schedule is held up until a connection is over.
+    /// The schedule waits for a connection to end.
     is_held: bool,
     last_sweep: u64,
     window: Window,
@@ -317,7 +317,7 @@ impl<'a> LoadWorker<'a> {
         }
     }
 
-    /// Goes on with a connection that has read, or has just been opened.
+    /// Sends the next messages of a connection that has read, or was just opened.
     #[inline]
     fn continue_with(&mut self, place: usize) {
         let Some(ConnectionSlot::Open(connection)) = self.places.get(place) else {
@@ -356,7 +356,7 @@ pub(crate) fn share(whole: usize, parts: usize, index: usize) -> usize {
     share_begin(whole, parts, index + 1) - share_begin(whole, parts, index)
 }
 
-/// What comes before part `index`.
+/// The sum of the parts before part `index`.
 pub(crate) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
     (whole as u128 * index as u128 / parts.max(1) as u128) as usize
 }

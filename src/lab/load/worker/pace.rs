@@ -105,14 +105,7 @@ impl LoadWorker<'_> {
 
     /// Sends a burst of a publisher to all members.
     fn publish(&mut self, place: usize, due: u64, now: u64) {
-        let burst = self.plan.depth as u64;
-        let allowed = match &self.places[place] {
-            ConnectionSlot::Open(connection) => self.quota(place, connection).min(burst),
-            _ => {
-                self.tally.counts.unsent += burst;
-                return;
-            }
-        };
+        let allowed = self.burst(place);
         let ConnectionSlot::Open(connection) = &mut self.places[place] else {
             return;
         };
@@ -169,18 +162,23 @@ impl LoadWorker<'_> {
     }
 
     pub(super) fn send_due(&mut self, place: usize, now: u64) {
-        let burst = self.plan.depth as u64;
-        let allowed = match &self.places[place] {
-            ConnectionSlot::Open(connection) => self.quota(place, connection).min(burst),
-            _ => {
-                self.tally.counts.unsent += burst;
-                return;
-            }
-        };
+        let allowed = self.burst(place);
         if let ConnectionSlot::Open(connection) = &mut self.places[place] {
             connection.sending.unsent += allowed;
             if let Err(error) = connection.write(&mut self.ring, now) {
                 self.end(place, error.into());
+            }
+        }
+    }
+
+    /// Messages of a burst that a connection may send; without a connection they are never sent.
+    fn burst(&mut self, place: usize) -> u64 {
+        let burst = self.plan.depth as u64;
+        match &self.places[place] {
+            ConnectionSlot::Open(connection) => self.quota(place, connection).min(burst),
+            _ => {
+                self.tally.counts.unsent += burst;
+                0
             }
         }
     }
