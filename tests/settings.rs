@@ -110,6 +110,35 @@ fn an_empty_token_is_refused_by_the_name_of_its_variable() {
 }
 
 #[test]
+fn no_error_shows_a_secret() {
+    const SECRET: &str = "s3cret!";
+    let listen = ["--listen", "127.0.0.1:0"];
+    let url = format!("redis:/x:{SECRET}@127.0.0.1");
+    for arguments in [
+        &["--token", SECRET][..],
+        &["--token=s3cret!"],
+        &["--tokn=s3cret!"],
+        &["--token", SECRET, "--nope"],
+        &["--token", "", "--nope"],
+        &["--token", SECRET, "--token", SECRET],
+        &["--token", SECRET, "--workers", "many"],
+        &["serve", "--token", SECRET],
+        &["--socketio-redis", &url],
+        &["--channel-layer", "django", "--redis-url", &url],
+    ] {
+        let (code, message) = run(frameloop(arguments).args(listen));
+        assert_eq!(code, Some(2), "{arguments:?}: {message}");
+        assert!(!message.contains(SECRET), "{arguments:?}: {message}");
+    }
+    for variable in ["TOKEN", "SOCKETIO_REDIS"].map(|name| format!("FRAMELOOP_{name}")) {
+        let (code, message) = run(frameloop(&listen).env(&variable, SECRET));
+        assert_eq!(code, Some(2), "{message}");
+        assert!(!message.contains(SECRET), "{message}");
+        assert!(message.contains(&variable), "{message}");
+    }
+}
+
+#[test]
 fn a_wrong_value_of_a_variable_is_told_with_its_name() {
     for (variable, value) in [
         ("FRAMELOOP_WORKERS", "many"),
@@ -432,7 +461,7 @@ fn a_unix_socket_has_the_mode_and_group_that_are_asked_for() {
     let address = format!("unix:{},group=no-such-group", path.display());
     let (code, message) = run(&mut frameloop(&["--listen", &address]));
     assert_eq!(code, Some(3));
-    assert!(message.contains("no group 'no-such-group'"), "{message}");
+    assert!(message.contains("unknown group 'no-such-group'"), "{message}");
     assert!(!path.exists());
 }
 

@@ -250,7 +250,7 @@ pub(super) fn compat(matches: &ArgMatches) -> Option<EchoService> {
 pub(super) fn with_defaults(service: EchoService) -> clap::Command {
     fn change(mut command: clap::Command, service: EchoService) -> clap::Command {
         for (name, value) in service.defaults() {
-            // Built without deflate there is no such flag.
+            // Without the feature deflate its flags do not exist.
             if command
                 .get_arguments()
                 .any(|argument| argument.get_id() == name)
@@ -265,6 +265,9 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
         .mut_subcommand("serve", |serve| change(serve, service))
         .mut_subcommand("healthcheck", |healthcheck| change(healthcheck, service))
 }
+
+/// Flags whose values are secrets, or may have a password. No output shows them.
+pub(super) const SECRETS: [&str; 3] = ["token", "redis-url", "socketio-redis"];
 
 /// Every setting that holds, one `flag = value` a line; `max_open_files` is what the operating
 /// system allows.
@@ -288,9 +291,7 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             (..) if matches!(argument.get_action(), ArgAction::SetTrue) => {
                 matches.get_flag(argument.get_id().as_str()).to_string()
             }
-            (value, "token" | "redis-url" | "socketio-redis") if !value.is_empty() => {
-                String::from("set")
-            }
+            (value, flag) if SECRETS.contains(&flag) && !value.is_empty() => String::from("set"),
             (_, "token" | "socketio-redis") => String::from("none"),
             (value, _) if !value.is_empty() => value,
             (_, "workers") => serve.workers().to_string(),

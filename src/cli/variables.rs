@@ -6,6 +6,7 @@ use std::env;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
+use super::arguments::SECRETS;
 use crate::app::compat::EchoService;
 
 /// The one variable that counts although it is empty: a server whose secret was lost on the way
@@ -28,10 +29,14 @@ fn has_empty_variable(argument: &Arg) -> bool {
     is_empty && variable != NEVER_UNSET
 }
 
-/// Adds to an error which variables its values come from. The `service` that is stood in for has
+/// Adds to an error which variables its values come from, and takes secrets out of it. The `service` that is stood in for has
 /// variables of its own.
 pub(super) fn explain(mut error: Error, command: &Command, service: Option<EchoService>) -> Error {
     let named = flags_in(&error);
+    if named.iter().any(|named| SECRETS.contains(&&**named)) {
+        let hidden = ContextValue::String(String::from("***"));
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
     // It says what is missing, not what asks for it.
     let concerns_all = error.kind() == ErrorKind::MissingRequiredArgument;
     let mut tips: Vec<String> = Vec::new();
