@@ -190,7 +190,7 @@ fn who_is_stood_in_for_has_defaults_and_variables_of_its_own() {
     }
     let (code, _, error) = run(frameloop(&["--compat", "lpinca"]).env("BIND_PORT", "many"));
     assert_eq!(code, Some(2));
-    assert!(error.contains("'[::]:many' is no address"), "{error}");
+    assert!(error.contains("invalid address '[::]:many'"), "{error}");
     let (code, _, error) = run(&mut frameloop(&["--compat", "httpbun"]));
     assert_eq!(code, Some(2));
     assert!(error.contains("httpbin"), "{error}");
@@ -345,14 +345,17 @@ fn the_version_is_the_packages() {
 #[test]
 fn wrong_values_exit_with_2_and_say_what_to_write() {
     let cases: [(&[&str], &str); 14] = [
-        (&["--listen", "8000"], "write 127.0.0.1:8000"),
-        (&["--listen", "localhost:99999"], "write 127.0.0.1:8000"),
+        (&["--listen", "8000"], "use 127.0.0.1:8000"),
+        (&["--listen", "localhost:99999"], "use 127.0.0.1:8000"),
         (&["--workers", "0"], "1..=65535"),
         (
             &["--max-message-size", "1TB"],
-            "write 65536, 64KiB, 16MiB or 1GiB",
+            "use 65536, 64KiB, 16MiB or 1GiB",
         ),
-        (&["--ping-interval", "1d"], "write 10s, 500ms, 2m or 1h"),
+        (
+            &["--ping-interval", "1d"],
+            "invalid duration '1d': use 10s, 500ms, 2m or 1h",
+        ),
         (
             &["--allow-origin", "example.com"],
             "use https://example.com",
@@ -368,7 +371,7 @@ fn wrong_values_exit_with_2_and_say_what_to_write() {
         (&["--allow-host", "*"], "leave it out"),
         (
             &["--trust-forwarded-from", "proxy.example"],
-            "write 10.0.0.7, 10.0.0.0/8 or fd00::/8, or unix",
+            "use 10.0.0.7, 10.0.0.0/8 or fd00::/8, or unix",
         ),
         (&["--log-format", "xml"], "text, json"),
         (&["--no-such-flag"], "--help"),

@@ -461,7 +461,10 @@ fn a_unix_socket_has_the_mode_and_group_that_are_asked_for() {
     let address = format!("unix:{},group=no-such-group", path.display());
     let (code, message) = run(&mut frameloop(&["--listen", &address]));
     assert_eq!(code, Some(3));
-    assert!(message.contains("unknown group 'no-such-group'"), "{message}");
+    assert!(
+        message.contains("unknown group 'no-such-group'"),
+        "{message}"
+    );
     assert!(!path.exists());
 }
 

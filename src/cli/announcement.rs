@@ -1,4 +1,4 @@
-//! What standard output begins with: where the server listens, and what is to be found there.
+//! The first lines of standard output: where the server listens, and its endpoints.
 
 use std::io::{self, Write};
 

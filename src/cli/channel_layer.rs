@@ -50,7 +50,7 @@ impl ChannelLayerArguments {
             ChannelLayerKind::RedisCore => DjangoLayer::Core,
         };
         let (redis, relay) = Redis::new(&self.redis_url, django).map_err(|error| {
-            format!("--redis-url (FRAMELOOP_REDIS_URL): {error}; write redis://127.0.0.1:6379/0")
+            format!("--redis-url (FRAMELOOP_REDIS_URL): {error}; use redis://127.0.0.1:6379/0")
         })?;
         Ok((Some(redis), Box::pin(relay.run())))
     }

@@ -112,7 +112,7 @@ impl Healthcheck {
 /// The PROXY protocol's header of a proxy that speaks for itself, version 2, command LOCAL.
 const PROXY_LOCAL: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// Who listens on every address is reached on the loopback one.
+/// A server that listens on every address is reached on the loopback one.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -1,5 +1,5 @@
-//! Log lines on standard error, which nobody who logs ever waits for. Those of a service that is
-//! stood in for are on standard output, as its users know them.
+//! Log lines on standard error, for which no other thread waits. The lines of a compatible service
+//! are on standard output, as its users know them.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

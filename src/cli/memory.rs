@@ -5,14 +5,14 @@ use std::hint::black_box;
 use rlimit::Resource;
 use sysinfo::{MemoryRefreshKind, System};
 
-/// Where there is no /proc to ask, as in an empty chroot, this much is thought to be there.
+/// The assumed memory where /proc does not exist, as in an empty chroot.
 const UNKNOWN: u64 = 4 << 30;
 
 /// Has the allocator give back what this thread keeps of what was freed.
 ///
-/// Rust has no word for it. But mimalloc, before it says that there is no memory, collects all that
-/// is free and tries once more (`_mi_malloc_generic` in its `page.c`), and there never is as much as
-/// is asked for here. Other allocators say so at once.
+/// Rust has no call for that. But mimalloc collects all that is free, and tries once more, before an
+/// allocation fails (`_mi_malloc_generic` in its `page.c`), and the allocation here is larger than any
+/// memory. Other allocators fail at once.
 pub(super) fn give_back() {
     const MORE_THAN_THERE_IS: usize = usize::MAX / 4;
     // Or the compiler would leave out an allocation that nobody uses.

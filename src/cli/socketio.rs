@@ -61,7 +61,7 @@ impl SocketIoArguments {
         };
         if let Some(url) = &self.socketio_redis {
             let (bus, relay) = Bus::new(url, &self.socketio_channel).map_err(|error| {
-                format!("--socketio-redis (FRAMELOOP_SOCKETIO_REDIS): {error}; write redis://127.0.0.1:6379/0")
+                format!("--socketio-redis (FRAMELOOP_SOCKETIO_REDIS): {error}; use redis://127.0.0.1:6379/0")
             })?;
             let bus = Some(bus);
             return Ok((SocketIoSettings { bus, ..settings }, Box::pin(relay.run())));

@@ -40,7 +40,7 @@ pub(super) struct TlsArguments {
 }
 
 impl TlsArguments {
-    /// The certificate, if there is to be one, for a server at these addresses.
+    /// The certificate for a server at these addresses, if one is configured.
     pub(super) fn certificate(
         &self,
         addresses: &[ListenAddress],

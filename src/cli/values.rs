@@ -1,4 +1,4 @@
-//! Durations, sizes and names as people write them.
+//! Parsers for the values of flags.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::server::UnixAddress;
 /// `10`, `10s`, `0.5s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     duration::parse(text, "s")
-        .ok_or_else(|| format!("'{text}' is no duration; write 10s, 500ms, 2m or 1h, or 0 for off"))
+        .ok_or_else(|| format!("invalid duration '{text}': use 10s, 500ms, 2m or 1h, or 0 for off"))
 }
 
 /// `1048576`, `1024KiB`, `1MiB`, `1GiB`; a bare number is bytes.
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("'{text}' is no size; write 65536, 64KiB, 16MiB or 1GiB");
+    let wrong = || format!("invalid size '{text}': use 65536, 64KiB, 16MiB or 1GiB");
     let (number, unit) = split(text);
     let number: usize = number.parse().map_err(|_| wrong())?;
     let bytes = match unit.to_ascii_lowercase().as_str() {
@@ -31,7 +31,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(wrong)
 }
 
-/// AddressList between commas, one at least.
+/// At least one address.
 #[derive(Clone, Debug)]
 pub(super) struct AddressList(pub(super) Vec<String>);
 
@@ -55,7 +55,7 @@ pub(super) fn addresses(text: &str) -> Result<AddressList, String> {
     Ok(AddressList(addresses))
 }
 
-/// One of a list: spaces around it mean nothing.
+/// Parses one value of a list, without the spaces around it.
 pub(super) fn item<T: FromStr>(text: &str) -> Result<T, T::Err> {
     text.trim().parse()
 }
@@ -73,12 +73,12 @@ pub(super) fn address(text: &str) -> Result<String, String> {
             .map_err(|error| error.to_string()),
         None if is_tcp() || text == SYSTEMD => Ok(text.to_owned()),
         _ => Err(format!(
-            "'{text}' is no address; write 127.0.0.1:8000, [::1]:8000, unix:/run/frameloop.sock or systemd"
+            "invalid address '{text}': use 127.0.0.1:8000, [::1]:8000, unix:/run/frameloop.sock or systemd"
         )),
     }
 }
 
-/// The name of a service to stand in for.
+/// Parses the name of a compatible service.
 pub(super) fn echo_service() -> impl TypedValueParser<Value = EchoService> {
     let names = EchoService::ALL.map(|(name, _, what)| PossibleValue::new(name).help(what));
     PossibleValuesParser::new(names).try_map(|name| {
@@ -86,7 +86,7 @@ pub(super) fn echo_service() -> impl TypedValueParser<Value = EchoService> {
         let found = all.find(|(known, ..)| *known == name);
         found
             .map(|(_, service, _)| service)
-            .ok_or("no such service")
+            .ok_or("unknown service")
     })
 }
 
@@ -95,7 +95,7 @@ pub(super) fn network(text: &str) -> Result<ipnet::IpNet, String> {
     let text = text.trim();
     text.parse()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
-        .map_err(|_| format!("'{text}' is no network; write 10.0.0.7, 10.0.0.0/8 or fd00::/8"))
+        .map_err(|_| format!("invalid network '{text}': use 10.0.0.7, 10.0.0.0/8 or fd00::/8"))
 }
 
 fn split(text: &str) -> (&str, &str) {

@@ -35,7 +35,7 @@ impl BodyLimits {
     /// hold is among the extensions of the body's request.
     ///
     /// # Errors
-    /// The status that the request is to be refused with: 413 beyond `max_size`, 408 for a body
+    /// The status to refuse the request with: 413 beyond `max_size`, 408 for a body
     /// that comes too slowly, 503 when the budget is spent, 400 for one that breaks off.
     pub async fn read(
         self,

@@ -23,11 +23,11 @@ use super::{HttpStream, Stage};
 use crate::engine::Observer;
 use crate::log;
 
-/// How long a new connection has to ask something of a server that ends: what it asks is on its way.
+/// How long a new connection has to send its request to a server that ends: the request is on its way.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
-/// The `place` that it had is told how far it is, and given back before the frame loop gives it
+/// Its `place` is told each phase, and given back before the frame loop gives the connection
 /// another, or at its end.
 pub(crate) async fn serve_connection(
     stream: HttpStream,
@@ -46,7 +46,7 @@ pub(crate) async fn serve_connection(
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let mut ending = pin!(async {
         context.shutdown.reached(Stage::Ending).await;
-        // Who has just come is about to ask something.
+        // A client that has just connected is about to send its request.
         tokio::time::sleep_until((began + PATIENCE).into()).await;
         // Until the runtime knows whether a socket that has just come has something to read.
         tokio::task::yield_now().await;
@@ -100,7 +100,7 @@ fn http1_builder(
     let mut builder = http1::Builder::new();
     builder
         .timer(clock)
-        // The clock has its own mind; without a time here it would not be asked.
+        // The clock has deadlines of its own; without a time here hyper would not ask it.
         .header_read_timeout(Duration::ZERO)
         .max_headers(context.http.max_headers)
         .max_header_size(context.http.max_head_size)
@@ -127,7 +127,7 @@ async fn prepared(
         let (proxied, left) = in_time(head_timeout, stream.proxied(&context.proxies)).await?;
         match proxied {
             Ok(stream) => (stream, left),
-            // It may be nobody whom it says to speak for: it gets no answer.
+            // The peer may be anybody: it gets no answer.
             Err(error) => {
                 log::not_proxied(&error);
                 return None;
@@ -163,7 +163,7 @@ async fn prepared(
     Some((stream, head_timeout))
 }
 
-/// What comes of it, unless it takes too long, and how much time is left.
+/// The output of a future, unless it takes too long, and how much time is left.
 async fn in_time<T>(
     timeout: Option<Duration>,
     future: impl Future<Output = T>,
@@ -215,7 +215,7 @@ async fn hand_over(
     }
 }
 
-/// Gives the stream of a client that has begun with HTTP/2 to who speaks it. It counts as a
+/// Gives the stream of a client that begins with HTTP/2 to [`h2c`]. It counts as a
 /// WebSocket does, because it may last as long.
 async fn hand_over_to_h2c(
     stream: HttpStream,

@@ -31,7 +31,7 @@ pub(crate) struct HttpContext {
     pub(crate) observer: Arc<dyn Observer>,
     /// How far the server is on its way to its end.
     pub(crate) shutdown: Shutdown,
-    /// Who speaks for others, by the PROXY protocol.
+    /// Load balancers that send the PROXY protocol.
     pub(crate) proxies: Arc<[ipnet::IpNet]>,
     /// How TCP connections are secured, if they are.
     pub(crate) tls: Option<Arc<ServerConfig>>,

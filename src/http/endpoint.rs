@@ -1,4 +1,4 @@
-//! A WebSocket endpoint: who handles its connections, and what those are held to.
+//! A WebSocket endpoint: its handler and the limits of its connections.
 
 use std::fmt;
 
@@ -143,7 +143,7 @@ impl Endpoint {
         response
     }
 
-    /// Changes which subprotocol is chosen of those that a client offers. By default none is.
+    /// Changes which of the subprotocols that a client offers is chosen. By default none is.
     #[must_use]
     pub fn with_subprotocols(mut self, subprotocols: Subprotocols) -> Endpoint {
         self.subprotocols = subprotocols;

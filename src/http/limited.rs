@@ -212,7 +212,7 @@ impl Drop for IpSlot {
     }
 }
 
-/// What one client can be taken to have: an IPv4 address, or a network of 64 bits of IPv6, in
+/// What counts as one client: an IPv4 address, or a network of 64 bits of IPv6, in
 /// which it may choose its address freely.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -246,6 +246,10 @@ mod tests {
         assert!(addresses.place(address("2001:db8:0:1::1")).is_some());
         drop(first);
         assert!(addresses.place(address("192.0.2.1")).is_some());
-        assert_eq!(lock(&addresses.counts).len(), 1, "who is gone is forgotten");
+        assert_eq!(
+            lock(&addresses.counts).len(),
+            1,
+            "an address without connections is forgotten"
+        );
     }
 }

@@ -48,10 +48,10 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// From the accepted connection, or the first byte of a later request, to a whole request head:
-    /// then the connection is closed without a word. Zero is no deadline.
+    /// then the connection is closed without an answer. Zero switches the deadline off.
     pub head_timeout: Duration,
     /// From a response to the first byte of the connection's next request: then it is closed. Under
-    /// pressure such a connection is closed before any other. Zero is no deadline.
+    /// pressure such a connection is closed before any other. Zero switches the deadline off.
     pub keep_alive_timeout: Duration,
     /// Bytes of a request's head; a larger one is refused with 431.
     pub max_head_size: usize,

@@ -25,8 +25,8 @@ use crate::protocol::AssemblyBudget;
 
 /// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
 /// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
-/// Host, Origin and token, and WebSockets those of the opening handshake, too. Who sent a request is
-/// among its extensions, a [`PeerAddress`](crate::engine::PeerAddress).
+/// Host, Origin and token, and WebSockets those of the opening handshake, too. The client's address is
+/// among a request's extensions, a [`PeerAddress`](crate::engine::PeerAddress).
 pub trait NestedService: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<ServiceResponse>;
@@ -40,7 +40,7 @@ pub trait NestedService: fmt::Debug + Send + Sync + 'static {
         response
     }
 
-    /// Says what is to become of a WebSocket's stream after the 101, or refuses it: by
+    /// Says what happens to a WebSocket's stream after the 101, or refuses it: by
     /// default with 404.
     fn upgrade(self: Arc<Self>, request: Request<()>) -> BoxFuture<Result<OnUpgrade, Rejection>> {
         let _ = request;
@@ -146,7 +146,7 @@ pub struct Upgraded {
     /// What came with the handshake, before anything else. Bound: `max_head_size`, for this client
     /// alone.
     early: Bytes,
-    /// Who waits to read until the peer takes what was written.
+    /// The reader that waits until the peer takes what was written.
     reader: Option<Waker>,
     /// Whether writing has failed: then there is nothing more to read either.
     failed: bool,
@@ -265,8 +265,8 @@ impl AsyncRead for Upgraded {
             return Poll::Ready(Ok(()));
         }
         if this.stream()?.is_blocked() {
-            // Who asks without taking the answers must not make us store them: what is not read
-            // stays with the peer. The one who writes wakes this reader.
+            // A client that asks without taking the answers must not make us store them: what is
+            // not read stays with the peer. The writer wakes this reader.
             this.reader = Some(context.waker().clone());
             return Poll::Pending;
         }

@@ -25,7 +25,7 @@ const CONFIG: ParseConfig = ParseConfig {
 /// itself, to see whether the server is there, or for a client without an address.
 ///
 /// # Errors
-/// Of the socket; `UnexpectedEof` when it ends before, `InvalidData` when it is no such header.
+/// Of the socket; `UnexpectedEof` when it ends before, `InvalidData` when the header is not valid.
 pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let mut bytes = Vec::new();
     loop {

@@ -103,7 +103,7 @@ impl Router {
         self
     }
 
-    /// Adds a page for GET and HEAD that only those get who bring the token of the server's
+    /// Adds a page for GET and HEAD that requires the token of the server's
     /// [`Policy`], where it has one.
     #[must_use]
     pub fn private_page(
@@ -205,7 +205,7 @@ impl Router {
         routes.any(|route| route.is_probe && *route.pattern == *path)
     }
 
-    /// The pattern of an endpoint, for those who count.
+    /// The pattern of an endpoint, for metrics and logs.
     pub(crate) fn pattern(&self, endpoint: EndpointIndex) -> &str {
         let route = self.routes.get(usize::from(endpoint.0));
         route.map_or("", |route| &route.pattern)
@@ -227,7 +227,7 @@ impl Router {
             })
     }
 
-    /// The route with the fewest parameters, of those that lead there.
+    /// The matching route with the fewest parameters.
     fn find_with_parameters(&self, path: &str, wants_upgrade: bool) -> Option<&Route> {
         self.routes
             .iter()
@@ -325,8 +325,8 @@ impl<'a> Request<'a> {
         &self.head.headers
     }
 
-    /// Who sent it: the other end of the connection, or whom a trusted proxy there speaks for, by the
-    /// PROXY protocol or by [`Policy::trusted_proxies`](crate::handshake::Policy::trusted_proxies).
+    /// The client's address: of the other end of the connection, or the one that a trusted proxy there
+    /// gives by the PROXY protocol or by [`Policy::trusted_proxies`](crate::handshake::Policy::trusted_proxies).
     pub fn peer_address(&self) -> PeerAddress {
         self.peer
     }

@@ -31,7 +31,7 @@ use crate::engine::{ClientSocket, ConnectionDriver, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
-/// hyper's view of one client: answers requests until one of them is to become a WebSocket. That
+/// hyper's view of one client: answers requests until one of them becomes a WebSocket. That
 /// one hyper never gets an answer to: what it needs is left where [`PendingUpgrade`] says.
 pub(super) struct HttpService {
     context: Rc<HttpContext>,
@@ -41,20 +41,20 @@ pub(super) struct HttpService {
     progress: PhaseProgress,
 }
 
-/// Where a request that is to become a WebSocket is left.
+/// Where a request that becomes a WebSocket is left.
 pub(super) type PendingUpgrade = Rc<Cell<Option<AcceptedUpgrade>>>;
 
 /// A WebSocket that waits for its stream.
 pub(super) struct AcceptedUpgrade {
     pub(super) owner: UpgradeTarget,
-    /// Whose it is.
+    /// The client's address.
     pub(super) client: PeerAddress,
     /// The 101, which must not go out before the connection is open: a client that has it may rely on
     /// being a member of whatever the endpoint joins.
     pub(super) response: Response<()>,
 }
 
-/// Who is to have a WebSocket's stream.
+/// The owner of a WebSocket's stream.
 pub(super) enum UpgradeTarget {
     FrameLoop(Box<dyn ConnectionDriver<ClientSocket>>, EndpointIndex),
     /// A mounted service, with the place among the connections of the client's address.
@@ -332,7 +332,7 @@ fn page_response(page: Page, method: &Method) -> Response<Full<Bytes>> {
     }
 }
 
-/// Whether this is a proxy that is believed whom it forwards requests for.
+/// Whether this is a proxy whose forwarded addresses are trusted.
 pub(super) fn is_trusted(peer: PeerAddress, policy: &Policy) -> bool {
     match peer {
         PeerAddress::Ip(address) => policy.trusted_proxies.contains(address.ip()),
@@ -341,7 +341,7 @@ pub(super) fn is_trusted(peer: PeerAddress, policy: &Policy) -> bool {
     }
 }
 
-/// Who sent a request: the other end, or whom a trusted proxy there forwards it for.
+/// The client's address: of the other end, or the one that a trusted proxy there forwards.
 pub(super) fn client(peer: PeerAddress, policy: &Policy, headers: &HeaderMap) -> PeerAddress {
     is_trusted(peer, policy)
         .then(|| policy.trusted_proxies.client(headers))

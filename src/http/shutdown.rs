@@ -32,7 +32,7 @@ impl Shutdown {
     }
 
     /// Stops accepting, sends every client a Close 1001, waits for their answers for the drain
-    /// timeout at most, then cuts who is left.
+    /// timeout at most, then cuts the clients that are left.
     pub fn drain(&self) {
         self.reach(Stage::Draining);
     }

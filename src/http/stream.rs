@@ -22,7 +22,7 @@ use tokio::time::{Sleep, sleep};
 #[derive(Debug)]
 pub(crate) struct HttpStream {
     socket: TokioSocket,
-    /// Who is at the other end, or whom a proxy there speaks for.
+    /// The client's address: of the other end, or the one that a proxy there gives.
     peer: PeerAddress,
     /// The deadline of what the client does not take, while there is such, and how many bytes it
     /// still has to take by then.
@@ -54,12 +54,12 @@ impl HttpStream {
         })
     }
 
-    /// Who is at the other end.
+    /// The client's address.
     pub(super) fn peer(&self) -> PeerAddress {
         self.peer
     }
 
-    /// Changes whom it is of: a proxy is at the other end, and speaks for somebody.
+    /// Changes the client's address: a proxy is at the other end, and has given another one.
     pub(super) fn with_peer(self, peer: PeerAddress) -> HttpStream {
         HttpStream { peer, ..self }
     }

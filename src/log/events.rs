@@ -64,15 +64,15 @@ fn is_scan(record: &ConnectionRecord<'_>) -> bool {
     is_broken && record.received.messages == 0 && record.sent.messages == 0
 }
 
-/// A proxy did not say for whom it speaks.
+/// A load balancer sent no valid header of the PROXY protocol.
 pub(crate) fn not_proxied(error: &io::Error) {
     if FAULTS.admits() {
         tracing::info!("proxy refused: {error}");
     }
 }
 
-/// A TLS handshake failed; `said` tells what the client said. A `silent` client, such as a probe of
-/// a load balancer, is worth no line.
+/// A TLS handshake failed; `said` describes the client's first bytes. A `silent` client, such as a
+/// probe of a load balancer, is logged at `debug`.
 pub(crate) fn not_secured(
     why: &impl Display,
     said: &impl Display,
@@ -96,7 +96,7 @@ pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
     }
 }
 
-/// hyper made nothing of what a client sent, or the client left.
+/// A client sent an invalid request, or left.
 pub(crate) fn bad_request(error: &hyper::Error) {
     tracing::debug!("bad request: {error}");
 }
@@ -163,7 +163,7 @@ static ACCESS: LogThrottle =
 /// At most so many lines a second; those left out are counted.
 struct LogThrottle {
     lines_per_second: u32,
-    /// What is said of those left out.
+    /// The message about lines that are left out.
     left_out: &'static str,
     second: Mutex<Second>,
 }

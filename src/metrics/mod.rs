@@ -1,4 +1,4 @@
-//! What a server tells Prometheus. Without the feature `metrics` nothing is counted.
+//! Metrics for Prometheus. Without the feature `metrics` nothing is counted.
 
 #[cfg_attr(not(feature = "metrics"), path = "none.rs")]
 mod prometheus;

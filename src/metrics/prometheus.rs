@@ -33,7 +33,7 @@ struct Registered {
     counts: Counts,
 }
 
-/// What is counted.
+/// The metrics by name.
 #[derive(Default)]
 struct Counts {
     connections: Family<AtEndpoint, Gauge>,
@@ -143,8 +143,8 @@ impl Metrics {
         }))
     }
 
-    /// All of them, as Prometheus reads them (OpenMetrics 1.0), and as they were at most 100 ms ago:
-    /// they are written ten times a second at most.
+    /// All metrics in the OpenMetrics 1.0 format, at most 100 ms old: the text is rendered at most
+    /// ten times a second.
     pub fn text(&self) -> Bytes {
         const AGE: Duration = Duration::from_millis(100);
         let mut written = lock(&self.0.written);
@@ -158,7 +158,7 @@ impl Metrics {
         text
     }
 
-    /// The same as they are now, written anew.
+    /// The current values, without the cache of [`Metrics::text`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -175,7 +175,7 @@ impl Metrics {
         self.0.counts.gap_events.inc();
     }
 
-    /// Counts one more thing that came from other servers and was no message.
+    /// Counts one more invalid message from another server.
     pub fn discarded(&self) {
         self.0.counts.discarded.inc();
     }
@@ -205,7 +205,7 @@ impl Metrics {
         }
     }
 
-    /// Adds up what a worker has counted.
+    /// Adds the counts of a worker.
     pub(crate) fn count(&self, worker: usize, stats: &WorkerStats) {
         for (flows, traffic) in [stats.received, stats.sent]
             .iter()
@@ -244,7 +244,7 @@ impl Counts {
         self.register_fan_out(registry);
         registry.register_with_unit(
             "unsent",
-            "Memory in which what waits for clients is kept; what several wait for counts once",
+            "Memory of bytes that wait to be sent; bytes shared by several clients count once",
             Unit::Bytes,
             self.unsent.clone(),
         );
@@ -255,22 +255,22 @@ impl Counts {
         registry.register("connections", "Open WebSockets", self.connections.clone());
         registry.register(
             "handshakes",
-            "Requests that were to become WebSockets, and other refusals, by the status that answered them",
+            "Answers to WebSocket handshakes, and refused requests, by HTTP status",
             self.handshakes.clone(),
         );
         registry.register(
             "closes",
-            "Connections that ended, by the status codes that travelled (1005: a Close without one; 1006: no Close) and reason",
+            "Closed connections, by close codes (1005: a Close without a code; 1006: no Close) and reason",
             self.closes.clone(),
         );
         registry.register(
             "slow_consumers",
-            "Connections closed for taking too little of what was sent to them",
+            "Connections closed because the client read too slowly",
             self.slow_consumers.clone(),
         );
         registry.register(
             "publishers_held",
-            "Times that a client was not read from for a while because it published too fast",
+            "Times that reading from a client paused because it published too fast",
             self.publishers_held.clone(),
         );
     }
@@ -278,12 +278,12 @@ impl Counts {
     fn register_messages(&self, registry: &mut Registry) {
         registry.register(
             "messages",
-            "Messages, fan-out apart",
+            "Messages, without fan-out",
             self.traffic.messages.clone(),
         );
         registry.register_with_unit(
             "message",
-            "Payloads of messages, fan-out apart",
+            "Payload bytes of messages, without fan-out",
             Unit::Bytes,
             self.traffic.bytes.clone(),
         );
@@ -292,17 +292,17 @@ impl Counts {
     fn register_fan_out(&self, registry: &mut Registry) {
         registry.register(
             "fanout_deliveries",
-            "Messages of rooms, once for each receiver",
+            "Room messages sent, once for each receiver",
             self.deliveries.messages.clone(),
         );
         registry.register(
             "fanout_dropped",
-            "Of these, messages that were dropped because their receiver took too little",
+            "Room messages dropped because the receiver read too slowly",
             self.dropped.clone(),
         );
         registry.register_with_unit(
             "fanout",
-            "Frames of messages of rooms, once for each receiver",
+            "Frame bytes of room messages, once for each receiver",
             Unit::Bytes,
             self.deliveries.bytes.clone(),
         );
@@ -313,7 +313,7 @@ impl Counts {
         );
         registry.register(
             "discarded",
-            "What came from other servers and was no message",
+            "Invalid messages from other servers",
             self.discarded.clone(),
         );
     }
@@ -325,7 +325,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// What waits for clients to take it, by worker.
+/// Bytes that wait to be sent to clients, by worker.
 #[derive(Clone, Debug, Default)]
 struct Backlogs(Arc<Mutex<HashMap<usize, usize>>>);
 
@@ -339,7 +339,7 @@ impl Collector for Backlogs {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let bytes: usize = lock(&self.0).values().sum();
         let gauge = ConstGauge::new(bytes as i64);
-        let help = "What waits for clients to take it";
+        let help = "Bytes that wait to be sent to clients";
         let encoder =
             encoder.encode_descriptor("backlog", help, Some(&Unit::Bytes), gauge.metric_type())?;
         gauge.encode(encoder)
@@ -350,7 +350,7 @@ impl Collector for Backlogs {
 #[derive(Debug, Default)]
 struct Process(Arc<Mutex<Option<(Instant, Figures)>>>);
 
-/// What the system says of this process (proc(5)).
+/// Figures of this process (proc(5)).
 #[derive(Clone, Copy, Debug, Default)]
 struct Figures {
     resident_memory: Option<u64>,
@@ -359,8 +359,8 @@ struct Figures {
 }
 
 impl Process {
-    /// What was read a second ago at most, unless reading takes long. A thread of its own reads:
-    /// counting many descriptors takes longer than a worker may be held.
+    /// The figures, at most a second old unless reading takes long. A separate thread reads them:
+    /// counting many descriptors takes longer than a worker may block.
     fn figures(&self) -> Figures {
         const AGE: Duration = Duration::from_secs(1);
         const PATIENCE: Duration = Duration::from_millis(2);
@@ -408,13 +408,13 @@ impl Collector for Process {
         };
         gauge(
             "process_resident_memory",
-            "Memory that is in use",
+            "Resident memory",
             Some(&Unit::Bytes),
             figures.resident_memory,
         )?;
         gauge(
             "process_open_fds",
-            "Descriptors that are open",
+            "Open file descriptors",
             None,
             figures.open_descriptors,
         )?;
@@ -430,7 +430,7 @@ impl Collector for Process {
     }
 }
 
-/// Bytes, where the system tells (proc(5)).
+/// Resident memory in bytes (proc(5)).
 fn resident_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -451,7 +451,7 @@ fn open_descriptors() -> Option<u64> {
     Some(count.saturating_sub(1) as u64)
 }
 
-/// In ticks of a hundredth, which is what Linux has told since ever.
+/// CPU time. Linux counts it in ticks of 10 ms.
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = stat.rsplit_once(')')?;

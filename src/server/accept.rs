@@ -52,7 +52,7 @@ pub(super) async fn accept(
         // Until the runtime has asked the listener once more.
         tokio::task::yield_now().await;
     });
-    // After that come those who would rather come back, and find nobody.
+    // Clients beyond these connect again, and find the listener closed.
     let mut queued = BACKLOG;
     while queued > 0 {
         let accepted = tokio::select! {

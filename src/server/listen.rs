@@ -90,7 +90,7 @@ pub struct UnixAddress {
     group: Option<String>,
 }
 
-/// Why a text is no [`UnixAddress`].
+/// The error of parsing a [`UnixAddress`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidUnixAddress(String);
 
@@ -98,7 +98,7 @@ impl fmt::Display for InvalidUnixAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "'{}' is no address; write unix:/run/frameloop.sock or \
+            "invalid address '{}': use unix:/run/frameloop.sock or \
              unix:/run/frameloop.sock,mode=0660,group=www-data",
             self.0
         )
@@ -198,7 +198,7 @@ fn group_id(group: &str) -> io::Result<u32> {
         false => None,
     });
     id.ok_or_else(|| {
-        let what = format!("there is no group '{group}' in /etc/group");
+        let what = format!("unknown group '{group}': /etc/group does not list it");
         io::Error::new(io::ErrorKind::NotFound, what)
     })
 }

@@ -73,12 +73,12 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// What becomes of those who have connected, and were not accepted yet, when the server ends.
+/// What happens to connections that the kernel holds, not yet accepted, when the server ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum AcceptQueue {
-    /// They are accepted and told: the socket goes.
+    /// They are accepted and answered: the socket is closed.
     Emptied,
-    /// They wait for the next who accepts: the socket is somebody else's, too.
+    /// They wait: another process shares the socket, and accepts them.
     Left,
 }
 
@@ -153,9 +153,9 @@ impl Server {
         Ok(self)
     }
 
-    /// Listens on a socket that listens already and is somebody else's, too, such as one from a
-    /// service manager. When the server is to end, those who come, and the file of a Unix domain
-    /// socket, are left to them.
+    /// Listens on a socket that listens already and is shared with another process, such as a
+    /// service manager. When the server ends, new connections and the file of a Unix domain socket
+    /// are left to that process.
     ///
     /// # Errors
     /// Of the operating system.
@@ -218,11 +218,11 @@ impl Server {
         }
     }
 
-    /// Changes how many connections there may be, those that are no WebSockets yet included; a
-    /// handshake beyond is answered with 503. There is no bound by default.
+    /// Changes the maximum of connections, with and without a WebSocket; a handshake beyond it is
+    /// answered with 503. The default is no maximum.
     ///
-    /// Of those that are no WebSockets yet at most a quarter of this bound, or 1,024, are kept;
-    /// beyond that the oldest are let go.
+    /// At most a quarter of them, but at least 1,024, may be without a WebSocket; beyond that the
+    /// oldest of these are closed.
     #[must_use]
     pub fn with_max_connections(self, max_connections: usize) -> Server {
         Server {
@@ -232,7 +232,7 @@ impl Server {
     }
 
     /// Changes how many WebSockets an IPv4 address, or a network of 64 bits of IPv6, may have; a
-    /// handshake beyond is answered with 503. There is no bound by default.
+    /// handshake beyond it is answered with 503. The default is no maximum.
     #[must_use]
     pub fn with_max_connections_per_address(self, max: Option<usize>) -> Server {
         Server {
@@ -260,8 +260,9 @@ impl Server {
         }
     }
 
-    /// Believes these proxies whom they speak for. Each TCP connection from them must begin with a
-    /// header of the PROXY protocol, version 1 or 2, of 16 KiB at most; from others it is no request.
+    /// Takes the client's address from the PROXY protocol of these load balancers. Each TCP connection
+    /// from them must begin with a header of version 1 or 2, of 16 KiB at most; a header from another
+    /// peer is an invalid request.
     #[must_use]
     pub fn with_proxies(self, proxies: Vec<IpNet>) -> Server {
         Server { proxies, ..self }
@@ -380,7 +381,7 @@ struct ServerShared {
     give_back_memory: Option<fn()>,
     /// How many connections each worker has.
     loads: Vec<AtomicIsize>,
-    /// How many of those are WebSockets, of all workers together.
+    /// How many connections are WebSockets, of all workers together.
     websockets: AtomicIsize,
     /// How many listeners are still accepted on.
     accepting: AtomicUsize,

@@ -49,7 +49,7 @@ impl Worker {
         let local = LocalSet::new();
         let result = local.block_on(&runtime, self.serve());
         drop(local);
-        // Whatever still waits, waits for nobody.
+        // Tasks that still wait are dropped.
         runtime.shutdown_timeout(Duration::ZERO);
         result
     }
@@ -94,7 +94,7 @@ impl Worker {
         }
         tokio::select! {
             result = &mut looping => result??,
-            // Those that are on their way here have been accepted: they get their 503.
+            // Connections on their way to this worker have been accepted: they get their 503.
             () = &mut receive => {}
             () = drain(&frame_loop, &shared) => {}
             () = shared.shutdown.reached(Stage::Cut) => {}
@@ -196,7 +196,7 @@ struct Handshakes {
     max: usize,
     next: u64,
     tasks: BTreeMap<(HttpPhase, u64), Task>,
-    /// One is no longer here.
+    /// Notified when a connection leaves the map.
     ended: Rc<Notify>,
 }
 
@@ -204,11 +204,11 @@ struct Handshakes {
 type Task = (AbortHandle, Instant);
 
 impl Handshakes {
-    /// How long one that has begun to say what it wants has for the rest, if somebody else wants its
-    /// slot: a client that opens thousands of connections at once takes so long to come to the last.
+    /// How long a connection that has begun its request keeps its slot when another one wants it: a
+    /// client that opens thousands of connections at once takes so long to get to the last.
     const GRACE: Duration = Duration::from_secs(1);
 
-    /// How long a new one waits for that.
+    /// How long a new connection waits for a slot.
     const PATIENCE: Duration = Duration::from_millis(10);
 
     fn new(max: usize) -> Rc<RefCell<Handshakes>> {
@@ -225,9 +225,9 @@ impl Handshakes {
         self.next
     }
 
-    /// Until there is room for one more, or the first is to be ended for it: at once, if it is idle or
-    /// silent. Were a new one ended at once that nobody has looked at, many clients that come back
-    /// together would push each other out for ever.
+    /// Waits until there is room for one more, or until the first may be dropped for it: at once if it
+    /// is idle or silent. Others have a grace period: without it many clients that reconnect together
+    /// would push each other out for ever.
     async fn room(handshakes: &RefCell<Handshakes>) {
         let full = || {
             let handshakes = handshakes.borrow();
@@ -256,8 +256,8 @@ impl Handshakes {
         self.insert((HttpPhase::Head, number), (task, Instant::now()));
     }
 
-    /// Adds one, and ends the first if there are too many: of those that are new it has had the most
-    /// time to say what it wants.
+    /// Adds a connection, and drops the first if there are too many: the first has had the most time
+    /// to send its request.
     fn insert(&mut self, key: (HttpPhase, u64), task: Task) {
         self.tasks.insert(key, task);
         if self.tasks.len() > self.max
@@ -317,9 +317,9 @@ impl Drop for HandshakeSlot {
     }
 }
 
-/// Sends this worker's clients a Close, and waits until those of all workers are gone, or time is
-/// up. As long as any worker has WebSockets, all answer requests, with 503; then those that have
-/// begun are answered, and nobody is left who asked and got nothing.
+/// Sends this worker's clients a Close, and waits until all workers have no clients, or until the
+/// drain timeout. While any worker has WebSockets, all workers answer new requests with 503. Then
+/// requests that have begun are still answered, so that no client is left without an answer.
 async fn drain(frame_loop: &FrameLoopHandle, shared: &ServerShared) {
     frame_loop.mailbox().close_all(CloseCode::Away);
     let emptied = async {
@@ -331,7 +331,7 @@ async fn drain(frame_loop: &FrameLoopHandle, shared: &ServerShared) {
         let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
         until(|| shared.loads.iter().all(is_empty)).await;
     };
-    // Who is left after the deadline is cut.
+    // Clients that are left after the deadline are cut.
     let _ = tokio::time::timeout(shared.drain_timeout, emptied).await;
 }
 

@@ -1,4 +1,4 @@
-//! What a client said first on a TLS port, for the line that is logged when the handshake fails.
+//! The first bytes of a client on a TLS port, for the log line of a failed handshake.
 
 use std::fmt::{self, Display};
 use std::io::{self, IoSlice};
@@ -81,7 +81,7 @@ struct Hello {
 }
 
 impl Hello {
-    /// Reads the first record of a stream: `None` if it is no ClientHello, or is cut off before
+    /// Reads the first record of a stream: `None` if it is not a ClientHello, or is cut off before
     /// its extensions.
     fn parse(mut bytes: &[u8]) -> Option<Hello> {
         const SERVER_NAME: u16 = 0;
