@@ -39,7 +39,7 @@ fn document(settings: &AppSettings) -> Bytes {
 /// The Content-Security-Policy of the page. It allows the page's own script and style and the
 /// Socket.IO client, by their SHA-256; requests to this server; and WebSockets to any server.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-GgDuxfXed82eVGXjbneldYS5La/n/CoBykr/Gn8MgMw=' \
+    script-src 'sha256-cAazm/hlxfKjT6ld8b5PfEoUEHWku+6AjAlCoVbe1oo=' \
     'sha256-1deaNQOehgsyve9HlVKLBcL3iNSy2drMkTEg4oePez8='; \
     style-src 'sha256-ZAgZHOFl7KqgcJC0o7ifhQ7iVgahWf0BHmPIexDEOvQ='; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \

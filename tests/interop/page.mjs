@@ -167,8 +167,8 @@ visiting("what a browser refuses is said in the page's own words", async (visit)
     await visit.click("#connect");
     await said("#connection", problem);
   };
-  for (const url of ["ws://[", "ftp://127.0.0.1/", `${websocketUrl}/echo#part`]) await refused(url, "", "不是 WebSocket 的网址");
-  for (const protocols of ["a, a", "a b"]) await refused("/echo", protocols, "子协议必须是有效标记，且不得重复");
+  for (const url of ["ws://[", "ftp://127.0.0.1/", `${websocketUrl}/echo#part`]) await refused(url, "", "无效的 WebSocket 网址");
+  for (const protocols of ["a, a", "a b"]) await refused("/echo", protocols, "子协议无效：使用不重复的有效标记");
   await visit.fill("#protocols", "");
   await connect(visit);
   for (const [code, reason] of [["1001", ""], ["1000", "中".repeat(42)]]) {
@@ -179,15 +179,15 @@ visiting("what a browser refuses is said in the page's own words", async (visit)
   }
   await compose(visit, "json", "{\n ]");
   await visit.click("#send");
-  await said("#composer", "不是 JSON：第 2 行第 2 列");
+  await said("#composer", "无效的 JSON：第 2 行第 2 列");
   await compose(visit, "json", "x");
   await visit.click("#send");
-  await said("#composer", /不是 JSON$/);
+  await said("#composer", /无效的 JSON$/);
   await visit.click("#sessionOpen");
   await visit.waitForSelector('#sessionState[data-state="1"]');
   await visit.fill("#event", "disconnect");
   await visit.click("#emit");
-  await said("#emitter", "此名称由 Socket.IO 保留");
+  await said("#emitter", "此事件名称由 Socket.IO 保留");
 }, { options: { ...wide, locale: "zh-CN" } });
 
 visiting("J5: nothing is requested but the page, and the policy lets nothing else run", async (visit) => {
