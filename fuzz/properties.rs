@@ -1,7 +1,7 @@
-//! What must hold for any input, as plain functions: the fuzz targets call them with what the
-//! fuzzer finds, `tests/properties` with what proptest makes up and with the whole corpus.
+//! Properties that hold for any input, as plain functions. The fuzz targets call them with the
+//! fuzzer's inputs, `tests/properties` with inputs from proptest and with the whole corpus.
 
-// Each fuzz target is a crate of its own and calls but one of them.
+// Each fuzz target is a crate of its own and calls only one of them.
 #![allow(
     dead_code,
     clippy::unwrap_used,

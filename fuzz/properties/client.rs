@@ -1,8 +1,8 @@
-//! The other end of the wire, as plainly as it can be written: frames in, frames out.
+//! The client's end of the wire in the simplest code: frames in, frames out.
 
 use frameloop::protocol::{CloseFrame, Message};
 
-/// A frame that a client may or may not send.
+/// A frame of a client, valid or not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) first: u8,
@@ -33,7 +33,7 @@ impl Frame<'_> {
         bytes.extend(key);
         let begin = bytes.len();
         bytes.extend(self.payload);
-        // One loop over two slices, so that it is not taken byte by byte.
+        // A single loop over two slices, so that the compiler vectorises it.
         let mask = key.repeat(self.payload.len().div_ceil(4));
         for (byte, key) in bytes[begin..].iter_mut().zip(&mask) {
             *byte ^= key;
@@ -42,7 +42,7 @@ impl Frame<'_> {
     }
 }
 
-/// A frame of the server's.
+/// A frame from the server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Sent {
     pub(crate) first: u8,
@@ -63,7 +63,7 @@ impl Sent {
     }
 }
 
-/// All frames of a server's bytes, and whether they end inside one.
+/// All frames in the server's output, and whether the output ends inside one.
 pub(crate) fn read_frames(mut bytes: &[u8]) -> (Vec<Sent>, bool) {
     let mut frames = Vec::new();
     while let [first, second, rest @ ..] = bytes {
@@ -86,7 +86,7 @@ pub(crate) fn read_frames(mut bytes: &[u8]) -> (Vec<Sent>, bool) {
     (frames, !bytes.is_empty())
 }
 
-/// A message that outlives its buffer.
+/// A message that owns its data.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Received {
     Text(String),
@@ -125,7 +125,7 @@ impl From<Message<'_>> for Received {
     }
 }
 
-/// The codes that a peer may send (RFC 6455 §7.4, and what IANA has registered since).
+/// The codes that a peer may send (RFC 6455 §7.4, and later registrations with IANA).
 pub(crate) fn may_travel(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

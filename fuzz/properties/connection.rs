@@ -1,6 +1,6 @@
-//! A sequence of operations against both halves of a connection to an echo, judged by the state
-//! machine of RFC 6455 written down once more: at most one Close ever, nothing after it, every
-//! Ping answered, replies in order.
+//! A sequence of operations on an echo connection, checked against a second implementation of the
+//! state machine of RFC 6455: at most one Close, nothing after it, an answer to every Ping, replies
+//! in order.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use frameloop::{Handler, Message, Peer, Settings, WebSocket};
 use super::client::{Frame, Sent, may_travel, read_frames};
 use super::scripted::{Scripted, ServerEnd};
 
-/// What happens to a connection.
+/// An event on the connection.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum Operation<'a> {
-    /// The peer sends a frame, most often a sound one.
+    /// The peer sends a frame, mostly a valid one.
     Frame(Kind, Payload<'a>, [u8; 4]),
     /// The peer sends bytes.
     Bytes(&'a [u8]),
     /// The peer sends FIN.
     Fin,
-    /// Somebody sends the peer a message.
+    /// The application sends the peer a message.
     Send(bool, u8),
     Ping(u8),
-    /// Somebody begins the closing handshake.
+    /// The application starts the closing handshake.
     Close(u16, u8),
-    /// So many ticks pass.
+    /// This many ticks pass.
     Wait(u8),
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn settings() -> Settings {
 }
 
 impl Operation<'_> {
-    /// What of it the peer sends.
+    /// The part of the payload that the peer sends.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Operation::Frame(kind, payload, key) => kind.frame(payload.bytes(), *key),
@@ -129,7 +129,7 @@ impl Kind {
             Kind::Any(first) | Kind::Unmasked(first) => first,
         };
         if let Kind::Close(code) = self {
-            // Codes from all ranges, good ones most of all.
+            // Codes of all ranges, mostly valid ones.
             let code = [code, 1000 + code % 16, 2990 + code % 20, 4990 + code % 20];
             let code = code[usize::from(key[0] % 4)];
             payload.splice(0..0, code.to_be_bytes());
@@ -148,7 +148,7 @@ impl Kind {
     }
 }
 
-/// Returns what it gets, and lets its peer be taken.
+/// Echoes messages, and exposes its peer.
 struct Echo(std::rc::Rc<std::cell::OnceCell<Peer>>);
 
 impl Handler for Echo {
@@ -169,7 +169,7 @@ struct Session {
     peer: Peer,
     scripted: Scripted,
     model: Model,
-    /// How many of the frames sent have been judged.
+    /// The number of sent frames that have been checked.
     judged: usize,
 }
 
@@ -180,7 +180,7 @@ impl Session {
         let cell = std::rc::Rc::default();
         let handler = Echo(std::rc::Rc::clone(&cell));
         let connection = simulation.open(scripted.server(), handler, None);
-        let peer = cell.get().expect("it is open").clone();
+        let peer = cell.get().expect("the connection is open").clone();
         Session {
             simulation,
             connection,
@@ -240,14 +240,14 @@ impl Session {
         let frames = self.frames();
         let mut sent = frames[self.judged..].to_vec();
         if let Some(close) = sent.last_mut().filter(|_| self.model.has_failed) {
-            close.payload.truncate(2); // how a failure is worded is not judged
+            close.payload.truncate(2); // the reason of a failure is not checked
         }
         assert_eq!(sent, self.model.expected);
         self.judged = frames.len();
         self.model.expected.clear();
     }
 
-    /// The stream can be read from: bytes or FIN have come.
+    /// The stream is readable: bytes or FIN have arrived.
     fn drive(&mut self) {
         for _ in 0..2 {
             self.simulation.ready(self.connection);
@@ -256,32 +256,32 @@ impl Session {
         self.model.heard();
     }
 
-    /// A tick has passed: what it brought is what time allows, and what it demands.
+    /// Checks what the server sent at a tick: what the deadlines allow and require.
     fn judge_tick(&mut self) {
         let frames = self.frames();
         self.model.tick(&frames[self.judged..]);
         self.judged = frames.len();
-        if self.model.must_be_gone() {
+        if self.model.must_be_closed() {
             assert!(
                 self.simulation.stream(self.connection).is_none(),
-                "it lingers on"
+                "the connection outlives its linger"
             );
         }
     }
 
     fn frames(&self) -> Vec<Sent> {
         let (frames, is_partial) = read_frames(&self.scripted.wire().outgoing);
-        assert!(!is_partial, "a frame is written whole");
+        assert!(!is_partial, "a partial frame");
         let closes = frames.iter().filter(|frame| frame.first == 0x88).count();
         let last = frames.last().is_some_and(|frame| frame.first == 0x88);
         assert!(
             closes == 0 || closes == 1 && last,
-            "nothing follows a Close"
+            "a frame follows a Close"
         );
         frames
     }
 
-    /// Whatever was done: when the peer goes, all goes.
+    /// Once the peer has disconnected, nothing of the connection remains.
     fn end(mut self) {
         self.perform(&Operation::Fin);
         self.simulation.run();
@@ -290,17 +290,17 @@ impl Session {
     }
 }
 
-/// RFC 6455 of a server that echoes, once more.
+/// RFC 6455 for an echo server, implemented a second time.
 #[derive(Default)]
 struct Model {
     state: State,
-    /// Bytes of the peer's that are no whole frame yet.
+    /// Bytes from the peer that are not a whole frame yet.
     pending: Vec<u8>,
-    /// First byte and payload of the message whose last fragment has not come.
+    /// The first byte and the payload so far of an unfinished message.
     fragmented: Option<(u8, Vec<u8>)>,
     empty_fragments: u32,
     has_failed: bool,
-    /// Frames that are to be sent next.
+    /// Frames that the server must send next.
     expected: Vec<Sent>,
     ticks: Ticks,
 }
@@ -316,7 +316,7 @@ enum State {
     Ended,
 }
 
-/// How many have passed since.
+/// Ticks that have passed since these events.
 #[derive(Default)]
 struct Ticks {
     heard: u32,
@@ -376,12 +376,12 @@ impl Model {
         self.ticks.close = 0;
     }
 
-    /// Whether a message has begun, as far as can be seen.
+    /// Whether the peer is known to be inside a message.
     fn is_inside_message(&self) -> bool {
         self.fragmented.is_some() || self.partial_payload().is_some()
     }
 
-    /// The frame under way: its first byte and what has come of its payload.
+    /// The current frame: its first byte and the part of its payload that has arrived.
     fn partial_payload(&self) -> Option<(u8, Vec<u8>)> {
         let (header, _) = self.header().ok()??;
         let key = &self.pending[header - 4..header];
@@ -392,7 +392,7 @@ impl Model {
         ))
     }
 
-    /// Takes a frame off what has come, or says by which code it fails.
+    /// Takes a frame off the pending bytes, or returns the code of its failure.
     fn frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, u16> {
         let Some((header, length)) = self.header()? else {
             return Ok(None);
@@ -407,7 +407,7 @@ impl Model {
         Ok(Some((first, payload)))
     }
 
-    /// How long the next frame's header and payload are, once that is known.
+    /// The lengths of the next frame's header and payload, once they are known.
     fn header(&self) -> Result<Option<(usize, usize)>, u16> {
         let Some(&first) = self.pending.first() else {
             return Ok(None);
@@ -456,7 +456,7 @@ impl Model {
         Ok((self.pending.len() >= header).then_some((header, length as usize)))
     }
 
-    /// Text is checked as it comes.
+    /// Validates text while it arrives.
     fn check_text(&self, first: u8, payload: &[u8]) -> Result<(), u16> {
         let text = match (&self.fragmented, first & 0x0F) {
             (None, 1) => payload.to_vec(),
@@ -469,7 +469,7 @@ impl Model {
         }
     }
 
-    /// Answers a whole frame. Says whether a data message has ended.
+    /// Answers a whole frame. Returns whether a data message has ended.
     fn handle(&mut self, first: u8, payload: &[u8]) -> bool {
         match first & 0x0F {
             8 => self.handle_close(payload),
@@ -519,7 +519,7 @@ impl Model {
         is_final
     }
 
-    /// A tick has passed and these frames have come of it.
+    /// Checks the frames that were sent at a tick.
     fn tick(&mut self, frames: &[Sent]) {
         let Ticks {
             heard,
@@ -545,7 +545,7 @@ impl Model {
                     self.state = State::Over;
                     self.ticks.close = 0;
                 }
-                _ => panic!("nobody asked for {frame:?}"),
+                _ => panic!("unexpected {frame:?}"),
             }
         }
         let late = 2;
@@ -560,11 +560,11 @@ impl Model {
         }
     }
 
-    /// Nobody waits longer than this for a peer that says nothing more.
-    fn must_be_gone(&self) -> bool {
+    /// Whether the connection must be closed because the peer has been silent for too long.
+    fn must_be_closed(&self) -> bool {
         match self.state {
             State::Open => false,
-            // The answer, and then the FIN.
+            // The time for the answer, and then the time for FIN.
             State::CloseSent => self.ticks.close > CLOSE + LINGER + 4,
             State::Over => self.ticks.close > LINGER + 2,
             State::Ended => true,

@@ -1,5 +1,5 @@
-//! permessage-deflate: what is sent reads back, here and by another zlib; what another sends reads
-//! back; corrupt input fails; and nothing inflates beyond the limit.
+//! permessage-deflate: our messages are read back, by us and by another zlib; messages of another
+//! zlib are read back; corrupt input fails; and nothing inflates beyond the limit.
 //!
 //! ```text
 //! input = parameters level *message
@@ -35,7 +35,7 @@ pub(crate) fn check(input: &[u8]) {
     };
     match level >> 6 {
         0 => send(&parameters, level % 10, &messages(rest), false),
-        // Every other message is one that others get, too.
+        // Every other message is encoded once for several connections.
         3 => send(&parameters, level % 10, &messages(rest), true),
         1 => receive_from_another(&parameters, level % 10, &messages(rest)),
         _ => corrupt(&parameters, rest),
@@ -43,7 +43,7 @@ pub(crate) fn check(input: &[u8]) {
 }
 
 thread_local! {
-    /// Kept from one input to the next: making one costs more than most inputs.
+    /// Reused between inputs: creating one costs more than most inputs.
     static DEFLATER: RefCell<Deflater> = const { RefCell::new(Deflater::new()) };
     static THEIRS: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
@@ -71,7 +71,7 @@ fn messages(mut rest: &[u8]) -> Vec<Vec<u8>> {
     messages
 }
 
-/// What is sent reads back, here and by another.
+/// Our messages are read back, by us and by another zlib.
 fn send(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>], shared: bool) {
     let mut settings = Deflate::default();
     settings.level = level.max(1);
@@ -117,7 +117,7 @@ fn read_by_another(
         }
         assert!(
             frame.payload.len() < message.len(),
-            "what is sent compressed is smaller"
+            "a compressed message is not smaller"
         );
         if parameters.server_no_context_takeover {
             theirs.reset(false);
@@ -129,7 +129,7 @@ fn read_by_another(
     }
 }
 
-/// What another sends reads back.
+/// Messages of another zlib are read back.
 fn receive_from_another(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>]) {
     let expected: Vec<Received> = messages.iter().cloned().map(Received::Binary).collect();
     let mut codec = Compress::new(Compression::new(u32::from(level)), false);
@@ -152,7 +152,7 @@ fn receive_from_another(parameters: &DeflateParameters, level: u8, messages: &[V
             .bytes(),
         );
     }
-    // Its window is always the largest.
+    // The other zlib always uses the largest window.
     let parameters = DeflateParameters {
         client_max_window_bits: 15,
         ..*parameters
@@ -162,7 +162,8 @@ fn receive_from_another(parameters: &DeflateParameters, level: u8, messages: &[V
     assert_eq!((outcome.messages, outcome.error), (expected, None));
 }
 
-/// A compressed payload that may be anything: both make the same of it, or reject it.
+/// An arbitrary compressed payload: both implementations inflate it to the same message, or reject
+/// it.
 fn corrupt(parameters: &DeflateParameters, payload: &[u8]) {
     let bytes = Frame {
         first: 0xC2,
@@ -188,7 +189,7 @@ fn corrupt(parameters: &DeflateParameters, payload: &[u8]) {
     }
 }
 
-/// What another zlib makes of a message's payload; `None` if it fails, or makes more of it.
+/// The other zlib's inflation of a payload; `None` if it fails or exceeds the limit.
 fn inflate(codec: &mut Decompress, payload: &[u8], most: usize) -> Option<Vec<u8>> {
     let payload = [payload, b"\x00\x00\xFF\xFF"].concat();
     let mut text = Vec::with_capacity(most + 64);

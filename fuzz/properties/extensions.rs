@@ -1,5 +1,5 @@
-//! Sec-WebSocket-Extensions: the grammar against a naive reading of it, answers that the client
-//! has offered, and time in proportion to length.
+//! Sec-WebSocket-Extensions: the grammar against a naive parser, answers within the client's
+//! offers, and time linear in the length of the input.
 //!
 //! ```text
 //! input = policy *( line %x0A )
@@ -51,7 +51,7 @@ fn headers(lines: &[&[u8]]) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// All offers, read character by character; none if the grammar is broken.
+/// All offers, parsed character by character; none if the syntax is invalid.
 pub(crate) fn naive_offers(lines: &[&[u8]]) -> Option<Vec<Offer>> {
     let mut offers = Vec::new();
     for line in lines {
@@ -121,7 +121,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_token_character)
 }
 
-/// What is answered is an offer of the client's, cut down at most (RFC 7692 §7.1).
+/// An answer is one of the client's offers, or a restriction of it (RFC 7692 §7.1).
 fn check_answer(policy: u8, extensions: &HeaderMap, offers: &[Offer]) {
     let mut deflate = Deflate::default();
     deflate.context_takeover = match policy & 1 {
@@ -145,15 +145,12 @@ fn check_answer(policy: u8, extensions: &HeaderMap, offers: &[Offer]) {
         &Subprotocols::None,
         Some(&deflate),
     )
-    .expect("extensions that are in order refuse nobody")
+    .expect("valid extensions are never refused")
     .response();
     let answers = answered.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS);
     let answers: Vec<&[u8]> = answers.iter().map(HeaderValue::as_bytes).collect();
     let first = offers.iter().find(|offer| is_acceptable(offer));
-    match (
-        &naive_offers(&answers).expect("an answer in order")[..],
-        first,
-    ) {
+    match (&naive_offers(&answers).expect("a valid answer")[..], first) {
         ([], None) => {}
         ([(name, answer)], Some((_, offer))) => {
             assert_eq!(name, "permessage-deflate");
@@ -170,7 +167,7 @@ fn is_acceptable((name, parameters): &Offer) -> bool {
         .iter()
         .all(|(name, value)| match (name.as_str(), value.as_deref()) {
             ("server_no_context_takeover" | "client_no_context_takeover", None) => true,
-            // No deflater has a window of 256 bytes.
+            // zlib has no window of 256 bytes.
             ("server_max_window_bits", Some(bits)) => is_bits(bits) && bits != "8",
             ("client_max_window_bits", bits) => bits.is_none_or(is_bits),
             _ => false,

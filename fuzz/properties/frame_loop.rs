@@ -1,5 +1,5 @@
-//! A stream that limits, stalls, interrupts or breaks each read and write changes nothing but how
-//! long it takes: no byte is lost or repeated, and when the loop is dropped nothing is left.
+//! A stream that limits, delays, interrupts or breaks reads and writes changes only the timing: no
+//! byte is lost or repeated, and a dropped loop leaves nothing behind.
 
 use std::rc::Rc;
 
@@ -17,9 +17,9 @@ struct Script<'a> {
     is_compressed: bool,
     reads: Vec<Step>,
     writes: Vec<Step>,
-    /// After which event everything is dropped.
+    /// The event after which everything is dropped.
     dropped_after: Option<u8>,
-    /// How often each message comes back.
+    /// How often each message is echoed.
     copies: u8,
     operations: Vec<Operation<'a>>,
 }
@@ -40,11 +40,11 @@ pub(crate) fn check(input: &[u8]) {
     assert!(whole.starts_with(&bytes), "a byte was lost or repeated");
     if is_whole {
         assert_eq!(bytes.len(), whole.len());
-        assert!(!read_frames(&bytes).1, "a frame is cut off");
+        assert!(!read_frames(&bytes).1, "a truncated frame");
     }
 }
 
-/// What the server sent, and whether that must be all.
+/// What the server sent, and whether the output must be complete.
 fn run(script: &Script<'_>) -> (Vec<u8>, bool) {
     let scripted = Scripted::default();
     let token = Rc::new(());
@@ -103,13 +103,13 @@ fn run(script: &Script<'_>) -> (Vec<u8>, bool) {
     (bytes, is_whole)
 }
 
-/// The peer has sent all and FIN, and takes what it is given.
+/// The peer has sent everything and FIN, and reads everything.
 fn finish(
     simulation: &mut Simulation<ServerEnd>,
     connection: frameloop::engine::SimulatedConnection,
     scripted: &Scripted,
 ) {
-    // Each step makes for one event at most; then the script is used up.
+    // Each step causes at most one event, so after these the script is used up.
     for _ in 0..200 {
         simulation.ready(connection);
         simulation.run();
@@ -126,7 +126,7 @@ fn finish(
     }
     assert!(
         scripted.wire().is_dropped,
-        "the peer is gone and the connection is not"
+        "the connection outlived its peer"
     );
 }
 

@@ -1,5 +1,5 @@
-//! Raw bytes through hyper and our service: what comes back is valid HTTP, 101 if and only if a
-//! naive checker says so, one response per refused connection.
+//! Raw bytes through hyper and our service: the output is valid HTTP, the status is 101 if and only
+//! if a naive checker agrees, and a refused connection gets one response.
 
 use frameloop::http::{HttpSettings, InProcessServer};
 use frameloop::{Message, Router, Settings, WebSocket};
@@ -36,8 +36,8 @@ pub(crate) fn check(bytes: &[u8]) {
         let (status, is_last) = response(&mut rest, is_head);
         statuses.push(status);
         if status == 101 {
-            // What was written before the client's FIN was seen is whole.
-            assert!(!read_frames(rest).1, "a frame is cut off");
+            // Output before the client's FIN consists of whole frames.
+            assert!(!read_frames(rest).1, "a truncated frame");
             break;
         }
         assert!(
@@ -62,13 +62,14 @@ pub(crate) fn check(bytes: &[u8]) {
     }
 }
 
-/// Takes a response off the front: its status, and whether the server says that it is the last.
+/// Removes a response from the front. Returns its status and whether it announces the end of the
+/// connection.
 fn response(rest: &mut &[u8], is_head: bool) -> (u16, bool) {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     let parsed = response.parse(rest).expect("valid HTTP");
     let httparse::Status::Complete(length) = parsed else {
-        panic!("half a response");
+        panic!("a truncated response");
     };
     let status = response.code.expect("a status");
     let value = |name: &str| {
@@ -91,7 +92,7 @@ fn response(rest: &mut &[u8], is_head: bool) -> (u16, bool) {
         assert_eq!(value("sec-websocket-accept").map(str::len), Some(28));
         assert!(value("content-length").is_none() && value("transfer-encoding").is_none());
     } else {
-        // hyper's own refusals of what it cannot read say nothing of it, and close.
+        // hyper refuses input that it cannot parse with an empty response, and closes.
         assert!((200..=599).contains(&status));
         assert!(status != 426 || value("sec-websocket-version") == Some("13"));
     }
@@ -105,7 +106,7 @@ fn response(rest: &mut &[u8], is_head: bool) -> (u16, bool) {
     (status, closes)
 }
 
-/// The first request, if hyper must take it for one: what it refuses by itself is none.
+/// The first request, if it is valid for hyper.
 fn request(bytes: &[u8]) -> Option<Parts> {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);

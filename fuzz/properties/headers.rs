@@ -1,6 +1,6 @@
-//! Request heads made of fields, each most often a sound one, against a second, naive reading of
-//! the rules for opening handshakes and of who may connect: the same status for every combination
-//! of faults.
+//! Request heads made of headers, mostly valid ones, against a second, naive implementation of the
+//! rules for opening handshakes and access: both give the same status for every combination of
+//! faults.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -19,22 +19,22 @@ struct Head<'a> {
     method: u8,
     target: u8,
     is_http_1_0: bool,
-    /// Which of the five fields of a sound head are left out, and, in its upper three bits, which
-    /// of the policies is the server's.
+    /// Which of the five headers of a valid head are left out; the upper three bits choose the
+    /// server's policy.
     left_out: u8,
     fields: Vec<(u8, Value<'a>)>,
 }
 
 #[derive(Arbitrary, Debug)]
 enum Value<'a> {
-    /// One that the tables of the tests know.
+    /// A value that the tables of the tests contain.
     Known(u8),
     Any(&'a [u8]),
-    /// The sound value, with something before or after it.
+    /// The valid value, with something before or after it.
     Around(&'a [u8], &'a [u8]),
 }
 
-/// The fields that matter, each with a sound value.
+/// The headers that matter, each with a valid value.
 const FIELDS: [(&str, &str); 13] = [
     ("host", "localhost:8000"),
     ("upgrade", "websocket"),
@@ -83,18 +83,18 @@ const KNOWN: [&str; 26] = [
     "\ta ",
 ];
 
-/// Who may connect, as plainly as it can be said.
+/// The access policy in its simplest form.
 #[derive(Default)]
 pub(crate) struct NaivePolicy {
-    /// None allows any.
+    /// `None` allows any origin.
     origins: Option<[&'static str; 3]>,
     require_origin: bool,
-    /// None allows any.
+    /// `None` allows any host.
     hosts: Option<[&'static str; 3]>,
     token: Option<&'static str>,
 }
 
-/// What a server has been told, and what it offers.
+/// A server's settings, and its subprotocols and extension.
 struct Server {
     policy: Policy,
     naive: NaivePolicy,
@@ -183,7 +183,7 @@ pub(crate) fn check(input: &[u8]) {
     check_time(&head);
 }
 
-/// A refusal says what to do, closes, and names what its status demands.
+/// A refusal contains advice, closes the connection, and has the headers that its status requires.
 fn check_refusal(error: HandshakeError) -> http::StatusCode {
     let response = error.response();
     let value = |name: &str| response.headers().get(name)?.to_str().ok();
@@ -205,7 +205,7 @@ fn check_refusal(error: HandshakeError) -> http::StatusCode {
     response.status()
 }
 
-/// A setting is taken if it is one, and a wrong one is quoted so that it forges no log line.
+/// A valid setting is accepted. An invalid one is quoted so that it cannot forge a log line.
 fn check_settings(text: &str) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
     let says = |error: Option<String>| {
@@ -237,7 +237,7 @@ fn check_settings(text: &str) {
     );
 }
 
-/// Whether a host may be listed: with a star at most as its first label, of a name.
+/// Whether a host may be listed. A star is allowed only as the first label of a name.
 fn is_allowable(host: &str) -> bool {
     let is_label = |label: &str| {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
@@ -251,7 +251,7 @@ fn is_allowable(host: &str) -> bool {
     }
 }
 
-/// Whether it may be an origin of those that are not the web's, compared as it is.
+/// Whether this is an origin of another scheme than the web's, which is compared literally.
 fn is_literal(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else {
         return false;
@@ -288,7 +288,7 @@ impl NaivePolicy {
         origin.is_some_and(|origin| allowed.map(naive_origin).contains(&Some(origin)))
     }
 
-    /// Whether requests may be for this host and port.
+    /// Whether requests for this host and port are allowed.
     fn admits_host(&self, asked: Option<(String, Option<u16>)>) -> bool {
         let Some(allowed) = self.hosts else {
             return true;
@@ -328,7 +328,7 @@ impl NaivePolicy {
 
 impl Server {
     fn naive_subprotocol(&self, head: &Parts) -> Option<String> {
-        let offers = naive_subprotocols(head).expect("it was accepted");
+        let offers = naive_subprotocols(head).expect("the request was accepted");
         let mut offers = offers.into_iter();
         match &self.subprotocols {
             Subprotocols::None => None,
@@ -393,7 +393,7 @@ impl Value<'_> {
     }
 }
 
-/// The status that a request gets whose path is an endpoint that takes any subprotocol.
+/// The status of a request for an endpoint that accepts any subprotocol.
 pub(crate) fn naive_status(head: &Parts, policy: &NaivePolicy) -> u16 {
     let values = |name: &str| -> Vec<&[u8]> {
         let values = head.headers.get_all(name).iter();
@@ -477,7 +477,7 @@ pub(crate) fn naive_status(head: &Parts, policy: &NaivePolicy) -> u16 {
     }
 }
 
-/// The status of a request for a page that speaks for a client.
+/// The status of a request for a page on behalf of a client.
 fn naive_page_status(head: &Parts, policy: &NaivePolicy) -> u16 {
     let is_preflight = head.method == Method::OPTIONS
         && head.headers.contains_key("origin")
@@ -495,7 +495,7 @@ fn naive_page_status(head: &Parts, policy: &NaivePolicy) -> u16 {
     }
 }
 
-/// Scheme, host and port that is not the scheme's own; or `null` three times over.
+/// Scheme, host and port, without a default port; or three times `null`.
 fn naive_origin(text: &str) -> Option<(String, String, Option<u16>)> {
     if text == "null" {
         return Some((text.into(), text.into(), None));
@@ -515,7 +515,7 @@ fn naive_origin(text: &str) -> Option<(String, String, Option<u16>)> {
     Some((scheme, host, port.filter(|port| *port != own)))
 }
 
-/// The subprotocols offered; none if the field is malformed.
+/// The offered subprotocols; `None` if the header is malformed.
 fn naive_subprotocols(head: &Parts) -> Option<Vec<String>> {
     let mut offered = Vec::new();
     let lines: Vec<_> = head
@@ -543,7 +543,7 @@ pub(crate) fn is_token_character(character: char) -> bool {
     character.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(character)
 }
 
-/// A host in lower case and perhaps a port.
+/// A lower-case host, with or without a port.
 fn naive_authority(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.rfind(':') {
         Some(colon) if !text[colon..].contains(']') => (&text[..colon], &text[colon + 1..]),
@@ -564,13 +564,13 @@ fn naive_authority(text: &str) -> Option<(String, Option<u16>)> {
     is_sound.then(|| (host.to_ascii_lowercase(), port.parse().ok()))
 }
 
-/// Base64 of 16 bytes, of which a decoder may or may not look at the last four bits.
+/// Base64 of 16 bytes. A decoder may ignore the last four bits.
 fn is_key(key: &[u8]) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key[..22].iter().all(is_base64) && &key[22..] == b"=="
 }
 
-/// Twice the bytes take twice the time: 16 KiB of the head's values against 8 KiB.
+/// Twice the bytes take twice the time: 16 KiB of the header's value against 8 KiB.
 fn check_time(head: &Head<'_>) {
     for (name, value) in head.fields.iter().take(1) {
         let (name, sound) = FIELDS[usize::from(*name) % FIELDS.len()];
@@ -598,8 +598,8 @@ fn check_time(head: &Head<'_>) {
     }
 }
 
-/// `whole` does twice what `half` does, in less than 2.5 times its time. What is done in no time
-/// is not judged: a quadratic search of 16 KiB takes longer.
+/// Asserts that `whole`, which does twice the work of `half`, takes less than 2.5 times as long.
+/// Short times are not judged: a quadratic search of 16 KiB takes longer.
 pub(crate) fn assert_linear(half: impl Fn(), whole: impl Fn()) {
     const NO_TIME: Duration = Duration::from_millis(50);
     let time = |work: &dyn Fn()| {

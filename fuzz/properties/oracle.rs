@@ -1,6 +1,6 @@
-//! tungstenite's codec as an oracle: the same bytes give the same messages, and are accepted or
-//! rejected alike, but for differences that are named here; and what we send for them, whole or in
-//! fragments, it reads back.
+//! tungstenite's codec as an oracle: for the same bytes it gives the same messages and the same
+//! verdict, except for the differences named here; and it reads back what we send, whole or in
+//! fragments.
 
 use std::io::{self, Read, Write};
 
@@ -21,7 +21,7 @@ pub(crate) fn check(bytes: &[u8]) {
     check_sender(&ours, 1 + bytes.len() % 100);
 }
 
-/// Both read these bytes, as a server that accepts these sizes.
+/// Both read these bytes as a server with these size limits.
 pub(crate) fn compare(bytes: &[u8], limits: SizeLimits) -> Outcome {
     let ours = receiver::receive(Receiver::new(Role::Server, limits), &[bytes], false);
     let (messages, error) = tungstenite(bytes, limits, tungstenite::protocol::Role::Server);
@@ -34,7 +34,7 @@ pub(crate) fn compare(bytes: &[u8], limits: SizeLimits) -> Outcome {
             ours.error
         );
     } else {
-        // They part at a named place, and agree on what was before it.
+        // The two differ for a known reason, but agree on everything before that point.
         let common = ours.messages.len().min(messages.len());
         let common = match ours.messages.last() {
             Some(Received::Close(_)) => common.min(ours.messages.len() - 1),
@@ -45,7 +45,7 @@ pub(crate) fn compare(bytes: &[u8], limits: SizeLimits) -> Outcome {
     ours
 }
 
-/// What came is sent back, and said of an error; tungstenite reads the same.
+/// Sends the received messages, and a Close for an error; tungstenite reads the same messages.
 fn check_sender(ours: &Outcome, max_fragment_size: usize) {
     let (mut sender, mut bytes) = (Sender::default(), Vec::new());
     let mut expected = ours.messages.clone();
@@ -63,7 +63,7 @@ fn check_sender(ours: &Outcome, max_fragment_size: usize) {
             _ => sender.send_fragmented(message, max_fragment_size, &mut bytes),
         }
     }
-    // Long payloads are copied in another way.
+    // Long payloads take another copying path.
     if sender.is_open() && max_fragment_size.is_multiple_of(16) {
         let long = Message::Binary(&[7; 5_000]);
         sender.send(long, &mut bytes);
@@ -75,7 +75,7 @@ fn check_sender(ours: &Outcome, max_fragment_size: usize) {
         let close = (u16::from(error.close_code()), error.to_string());
         expected.push(Received::Close(Some(close)));
     }
-    // What comes too late is not sent (RFC 6455 §5.5.1).
+    // Nothing is sent after a Close (RFC 6455 §5.5.1).
     let length = bytes.len();
     if !sender.is_open() {
         assert!(sender.is_closed() || sender.is_close_sent());
@@ -83,7 +83,7 @@ fn check_sender(ours: &Outcome, max_fragment_size: usize) {
         sender.close(None, &mut bytes);
         assert_eq!(bytes.len(), length);
     }
-    // It calls the registered code 1014 invalid.
+    // tungstenite treats the registered code 1014 as invalid.
     if !matches!(expected.last(), Some(Received::Close(Some((1014, _))))) {
         let limits = SizeLimits::default();
         let role = tungstenite::protocol::Role::Client;
@@ -93,31 +93,30 @@ fn check_sender(ours: &Outcome, max_fragment_size: usize) {
     }
 }
 
-/// Why the two may differ on an input.
+/// Whether the two may differ on an input.
 fn is_named_difference(ours: &Outcome, theirs: &Option<Error>) -> bool {
     match (ours.error, theirs) {
-        // It accepts lengths that are not in their shortest form, also of control frames, whose
-        // shortest form is the only one.
+        // tungstenite accepts lengths that are not minimal, for control frames, too.
         (Some(ProtocolError::NonMinimalLength | ProtocolError::OversizedControlFrame), _) => true,
-        // It calls a length with its top bit set too long.
+        // tungstenite reports a length with its top bit set as too long.
         (
             Some(ProtocolError::LengthMsbSet),
             Some(Error::Capacity(CapacityError::MessageTooLong { .. })),
         ) => true,
-        // It sees some faults of the header only when the payload has come, or, of a payload, only
-        // when the message is whole; and the input ends before that.
+        // tungstenite detects some header errors only with the payload, and some payload errors
+        // only at the end of the message. The input ends before that.
         (Some(_), None) => true,
-        // It answers a Close code that may not travel with a Close of its own, as if it had come.
+        // tungstenite answers an invalid Close code with its own Close.
         (Some(ProtocolError::InvalidCloseCode), _) => true,
-        // It knows no bound of empty fragments.
+        // tungstenite does not limit empty fragments.
         (Some(ProtocolError::EmptyFragments), _) => true,
-        // It calls the registered code 1014 invalid.
+        // tungstenite treats the registered code 1014 as invalid.
         (None, _) => matches!(ours.messages.last(), Some(Received::Close(Some((1014, _))))),
         _ => false,
     }
 }
 
-/// Bytes to read, and nowhere to write.
+/// A stream with input only.
 struct Scripted<'a>(&'a [u8]);
 
 impl Read for Scripted<'_> {
@@ -139,7 +138,7 @@ impl Write for Scripted<'_> {
     }
 }
 
-/// What tungstenite makes of the bytes.
+/// tungstenite's messages for these bytes.
 fn tungstenite(
     bytes: &[u8],
     limits: SizeLimits,
@@ -177,6 +176,6 @@ fn received(message: tungstenite::Message) -> Received {
         tungstenite::Message::Close(frame) => {
             Received::Close(frame.map(|frame| (u16::from(frame.code), frame.reason.to_string())))
         }
-        tungstenite::Message::Frame(_) => unreachable!("only ever sent"),
+        tungstenite::Message::Frame(_) => unreachable!("never received"),
     }
 }

@@ -1,5 +1,5 @@
-//! The receiver's master property: *any way of cutting the bytes gives the same messages, and the
-//! same error at the same byte*; and what it holds is what it was sent.
+//! The receiver's main property: *any segmentation gives the same messages, and the same error at
+//! the same byte*; and the messages contain the bytes that were sent.
 //!
 //! ```text
 //! input = role-and-extension limits cut-count *cut bytes
@@ -11,11 +11,11 @@ use frameloop::protocol::{ProtocolError, Receiver, Role};
 
 use super::client::Received;
 
-/// What a receiver made of its input.
+/// The receiver's output for an input.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) messages: Vec<Received>,
-    /// The error, and how many bytes had come by then, or could have.
+    /// The error, and the number of bytes that had arrived, or could have.
     pub(crate) error: Option<ProtocolError>,
 }
 
@@ -91,8 +91,8 @@ fn role(flags: u8) -> Role {
     }
 }
 
-/// What a receiver makes of bytes that arrive in these pieces. Pieces of large payloads go
-/// straight into its space if `direct`.
+/// The receiver's output for bytes in these pieces. With `direct`, pieces of large payloads go
+/// directly into its buffer.
 pub(crate) fn receive(mut receiver: Receiver, pieces: &[&[u8]], direct: bool) -> Outcome {
     let mut pool = AssemblyPool::default();
     let mut messages = Vec::new();
@@ -125,7 +125,7 @@ pub(crate) fn receive(mut receiver: Receiver, pieces: &[&[u8]], direct: bool) ->
                 }
             }
         }
-        assert!(input.is_empty(), "the receiver left input over");
+        assert!(input.is_empty(), "the receiver left unread input");
     }
     Outcome {
         messages,
@@ -133,7 +133,7 @@ pub(crate) fn receive(mut receiver: Receiver, pieces: &[&[u8]], direct: bool) ->
     }
 }
 
-/// After a failure nothing means anything.
+/// A failed receiver ignores all input.
 fn assert_discards(mut receiver: Receiver, pool: &mut AssemblyPool) {
     let mut frame = *b"\x89\x80\0\0\0\0";
     let mut input = frame.as_mut_slice();
@@ -141,7 +141,7 @@ fn assert_discards(mut receiver: Receiver, pool: &mut AssemblyPool) {
     assert!(input.is_empty() && !receiver.is_inside_message());
 }
 
-/// The header that the bytes begin with is written as it was read, and needs all of its bytes.
+/// Encoding the decoded header gives the same bytes, and decoding needs all of them.
 fn check_header(bytes: &[u8], flags: u8) {
     let expected = Expectation {
         role: role(flags),
@@ -166,8 +166,7 @@ fn check_header(bytes: &[u8], flags: u8) {
     }
 }
 
-/// The error does not come late: the shortest beginning of the input that has it ends with the
-/// byte that made it certain, whichever way that beginning arrives.
+/// An error is reported at the first byte that makes it certain, whatever the segmentation.
 fn check_place_of_error(new: &impl Fn() -> Receiver, bytes: &[u8], whole: &Outcome) {
     if whole.error.is_none() {
         return;

@@ -1,4 +1,4 @@
-//! A stream whose two ends are in the test's hands.
+//! A stream of which the test controls both ends.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -8,33 +8,33 @@ use std::rc::Rc;
 use arbitrary::Arbitrary;
 use frameloop::engine::Stream;
 
-/// The wire between a test and a connection; clones are the same wire.
+/// The wire between a test and a connection. Clones share the same wire.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scripted(Rc<RefCell<Wire>>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// What the client has sent and nobody has read.
+    /// Bytes that the client has sent and the server has not read.
     pub(crate) incoming: VecDeque<u8>,
-    /// The client has sent FIN after that.
+    /// The client has sent FIN after these bytes.
     pub(crate) has_ended: bool,
-    /// What the server has written.
+    /// Bytes that the server has written.
     pub(crate) outgoing: Vec<u8>,
     /// The server has sent FIN.
     pub(crate) is_shut: bool,
-    /// Nothing can be written.
+    /// Writes block.
     pub(crate) is_stalled: bool,
-    /// How the next reads and writes go; when these are used up, as well as they can.
+    /// The results of the next reads and writes; after these they succeed in full.
     pub(crate) reads: VecDeque<Step>,
     pub(crate) writes: VecDeque<Step>,
     /// The stream has been dropped.
     pub(crate) is_dropped: bool,
 }
 
-/// How a read or write goes.
+/// The result of a read or write.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// So many bytes and one at most.
+    /// At most this many bytes, plus one.
     AtMost(u8),
     /// Any number of bytes.
     All,
@@ -48,13 +48,13 @@ impl Scripted {
         self.0.borrow_mut()
     }
 
-    /// The server's end.
+    /// The server's end of the wire.
     pub(crate) fn server(&self) -> ServerEnd {
         ServerEnd(self.clone())
     }
 }
 
-/// The end that the connection has.
+/// The stream that the connection owns.
 #[derive(Debug)]
 pub(crate) struct ServerEnd(Scripted);
 

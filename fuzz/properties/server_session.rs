@@ -1,5 +1,5 @@
-//! Several connections of two workers in one room, operations interleaved: every member receives
-//! a run without a gap, from its join to its leave or its close, in one order for all.
+//! Several connections of two workers in one room, with interleaved operations: every member
+//! receives all messages from its join to its leave or its close, and all in the same order.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ enum Operation {
     Join {
         worker: bool,
     },
-    /// A member publishes messages of so many bytes.
+    /// A member publishes messages of this length.
     Publish {
         member: u8,
         count: u8,
@@ -32,28 +32,28 @@ enum Operation {
     Fin {
         member: u8,
     },
-    /// A member breaks a rule.
+    /// A member violates the protocol.
     Fail {
         member: u8,
     },
-    /// A member asks its handler to close, at once or behind what it is owed.
+    /// A member asks its handler to close, at once or after all messages that are due.
     Dismiss {
         member: u8,
         at_once: bool,
     },
-    /// A member stops taking what it is sent, or takes it again.
+    /// A member stops reading, or resumes.
     Stall {
         member: u8,
         is_stalled: bool,
     },
-    /// A worker has its turn.
+    /// A worker takes a turn.
     Run {
         worker: bool,
     },
     Wait,
 }
 
-/// All that was published, in the room's order.
+/// All published messages, in the room's order.
 type Log = Rc<RefCell<Vec<Vec<u8>>>>;
 
 struct Chat {
@@ -63,7 +63,7 @@ struct Chat {
     membership: Option<Membership>,
 }
 
-/// How long the log was when a member came, and when its handler closed.
+/// The length of the log when a member joined, and when its handler closed.
 #[derive(Clone, Copy, Default)]
 struct Stay {
     joined_at: usize,
@@ -73,7 +73,7 @@ struct Stay {
 #[derive(Clone, Copy)]
 enum Dismissed {
     AtOnce,
-    /// What the room had got by then comes first.
+    /// The messages that were in the log by then come before the Close.
     Behind(usize),
 }
 
@@ -110,7 +110,7 @@ struct Member {
     scripted: Scripted,
     stay: Rc<RefCell<Stay>>,
     published: u32,
-    /// It has said goodbye, or worse: what it gets after that is its own affair.
+    /// The member has closed or violated the protocol: what it receives afterwards is not checked.
     has_left: bool,
 }
 
@@ -256,14 +256,14 @@ impl Session {
         }
     }
 
-    /// Everybody takes what there is; then the accounts are settled.
+    /// All members read everything; then the logs are compared.
     fn end(mut self) {
         for _ in 0..3 {
             for member in &self.members {
                 member.scripted.wire().is_stalled = false;
             }
             self.ready_all();
-            // What one worker publishes the other delivers.
+            // One worker delivers the messages that the other publishes.
             for _ in 0..2 {
                 self.workers.iter_mut().for_each(Simulation::run);
             }
@@ -322,7 +322,8 @@ impl Member {
         let mut next = 0;
         let mut places = Vec::new();
         for message in &messages {
-            let place = place(&log[next..], message).expect("in order, once, and published");
+            let place =
+                place(&log[next..], message).expect("a published message, once and in order");
             places.push(next + place);
             next += place + 1;
         }
@@ -330,32 +331,34 @@ impl Member {
             joined_at,
             dismissed,
         } = *self.stay.borrow();
-        // What was on its way when it joined may reach it, too.
+        // A message in transit at the join may arrive, too.
         let begin = places
             .first()
             .map_or(joined_at, |first| joined_at.min(*first));
         let end = begin + places.len();
         let is_run = places.iter().copied().eq(begin..end);
-        // What waited for somebody who says goodbye is dropped.
+        // Messages that wait for a leaving member are dropped.
         assert!(is_run || self.has_left, "a gap");
         match close.map(|close| close.close_code()) {
             _ if self.has_left => {}
             None if is_open => {
                 assert!(dismissed.is_none() && !is_partial);
-                assert_eq!(end, log.len(), "a member got less than all");
+                assert_eq!(end, log.len(), "a member missed messages");
             }
-            Some(Some(1000)) => match dismissed.expect("nobody else closes a member that stays") {
+            Some(Some(1000)) => match dismissed.expect("only its handler closes a member") {
                 Dismissed::AtOnce => {}
-                Dismissed::Behind(owed) => assert!(end >= owed, "closed before what it was owed"),
+                Dismissed::Behind(owed) => {
+                    assert!(end >= owed, "closed before the messages that were due")
+                }
             },
-            // The only other reason for which a member that behaves is closed.
+            // The only other reason to close a member that behaves correctly: a slow consumer.
             Some(code) => assert_eq!(code, Some(1008)),
             None => {}
         }
     }
 }
 
-/// Where a message is in the room's order.
+/// The place of a message in the room's order.
 fn place(log: &[Vec<u8>], message: &Sent) -> Option<usize> {
     assert_eq!(message.first, 0x82);
     log.iter()

@@ -1,7 +1,7 @@
-//! Whatever a client of Socket.IO sends, the server answers the next one, or has ended the session
-//! by then and keeps nothing of it. In whatever order a session's requests and its WebSocket's messages
-//! come, and whether or not the upgrade succeeds, each packet arrives once and in order, by the
-//! transport that the session has at that moment.
+//! After any input from a Socket.IO client, the server either answers the next request, or has
+//! ended the session and kept nothing of it. In any order of a session's requests and messages, and
+//! whether or not its upgrade succeeds, each packet arrives once, in order, on the session's current
+//! transport.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,15 +22,15 @@ thread_local! {
     static SESSIONS: RefCell<Option<Sessions>> = const { RefCell::new(None) };
 }
 
-/// Sessions that are opened at once: each waits a millisecond or two for its first Ping.
+/// The number of sessions that are opened together, because each waits a millisecond or two for its
+/// first Ping.
 const OPENED_AT_ONCE: usize = 16;
 
-/// A day: no session ends because of the time that a fuzzer takes over its others.
+/// A day: no session times out while the fuzzer works on others.
 const NEVER: Duration = Duration::from_secs(86_400);
 
-/// The first byte says how the rest is sent, as the body of a POST or as messages, and whether in a
-/// new session or in one of the inputs before, as long as that lives; or that the rest is what is
-/// done with a session that may be upgraded.
+/// The first byte chooses between a POST, messages, and the steps of an upgrade, and between a new
+/// session and the one of an earlier input, if it is still open.
 pub(crate) fn check(input: &[u8]) {
     let Some((&how, rest)) = input.split_first() else {
         return;
@@ -43,18 +43,18 @@ pub(crate) fn check(input: &[u8]) {
             2 => Upgrading::new(sessions).play(rest),
             _ => sessions.send(rest, is_new),
         }
-        // Those that have ended are forgotten when the runtime has its next turn.
+        // Ended sessions are freed at the next turn of the runtime.
         let open = sessions.polling.len() + sessions.messaging.len();
         let left = sessions.service.sessions() - open;
         assert!(left < 8, "{left} sessions are left");
     });
 }
 
-/// Those that are open; the last of each kind is in use.
+/// The open sessions. The last of each kind is in use.
 struct Sessions {
     server: &'static InProcessServer,
     service: Arc<Service>,
-    /// Who opens sessions of polling; all that they ask for later is asked by the first of them.
+    /// Clients that open polling sessions. The first one sends all further requests.
     pollers: Vec<InProcessClient<'static>>,
     polling: Vec<Polling>,
     /// WebSockets that have joined `/`.
@@ -87,7 +87,7 @@ impl Sessions {
             ..HttpSettings::default()
         };
         let server = InProcessServer::new(router, Settings::default(), http).expect("a poller");
-        // Never dropped: a runtime cannot end among a thread's last values.
+        // Never dropped: a runtime cannot shut down among a thread's last values.
         let server: &InProcessServer = Box::leak(Box::new(server));
         Sessions {
             server,
@@ -99,7 +99,7 @@ impl Sessions {
         }
     }
 
-    /// Posts to a session.
+    /// Sends a body to a polling session.
     fn post(&mut self, body: &[u8], is_new: bool) {
         if let Some(old) = self.polling.pop_if(|session| is_new && session.has_joined) {
             let ended = self.ask(&[request("POST", &old.sid, b"1")]);
@@ -113,7 +113,7 @@ impl Sessions {
             return;
         };
         let join = (!session.has_joined).then(|| request("POST", &session.sid, b"40"));
-        // If the session still is, the last has at least this to tell.
+        // If the session is still open, its answers include the last event.
         let requests = join.into_iter().chain([
             request("POST", &session.sid, body),
             request("POST", &session.sid, last.as_bytes()),
@@ -132,16 +132,16 @@ impl Sessions {
                 ..session
             });
         } else {
-            // It has ended, or more to tell than one response holds.
+            // The session has ended, or its answers exceed one response.
             self.ask(&[request("POST", &session.sid, b"1")]);
         }
     }
 
-    /// Several: all are asked for before the first has to be there.
+    /// Opens several: all requests are sent before the first response is read.
     fn open_polling(&mut self) {
         for client in &mut self.pollers {
             let asked = client.exchange(&request("GET", "", b""), |_| true);
-            asked.expect("to have sent it");
+            asked.expect("sent");
         }
         let opened = self.pollers.iter_mut().map(|client| {
             let open = client.exchange(b"", |received| responses(received).len() == 1);
@@ -155,7 +155,7 @@ impl Sessions {
         self.polling = opened.collect();
     }
 
-    /// The statuses and bodies of what answers these requests, which are sent at once.
+    /// Sends these requests at once. Returns the statuses and bodies of the responses.
     fn ask(&mut self, requests: &[Vec<u8>]) -> Vec<(u16, Vec<u8>)> {
         let is_whole = |received: &[u8]| responses(received).len() == requests.len();
         let received = self.pollers[0].exchange(&requests.concat(), is_whole);
@@ -164,7 +164,7 @@ impl Sessions {
         responses
     }
 
-    /// Sends messages; each ends with 0xFF.
+    /// Sends messages, each of which ends with 0xFF.
     fn send(&mut self, messages: &[u8], is_new: bool) {
         self.messaging.pop_if(|_| is_new);
         if self.messaging.is_empty() {
@@ -177,20 +177,21 @@ impl Sessions {
         let messages = messages.split(|byte| *byte == 0xFF);
         let bytes: Vec<u8> = messages.chain([last.as_bytes()]).flat_map(frame).collect();
         let received = client.exchange(&bytes, |received| contains(received, &last));
-        // A server that has ended the session has not read all, of which the client may be told.
+        // After the end of a session the server does not read the rest, so the client may get an
+        // error.
         if received.is_ok_and(|received| contains(&received, &last)) {
             self.messaging.push(client);
         }
     }
 
-    /// Several, as those that poll.
+    /// Opens several, as for polling.
     fn open_messaging(&mut self) {
         let mut bytes = handshake("/socket.io/?EIO=4&transport=websocket");
         bytes.extend(frame(b"40"));
         self.messaging = clients(self.server);
         for client in &mut self.messaging {
             let asked = client.exchange(&bytes, |_| true);
-            asked.expect("to have sent it");
+            asked.expect("sent");
         }
         for client in &mut self.messaging {
             let answer = client.exchange(b"", |received| contains(received, "40{"));
@@ -198,14 +199,14 @@ impl Sessions {
         }
     }
 
-    /// An event that comes back as it is, unlike those of other inputs.
+    /// An event that is echoed, different for each input.
     fn last_event(&mut self) -> String {
         self.inputs += 1;
         format!(r#"42["last",{}]"#, self.inputs)
     }
 }
 
-/// A session that polls, and what is known of it.
+/// A polling session and its expected packets.
 struct Upgrading<'s> {
     sessions: &'s mut Sessions,
     sid: String,
@@ -259,7 +260,7 @@ impl<'s> Upgrading<'s> {
         self.close();
     }
 
-    /// Emits events by the transport of the moment.
+    /// Emits events over the current transport.
     fn emit(&mut self, count: usize, is_binary: bool) {
         let mut packets = Vec::new();
         for _ in 0..count {
@@ -281,14 +282,14 @@ impl<'s> Upgrading<'s> {
             }
             Stage::Upgraded(client) => {
                 let bytes: Vec<u8> = packets.iter().flat_map(message).collect();
-                client.exchange(&bytes, |_| true).expect("to have sent it");
+                client.exchange(&bytes, |_| true).expect("sent");
                 self.receive();
             }
             Stage::Over => assert_eq!(self.ask("POST", &polled(&packets)).0, 400),
         }
     }
 
-    /// Takes what waits by a GET, if that is answered at once.
+    /// Reads the queue with a GET, if it is answered at once.
     fn poll(&mut self) {
         let waiting: Vec<Packet> = self.expected.iter().flatten().cloned().collect();
         let expected = match &self.stage {
@@ -304,7 +305,7 @@ impl<'s> Upgrading<'s> {
         self.expected.clear();
     }
 
-    /// Opens a WebSocket for the session. All but the first are closed at once.
+    /// Opens a WebSocket for the session. The server closes all but the first at once.
     fn open(&mut self) {
         let mut client = self.sessions.server.connect().expect("a client");
         let target = format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid);
@@ -338,18 +339,18 @@ impl<'s> Upgrading<'s> {
                 Stage::Probed(client)
             }
             Stage::Polling => Stage::Polling,
-            // A second probe is not a packet of any session.
+            // A second probe is an invalid packet.
             Stage::Probed(client) => closed(client, &frame(b"2probe"), Stage::Polling),
             Stage::Upgraded(client) => closed(client, &frame(b"2probe"), Stage::Over),
             Stage::Over => Stage::Over,
         };
     }
 
-    /// Ends the upgrade: what waits comes by the WebSocket.
+    /// Completes the upgrade: queued packets arrive on the WebSocket.
     fn complete(&mut self) {
         self.stage = match mem::replace(&mut self.stage, Stage::Over) {
             Stage::Probed(mut client) => {
-                // With the Pong behind it, it is known to be done.
+                // The Pong after it shows that the upgrade is complete.
                 const PING: &[u8] = &[0x89, 0x80, 1, 2, 3, 4];
                 let bytes = [frame(b"5"), PING.to_vec()].concat();
                 let waiting: Vec<Packet> = self.expected.drain(..).flatten().collect();
@@ -378,7 +379,7 @@ impl<'s> Upgrading<'s> {
         };
     }
 
-    /// All that is expected comes by the WebSocket, if that is the transport.
+    /// All expected packets arrive on the WebSocket, if it is the transport.
     fn receive(&mut self) {
         if let Stage::Upgraded(client) = &mut self.stage {
             let expected: Vec<Packet> = self.expected.drain(..).flatten().collect();
@@ -409,7 +410,7 @@ impl<'s> Upgrading<'s> {
 
 const HEAD_END: &str = "\r\n\r\n";
 
-/// Sends what has the server close this WebSocket, and says what the session is then.
+/// Sends input that makes the server close this WebSocket. Returns the session's next stage.
 fn closed(mut client: InProcessClient<'static>, bytes: &[u8], then: Stage) -> Stage {
     let is_closed = |received: &[u8]| received.contains(&0x88);
     let received = client.exchange(bytes, is_closed);
@@ -417,7 +418,7 @@ fn closed(mut client: InProcessClient<'static>, bytes: &[u8], then: Stage) -> St
     then
 }
 
-/// Packets as a body of polling has them.
+/// Packets in the body of a polling request or response.
 fn polled(packets: &[Packet]) -> Vec<u8> {
     let packets = packets.iter().map(|(is_text, bytes)| match is_text {
         true => bytes.clone(),
@@ -426,7 +427,7 @@ fn polled(packets: &[Packet]) -> Vec<u8> {
     packets.collect::<Vec<_>>().join(&0x1E)
 }
 
-/// A packet as a client's frame.
+/// A packet in a client's frame.
 fn message((is_text, payload): &Packet) -> Vec<u8> {
     let frame = Frame {
         first: if *is_text { 0x81 } else { 0x82 },
@@ -436,7 +437,7 @@ fn message((is_text, payload): &Packet) -> Vec<u8> {
     frame.bytes()
 }
 
-/// The whole frames of a server, which are all short.
+/// The complete frames of a server, all of which are short.
 fn frames(mut bytes: &[u8]) -> Vec<Packet> {
     let mut frames = Vec::new();
     while let [first, length, rest @ ..] = bytes {
@@ -472,7 +473,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     frame.bytes()
 }
 
-/// A request of a session, or for one.
+/// A request of a session, or for a new one.
 fn request(method: &str, sid: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let session = if sid.is_empty() { "" } else { "&sid=" };
@@ -483,7 +484,7 @@ fn request(method: &str, sid: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The statuses and bodies of the responses that are whole.
+/// The statuses and bodies of the complete responses.
 fn responses(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let mut responses = Vec::new();
     loop {

@@ -1,11 +1,11 @@
-//! What a server may have said, whatever it was told.
+//! What a server may send, for any input.
 
 use crate::frames::{self, Sent};
 
-/// Checks what came on one connection, up to where it was cut; says what is wrong with it.
+/// Checks the output of one connection, up to where it was cut. Returns what is wrong with it.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     let mut rest = bytes;
-    // Pipelined requests get one response after the other.
+    // Pipelined requests get responses in sequence.
     while !rest.is_empty() {
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut fields);
@@ -29,7 +29,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
             }
             100 => rest = &rest[length..],
             200 | 204 | 304 | 400..=431 | 501 | 503 | 505 => {
-                // The response to a HEAD, and one of no known length, cannot be told from here.
+                // A response to HEAD, or one of unknown length, cannot be recognised here.
                 let body = field("Content-Length").and_then(|length| length.parse().ok());
                 let Some(body) = body.and_then(|body: usize| rest.get(length..)?.get(body..))
                 else {
@@ -61,7 +61,7 @@ fn check_frames(bytes: &[u8], compressed: bool) -> Result<(), String> {
             return wrong("a reserved bit");
         }
         match opcode {
-            0 if !in_message => return wrong("a continuation of nothing"),
+            0 if !in_message => return wrong("a continuation without a message"),
             1 | 2 if in_message => return wrong("a message inside another"),
             0..=2 => in_message = !last,
             8..=10 if !last || payload.len() > 125 => return wrong("a long control frame"),
@@ -69,7 +69,7 @@ fn check_frames(bytes: &[u8], compressed: bool) -> Result<(), String> {
                 closed = true;
                 let codeless = payload.is_empty();
                 if !codeless && !frame.close_code().is_some_and(frames::may_travel) {
-                    return wrong("a Close code that may not travel");
+                    return wrong("an invalid Close code");
                 }
                 if payload
                     .get(2..)
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_must_not_say_is_told() {
+    fn invalid_answers_are_reported() {
         const SWITCHES: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
         let cases: [(&[u8], bool); 10] = [
             (b"", true),

@@ -1,12 +1,12 @@
 //! Plays mutations of recorded sessions (`fuzz/recordings`) over real sockets against a server,
-//! many at once, beside clients that behave: those must lose nothing, the server may say nothing
-//! that a server must not, and in the end it holds what it held in the beginning.
+//! many at once, beside well-behaved clients. Those must lose nothing, the server must send only
+//! valid answers, and at the end it must hold the same resources as at the start.
 
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "the clients that behave come from the tests"
+    reason = "the well-behaved clients come from the tests"
 )]
 
 mod answer;
@@ -48,19 +48,19 @@ usage: sessions SERVER [--seconds S | --count N] [--seed N] [--parallel N]
        sessions SERVER --session SEED          plays one and shows it
 SERVER is a frameloop binary; 20 s, seed of the moment, 64 at once unless told otherwise.";
 
-/// Runs of at least so many sessions, or seconds, are judged by their memory, too.
+/// Runs of at least this many sessions, or seconds, also check the memory.
 const LONG: (u64, u64) = (500_000, 300);
 
-/// Sessions that come before those: by then the server has run all that it consists of, and its
-/// tables have grown to as many Socket.IO sessions at once as there may be.
+/// Sessions before those: they run all code of the server once, and grow its tables to the largest
+/// number of Socket.IO sessions.
 const WARM_UP: u64 = 100_000;
 
-/// By then Socket.IO has forgotten the sessions whose clients have left, and the allocator has
-/// given back what it keeps for a while.
+/// After this time Socket.IO has freed abandoned sessions, and the allocator has returned its
+/// reserve.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// Most that the server may hold more in the end than before: what allocators differ by from run to
-/// run, and 4 bytes for each of a million.
+/// The most that the server's memory may grow: the variation of the allocator between runs, and 4
+/// bytes for each of a million sessions.
 const MAX_GROWTH_KIB: u64 = 4 << 10;
 
 fn main() -> ExitCode {
@@ -129,7 +129,7 @@ impl Arguments {
     }
 }
 
-/// The recorded sessions, in the order of their names.
+/// The recorded sessions, sorted by name.
 fn recordings() -> Result<Vec<Session>, String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
     let entries = std::fs::read_dir(&directory).map_err(|error| error.to_string())?;
@@ -150,7 +150,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     runtime.map_err(|error| error.to_string())
 }
 
-/// Plays one session, and shows what was sent and what came.
+/// Plays one session, and prints what was sent and received.
 fn show(arguments: &Arguments, seed: u64) -> Result<(), String> {
     let mut server = Server::start(&arguments.server)?;
     let session = mutation::mutated(&recordings()?, seed);
@@ -201,7 +201,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     println!("beside them: {tally}");
     let faults = tally.lost + tally.duplicated + tally.reordered + tally.corrupted;
     if faults > 0 || tally.sent == 0 || tally.received == 0 {
-        return Err(String::from("the clients that behave lost something"));
+        return Err(String::from("the well-behaved clients lost messages"));
     }
     let after = server.returned_to(before)?;
     println!("the server holds {after} and 0 connections; before: {before}");
@@ -213,14 +213,14 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         let growth = after.resident.saturating_sub(before.resident);
         if growth > MAX_GROWTH_KIB {
             return Err(format!(
-                "it holds {growth} KiB more, {MAX_GROWTH_KIB} may be"
+                "the server's memory grew by {growth} KiB; the limit is {MAX_GROWTH_KIB}"
             ));
         }
     }
     server.end()
 }
 
-/// What was done.
+/// The totals of a run.
 #[derive(Debug, Default)]
 struct Counts {
     sessions: u64,
@@ -243,7 +243,7 @@ impl std::fmt::Display for Counts {
         write!(
             formatter,
             "{sessions} sessions, {rate:.0}/s, {connections} connections, {ended} ended by both \
-             sides, {received} bytes came"
+             sides, {received} bytes received"
         )
     }
 }
@@ -296,7 +296,7 @@ async fn play_all(
             Err(_) => {}
         }
         if told.elapsed() > interval {
-            // Whichever it was, it is among those under way, or just over.
+            // The cause is one of these sessions, or one that has just ended.
             server
                 .check()
                 .map_err(|error| failure(recordings, &error, under_way.values()))?;
@@ -322,7 +322,7 @@ impl Counts {
     }
 }
 
-/// What is wrong, and the sessions that it may have been.
+/// The error, and the sessions that may have caused it.
 fn failure<'s>(
     recordings: &[Session],
     error: &str,

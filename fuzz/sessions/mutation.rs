@@ -1,4 +1,4 @@
-//! One session made of others, by a seed.
+//! Builds a session from others, by a seed.
 
 use std::ops::Range;
 
@@ -6,12 +6,12 @@ use fastrand::Rng;
 
 use crate::session::{End, Session, Step};
 
-/// Most bytes of a session.
+/// The most bytes of a session.
 const MAX_BYTES: usize = 64 << 10;
-/// Most steps of a session.
+/// The most steps of a session.
 const MAX_STEPS: usize = 40;
 
-/// The session that this seed makes of the recorded ones, always the same.
+/// The mutation of the recorded sessions for this seed, always the same.
 pub(crate) fn mutated(recordings: &[Session], seed: u64) -> Session {
     let mut random = Rng::with_seed(seed);
     let mut session = chosen(&mut random, recordings).clone();
@@ -35,7 +35,7 @@ pub(crate) fn mutated(recordings: &[Session], seed: u64) -> Session {
 
 fn mutate_steps(session: &mut Session, recordings: &[Session], random: &mut Rng) {
     let steps = &mut session.steps;
-    // The first one connects.
+    // The first step connects.
     if steps.len() < 2 {
         return;
     }
@@ -58,7 +58,7 @@ fn mutate_steps(session: &mut Session, recordings: &[Session], random: &mut Rng)
             }
         }
         6 => {
-            // What came before is answered, or not, while the next is under way.
+            // Steps no longer wait for answers before the next one.
             steps.retain(|step| *step != Step::Await);
         }
         _ => {
@@ -109,7 +109,7 @@ fn mutate_bytes(session: &mut Session, recordings: &[Session], random: &mut Rng)
     }
 }
 
-/// First bytes of frames, lengths, masks and what ends things in HTTP.
+/// First bytes of frames, lengths, masks, and line ends of HTTP.
 const INTERESTING: [u8; 20] = [
     0x00, 0x01, 0x02, 0x08, 0x80, 0x81, 0x82, 0x83, 0x88, 0x89, 0x8A, 0xC1, 0xFE, 0xFF, 0x7F,
     b'\r', b'\n', b' ', b':', b'\t',
@@ -130,7 +130,7 @@ const NUMBERS: [u64; 12] = [
     u64::MAX,
 ];
 
-/// The bytes of one of its steps that has any.
+/// The bytes of a random step that has any.
 fn some_bytes<'s>(session: &'s mut Session, random: &mut Rng) -> Option<&'s mut Vec<u8>> {
     let mut sends: Vec<_> = session
         .steps
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_makes_one_session_and_seeds_make_many() {
+    fn a_seed_always_gives_the_same_session_and_seeds_differ() {
         let recordings = [Session {
             steps: vec![Step::Connect, Step::Send(b"GET / HTTP/1.1".to_vec())],
             end: End::Finish,

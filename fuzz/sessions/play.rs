@@ -1,4 +1,4 @@
-//! One session over real sockets.
+//! Plays one session over real sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,23 +11,23 @@ use tokio::time::timeout;
 use crate::answer;
 use crate::session::{End, Session, Step};
 
-/// For an answer that may never come.
+/// How long to wait for an answer that may never arrive.
 const AWAITED: Duration = Duration::from_millis(50);
-/// For a FIN: a long poll of Socket.IO takes longer, and is left then.
+/// How long to wait for FIN. A Socket.IO long poll takes longer and is abandoned.
 const FINISHED: Duration = Duration::from_millis(500);
-/// Most bytes to read of an answer.
+/// The most bytes of an answer to read.
 const MAX_ANSWER: usize = 4 << 20;
 
-/// How a session went.
+/// The outcome of a session.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Played {
-    /// What came on each of its connections.
+    /// What the server sent on each connection.
     pub(crate) answers: Vec<Vec<u8>>,
-    /// How many of them the server ended.
+    /// How many connections the server ended.
     pub(crate) ended: usize,
 }
 
-/// Plays it. What goes wrong is what the server may not say.
+/// Plays a session. Fails if the server sends something invalid.
 pub(crate) async fn play(session: &Session, address: SocketAddr) -> Result<Played, String> {
     let mut connections: Vec<Connection> = Vec::new();
     for step in &session.steps {
@@ -48,7 +48,7 @@ pub(crate) async fn play(session: &Session, address: SocketAddr) -> Result<Playe
         match session.end {
             End::Finish => played.ended += usize::from(connection.finish().await),
             End::Leave => {}
-            // It may be gone already.
+            // The connection may have ended already.
             End::Reset => drop(connection.stream.set_zero_linger()),
         }
         answer::check(&connection.answer)?;
@@ -63,12 +63,12 @@ struct Connection {
 }
 
 impl Connection {
-    /// Waits while the machine has no port to spare.
+    /// Waits while the machine has no free port.
     async fn open(address: SocketAddr) -> Connection {
         loop {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
-                    // Pieces leave as they are.
+                    // Each piece becomes a segment of its own.
                     let _ = stream.set_nodelay(true);
                     let answer = Vec::new();
                     return Connection { stream, answer };
@@ -79,7 +79,7 @@ impl Connection {
     }
 
     async fn await_answer(&mut self) {
-        // Nothing, an end or a reset is an answer, too.
+        // No answer, an end or a reset are fine, too.
         let _ = timeout(AWAITED, self.read()).await;
     }
 
@@ -87,7 +87,7 @@ impl Connection {
         self.stream.read_buf(&mut self.answer).await
     }
 
-    /// Reads while it writes: who does not is not read from.
+    /// Reads while it writes, because the server stops reading from a client that does not read.
     async fn send(&mut self, bytes: &[u8]) {
         let (mut reader, mut writer) = self.stream.split();
         let mut write = std::pin::pin!(timeout(FINISHED, writer.write_all(bytes)));
@@ -103,7 +103,7 @@ impl Connection {
         }
     }
 
-    /// Whether the server ended it, too.
+    /// Whether the server ended its side, too.
     async fn finish(&mut self) -> bool {
         let _ = self.stream.shutdown().await;
         let ended = async {
@@ -113,7 +113,7 @@ impl Connection {
     }
 }
 
-/// The bytes with the session id of Socket.IO that came last.
+/// The bytes with the most recent session id of Socket.IO filled in.
 fn with_session_id(bytes: &[u8], connections: &[Connection]) -> Vec<u8> {
     const PLACE: &[u8] = b"{sid}";
     const BEFORE: &[u8] = b"\"sid\":\"";

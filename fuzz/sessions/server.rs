@@ -1,4 +1,4 @@
-//! The server that is under test, in a process of its own.
+//! The server under test, in its own process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::resources::Resources;
 use crate::client::{self, LONG_PATIENCE};
+use crate::resources::Resources;
 
 /// A serving process, killed when dropped.
 pub(crate) struct Server {
@@ -20,12 +20,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts this binary and waits until it says where it serves.
+    /// Starts this binary and waits for its address.
     pub(crate) fn start(binary: &Path) -> Result<Server, String> {
         let mut child = Command::new(binary)
             .args(["--listen", "127.0.0.1:0"])
-            // It forgets a session that its client has left after 45 s: without a bound there would
-            // be as many as were begun in that time, and the memory would tell of nothing else.
+            // The server keeps an abandoned session for 45 s. Without this limit the sessions of
+            // that time would dominate the memory.
             .args(["--socketio-max-sessions", "4096"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -52,8 +52,8 @@ impl Server {
         let _ = stdout.read_line(&mut first);
         let address = first.trim().rsplit_once("http://");
         let address = address.and_then(|(_, address)| address.parse().ok());
-        let address = address.ok_or_else(|| format!("the server says {first:?}"))?;
-        // Else its next line would break the pipe.
+        let address = address.ok_or_else(|| format!("no address in {first:?}"))?;
+        // Without a reader the server's next line would break the pipe.
         thread::spawn(move || stdout.lines().count());
         Ok(Server {
             child,
@@ -62,7 +62,7 @@ impl Server {
         })
     }
 
-    /// What is wrong with it, if it has ended or panicked.
+    /// The error, if the server has ended or panicked.
     pub(crate) fn check(&mut self) -> Result<(), String> {
         if let Ok(Some(status)) = self.child.try_wait() {
             return Err(format!("the server ended: {status}"));
@@ -77,7 +77,7 @@ impl Server {
         Resources::of(self.child.id())
     }
 
-    /// What it holds when all its workers have served and nobody is left.
+    /// Its resources when all workers have served a connection and none is left.
     pub(crate) fn settled(&self) -> Result<Resources, String> {
         let first: Result<Vec<_>, _> = (0..8)
             .map(|_| client::open(self.address, "/echo"))
@@ -94,7 +94,7 @@ impl Server {
         }
     }
 
-    /// Waits until it has no WebSocket, and no more descriptors and threads than before.
+    /// Waits until there are no WebSockets, and no more descriptors and threads than before.
     pub(crate) fn returned_to(&self, before: Resources) -> Result<Resources, String> {
         let deadline = Instant::now() + LONG_PATIENCE;
         loop {
@@ -112,7 +112,7 @@ impl Server {
         }
     }
 
-    /// Has it end as told, within the time that it gives itself.
+    /// Stops the server, and checks that it exits cleanly within its own time limit.
     pub(crate) fn end(mut self) -> Result<(), String> {
         let id = self.child.id().to_string();
         let told = Command::new("kill").args(["-s", "TERM", &id]).status();
@@ -130,7 +130,7 @@ impl Server {
         Err(String::from("the server does not end"))
     }
 
-    /// Open WebSockets, as `/metrics` tells.
+    /// The number of open WebSockets, from `/metrics`.
     fn connections(&self) -> Option<u64> {
         const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let mut stream = TcpStream::connect(self.address).ok()?;

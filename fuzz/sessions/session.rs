@@ -1,10 +1,10 @@
-//! What a client does from its connecting to its end, and how that is written down.
+//! A client's actions from its connection to its end, and their text form.
 //!
-//! A line a step: `connect` (another connection, which the next steps are about), `send BYTES`,
-//! `await` (something from the server, for a while), and as the last line how all its connections
-//! end: `finish` (FIN, then read to the server's), `leave` (close) or `reset`. Bytes are ASCII with
-//! `\r`, `\n`, `\\` and `\xNN`; `{sid}` stands for the session id that the server told last. Lines
-//! that begin with `#` say what it is.
+//! One step per line: `connect` (another connection, which the next steps use), `send BYTES`,
+//! `await` (some answer, for a short time), and as the last line the end of all its connections:
+//! `finish` (FIN, then read up to the server's), `leave` (close) or `reset`. Bytes are ASCII with
+//! `\r`, `\n`, `\\` and `\xNN`; `{sid}` stands for the most recent session id from the server.
+//! Lines that begin with `#` are comments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_session_is_read_back() {
         let session = Session {
             steps: vec![
                 Step::Connect,
