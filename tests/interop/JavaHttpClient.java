@@ -9,7 +9,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import java.util.concurrent.TimeUnit;
 
-/** Java's own HTTP and WebSocket client in its default settings, which offer h2c with every plain request. */
+/** Java's HTTP and WebSocket client with default settings, which offer h2c with every request without TLS. */
 class JavaHttpClient {
   static final String URL = System.getenv("FRAMELOOP_URL");
   static final HttpClient CLIENT = HttpClient.newHttpClient();

@@ -1,5 +1,5 @@
 // Netty's WebSocket client with its compression handler, whose default offer many Java programs
-// make: it refuses an answer with a parameter that it has not offered.
+// send. It refuses an answer with a parameter that it has not offered.
 //
 // usage: java -cp JARS NettyClient.java ws://HOST:PORT/echo (netty.sh says which)
 
@@ -39,9 +39,9 @@ class NettyClient {
     public static void main(String[] arguments) {
         URI uri = URI.create(arguments[0]);
         check(uri, "the default offer", () -> WebSocketClientCompressionHandler.INSTANCE);
-        check(uri, "an offer of nothing but the extension", () ->
+        check(uri, "an offer without parameters", () ->
             new WebSocketClientExtensionHandler(new PerMessageDeflateClientExtensionHandshaker(6, false, 15, false, false)));
-        check(uri, "an offer without the client's context", () ->
+        check(uri, "an offer without context takeover of the client", () ->
             new WebSocketClientExtensionHandler(new PerMessageDeflateClientExtensionHandshaker(6, false, 15, true, false)));
         System.out.printf("%d passed, %d failed, 0 skipped%n", passed, failed);
         System.exit(failed == 0 ? 0 : 1);
@@ -79,7 +79,7 @@ class NettyClient {
             if (!pipeline.contains("PerMessageDeflate")) throw new AssertionError("not compressed: " + pipeline);
             var random = new Random(20);
             String phrase = "{\"id\":1,\"user\":\"user-7\",\"text\":\"中文 é 😀\"},";
-            // More than a window, and each refers to those before it.
+            // More than a window, and each message refers to earlier ones.
             for (int round = 0; round < 60; round++) {
                 String text = phrase.repeat(1 + random.nextInt(round % 10 == 9 ? 20_000 : 60)) + round;
                 channel.writeAndFlush(new TextWebSocketFrame(text));

@@ -1,4 +1,4 @@
-// Chromium's own WebSocket, in a page of another origin than the server's.
+// Chromium's WebSocket in a page of another origin than the server's.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ import { cases, takeoverCases } from "./web_cases.mjs";
 const { chromium } = require("playwright-core");
 const timeout = 60_000;
 
-// The tutorial's client, as it stands there; only the port is filled in.
+// The tutorial's client, unchanged except for the port.
 const TUTORIAL = `
 const ws = new WebSocket('ws://localhost:8000/ws');
 ws.onopen = () => {
@@ -88,7 +88,7 @@ for (const [group, url] of [
   ["takeoverCases", takeoverUrl],
 ]) {
   for (const name of Object.keys({ cases, takeoverCases }[group])) {
-    test(`${group}: ${name}`, { timeout, skip: !url && "no server for it" }, async () => {
+    test(`${group}: ${name}`, { timeout, skip: !url && "the second server is not set" }, async () => {
       await page.evaluate(
         async ([group, name, server]) => {
           const groups = await import("/web_cases.mjs");

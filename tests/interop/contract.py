@@ -1,7 +1,7 @@
-"""What a client must see, whatever its library.
+"""What every client must see, independent of its library.
 
-A suite subclasses `Contract`, and says in `connect` how its library does what `Connection` lists.
-`F`, `A` and `D` number the acceptance checks of FastAPI's, aiohttp's and Django Channels' tutorials.
+A suite subclasses `Contract`; its `connect` returns a `Connection` that uses its library. `F`, `A` and
+`D` are rows of tests/tables/endpoints.md: the tutorials of FastAPI, aiohttp and Django Channels.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import pytest
 
 MESSAGE_LIMIT = 16 * 1024 * 1024
-RECEIVE_TIMEOUT = 10  # seconds; less than the silence after which the server pings
+RECEIVE_TIMEOUT = 10  # seconds; shorter than the server's ping interval
 SIZES = [0, 1, 125, 126, 65_535, 65_536, 1024 * 1024, MESSAGE_LIMIT]
 TEXTS = {
-    "two bytes a character": "é" * 100,
-    "three bytes a character": "中" * 21_845,
+    "two bytes per character": "é" * 100,
+    "three bytes per character": "中" * 21_845,
     "emoji": "😀" * 16_384,
     "emoji up to the limit": "😀" * (MESSAGE_LIMIT // 4),
     "joined emoji, combining marks, right to left": "👩‍👩‍👧‍👦 e\u0301 שלום",
@@ -41,7 +41,7 @@ _numbers = itertools.count(1_000_000 + random.randrange(1_000) * 1_000_000)
 
 
 class Connection(ABC):
-    """An open WebSocket, as these tests use it."""
+    """An open WebSocket."""
 
     subprotocol: str | None
 
@@ -53,15 +53,15 @@ class Connection(ABC):
 
     @abstractmethod
     async def ping(self, payload: bytes) -> None:
-        """Sends a Ping, returns when its Pong with the same payload is here."""
+        """Sends a Ping, and waits for the Pong with the same payload."""
 
     @abstractmethod
     async def close(self, code: int | None, reason: str = "") -> tuple[int | None, str]:
-        """Sends a Close frame; gives status code (None: empty) and reason of the server's."""
+        """Sends a Close frame. Returns the status code (None: empty) and reason of the server's."""
 
     @abstractmethod
     async def closed(self) -> tuple[int | None, str]:
-        """Waits until the server closes; gives status code and reason of its Close frame."""
+        """Waits until the server closes. Returns the status code and reason of its Close frame."""
 
     @abstractmethod
     def abort(self) -> None:
@@ -208,7 +208,7 @@ class Contract(ABC):
             assert await receive_of(second, one, 2) == [f"Client {one} says: hi", f"Client {one} says: last"]
 
     @pytest.mark.parametrize("leave", ["abort", "close"])
-    async def test_manager_tells_who_left(self, leave: str):
+    async def test_manager_announces_departures(self, leave: str):
         """F10"""
         one, two = client_ids(2)
         async with self.connect_all(f"/ws/{one}", f"/ws/{two}") as (first, second):
@@ -220,12 +220,12 @@ class Contract(ABC):
                 assert await receive_of(second, one, 1) == [f"Client {one} left"]
 
     @pytest.mark.parametrize("client_id", ["abc", "1.5", "1e3", "%E4%B8%AD"])
-    async def test_manager_refuses_what_is_no_number(self, client_id: str):
+    async def test_manager_refuses_ids_that_are_not_numbers(self, client_id: str):
         """F11"""
         assert await self.status_of(f"/ws/{client_id}") == 403
 
     @pytest.mark.parametrize("client_id, printed", [("-1", "-1"), ("007", "7")])
-    async def test_manager_takes_any_whole_number(self, client_id: str, printed: str):
+    async def test_manager_accepts_any_integer(self, client_id: str, printed: str):
         """F11"""
         async with self.connect(f"/ws/{client_id}") as connection:
             await connection.send("z")
@@ -244,7 +244,7 @@ class Contract(ABC):
             assert personal_and_broadcast[1::2] == [f"Client {one} says: {index}" for index in range(100)]
             assert await receive_of(second, one, 100) == personal_and_broadcast[1::2]
 
-    async def test_manager_does_not_wait_for_who_never_reads(self):
+    async def test_manager_does_not_wait_for_a_client_that_never_reads(self):
         """F13"""
         one, two, three = client_ids(3)
         text = "x" * 65_536
@@ -254,7 +254,7 @@ class Contract(ABC):
                     await first.send(text)
                     assert await receive_of(first, one, 2) == [f"Client {one}: {text}", f"Client {one} says: {text}"]
                     assert await receive_of(second, one, 1) == [f"Client {one} says: {text}"]
-            third.abort()  # a close would first read all that waits
+            third.abort()  # a close would first read the whole queue
 
     # /ws/chat/{room_name}/: the chat consumer
 
@@ -274,7 +274,7 @@ class Contract(ABC):
             assert await second.receive() == received
 
     @pytest.mark.parametrize("bad", ["hello", "[1]", '{"msg":1}', "", b"\x00"])
-    async def test_chat_room_closes_on_what_is_no_message(self, bad: str | bytes):
+    async def test_chat_room_closes_on_an_invalid_message(self, bad: str | bytes):
         """D4"""
         async with self.connect_all(*[room_path()] * 3) as (sender, peer, other):
             await sender.send(bad)
@@ -290,7 +290,7 @@ class Contract(ABC):
         assert await self.status_of("/ws/chat/" + "a" * 95 + "/") == 404
         assert await self.status_of("/ws/chat/a%20b/") == 404
 
-    async def test_chat_rooms_are_apart(self):
+    async def test_chat_rooms_are_separate(self):
         """D6"""
         async with self.connect_all(room_path(), room_path()) as (one, other):
             await other.send('{"message": "for the other room"}')
@@ -309,7 +309,7 @@ class Contract(ABC):
             for member in members:
                 assert await member.receive_many(len(messages)) == messages
 
-    async def test_broadcast_has_one_order_for_all_members(self):
+    async def test_broadcast_has_the_same_order_for_all_members(self):
         async def publish(member: Connection, name: str):
             for index in range(100):
                 await member.send(f"{name} {index}")
@@ -322,7 +322,7 @@ class Contract(ABC):
                 own = [message for message in received[0] if message.startswith(name)]
                 assert own == [f"{name} {index}" for index in range(100)]
 
-    async def test_broadcast_reaches_who_has_just_been_let_in(self):
+    async def test_broadcast_reaches_a_member_that_has_just_joined(self):
         async def join_and_listen(publisher: Connection, name: str):
             async with self.connect("/broadcast/joining") as member:
                 await publisher.send(name)
@@ -335,14 +335,14 @@ class Contract(ABC):
                 await asyncio.gather(*[join_and_listen(publisher, name) for name in names])
                 assert sorted(await publisher.receive_many(10)) == names
 
-    async def test_broadcast_topics_are_apart(self):
+    async def test_broadcast_topics_are_separate(self):
         async with self.connect_all("/broadcast/a", "/broadcast/b", "/broadcast") as members:
             for name, member in zip(["a", "b", "default"], members):
                 await member.send(name)
                 assert await member.receive() == name
 
     async def status_of(self, path: str) -> int:
-        """The HTTP status with which an opening handshake is answered."""
+        """The HTTP status of the response to an opening handshake."""
         try:
             async with self.connect(path):
                 return 101
@@ -352,7 +352,7 @@ class Contract(ABC):
 
 def websocket_url(path: str, variable: str = "FRAMELOOP_URL") -> str:
     if variable not in os.environ:
-        pytest.skip(f"no server for it: {variable} is not set")
+        pytest.skip(f"{variable} is not set")
     return os.environ[variable].replace("http", "ws", 1).rstrip("/") + path
 
 
@@ -362,7 +362,7 @@ COMPRESSING_SERVERS = pytest.mark.parametrize(
 
 
 def compressed_payloads() -> list[str | bytes]:
-    """JSON, text of many bytes a character, and random bytes, twice: they must come back as they went."""
+    """JSON, multi-byte text and random bytes, twice, to be echoed unchanged."""
     payloads: list[str | bytes] = []
     for size in [0, 1, 100, 1_024, 16_384, 65_536, 1 << 20, 4 << 20]:
         records = (json.dumps({"id": i, "user": f"user-{i * 7919 % 1000}", "tags": ["a", "b"]}) for i in itertools.count())
@@ -374,12 +374,12 @@ def compressed_payloads() -> list[str | bytes]:
 
 
 def client_ids(count: int) -> list[str]:
-    """Numbers that no other test uses: all clients of the ConnectionManager hear each other."""
+    """Unique numbers, because all clients of the ConnectionManager receive each other's messages."""
     return [str(next(_numbers)) for _ in range(count)]
 
 
 async def receive_of(connection: Connection, client_id: str, count: int) -> list[str | bytes]:
-    """The next messages about this client; a farewell to a client of an earlier test may still come."""
+    """The next messages about this client, without the departures of clients of earlier tests."""
     received: list[str | bytes] = []
     while len(received) < count:
         message = await connection.receive()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plain pages and refused opening handshakes, by curl: status, headers and body.
+# Plain pages and refused handshakes with curl: status, headers and body.
 set -uo pipefail
 
 export LC_ALL=C # lengths count bytes
@@ -14,7 +14,7 @@ passed=0 failed=0 skipped=0
 main() {
   page 'plain page' / '/echo' '/ws' '/broadcast'
   page 'health' /healthz 'ok'
-  # It offers Upgrade: h2c, and expects the answer that it gets without (RFC 9110 section 7.8).
+  # With --http2 curl offers Upgrade: h2c, which must not change the answer (RFC 9110 section 7.8).
   if curl --version | grep -qw HTTP2; then
     local options=(--http2)
     page 'plain page, HTTP/2 offered' / '/echo' '/ws' '/broadcast'
@@ -76,7 +76,7 @@ main() {
   [ "$failed" = 0 ]
 }
 
-# page NAME PATH WORD...: status 200, and a body with all the words. curl is given the options in `options`, if there are any.
+# page NAME PATH WORD...: status 200, and a body with all the words. `options` may hold more options for curl.
 page() {
   local name=$1 path=$2 word faults=()
   shift 2
@@ -88,7 +88,7 @@ page() {
   report "$name"
 }
 
-# refused NAME STATUS PATH CURL-OPTION...: this status with the headers in `wanted`, the length right, a body that says why.
+# refused NAME STATUS PATH CURL-OPTION...: this status, the headers in `wanted`, the right Content-Length, a body with the reason.
 refused() {
   local name=$1 expected=$2 path=$3 header faults=()
   shift 3
@@ -106,7 +106,7 @@ refused() {
 request() {
   local path=$1 answer
   shift
-  # The x keeps the line ends of the body, which $() would strip.
+  # The x keeps the trailing newlines of the body, which $() would strip.
   answer=$(curl --silent --show-error --include --path-as-is --max-time 5 "$@" "$FRAMELOOP_URL$path" 2>&1; echo x)
   answer=${answer%x}
   headers=${answer%%$'\r\n\r\n'*}
@@ -114,7 +114,7 @@ request() {
   status=$(sed -nE '1s/^HTTP[^ ]* ([0-9]+).*/\1/p' <<<"$headers")
 }
 
-# has_header 'NAME: VALUE': the value is the whole field, or one element of a list.
+# has_header 'NAME: VALUE': the value is the whole header value, or one element of a list.
 has_header() {
   local name=${1%%: *} value=${1#*: }
   tr -d '\r' <<<"$headers" | grep -iE "^$name:" | grep -qiE "[:,] *$value *(,|$)"

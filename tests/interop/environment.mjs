@@ -8,6 +8,6 @@ if (!FRAMELOOP_URL) throw new Error("FRAMELOOP_URL is not set: start this throug
 
 export const serverUrl = FRAMELOOP_URL.replace(/\/$/, "");
 export const websocketUrl = serverUrl.replace(/^http/, "ws");
-/** A server that takes the compression's context over, if there is one. */
+/** A server with context takeover in both directions, if it is set. */
 export const takeoverUrl = FRAMELOOP_TAKEOVER_URL?.replace(/\/$/, "").replace(/^http/, "ws");
 export const require = createRequire(path.join(INTEROP_CACHE ?? ".", "package.json"));

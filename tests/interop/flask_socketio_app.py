@@ -1,7 +1,7 @@
-"""The Flask-SocketIO tutorial's application, which frameloop's clients must not be able to tell from
-frameloop, and the events that the tutorial only names: rooms, acknowledgements, a namespace.
+"""The application of the Flask-SocketIO tutorial, which clients must not be able to distinguish from
+frameloop, with the events that the tutorial only mentions: rooms, acknowledgements, a namespace.
 
-Prints its address, and serves there. ASYNC_MODE=threading|gevent, REDIS_QUEUE=redis://HOST:PORT/0,
+Prints its address. ASYNC_MODE=threading|gevent, REDIS_QUEUE=redis://HOST:PORT/0,
 PING_TIMEOUT=SECONDS
 """
 
@@ -96,7 +96,7 @@ def free_port():
 
 
 def announce(port):
-    """Prints the address once it can be connected to."""
+    """Prints the address once the server listens."""
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Netty's WebSocket client and its compression, without jzlib, against a running frameloop.
+# Netty's WebSocket client with its compression, without jzlib, against a running frameloop.
 #
 # usage: FRAMELOOP_URL=URL tests/interop/netty.sh
 #
-# Netty and Java come from Debian's packages; where they cannot be had, the last line counts a skipped case.
+# Netty and Java come from Debian packages; if they are not available, the last line counts a skipped case.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,5 +1,5 @@
-// npm's `socket.io-client`: one script against the Flask-SocketIO tutorial and against frameloop
-// must see the same. S numbers the acceptance checks of that tutorial.
+// npm's `socket.io-client`: one script must see the same from the Flask-SocketIO tutorial and from
+// frameloop. S numbers are rows of tests/tables/endpoints.md.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ const { FLASK_SOCKETIO_URL } = process.env;
 const TRANSPORTS = [["polling", "websocket"], ["websocket"], ["polling"]];
 const timeout = 60_000;
 
-/** A client with what it received, in its order. */
+/** A client and the events that it has received, in order. */
 class Client {
   static async connect(url, options) {
     const client = new Client(url, options);
@@ -34,17 +34,17 @@ class Client {
     this.wake?.();
   }
 
-  /** Waits until so many events are here. */
+  /** Waits until this many events have arrived. */
   async until(count) {
     while (this.events.length < count) await new Promise((resolve) => (this.wake = resolve));
   }
 
-  /** All arguments of the acknowledgement of an event. */
+  /** Emits an event. Returns all arguments of its acknowledgement. */
   acknowledged(...event) {
     return new Promise((resolve) => this.socket.emit(...event, (...answer) => resolve(answer)));
   }
 
-  /** The events since the last time; waits until there are so many, and asks whether there are more. */
+  /** Waits for this many events since the last call, and checks that there are no more. */
   async received(count) {
     await this.until(count);
     await this.acknowledged("ack", 0);
@@ -61,7 +61,7 @@ class Client {
   }
 }
 
-/** What two clients see. */
+/** The events of two clients. */
 async function transcript(url, transports) {
   const seen = [];
   const note = (what, value) => seen.push([what, value]);
@@ -126,7 +126,7 @@ async function transcript(url, transports) {
   refused.close();
   const unknown = new Client(`${url}/nope`, { transports });
   await unknown.until(1);
-  // Its text is a difference: Flask-SocketIO does not have the protocol's.
+  // The text of the error differs: Flask-SocketIO does not send the protocol's.
   note("unknown namespace", unknown.events.map(([name]) => name));
   unknown.close();
   await both("others are undisturbed", [0, 0]);
@@ -146,15 +146,15 @@ for (const transports of TRANSPORTS) {
     const ours = await transcript(serverUrl, transports);
     assert.deepEqual(ours, await transcript(FLASK_SOCKETIO_URL, transports));
     const find = (what) => ours.find(([name]) => name === what)[1];
-    // S1, S2, S8, so that the two are not wrong alike.
+    // S1, S2 and S8, in case both servers have the same error.
     assert.deepEqual(find("transports"), Array(2).fill(transports.at(-1)));
     assert.deepEqual(find("greetings"), Array(2).fill([["response", { data: "连接成功" }]]));
     assert.deepEqual(find("send"), Array(2).fill([["response", { data: "收到: hi" }]]));
     assert.deepEqual(find("disconnected by the server"), [["disconnect", "io server disconnect"]]);
   });
 
-  // Enough for broadcasts to take their short cut.
-  test(`the same amid a crowd by ${transports.join(" and ")}`, { timeout }, async () => {
+  // Enough clients for broadcasts that bypass the engine.
+  test(`the same with many clients by ${transports.join(" and ")}`, { timeout }, async () => {
     const amidCrowd = async (url) => {
       const connect = () => Client.connect(url, { transports });
       const crowd = await Promise.all(Array.from({ length: 24 }, connect));
@@ -166,7 +166,7 @@ for (const transports of TRANSPORTS) {
     assert.deepEqual(await amidCrowd(serverUrl), await amidCrowd(FLASK_SOCKETIO_URL));
   });
 
-  test(`S11 too large a message ends its session only, by ${transports.join(" and ")}`, { timeout }, async () => {
+  test(`S11 a message over the limit ends only its session, by ${transports.join(" and ")}`, { timeout }, async () => {
     const other = await Client.connect(serverUrl, { transports });
     const client = await Client.connect(serverUrl, { transports });
     if (transports.length > 1) await Promise.all([client.upgraded(), other.upgraded()]);
@@ -180,7 +180,7 @@ for (const transports of TRANSPORTS) {
   });
 }
 
-test("S9 nothing is lost, doubled or out of order while a transport is upgraded", { timeout }, async () => {
+test("S9 an upgrade neither loses nor repeats nor reorders messages", { timeout }, async () => {
   const client = await Client.connect(serverUrl, { transports: ["polling", "websocket"] });
   const numbers = Array.from({ length: 200 }, (_, index) => index + 1);
   client.events.splice(0);

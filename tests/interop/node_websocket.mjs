@@ -1,11 +1,11 @@
-// Node's own global WebSocket; Node 20 and 21 have it behind --experimental-websocket.
+// Node's global WebSocket, which Node 20 and 21 have behind --experimental-websocket.
 
 import test from "node:test";
 
 import { takeoverUrl, websocketUrl } from "./environment.mjs";
 import { cases, takeoverCases } from "./web_cases.mjs";
 
-/** Why this Node cannot run the case, if so. */
+/** The reason why this version of Node cannot run the case, if any. */
 function reasonToSkip(name) {
   if (typeof WebSocket === "undefined") return `Node ${process.version} has no global WebSocket`;
   if (name.startsWith("J3:") && parseInt(process.versions.undici) < 7) {
@@ -20,6 +20,6 @@ for (const [name, body] of Object.entries(cases)) {
 }
 
 for (const [name, body] of Object.entries(takeoverCases)) {
-  const skip = reasonToSkip(name) || (!takeoverUrl && "no server for it");
+  const skip = reasonToSkip(name) || (!takeoverUrl && "the second server is not set");
   test(`with context takeover: ${name}`, { skip, timeout: 60_000 }, () => body(takeoverUrl));
 }

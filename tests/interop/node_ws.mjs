@@ -13,7 +13,7 @@ const MESSAGE_LIMIT = 16 * 1024 * 1024;
 const SIZES = [0, 1, 125, 126, 65_535, 65_536, 1024 * 1024, MESSAGE_LIMIT];
 const timeout = 60_000;
 
-/** An open connection with its messages in a queue, so that none is missed between two waits. */
+/** An open connection that queues its messages, so that none is missed between two waits. */
 class Client {
   static async connect(path, subprotocols = []) {
     const client = new Client(new WebSocket(websocketUrl + path, subprotocols));
@@ -55,7 +55,7 @@ class Client {
   }
 }
 
-/** A test with as many open connections as there are paths; they are closed at its end. */
+/** A test with an open connection for each path. They are closed at its end. */
 function connected(name, paths, body) {
   test(name, { timeout }, async () => {
     const clients = await Promise.all([paths].flat().map((path) => Client.connect(path)));
@@ -68,7 +68,7 @@ function connected(name, paths, body) {
   });
 }
 
-/** The HTTP status with which an opening handshake is refused. */
+/** The HTTP status of a refused opening handshake. */
 async function refusal(path) {
   const socket = new WebSocket(websocketUrl + path);
   const [request, response] = await once(socket, "unexpected-response");
@@ -100,10 +100,10 @@ for (const text of ["é".repeat(100), "中".repeat(21_845), "😀".repeat(16_384
 for (const [name, url, offer] of [
   ["without context takeover", websocketUrl, {}],
   ["with context takeover", takeoverUrl, {}],
-  ["with context takeover of the server's only", takeoverUrl, { clientNoContextTakeover: true }],
+  ["with context takeover of the server only", takeoverUrl, { clientNoContextTakeover: true }],
   ["with context takeover in small windows", takeoverUrl, { serverMaxWindowBits: 9, clientMaxWindowBits: 9 }],
 ]) {
-  test(`compresses ${name}`, { timeout, skip: !url && "no server for it" }, async () => {
+  test(`compresses ${name}`, { timeout, skip: !url && "the second server is not set" }, async () => {
     const client = new Client(new WebSocket(`${url}/echo`, { perMessageDeflate: { threshold: 0, ...offer } }));
     await once(client.socket, "open");
     try {

@@ -1,4 +1,4 @@
-// The page at /, in Chromium: every feature of it used, and J1 to J8. Screenshots go to target/page.
+// The page at / in Chromium: all its features, and rows J1 to J8. Screenshots go to target/page.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -29,7 +29,7 @@ before(async () => {
 
 after(() => browser?.close());
 
-/** A case in a page of its own, in which nothing may complain but what is `expected`. */
+/** A case in a new page. Only `expected` messages may appear in its console. */
 function visiting(name, use, { options = wide, expected = /^$/, open = address, prepare = () => {} } = {}) {
   test(name, { timeout: 180_000 }, async (context) => {
     const visit = await browser.newPage(options);
@@ -58,7 +58,7 @@ function visiting(name, use, { options = wide, expected = /^$/, open = address, 
 
 const rowsOf = (log) => `${log} .entry`;
 
-/** The rows of a log, once they are all drawn: what happened, to which direction, with what. */
+/** The rows of a log, once all are drawn: event, direction, content. */
 async function rows(visit, log = "#log") {
   await visit.waitForFunction(() => !log.drawing && !sessionLog.drawing);
   return visit.locator(rowsOf(log)).evaluateAll((entries) =>
@@ -71,7 +71,7 @@ async function rows(visit, log = "#log") {
   );
 }
 
-/** Waits for a row with that event and that text in it. */
+/** Waits for a row with this event and this text. */
 async function row(visit, event, text = "", log = "#log") {
   const found = visit.locator(rowsOf(log)).filter({ has: visit.locator(".event", { hasText: event }), hasText: text });
   await found.first().waitFor();
@@ -119,7 +119,7 @@ visiting("J2: a close with code and reason", async (visit) => {
   await visit.waitForSelector('#state[data-state="3"]');
   await connect(visit);
   await visit.fill("#closeCode", "1001");
-  await visit.click("#disconnect"); // no page may send that
+  await visit.click("#disconnect"); // a page may not send this code
   await visit.locator("#connection .problem", { hasText: "the code must be 1000 or 3000 to 4999" }).waitFor();
   assert.equal(await visit.locator("#state").getAttribute("data-state"), "1");
 });
@@ -131,7 +131,7 @@ visiting("J3: an unknown path is an error, then a close 1006", async (visit) => 
   assert.deepEqual((await rows(visit)).map(({ event }) => event), ["error", "close"]);
 }, { expected: /Unexpected response code: 404/ });
 
-visiting("J4: bytes come back as bytes, from hex, Base64 and a file", async (visit) => {
+visiting("J4: bytes from hex, Base64 and a file are echoed as bytes", async (visit) => {
   await connect(visit, "/echo");
   await compose(visit, "hex", "01 02 03");
   await visit.click("#send");
@@ -156,7 +156,7 @@ visiting("J4: bytes come back as bytes, from hex, Base64 and a file", async (vis
   assert.equal((await rows(visit)).length, 9);
 });
 
-visiting("what a browser refuses is said in the page's own words", async (visit) => {
+visiting("the page explains what a browser refuses", async (visit) => {
   const said = async (selector, problem) => {
     await visit.locator(`${selector} .problem`, { hasText: problem }).waitFor();
     assert.doesNotMatch((await value(visit, `${selector} .problem`)).replace(/WebSocket|JSON|Socket\.IO/g, ""), /[A-Za-z]{2}/);
@@ -190,14 +190,14 @@ visiting("what a browser refuses is said in the page's own words", async (visit)
   await said("#emitter", "此事件名称由 Socket.IO 保留");
 }, { options: { ...wide, locale: "zh-CN" } });
 
-visiting("J5: nothing is requested but the page, and the policy lets nothing else run", async (visit) => {
+visiting("J5: the page makes no other request, and its policy lets no other script run", async (visit) => {
   assert.deepEqual(visit.requests.filter((url) => !url.startsWith("data:")), [address]);
   await visit.evaluate(() => document.body.append(Object.assign(document.createElement("script"), { textContent: "window.injected = 1" })));
   assert.equal(await visit.evaluate("window.injected"), undefined);
   visit.refused = ["script-src-elem"];
 }, { expected: /inline script violates the following Content Security Policy/ });
 
-visiting("J6: what is received is text, whatever it looks like", async (visit) => {
+visiting("J6: received messages are shown as text", async (visit) => {
   const image = "<img src=x onerror=window.ran=1>";
   await connect(visit, "/echo");
   await compose(visit, "text", image);
@@ -217,7 +217,7 @@ visiting("J6: what is received is text, whatever it looks like", async (visit) =
   assert.equal(await visit.evaluate("window.ran"), undefined);
 });
 
-visiting("J7: 10,000 messages leave 1,000 rows and a page that answers", async (visit, context) => {
+visiting("J7: 10,000 messages leave 1,000 rows and a responsive page", async (visit, context) => {
   await connect(visit, "/echo");
   await visit.evaluate(() => {
     window.longest = 0;
@@ -232,17 +232,17 @@ visiting("J7: 10,000 messages leave 1,000 rows and a page that answers", async (
   await visit.fill("#every", "0");
   await visit.fill("#times", "10000");
   await visit.click("#repeat");
-  await visit.check("#log [value=in]", { force: true }); // while they come
+  await visit.check("#log [value=in]", { force: true }); // while messages arrive
   await visit.waitForFunction(() => document.querySelector("#echoes").textContent === "10000");
   await visit.check('#log [value=""]', { force: true });
-  // The count may still be that of the received ones when their rows are gone already.
+  // The count may be updated later than the rows.
   await visit.locator(rowsOf("#log")).nth(999).waitFor({ state: "attached" });
   await visit.locator("#log .count", { hasText: "1000 rows / 20001" }).waitFor();
   assert.equal(await visit.locator(rowsOf("#log")).count(), 1000);
   context.diagnostic(`longest frame ${Math.round(await visit.evaluate("longest"))} ms`);
 });
 
-visiting("J8: connect, send, echo, disconnect, by the keyboard alone", async (visit) => {
+visiting("J8: connect, send, echo, disconnect, with the keyboard only", async (visit) => {
   const focus = () => visit.evaluate(() => document.activeElement.id);
   const tabTo = async (id) => {
     for (let steps = 0; (await focus()) !== id; steps++) {
@@ -267,13 +267,13 @@ visiting("J8: connect, send, echo, disconnect, by the keyboard alone", async (vi
     return visit.inputValue("#message");
   };
   await visit.keyboard.press("Control+A");
-  await visit.keyboard.type("in lines\nof its own");
-  await visit.keyboard.press("ArrowUp"); // to the first of them
-  assert.equal(await visit.inputValue("#message"), "in lines\nof its own");
+  await visit.keyboard.type("in several\nlines");
+  await visit.keyboard.press("ArrowUp"); // to the first line
+  assert.equal(await visit.inputValue("#message"), "in several\nlines");
   const recalled = [];
   for (const key of ["ArrowUp", "ArrowUp"]) recalled.push(await recall(key));
   for (const key of ["ArrowDown", "ArrowDown"]) recalled.push(await recall(key));
-  assert.deepEqual(recalled, ["second", "first", "second", "in lines\nof its own"]);
+  assert.deepEqual(recalled, ["second", "first", "second", "in several\nlines"]);
   await visit.keyboard.press("Shift+Tab");
   await visit.keyboard.press("ArrowRight");
   assert.equal(await visit.locator("[name=kind]:checked").getAttribute("value"), "json");
@@ -323,7 +323,7 @@ visiting("connection: a reconnect waits, and can be cancelled", async (visit) =>
   await visit.check("#again");
   await connect(visit, "/echo");
   await visit.fill("#closeCode", "1001");
-  await visit.click("#disconnect"); // refused: the connection is wanted on
+  await visit.click("#disconnect"); // refused: the page still wants the connection
   await visit.locator("#connection .problem", { hasText: "the code" }).waitFor();
   await visit.evaluate(() => socket.close(4000));
   await waits();
@@ -343,7 +343,7 @@ visiting("connection: a reconnect waits, and can be cancelled", async (visit) =>
   }
 });
 
-visiting("connection: another one takes the place of the open one", async (visit) => {
+visiting("connection: a new one replaces the open one", async (visit) => {
   await connect(visit, "/ws");
   await visit.click("#endpoints button:text-is('/echo')");
   await visit.press("#url", "Enter");
@@ -353,7 +353,7 @@ visiting("connection: another one takes the place of the open one", async (visit
   assert.equal((await rows(visit)).filter(({ event }) => event === "close").length, 1);
 });
 
-visiting("connection: what has not changed stays as it is", async (visit) => {
+visiting("connection: unchanged elements are not redrawn", async (visit) => {
   await connect(visit, "/echo");
   const changes = await visit.evaluate(async () => {
     const changed = new Set();
@@ -365,7 +365,7 @@ visiting("connection: what has not changed stays as it is", async (visit) => {
   assert.deepEqual(changes, ["openFor"]);
 });
 
-visiting("composer: JSON is checked and beautified", async (visit) => {
+visiting("composer: JSON is checked and formatted", async (visit) => {
   await visit.click("#send");
   await visit.locator("#problem", { hasText: "not connected" }).waitFor();
   await visit.click("#endpoints button:has-text('/ws/chat/lobby/')");
@@ -395,7 +395,7 @@ visiting("composer: JSON is checked and beautified", async (visit) => {
   await found.locator("pre", { hasText: '  "message": "Hello"' }).waitFor();
 });
 
-visiting("composer: repeats as often as asked, and stops", async (visit) => {
+visiting("composer: repeats the given number of times, and stops", async (visit) => {
   await connect(visit, "/echo");
   const pressed = visit.locator("#repeat[aria-pressed=true]");
   await visit.fill("#every", "1");
@@ -415,7 +415,7 @@ visiting("composer: repeats as often as asked, and stops", async (visit) => {
   await visit.waitForSelector("#repeat[aria-pressed=false]");
 });
 
-visiting("composer: only numbers that it takes are obeyed", async (visit) => {
+visiting("composer: only valid numbers take effect", async (visit) => {
   await connect(visit, "/echo");
   for (const [field, text, button] of [["#every", "-1", "#repeat"], ["#times", "", "#repeat"], ["#size", "16777217", "#generate"]]) {
     const before = await visit.inputValue(field);
@@ -430,7 +430,7 @@ visiting("composer: only numbers that it takes are obeyed", async (visit) => {
 
 const written = async (visit) => [await visit.locator("[name=kind]:checked").getAttribute("value"), await visit.inputValue("#message")];
 
-visiting("composer: its history has the type of each message", async (visit) => {
+visiting("composer: its history keeps the type of each message", async (visit) => {
   await connect(visit, "/echo");
   const messages = [["hex", "00 ff"], ["json", "[1]"], ["base64", "/wA="], ["text", "/wA="]];
   for (const message of messages) {
@@ -465,7 +465,7 @@ visiting("composer: saved messages outlive the page", async (visit) => {
   await visit.reload();
   await visit.selectOption("#saved", "00");
   assert.deepEqual(await written(visit), ["text", "00"]);
-  await visit.click("#save"); // again: it is there once
+  await visit.click("#save"); // saved twice, listed once
   assert.equal(await visit.locator("#saved option").count(), 2);
   assert.equal(await visit.inputValue("#saved"), "00");
   await visit.click("#forget");
@@ -477,7 +477,7 @@ for (const [what, prepare] of [
   ["forbidden", () => Object.defineProperty(window, "localStorage", { get: () => { throw new DOMException("denied", "SecurityError"); } })],
   ["full", () => (Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); })],
 ]) {
-  visiting(`composer: nothing is saved where storage is ${what}, and it says so`, async (visit) => {
+  visiting(`composer: without storage (${what}) nothing is saved, and the page says so`, async (visit) => {
     await visit.click("#save");
     await visit.locator("#problem", { hasText: "this browser cannot save messages" }).waitFor();
     assert.equal(await visit.locator("#saved option").count(), 1);
@@ -485,7 +485,7 @@ for (const [what, prepare] of [
   }, { prepare });
 }
 
-visiting("composer: what is in storage may be anything", async (visit) => {
+visiting("composer: storage may contain anything", async (visit) => {
   for (const stored of ["{", "{}", "[null]", '["text"]', "3"]) {
     await visit.evaluate((stored) => localStorage.setItem("frameloop.saved", stored), stored);
     await visit.reload();
@@ -543,7 +543,7 @@ visiting("log: filter, show, pause, copy, export, clear", async (visit) => {
     return readFile(await download.path(), "utf8");
   };
   assert.deepEqual(parsed(await exported()), expected);
-  // What programs read of them is in fields of its own.
+  // Programs read these values from separate fields.
   await visit.click("#disconnect");
   await row(visit, "close", "1000");
   const fields = (await exported()).trim().split("\n").map((line) => JSON.parse(line));
@@ -552,7 +552,7 @@ visiting("log: filter, show, pause, copy, export, clear", async (visit) => {
   assert.deepEqual({ code, reason, clean }, { code: 1000, reason: "", clean: true });
 });
 
-visiting("log: time of day, type and JSON as it was sent", async (visit) => {
+visiting("log: time of day, type, and the JSON that was sent", async (visit) => {
   await connect(visit, "/echo");
   const json = '{"n": 12345678901234567890}';
   await visit.evaluate((json) => send(json), json);
@@ -564,7 +564,7 @@ visiting("log: time of day, type and JSON as it was sent", async (visit) => {
   await found.locator("pre", { hasText: "12345678901234567890\n" }).waitFor();
 }, { options: { ...wide, timezoneId: "Asia/Shanghai" } });
 
-visiting("log: by the arrows from row to row, by one tab past them", async (visit) => {
+visiting("log: arrow keys move between rows, and a tab leaves them", async (visit) => {
   await connect(visit, "/echo");
   await visit.evaluate(() => Array.from({ length: 50 }, (_, number) => send(`[${number}]`)));
   await row(visit, "message", "[49]");
@@ -575,7 +575,7 @@ visiting("log: by the arrows from row to row, by one tab past them", async (visi
   assert.ok(await visit.evaluate(() => Boolean(document.activeElement.closest("#code"))));
 });
 
-visiting("log: of long texts only the beginning stays in memory", async (visit) => {
+visiting("log: only the beginning of a long text stays in memory", async (visit) => {
   await connect(visit, "/echo");
   const debuggerOf = await visit.context().newCDPSession(visit);
   const heap = async () => {
@@ -585,13 +585,13 @@ visiting("log: of long texts only the beginning stays in memory", async (visit) 
   const before = await heap();
   await visit.evaluate(() => Array.from({ length: 40 }, (_, number) => send(String(number).padStart(1_000_000, "x"))) && undefined);
   await visit.waitForFunction(() => document.querySelector("#echoes").textContent === "40");
-  const found = await row(visit, "message", /1000000 B text · [0-9.]+ ms/); // its round trip is known all the same
+  const found = await row(visit, "message", /1000000 B text · [0-9.]+ ms/); // its round trip is still measured
   await found.nth(39).waitFor();
   const after = await heap();
   assert.ok(after - before < 10, `${before} MB before, ${after} MB after`);
 });
 
-visiting("log: where the clipboard is forbidden, copying takes another way", async (visit) => {
+visiting("log: without access to the clipboard, copying uses another way", async (visit) => {
   await connect(visit, "/echo");
   await visit.evaluate(() => (document.oncopy = () => (window.copied = getSelection().toString() || document.activeElement.value)));
   await visit.click("#log .copy");
@@ -614,7 +614,7 @@ visiting("round trips: p50, p99 and their lines", async (visit) => {
   const d = (name) => visit.locator(`#chart .${name}`).getAttribute("d");
   await visit.waitForFunction(() => document.querySelector("#chart .line").getAttribute("d").split("L").length === 200);
   for (const name of ["p50", "p99"]) assert.match(await d(name), /^M0 [0-9.]+H300$/);
-  // A round trip is the time that the server takes: of a late echo it is late.
+  // The round trip includes the server's time, so a delayed echo has a long one.
   await visit.click("#disconnect");
   await connect(visit, "/echo?delay=300");
   await visit.click("#send");
@@ -649,13 +649,13 @@ for (const [room, first, second] of [
   });
 }
 
-visiting("chat: the rooms that it knows are offered", async (visit) => {
+visiting("chat: known rooms are offered", async (visit) => {
   const offered = visit.locator("#rooms option").evaluateAll((options) => options.map(({ value }) => value));
   assert.deepEqual(await offered, ["/ws/{n}", "/ws/chat/lobby/", "/broadcast/page"]);
   assert.equal(await visit.locator("#room").getAttribute("list"), "rooms");
 });
 
-visiting("code: what is printed runs", async (visit) => {
+visiting("code: the printed code runs", async (visit) => {
   await visit.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   const env = { ...process.env, PATH: `${path.join(process.env.INTEROP_CACHE, "venv/bin")}:${process.env.PATH}` };
   const runs = async (command, ...args) => (await run(command, args, { env }).catch((error) => error)).stdout;
@@ -677,7 +677,7 @@ visiting("code: what is printed runs", async (visit) => {
   await visit.locator("#copyCode", { hasText: "Copied" }).waitFor();
   assert.equal(await visit.evaluate(() => navigator.clipboard.readText()), await snippet("curl"));
 
-  // What means something to a shell, to curl or to a compiler is in the URL or the message.
+  // The URL and the message contain characters that are special to a shell, to curl or to a compiler.
   await visit.fill("#url", `/echo?a='b"c\\d&e=$(id)\`id\`&x=[1-3]{a,b}&中=é f%20g`);
   await visit.fill("#protocols", "b, a");
   for (const message of ["it's $(id) `id` \\n\\0 中😀", "-n", "two\nlines", "turned\u202eround"]) {
@@ -701,7 +701,7 @@ visiting("code: what is printed runs", async (visit) => {
   assert.match(await runs("sh", "-c", await snippet("curl")), /sec-websocket-protocol: b\r/i);
 });
 
-/** The status of an opening handshake. */
+/** The status of the response to an opening handshake. */
 function statusOf(target) {
   return new Promise((resolve, reject) => {
     const headers = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": 13, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==" };
@@ -731,7 +731,7 @@ const VALUES = {
   seed: { good: ["0", "18446744073709551615"], bad: ["-1", "x"] },
 };
 
-visiting("faults: every parameter can be set, within the range that the server takes", async (visit) => {
+visiting("faults: every parameter can be set within the server's range", async (visit) => {
   const parameters = await visit.locator("#asked [name]").evaluateAll((fields) => fields.map(({ name, type }) => [name, type]));
   const flags = parameters.filter(([, type]) => type === "checkbox").map(([name]) => name);
   assert.deepEqual(parameters.map(([name]) => name).sort(), [...Object.keys(VALUES), ...flags, "invalid"].sort());
@@ -765,7 +765,7 @@ visiting("faults: every parameter can be set, within the range that the server t
   assert.equal(await value(visit, "#faulty"), `${websocketUrl}/echo?binary`);
 });
 
-visiting("faults: what has been chosen happens", async (visit) => {
+visiting("faults: the chosen faults happen", async (visit) => {
   await visit.click("#examples button:has-text('close=4000')");
   assert.equal(await value(visit, "#faulty"), `${websocketUrl}/echo?close=4000&reason=bye&close_after=3`);
   await visit.click("#asked button.main");
@@ -778,7 +778,7 @@ visiting("faults: what has been chosen happens", async (visit) => {
   await visit.click("#send");
   await row(visit, "close", "1006");
   await visit.fill("#asked [name=delay]", "60001");
-  await visit.click("#asked button.main"); // the browser says why not
+  await visit.click("#asked button.main"); // the browser shows the reason
   assert.ok(await visit.locator("#asked [name=delay]:invalid").count());
   assert.equal((await rows(visit)).filter(({ event }) => event === "open").length, 2);
 }, { expected: /A server must not mask any frames/ });
@@ -801,7 +801,7 @@ for (const [transports, name, upgrades] of [["polling websocket", "websocket", 1
     await visit.press("#args", "Control+Enter");
     await happened("echo", '["a",{"b":[1,null]}]');
     await happened("ack echo", '["a"]');
-    // The server asks back, and tells everybody the answer.
+    // The server asks the client a question and broadcasts the answer.
     await visit.fill("#answer", '["of course", 1]');
     await visit.click("#events button:text-is('ask')");
     await visit.click("#emit");
@@ -823,12 +823,12 @@ for (const [transports, name, upgrades] of [["polling websocket", "websocket", 1
     await visit.click("#sessionClose");
     await happened("disconnect", "io client disconnect");
     assert.equal(visit.requests.filter((url) => url.endsWith("/socket.io/socket.io.js")).length, 1);
-    // Told to leave, the client polls again and closes at once; if its close comes first, the poll
-    // is of a session that has ended.
+    // A disconnected client polls again and closes at once. If its close arrives first, the poll
+    // belongs to an ended session.
   }, { expected: name === "polling" ? /status of 400/ : undefined });
 }
 
-visiting("Socket.IO: namespaces, auth and what is refused", async (visit) => {
+visiting("Socket.IO: namespaces, auth and refusals", async (visit) => {
   const happened = (event, text) => row(visit, event, text, "#sessionLog");
   await visit.check("[name=transport][value=websocket]", { force: true });
   await visit.fill("#namespace", "ns");
@@ -850,7 +850,7 @@ visiting("Socket.IO: namespaces, auth and what is refused", async (visit) => {
   await visit.locator("#emitter .problem", { hasText: "not connected" }).waitFor();
 });
 
-test("a server without chat, faults or Socket.IO shows none of them", { timeout: 180_000 }, async () => {
+test("the page of a server without chat, faults or Socket.IO hides them", { timeout: 180_000 }, async () => {
   const visit = await browser.newPage(wide);
   const body = (await (await fetch(address, { headers: { Accept: "text/html" } })).text()).replace(/<section id="(chat|faults|socketio)"/g, "$& hidden");
   await visit.setContent(body);
@@ -912,7 +912,7 @@ for (const [name, options] of Object.entries({
   }, { options });
 }
 
-/** English words that a Chinese visitor sees or hears, but for names. */
+/** English words, except names, that a Chinese visitor sees or hears. */
 function untranslated(visit) {
   return visit.evaluate(() => {
     const names = /frameloop|WebSocket|Socket\.IO|JSONL?|Base64|JavaScript|Python|Rust|websocat|curl|permessage-deflate|URL|RST|Ping|Sec-WebSocket-Accept|UTF-8|FIN|RSV\d|bytes?, |close_after|\/echo|text|binary|polling|websocket|auth|Ctrl Enter/g;

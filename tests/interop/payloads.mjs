@@ -1,8 +1,8 @@
-// What compression is tested with: it must come back as it went, whatever becomes of it on the way.
+// Payloads for tests of compression, which must be echoed unchanged.
 
 const SIZES = [0, 1, 100, 1_024, 16_384, 65_536, 1024 * 1024, 4 * 1024 * 1024];
 
-/** Pairs of a name and a payload: JSON, text of many bytes a character, and random bytes. */
+/** Pairs of a name and a payload: JSON, multi-byte text, and random bytes. */
 export function* payloads() {
   for (const size of SIZES) {
     yield [`${size} bytes of JSON`, json(size)];
@@ -22,7 +22,7 @@ function json(size) {
 
 function random(size) {
   const bytes = new Uint8Array(size);
-  const most = 65_536; // that the platform gives at once
+  const most = 65_536; // the platform's limit per call
   for (let start = 0; start < size; start += most) crypto.getRandomValues(bytes.subarray(start, start + most));
   return globalThis.Buffer ? Buffer.from(bytes.buffer) : bytes;
 }

@@ -55,7 +55,7 @@ class AiohttpConnection(Connection):
 class TestAiohttp(Contract):
     @asynccontextmanager
     async def connect(self, path: str, subprotocols: Sequence[str] = ()) -> AsyncIterator[AiohttpConnection]:
-        # Without its automatic answers the client shows each frame, and sends only what a test sends.
+        # Without automatic answers the client shows every frame, and sends only what the test sends.
         options = {"autoping": False, "autoclose": False, "max_msg_size": 0}
         async with ClientSession() as session:
             try:

@@ -1,4 +1,4 @@
-"""D1-D14: frameloop and Django Channels in the same rooms, over each of channels_redis's two layers."""
+"""D1-D14: frameloop and Django Channels in the same rooms, over both layers of channels_redis."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ DJANGO = Path(__file__).with_name("channels_app.py")
 HI = '{"message": "hi"}'
 
 pytestmark = [
-    pytest.mark.skipif(not FRAMELOOP, reason="FRAMELOOP_BIN is not set: only a server of ours is put on a Redis"),
+    pytest.mark.skipif(not FRAMELOOP, reason="FRAMELOOP_BIN is not set: the test starts its own server"),
     pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is missing"),
 ]
 
@@ -61,7 +61,7 @@ def process(command, **environment):
 
 
 class Cluster:
-    """A frameloop and a daphne on one Redis."""
+    """A frameloop and a daphne server on one Redis."""
 
     def __init__(self, redis, layer, frameloop, django):
         self.redis, self.layer = redis, layer
@@ -71,7 +71,7 @@ class Cluster:
         return websockets.connect(f"{self.urls[server]}/ws/chat/{room}/", compression=None)
 
     async def is_joined(self, *members):
-        """Waits until each hears each."""
+        """Waits until every member receives every other member's messages."""
         for number, sender in enumerate(members):
             for receiver in members:
                 await comes_through(sender, receiver, f"join {number}")
@@ -80,7 +80,7 @@ class Cluster:
 
 
 async def comes_through(sender, receiver, text):
-    """What is sent before a process has joined the group is lost: again and again."""
+    """Sends until the message arrives, because it is lost until the receiver's process has joined the group."""
     async with asyncio.timeout(30):
         while True:
             await sender.send(json.dumps({"message": text}))
@@ -133,7 +133,7 @@ MESSAGES = [
 ]
 
 
-async def test_d1_d2_d3_d7_everybody_gets_the_same_bytes_whoever_sends(cluster):
+async def test_d1_d2_d3_d7_all_members_get_the_same_bytes_from_any_sender(cluster):
     await is_up(cluster)
     async with cluster.open("frameloop") as ours, cluster.open("django") as theirs:
         await cluster.is_joined(ours, theirs)
@@ -147,7 +147,7 @@ async def test_d1_d2_d3_d7_everybody_gets_the_same_bytes_whoever_sends(cluster):
 @pytest.mark.parametrize("server", ["frameloop", "django"])
 @pytest.mark.parametrize("sent", ["hello", "[1]", '{"msg":1}', "", b"\0", '{"message": 18446744073709551616}',
                                   r'{"message": "\ud800"}'])
-async def test_d4_what_the_consumer_cannot_read_closes_its_sender(cluster, server, sent):
+async def test_d4_an_invalid_message_closes_its_sender(cluster, server, sent):
     await is_up(cluster)
     async with cluster.open(server) as sender, cluster.open("frameloop") as other:
         await cluster.is_joined(sender, other)
@@ -186,7 +186,7 @@ async def test_d6_rooms_do_not_mix(cluster):
 
 
 async def test_bursts_arrive_whole_and_in_order(cluster):
-    """As many as the capacity of Channels lets wait."""
+    """As many messages as fit into the queues of Channels."""
     await is_up(cluster)
     async with cluster.open("frameloop") as ours, cluster.open("django") as theirs:
         await cluster.is_joined(ours, theirs)
@@ -201,7 +201,7 @@ async def test_bursts_arrive_whole_and_in_order(cluster):
                 await asyncio.wait_for(member.recv(), 0.3)
 
 
-async def test_d13_garbage_closes_nobody_of_ours(cluster):
+async def test_d13_garbage_closes_no_client_of_frameloop(cluster):
     await is_up(cluster)
     client = cluster.redis.client()
     async with cluster.open("frameloop", "garbage") as one, cluster.open("frameloop", "garbage") as other:
@@ -233,7 +233,7 @@ async def test_d14_redis_stops_and_comes_back(cluster):
             for member in (one, other):
                 assert await asyncio.wait_for(member.recv(), 5) == message
         cluster.redis.start()
-        # Channels' consumers end with their Redis: theirs is a new one.
+        # A consumer of Channels ends with its Redis connection, so this one is new.
         async with asyncio.timeout(30):
             while True:
                 with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""Two frameloops and a Django on one Redis: the same rooms, whichever of them a client is at."""
+"""Two frameloop servers and a Django on one Redis: the same rooms on every server."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,13 @@ ROOMS = int(os.environ.get("CLUSTER_ROOMS", "100"))
 MESSAGES = int(os.environ.get("CLUSTER_MESSAGES", "10"))
 
 pytestmark = [
-    pytest.mark.skipif(not FRAMELOOP, reason="FRAMELOOP_BIN is not set: only a server of ours is put on a Redis"),
+    pytest.mark.skipif(not FRAMELOOP, reason="FRAMELOOP_BIN is not set: the test starts its own server"),
     pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is missing"),
 ]
 
 
 class Link:
-    """The way from a node to Redis, which can be cut: nothing passes, and nobody is told."""
+    """A forwarder from a node to Redis. When it is cut, data stops without an error."""
 
     def __init__(self, port):
         self.port, self.whole = port, asyncio.Event()
@@ -52,7 +52,7 @@ class Link:
 
 @contextlib.contextmanager
 def cluster(redis, layer, second_port):
-    """The three servers' addresses; the second reaches Redis at a port of its own."""
+    """The addresses of the three servers. The second one reaches Redis on `second_port`."""
 
     def frameloop(port):
         return process([FRAMELOOP, "--listen", "127.0.0.1:0", "--channel-layer", layer, "--redis-url",
@@ -80,12 +80,12 @@ async def is_up(address):
 
 
 def batches(rooms):
-    """So few at a time that no queue of RedisChannelLayer is ever full: 100 messages a process."""
+    """Small batches, so that no queue of RedisChannelLayer (100 messages per process) is ever full."""
     return [rooms[start:start + 10] for start in range(0, len(rooms), 10)]
 
 
 async def joined(members):
-    """Waits until each hears each, and nothing of that is left."""
+    """Waits until every member receives every other member's messages, and reads them all."""
     for name, sender in enumerate(members):
         for receiver in members:
             await comes_through(sender, receiver, f"join {name}")
@@ -108,7 +108,7 @@ async def gauge(address, name):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("layer", ["redis-pubsub", "redis-core"])
-async def test_rooms_on_three_servers_lose_double_and_reorder_nothing(layer, tmp_path):
+async def test_rooms_on_three_servers_neither_lose_nor_repeat_nor_reorder_messages(layer, tmp_path):
     redis = Redis(str(tmp_path))
     sent = received = 0
     with cluster(redis, layer, redis.port) as addresses:
@@ -149,10 +149,10 @@ def ip(*words):
 
 @contextlib.contextmanager
 def namespace():
-    """A network namespace with two links to this one: where it is, and this end of each."""
+    """A network namespace with two links to this one: its name, and this end of each link."""
     name = f"frameloop{os.getpid()}"
     if not (shutil.which("ip") and ip("netns", "add", name)):
-        pytest.skip("needs ip and the right to make network namespaces")
+        pytest.skip("needs ip and the right to create network namespaces")
     try:
         links = [f"fl{os.getpid()}a", f"fl{os.getpid()}b"]
         for number, link in enumerate(links):
@@ -164,7 +164,7 @@ def namespace():
                 ip("-n", name, "link", "set", f"far{number}", "up"),
             ]
             if not all(made):
-                pytest.skip("no veth links here")
+                pytest.skip("veth links are not available")
         yield name, links
     finally:
         ip("netns", "del", name)
@@ -192,7 +192,7 @@ async def test_a_cut_link_between_network_namespaces_heals():
                         await asyncio.sleep(0.2)
                     assert ip("link", "set", links[1], "up")
                     await comes_through(near, far, "again there")
-                    await comes_through(far, near, "and again back")
+                    await comes_through(far, near, "and back again")
                 assert await gauge(two, "frameloop_gap_events_total") >= 1
         finally:
             redis.kill()
@@ -208,7 +208,7 @@ async def test_a_cut_between_a_node_and_redis_heals(tmp_path):
             await comes_through(near, far, "there")
             await comes_through(far, near, "and back")
             link.whole.clear()
-            # Longer than a node's patience with Redis.
+            # Longer than a node's Redis timeout.
             for number in range(40):
                 message = json.dumps({"message": number})
                 await far.send(message)
@@ -219,7 +219,7 @@ async def test_a_cut_between_a_node_and_redis_heals(tmp_path):
             link.whole.set()
             began = time.monotonic()
             await comes_through(near, far, "again there")
-            await comes_through(far, near, "and again back")
+            await comes_through(far, near, "and back again")
             back = time.monotonic() - began
         assert await gauge(two, "frameloop_gap_events_total") >= 1
     redis.stop()

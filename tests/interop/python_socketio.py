@@ -14,7 +14,7 @@ LARGE = "x" * 900_000
 
 
 class Client:
-    """A client with what it received, in its order."""
+    """A client and the events that it has received, in order."""
 
     def __init__(self, namespace: str) -> None:
         self.client = socketio.AsyncClient(reconnection=False)
@@ -39,7 +39,7 @@ class Client:
         self.events.put_nowait(["disconnect", reason])
 
     async def received(self, count: int) -> list:
-        """The next events; asks whether there are more."""
+        """The next events. Checks that there are no more."""
         events = [await asyncio.wait_for(self.events.get(), 10) for _ in range(count)]
         await self.client.call("ack", 0)
         while not self.events.empty():
@@ -48,7 +48,7 @@ class Client:
 
 
 async def transcript(url: str, transports: list[str]) -> list:
-    """What two clients see."""
+    """The events of two clients."""
     a, b = [await Client.connect(url, transports) for _ in "ab"]
     seen = [("transports", [a.client.transport(), b.client.transport()])]
 
@@ -105,14 +105,14 @@ async def transcript(url: str, transports: list[str]) -> list:
 async def test_the_same_as_flask_socketio(transports):
     ours = await transcript(FRAMELOOP, transports)
     assert ours == await transcript(FLASK_SOCKETIO, transports)
-    # S1 and S2, so that the two are not wrong alike.
+    # S1 and S2, in case both servers have the same error.
     assert ours[0] == ("transports", [transports[-1]] * 2)
     assert ours[1] == ("greetings", [[["response", {"data": "连接成功"}]]] * 2)
     assert ours[2] == ("send", [[["response", {"data": "收到: hi"}]]] * 2)
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS, ids="-".join)
-async def test_s11_too_large_a_message_ends_its_session_only(transports):
+async def test_s11_a_message_over_the_limit_ends_only_its_session(transports):
     client, other = [await Client.connect(FRAMELOOP, transports) for _ in "ab"]
     await asyncio.gather(client.received(1), other.received(1))
     assert await client.client.call("ack", LARGE) == ("ok", LARGE)

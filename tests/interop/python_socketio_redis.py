@@ -22,7 +22,7 @@ FRAMELOOP = os.environ.get("FRAMELOOP_BIN")
 REFERENCE = Path(__file__).with_name("flask_socketio_app.py")
 
 pytestmark = [
-    pytest.mark.skipif(not FRAMELOOP, reason="FRAMELOOP_BIN is not set: only a server of ours is put on a bus"),
+    pytest.mark.skipif(not FRAMELOOP, reason="FRAMELOOP_BIN is not set: the test starts its own server"),
     pytest.mark.skipif(not shutil.which("redis-server"), reason="redis-server is missing"),
 ]
 
@@ -53,7 +53,7 @@ class Redis:
         return redis_client.Redis(port=self.port)
 
     async def has_subscribers(self, count):
-        """Waits until so many processes listen to the bus."""
+        """Waits until this many processes subscribe to the bus."""
         while True:
             with contextlib.suppress(redis_client.ConnectionError):
                 if self.client().pubsub_numsub(CHANNEL)[0][1] >= count:
@@ -83,7 +83,7 @@ def bus(request, tmp_path_factory):
     flask = [sys.executable, str(REFERENCE)]
     with serving(frameloop) as ours, serving(flask, REDIS_QUEUE=server.url) as theirs:
         with socketio.SimpleClient() as first:
-            first.connect(theirs)  # only then does it listen to the bus
+            first.connect(theirs)  # subscribes the server to the bus
         asyncio.run(asyncio.wait_for(server.has_subscribers(2), 20))
         yield server, ours, theirs
 
@@ -101,13 +101,13 @@ async def clients(bus):
 
 
 async def nothing_more(*clients):
-    """Nothing was on its way to them."""
+    """Checks that no further event arrives."""
     for client in clients:
         with pytest.raises(socketio.exceptions.TimeoutError):
             await client.receive(0.3)
 
 
-async def test_clients_of_both_get_what_clients_of_either_send(clients):
+async def test_clients_of_both_receive_messages_of_either(clients):
     for sender in clients:
         for message in ["你好 😀", {"x": [1, 2.5, None]}]:
             await sender.emit("message", message)
@@ -144,7 +144,7 @@ async def test_the_external_emitter_reaches_clients_of_both(bus, clients):
     await nothing_more(*clients)
 
 
-async def test_every_action_on_the_bus_is_done(bus, clients):
+async def test_every_action_on_the_bus_works(bus, clients):
     redis, ours = bus[0], clients[0]
     sid = ours.sid
     emit = {"method": "emit", "namespace": "/", "event": "e"}
@@ -169,7 +169,7 @@ async def test_every_action_on_the_bus_is_done(bus, clients):
         await asyncio.sleep(0.02)
 
 
-async def test_an_acknowledgement_comes_back_to_the_process_that_asked(bus):
+async def test_an_acknowledgement_returns_to_the_asking_process(bus):
     client = socketio.AsyncClient()
 
     @client.on("question")
@@ -191,7 +191,7 @@ async def test_an_acknowledgement_comes_back_to_the_process_that_asked(bus):
     await client.disconnect()
 
 
-async def test_garbage_on_the_bus_disturbs_nobody(bus, clients):
+async def test_garbage_on_the_bus_disturbs_no_client(bus, clients):
     ours = clients[0]
     for garbage in [
         b"", b"garbage", b"\x80\x04]\x94.", b"[]", b"7", b"{}", b"null", b'"x"', b"[" * 100_000,
@@ -213,7 +213,7 @@ async def test_garbage_on_the_bus_disturbs_nobody(bus, clients):
     assert await ours.receive(10) == ["after"]
 
 
-async def test_local_clients_go_on_without_redis_and_join_again_with_it(bus):
+async def test_local_clients_work_without_redis_and_rejoin_when_it_returns(bus):
     server, url, _ = bus
     clients = [socketio.AsyncSimpleClient() for _ in "ab"]
     for client in clients:

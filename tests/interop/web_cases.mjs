@@ -1,18 +1,18 @@
-// Cases for the WebSocket that the web platform defines. They use nothing but its standard API, so that the same
-// functions run in Node and inside a page of a browser.
+// Cases for the WebSocket of the web platform. They use only its standard API, so the same functions run in
+// Node and in a page of a browser.
 
 import { payloads } from "./payloads.mjs";
 
 const MESSAGE_LIMIT = 16 * 1024 * 1024;
 
-/** Name of the case -> function that takes the server's `ws://` address and throws where it does not hold. */
+/** Name of the case -> function that takes the server's `ws://` address and throws if the case fails. */
 export const cases = {};
 
-/** Of those, the ones that want a server that takes the compression's context over. */
+/** The cases that need a server with context takeover. */
 export const takeoverCases = {};
 
 for (const group of [cases, takeoverCases]) {
-  group["payloads come back as they went, compressed"] = async (server) => {
+  group["compressed payloads are echoed unchanged"] = async (server) => {
     const socket = await open(server + "/echo");
     check(socket.extensions.startsWith("permessage-deflate"), `extensions: ${socket.extensions}`);
     for (const round of [1, 2]) {
@@ -66,7 +66,7 @@ cases["echoes a Blob as a Blob"] = async (server) => {
   await close(socket);
 };
 
-cases["J4: echoes three bytes, as binaryType says"] = async (server) => {
+cases["J4: echoes three bytes with the type of binaryType"] = async (server) => {
   const socket = await open(server + "/echo");
   for (const [binaryType, type] of [
     ["arraybuffer", ArrayBuffer],
@@ -79,7 +79,7 @@ cases["J4: echoes three bytes, as binaryType says"] = async (server) => {
   await close(socket);
 };
 
-cases["a hundred messages come back in order"] = async (server) => {
+cases["a hundred messages are echoed in order"] = async (server) => {
   const socket = await open(server + "/echo");
   const received = [];
   const all = new Promise((resolve) => {
@@ -168,7 +168,7 @@ async function close(socket) {
   check((await closed).wasClean, "the close was not clean");
 }
 
-/** The socket's next event of this type; a close instead of it is a failure. */
+/** The socket's next event of this type. Fails if the socket closes instead. */
 function next(socket, type) {
   return new Promise((resolve, reject) => {
     socket.addEventListener(type, resolve, { once: true });

@@ -1,6 +1,6 @@
-"""The Autobahn test suite against /echo: every verdict must be the one in expected.txt.
+"""The Autobahn test suite against /echo: every verdict must match expected.txt.
 
-`--print` prints the list of this run instead, in the form of expected.txt. A section is run if it has a line there.
+`--print` prints the verdicts of this run instead, in the form of expected.txt. Sections without a line there do not run.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def prepare_compressed_cases() -> None:
 
 
 def taking_bytes(on_message):
-    """A message that was not compressed, which is for the server to decide, comes as a string; the cases want bytes."""
+    """The server may send a message uncompressed; kosoku then passes a string, but the cases expect bytes."""
 
     def taking(case, message, binary):
         if isinstance(message, str):

@@ -18,7 +18,7 @@ async fn main() -> io::Result<()> {
     let router = match arguments.next().as_deref() {
         Some("eio") => Router::new().mount("/engine.io/", engine_io()),
         Some("sio") => Router::new().mount("/socket.io/", socket_io()),
-        _ => return Err(io::Error::other("say eio or sio")),
+        _ => return Err(io::Error::other("the first argument must be eio or sio")),
     };
     let address = arguments.next().unwrap_or("127.0.0.1:3000".into());
     let server = Server::bind(&address).await?;
@@ -36,7 +36,7 @@ fn settings() -> SocketIoSettings {
     }
 }
 
-/// Socket.IO: `/` and `/custom` tell each client what it showed, and send messages back.
+/// Socket.IO: `/` and `/custom` send each client its auth data, and echo messages.
 fn socket_io() -> Arc<dyn NestedService> {
     let (service, io) = socketio::service(settings());
     for path in ["/", "/custom"] {
@@ -58,7 +58,7 @@ fn socket_io() -> Arc<dyn NestedService> {
     service
 }
 
-/// Engine.IO: every message back as it came.
+/// Engine.IO: echoes every message unchanged.
 fn engine_io() -> Arc<dyn NestedService> {
     socketio::engine_io(settings(), |session, message| session.send(message))
 }

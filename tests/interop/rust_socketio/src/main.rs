@@ -1,5 +1,5 @@
-//! Rust's `rust_socketio`, another client of Socket.IO, against the tutorial's application: by
-//! polling with its upgrade, and by each transport alone.
+//! Rust's Socket.IO client `rust_socketio` against the tutorial's application: with polling and its
+//! upgrade, and with each transport alone.
 //!
 //! usage: cargo run --manifest-path tests/interop/rust_socketio/Cargo.toml -- URL
 
@@ -55,7 +55,7 @@ fn meets_the_tutorial(url: &str, transport: TransportType) {
     for number in 0..200 {
         receives(&events, "echo", Payload::Text(vec![json!(number)]));
     }
-    // It has all arguments of an acknowledgement as one.
+    // The client has all arguments of an acknowledgement as one value.
     assert_eq!(acknowledged(&client), json!([["ok", {"n": 1}]]));
     client.disconnect().expect("to leave");
 }
