@@ -2,7 +2,7 @@
 
 use frameloop::{CloseCode, Handler, Membership, Message, Rooms, Router, Server, WebSocket};
 
-/// One client. It leaves the room when its membership is dropped with it.
+/// One client. Dropping its membership removes it from the room.
 struct Chat {
     rooms: Rooms,
     room: String,

@@ -2,7 +2,7 @@
 
 use frameloop::{Message, Router, Server, WebSocket};
 
-/// Text and binary messages come back unchanged. The library answers Ping and Close by itself.
+/// Text and binary messages are echoed unchanged. The library itself answers Ping and Close.
 fn echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
     if message.is_data() {
         socket.send(message);

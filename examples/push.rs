@@ -28,7 +28,8 @@ impl Drop for Ticks {
     }
 }
 
-/// A `Peer` is a handle to a connection, for any thread. Sending to one that is gone does nothing.
+/// A `Peer` is a handle to a connection, usable from any thread. Sending to a closed connection
+/// does nothing.
 async fn tick(peer: Peer) {
     for number in 1_u64.. {
         peer.send(Message::Text(&number.to_string()));

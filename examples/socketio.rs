@@ -1,6 +1,6 @@
-//! A chat by Socket.IO: rooms, acknowledgements, and a question to a client.
+//! A chat with Socket.IO: rooms, acknowledgements, and a question to a client.
 //!
-//! `cargo run --example socketio`, and in a page or in Node:
+//! `cargo run --example socketio`, and in a page or in Node.js:
 //!
 //! ```js
 //! const socket = io("http://127.0.0.1:8000", { auth: { name: "ada" } });
@@ -36,7 +36,7 @@ async fn main() -> std::io::Result<()> {
             }
         })
         .on("ask", async |event: Event| {
-            // Others are served while this handler waits.
+            // Other clients are served while this handler waits.
             if let Ok(answer) = event.socket.emit_with_ack("question", event.args).await {
                 event.ack.send(answer);
             }

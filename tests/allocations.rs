@@ -1,5 +1,5 @@
-//! In its steady state the server allocates nothing: not for an echo, not for a fan-out. Nor does
-//! the load generator.
+//! In its steady state the server allocates no memory for an echo or a fan-out. Neither does the
+//! load generator.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,9 +15,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Messages that are counted.
+/// Messages that are measured.
 const MESSAGES: usize = 100_000;
-/// Messages that go together in one write.
+/// Messages per write.
 const BATCH: usize = 16;
 
 /// A text message of 100 bytes from a client, with masking key 0.
@@ -64,7 +64,7 @@ fn open(address: SocketAddr, path: &str, extensions: &str) -> TcpStream {
     stream
 }
 
-/// Bytes of the frame that comes first, which is short.
+/// The length of the first frame, which is short.
 fn first_frame(stream: &mut TcpStream) -> usize {
     let mut header = [0; 2];
     stream.read_exact(&mut header).unwrap();
@@ -73,7 +73,7 @@ fn first_frame(stream: &mut TcpStream) -> usize {
     2 + payload.len()
 }
 
-/// Sends batches from the first client until each of them has received so many messages.
+/// Sends batches from the first client until each client has received `count` messages.
 fn exchange(clients: &mut [TcpStream], messages: usize, batch: &[u8], replies: &mut [u8]) {
     for _ in 0..messages / BATCH {
         clients[0].write_all(batch).unwrap();
@@ -89,7 +89,7 @@ fn compressed_message() -> Vec<u8> {
     [&[0xC1, 0x80 | 11, 0, 0, 0, 0][..], payload].concat()
 }
 
-/// What a run of the load generator allocates, with the server's.
+/// The allocations of a run of the load generator, its server's included.
 fn load(address: SocketAddr, path: &str, mode: Mode, messages: u64) -> u64 {
     let before = ALLOCATOR.stats();
     let mut plan = Plan::new(Target::parse(&format!("ws://{address}{path}")).unwrap());
@@ -104,7 +104,7 @@ fn load(address: SocketAddr, path: &str, mode: Mode, messages: u64) -> u64 {
     (after.allocations - before.allocations + after.reallocations - before.reallocations) as u64
 }
 
-/// One test, because the count is the process's.
+/// One test, because the count covers the whole process.
 #[test]
 fn echo_and_fan_out_allocate_nothing_per_message() {
     let (address, shutdown) = serve();
@@ -130,7 +130,7 @@ fn echo_and_fan_out_allocate_nothing_per_message() {
         let allocations =
             after.allocations - before.allocations + after.reallocations - before.reallocations;
         println!("{path}: {allocations} allocations in {MESSAGES} messages");
-        // The runtime's own timers may allocate now and then; a message may not.
+        // The runtime's timers may allocate now and then; a message may not.
         assert!(allocations < 100, "{path}: {allocations} allocations");
     }
     for (path, mode) in [

@@ -1,7 +1,6 @@
-//! `docs/architecture.md` shows the modules as they are, and names files that exist.
+//! `docs/architecture.md` shows the current modules, and names files that exist.
 //!
-//! To write the picture and the list anew:
-//! `WRITE_DOCS=1 cargo test --all-features --test architecture`.
+//! To update its picture and list: `WRITE_DOCS=1 cargo test --all-features --test architecture`.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,15 +23,18 @@ const BEGIN: &str = "<!-- modules: written by tests/architecture.rs -->\n";
 const END: &str = "<!-- end of modules -->\n";
 
 #[test]
-fn the_picture_shows_the_imports_as_they_are() {
+fn the_picture_shows_the_current_imports() {
     let path = root().join("docs/architecture.md");
     let text = fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("the list begins");
-    let (_, after) = rest.split_once(END).expect("the list ends");
+    let (before, rest) = text.split_once(BEGIN).expect("the list has a start marker");
+    let (_, after) = rest.split_once(END).expect("the list has an end marker");
     let edges = imports::edges();
     for module in edges.keys() {
         let row = format!("`{module}`");
-        assert!(before.contains(&row), "what {module} holds is not said");
+        assert!(
+            before.contains(&row),
+            "the document does not describe {module}"
+        );
     }
     let expected = format!("{before}{BEGIN}{}{END}{after}", shown(&edges));
     if std::env::var_os("WRITE_DOCS").is_some() {
@@ -46,7 +48,7 @@ fn the_picture_shows_the_imports_as_they_are() {
 }
 
 #[test]
-fn an_arrow_that_follows_from_others_is_not_drawn() {
+fn an_import_implied_by_others_is_not_drawn() {
     let edges = Edges::from([
         ("top".into(), ["middle".into(), "bottom".into()].into()),
         ("middle".into(), ["bottom".into()].into()),
@@ -58,7 +60,7 @@ fn an_arrow_that_follows_from_others_is_not_drawn() {
     );
 }
 
-/// In every document a file of the repository that is named in backquotes, or linked to, exists.
+/// Every file that a document names in backquotes or links to exists.
 #[test]
 fn the_documents_name_files_that_exist() {
     let mut missing = Vec::new();
@@ -76,12 +78,12 @@ fn the_documents_name_files_that_exist() {
             }
         }
     }
-    assert!(found > 50, "only {found} names are found");
+    assert!(found > 50, "only {found} names were found");
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
 }
 
 #[test]
-fn names_and_links_are_seen() {
+fn names_and_links_are_found() {
     let seen = |line: &str| named_files(line, root());
     assert_eq!(
         seen("`src/lib.rs` and `src/none.rs`"),
@@ -91,7 +93,7 @@ fn names_and_links_are_seen() {
     assert_eq!(seen("[a](https://example.com) `GET /x.rs`"), []);
 }
 
-/// `module::test_name` in a document is a test of that module.
+/// Every `module::test_name` in a document is a test of that module.
 #[test]
 fn the_documents_name_tests_that_exist() {
     let files = imports::sources(&root().join("tests"));
@@ -105,7 +107,7 @@ fn the_documents_name_tests_that_exist() {
         .filter_map(|name| name.split_once("::"))
         .filter(|(module, _)| module.starts_with(|first: char| first.is_ascii_lowercase()))
         .collect();
-    assert!(tests.len() > 20, "only {} tests are found", tests.len());
+    assert!(tests.len() > 20, "only {} tests were found", tests.len());
     for (module, test) in tests {
         let exists = texts.iter().any(|(path, text)| {
             path.file_stem().is_some_and(|stem| stem == module)
@@ -115,7 +117,7 @@ fn the_documents_name_tests_that_exist() {
     }
 }
 
-/// The picture, then every import as a list.
+/// The picture, then a list of all imports.
 fn shown(edges: &Edges) -> String {
     let mut text = String::from("\n```mermaid\ngraph TD\n");
     for (importer, imported) in drawn(edges) {
@@ -133,7 +135,7 @@ fn shown(edges: &Edges) -> String {
     text + "\n"
 }
 
-/// The imports without those that a longer way leads to as well.
+/// The imports without those that follow from others.
 fn drawn(edges: &Edges) -> BTreeSet<(&str, &str)> {
     let mut drawn = BTreeSet::new();
     for (importer, imported) in edges {
@@ -159,8 +161,8 @@ fn leads<'a>(edges: &'a Edges, from: &'a str, to: &str, seen: &mut BTreeSet<&'a 
                 .is_some_and(|next| next.iter().any(|next| leads(edges, next, to, seen))))
 }
 
-/// The files that a line names in backquotes, by their way from the root, or links to, from where
-/// the document is; and whether they exist.
+/// The files that a line names in backquotes, relative to the root, or links to, relative to the
+/// document; and whether they exist.
 fn named_files(line: &str, folder: &Path) -> Vec<(String, bool)> {
     const FOLDERS: [&str; 7] = [
         "src/",

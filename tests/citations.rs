@@ -1,4 +1,4 @@
-//! Every row that a test cites, by its name or in a comment, stands in `tests/tables`.
+//! Every row that a test cites, by its name or in a comment, is in `tests/tables`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How tests cite the rows of each table: what stands before the number.
+/// The prefixes by which tests cite the rows of each table.
 const CITED: [(&str, &[&str]); 4] = [
     ("attacks", &["attack_", "attack ", "attacks "]),
     ("faults", &["fault_", "fault "]),
@@ -15,7 +15,7 @@ const CITED: [(&str, &[&str]); 4] = [
 ];
 
 #[test]
-fn every_cited_row_stands_in_its_table() {
+fn every_cited_row_is_in_its_table() {
     let tables: BTreeMap<&str, BTreeSet<String>> = CITED
         .iter()
         .map(|(table, _)| (*table, rows(table)))
@@ -37,12 +37,12 @@ fn every_cited_row_stands_in_its_table() {
             }
         }
     }
-    assert!(found > 100, "only {found} citations are found");
+    assert!(found > 100, "only {found} citations were found");
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
 }
 
 #[test]
-fn citations_are_seen_in_names_and_comments() {
+fn citations_are_found_in_names_and_comments() {
     for (line, expected) in [
         ("fn attack_47_attachments() {", Some(("attacks", "47"))),
         (
@@ -73,7 +73,7 @@ fn citations(line: &str) -> Vec<(&'static str, String)> {
     let mut cited = Vec::new();
     for (table, prefixes) in CITED {
         for prefix in prefixes {
-            // A letter cites in the name of a test alone: elsewhere it is a variable.
+            // A single letter cites a row only in a test name: elsewhere it is a variable.
             let is_letter = prefix.len() == 1;
             let pattern = match is_letter {
                 true => format!("fn {prefix}"),

@@ -81,9 +81,9 @@ impl Served {
         assert!(status.success());
     }
 
-    /// Waits for the end: the exit code and what was logged.
+    /// Waits until the process exits. Returns its exit code and its log.
     fn ended(mut self) -> (Option<i32>, String) {
-        // A process that logs more than a pipe holds does not end before it is read.
+        // The log must be read first: a process blocks when its pipe is full.
         let mut log = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
         stderr.read_to_string(&mut log).unwrap();
@@ -99,7 +99,7 @@ impl Drop for Served {
     }
 }
 
-/// Opens a WebSocket on `/echo` of whatever the stream leads to.
+/// Opens a WebSocket on `/echo` over this stream.
 fn upgrade(stream: &mut (impl Read + Write)) {
     let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
                    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -114,7 +114,7 @@ fn upgrade(stream: &mut (impl Read + Write)) {
     assert!(head.starts_with(b"HTTP/1.1 101 "));
 }
 
-/// Sends a text message and reads it back.
+/// Sends a text message and expects its echo.
 fn echo(stream: &mut (impl Read + Write)) {
     stream.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
     let mut reply = [0; 4];
@@ -123,7 +123,7 @@ fn echo(stream: &mut (impl Read + Write)) {
 }
 
 #[test]
-fn help_fits_one_screen_and_names_the_flags_that_most_people_need() {
+fn help_fits_one_screen_and_shows_the_common_flags() {
     for arguments in [&["--help"][..], &["-h"], &["serve", "--help"]] {
         let (code, help, _) = run(frameloop(arguments).env("COLUMNS", "80"));
         assert_eq!(code, Some(0));
@@ -149,11 +149,11 @@ fn help_all_names_each_flag_its_variable_and_the_exit_codes() {
         let variable = format!("FRAMELOOP_{}", flag.to_uppercase().replace('-', "_"));
         assert!(
             help.contains(&format!("--{flag}")),
-            "--help-all is silent on --{flag}"
+            "--help-all does not mention --{flag}"
         );
         assert!(
             help.contains(&variable),
-            "--help-all is silent on {variable}"
+            "--help-all does not mention {variable}"
         );
         flags += 1;
     }
@@ -162,7 +162,7 @@ fn help_all_names_each_flag_its_variable_and_the_exit_codes() {
 }
 
 #[test]
-fn who_is_stood_in_for_has_defaults_and_variables_of_its_own() {
+fn compat_services_have_their_own_defaults_and_variables() {
     let config = |command: &mut Command| run(command.arg("--print-config")).1;
     let settings = config(frameloop(&["--compat", "jmalloc"]).env("PORT", "81"));
     for line in [
@@ -196,9 +196,9 @@ fn who_is_stood_in_for_has_defaults_and_variables_of_its_own() {
     assert!(error.contains("httpbin"), "{error}");
 }
 
-/// What is asked and said is in the log, as LOG_HTTP_HEADERS and LOG_HTTP_BODY ask.
+/// LOG_HTTP_HEADERS and LOG_HTTP_BODY log requests, responses and messages.
 #[test]
-fn jmallocs_requests_and_messages_are_logged() {
+fn compat_jmalloc_logs_requests_and_messages() {
     let mut command = frameloop(&["--compat", "jmalloc", "--listen", "127.0.0.1:0"]);
     let mut served = Served::start(
         command
@@ -246,7 +246,7 @@ fn jmallocs_requests_and_messages_are_logged() {
 }
 
 #[test]
-fn httpbins_variables_are_obeyed() {
+fn compat_httpbin_reads_its_variables() {
     let mut command = frameloop(&["--compat", "httpbin", "--listen", "127.0.0.1:0"]);
     let served = Served::start(
         command
@@ -263,12 +263,12 @@ fn httpbins_variables_are_obeyed() {
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Version: 13\r\n\r\n"
         );
-        let patience = Duration::from_secs(5); // less than the 10 s of the default
+        let patience = Duration::from_secs(5); // less than the default of 10 s
         stream.set_read_timeout(Some(patience)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         if status == "101" {
-            // The Close of a connection that has lasted its time is answered.
+            // The Close after the maximum connection time is answered.
             let mut byte = [0];
             while !answer.ends_with(b"\x88\x02\x03\xE8") {
                 stream.read_exact(&mut byte).unwrap();
@@ -296,9 +296,9 @@ fn httpbins_variables_are_obeyed() {
     }
 }
 
-/// The first message of jmalloc's echo server, and a field of its responses.
+/// The first message of jmalloc's echo server, and one of its response headers.
 #[test]
-fn jmallocs_variables_are_obeyed() {
+fn compat_jmalloc_reads_its_variables() {
     let mut command = frameloop(&["--compat", "jmalloc", "--listen", "127.0.0.1:0"]);
     let served = Served::start(
         command
@@ -334,7 +334,7 @@ fn jmallocs_variables_are_obeyed() {
 }
 
 #[test]
-fn the_version_is_the_packages() {
+fn the_version_is_that_of_the_package() {
     let expected = format!("frameloop {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(
         run(&mut frameloop(&["--version"])),
@@ -343,7 +343,7 @@ fn the_version_is_the_packages() {
 }
 
 #[test]
-fn wrong_values_exit_with_2_and_say_what_to_write() {
+fn invalid_values_exit_with_2_and_say_what_to_write() {
     let cases: [(&[&str], &str); 14] = [
         (&["--listen", "8000"], "use 127.0.0.1:8000"),
         (&["--listen", "localhost:99999"], "use 127.0.0.1:8000"),
@@ -361,7 +361,7 @@ fn wrong_values_exit_with_2_and_say_what_to_write() {
             "use https://example.com",
         ),
         (&["--allow-host", "a b"], "use example.com"),
-        // A star anywhere else would match nothing, and say nothing.
+        // A star elsewhere would match nothing and would not be reported.
         (
             &["--allow-origin", "*.example.com"],
             "use https://*.example.com",
@@ -386,7 +386,7 @@ fn wrong_values_exit_with_2_and_say_what_to_write() {
 }
 
 #[test]
-fn a_port_in_use_exits_with_3_and_says_what_to_do() {
+fn a_port_in_use_exits_with_3_and_advice() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, message) = run(&mut frameloop(&["--listen", &address]));
@@ -399,7 +399,7 @@ fn a_port_in_use_exits_with_3_and_says_what_to_do() {
 }
 
 #[test]
-fn flags_and_variables_are_both_heard_and_flags_win() {
+fn flags_take_precedence_over_variables() {
     let (_, settings, _) = run(
         frameloop(&["serve", "--max-queue-size", "2MiB", "--print-config"])
             .env("FRAMELOOP_MAX_QUEUE_SIZE", "3MiB")
@@ -424,7 +424,7 @@ fn flags_and_variables_are_both_heard_and_flags_win() {
 }
 
 #[test]
-fn the_first_line_tells_where_and_the_rest_lists_endpoints() {
+fn the_first_line_has_the_address_and_the_rest_lists_endpoints() {
     let mut served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
     echo(&mut served.open());
     let mut line = String::new();
@@ -451,12 +451,12 @@ fn it_listens_on_several_addresses_and_on_unix_sockets() {
         let mut stream = UnixStream::connect(&path).unwrap();
         upgrade(&mut stream);
         echo(&mut stream);
-        // Killed, it leaves its socket's file behind, which the next one replaces.
+        // A killed server leaves its socket file behind, and the next server replaces it.
     }
     let served = Served::start(&mut frameloop(&arguments));
     served.signal("TERM");
     assert_eq!(served.ended().0, Some(0));
-    assert!(!path.exists(), "the file is removed at the end");
+    assert!(!path.exists(), "the file was not removed at the end");
 }
 
 #[test]
@@ -501,7 +501,7 @@ fn a_unix_socket_in_use_exits_with_3() {
     let (code, _, message) = run(&mut frameloop(&["--listen", &unix]));
     assert_eq!(code, Some(3), "{message}");
     assert!(message.contains("in use"), "{message}");
-    // The first one serves there as before.
+    // The first server still serves there.
     let mut stream = UnixStream::connect(&path).unwrap();
     upgrade(&mut stream);
     echo(&mut stream);
@@ -511,7 +511,7 @@ fn a_unix_socket_in_use_exits_with_3() {
 }
 
 #[test]
-fn settings_are_printed_whole_or_it_says_why_not() {
+fn print_config_prints_all_settings_or_the_error() {
     let full = std::fs::File::options()
         .write(true)
         .open("/dev/full")
@@ -529,7 +529,7 @@ fn settings_are_printed_whole_or_it_says_why_not() {
 }
 
 #[test]
-fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
+fn json_logs_have_one_object_per_line_for_any_input() {
     let arguments = [
         "--listen",
         "127.0.0.1:0",
@@ -562,7 +562,7 @@ fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
     served.signal("TERM");
     let mut said = String::new();
     served.stdout.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "", "but for where it serves");
+    assert_eq!(said, "", "more than the address on standard output");
     let (_, log) = served.ended();
     assert!(log.lines().count() >= 3, "{log}");
     for line in log.lines() {
@@ -576,15 +576,15 @@ fn json_logs_are_an_object_a_line_whatever_a_peer_says() {
     figure(
         Kind::Attack,
         39,
-        "escapes, line ends and JSON in paths and Close reasons: lines that are no object",
+        "escapes, line ends and JSON in paths and Close reasons: lines that are not an object",
         0,
         0,
     );
 }
 
-/// Attack 40: refusals are logged up to a rate, and those left out are counted.
+/// Attack 40: refusals are logged up to a rate, and suppressed lines are counted.
 #[test]
-fn attack_40_a_flood_of_bad_handshakes_is_no_flood_of_lines() {
+fn attack_40_a_flood_of_invalid_handshakes_does_not_flood_the_log() {
     const REQUESTS: usize = 3_000;
     let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
     let refused = || {
@@ -597,7 +597,7 @@ fn attack_40_a_flood_of_bad_handshakes_is_no_flood_of_lines() {
     let began = Instant::now();
     (0..REQUESTS).for_each(|_| refused());
     let seconds = began.elapsed().as_secs();
-    // In another second the next line tells how many there were not.
+    // The first line of the next second counts the suppressed ones.
     std::thread::park_timeout(Duration::from_millis(1_050));
     refused();
     served.signal("TERM");
@@ -621,7 +621,7 @@ fn attack_40_a_flood_of_bad_handshakes_is_no_flood_of_lines() {
         Kind::Attack,
         40,
         format_args!(
-            "{} refusals in {seconds} s: lines; counted as left out",
+            "{} refusals in {seconds} s: lines; counted as suppressed",
             REQUESTS + 1
         ),
         "<= 100 a second; the rest",
@@ -631,10 +631,9 @@ fn attack_40_a_flood_of_bad_handshakes_is_no_flood_of_lines() {
     assert_eq!(lines + left_out, REQUESTS + 1);
 }
 
-/// Attack 38: neither a client that goes during its echo nor a reader of the log that goes is the
-/// end of anything.
+/// Attack 38: the server survives clients that reset during an echo, and a closed log pipe.
 #[test]
-fn attack_38_broken_pipes_end_nothing() {
+fn attack_38_broken_pipes_do_not_end_the_server() {
     let mut served = Served::start(&mut frameloop(&[
         "--listen",
         "127.0.0.1:0",
@@ -648,7 +647,7 @@ fn attack_38_broken_pipes_end_nothing() {
         let mut message = b"\x82\xFF\0\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
         message.resize(message.len() + (16 << 20), 7);
         stream.write_all(&message).unwrap();
-        // Its echo has begun, and most of it has nowhere to go.
+        // The echo has begun, but most of it cannot be sent.
         stream.read_exact(&mut [0; 10]).unwrap();
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         drop(stream);
@@ -667,10 +666,10 @@ fn attack_38_broken_pipes_end_nothing() {
 }
 
 #[test]
-fn a_closed_standard_output_or_error_stops_nothing() {
+fn a_closed_standard_output_or_error_does_not_end_the_server() {
     let mut served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
     drop(served.child.stderr.take());
-    // A refused request is worth a line, which now has nowhere to go.
+    // A refused request is logged, but the pipe is closed.
     let mut stream = TcpStream::connect(&served.address).unwrap();
     stream
         .write_all(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -679,8 +678,8 @@ fn a_closed_standard_output_or_error_stops_nothing() {
     echo(&mut served.open());
 }
 
-/// Attack 35: without a descriptor left nobody is served worse who is served already, nothing
-/// spins, and accepting goes on as soon as one is free.
+/// Attack 35: without a free descriptor the server still serves its connections, does not spin, and
+/// accepts again once a descriptor is free.
 #[test]
 fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     let mut shell = Command::new("sh");
@@ -694,7 +693,7 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     let served = Served::start(&mut shell);
     let mut first = served.open();
     let mut others = Vec::new();
-    // More than there are descriptors: the rest are closed or wait, but none hangs for ever.
+    // More connections than descriptors: the rest is closed or waits.
     for _ in 0..100 {
         others.push(TcpStream::connect(&served.address).unwrap());
         echo(&mut first);
@@ -705,7 +704,7 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
         echo(&mut first);
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    // A tick is 10 ms: a second of spinning would be 100 of them.
+    // A tick is 10 ms: spinning for a second would take 100 ticks.
     let spent = cpu_ticks(served.child.id()) - before;
     figure(
         Kind::Attack,
@@ -716,7 +715,7 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     );
     assert!(spent < 30, "{spent} ticks");
     drop(others);
-    // The others may take a moment to be gone.
+    // The other connections may take a moment to close.
     let is_served = (0..1_000).any(|_| {
         let mut stream = TcpStream::connect(&served.address).unwrap();
         stream
@@ -729,10 +728,10 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     echo(&mut first);
 }
 
-/// Attack 34, C26, C27 and fault 1: a client that resets its connection, at any byte, leaves
-/// nothing behind, and before its first message is not worth a line.
+/// Attack 34, C26, C27 and fault 1: a client that resets its connection at any byte leaves no
+/// descriptor behind. A reset before its first message is not logged.
 #[test]
-fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_line() {
+fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_log_line() {
     let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
     let mut bystander = served.open();
     let request = b"GET /broadcast HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -757,7 +756,7 @@ fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_line() {
             echo(&mut bystander);
         }
     }
-    // They are accepted in order: all of them before this one.
+    // The server accepts in order, so it has accepted all earlier connections by now.
     echo(&mut served.open());
     let began = Instant::now();
     while descriptors(served.child.id()) > before {
@@ -772,7 +771,7 @@ fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_line() {
         Kind::Attack,
         34,
         format_args!(
-            "RST at each of {} bytes: descriptors left; lines",
+            "RST at each of {} bytes: descriptors left; log lines",
             session.len() + 1
         ),
         "0; 0",
@@ -783,21 +782,21 @@ fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_line() {
     served.signal("TERM");
     let (code, log) = served.ended();
     assert_eq!(code, Some(0));
-    // Those whose message came before their end have used the server: of them a line is logged.
+    // A client that has sent a message has an access log line.
     let has_spoken = |line: &str| line.contains("endpoint=") && !line.contains(" received=0 ");
     let lines = log.lines().filter(|line| !has_spoken(line));
     assert_eq!(lines.count(), 1, "{log}");
     assert!(log.contains("stopping"), "{log}");
 }
 
-/// How many descriptors a process has open.
+/// The number of open descriptors of a process.
 fn descriptors(process: u32) -> usize {
     std::fs::read_dir(format!("/proc/{process}/fd"))
         .unwrap()
         .count()
 }
 
-/// CPU time of a process in ticks, from its user and system time.
+/// The CPU time of a process in ticks, user and system time together.
 fn cpu_ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = stat

@@ -1,4 +1,5 @@
-//! `--deterministic`: the same bytes give the same answers and the same log, however they are cut.
+//! `--deterministic`: the same input gives the same answers and the same log, however it is
+//! segmented.
 
 #![cfg(unix)]
 #![allow(
@@ -19,7 +20,7 @@ use process::{ServerProcess, frameloop};
 use rustix::process::Signal;
 use support::*;
 
-/// What clients send, one after the other, each to its end.
+/// The input of each client. The clients come one after another.
 fn script() -> Vec<Vec<u8>> {
     let close = frame(0x88, b"\x03\xE8");
     let talk =
@@ -39,28 +40,28 @@ fn script() -> Vec<Vec<u8>> {
             "/echo",
             &[frame(0x01, b"in "), frame(0x80, b"pieces"), close.clone()],
         ),
-        // Invalid: a reserved bit, no UTF-8, a length that is not minimal, no mask.
+        // Invalid input: a reserved bit, invalid UTF-8, a length that is not minimal, no mask.
         talk("/echo", &[frame(0xB1, b"x")]),
         talk("/echo", &[frame(0x81, b"before"), frame(0x81, b"\xC3\x28")]),
         talk("/echo", &[b"\x81\xFE\x00\x01\0\0\0\0x".to_vec()]),
         talk("/echo", &[b"\x81\x02hi".to_vec()]),
-        // Half a message, then gone.
+        // Half a message, then FIN.
         talk("/echo", &[b"\x81\xFEhalf".to_vec()]),
         [offer.into_bytes(), frame(0x82, &[7; 3_000]), close.clone()].concat(),
-        // Random, but for the seed.
+        // Random faults with a seed.
         talk(
             "/echo?drop=0.5&dup=0.5",
             &numbered(0x81).collect::<Vec<_>>(),
         ),
         talk("/echo?reorder=0.5", &numbered(0x82).collect::<Vec<_>>()),
-        // Rooms, in which the sender is, too.
+        // Rooms whose sender is a member.
         talk("/broadcast/news", &numbered(0x82).collect::<Vec<_>>()),
         talk("/ws/1", &[frame(0x81, b"hi"), frame(0x81, b"hi"), close]),
         talk(
             "/ws/chat/lobby/",
             &[frame(0x81, br#"{"message":"hi"}"#), frame(0x81, b"{")],
         ),
-        // What the server itself answers comes after what the room was sent before.
+        // The server's own answers follow messages that the room sent earlier.
         talk(
             "/broadcast",
             &[
@@ -85,15 +86,15 @@ fn script() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What came back on each connection, and the whole log.
+/// The answers on each connection, and the whole log.
 #[derive(Debug, Eq, PartialEq)]
 struct Run {
     answers: Vec<String>,
     log: String,
 }
 
-/// Starts a server with these arguments and plays the script; `cut` is the largest piece. The
-/// server reads one piece before the next is sent, if it has not yet.
+/// Starts a server with these arguments and plays the script in pieces of at most `cut` bytes. The
+/// server reads each piece before the next is sent.
 fn run(arguments: &[&str], cut: usize) -> Run {
     let mut command = frameloop(arguments);
     let mut server = ServerProcess::spawn(command.stderr(Stdio::piped()));
@@ -101,14 +102,14 @@ fn run(arguments: &[&str], cut: usize) -> Run {
     let mut beside = connect(server.address);
     let mut play = |bytes: &[u8]| play_on(connect(server.address), bytes, cut, &mut beside);
     let answers: Vec<String> = script().iter().map(|bytes| play(bytes)).collect();
-    // Another member's bytes come in between.
+    // Messages to another member are sent in between.
     let mut member = connect(server.address);
     member.write_all(request("/broadcast").as_bytes()).unwrap();
     let head = receive_head(&mut member).unwrap();
     let publisher = [request("/broadcast").into_bytes(), frame(0x81, b"all")].concat();
     let published = play(&publisher);
     let received = play_on(member, b"", 1, &mut beside);
-    ask(&mut beside); // the member's end is logged by then
+    ask(&mut beside); // by now the member's end is logged
     drop(beside);
     server.signal(Signal::TERM);
     let mut log = String::new();
@@ -127,7 +128,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends the bytes and FIN; the answer up to the server's FIN.
+/// Sends the bytes and FIN. Returns the answer up to the server's FIN.
 fn play_on(mut stream: TcpStream, bytes: &[u8], cut: usize, beside: &mut TcpStream) -> String {
     for (index, piece) in bytes.chunks(cut).enumerate() {
         if index > 0 {
@@ -141,7 +142,7 @@ fn play_on(mut stream: TcpStream, bytes: &[u8], cut: usize, beside: &mut TcpStre
     answer.escape_ascii().to_string()
 }
 
-/// A request and its answer on another connection, for which the server has to look at its sockets.
+/// A request and its response on another connection, which makes the server poll its sockets.
 fn ask(stream: &mut TcpStream) {
     stream
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -158,7 +159,7 @@ fn ask(stream: &mut TcpStream) {
 }
 
 #[test]
-fn the_same_bytes_give_the_same_answers_and_the_same_log() {
+fn the_same_input_gives_the_same_answers_and_the_same_log() {
     for (format, cuts) in [
         ("text", &[usize::MAX, 7, 1][..]),
         ("json", &[usize::MAX][..]),
@@ -186,12 +187,12 @@ fn the_same_bytes_give_the_same_answers_and_the_same_log() {
     }
 }
 
-/// Each of these would tell one run from another; without the flag they are there.
+/// Without the flag each of these would differ between runs.
 #[test]
-fn nothing_that_differs_from_run_to_run_is_left() {
+fn nothing_differs_between_runs() {
     let (without, with) = (run(&[], usize::MAX), run(&["--deterministic"], usize::MAX));
     let contains = |lines: &[String], part: &str| lines.iter().any(|line| line.contains(part));
-    // The page shows Socket.IO where there is one.
+    // With Socket.IO the page mentions it.
     let shown = "<section id=\\\"socketio\\\" class";
     for part in [
         "\\r\\nDate: ",
@@ -206,12 +207,12 @@ fn nothing_that_differs_from_run_to_run_is_left() {
         let found = |run: &Run| run.log.contains(part);
         assert_eq!((found(&without), found(&with)), (true, false), "{part}");
     }
-    // Faults without a seed: the same by chance once in 2^64.
+    // Random faults without a seed: two runs are equal by chance once in 2^64.
     assert_ne!(without.answers[8], run(&[], usize::MAX).answers[8]);
 }
 
 #[test]
-fn what_cannot_be_deterministic_is_refused() {
+fn flags_that_cannot_be_deterministic_are_refused() {
     for arguments in [["--workers", "2"], ["--tls-cert", "x"]] {
         let output = frameloop(&["--deterministic", arguments[0], arguments[1]])
             .stderr(Stdio::piped())

@@ -1,16 +1,15 @@
-//! README.md and docs/*.md are true: each block of commands in them runs, each link leads somewhere.
+//! The commands in README.md and docs/*.md work, and their links lead somewhere.
 //!
-//! A block stands for a test of its own:
+//! The test of a block depends on its kind:
 //!
-//! - `sh` runs in a new folder, against a server of this build in place of 127.0.0.1:8000. A command that
-//!   would serve must have `--print-config`.
-//!   Commands that take minutes (cargo, tests/run and the like) do not run: the script and the targets
-//!   that they name must exist.
+//! - `sh` runs in a new folder, against a server of this build in place of 127.0.0.1:8000. A command
+//!   that starts a server must have `--print-config`. Commands that take minutes (cargo, tests/run and
+//!   the like) do not run: the script and the targets that they name must exist.
 //! - `python` and `js` run likewise. `nginx`, `haproxy` and `yaml` are checked by that program.
 //! - `rust` is compiled as a doctest: src/lib.rs must include the document.
 //! - Other kinds are not commands.
 //!
-//! `<!-- not run: REASON -->` before a block leaves it out. A missing tool counts as skipped.
+//! `<!-- not run: REASON -->` before a block skips it. A missing tool counts as skipped.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,7 +38,7 @@ fn each_block_of_commands_runs() {
             Outcome::Failed(why) => failures.push(format!("{at}: {why}")),
         }
     }
-    println!("{ran} blocks ran, {marked} are marked");
+    println!("{ran} blocks ran, {marked} are marked as not run");
     for skipped in &skipped {
         println!("skipped block: {skipped}");
     }
@@ -48,10 +47,10 @@ fn each_block_of_commands_runs() {
 }
 
 #[test]
-fn each_link_leads_to_a_file_and_a_heading() {
+fn each_link_leads_to_an_existing_file_and_heading() {
     let mut broken = Vec::new();
     let mut found = 0;
-    // Links of the documents around them count, too.
+    // Links of the surrounding documents count, too.
     let around = ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root().join(name));
     for file in documents().into_iter().chain(around) {
         let text = without_code(&fs::read_to_string(&file).unwrap());
@@ -70,7 +69,7 @@ fn each_link_leads_to_a_file_and_a_heading() {
             }
         }
     }
-    assert!(found > 20, "only {found} links are found");
+    assert!(found > 20, "only {found} links were found");
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
@@ -83,7 +82,8 @@ fn readme_stays_short() {
     }
 }
 
-/// What each block came to, with where it stands. They run side by side: most of the time is waiting.
+/// The outcome of each block, with its place. The blocks run concurrently, because most of their
+/// time is waiting.
 fn outcomes(address: &str) -> Vec<(String, Outcome)> {
     const SIDE_BY_SIDE: usize = 4;
     let documents: Vec<_> = documents()
@@ -228,7 +228,7 @@ impl Block {
     }
 }
 
-/// What a slow command names: its script, and the targets of cargo.
+/// Whether the script and the cargo targets of a slow command exist.
 fn names_what_exists(command: &str) -> Result<(), String> {
     let words: Vec<&str> = command
         .split('#')
@@ -257,7 +257,7 @@ fn names_what_exists(command: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Has nginx judge a server block.
+/// Checks a server block with nginx.
 fn nginx(text: &str) -> Outcome {
     let folder = temporary("nginx");
     let folder = folder.display();
@@ -353,7 +353,7 @@ fn blocks(text: &str) -> Vec<Block> {
             }
         }
     }
-    assert!(open.is_none(), "a block does not end");
+    assert!(open.is_none(), "a block has no end");
     blocks
 }
 
@@ -367,7 +367,7 @@ fn without_code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The targets of links and pictures that are not addresses.
+/// The targets of links and pictures, without web addresses.
 fn links(text: &str) -> Vec<&str> {
     let targets = text.split("](").skip(1);
     targets
@@ -376,7 +376,7 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The anchors of headings, as GitHub makes them.
+/// The anchors of headings, by GitHub's rules.
 fn anchors(text: &str) -> BTreeSet<String> {
     let text = without_code(text);
     let headings = text.lines().filter(|line| line.starts_with('#'));

@@ -1,5 +1,5 @@
-//! The examples do what they say. `cargo test` builds them first; alone, build them by
-//! `cargo build --all-features --examples`.
+//! The examples work as their comments say. `cargo test` builds them first; to run this test alone,
+//! build them with `cargo build --all-features --examples`.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use client::open;
 use support::*;
 use tungstenite::Message;
 
-/// A running example, ended with the test.
+/// A running example, killed when dropped.
 struct Example {
     process: Child,
     address: SocketAddr,
@@ -78,7 +78,7 @@ fn chat_sends_text_to_the_whole_room() {
     }
     first.send(Message::binary(vec![0])).unwrap();
     let Message::Close(Some(frame)) = first.read().unwrap() else {
-        panic!("a Close is expected");
+        panic!("expected a Close");
     };
     assert_eq!(u16::from(frame.code), 1003);
 }

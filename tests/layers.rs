@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// The modules that each module may import, itself left out.
+/// The modules that each module may import, besides itself.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
-/// Modules whose code depends on its arguments alone.
+/// Modules whose code depends only on its arguments.
 const PURE: [&str; 3] = ["protocol", "handshake", "lab/script"];
 
-/// What pure code does not name: I/O, clocks, randomness, asynchrony.
+/// Names that pure code must not use: I/O, clocks, randomness, asynchrony.
 const IMPURE: [&str; 11] = [
     "tokio",
     "mio",
@@ -42,7 +42,7 @@ fn every_import_is_in_the_list() {
     let mut wrong = Vec::new();
     let mut used = BTreeSet::new();
     let files = sources();
-    assert!(files.len() > 30, "the sources are not found");
+    assert!(files.len() > 30, "the sources were not found");
     for file in &files {
         let source = Source::read(file);
         wrong.extend(source.violations(&edges));
@@ -52,7 +52,7 @@ fn every_import_is_in_the_list() {
         for imported in imported {
             if !used.contains(&(importer.clone(), imported.clone())) {
                 wrong.push(format!(
-                    "src/lib.rs lists {importer} -> {imported}, which nothing uses"
+                    "src/lib.rs lists {importer} -> {imported}, but no code uses it"
                 ));
             }
         }
@@ -61,7 +61,7 @@ fn every_import_is_in_the_list() {
 }
 
 #[test]
-fn the_list_has_no_circle() {
+fn the_list_has_no_cycle() {
     let mut edges = listed_edges();
     while let Some(leaf) = edges
         .iter()
@@ -72,12 +72,12 @@ fn the_list_has_no_circle() {
             imported.remove(&leaf);
         }
     }
-    assert!(edges.is_empty(), "in a circle, or above one: {edges:?}");
+    assert!(edges.is_empty(), "on a cycle, or above one: {edges:?}");
 }
 
-/// A test of the test: each rule finds what breaks it, in unit tests and macros, too.
+/// A test of the test: each rule finds code that breaks it, in unit tests and macros, too.
 #[test]
-fn each_rule_finds_what_breaks_it() {
+fn each_rule_finds_its_violations() {
     let edges = Edges::from([("engine".into(), BTreeSet::from(["protocol".into()]))]);
     for (file, text, expected) in [
         ("engine/a.rs", "use crate::protocol::Message;", None),
@@ -192,7 +192,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every source file but `lib.rs`, whose re-exports are the library's face.
+/// Every source file except `lib.rs`, whose re-exports are the public API.
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![root()];
@@ -213,17 +213,17 @@ fn sources() -> Vec<PathBuf> {
 
 /// A source file and every path that it names.
 struct Source {
-    /// Below `src`.
+    /// Relative to `src`.
     file: String,
-    /// The module of the crate that it belongs to: the first part of its path.
+    /// The module that the file belongs to: the first part of its path.
     module: String,
     paths: Paths,
 }
 
-/// The paths of a file, in `use` items, expressions, types, attributes and macros.
+/// The paths in `use` items, expressions, types, attributes and macros of a file.
 #[derive(Default)]
 struct Paths {
-    /// Each with how many inline modules it stands in.
+    /// Each with the number of inline modules around it.
     paths: Vec<(usize, Vec<String>)>,
     depth: usize,
     is_async: bool,
@@ -247,7 +247,7 @@ impl Source {
         }
     }
 
-    /// What it imports of the crate's other modules.
+    /// The modules of the crate that the file imports.
     fn edges(&self) -> BTreeSet<(String, String)> {
         let imported = self
             .paths
@@ -278,7 +278,7 @@ impl Source {
             let shown = path.join("::");
             match &path[..] {
                 [root, name, ..] if root == "crate" && name.starts_with(char::is_uppercase) => {
-                    wrong.insert(format!("{shown} is a re-export: name its module"));
+                    wrong.insert(format!("{shown} is a re-export: name the module itself"));
                 }
                 [first, second, ..] if first == "super" && second == "super" => {
                     wrong.insert(format!("{shown}: super::super"));
@@ -322,7 +322,7 @@ impl Paths {
         }
     }
 
-    /// The paths among the tokens of a macro: names with `::` between them.
+    /// The paths among the tokens of a macro: names joined by `::`.
     fn add_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;

@@ -1,5 +1,5 @@
-//! What clients can make the server keep: bytes of heap, counted in a process of its own. The
-//! clients are in that process, too, but keep next to nothing.
+//! How much heap clients can make the server use, measured in a process of its own. The clients run
+//! in that process, too, but use next to none.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ use support::*;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes of heap in use.
+/// The bytes of heap in use.
 fn heap() -> usize {
     let stats = ALLOCATOR.stats();
     stats
@@ -39,13 +39,13 @@ fn heap() -> usize {
         .saturating_sub(stats.bytes_deallocated)
 }
 
-/// The count is the process's: one test at a time.
+/// The count covers the process, so only one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until the server has read what was sent to it before, on whichever worker.
+/// Waits until all workers have read everything that was sent before.
 fn settle(server: &TestServer) {
     for _ in 0..4 {
         let mut client = Client::open(server, "/echo");
@@ -54,8 +54,8 @@ fn settle(server: &TestServer) {
     }
 }
 
-/// The least heap of a second's readings: the last to go may still be on their way, and a buffer
-/// that is kept to spare is given back by a tick.
+/// The smallest heap within a second. Connections may still be closing, and a worker returns spare
+/// buffers once per tick.
 fn least_heap(server: &TestServer) -> usize {
     let began = Instant::now();
     let mut least = usize::MAX;
@@ -66,7 +66,8 @@ fn least_heap(server: &TestServer) -> usize {
     least
 }
 
-/// Sends until the server takes no more, or has taken `most`: how many bytes it took.
+/// Sends until the server stops reading, or until `most` bytes are sent. Returns the number of
+/// bytes sent.
 fn send_until_blocked(client: &Client, bytes: &[u8], most: usize) -> usize {
     let mut stream = &client.stream;
     let patience = Duration::from_millis(300);
@@ -101,7 +102,7 @@ fn attack_2_declared_lengths_reserve_nothing() {
     figure(
         Kind::Attack,
         2,
-        "1,000 clients claim 16 MiB each and stop: heap",
+        "1,000 clients declare 16 MiB each and stop: heap",
         "< 16 MiB",
         format_args!("{} KiB", grown >> 10),
     );
@@ -128,14 +129,14 @@ fn attack_3_fragments_cost_at_most_twice_the_limit() {
     figure(
         Kind::Attack,
         3,
-        "fragments of 1 MiB up to the limit of 16 MiB, then 1 byte: heap; Close",
+        "fragments of 1 MiB up to the limit of 16 MiB, then one byte: heap; Close",
         "<= 32 MiB; 1009",
         format_args!("{:.1} MiB; 1009", held as f64 / f64::from(1 << 20)),
     );
     assert!(held <= 32 << 20, "{held} bytes");
 }
 
-/// Large buffers of earlier messages lie ready: small fragments must not be lent them.
+/// Large buffers of earlier messages are free: small fragments must not occupy them.
 #[test]
 fn attack_5_tiny_fragments_cost_twice_their_payload() {
     const CLIENTS: usize = 20;
@@ -147,7 +148,7 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
         .map(|_| Client::open(&server, "/echo"))
         .collect();
     let (all_but_last, last) = large.split_at(large.len() - 1);
-    // All at once, so that each has a buffer of its own.
+    // All messages are incomplete at once, so each has its own buffer.
     let echo_large = |clients: &mut [Client]| {
         for client in &mut *clients {
             client.send(all_but_last);
@@ -170,7 +171,7 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
         client.send(&frame(0x01, b"a"));
     }
     settle(&server);
-    // What had been lent to them would have to be made anew for these.
+    // If fragments occupied the large buffers, these messages would need new ones.
     echo_large(&mut earlier);
     let large_buffers = CLIENTS << 20;
     let small = heap().saturating_sub(empty + large_buffers);
@@ -182,14 +183,14 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
     figure(
         Kind::Attack,
         5,
-        "131,000 fragments of 1 byte, 20 clients: heap per byte of payload, beyond the pool's",
+        "131,000 one-byte fragments, 20 clients: heap per payload byte, without the buffer pool",
         "<= 2.0",
         format_args!("{grown:.2}"),
     );
     figure(
         Kind::Attack,
         5,
-        "1 fragment of 1 byte where large buffers lie ready, 20 clients: heap",
+        "1 one-byte fragment while large buffers are free, 20 clients: heap",
         "< 256 KiB each",
         format_args!("{} bytes each", small / CLIENTS),
     );
@@ -197,9 +198,9 @@ fn attack_5_tiny_fragments_cost_twice_their_payload() {
     assert!(small < CLIENTS * (256 << 10), "{small} bytes");
 }
 
-/// Attachments are waited for within the limit of a message, however many are announced.
+/// Attachments count towards the message limit, however many are announced.
 #[test]
-fn attack_47_attachments_that_never_all_come_are_bounded_together() {
+fn attack_47_unfinished_attachments_are_limited_by_the_message_limit() {
     const CLIENTS: usize = 20;
     const LIMIT: usize = 1_000_000; // maxPayload
     let _alone = alone();
@@ -223,29 +224,29 @@ fn attack_47_attachments_that_never_all_come_are_bounded_together() {
     }
     settle(&server);
     let grown = heap().saturating_sub(before);
-    // One byte more than the limit.
+    // One byte over the limit.
     for client in &mut clients {
         client.send(&frame(0x82, &vec![7; LIMIT / 10 + 1]));
         let mut rest = Vec::new();
         let _ = std::io::Read::read_to_end(&mut client.stream, &mut rest);
         assert!(
             !rest.windows(4).any(|bytes| bytes == b"echo"),
-            "it was taken"
+            "the packet was accepted"
         );
     }
     figure(
         Kind::Attack,
         47,
-        "10 attachments announced, 9 of 100,000 bytes sent, 20 sessions: heap of each; with 100,001 more",
+        "10 attachments announced, 9 of 100,000 bytes sent, 20 sessions: heap of each; after one of 100,001 bytes",
         "<= 2 MB; the session ends",
         format_args!("{} KiB; the session ends", grown / CLIENTS / 1_024),
     );
     assert!(grown / CLIENTS <= 2 * LIMIT, "{grown} bytes");
 }
 
-/// What waits for clients that read nothing is kept once for all of them.
+/// A message that waits for many clients is stored once.
 #[test]
-fn broadcasts_that_many_do_not_take_are_kept_once() {
+fn a_broadcast_that_waits_for_many_clients_is_stored_once() {
     const CLIENTS: usize = 20;
     const MESSAGES: usize = 100;
     const SIZE: usize = 200_000;
@@ -269,7 +270,7 @@ fn broadcasts_that_many_do_not_take_are_kept_once() {
     figure(
         Kind::Attack,
         48,
-        "Socket.IO: 20 of 21 clients read none of 100 broadcasts of 200,000 bytes: heap",
+        "Socket.IO: 100 broadcasts of 200,000 bytes, 20 of 21 clients read nothing: heap",
         "<= 60 MB",
         format_args!("{} KiB", grown >> 10),
     );
@@ -277,19 +278,19 @@ fn broadcasts_that_many_do_not_take_are_kept_once() {
 }
 
 #[test]
-fn attacks_8_and_31_whoever_reads_nothing_costs_next_to_nothing() {
+fn attacks_8_and_31_a_client_that_reads_nothing_costs_little_memory() {
     let _alone = alone();
     let server = TestServer::with(|server| server.with_workers(1));
     for (row, what, sent, bound) in [
         (
             8,
-            "pings without reading",
+            "Pings from a client that does not read",
             frame(0x89, &[b'p'; 125]),
             1 << 20,
         ),
         (
             31,
-            "messages of 60,000 bytes without reading",
+            "messages of 60,000 bytes from a client that does not read",
             frame(0x82, &[7; 60_000]),
             188 << 10,
         ),
@@ -306,24 +307,24 @@ fn attacks_8_and_31_whoever_reads_nothing_costs_next_to_nothing() {
             format_args!("{what}: heap"),
             format_args!("< {} KiB", bound >> 10),
             format_args!(
-                "{} KiB, {} MiB taken, sockets' buffers included",
+                "{} KiB, {} MiB sent, socket buffers included",
                 grown >> 10,
                 taken >> 20
             ),
         );
         assert!(grown < bound, "{what}: {grown} bytes");
-        assert!(taken < 64 << 20, "{what}: {taken} bytes were taken");
+        assert!(taken < 64 << 20, "{what}: {taken} bytes were sent");
     }
 }
 
 #[test]
-fn attack_10_pongs_leave_nothing() {
+fn attack_10_pongs_leave_no_memory_behind() {
     const PONGS: usize = 200_000;
     let _alone = alone();
     let server = TestServer::with(|server| server.with_workers(1));
     let mut client = Client::open(&server, "/echo");
     let pongs = frame(0x8A, &[b'p'; 125]).repeat(1_000);
-    // What the first ones make is made once.
+    // The first messages allocate what later ones reuse.
     client.send(&pongs);
     settle(&server);
     let before = heap();
@@ -336,7 +337,7 @@ fn attack_10_pongs_leave_nothing() {
     figure(
         Kind::Attack,
         10,
-        "200,000 pongs that nobody asked for: heap",
+        "200,000 unsolicited Pongs: heap",
         "< 4 KiB",
         format_args!("{grown} bytes"),
     );
@@ -344,7 +345,7 @@ fn attack_10_pongs_leave_nothing() {
 }
 
 #[test]
-fn attacks_22_and_26_requests_leave_nothing() {
+fn attacks_22_and_26_requests_leave_no_memory_behind() {
     let _alone = alone();
     let server = TestServer::with(|server| server.with_workers(1));
     settle(&server);
@@ -397,7 +398,7 @@ fn attacks_22_and_26_requests_leave_nothing() {
     figure(
         Kind::Attack,
         26,
-        "10,000 requests before the handshake, answered in order: heap at most",
+        "10,000 requests before the handshake, answered in order: most heap",
         "< 128 KiB",
         format_args!("{} KiB", most >> 10),
     );
@@ -405,7 +406,7 @@ fn attacks_22_and_26_requests_leave_nothing() {
 }
 
 #[test]
-fn attack_55_rooms_go_with_their_members() {
+fn attack_55_empty_rooms_are_freed() {
     const ROOMS: usize = 3_000;
     let _alone = alone();
     let server = TestServer::with(|server| server.with_workers(1));
@@ -426,7 +427,7 @@ fn attack_55_rooms_go_with_their_members() {
     figure(
         Kind::Attack,
         55,
-        "3,000 rooms with names of 244 bytes, then left: heap during; after",
+        "3,000 rooms with names of 244 bytes, joined and left: heap during; after",
         "after < 64 KiB",
         format_args!("{} KiB; {} KiB", during >> 10, after >> 10),
     );
@@ -436,10 +437,10 @@ fn attack_55_rooms_go_with_their_members() {
     assert!(client.receive_head().starts_with("HTTP/1.1 404 "));
 }
 
-/// Messages and commands that a task sends while the worker is busy are bounded, and their memory
-/// comes back; what is sent to a server that has stopped is not kept.
+/// Messages and commands from a task to a busy worker are limited in number, and their memory is
+/// freed. Messages to a stopped server are not stored.
 #[test]
-fn what_tasks_send_is_bounded_however_busy_the_worker() {
+fn messages_from_a_task_to_a_busy_worker_are_limited() {
     let _alone = alone();
     struct Blocks(Arc<Mutex<mpsc::Receiver<()>>>, Sender<Peer>);
     impl Handler for Blocks {
@@ -461,7 +462,7 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
         Blocks(Arc::clone(&released), sender.lock().unwrap().clone())
     });
     let server = TestServer::serving(router, |server| server.with_workers(1));
-    // Dropped before the server, which else waits for its handler when an assertion fails.
+    // Dropped before the server: if an assertion fails, the server waits for its handler.
     let release = release;
     let mut flooded = Client::open(&server, "/");
     let peer = peers.recv().unwrap();
@@ -469,7 +470,7 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
     let other = peers.recv().unwrap();
     blocker.send_text("block");
     let before = heap();
-    // 1 GiB, and then as many commands as would take more without it.
+    // 1 GiB of messages, and then a million empty ones, which cost memory, too.
     for _ in 0..1_024 {
         peer.send(Message::Binary(&[0; 1 << 20]));
     }
@@ -480,7 +481,7 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
     figure(
         Kind::Attack,
         30,
-        "1 GiB and 1,000,000 empty messages sent by a task to a busy worker",
+        "1 GiB and 1,000,000 empty messages from a task to a busy worker",
         "< 300 MiB kept",
         format_args!("{kept} MiB"),
     );
@@ -495,7 +496,7 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
     assert_eq!(last, b"\x03\xF0slow consumer");
     other.send(Message::Text("still here"));
     blocker.receives_text("still here");
-    // The memory of the burst is given back by and by.
+    // The memory of the burst is freed gradually.
     let began = Instant::now();
     while heap().saturating_sub(before) > 64 << 20 {
         assert!(began.elapsed() < PATIENCE, "{} bytes", heap() - before);
@@ -507,13 +508,13 @@ fn what_tasks_send_is_bounded_however_busy_the_worker() {
         other.send(Message::Binary(&[0; 1 << 20]));
     }
     let kept = heap().saturating_sub(before) >> 20;
-    assert!(kept < 64, "{kept} MiB are kept for a server that is gone");
+    assert!(kept < 64, "{kept} MiB are kept for a stopped server");
 }
 
-/// A client that has gone has left nothing behind, however it came and went: what grows by a byte a
-/// connection is a leak, which no page of memory shows for hours.
+/// Connections leave no heap behind, however they start and end. One byte per connection is a leak
+/// that resident memory would not show for hours.
 #[test]
-fn connections_leave_nothing_behind() {
+fn connections_leave_no_memory_behind() {
     const CONNECTIONS: usize = 3_000;
     let _alone = alone();
     let server = TestServer::with(|server| server.with_workers(2));
@@ -535,7 +536,7 @@ fn connections_leave_nothing_behind() {
                     client.send_text("{}");
                 }
             }
-            // Those that were refused may find nobody any more.
+            // The server may have closed refused connections already.
             let _ = match number % 3 {
                 0 => client.stream.write_all(&close_frame(1000, b"")),
                 1 => client.stream.shutdown(Shutdown::Write),
@@ -551,16 +552,16 @@ fn connections_leave_nothing_behind() {
     figure(
         Kind::Soak,
         4,
-        "3,000 connections that came and went: heap they left",
+        "3,000 connections, opened and closed in all ways: heap left",
         "< 1 byte each",
         format_args!("{grown} bytes"),
     );
     assert!(grown < CONNECTIONS, "{grown} bytes");
 }
 
-/// Sizes that pass through every kind of buffer, compared by bytes after some have gone before.
+/// Messages of all buffer sizes, after a first round.
 #[test]
-fn echoes_leave_nothing_behind() {
+fn echoes_leave_no_memory_behind() {
     const MESSAGES: usize = 1_000;
     let _alone = alone();
     let server = TestServer::with(|server| server.with_workers(1));
@@ -579,17 +580,17 @@ fn echoes_leave_nothing_behind() {
     figure(
         Kind::Soak,
         2,
-        "1,000 echoes of up to 200,000 bytes and more: heap they left",
+        "1,000 echoes of up to 200,000 bytes and more: heap left",
         "< 1 byte each",
         format_args!("{grown} bytes"),
     );
     assert!(grown < MESSAGES, "{grown} bytes");
 }
 
-/// Fault 13: unfinished messages have a budget together. Who comes too late for it is told to come
-/// again; the others finish theirs, and what they give back is there for the next.
+/// Fault 13: unfinished messages share a budget. A client that exceeds it is closed with 1013. The
+/// others finish their messages, and then their share is free again.
 #[test]
-fn unfinished_messages_keep_to_their_budget_together() {
+fn unfinished_messages_share_a_budget() {
     const BUDGET: usize = 4 << 20;
     let _alone = alone();
     let server = TestServer::with(|server| {
@@ -612,7 +613,7 @@ fn unfinished_messages_keep_to_their_budget_together() {
     }
     let deadline = Instant::now() + PATIENCE;
     let refused = loop {
-        assert!(Instant::now() < deadline, "nobody was refused");
+        assert!(Instant::now() < deadline, "no client was refused");
         let is_refused = |client: &Client| client.stream.peek(&mut [0]).is_ok();
         if let Some(position) = holders.iter().position(is_refused) {
             break holders.swap_remove(position);
@@ -625,8 +626,8 @@ fn unfinished_messages_keep_to_their_budget_together() {
     figure(
         Kind::Fault,
         13,
-        "clients that begin messages and stop: heap of all of them together",
-        "<= 4 MiB and what a connection is; 1013 to clients that come too late",
+        "clients that begin messages and stop: heap of all of them",
+        "<= 4 MiB and the connections themselves; 1013 for clients over the budget",
         format_args!("{} KiB, {} begun; 1013", held >> 10, holders.len()),
     );
     assert!(held <= BUDGET + (256 << 10), "{held} bytes");
@@ -640,10 +641,10 @@ fn unfinished_messages_keep_to_their_budget_together() {
     next.receives(&reply(0x82, &[7; 300_000]));
 }
 
-/// Attack 13: what inflates to the limit and a byte more, in one frame and in 1,000 fragments,
-/// from a hundred clients at once. Each is held one byte of input before it is refused.
+/// Attack 13: a hundred clients at once send input that inflates to one byte over the limit, in one
+/// frame and in 1,000 fragments. The measurement is before the last bytes.
 #[test]
-fn attack_13_bombs_cost_their_limit_and_little_more() {
+fn attack_13_decompression_bombs_cost_little_more_than_the_limit() {
     const CLIENTS: usize = 100;
     const LIMIT: usize = 4 << 20;
     let _alone = alone();
@@ -664,7 +665,7 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
         .compress_vec(&text, &mut bomb, flate2::FlushCompress::Sync)
         .unwrap();
     drop(text);
-    let size = bomb.len() / 1_000; // 1,000 fragments or some more
+    let size = bomb.len() / 1_000; // gives 1,000 fragments or a few more
     let mut fragments: Vec<Vec<u8>> = bomb.chunks(size).map(|piece| frame(0x00, piece)).collect();
     fragments[0][0] = 0x42;
     fragments.last_mut().unwrap()[0] = 0x80;
@@ -672,7 +673,7 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
         ("in one frame", frame(0xC2, &bomb)),
         ("in 1,000 fragments", fragments.concat()),
     ] {
-        // The last bytes of a flush are those of an empty block: all text has come before them.
+        // A flush ends with an empty block, so the text is complete before these bytes.
         let (held, rest) = bytes.split_at(bytes.len() - 12);
         let mut clients: Vec<Client> = (0..CLIENTS).map(|_| open_compressing(&server)).collect();
         settle(&server);
@@ -680,7 +681,7 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
         for client in &mut clients {
             client.send(held);
         }
-        // They are inflated turn by turn.
+        // The messages are inflated in turns.
         let began = Instant::now();
         while heap().saturating_sub(before.0) < CLIENTS * LIMIT / 20 * 19
             && began.elapsed() < PATIENCE
@@ -697,7 +698,7 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
             Kind::Attack,
             13,
             format_args!(
-                "100 bombs of {} bytes at once, {what}: heap and resident memory, of limit x connections; Close",
+                "100 bombs of {} bytes at once, {what}: heap and resident memory as a share of limit x connections; Close",
                 bytes.len()
             ),
             "<= 1.1; 1009",
@@ -705,16 +706,16 @@ fn attack_13_bombs_cost_their_limit_and_little_more() {
         );
         assert!(
             share(grown.0) >= 0.5,
-            "nothing was held: {}",
+            "the messages were not inflated: {}",
             share(grown.0)
         );
         assert!(share(grown.0) <= 1.1 && share(grown.1) <= 1.1, "{grown:?}");
     }
 }
 
-/// A WebSocket whose messages may be compressed.
+/// A WebSocket that has negotiated compression.
 #[test]
-fn attack_14_a_window_is_as_large_as_what_was_inflated() {
+fn attack_14_an_inflation_window_grows_with_the_inflated_bytes() {
     use flate2::{Compress, Compression, FlushCompress};
 
     const CONNECTIONS: usize = 500;
@@ -736,7 +737,10 @@ fn attack_14_a_window_is_as_large_as_what_was_inflated() {
     };
     let echo = |client: &mut Client, text: &[u8]| {
         client.send(&compressed(text));
-        assert!(client.receive().1 == text, "noise comes back as it is");
+        assert!(
+            client.receive().1 == text,
+            "incompressible data was not echoed unchanged"
+        );
     };
     let mut warm = open_compressing(&server);
     echo(&mut warm, &text(64 << 10));
@@ -770,7 +774,7 @@ fn attack_14_a_window_is_as_large_as_what_was_inflated() {
             Kind::Attack,
             14,
             format_args!(
-                "a connection that may compress, after {sent} bytes inflated, beyond a plain one"
+                "a connection with compression, after {sent} inflated bytes: heap beyond a plain one"
             ),
             format_args!("<= {bound} bytes"),
             format_args!("{more} bytes"),
@@ -795,7 +799,7 @@ fn open_compressing_at(server: &TestServer, path: &str) -> Client {
     client
 }
 
-/// Bytes of memory that the process has, where the system tells (proc(5)).
+/// The resident memory of the process in bytes, from proc(5).
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -803,7 +807,7 @@ fn resident() -> usize {
     kib.map_or(0, |kib: usize| kib << 10)
 }
 
-/// A session of Socket.IO that has joined a namespace by polling: its target.
+/// Opens a polling session that has joined a namespace. Returns its target.
 fn joined_by_polling(server: &TestServer) -> String {
     const TARGET: &str = "/socket.io/?EIO=4&transport=polling";
     let open = ask(server, "GET", TARGET, "");
@@ -814,7 +818,7 @@ fn joined_by_polling(server: &TestServer) -> String {
     target
 }
 
-/// A whole response.
+/// Reads a whole response.
 fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
     use std::io::Read;
     let mut client = Client::connect(server);
@@ -830,9 +834,9 @@ fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
     response
 }
 
-/// No Ping ends these sessions within the test: an upgrade that fails must.
+/// No ping timeout ends these sessions: only the failed upgrade does.
 #[test]
-fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
+fn attack_48_failed_upgrades_and_abandoned_polls_leave_no_memory_behind() {
     use frameloop::socketio;
     const SESSIONS: usize = 100;
     let _alone = alone();
@@ -841,7 +845,7 @@ fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
     for (what, ping_timeout) in [
         ("upgrades that fail before their probe", hour),
         ("upgrades that fail after their probe", hour),
-        ("polls that nobody waits for", second),
+        ("polls abandoned by their clients", second),
     ] {
         let (service, io) = socketio::service(socketio::SocketIoSettings {
             ping_interval: ping_timeout,
@@ -872,7 +876,7 @@ fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
                 thread::sleep(Duration::from_millis(10));
             }
         };
-        // What the first of them makes stays for all.
+        // The first attack allocates what stays for all.
         attack(SESSIONS);
         let before = heap();
         attack(SESSIONS);
@@ -880,7 +884,7 @@ fn attack_48_failed_upgrades_and_abandoned_polls_leave_nothing_behind() {
         figure(
             Kind::Attack,
             48,
-            format_args!("{SESSIONS} sessions of Socket.IO, {what}: sessions and heap left"),
+            format_args!("{SESSIONS} Socket.IO sessions, {what}: sessions and heap left"),
             "0, < 64 KiB",
             format_args!("{}, {} KiB", left.0, left.1 >> 10),
         );

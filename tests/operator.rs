@@ -1,4 +1,4 @@
-//! What the operator sees of the binary: metrics, readiness, the access log, a renewed certificate.
+//! What the operator sees of the binary: metrics, readiness, the access log, certificate renewal.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A serving process, with the operator on an address of his own.
+/// A serving process with an admin address.
 struct Served {
     child: Child,
     address: String,
@@ -66,18 +66,18 @@ impl Served {
         stream
     }
 
-    /// The status and the body that the operator gets.
+    /// The status and body of a response on the admin address.
     fn get(&self, path: &str) -> (u16, String) {
         get(&mut UnixStream::connect(&self.admin).unwrap(), path)
     }
 
-    /// Waits until the metrics have this line.
+    /// Waits until the metrics contain this line.
     fn tells(&self, line: &str) {
         self.tells_one(line, |told| told == line);
     }
 
     /// Waits until the metric of this name is above 0.
-    fn tells_more_than_none(&self, name: &str) {
+    fn tells_above_zero(&self, name: &str) {
         self.tells_one(name, |told| {
             let value = told
                 .strip_prefix(name)
@@ -127,10 +127,10 @@ fn get(stream: &mut (impl Read + Write), path: &str) -> (u16, String) {
 }
 
 #[test]
-fn metrics_tell_of_publishers_that_are_held_back() {
+fn metrics_count_throttled_publishers() {
     let served = Served::start("held", &["--max-publish-rate", "1"]);
     let mut publisher = served.open("/broadcast");
-    // The first is a second's worth; the second waits for the next.
+    // The first message uses up the rate of a second; the second waits for the next.
     publisher
         .write_all(&b"\x81\x81\0\0\0\0x".repeat(2))
         .unwrap();
@@ -140,17 +140,17 @@ fn metrics_tell_of_publishers_that_are_held_back() {
 }
 
 #[test]
-fn metrics_tell_of_connections_messages_and_ends() {
+fn metrics_count_connections_messages_and_closes() {
     for (name, path) in [("metrics", "/echo"), ("metrics-of-faults", "/echo?drop=0")] {
-        metrics_tell_of(&Served::start(name, &[]), path);
+        check_metrics_of(&Served::start(name, &[]), path);
     }
 }
 
-fn metrics_tell_of(served: &Served, path: &str) {
+fn check_metrics_of(served: &Served, path: &str) {
     let mut client = served.open(path);
     served.tells("frameloop_connections{endpoint=\"/echo\"} 1");
     served.tells("frameloop_handshakes_total{status=\"101\"} 1");
-    // A text of two bytes, a binary one of three, a Ping of none.
+    // A text message of two bytes, a binary one of three, an empty Ping.
     client
         .write_all(b"\x81\x82\0\0\0\0hi\x82\x83\0\0\0\0abc\x89\x80\0\0\0\0")
         .unwrap();
@@ -221,7 +221,7 @@ fn fan_out_is_counted_once_for_each_receiver() {
 }
 
 #[test]
-fn metrics_tell_of_what_waits_for_a_client_that_does_not_read() {
+fn metrics_show_the_backlog_of_a_client_that_does_not_read() {
     // More than the kernel's buffers hold.
     const LENGTH: usize = 15 << 20;
     let served = Served::start("backlog", &[]);
@@ -230,16 +230,16 @@ fn metrics_tell_of_what_waits_for_a_client_that_does_not_read() {
     message.extend(LENGTH.to_be_bytes());
     message.resize(message.len() + 4 + LENGTH, 0);
     client.write_all(&message).unwrap();
-    served.tells_more_than_none("frameloop_backlog_bytes");
-    served.tells_more_than_none("frameloop_unsent_bytes");
+    served.tells_above_zero("frameloop_backlog_bytes");
+    served.tells_above_zero("frameloop_unsent_bytes");
     client.read_exact(&mut vec![0; 10 + LENGTH]).unwrap();
     served.tells("frameloop_backlog_bytes 0");
 }
 
 #[test]
-fn metrics_tell_of_slow_consumers() {
+fn metrics_count_slow_consumers() {
     const LENGTH: u16 = 60_000;
-    // It is over when its Close has had its time.
+    // The connection ends when the deadline of its Close is over.
     let options = ["--max-queue-size", "100000", "--write-timeout", "1s"];
     let served = Served::start("slow", &options);
     let _slow = served.open("/broadcast");
@@ -259,7 +259,7 @@ fn metrics_tell_of_slow_consumers() {
 }
 
 #[test]
-fn metrics_are_where_everything_is_unless_the_operator_has_an_address() {
+fn metrics_move_to_the_admin_address_if_there_is_one() {
     let served = Served::start("where", &[]);
     let mut public = TcpStream::connect(&served.address).unwrap();
     assert_eq!(get(&mut public, "/metrics").0, 404);
@@ -286,7 +286,7 @@ fn metrics_are_where_everything_is_unless_the_operator_has_an_address() {
 }
 
 #[test]
-fn nobody_is_sent_to_a_server_that_drains() {
+fn readyz_answers_503_during_a_drain() {
     let served = Served::start("drains", &["--drain-timeout", "10s"]);
     let mut client = served.open("/echo");
     assert_eq!(served.get("/readyz"), (200, "ready".into()));
@@ -294,12 +294,12 @@ fn nobody_is_sent_to_a_server_that_drains() {
     let mut close = [0; 4];
     client.read_exact(&mut close).unwrap();
     assert_eq!(close, *b"\x88\x02\x03\xE9");
-    // It has not answered yet, so the server is still there.
+    // The client has not answered yet, so the server is still draining.
     assert_eq!(served.get("/readyz"), (503, "draining".into()));
 }
 
 #[test]
-fn a_line_is_logged_of_each_connection_that_ends() {
+fn each_connection_that_ends_has_a_log_line() {
     for (name, path) in [("access", "/echo"), ("access-of-faults", "/echo?drop=0")] {
         a_line_is_logged(Served::start(name, &[]), path);
     }
@@ -345,10 +345,9 @@ fn access_line(served: &mut Served) -> serde_json::Value {
     serde_json::from_str(&line).unwrap()
 }
 
-/// A client that resets a connection on which something was said has used it; a silent one only
-/// looked whether somebody is there.
+/// A reset is logged if the client has sent a message. A silent client was probably a port check.
 #[test]
-fn a_reset_has_its_line_once_a_message_passed() {
+fn a_reset_is_logged_only_after_a_message() {
     for (name, path) in [("reset", "/echo"), ("reset-of-faults", "/echo?drop=0")] {
         let mut served = Served::start(name, &[]);
         reset(served.open(path));
@@ -359,7 +358,7 @@ fn a_reset_has_its_line_once_a_message_passed() {
         client.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
         client.read_exact(&mut [0; 4]).unwrap();
         reset(client);
-        // The second alone: it is the first in the log.
+        // Only the second reset is logged: its line is the first.
         let line = access_line(&mut served);
         for (name, value) in [
             ("received", 1),
@@ -372,14 +371,14 @@ fn a_reset_has_its_line_once_a_message_passed() {
     }
 }
 
-/// Ends the connection by RST.
+/// Ends the connection with RST.
 fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
-/// Every metric that the dashboard draws is told, under that name.
+/// Every metric on the dashboard exists under that name.
 #[test]
-fn the_dashboard_draws_what_is_told() {
+fn every_metric_on_the_dashboard_exists() {
     let dashboard = include_str!("../package/grafana.json");
     let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
     let served = Served::start("dashboard", &[]);
@@ -405,7 +404,7 @@ fn the_dashboard_draws_what_is_told() {
     assert!(drawn >= 12);
 }
 
-/// What the log tells of TLS handshakes that failed, and of nothing else, until the server ends.
+/// The log lines of failed TLS handshakes, until the server exits.
 fn failed_handshakes(mut served: Served) -> Vec<serde_json::Value> {
     let log = BufReader::new(served.child.stderr.take().unwrap());
     served.signal("TERM");
@@ -421,7 +420,7 @@ fn failed_handshakes(mut served: Served) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Sends this and reads to the end.
+/// Sends these bytes and reads to the end.
 fn says(served: &Served, bytes: &[u8]) -> std::net::SocketAddr {
     let mut client = TcpStream::connect(&served.address).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -431,7 +430,7 @@ fn says(served: &Served, bytes: &[u8]) -> std::net::SocketAddr {
     client.local_addr().unwrap()
 }
 
-/// A ClientHello of TLS 1.0 with two cipher suites and a name.
+/// A ClientHello of TLS 1.0 with two cipher suites and a server name.
 fn old_hello() -> Vec<u8> {
     let name = b"\0\0\0\x0E\0\x0C\0\0\x09localhost";
     let mut hello = b"\x03\x01".to_vec();
@@ -444,7 +443,7 @@ fn old_hello() -> Vec<u8> {
 }
 
 #[test]
-fn a_failed_tls_handshake_is_a_line_that_says_what_the_client_said() {
+fn a_failed_tls_handshake_is_logged_with_what_the_client_sent() {
     let served = Served::start(
         "tls-log",
         &["--tls-self-signed", "--handshake-timeout", "0.3s"],
@@ -466,7 +465,7 @@ fn a_failed_tls_handshake_is_a_line_that_says_what_the_client_said() {
         .iter()
         .map(|(bytes, _)| says(&served, bytes).to_string())
         .collect();
-    // A client that trusts nobody: what it offered was good, and its alert says what was not.
+    // A client without trusted roots: its offer is fine, and its alert names the problem.
     let mut distrusting = TcpStream::connect(&served.address).unwrap();
     peers.push(distrusting.local_addr().unwrap().to_string());
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
@@ -480,12 +479,12 @@ fn a_failed_tls_handshake_is_a_line_that_says_what_the_client_said() {
     assert!(session.complete_io(&mut distrusting).is_err());
     let _ = session.write_tls(&mut distrusting);
     let _ = distrusting.read_to_end(&mut Vec::new());
-    // Half a hello, and nothing more until the deadline.
+    // Half a ClientHello, and nothing more until the deadline.
     let mut slow = TcpStream::connect(&served.address).unwrap();
     peers.push(slow.local_addr().unwrap().to_string());
     slow.write_all(half).unwrap();
     let _ = slow.read_to_end(&mut Vec::new());
-    // Whether somebody is there is asked without a word: no line, by either end.
+    // A connection without a byte is a port check: it is not logged, whichever side closes it.
     says(&served, b"");
     let mut silent = TcpStream::connect(&served.address).unwrap();
     let _ = silent.read_to_end(&mut Vec::new());
@@ -506,7 +505,7 @@ fn a_failed_tls_handshake_is_a_line_that_says_what_the_client_said() {
 }
 
 #[test]
-fn a_flood_of_failed_tls_handshakes_is_no_flood_of_lines() {
+fn a_flood_of_failed_tls_handshakes_does_not_flood_the_log() {
     const CLIENTS: usize = 500;
     let served = Served::start("tls-flood", &["--tls-self-signed"]);
     let began = Instant::now();

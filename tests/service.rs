@@ -1,5 +1,5 @@
-//! The binary as a service manager, a container and a shell have it: sockets passed in, readiness
-//! told, health asked, commands completed and documented.
+//! The binary under a service manager, in a container and in a shell: passed sockets, readiness,
+//! health checks, completions, manual page.
 
 #![cfg(unix)]
 #![allow(
@@ -25,7 +25,7 @@ use rustix::process::Signal;
 use support::*;
 use tungstenite::Message;
 
-/// An environment without variables of ours.
+/// A command in an environment without the server's variables.
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
@@ -35,7 +35,7 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// `frameloop` as a socket unit starts it: the listening socket is descriptor 3.
+/// `frameloop` started as by a socket unit: descriptor 3 is the listening socket.
 fn activated(socket: OwnedFd) -> Command {
     let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --listen systemd 3<&0 </dev/null";
     let mut command = shell(script);
@@ -63,11 +63,11 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn a_socket_that_was_passed_is_served_and_loses_nobody_between_two_servers() {
+fn a_passed_socket_loses_no_client_between_two_servers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     for _ in 0..2 {
-        // It knocks while nobody is there.
+        // This client connects while no server runs.
         let early = TcpStream::connect(address).unwrap();
         early.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
         let served = ServerProcess::spawn(&mut activated(listener.try_clone().unwrap().into()));
@@ -83,10 +83,10 @@ fn a_socket_that_was_passed_is_served_and_loses_nobody_between_two_servers() {
     }
 }
 
-/// A server that drains does not accept on a socket that others have, too: a new client is the next
-/// server's.
+/// During a drain the server does not accept on a passed socket: a new client waits for the next
+/// server.
 #[test]
-fn who_comes_during_the_drain_of_a_passed_socket_is_left_to_the_next() {
+fn a_client_that_connects_during_a_drain_waits_for_the_next_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = activated(listener.try_clone().unwrap().into());
     let served = ServerProcess::spawn(command.env("FRAMELOOP_WORKERS", "1"));
@@ -97,7 +97,7 @@ fn who_comes_during_the_drain_of_a_passed_socket_is_left_to_the_next() {
     late.write_all(b"late").unwrap();
     client.flush().unwrap();
     assert!(served.ended().success());
-    // It does not block since the server had it.
+    // The previous server has made the socket non-blocking.
     let (mut waiting, _) = listener.accept().unwrap();
     waiting.set_nonblocking(false).unwrap();
     let mut bytes = [0; 4];
@@ -106,7 +106,7 @@ fn who_comes_during_the_drain_of_a_passed_socket_is_left_to_the_next() {
 }
 
 #[test]
-fn a_unix_socket_that_was_passed_keeps_its_file() {
+fn a_passed_unix_socket_keeps_its_file() {
     let path = temporary("passed.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let mut child = activated(listener.into()).spawn().unwrap();
@@ -115,19 +115,22 @@ fn a_unix_socket_that_was_passed_keeps_its_file() {
     assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
     process::signal_to(child.id(), Signal::TERM);
     assert!(child.wait().unwrap().success());
-    assert!(path.exists(), "the file is its socket unit's");
+    assert!(
+        path.exists(),
+        "the file belongs to the socket unit, but was removed"
+    );
     std::fs::remove_file(path).unwrap();
 }
 
 #[test]
-fn without_a_socket_unit_it_exits_with_3_and_says_so() {
+fn without_a_passed_socket_it_exits_with_3() {
     for variables in ["", "LISTEN_PID=1 LISTEN_FDS=1"] {
         let script = format!("{variables} exec \"$0\" --listen systemd");
         let Output { status, stderr, .. } = shell(&script).output().unwrap();
         assert_eq!(status.code(), Some(3), "{variables}");
         assert!(text(&stderr).contains("--listen"), "{}", text(&stderr));
     }
-    // Descriptor 3 is a file.
+    // Here descriptor 3 is a file.
     let file = std::fs::File::open("/dev/null").unwrap();
     let Output { status, stderr, .. } = activated(file.into())
         .stderr(Stdio::piped())
@@ -137,7 +140,7 @@ fn without_a_socket_unit_it_exits_with_3_and_says_so() {
 }
 
 #[test]
-fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
+fn the_service_manager_is_notified_of_readiness_and_of_stopping() {
     let path = temporary("notify.sock");
     let notices = UnixDatagram::bind(&path).unwrap();
     notices.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
@@ -162,7 +165,7 @@ fn frameloop_once(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_healthcheck_tells_by_its_exit_code() {
+fn a_healthcheck_reports_by_its_exit_code() {
     let cases: [(&[&str], &[&str]); 3] = [
         (&[], &[]),
         (&["--allow-host", "example.com"], &["--host", "example.com"]),
@@ -180,7 +183,7 @@ fn a_healthcheck_tells_by_its_exit_code() {
             "{its:?}: {}",
             text(&healthy.stderr)
         );
-        // Frozen, it serves nobody.
+        // A stopped process does not answer.
         process::signal_to(server.0.id(), Signal::STOP);
         let frozen = ["healthcheck", &address, "--timeout", "100ms"];
         let frozen = frameloop_once(&[&frozen, asked].concat());
@@ -192,7 +195,7 @@ fn a_healthcheck_tells_by_its_exit_code() {
     }
 }
 
-/// A server of whatever scheme.
+/// A server with or without TLS.
 struct Started(std::process::Child, SocketAddr);
 
 impl Drop for Started {
@@ -215,7 +218,7 @@ fn start(command: &mut Command) -> Started {
 }
 
 #[test]
-fn a_healthcheck_takes_the_variables_of_its_server() {
+fn a_healthcheck_reads_the_variables_of_its_server() {
     let server = ServerProcess::start(&["--allow-host", "example.com"]);
     let port = server.address.port();
     let healthy = shell("exec \"$0\" healthcheck")
@@ -224,14 +227,14 @@ fn a_healthcheck_takes_the_variables_of_its_server() {
         .output()
         .unwrap();
     assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
-    // By what a service listens on that it stands in for.
+    // The variables of the compat service set the address, too.
     let healthy = shell("exec \"$0\" healthcheck --host example.com")
         .env("FRAMELOOP_COMPAT", "jmalloc")
         .env("PORT", port.to_string())
         .output()
         .unwrap();
     assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stderr));
-    // Where the operator has an address, he is asked.
+    // With an admin address, the health check asks there.
     let admin = std::env::temp_dir().join(format!("frameloop-{}-health", std::process::id()));
     let admin = format!("unix:{}", admin.display());
     let _other = ServerProcess::start(&["--admin-listen", &admin]);
@@ -245,8 +248,12 @@ fn a_healthcheck_takes_the_variables_of_its_server() {
             .code()
     };
     assert_eq!(asked(""), Some(0));
-    assert_eq!(asked("127.0.0.1:1"), Some(1), "who is named is asked");
-    // A probe is answered for any host: the kubelet's is the pod's address.
+    assert_eq!(
+        asked("127.0.0.1:1"),
+        Some(1),
+        "a named address was not asked"
+    );
+    // A probe is answered for any host, because the kubelet sends the pod's address.
     let mut probe = std::net::TcpStream::connect(server.address).unwrap();
     let request = b"GET /readyz HTTP/1.1\r\nHost: 10.1.2.3:8000\r\nConnection: close\r\n\r\n";
     probe.write_all(request).unwrap();
@@ -261,12 +268,15 @@ fn a_healthcheck_takes_the_variables_of_its_server() {
 }
 
 #[test]
-fn shells_are_given_scripts_that_they_can_read() {
+fn completion_scripts_are_valid_in_their_shells() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let Output { status, stdout, .. } = frameloop_once(&["completions", shell]);
         assert_eq!(status.code(), Some(0), "{shell}");
         for word in ["healthcheck", "max-message-size"] {
-            assert!(text(&stdout).contains(word), "{shell} is not told {word}");
+            assert!(
+                text(&stdout).contains(word),
+                "the script for {shell} has no {word}"
+            );
         }
         if ["bash", "fish", "zsh"].contains(&shell) && succeeds(shell, &["-c", ":"]) {
             let path = temporary(shell);
@@ -275,7 +285,7 @@ fn shells_are_given_scripts_that_they_can_read() {
             std::fs::remove_file(path).unwrap();
         }
     }
-    // Bash completes by it.
+    // Bash completes with the script.
     let script = "eval \"$(\"$0\" completions bash)\"; COMP_WORDS=(frameloop --max-mess); \
                   COMP_CWORD=1; _frameloop frameloop --max-mess frameloop; echo \"${COMPREPLY[@]}\"";
     let mut bash = Command::new("bash");
@@ -289,7 +299,7 @@ fn shells_are_given_scripts_that_they_can_read() {
 }
 
 #[test]
-fn the_manual_page_has_every_flag_and_no_mistake() {
+fn the_manual_page_has_every_flag_and_valid_syntax() {
     let page = frameloop_once(&["man"]).stdout;
     let (plain, settings) = (
         text(&page).replace('\\', ""),
@@ -328,7 +338,7 @@ mod tls {
     type Secured = StreamOwned<ClientConnection, TcpStream>;
 
     #[test]
-    fn sighup_reads_the_certificate_again_and_drops_nobody() {
+    fn sighup_reloads_the_certificate_and_drops_no_connection() {
         let directory = std::env::temp_dir().join(format!("frameloop-{}-hup", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
@@ -348,7 +358,7 @@ mod tls {
         assert_eq!(
             certificate_of(&connect(server.1)),
             first,
-            "nobody has read it"
+            "the certificate was not read"
         );
         process::signal_to(server.0.id(), Signal::HUP);
         log.find(|line| line.as_ref().unwrap().contains("read again"))
@@ -366,7 +376,7 @@ mod tls {
     }
 
     #[test]
-    fn the_fingerprint_that_is_printed_is_of_the_certificate_that_is_served() {
+    fn the_printed_fingerprint_matches_the_served_certificate() {
         let mut command = frameloop(&["--tls-self-signed"]);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -426,7 +436,7 @@ mod tls {
         stream.conn.peer_certificates().unwrap()[0].clone()
     }
 
-    /// Takes any certificate whose key the server has: the tests look at which it is.
+    /// Accepts any certificate whose key the server has: the tests compare the certificate itself.
     #[derive(Debug)]
     struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -469,7 +479,7 @@ mod tls {
 }
 
 #[test]
-fn the_log_names_the_client_that_a_proxy_speaks_for() {
+fn the_log_names_the_client_behind_a_proxy() {
     let mut command = frameloop(&["--proxy-protocol-from", "127.0.0.0/8,::1"]);
     let server = start(command.stderr(Stdio::piped()));
     let mut stream = TcpStream::connect(server.1).unwrap();
@@ -483,7 +493,7 @@ fn the_log_names_the_client_that_a_proxy_speaks_for() {
     assert!(line.contains("/echo"), "{line}");
 }
 
-/// The first line of the log in which this is.
+/// The first log line that contains this text.
 fn logged(mut server: Started, what: &str) -> String {
     use std::io::{BufRead, BufReader};
     let log = BufReader::new(server.0.stderr.take().unwrap());
@@ -494,9 +504,9 @@ fn logged(mut server: Started, what: &str) -> String {
         .clone()
 }
 
-/// Their reader may go.
+/// The reader of standard output may have closed it.
 #[test]
-fn what_cannot_be_printed_is_an_error_and_no_panic() {
+fn a_closed_standard_output_is_an_error_and_not_a_panic() {
     for command in [&["man"][..], &["completions", "bash"]] {
         let full = std::fs::File::options().write(true).open("/dev/full");
         let mut command_line = shell("exec \"$0\" \"$@\"");
@@ -508,8 +518,8 @@ fn what_cannot_be_printed_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn a_healthcheck_waits_no_longer_than_it_was_told() {
-    // Connections are taken by the kernel, and nobody answers.
+fn a_healthcheck_obeys_its_timeout() {
+    // The kernel accepts connections, but no process answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let began = std::time::Instant::now();

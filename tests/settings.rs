@@ -1,4 +1,4 @@
-//! Settings of the binary: what holds, and what is said of a value that is wrong.
+//! Settings of the binary: their values, and the messages for invalid ones.
 
 #![cfg(unix)]
 #![allow(
@@ -22,7 +22,7 @@ use process::{ServerProcess, succeeds};
 use report::{Kind, skip};
 use support::*;
 
-/// `frameloop` without variables of ours.
+/// `frameloop` without any of its variables in the environment.
 fn frameloop(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
     command.args(arguments).stdin(Stdio::null());
@@ -32,7 +32,7 @@ fn frameloop(arguments: &[&str]) -> Command {
     command
 }
 
-/// The exit code and what is said, on either output.
+/// The exit code, and everything on both outputs.
 fn run(command: &mut Command) -> (Option<i32>, String) {
     let Output {
         status,
@@ -43,7 +43,7 @@ fn run(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(said).unwrap())
 }
 
-/// Has these lines printed by `--print-config`.
+/// Asserts that `--print-config` prints these lines.
 #[track_caller]
 fn has_settings(command: &mut Command, lines: &[&str]) {
     let (code, settings) = run(command.arg("--print-config"));
@@ -54,7 +54,7 @@ fn has_settings(command: &mut Command, lines: &[&str]) {
     }
 }
 
-/// Ends with 2 and says all of these.
+/// Asserts that the exit code is 2 and the output contains all these texts.
 #[track_caller]
 fn is_refused(command: &mut Command, parts: &[&str]) {
     let (code, message) = run(command);
@@ -84,7 +84,7 @@ fn an_empty_variable_is_unset() {
         command.env(variable, "");
     }
     assert_eq!(run(&mut command), (Some(0), defaults));
-    // The health check has variables of its own, too, and the help still names all.
+    // The health check has variables, too, and the help still lists all of them.
     let mut help = frameloop(&["serve", "--help-all"]);
     help.env("FRAMELOOP_TLS_CERT", "");
     let (code, help) = run(&mut help);
@@ -102,7 +102,7 @@ fn an_empty_variable_is_unset() {
 }
 
 #[test]
-fn an_empty_token_is_refused_by_the_name_of_its_variable() {
+fn an_empty_token_is_refused_with_the_name_of_its_variable() {
     is_refused(
         frameloop(&["--listen", "127.0.0.1:0"]).env("FRAMELOOP_TOKEN", ""),
         &["FRAMELOOP_TOKEN"],
@@ -139,7 +139,7 @@ fn no_error_shows_a_secret() {
 }
 
 #[test]
-fn a_wrong_value_of_a_variable_is_told_with_its_name() {
+fn an_invalid_value_is_reported_with_the_name_of_its_variable() {
     for (variable, value) in [
         ("FRAMELOOP_WORKERS", "many"),
         ("FRAMELOOP_LISTEN", "8000"),
@@ -152,7 +152,7 @@ fn a_wrong_value_of_a_variable_is_told_with_its_name() {
         ("FRAMELOOP_SOCKETIO_REDIS", "x"),
         ("FRAMELOOP_LOG_FORMAT", "xml"),
         ("FRAMELOOP_COMPAT", "httpbun"),
-        // What it asks for is missing, not what it says wrong.
+        // The server needs a value that is missing; no value is invalid.
         ("FRAMELOOP_TLS_CERT", "/nowhere.pem"),
     ] {
         is_refused(frameloop(&[]).env(variable, value), &[variable]);
@@ -178,7 +178,7 @@ fn a_wrong_value_of_a_variable_is_told_with_its_name() {
         assert_eq!(code, Some(3));
         assert!(message.contains(variable), "{message}");
     }
-    // The variables of a service that is stood in for.
+    // The variables of a compat service.
     for (service, variable) in [
         ("jmalloc", "PORT"),
         ("lpinca", "BIND_PORT"),
@@ -193,7 +193,7 @@ fn a_wrong_value_of_a_variable_is_told_with_its_name() {
 }
 
 #[test]
-fn a_wrong_flag_is_not_blamed_on_a_variable() {
+fn an_invalid_flag_is_not_blamed_on_a_variable() {
     for flag in [&["--workers", "many"][..], &["--workers=many"]] {
         let mut command = frameloop(flag);
         let (code, message) = run(command.env("FRAMELOOP_WORKERS", "2"));
@@ -203,7 +203,7 @@ fn a_wrong_flag_is_not_blamed_on_a_variable() {
 }
 
 #[test]
-fn a_switch_is_printed_as_true_or_false() {
+fn a_boolean_flag_is_printed_as_true_or_false() {
     for (value, printed) in [
         ("0", "false"),
         ("no", "false"),
@@ -253,7 +253,7 @@ fn durations_may_have_fractions() {
 }
 
 #[test]
-fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
+fn a_healthcheck_of_a_server_behind_proxies_sends_a_proxy_header() {
     for networks in ["127.0.0.0/8", "192.0.2.0/24, 127.0.0.1", "::1,0.0.0.0/0"] {
         let admin = temporary("behind-proxies-admin");
         let admin = format!("unix:{}", admin.display());
@@ -269,7 +269,11 @@ fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
         let port = server.address.port();
         for address in [server.address.to_string(), format!("0.0.0.0:{port}")] {
             assert_eq!(asked(&address, networks), Some(0), "{networks}");
-            assert_eq!(asked(&address, ""), Some(1), "it is not a header");
+            assert_eq!(
+                asked(&address, ""),
+                Some(1),
+                "the server accepted an invalid header"
+            );
         }
         let mut command = frameloop(&["healthcheck"]);
         command
@@ -277,7 +281,7 @@ fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
             .env("FRAMELOOP_PROXY_PROTOCOL_FROM", networks);
         assert_eq!(run(&mut command).0, Some(0), "the operator's address");
     }
-    // The operator's address speaks plain HTTP whatever the proxies are, also over TCP.
+    // The admin address speaks plain HTTP without the PROXY protocol, over TCP, too.
     let arguments = [
         "--proxy-protocol-from",
         "127.0.0.0/8",
@@ -294,15 +298,15 @@ fn a_health_check_of_a_server_behind_proxies_speaks_their_protocol() {
         .env("FRAMELOOP_LISTEN", server.address.to_string())
         .env("FRAMELOOP_PROXY_PROTOCOL_FROM", "127.0.0.0/8");
     assert_eq!(run(&mut command), (Some(0), String::new()));
-    // Any other name does not answer as the admin address.
+    // Any other name does not answer like the admin address.
     let address = server.address.to_string();
     command.arg(&address);
     assert_eq!(run(&mut command), (Some(0), String::new()));
 }
 
-/// Each way in which a certificate or a key is commonly no good has a sentence of its own.
+/// Each common problem of a certificate or key has its own message.
 #[test]
-fn a_certificate_or_key_that_cannot_be_used_is_told_why() {
+fn an_unusable_certificate_or_key_is_reported_with_the_reason() {
     let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
     let sound = |name: &str| std::fs::read(format!("{keys}/{name}.pem")).unwrap();
     let made = |name: &str, bytes: &[u8]| {
@@ -399,7 +403,7 @@ fn serving(command: &mut Command) -> (Killed, BufReader<std::process::ChildStdou
 }
 
 #[test]
-fn a_name_is_listened_on_at_all_its_addresses() {
+fn a_host_name_listens_on_all_its_addresses() {
     const WHAT: &str = "--listen NAME:0 binds all addresses of the name, on one port";
     let hosts = temporary("hosts");
     std::fs::write(&hosts, "127.0.0.1 several.test\n127.0.0.2 several.test\n").unwrap();
@@ -436,7 +440,7 @@ fn a_name_is_listened_on_at_all_its_addresses() {
 }
 
 #[test]
-fn a_unix_socket_has_the_mode_and_group_that_are_asked_for() {
+fn a_unix_socket_has_the_requested_mode_and_group() {
     let own_group = rustix::process::getgid().as_raw();
     for (options, mode, group) in [
         (String::from(",mode=0600"), 0o600, own_group),
@@ -451,7 +455,7 @@ fn a_unix_socket_has_the_mode_and_group_that_are_asked_for() {
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{options}");
         assert_eq!(metadata.gid(), group, "{options}");
-        // Its health check knows it by the same words.
+        // The health check accepts the same form of the address.
         let mut command = frameloop(&["healthcheck"]);
         command.env("FRAMELOOP_LISTEN", &address);
         assert_eq!(run(&mut command), (Some(0), String::new()));
@@ -468,7 +472,7 @@ fn a_unix_socket_has_the_mode_and_group_that_are_asked_for() {
     assert!(!path.exists());
 }
 
-/// As docs/operations.md writes it: nginx runs as another user, which the group lets in.
+/// As in docs/operations.md: nginx runs as another user, whose group has access.
 #[test]
 fn nginx_reaches_a_unix_socket_of_its_group() {
     const WHAT: &str = "nginx in front of a Unix domain socket of its group";
@@ -522,7 +526,7 @@ fn read_head(stream: &mut UnixStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// nginx on a Unix domain socket of its own.
+/// nginx in front of a Unix domain socket.
 struct NginxSocket {
     _nginx: Nginx,
     socket: PathBuf,

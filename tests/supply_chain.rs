@@ -1,5 +1,5 @@
-//! What the server is built of: no version with a known hole, no dependency without a reason, no
-//! map whose order a client can foresee.
+//! The dependencies of the server: no version with a known vulnerability, a reason for each, and no
+//! hash map whose order a client can predict.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use report::{Kind, figure};
 
-/// The first versions without the advisories that concern a server on a public address. A crate
+/// The first versions that fix the advisories that concern a server on a public address. A crate
 /// that is not in the tree has none.
 const FLOOR: [(&str, &str); 10] = [
     ("bytes", "1.11.1"),
@@ -39,7 +39,7 @@ fn version(text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn attack_46_no_dependency_is_older_than_its_last_hole() {
+fn attack_46_no_dependency_has_a_known_vulnerability() {
     let lock = read("Cargo.lock");
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for package in lock.split("[[package]]").skip(1) {
@@ -57,18 +57,18 @@ fn attack_46_no_dependency_is_older_than_its_last_hole() {
             checked += 1;
         }
     }
-    assert!(checked >= 5, "the lock file was not understood");
+    assert!(checked >= 5, "the lock file was not parsed");
     figure(
         Kind::Attack,
         46,
-        "crates below the first version without a known hole",
+        "crates below the first version without a known vulnerability",
         0,
         format_args!("0 of {checked}"),
     );
 }
 
 #[test]
-fn every_direct_dependency_says_why_it_is_there() {
+fn every_direct_dependency_has_a_reason() {
     let manifest = read("Cargo.toml");
     for section in ["[dependencies]", "[dev-dependencies]"] {
         let lines = manifest.split(section).nth(1).unwrap();
@@ -76,17 +76,17 @@ fn every_direct_dependency_says_why_it_is_there() {
         let mut dependencies = 0;
         for line in lines.filter(|line| line.contains(" = ")) {
             let why = line.rsplit_once("# ").map_or("", |(_, why)| why);
-            assert!(why.len() >= 10, "why is this here? {line}");
+            assert!(why.len() >= 10, "a dependency without a reason: {line}");
             dependencies += 1;
         }
-        assert!(dependencies > 3, "{section} was not understood");
+        assert!(dependencies > 3, "{section} was not parsed");
     }
 }
 
-/// Attack 20: the standard library's maps are keyed anew in every process; those of other hashers
-/// are faster and can be filled with names that collide.
+/// Attack 20: maps of the standard library have a new random key in every process. Other hashers
+/// are faster, but a client can choose names that collide.
 #[test]
-fn attack_20_every_map_has_the_keyed_hasher() {
+fn attack_20_every_map_has_a_randomly_keyed_hasher() {
     let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut maps = 0;
     while let Some(folder) = folders.pop() {
@@ -110,20 +110,20 @@ fn attack_20_every_map_has_the_keyed_hasher() {
             }
         }
     }
-    assert!(maps > 2, "the sources were not understood");
+    assert!(maps > 2, "the sources were not parsed");
     figure(
         Kind::Attack,
         20,
-        "maps in the server whose hasher is not keyed anew in every process",
+        "maps in the server without a random key per process",
         0,
         format_args!("0 of {maps}"),
     );
 }
 
-/// A run of the tests, the benches or the fuzzers changes no lock file: each command that would
-/// resolve dependencies is told to keep to what is locked.
+/// Tests, benchmarks and fuzzers change no lock file: every cargo command that resolves
+/// dependencies has `--locked`.
 #[test]
-fn every_cargo_command_of_a_script_keeps_to_its_lock_file() {
+fn every_cargo_command_in_a_script_is_locked() {
     const RESOLVE: [&str; 11] = [
         "bench",
         "build",
@@ -157,7 +157,7 @@ fn every_cargo_command_of_a_script_keeps_to_its_lock_file() {
                 continue;
             };
             let name = rest.split_whitespace().next().unwrap_or_default();
-            // Not where it is only named.
+            // Skips commands that are only mentioned.
             let is_run = !command.contains("'cargo") && !rest.contains("--version");
             if RESOLVE.contains(&name) && is_run {
                 assert!(rest.contains("--locked"), "{script}: {command}");
@@ -165,17 +165,17 @@ fn every_cargo_command_of_a_script_keeps_to_its_lock_file() {
             }
         }
     }
-    assert!(commands > 12, "the scripts were not understood");
+    assert!(commands > 12, "the scripts were not parsed");
 }
 
-/// A fuzzer's finds go where git does not look.
+/// New fuzz inputs go to a folder that git ignores.
 #[test]
 fn new_fuzz_inputs_are_kept_in_target() {
     let run = read("fuzz/run");
     let (_, fuzz) = run.split_once("\nfuzz() {").unwrap();
     let (fuzz, _) = fuzz.split_once("\n}").unwrap();
     assert!(run.contains("found=$PWD/target/fuzz\n"));
-    // libFuzzer keeps new inputs in the first folder that it is given.
+    // libFuzzer writes new inputs to the first folder of its arguments.
     assert!(fuzz.contains(r#"run "$1" "$found/corpus/$1" "fuzz/corpus/$1" --"#));
     assert!(fuzz.contains(r#"-artifact_prefix="$found/artifacts/$1/""#));
 }

@@ -134,7 +134,7 @@ impl Socket {
 }
 
 #[test]
-fn attack_54_a_large_room_is_delivered_to_in_turns() {
+fn attack_54_a_message_to_a_large_room_is_delivered_in_turns() {
     const MEMBERS: usize = 1_000;
     let mut worker = Worker::new();
     let members: Vec<Client> = (0..MEMBERS).map(|_| worker.open(true, MIB)).collect();
@@ -214,7 +214,7 @@ fn large(number: usize) -> Vec<u8> {
 }
 
 #[test]
-fn attack_70_members_that_read_are_not_lost_to_large_messages_at_full_rate() {
+fn attack_70_large_messages_at_full_rate_close_no_member_that_reads() {
     const MEMBERS: usize = 10;
     const MESSAGES: usize = 20;
     let mut worker = Worker::new();

@@ -144,7 +144,7 @@ fn hasty() -> TestServer {
 /// 32 large requests whose responses nobody takes: 8 are answered at a time, and each is reset in
 /// time.
 #[test]
-fn attack_73_a_response_that_is_not_taken_is_reset() {
+fn attack_73_a_response_that_is_not_read_is_reset() {
     const REQUESTS: usize = 32;
     let server = hasty();
     let began = Instant::now();
@@ -181,7 +181,7 @@ fn attack_73_a_response_that_is_not_taken_is_reset() {
 /// Events whose next one is long in coming are not taken for a stream that stalls, nor is a client
 /// that takes a response bit by bit.
 #[test]
-fn a_stream_that_moves_is_not_reset() {
+fn a_stream_with_progress_is_not_reset() {
     let server = hasty();
     with_window(&server, 20_000, |mut requests| async move {
         let request = Request::get("http://a/.sse").body(()).unwrap();

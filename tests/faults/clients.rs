@@ -164,7 +164,7 @@ fn row_4_sockets_killed_by_the_kernel() {
 }
 
 #[test]
-fn row_5_an_echo_client_that_stops_reading_for_ever_is_reset() {
+fn row_5_an_echo_client_that_stops_reading_is_reset() {
     let stall = lasting(Duration::from_secs(30), Duration::from_secs(1));
     let timeout = format!("{}s", stall.as_secs());
     let mut server = ServerProcess::start(&["--write-timeout", &timeout]);
@@ -232,7 +232,7 @@ fn row_5_an_echo_client_that_pauses_gets_everything() {
 
 /// A run without a gap, and then the end: never a silent drop.
 #[test]
-fn row_5_a_member_that_stops_reading_is_told_and_the_others_notice_nothing() {
+fn row_5_a_member_that_stops_reading_is_closed_without_loss_for_others() {
     let mut server = ServerProcess::start(&["--linger", "500ms"]);
     under_load(
         5,

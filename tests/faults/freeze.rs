@@ -1,4 +1,4 @@
-//! Rows 7 and 22: the server's process does not run, or hardly.
+//! Rows 7 and 22: the server's process is stopped, or gets little CPU time.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::process::ServerProcess;
 use crate::report::{Kind, skip};
 use crate::{lasting, times, under_load};
 
-/// A server whose deadlines are short, in a normal run.
+/// A server with short deadlines in a normal run.
 fn server() -> ServerProcess {
     let arguments = [
         "--ping-interval",
@@ -28,7 +28,7 @@ fn server() -> ServerProcess {
 }
 
 #[test]
-fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
+fn row_7_a_freeze_of_the_server_ends_no_connection() {
     let freeze = lasting(Duration::from_secs(45), Duration::from_millis(2_500));
     let mut server = server();
     under_load(
@@ -56,7 +56,7 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
             let mut messages: Vec<_> = (0..10)
                 .map(|_| {
                     let mut socket = client::open(server.address, "/echo").unwrap();
-                    // The Pong says that the half has been read, which comes in the same segment.
+                    // The Pong shows that the server has read the half message in the same segment.
                     let half = [&frame(0x89, b"")[..], first].concat();
                     socket.get_mut().write_all(&half).unwrap();
                     socket.get_mut().read_exact(&mut [0; 2]).unwrap();
@@ -64,7 +64,8 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
                 })
                 .collect();
             server.signal(Signal::STOP);
-            // What comes during the freeze comes in time; the time of the others stands still.
+            // Input that arrives during the freeze counts as on time, and the freeze does not count
+            // for silent clients.
             let (during, after) = messages.split_at_mut(5);
             for socket in during {
                 socket.get_mut().write_all(rest).unwrap();
@@ -75,7 +76,7 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
             thread::sleep(freeze);
             server.signal(Signal::CONT);
             let thawed = Instant::now();
-            // Time for the mistake.
+            // Time in which a wrong deadline would fire.
             thread::sleep(Duration::from_millis(200));
             for socket in after {
                 socket.get_mut().write_all(rest).unwrap();
@@ -101,7 +102,7 @@ fn row_7_after_a_freeze_nobody_is_cut_by_mistake() {
     );
 }
 
-/// How long a process has run on a processor, all its threads together.
+/// The CPU time of all threads of a process.
 fn processor_time(process: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let times = threads.filter_map(|thread| {
@@ -111,10 +112,10 @@ fn processor_time(process: u32) -> Duration {
     Duration::from_nanos(times.sum())
 }
 
-/// What is bounded is the time that the server itself runs before it answers: how long a machine
-/// with other work takes to let it run is the machine's.
+/// The bound is on the server's own CPU time until it answers: on a busy machine the wall-clock
+/// time depends on other work.
 #[test]
-fn row_22_a_tenth_of_the_processor() {
+fn row_22_a_server_with_a_tenth_of_the_cpu_answers() {
     const BOUND: Duration = Duration::from_millis(100);
     let duration = lasting(Duration::from_secs(120), Duration::from_secs(2));
     let mut server = server();
@@ -137,7 +138,7 @@ fn row_22_a_tenth_of_the_processor() {
                         thread::sleep(Duration::from_millis(10));
                     }
                 });
-                // Each says something, or answers a Ping, before it would be given up.
+                // Each client sends or answers a Ping before its ping timeout.
                 let (mut slowest, mut most) = (Duration::ZERO, Duration::ZERO);
                 while !starving.is_finished() {
                     for socket in &mut idle {
@@ -161,14 +162,14 @@ fn row_22_a_tenth_of_the_processor() {
             }
             assert!(
                 most <= BOUND,
-                "it ran for {most:?} before it answered, {slowest:?} after the question"
+                "the server used {most:?} of CPU time before it answered after {slowest:?}"
             );
             let mut late = client::open(server.address, "/echo").unwrap();
             late.get_mut().write_all(&frame(0x81, b"x")).unwrap();
             late.get_mut().read_exact(&mut [0; 3]).unwrap();
             format!(
-                "{duration:?}: 10 more clients served, at worst after {most:.1?} of the server's \
-                 own time (<= {BOUND:?}), {slowest:.0?} by the clock"
+                "{duration:?}: 10 more clients served, after at most {most:.1?} of the server's \
+                 CPU time (<= {BOUND:?}), {slowest:.0?} by the clock"
             )
         },
     );

@@ -1,4 +1,4 @@
-//! Row 16: a handler of an embedder panics.
+//! Row 16: a handler of an application panics.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -12,12 +12,12 @@ use crate::{tell, times};
 
 fn panics(_: &mut WebSocket<'_>, message: Message<'_>) {
     if message.is_data() {
-        panic!("as the test asked for");
+        panic!("requested by the test");
     }
 }
 
 #[test]
-fn row_16_a_handler_that_panics_ends_its_own_connection() {
+fn row_16_a_panic_in_a_handler_closes_only_its_connection() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

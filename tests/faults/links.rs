@@ -1,4 +1,4 @@
-//! Rows 3, 8, 9 and 10: networks that vanish, crawl, cut, damage and delay.
+//! Rows 3, 8, 9 and 10: networks that fail, slow down, split, corrupt and delay.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use crate::proxy::{Manner, Proxy};
 use crate::report::{Kind, skip};
 use crate::{lasting, times, under_load};
 
-/// Lets pieces through as they come.
+/// Forwards data unchanged.
 const UNHARMED: Manner = Manner::Split(usize::MAX);
 
-/// Checked load over a bad way, beside the load that all faults have.
+/// A checked load through a bad connection, in addition to the load of every fault.
 fn through(address: SocketAddr, shape: Shape, duration: Duration) -> Tally {
     let load = Load::of(shape, address);
     thread::sleep(duration);
@@ -25,7 +25,7 @@ fn through(address: SocketAddr, shape: Shape, duration: Duration) -> Tally {
 }
 
 #[test]
-fn row_8_segments_of_one_byte_and_all_in_one() {
+fn row_8_one_byte_segments_and_coalesced_segments() {
     let mut server = ServerProcess::start(&[]);
     let duration = lasting(Duration::from_secs(60), Duration::from_millis(300));
     let shape = Shape {
@@ -107,7 +107,8 @@ fn row_1_reset_of_both_sides_at_every_byte_of_the_answers() {
     );
 }
 
-/// What arrives damaged is echoed damaged or refused: the checker sees it, and only this client.
+/// A damaged frame is echoed damaged or refused: the checker detects it, and only this client is
+/// affected.
 #[test]
 fn row_1_one_bit_flipped_at_every_byte_of_a_frame() {
     let arguments = ["--close-timeout", "300ms", "--message-timeout", "300ms"];
@@ -137,9 +138,7 @@ fn row_1_one_bit_flipped_at_every_byte_of_a_frame() {
                 echoed >= 64 && refused >= 1,
                 "{echoed} echoed, {refused} refused"
             );
-            format!(
-                "{echoed} echoed as they came, which the checker saw each time; {refused} refused"
-            )
+            format!("{echoed} echoed damaged, all detected by the checker; {refused} refused")
         },
     );
 }
@@ -155,7 +154,7 @@ fn server_in(namespace: &Namespace, arguments: &[&str]) -> (ServerProcess, Socke
 }
 
 #[test]
-fn row_3_clients_that_vanish_without_a_trace() {
+fn row_3_clients_that_vanish_without_fin() {
     const WHAT: &str = "clients vanish (their link is taken down)";
     let Some(namespace) = Namespace::new() else {
         return skip(Kind::Fault, 3, WHAT, "ip netns is missing or not permitted");
@@ -179,7 +178,7 @@ fn row_3_clients_that_vanish_without_a_trace() {
             took <= Duration::from_secs(2 * seconds + 2 + 10),
             "noticed after {took:?}"
         );
-        format!("noticed after {took:.1?}, ping interval and timeout {seconds} s")
+        format!("detected after {took:.1?}, ping interval and timeout {seconds} s")
     });
 }
 

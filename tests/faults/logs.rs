@@ -1,4 +1,4 @@
-//! Row 14: nobody reads the log, or the disk is full.
+//! Row 14: the reader of the log is gone or stopped, or the disk is full.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use crate::process::{ServerProcess, frameloop, succeeds};
 use crate::report::{Kind, skip};
 use crate::under_load;
 
-/// Makes the server write more lines than a pipe holds.
+/// Makes the server log more lines than a pipe holds.
 fn provoke(server: &mut ServerProcess) -> String {
     let connections = 2_000;
     for _ in 0..connections {

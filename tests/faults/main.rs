@@ -1,6 +1,6 @@
-//! Faults: of clients, links, the machine and the server's own process, each under echo and
-//! broadcast load whose every message is checked. Row numbers are those of the project's table of
-//! faults. A tool or a right that is missing is a skip that is printed.
+//! Faults of clients, links, the machine and the server's own process, each under an echo and
+//! broadcast load whose every message is checked. Row numbers refer to `tests/tables/faults.md`. If
+//! a tool or a right is missing, the test prints that it is skipped.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,8 +32,8 @@ use process::ServerProcess;
 use report::{Kind, figure};
 use support::*;
 
-/// Lets a fault happen to a server while others use it: they must lose nothing, and afterwards
-/// the server must hold what it held before.
+/// Injects a fault under load. The other clients must lose nothing, and afterwards the server must
+/// hold the same resources as before.
 #[track_caller]
 fn under_load<T: Display>(
     row: u32,
@@ -54,7 +54,8 @@ fn under_load<T: Display>(
     );
 }
 
-/// For tests that open 10,000 connections: two at a time are more than a process may have open.
+/// For tests that open 10,000 connections: two of them at once would exceed the descriptors of a
+/// process.
 fn alone_with_many_connections() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -65,7 +66,7 @@ fn tell(row: u32, what: &str, measured: impl Display) {
     figure(Kind::Fault, row, what, bound, measured);
 }
 
-/// How long a fault lasts: the long form of `tests/run --soak`, or the short one.
+/// How long a fault lasts: `long` with `tests/run --soak`, `short` otherwise.
 fn lasting(long: Duration, short: Duration) -> Duration {
     if soak::duration().is_some() {
         long
@@ -74,7 +75,7 @@ fn lasting(long: Duration, short: Duration) -> Duration {
     }
 }
 
-/// How often something is done, likewise.
+/// How often a fault happens, likewise.
 fn times(long: u32, short: u32) -> u32 {
     if soak::duration().is_some() {
         long

@@ -1,4 +1,4 @@
-//! A network namespace with two links to this one: one that stays sound, and one to spoil.
+//! A network namespace with two links to this one: one stays intact, the other gets the faults.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::process::succeeds;
 
-/// Removed, with its links, when dropped.
+/// A namespace, removed with its links when dropped.
 pub(crate) struct Namespace {
     name: String,
     pub(crate) sound: Link,
@@ -33,7 +33,7 @@ impl Namespace {
         if !succeeds("ip", &["netns", "add", &name]) {
             return None;
         }
-        // 198.18.0.0/15 is for tests of networks (RFC 2544).
+        // 198.18.0.0/15 is reserved for network tests (RFC 2544).
         let address = |last: u32| {
             let [_, _, high, low] = (number % (1 << 13) * 8 + last).to_be_bytes();
             Ipv4Addr::new(198, 18, high, low)
@@ -84,12 +84,12 @@ impl Link {
             && succeeds("ip", &["-n", namespace, "link", "set", peer, "up"])
     }
 
-    /// Takes this side `up` or `down`.
+    /// Sets the interface on this side `up` or `down`.
     pub(crate) fn set(&self, state: &str) {
         assert!(succeeds("ip", &["link", "set", &self.here, state]));
     }
 
-    /// Makes it a link of 64 kbit/s with an MTU of 576 bytes, both ways.
+    /// Limits the link to 64 kbit/s with an MTU of 576 bytes, in both directions.
     pub(crate) fn narrow(&self) -> bool {
         let Link {
             namespace,

@@ -1,4 +1,4 @@
-//! A TCP proxy that mistreats what passes.
+//! A TCP proxy that delays, splits, cuts or corrupts its traffic.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,32 +9,31 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 
-/// What is done to one direction of a connection.
+/// The fault of one direction of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Manner {
-    /// Segments of so many bytes.
+    /// Segments of this many bytes.
     Split(usize),
-    /// Held until nothing more has come for so long, then sent in one piece.
+    /// Data is held until none has arrived for this time, then sent in one piece.
     Merge(Duration),
-    /// Each piece waits for the mean, more or less the jitter; the order stays.
+    /// Each piece waits for `mean` ± `jitter`; the order stays the same.
     Delay { mean: Duration, jitter: Duration },
-    /// After every so many bytes nothing passes for a while.
+    /// After every `after` bytes the traffic pauses.
     Stall { after: usize, pause: Duration },
-    /// After so many bytes both sides are reset.
+    /// After this many bytes both sides are reset.
     Reset { after: usize },
-    /// One bit of one byte is turned over.
+    /// One bit of one byte is inverted.
     Flip { at: usize },
 }
 
-/// A running proxy, which takes no more connections when dropped.
+/// A running proxy, which stops accepting when dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     stop: Arc<AtomicBool>,
 }
 
 impl Proxy {
-    /// A proxy for `target`: what its clients send is treated in one way, what they get in
-    /// another.
+    /// A proxy for `target`, with one fault for what clients send and one for what they receive.
     pub(crate) fn start(target: SocketAddr, sent: Manner, received: Manner) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -72,7 +71,7 @@ fn pass(client: TcpStream, server: TcpStream, sent: Manner, received: Manner) ->
 }
 
 impl Manner {
-    /// Passes one direction on until it ends, and then ends it for the other side.
+    /// Forwards one direction until it ends, and then ends it for the other side.
     fn direct(self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 << 10];
         let mut passed = 0;

@@ -1,4 +1,4 @@
-//! Rows 20 and 21: the server is told to stop, or comes back and everybody with it.
+//! Rows 20 and 21: the server is told to stop; the server restarts and all clients reconnect.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -16,16 +16,16 @@ use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
 use crate::{lasting, times};
 
-/// How clients were told of the end.
+/// How the connections ended.
 #[derive(Debug, Default)]
 struct Ends {
     /// Close 1001, then FIN, after whole messages without a gap.
     told: u64,
-    /// 503, or nothing asked and nothing answered.
+    /// 503, or FIN before the client had sent a request.
     refused: u64,
-    /// Asked, and got no answer.
+    /// The client sent a request and got no answer.
     unanswered: u64,
-    /// Cut, as the second signal asks for.
+    /// Reset, as by a second signal.
     cut: u64,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Ends {
         } = self;
         write!(
             formatter,
-            "{told} told by 1001, {refused} refused, {unanswered} unanswered, {cut} cut"
+            "{told} closed with 1001, {refused} refused, {unanswered} unanswered, {cut} cut"
         )
     }
 }
@@ -62,7 +62,7 @@ impl Ends {
     }
 }
 
-/// Talks until the end.
+/// Sends and receives until the connection ends.
 fn talk(address: SocketAddr, path: &str, number: u32, size: usize) -> End {
     let mut socket = match client::open(address, path) {
         Ok(socket) => socket,
@@ -76,7 +76,7 @@ fn talk(address: SocketAddr, path: &str, number: u32, size: usize) -> End {
         let text = checker::is_text(sequence);
         let message = client::message(text, checker::payload(number, sequence, size));
         sequence += 1;
-        // The answer to a write that fails is read below.
+        // The read below finds the reason why a write failed.
         let _ = socket.send(message);
         loop {
             match socket.read() {
@@ -86,7 +86,7 @@ fn talk(address: SocketAddr, path: &str, number: u32, size: usize) -> End {
                     assert_eq!(u16::from(frame.unwrap().code), 1001);
                     let tally = log.left();
                     assert_eq!((tally.lost, tally.corrupted), (0, 0), "{tally}");
-                    // tungstenite answers; then must come FIN.
+                    // tungstenite answers the Close; then FIN must follow.
                     return match socket.read() {
                         Err(Error::ConnectionClosed) => End::Told,
                         _ => End::Cut,
@@ -100,7 +100,7 @@ fn talk(address: SocketAddr, path: &str, number: u32, size: usize) -> End {
     }
 }
 
-/// A request in two halves.
+/// Sends a request in two halves.
 fn ask(address: SocketAddr, pause: Duration) -> End {
     let Ok(mut stream) = TcpStream::connect(address) else {
         return End::Refused;
@@ -161,22 +161,22 @@ fn stops(rounds: u32, second: bool) -> (Ends, Duration) {
 }
 
 #[test]
-fn row_20_signals_at_random_times() {
+fn row_20_a_signal_at_a_random_time_drains() {
     let rounds = times(1_000, 12);
     let (ends, longest) = stops(rounds, false);
     figure(
         Kind::Fault,
         20,
         "SIGTERM or SIGINT during handshakes, large echoes and broadcast",
-        "all told or refused, 0 cut, exit code 0",
+        "all closed with 1001 or refused, 0 cut, exit code 0",
         format_args!("{rounds} signals: {ends}; longest stop {longest:.1?}"),
     );
     assert_eq!(ends.cut, 0, "{ends}");
-    // A request that is under way when its connection is closed crosses the FIN.
+    // A request in flight may cross the FIN of its connection.
     assert!(ends.unanswered * 8 <= ends.told, "{ends}");
     assert!(
         longest < Duration::from_secs(5),
-        "somebody was waited for in vain"
+        "the server waited too long for a client"
     );
 }
 
@@ -189,13 +189,13 @@ fn row_20_a_second_signal_stops_at_once() {
         20,
         "a second signal within 2 ms of the first",
         "stops at once, exit code 0",
-        format_args!("{rounds} times two signals: {ends}; longest stop {longest:.1?}"),
+        format_args!("two signals, {rounds} times: {ends}; longest stop {longest:.1?}"),
     );
     assert!(longest < Duration::from_secs(3), "{longest:?}");
 }
 
 #[test]
-fn row_21_everybody_comes_back_at_once_after_a_restart() {
+fn row_21_all_clients_reconnect_at_once_after_a_restart() {
     let _alone = crate::alone_with_many_connections();
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let clients = u64::from(times(10_000, 1_000)).min(limit.saturating_sub(1_000));
@@ -241,7 +241,7 @@ fn row_21_everybody_comes_back_at_once_after_a_restart() {
     );
 }
 
-/// Opens a WebSocket, again and again if it must.
+/// Opens a WebSocket, and retries until it succeeds.
 async fn reconnect(address: SocketAddr) -> tokio::net::TcpStream {
     loop {
         let open = async {

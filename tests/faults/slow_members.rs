@@ -1,5 +1,5 @@
-//! Row 5 again, in rooms that drop messages instead of members: who does not read sees a gap and
-//! goes on, the others see neither.
+//! Row 5 again, in rooms that drop messages instead of members: a member that does not read sees a
+//! gap and stays; the others see neither.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -21,7 +21,7 @@ use crate::load;
 use crate::client::{self, LONG_PATIENCE};
 use crate::tell;
 
-/// A member of a room whose messages are numbered by those who publish them.
+/// A member of a room whose publishers number their messages.
 struct Member(Rooms, Option<Membership>);
 
 impl Handler for Member {
@@ -39,7 +39,7 @@ impl Handler for Member {
     }
 }
 
-/// Publishes so many messages and takes each before the next: how long each took, in order.
+/// Publishes messages and reads each before the next. Returns the time of each.
 fn publish(
     socket: &mut WebSocket<TcpStream>,
     log: &mut Log,
@@ -98,7 +98,7 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
         let mut slow = [(); SLOW].map(|()| Slow::join(address, BEFORE));
         let meanwhile = publish(&mut publisher, &mut own, BEFORE..MESSAGES);
 
-        // Each takes what waits for it, and then it misses nothing more.
+        // Each slow member reads its queue, and after that misses nothing.
         let mut next = MESSAGES;
         let mut have_caught_up = false;
         while !have_caught_up {
@@ -114,8 +114,8 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
             let faults = (tally.duplicated, tally.reordered, tally.corrupted);
             assert_eq!(faults, (0, 0, 0), "{name}: {tally}");
             assert_eq!(tally.received + tally.lost, next - BEFORE, "{name}");
-            assert!(tally.lost > 0, "{name}: nothing was dropped");
-            // The latest waits for a member that loses the oldest, and for no other.
+            assert!(tally.lost > 0, "{name}: no message was dropped");
+            // Only a member that loses the oldest messages still gets the latest.
             let loses_oldest = policy == SlowConsumerPolicy::DropOldest;
             assert_eq!(slow.log.has(9, MESSAGES - 1), loses_oldest, "{name}");
             lost += tally.lost;
@@ -126,7 +126,7 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
         tells(&metrics, "frameloop_slow_consumers_total 0");
         tell(
             5,
-            &format!("broadcast members stop reading, then resume, in rooms that drop the {name}"),
+            &format!("members stop reading, then resume, in rooms that drop the {name}"),
             format_args!(
                 "{lost} of {} dropped and counted, 0 duplicated, reordered, corrupted; others: lost \
                  {}; p99 of the publisher's own copy {:.1?} before, {:.1?} meanwhile",
@@ -141,7 +141,7 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
     }
 }
 
-/// A member that reads all the time, until the message of this number has come.
+/// A member that reads all the time, until the message with this number has arrived.
 fn read_until_end(mut socket: WebSocket<TcpStream>, end: &AtomicU64) -> Tally {
     let mut log = Log::joining([(9, 0)]);
     while !log.has(9, end.load(Ordering::SeqCst)) {
@@ -150,14 +150,14 @@ fn read_until_end(mut socket: WebSocket<TcpStream>, end: &AtomicU64) -> Tally {
     log.stayed([(9, end.load(Ordering::SeqCst) + 1)])
 }
 
-/// A member that reads only when it is told to.
+/// A member that reads only on request.
 struct Slow {
     socket: WebSocket<TcpStream>,
     log: Log,
 }
 
 impl Slow {
-    /// Joins when so many messages have been published.
+    /// Joins after this many messages have been published.
     fn join(address: SocketAddr, due: u64) -> Slow {
         let socket = client::open(address, "/").unwrap();
         set_socket_recv_buffer_size(socket.get_ref(), 64 << 10).unwrap();
@@ -167,7 +167,7 @@ impl Slow {
         }
     }
 
-    /// Reads what waits: whether the message of this number was there, too.
+    /// Reads the queue. Returns whether the message with this number was in it.
     fn catches_up(&mut self, sequence: u64) -> bool {
         let silence = Some(Duration::from_millis(300));
         self.socket.get_ref().set_read_timeout(silence).unwrap();

@@ -1,4 +1,4 @@
-//! Rows 11, 12 and 13: system calls that fail, and memory that ends.
+//! Rows 11, 12 and 13: failing system calls, and exhausted memory.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::process::{ServerProcess, command_under, succeeds};
 use crate::report::{Kind, figure, skip};
 use crate::{lasting, tell, times, under_load};
 
-/// A server some of whose system calls fail as told; `None` if strace is missing or not permitted.
+/// A server with injected system call failures; `None` if strace is missing or not permitted.
 fn injected(what: &str) -> Option<ServerProcess> {
     if !succeeds("strace", &["-qq", "-o", "/dev/null", "true"]) {
         return None;
@@ -37,7 +37,7 @@ fn injected(what: &str) -> Option<ServerProcess> {
 fn row_11_accepting_fails_now_and_then() {
     for error in ["ECONNABORTED", "EINTR", "ENFILE", "ENOMEM"] {
         let what = format!("accept4 fails with {error}, every fifth (strace)");
-        // The load, and what settles the server, come first.
+        // The calls of the load and of the warm-up come first.
         let Some(mut server) = injected(&format!("accept4:error={error}:when=40+5")) else {
             skip(Kind::Fault, 11, what, "strace is missing or not permitted");
             continue;
@@ -56,7 +56,7 @@ fn row_11_accepting_fails_now_and_then() {
                 "{turned_away} turned away"
             );
             format!(
-                "50 clients in within {:.1?}, {turned_away} turned away before",
+                "50 clients connected within {:.1?}, {turned_away} turned away before",
                 began.elapsed()
             )
         });
@@ -69,7 +69,7 @@ fn row_11_descriptors_run_out() {
     if !succeeds("prlimit", &["--nofile=64", "true"]) {
         return skip(Kind::Fault, 11, WHAT, "prlimit is missing or not permitted");
     }
-    // The server would otherwise answer with 503 before descriptors run out.
+    // Without this limit the server would answer 503 before descriptors run out.
     let arguments = ["--max-connections", "10000"];
     let mut server =
         ServerProcess::spawn(&mut command_under(&["prlimit", "--nofile=64"], &arguments));
@@ -93,7 +93,7 @@ fn row_11_descriptors_run_out() {
             assert!(freed.elapsed() < LONG_PATIENCE);
         }
         format!(
-            "{served} served, {turned_away} turned away, in again {:.0?} after room was made",
+            "{served} served, {turned_away} turned away, connected again {:.0?} after descriptors were free",
             freed.elapsed()
         )
     });
@@ -102,23 +102,23 @@ fn row_11_descriptors_run_out() {
 #[test]
 fn row_12_sending_and_reading_are_interrupted() {
     const WHAT: &str = "every third read and write interrupted (EINTR, strace)";
-    // Of sockets and pollers. The kernel never interrupts `write` to an eventfd, which cannot block,
-    // and so tokio, whose threads wake each other by that, panics if it fails.
+    // Only on sockets and pollers: the kernel never interrupts a `write` to an eventfd, and tokio,
+    // which wakes its threads by eventfd, panics if it fails.
     let calls = "recvfrom,sendto,readv,writev,epoll_wait:error=EINTR:when=200+3";
     let Some(mut server) = injected(calls) else {
         return skip(Kind::Fault, 12, WHAT, "strace is missing or not permitted");
     };
     let duration = lasting(Duration::from_secs(60), Duration::from_millis(1_500));
     under_load(12, WHAT, &mut server, |_| {
-        // So that many more calls are made than those that the counting leaves out.
+        // Leaves time for many more calls than strace exempts at the start.
         thread::sleep(duration);
         format!("{duration:?}")
     });
 }
 
-/// A client whose call fails is disconnected; the others lose nothing.
+/// A client whose system call fails is disconnected; the others lose nothing.
 #[test]
-fn row_12_sending_fails() {
+fn row_12_a_failing_send_disconnects_only_its_client() {
     for error in ["EPIPE", "ENOBUFS"] {
         let what = format!("a send fails with {error} (strace)");
         let Some(server) = injected(&format!("sendto,writev:error={error}:when=100+100")) else {
@@ -148,18 +148,18 @@ fn row_12_sending_fails() {
         let mut server = server;
         server.lives();
         server.returns_to(before);
-        // Each worker's every hundredth send: two workers, about 420 sends.
+        // Every hundredth send of each worker: two workers, about 420 sends.
         assert!((1..=5).contains(&ended), "{ended} of 20 ended");
         tell(
             12,
             &what,
-            format_args!("{ended} of 20 clients ended, the others' echoes whole"),
+            format_args!("{ended} of 20 clients disconnected, the others' echoes complete"),
         );
     }
 }
 
 #[test]
-fn row_13_a_ceiling_of_memory() {
+fn row_13_connections_under_a_memory_limit() {
     let _alone = crate::alone_with_many_connections();
     const WHAT: &str = "address space of 256 MiB (RLIMIT_AS), many connections that have echoed";
     let limit = ["prlimit", "--as=268435456"];
@@ -190,10 +190,10 @@ fn row_13_a_ceiling_of_memory() {
     });
 }
 
-/// Together they would hold more than the ceiling. A client that adds to the unfinished messages then is
-/// refused; those whose messages come whole notice nothing.
+/// Unfinished messages would exceed the memory limit. The server refuses a client that adds to
+/// them; clients with whole messages notice nothing.
 #[test]
-fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
+fn row_13_unfinished_messages_under_a_memory_limit() {
     let _alone = crate::alone_with_many_connections();
     const WHAT: &str = "address space of 256 MiB (RLIMIT_AS), 60 kB of an unfinished message each";
     const CLIENTS: usize = 6_000;
@@ -214,7 +214,7 @@ fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
     let mut holders = Vec::new();
     for _ in 0..CLIENTS {
         let mut socket = client::open(server.address, "/echo").unwrap();
-        // A client may be refused before it has said everything.
+        // The server may refuse a client before it has sent everything.
         let _ = socket.get_mut().write_all(begun);
         echo(100);
         holders.push(socket);
@@ -238,7 +238,7 @@ fn row_13_a_ceiling_of_memory_and_messages_that_never_end() {
         Kind::Fault,
         13,
         WHAT,
-        "alive; 1013 to who adds too much; whole messages echoed",
+        "alive; 1013 for clients over the budget; whole messages echoed",
         format_args!("{refused} of {CLIENTS} clients refused with 1013; {during}"),
     );
 }

@@ -1,4 +1,4 @@
-//! What a session of Socket.IO keeps while nothing happens.
+//! The memory of an idle Socket.IO session.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::report::Kind;
 
 const SESSIONS: usize = 1_000;
 
-/// A server whose sessions have nothing to do for an hour, and `SESSIONS` of them.
+/// A server whose sessions are idle for an hour, and `SESSIONS` sessions.
 fn grown<T>(open: impl Fn(&TestServer) -> T) -> usize {
     let hour = std::time::Duration::from_secs(3_600);
     let (service, io) = socketio::service(SocketIoSettings {
@@ -26,7 +26,7 @@ fn grown<T>(open: impl Fn(&TestServer) -> T) -> usize {
         })
         .mount("/socket.io/", Arc::clone(&service) as Arc<_>);
     let server = TestServer::serving(router, |server| server.with_workers(1));
-    // What the first of them makes stays for all.
+    // The first session allocates what stays for all.
     let _first = open(&server);
     let before = least_heap(&server);
     let sessions: Vec<T> = (0..SESSIONS).map(|_| open(&server)).collect();
@@ -52,7 +52,7 @@ fn an_idle_session_is_small() {
     figure(
         Kind::Soak,
         1,
-        "1,000 idle sessions of Socket.IO in one namespace: heap of each, by WebSocket; by polling",
+        "1,000 idle Socket.IO sessions in one namespace: heap of each, by WebSocket; by polling",
         "<= 1.5 KiB; <= 3 KiB",
         format_args!("{by_websocket} B; {by_polling} B"),
     );

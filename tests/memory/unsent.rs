@@ -1,4 +1,4 @@
-//! What waits to be sent to all clients together has one budget.
+//! All unsent data of all clients shares one budget.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,18 +11,19 @@ use super::*;
 const MIB: usize = 1 << 20;
 const BUDGET: usize = 64 * MIB;
 
-/// Data messages that handlers have been given: what is not whole yet has a budget of its own.
+/// The number of data messages that handlers have received. Unfinished messages have a different
+/// budget.
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
 fn wait_until_handled(messages: usize) {
     let began = Instant::now();
     while HANDLED.load(Ordering::SeqCst) < messages {
-        assert!(began.elapsed() < PATIENCE, "a message is not handled");
+        assert!(began.elapsed() < PATIENCE, "a message was not handled");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// The most heap in use while it is there, above what was in use before.
+/// The most heap that is in use during its lifetime, beyond the heap at its start.
 struct Peak {
     stop: Arc<AtomicBool>,
     most: Arc<AtomicUsize>,
@@ -114,7 +115,7 @@ fn server(ends: &Sender<Disconnect>) -> TestServer {
                 max_bytes: 32 * MIB,
                 max_messages: 1_024,
             },
-            // One that does not read its own messages may go on publishing.
+            // The server still reads from a member that does not read its own messages.
             high_water_mark: usize::MAX,
             deadlines: Deadlines {
                 ping_interval: Duration::ZERO,
@@ -125,7 +126,7 @@ fn server(ends: &Sender<Disconnect>) -> TestServer {
     })
 }
 
-/// How many of each ending there were so far.
+/// The number of connections so far that ended in each way.
 fn endings(ends: &mpsc::Receiver<Disconnect>) -> [usize; 3] {
     let mut counts = [0; 3];
     for why in ends.try_iter() {
@@ -138,7 +139,7 @@ fn endings(ends: &mpsc::Receiver<Disconnect>) -> [usize; 3] {
     counts
 }
 
-/// Reads messages of a size until the connection ends: how many there were.
+/// Reads messages of this size until the connection ends. Returns their number.
 fn read_on(mut client: Client, size: usize) -> JoinHandle<usize> {
     thread::spawn(move || {
         let mut frame = vec![0; size + 10];
@@ -151,9 +152,9 @@ fn read_on(mut client: Client, size: usize) -> JoinHandle<usize> {
     })
 }
 
-/// Attack 58: what few bytes inflate to waits for a hundred members that do not read.
+/// Attack 58: messages that inflate greatly wait for a hundred members that do not read.
 #[test]
-fn attack_58_what_waits_for_all_members_keeps_to_one_budget() {
+fn attack_58_messages_queued_for_all_members_share_a_budget() {
     const PAIRS: usize = 100;
     const MESSAGES: usize = 20;
     let _alone = alone();
@@ -197,9 +198,9 @@ fn attack_58_what_waits_for_all_members_keeps_to_one_budget() {
     figure(
         Kind::Attack,
         58,
-        "100 members who do not read, to each of whom 16 KiB are published that inflate to 16 MiB, \
-         --max-unsent-size 64MiB: heap, and the most of it meanwhile; closed; lost by a member that reads",
-        "<= 96 MiB, 160 MiB; 1008 for as many as it takes; 0",
+        "for each of 100 members that do not read, 16 KiB are published that inflate to 16 MiB, \
+         --max-unsent-size 64MiB: heap at the end and at most; closed; lost by a member that reads",
+        "<= 96 MiB, 160 MiB; 1008 for as many as necessary; 0",
         format_args!(
             "{} MiB, {} MiB; {closed}; {}",
             held / MIB,
@@ -210,14 +211,14 @@ fn attack_58_what_waits_for_all_members_keeps_to_one_budget() {
     assert_eq!((others, received), (0, MESSAGES), "{failed}");
     assert!(closed >= PAIRS - BUDGET / (15 * MIB) - 1, "{closed}");
     assert!(held <= BUDGET + 32 * MIB, "{held}");
-    // Each worker has a message that comes, of twice its size while its buffer grows, and one that
-    // goes.
+    // Each worker holds an arriving message, at twice its size while the buffer grows, and a
+    // departing one.
     assert!(peak <= BUDGET + 2 * 48 * MIB, "{peak}");
 }
 
-/// Attack 58: an echo waits for its client alone, and what it takes more than others is told so.
+/// Attack 58: echoes count towards the budget, and the largest consumers are closed with 1013.
 #[test]
-fn attack_58_what_waits_for_all_echoes_keeps_to_one_budget() {
+fn attack_58_unsent_echoes_of_all_clients_share_a_budget() {
     const CLIENTS: usize = 40;
     let _alone = alone();
     let (sender, ends) = mpsc::channel();
@@ -240,9 +241,9 @@ fn attack_58_what_waits_for_all_echoes_keeps_to_one_budget() {
     figure(
         Kind::Attack,
         58,
-        "40 echo clients who send 8 MiB each and read nothing, --max-unsent-size 64MiB: most heap; \
+        "40 clients that send 8 MiB to an echo and read nothing, --max-unsent-size 64MiB: most heap; \
          closed",
-        "<= 96 MiB; 1013 for as many as it takes",
+        "<= 96 MiB; 1013 for as many as necessary",
         format_args!("{} MiB; {closed}", peak / MIB),
     );
     assert_eq!(others, 0);
@@ -250,9 +251,9 @@ fn attack_58_what_waits_for_all_echoes_keeps_to_one_budget() {
     assert!(peak <= BUDGET + 32 * MIB, "{peak}");
 }
 
-/// A frame that many wait for is kept once, and counts so: nobody is closed for it.
+/// A frame that waits for many members is stored and counted once, so no member is closed for it.
 #[test]
-fn what_many_wait_for_counts_once() {
+fn a_frame_queued_for_many_members_counts_once() {
     const MEMBERS: usize = 50;
     let _alone = alone();
     let (sender, ends) = mpsc::channel();
@@ -273,7 +274,7 @@ fn what_many_wait_for_counts_once() {
     figure(
         Kind::Attack,
         58,
-        "24 MiB published to 50 members who do not read: heap; closed",
+        "24 MiB published to 50 members that do not read: heap; closed",
         "<= 40 MiB; 0",
         format_args!("{} MiB; 0", kept / MIB),
     );
@@ -288,10 +289,10 @@ fn what_many_wait_for_counts_once() {
     assert_eq!(endings(&ends)[..2], [0, 0]);
 }
 
-/// What one event of a handler sends is bounded, and what many messages of one read ask for is no
-/// event: the next waits until the client has taken what the one before was answered.
+/// One call of a handler may send a limited amount. Answers to many messages of one read are not
+/// limited by this: the next message waits until the client has read enough.
 #[test]
-fn attack_58_what_a_handler_sends_at_once_is_bounded() {
+fn attack_58_the_bytes_that_a_handler_call_sends_are_limited() {
     const REPLY: usize = 256 << 10;
     const REQUESTS: usize = 400;
     let _alone = alone();
@@ -342,8 +343,8 @@ fn attack_58_what_a_handler_sends_at_once_is_bounded() {
     figure(
         Kind::Attack,
         58,
-        "a handler that sends 100 MiB in one event, and 400 requests in one read of 256 KiB of \
-         answer each, to clients who do not read: most heap; Close",
+        "a handler that sends 100 MiB in one call; 400 requests in one read, answered with 256 KiB \
+         each; clients that do not read: most heap; Close",
         "<= 20 MiB; 1011, none",
         format_args!("{} MiB; 1011, none", peak / MIB),
     );

@@ -1,4 +1,4 @@
-//! Inputs that are mostly in order, in the form that each property reads.
+//! Inputs that are mostly valid, in the format of each property.
 
 use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::sample::Index;
 
 use crate::properties::client::Frame;
 
-/// Mostly well-formed frames of a client, in mostly sensible order.
+/// Mostly well-formed client frames, in a mostly valid order.
 pub(crate) fn frames() -> impl Strategy<Value = Vec<u8>> {
     let first = prop_oneof![
         8 => prop::sample::select(vec![0x81_u8, 0x82, 0x01, 0x02, 0x00, 0x80]),
@@ -40,7 +40,7 @@ pub(crate) fn frames() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(frame, 0..8).prop_map(|frames| frames.concat())
 }
 
-/// Compressed messages, each in fragments of its own cut, some of them spoilt.
+/// Compressed messages, fragmented at random, some of them corrupt.
 fn compressed_frames() -> impl Strategy<Value = Vec<u8>> {
     let message = (
         prop_oneof![
@@ -80,7 +80,7 @@ fn compressed_frames() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(message, 1..4).prop_map(|messages| messages.concat())
 }
 
-/// For the receiver: how it is set up, where its input is cut, and the input.
+/// For the receiver: its settings, the cuts of its input, and the input.
 pub(crate) fn receiver() -> impl Strategy<Value = Vec<u8>> {
     let bytes = prop_oneof![
         3 => frames().prop_map(|bytes| (0, bytes)),
@@ -98,7 +98,7 @@ pub(crate) fn receiver() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Lists of offers, most often of one extension.
+/// Lists of extension offers, mostly of one extension.
 pub(crate) fn extensions() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
         "permessage-deflate",
@@ -126,7 +126,7 @@ pub(crate) fn extensions() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(policy, pieces)| [&[policy], pieces.concat().as_bytes()].concat())
 }
 
-/// A handshake with a line or two too many, or gone, and what may follow it.
+/// A handshake with a few lines added or missing, and input after it.
 pub(crate) fn request() -> impl Strategy<Value = Vec<u8>> {
     const LINES: [&str; 6] = [
         "GET /ws HTTP/1.1",
@@ -168,7 +168,7 @@ pub(crate) fn request() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Parameters and texts, or a compressed message, most often sound.
+/// Parameters and texts, or a compressed message, mostly valid.
 pub(crate) fn deflate() -> impl Strategy<Value = Vec<u8>> {
     let spoilt = prop::option::of((any::<Index>(), any::<u8>()));
     let compressed = (".{0,300}", 0..10_u32, spoilt).prop_map(|(text, level, spoilt)| {
@@ -183,7 +183,7 @@ pub(crate) fn deflate() -> impl Strategy<Value = Vec<u8>> {
     (any::<u8>(), rest).prop_map(|(flags, rest)| [vec![flags], rest].concat())
 }
 
-/// Bytes enough for many operations.
+/// Enough bytes for many operations.
 pub(crate) fn long() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 300..3_000)
 }
@@ -204,8 +204,8 @@ fn cut<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     pieces.collect()
 }
 
-/// Packets of Engine.IO and Socket.IO, and what is nearly such, to either transport, in a new session or not;
-/// or steps of a session that may be upgraded.
+/// Packets of Engine.IO and Socket.IO, mostly valid, to either transport, in a new session or an
+/// old one; or steps of a session that may be upgraded.
 pub(crate) fn socketio() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         "[0-9b]{1,3}",

@@ -1,6 +1,6 @@
-//! The properties that the fuzz targets check (`fuzz/properties.rs`), on a stable toolchain: with
-//! inputs that proptest makes up, and with every input that fuzzing has found worth keeping; those
-//! that were bugs once have a name in `tests/vectors`.
+//! The properties of the fuzz targets (`fuzz/properties.rs`) on a stable toolchain: with random
+//! inputs from proptest, and with the whole fuzz corpus. Inputs that were bugs once have a name in
+//! `tests/vectors`.
 
 #![cfg(all(feature = "deflate", feature = "socketio"))]
 #![allow(
@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-/// For each property: what fuzzing has found holds, random bytes do, and so do inputs that are
-/// made to get further than those.
+/// Each property is checked with the corpus, with random bytes, and with inputs that are mostly
+/// valid.
 macro_rules! properties {
     ($($name:ident: $cases:literal of $inputs:expr;)*) => {$(
         mod $name {
@@ -79,7 +79,7 @@ fn replay(name: &str, check: fn(&[u8])) {
     }
 }
 
-/// All files of a directory, if there is one.
+/// All files of a directory, if it exists.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -1,4 +1,4 @@
-//! The chat rooms as Django Channels' two layers have them on Redis, byte for byte.
+//! The chat rooms with both channel layers of Django Channels on Redis, byte for byte.
 
 use std::collections::HashSet;
 use std::thread;
@@ -16,7 +16,7 @@ const HI: &[u8] = b"\x82\xA4type\xACchat_message\xA7message\xA2hi";
 
 /// D11 and D12.
 #[test]
-fn the_pubsub_layer_is_spoken_to_the_byte() {
+fn the_pubsub_layer_is_exact_to_the_byte() {
     if !has_redis() {
         return;
     }
@@ -32,7 +32,8 @@ fn the_pubsub_layer_is_spoken_to_the_byte() {
     let mut connection = redis.connect();
     let mut subscription = connection.as_pubsub();
     subscription.subscribe(CHANNEL).unwrap();
-    // The same bytes as another process's are this one's own all the same, and come once.
+    // The server recognises its own message and delivers it once, even if another process sends the
+    // same bytes.
     for _ in 0..3 {
         send(&mut one, r#"{"user": 1, "message":"hi"}"#);
         assert_eq!(subscription.get_message().unwrap().get_payload_bytes(), HI);
@@ -49,7 +50,7 @@ fn the_pubsub_layer_is_spoken_to_the_byte() {
     }
 }
 
-/// A process of `RedisChannelLayer` made of plain commands.
+/// A process with `RedisChannelLayer`, made of plain commands.
 struct Consumer {
     connection: Connection,
     member: String,
@@ -69,7 +70,7 @@ impl Consumer {
         }
     }
 
-    /// The next body.
+    /// The body of the next message.
     fn receive(&mut self) -> Vec<u8> {
         let popped: (String, Vec<u8>, f64) = redis::cmd("BZPOPMIN")
             .arg(&self.key)
@@ -104,7 +105,7 @@ fn has_members(connection: &mut Connection, expected: usize) -> HashSet<String> 
 
 /// D7 without Django, D8 and D9.
 #[test]
-fn the_core_layer_is_spoken_to_the_byte() {
+fn the_core_layer_is_exact_to_the_byte() {
     if !has_redis() {
         return;
     }
@@ -138,9 +139,9 @@ fn the_core_layer_is_spoken_to_the_byte() {
     let waits: i64 = connection
         .zcard(format!("asgispecific.{process}!"))
         .unwrap();
-    assert_eq!(waits, 0, "own messages do not go by Redis");
+    assert_eq!(waits, 0, "a message to the same process went through Redis");
 
-    // The other way: by an array of names, and by one name.
+    // The other direction: a message for several channels, and one for a single channel.
     let name = [&[0xD9, ours.len() as u8][..], ours.as_bytes()].concat();
     for (salt, names) in [(1, [&[0x91][..], &name].concat()), (2, name.clone())] {
         let body = [
@@ -157,7 +158,7 @@ fn the_core_layer_is_spoken_to_the_byte() {
     has_members(&mut connection, 1);
 }
 
-/// Order: a burst of equal and different events reaches a process in the order it was sent.
+/// A burst of equal and different events arrives in the order of sending.
 #[test]
 fn the_core_layer_keeps_the_order_of_a_burst() {
     const MESSAGES: usize = 90;

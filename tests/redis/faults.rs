@@ -1,5 +1,5 @@
-//! What Redis does to a server: rows 17, 18 and 50 of the project's tables. Whatever it is, local
-//! rooms lose nothing, no client's connection closes, and the way to the other node comes back.
+//! Faults of Redis: rows 17 and 18 of the faults and attack 50. In each, local rooms lose nothing,
+//! no client connection closes, and the connection to the other node recovers.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ impl Cluster {
         cluster
     }
 
-    /// Both ways are open again; nothing was lost locally.
+    /// Asserts that both directions work again and no local message was lost.
     #[track_caller]
     fn comes_back(self, kind: Kind, row: u32, what: &str) {
         let Cluster {
@@ -123,7 +123,7 @@ fn row_17_redis_frozen() {
     }
     let mut cluster = Cluster::started();
     cluster.redis.signal(Signal::STOP);
-    // Longer than the patience with Redis: the nodes give it up.
+    // Longer than the Redis timeout, so the nodes disconnect.
     let began = Instant::now();
     let mut number = 0;
     let freeze = Duration::from_secs(soak::duration().map_or(4, |_| 30));
@@ -163,7 +163,7 @@ fn row_18_clients_killed_by_redis() {
 }
 
 #[test]
-fn row_18_cut_at_the_output_limit() {
+fn row_18_redis_disconnects_at_its_output_limit() {
     if !has_redis() {
         return;
     }
@@ -179,7 +179,7 @@ fn row_18_cut_at_the_output_limit() {
             .unwrap();
     };
     set(&mut connection, limit("1024"));
-    // More than a socket's buffers hold.
+    // More than the socket buffers hold.
     let _: i64 = connection
         .publish("frameloop:broadcast:fault", vec![0; 15 << 20])
         .unwrap();
@@ -219,7 +219,7 @@ fn row_50_garbage_and_64_mib_are_discarded() {
             .publish("frameloop:broadcast:fault", bytes)
             .unwrap();
     }
-    // D13, and what would kill Django's consumers.
+    // D13, and input that would crash Django's consumers.
     let events: [&[u8]; 6] = [
         b"short",
         b"\x80",

@@ -1,5 +1,5 @@
-//! Rooms of several processes over a real Redis: what members get, what is on the wire, and what
-//! faults of Redis do. Without `redis-server` each test is a skip that is printed and counted.
+//! Rooms across several processes over a real Redis: messages to members, bytes on the wire, and
+//! faults of Redis. Without `redis-server` each test prints that it is skipped, and counts as such.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use report::{Kind, skip};
 use server::RedisServer;
 use support::*;
 
-/// Whether there is a Redis to test with. Without it the test that asks, once, is skipped.
+/// Whether Redis is installed. If not, the test that calls this is skipped.
 fn has_redis() -> bool {
     let has = succeeds("redis-server", &["--version"]);
     if !has {
@@ -40,7 +40,7 @@ fn has_redis() -> bool {
     has
 }
 
-/// `tests/run` counts the line of a skip: a test that passed for want of a Redis has tested nothing.
+/// `tests/run` counts skip lines: a test that passes because Redis is missing has tested nothing.
 #[test]
 fn without_redis_server_every_test_counts_as_skipped() {
     let run = Command::new(std::env::current_exe().unwrap())
@@ -61,7 +61,7 @@ fn without_redis_server_every_test_counts_as_skipped() {
     assert!(passed > 10, "{told}");
 }
 
-/// A frameloop whose rooms are on that Redis.
+/// A frameloop process with rooms on this Redis.
 fn node(redis: &RedisServer, layer: &str) -> ServerProcess {
     ServerProcess::start(&["--channel-layer", layer, "--redis-url", &redis.url()])
 }
@@ -92,8 +92,8 @@ fn next(socket: &mut Socket) -> Message {
     }
 }
 
-/// Sends this from one and waits until the other has it, again and again: what was sent before
-/// the way was open is lost. Says how long that took.
+/// Sends `text` again and again until the other client receives it, because messages are lost until
+/// the connection is up. Returns the time that this took.
 #[track_caller]
 fn reaches(from: &mut Socket, to: &mut Socket, text: &str) -> Duration {
     let began = Instant::now();
@@ -109,7 +109,7 @@ fn reaches(from: &mut Socket, to: &mut Socket, text: &str) -> Duration {
                 if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => panic!("{error}"),
         }
-        assert!(began.elapsed() < LONG_PATIENCE, "nothing comes through");
+        assert!(began.elapsed() < LONG_PATIENCE, "no message arrives");
     }
     to.get_mut().set_read_timeout(Some(LONG_PATIENCE)).unwrap();
     began.elapsed()
@@ -130,7 +130,7 @@ fn metric(address: SocketAddr, name: &str) -> u64 {
     value.trim().parse().unwrap()
 }
 
-/// Waits until a metric is at least this.
+/// Waits until a metric has at least this value.
 #[track_caller]
 fn metric_reaches(address: SocketAddr, name: &str, expected: u64) {
     let deadline = Instant::now() + LONG_PATIENCE;

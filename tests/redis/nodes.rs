@@ -6,7 +6,7 @@ use crate::server::RedisServer;
 use crate::{client, has_redis, next, node, receives, send};
 
 #[test]
-fn a_topic_is_one_room_on_two_nodes_and_nothing_comes_twice() {
+fn a_topic_is_one_room_on_two_nodes_without_duplicates() {
     const MESSAGES: usize = 200;
     if !has_redis() {
         return;
@@ -38,7 +38,7 @@ fn a_topic_is_one_room_on_two_nodes_and_nothing_comes_twice() {
                 assert_eq!(is_text, *expected % 2 == 0);
                 *expected += 1;
             }
-            // Nothing more: what follows is the next message of all.
+            // No duplicates: the next message is a new one.
         }
         send(&mut clients[0], "end");
         for client in &mut clients {
@@ -70,7 +70,7 @@ fn topics_do_not_mix() {
 }
 
 #[test]
-fn tutorial_clients_hear_of_those_on_the_other_node() {
+fn tutorial_clients_see_clients_on_the_other_node() {
     if !has_redis() {
         return;
     }
@@ -86,7 +86,7 @@ fn tutorial_clients_hear_of_those_on_the_other_node() {
     receives(&mut two, "Client 1 left");
 }
 
-/// The bytes on the wire, so that another version can tell them.
+/// Checks the bytes on the wire, which other versions must be able to read.
 #[test]
 fn a_message_on_the_wire_is_versioned_and_numbered() {
     if !has_redis() {

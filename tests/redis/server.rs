@@ -1,4 +1,4 @@
-//! A Redis of the test's own.
+//! A Redis server for one test.
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::{self, Child, Command, Stdio};
@@ -12,15 +12,15 @@ use rustix::process::Signal;
 use crate::client::LONG_PATIENCE;
 use crate::process::signal_to;
 
-/// A server on a free port, which keeps nothing on the disk. Killed when dropped.
+/// A server on a free port, without persistence. Killed when dropped.
 pub(crate) struct RedisServer {
     child: Option<Child>,
     address: SocketAddrV4,
 }
 
-/// An address of the loopback network that nobody else uses: a port that a killed server leaves is
-/// still its own when it comes back, and no other test's.
-fn address_of_its_own() -> Ipv4Addr {
+/// A loopback address of this test alone: the port of a killed server stays free for its restart,
+/// and no other test takes it.
+fn unique_address() -> Ipv4Addr {
     static SERVERS: AtomicU8 = AtomicU8::new(1);
     let number = SERVERS.fetch_add(1, Ordering::Relaxed);
     let [.., high, low] = process::id().to_be_bytes();
@@ -28,9 +28,9 @@ fn address_of_its_own() -> Ipv4Addr {
 }
 
 impl RedisServer {
-    /// An address for one, and nothing that listens there.
+    /// An address for a server that is not running.
     pub(crate) fn not_started() -> RedisServer {
-        let ip = address_of_its_own();
+        let ip = unique_address();
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let address = SocketAddrV4::new(ip, port);
@@ -86,7 +86,7 @@ impl RedisServer {
         connection
     }
 
-    /// Waits until a channel has so many subscribers.
+    /// Waits until a channel has this many subscribers.
     #[track_caller]
     pub(crate) fn has_subscribers(&self, channel: &str, expected: u64) {
         let mut connection = self.connect();

@@ -1,4 +1,4 @@
-//! A topic whose members come and go.
+//! A topic whose members join and leave.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Member {
 impl Member {
     fn join(address: SocketAddr, room: &Arc<Room>) -> Member {
         let socket = client::open(address, TOPIC).unwrap();
-        // It is a member from the 101 on: what is begun from now on is for it.
+        // A client is a member once it has the 101: it must receive all messages sent from then on.
         let log = Log::joining(room.begun());
         let leave = Arc::new(AtomicBool::new(false));
         let thread = {
@@ -65,7 +65,7 @@ impl Member {
 
 #[test]
 fn broadcast_with_churning_members() {
-    // 5 % of the members a minute; in a short run some all the same.
+    // 5 % of the members a minute; a few in a short run, too.
     let between_leaves = match soak::duration() {
         Some(_) => Duration::from_secs(60) / (MEMBERS as u32 / 20),
         None => Duration::from_millis(50),
@@ -104,7 +104,7 @@ fn broadcast_with_churning_members() {
             left = left + member.thread.join().unwrap().left();
             leavers += 1;
         }
-        // A sample is taken when the server is done with all who left.
+        // Samples are taken when the server has finished with all members that left.
         server.returns_to(before);
     });
     stop.store(true, Ordering::SeqCst);
@@ -118,9 +118,9 @@ fn broadcast_with_churning_members() {
     figure(
         Kind::Soak,
         3,
-        format_args!("broadcast, 4 publishers, {MEMBERS} members, 5 % of them churning a minute"),
+        format_args!("broadcast, 4 publishers, {MEMBERS} members, 5 % of them replaced per minute"),
         "0 lost, duplicated, reordered, corrupted",
-        format_args!("{tally}; {leavers} members left and others joined"),
+        format_args!("{tally}; {leavers} members replaced"),
     );
     tally.assert_clean();
     trend.is_level(3, "broadcast");

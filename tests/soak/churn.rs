@@ -1,4 +1,4 @@
-//! Clients that come, say something and go, in every way.
+//! Clients that connect, echo and disconnect, in every way.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ fn connect_churn() {
             connections += 1;
             tally = tally + visit(&server, connections);
         }
-        // A sample is taken when the server is done with all of them.
+        // Samples are taken when the server has finished with all of them.
         server.returns_to(before);
     });
     figure(
         Kind::Soak,
         4,
-        "connect churn: handshake, echo, and an end by Close, FIN or RST in turn",
+        "connect churn: handshake, echo, then Close, FIN or RST in turn",
         "0 lost, duplicated, reordered, corrupted",
         format_args!("{connections} connections, {tally}"),
     );

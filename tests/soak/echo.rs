@@ -1,4 +1,4 @@
-//! Mixed traffic, every payload compared.
+//! Mixed echo traffic with every payload compared.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

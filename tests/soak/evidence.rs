@@ -28,7 +28,7 @@ fn verdict(due: u64, messages: &[(u32, u64)], sent: [u64; 2]) -> [u64; 4] {
 }
 
 #[test]
-fn each_fault_is_told_from_the_others() {
+fn each_kind_of_fault_is_counted_separately() {
     type Case = (&'static str, u64, &'static [(u32, u64)], [u64; 2], [u64; 4]);
     let cases: [Case; 12] = [
         ("clean", 0, &[(1, 0), (2, 0), (1, 1)], [2, 1], [0, 0, 0, 0]),
@@ -74,14 +74,14 @@ fn each_fault_is_told_from_the_others() {
 }
 
 #[test]
-fn whoever_left_is_owed_nothing_more_but_no_gap() {
+fn a_subscriber_that_left_may_miss_later_messages_but_has_no_gap() {
     let messages = [(1, 7), (1, 8), (1, 10)];
     assert_eq!(log(7, &messages[..2], |_, _| {}).left().lost, 0);
     assert_eq!(log(7, &messages, |_, _| {}).left().lost, 1);
 }
 
 #[test]
-fn every_flipped_bit_is_a_corruption() {
+fn every_flipped_bit_counts_as_corruption() {
     for byte in 0..payload(1, 0, 100).len() {
         for bit in 0..8 {
             let harm = |_: usize, payload: &mut Vec<u8>| payload[byte] ^= 1 << bit;
@@ -95,7 +95,7 @@ fn every_flipped_bit_is_a_corruption() {
 }
 
 #[test]
-fn cut_glued_and_of_another_type_is_corrupted() {
+fn truncated_merged_and_retyped_messages_count_as_corrupted() {
     let cut = |_: usize, payload: &mut Vec<u8>| payload.truncate(60);
     let glued = |_: usize, payload: &mut Vec<u8>| payload.push(b'x');
     assert_eq!(log(0, &[(1, 0)], cut).left().corrupted, 1);
@@ -108,7 +108,7 @@ fn cut_glued_and_of_another_type_is_corrupted() {
 }
 
 #[test]
-fn two_members_must_see_one_order() {
+fn a_different_order_in_two_logs_is_detected() {
     let one = log(0, &[(1, 0), (2, 0), (1, 1), (2, 1)], |_, _| {});
     let late = log(0, &[(1, 1), (2, 1)], |_, _| {});
     let other = log(0, &[(2, 0), (1, 0), (1, 1), (2, 1)], |_, _| {});

@@ -1,4 +1,4 @@
-//! Many connections that say nothing, and are kept.
+//! Many idle connections that stay open.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ fn idle_connections_are_kept_and_pinged() {
         Kind::Soak,
         1,
         "idle connections: kept",
-        "none ended, all pinged after 20 s of silence",
+        "all open, all pinged after 20 s of silence",
         format_args!("{connections} open, {ended} ended, {pings} pings answered"),
     );
     assert_eq!(ended, 0);

@@ -1,5 +1,5 @@
-//! Soak: ordinary load for a long time, in which nothing may be lost and nothing may grow. In a
-//! normal run each takes two seconds or so; `tests/run --soak MINUTES` gives them time.
+//! Soak tests: ordinary load for a long time. No message may be lost, and no resource may grow. A
+//! normal run takes about two seconds per test; `tests/run --soak MINUTES` sets the time.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Whether what a server holds grows.
+//! Whether the resources of a server grow.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ pub(crate) fn duration() -> Duration {
     soak::duration().unwrap_or(Duration::from_secs(2))
 }
 
-/// KiB. Of a server of a few MiB the hourly bound is a page or two in a quarter of an hour, and
-/// each thread's arena touches pages anew, and keeps them, as chance cuts its heap.
+/// KiB. For a server of a few MiB, the hourly bound is only a page or two in a quarter of an hour,
+/// and allocator arenas grow by some pages at random.
 const PAGES: f64 = 64.0;
 
 /// A server's resources over time.
@@ -22,12 +22,12 @@ pub(crate) struct Trend {
     samples: Vec<(Duration, Resources)>,
 }
 
-/// What samples say, in words.
+/// The verdict of the samples, with the measured slopes.
 #[derive(Debug)]
 enum Verdict {
     Level(String),
     Grows(String),
-    /// Nothing can be told of growth.
+    /// The samples do not suffice for a verdict.
     TooShort(String),
 }
 
@@ -35,14 +35,14 @@ enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Line {
     mean: f64,
-    /// A second.
+    /// Per second.
     slope: f64,
     /// Standard error of the slope.
     error: f64,
 }
 
 impl Trend {
-    /// Samples until the duration is over; `act` is called before each.
+    /// Takes samples until the duration is over, and calls `act` before each.
     pub(crate) fn watch(server: &ServerProcess, mut act: impl FnMut()) -> Trend {
         let duration = duration();
         let interval = (duration / 240).clamp(Duration::from_millis(100), Duration::from_secs(10));
@@ -56,13 +56,13 @@ impl Trend {
         trend
     }
 
-    /// Reports the slopes, and fails if one is above its bound.
+    /// Reports the slopes, and fails if one exceeds its bound.
     ///
-    /// The first quarter is left out: buffers, pools and the allocator's arenas are filled once,
-    /// and that does not count as growth. What is left must be a minute long for a verdict: a shorter run is
-    /// skipped. A slope counts as growth when it is above its bound by more than twice its
-    /// standard error, and for memory when the line rises by more than [`PAGES`] meanwhile.
-    /// Growth by less than that `tests/memory.rs` shows, which counts bytes.
+    /// The first quarter is left out: buffers, pools and allocator arenas fill up once, and that
+    /// does not count as growth. The rest must last at least a minute; otherwise the check is
+    /// skipped. A slope counts as growth if it exceeds its bound by more than twice its standard
+    /// error, and for memory only if the line rises by more than [`PAGES`]. `tests/memory.rs`,
+    /// which counts bytes, finds smaller growth.
     #[track_caller]
     pub(crate) fn is_level(&self, row: u32, what: &str) {
         let what = format!("{what}: slopes");
@@ -112,7 +112,7 @@ impl Trend {
         );
         if span < Duration::from_secs(60) {
             let last = self.samples[self.samples.len() - 1].1;
-            let measured = format!("too short for a slope, which tests/run --soak gives; {last}");
+            let measured = format!("too short for a slope (use tests/run --soak); {last}");
             return Verdict::TooShort(measured);
         }
         let is_level = is_within(
@@ -146,8 +146,8 @@ impl Line {
             .map(|(time, value)| value - mean - slope * (time - middle))
             .collect();
         let squares: f64 = residues.iter().map(|residue| residue * residue).sum();
-        // What is held now is mostly what was held a moment ago, so many samples are few that
-        // count (first-order autoregression).
+        // Consecutive samples are correlated, so they count as fewer independent ones (first-order
+        // autoregression).
         let neighbours: f64 = residues.windows(2).map(|pair| pair[0] * pair[1]).sum();
         let correlation = (neighbours / squares.max(f64::MIN_POSITIVE)).clamp(0.0, 0.99);
         let error = (squares / (count - 2.0) / spread).sqrt()
@@ -157,7 +157,7 @@ impl Line {
 }
 
 #[test]
-fn a_leak_is_seen_start_up_is_not_one_and_a_short_run_is_no_pass() {
+fn a_leak_is_detected_and_start_up_or_a_short_run_is_not_one() {
     let samples = |seconds: u64, resident: fn(u64) -> u64| Trend {
         samples: (0..seconds)
             .map(|second| {
@@ -182,7 +182,7 @@ fn a_leak_is_seen_start_up_is_not_one_and_a_short_run_is_no_pass() {
     }
     let opened = opened.verdict();
     assert!(matches!(opened, Verdict::Grows(_)), "{opened:?}");
-    // A minute of samples of which a quarter does not count: neither a pass nor a failure.
+    // A minute of samples, of which a quarter is left out: neither a pass nor a failure.
     let short = samples(60, leak).verdict();
     assert!(matches!(short, Verdict::TooShort(_)), "{short:?}");
 }
