@@ -34,7 +34,7 @@ where
     with_window(server, 65_535, talk)
 }
 
-/// Talks by HTTP/2, and takes at most `window` bytes of a response before it has asked for more.
+/// Runs `talk` with an HTTP/2 connection whose window admits at most `window` bytes of a response.
 fn with_window<T, F>(
     server: &TestServer,
     window: u32,
@@ -130,7 +130,7 @@ fn a_drain_ends_the_event_stream() {
     server.stopped().unwrap();
 }
 
-/// How long a client may take nothing of a response, in these tests.
+/// The write timeout of these tests.
 const WRITE_STALL: Duration = Duration::from_millis(300);
 
 fn hasty() -> TestServer {
@@ -141,8 +141,8 @@ fn hasty() -> TestServer {
     })
 }
 
-/// 32 large requests whose responses nobody takes: 8 are answered at a time, and each is reset in
-/// time.
+/// 32 large requests whose responses the client does not read: the server holds 8 bodies at a time,
+/// and resets each stream in time.
 #[test]
 fn attack_73_a_response_that_is_not_read_is_reset() {
     const REQUESTS: usize = 32;
@@ -178,8 +178,8 @@ fn attack_73_a_response_that_is_not_read_is_reset() {
     assert!((1..=8).contains(&most), "{most}");
 }
 
-/// Events whose next one is long in coming are not taken for a stream that stalls, nor is a client
-/// that takes a response bit by bit.
+/// Neither a pause between events nor a client that reads a response slowly counts as a stalled
+/// stream.
 #[test]
 fn a_stream_with_progress_is_not_reset() {
     let server = hasty();

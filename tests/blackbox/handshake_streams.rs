@@ -244,7 +244,7 @@ fn r97_a_full_server_refuses_until_a_client_leaves() {
     let began = Instant::now();
     let accepted = Ok(ACCEPTED.answer(b""));
     while attempt() != accepted {
-        assert!(began.elapsed() < PATIENCE, "nobody left");
+        assert!(began.elapsed() < PATIENCE, "no slot was freed");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rows 1, 2, 4, 5 and 6: clients that break off, stop reading or stand still.
+//! Rows 1, 2, 4, 5 and 6: clients that reset, half-close, stop reading or freeze.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -24,7 +24,7 @@ fn connect(server: &ServerProcess) -> TcpStream {
     stream
 }
 
-/// The bytes of a whole session, and where each of its complete messages ends.
+/// The bytes of a whole session, and the end of each complete message in it.
 fn session(path: &str) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = request(path).into_bytes();
     let mut ends = Vec::new();
@@ -58,7 +58,7 @@ fn row_1_reset_at_every_byte_of_a_session() {
                 let (bytes, _) = session(path);
                 for length in 0..=bytes.len() {
                     let mut stream = connect(server);
-                    // The server may be done with it already.
+                    // The server may have closed the connection already.
                     let _ = stream.write_all(&bytes[..length]);
                     set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
                     resets += 1;
@@ -69,7 +69,7 @@ fn row_1_reset_at_every_byte_of_a_session() {
     );
 }
 
-/// The guarantee of echo: n complete messages before FIN are n echoes before the end.
+/// The echo guarantee: n complete messages before FIN give n echoes before the end.
 #[test]
 fn row_2_half_close_at_every_byte_of_a_session() {
     let mut server = ServerProcess::start(&[]);
@@ -116,7 +116,7 @@ fn row_2_half_close_at_every_byte_of_a_session() {
     );
 }
 
-/// How many data frames these bytes of a server are.
+/// The number of data frames in these bytes from a server.
 fn data_frames(mut bytes: &[u8]) -> usize {
     let mut count = 0;
     while let [first, length, rest @ ..] = bytes {
@@ -124,7 +124,7 @@ fn data_frames(mut bytes: &[u8]) -> usize {
             (126, [high, low, rest @ ..]) => (usize::from(*high) << 8 | usize::from(*low), rest),
             (length, rest) => (usize::from(*length), rest),
         };
-        assert!(rest.len() >= length, "half a frame");
+        assert!(rest.len() >= length, "a truncated frame");
         count += usize::from(first & 0x0F <= 2);
         bytes = &rest[length..];
     }
@@ -186,7 +186,7 @@ fn row_5_an_echo_client_that_stops_reading_is_reset() {
             let took = began.elapsed();
             let grown = server.resources().resident.saturating_sub(before);
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-            // A deadline is kept to about a tenth of itself.
+            // A deadline is accurate to about a tenth of its length.
             assert!(took >= stall * 3 / 4, "reset after {took:?}");
             format!("reset after {took:.1?} (write timeout {stall:?}), memory +{grown} KiB")
         },
@@ -230,7 +230,7 @@ fn row_5_an_echo_client_that_pauses_gets_everything() {
     );
 }
 
-/// A run without a gap, and then the end: never a silent drop.
+/// A sequence without a gap, and then the end: no silent drop.
 #[test]
 fn row_5_a_member_that_stops_reading_is_closed_without_loss_for_others() {
     let mut server = ServerProcess::start(&["--linger", "500ms"]);
@@ -246,7 +246,7 @@ fn row_5_a_member_that_stops_reading_is_closed_without_loss_for_others() {
             let mut publisher = client::open(server.address, TOPIC).unwrap();
             let mut own = Log::joining([(9, 0)]);
             let mut sequence = 0;
-            // Until everything is full and the slow ones are given up.
+            // Until all buffers are full and the slow members are closed.
             let open = server.resources().descriptors;
             while server.resources().descriptors > open - 5 {
                 for _ in 0..10 {
@@ -292,7 +292,7 @@ fn row_6_a_client_process_frozen_and_thawed() {
         |server| {
             let is_clean = |freeze: u64| {
                 let before = server.resources().descriptors;
-                // It has one more round of echoes after the freeze.
+                // The client does another round of echoes after the freeze.
                 let url = format!("ws://{}/echo", server.address);
                 let client = Command::new(env!("CARGO_BIN_EXE_frameloop"))
                     .args(["load", &url, "-c", "1", "--rate", "50", "--messages", "50"])
@@ -311,12 +311,12 @@ fn row_6_a_client_process_frozen_and_thawed() {
                 (status.success(), String::from_utf8(stdout).unwrap())
             };
             let (clean, report) = is_clean(short);
-            assert!(
-                clean,
-                "a freeze shorter than the ping's deadlines: {report}"
-            );
+            assert!(clean, "a freeze shorter than the ping deadlines: {report}");
             let (clean, report) = is_clean(long);
-            assert!(!clean, "still there after {long} s of silence: {report}");
+            assert!(
+                !clean,
+                "still connected after {long} s of silence: {report}"
+            );
             assert!(report.contains("closed with 1008"), "{report}");
             format!(
                 "{short} s: nothing lost; {long} s: closed, ping interval and timeout {interval} s"

@@ -1,9 +1,9 @@
-//! What the tests judge by is tested, too: the checker of messages, the figures of the report.
+//! Tests of the test tools: the message checker and the figures of the report.
 
 use crate::checker::{HEAD, Log, Tally, is_text, payload};
 use crate::report::{Kind, line};
 
-/// The log of a subscriber to whom these came, each with what was done to it.
+/// The log of a subscriber that receives these messages, each changed by `harm`.
 fn log(due: u64, messages: &[(u32, u64)], harm: impl Fn(usize, &mut Vec<u8>)) -> Log {
     let mut log = Log::joining([(1, due), (2, due)]);
     for (index, (publisher, sequence)) in messages.iter().enumerate() {
@@ -86,7 +86,7 @@ fn every_flipped_bit_counts_as_corruption() {
         for bit in 0..8 {
             let harm = |_: usize, payload: &mut Vec<u8>| payload[byte] ^= 1 << bit;
             let tally = log(0, &[(1, 0)], harm).left();
-            // A digit's other case is the same number.
+            // The other case of a hexadecimal digit has the same value.
             let is_case = byte < HEAD && payload(1, 0, 100)[byte].is_ascii_lowercase();
             let expected = u64::from(!(is_case && bit == 5));
             assert_eq!(tally.corrupted, expected, "byte {byte} bit {bit}");
@@ -119,7 +119,7 @@ fn a_different_order_in_two_logs_is_detected() {
 
 #[test]
 #[should_panic(expected = "lost 1")]
-fn a_loss_fails() {
+fn a_lost_message_fails_the_check() {
     log(0, &[(1, 0), (1, 2)], |_, _| {}).left().assert_clean();
 }
 

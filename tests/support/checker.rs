@@ -1,12 +1,12 @@
-//! Proof that nothing is lost: publishers number and sign their messages, subscribers log what
-//! comes, and the log is checked for loss, duplicates, reordering and corruption.
+//! Proof that no message is lost: publishers number and sign their messages, subscribers log what
+//! they receive, and the logs are checked for loss, duplicates, reordering and corruption.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::iter::Sum;
 use std::ops::Add;
 
-/// Bytes of a message before its filler: publisher, sequence and checksum, in hexadecimal.
+/// The length of a message before its filler: publisher, sequence and checksum, in hexadecimal.
 pub(crate) const HEAD: usize = 8 + 16 + 16;
 
 /// A numbered, signed message of about `size` bytes. Every second one is text.
@@ -28,12 +28,12 @@ pub(crate) fn payload(publisher: u32, sequence: u64, size: usize) -> Vec<u8> {
     payload
 }
 
-/// Whether a message goes as text.
+/// Whether a message is sent as text.
 pub(crate) fn is_text(sequence: u64) -> bool {
     sequence % 2 == 1
 }
 
-/// Publisher and sequence of a message, if it is whole and of its type.
+/// The publisher and sequence of a message, if it is intact and of the right type.
 pub(crate) fn parse(text: bool, payload: &[u8]) -> Option<(u32, u64)> {
     let (head, filler) = payload.split_at_checked(HEAD)?;
     let head = std::str::from_utf8(head).ok()?;
@@ -55,7 +55,7 @@ fn checksum(publisher: u32, sequence: u64, filler: &[u8]) -> u64 {
         })
 }
 
-/// What was counted. Zero from `lost` on is the only pass.
+/// The counts of a check. It passes only if all from `lost` on are zero.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Tally {
     pub(crate) sent: u64,
@@ -114,27 +114,27 @@ impl Sum for Tally {
     }
 }
 
-/// What one subscriber received, from its join to its leave.
+/// The messages that one subscriber received, from its join to its leave.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     runs: BTreeMap<u32, Run>,
-    /// Of all publishers, in the order in which it came.
+    /// The messages of all publishers, in the order of arrival.
     order: Vec<(u32, u64)>,
     tally: Tally,
 }
 
-/// What came of one publisher.
+/// The messages of one publisher.
 #[derive(Debug)]
 struct Run {
-    /// The first message that must come, at the latest.
+    /// The latest first message that is acceptable.
     due: u64,
     next: Option<u64>,
     missing: BTreeSet<u64>,
 }
 
 impl Log {
-    /// The log of a subscriber that joins when these publishers have begun so many messages: what
-    /// they begin from now on must come.
+    /// The log of a subscriber that joins after these publishers have begun this many messages. All
+    /// later messages must arrive.
     pub(crate) fn joining(begun: impl IntoIterator<Item = (u32, u64)>) -> Log {
         let runs = begun.into_iter().map(|(publisher, due)| {
             let run = Run {
@@ -174,12 +174,12 @@ impl Log {
         }
     }
 
-    /// Whether this message of this publisher came.
+    /// Whether this message of this publisher has arrived.
     pub(crate) fn has(&self, publisher: u32, sequence: u64) -> bool {
         self.order.contains(&(publisher, sequence))
     }
 
-    /// Whether all came that these publishers have sent.
+    /// Whether all messages that these publishers have sent have arrived.
     pub(crate) fn has_all(&self, sent: impl IntoIterator<Item = (u32, u64)>) -> bool {
         sent.into_iter().all(|(publisher, sent)| {
             self.runs
@@ -188,7 +188,7 @@ impl Log {
         })
     }
 
-    /// The verdict on a subscriber that stayed until these publishers had sent so many messages.
+    /// The result for a subscriber that stayed until these publishers had sent this many messages.
     pub(crate) fn stayed(&self, sent: impl IntoIterator<Item = (u32, u64)>) -> Tally {
         let tail: u64 = sent
             .into_iter()
@@ -202,8 +202,7 @@ impl Log {
         tally
     }
 
-    /// The verdict on a subscriber that left, or that was told that it is closed: nothing more
-    /// than what came was due.
+    /// The result for a subscriber that left or was closed: no further message was due.
     pub(crate) fn left(&self) -> Tally {
         let missing: usize = self.runs.values().map(|run| run.missing.len()).sum();
         Tally {
@@ -212,8 +211,8 @@ impl Log {
         }
     }
 
-    /// How many messages are elsewhere in one log than in the other, where both have them: all
-    /// members of a room see one order.
+    /// The number of messages whose order differs between two logs: all members of a room must see
+    /// the same order.
     pub(crate) fn disordered(&self, other: &Log) -> u64 {
         let places: HashMap<_, usize> = self.order.iter().copied().zip(0..).collect();
         let common = other.order.iter().filter_map(|message| places.get(message));

@@ -1,5 +1,5 @@
-//! A client that sends what it is told to, right or wrong, and says what comes back; and
-//! tungstenite's, which is not ours.
+//! A WebSocket client that sends any bytes, valid or not, and checks the replies; and tungstenite,
+//! an independent client.
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use tungstenite::protocol::Role;
 use tungstenite::{Bytes, Message, WebSocket};
 
-/// How long a reply may take before its test fails.
+/// How long a reply may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long anything may take beside a load or a fault before its test fails.
+/// How long anything may take under load or a fault before the test fails.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The request of RFC 6455 §1.3.
@@ -49,10 +49,11 @@ fn header(first: u8, mask: u8, length: usize) -> Vec<u8> {
     }
 }
 
-/// The head of a response, to its empty line, and nothing of what follows.
+/// Reads the head of a response, up to its empty line.
 ///
 /// # Errors
-/// Of the stream, and when it ends before that.
+///
+/// Errors of the stream, or its end before the empty line.
 pub(crate) fn receive_head(stream: &mut impl Read) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -66,10 +67,11 @@ pub(crate) fn receive_head(stream: &mut impl Read) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Connects to that address and says nothing.
+/// Connects to this address.
 ///
 /// # Errors
-/// Of the socket.
+///
+/// Errors of the socket.
 pub(crate) fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
@@ -78,18 +80,20 @@ pub(crate) fn connect(address: SocketAddr, patience: Duration) -> io::Result<Tcp
     Ok(stream)
 }
 
-/// Connects and opens a WebSocket of tungstenite's.
+/// Connects and opens a tungstenite WebSocket.
 ///
 /// # Errors
-/// Of the socket, and when the answer is not 101.
+///
+/// Errors of the socket, or a status other than 101.
 pub(crate) fn open(address: SocketAddr, path: &str) -> io::Result<WebSocket<TcpStream>> {
     open_on(connect(address, LONG_PATIENCE)?, path)
 }
 
-/// Opens a WebSocket of tungstenite's on a connected stream.
+/// Opens a tungstenite WebSocket on a connected stream.
 ///
 /// # Errors
-/// Of the socket, and when the answer is not 101.
+///
+/// Errors of the socket, or a status other than 101.
 pub(crate) fn open_on<S: Read + Write>(mut stream: S, path: &str) -> io::Result<WebSocket<S>> {
     stream.write_all(request(path).as_bytes())?;
     let head = receive_head(&mut stream)?;
@@ -99,7 +103,7 @@ pub(crate) fn open_on<S: Read + Write>(mut stream: S, path: &str) -> io::Result<
     Ok(WebSocket::from_raw_socket(stream, Role::Client, None))
 }
 
-/// A data message of the type that its sequence tells (see [`crate::checker`]).
+/// A data message. Its sequence determines its type (see [`crate::checker`]).
 pub(crate) fn message(text: bool, payload: Vec<u8>) -> Message {
     if text {
         let text = String::from_utf8(payload).expect("text is UTF-8");
@@ -128,8 +132,8 @@ impl<S: Read + Write> Client<S> {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Sends these bytes in two segments that the server reads one after the other: a Ping goes
-    /// ahead in the first, and the second follows its Pong, which is taken here.
+    /// Sends these bytes in two segments that the server reads separately: a Ping precedes the
+    /// first, and the second is sent after the Pong.
     #[track_caller]
     pub(crate) fn send_cut(&mut self, bytes: &[u8], cut: usize) {
         let (head, tail) = bytes.split_at(cut);
@@ -143,7 +147,7 @@ impl<S: Read + Write> Client<S> {
         self.send(&frame(0x81, text.as_bytes()));
     }
 
-    /// The head of a response, to its empty line, and nothing of what follows.
+    /// Reads the head of a response, up to its empty line.
     #[track_caller]
     pub(crate) fn receive_head(&mut self) -> String {
         receive_head(&mut self.stream).unwrap()
@@ -172,7 +176,7 @@ impl<S: Read + Write> Client<S> {
         (header[0], payload)
     }
 
-    /// The next message must be this text.
+    /// Expects this text message next.
     #[track_caller]
     pub(crate) fn receives_text(&mut self, text: &str) {
         let (first, payload) = self.receive();
@@ -182,7 +186,7 @@ impl<S: Read + Write> Client<S> {
         );
     }
 
-    /// The next bytes must be these.
+    /// Expects these bytes next.
     #[track_caller]
     pub(crate) fn receives(&mut self, expected: &[u8]) {
         let mut bytes = vec![0; expected.len()];
@@ -199,7 +203,7 @@ impl<S: Read + Write> Client<S> {
 }
 
 impl Client {
-    /// Connects to that address and says nothing.
+    /// Connects to this address.
     pub(crate) fn at(address: SocketAddr) -> Client {
         let stream = connect(address, PATIENCE).unwrap();
         Client { stream }
@@ -210,7 +214,7 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Next must come a Close with this code, then FIN.
+    /// Expects a Close with this code, then FIN.
     #[track_caller]
     pub(crate) fn closes_with(&mut self, code: u16) {
         let (first, payload) = self.receive();
@@ -223,7 +227,7 @@ impl Client {
         self.ends();
     }
 
-    /// Next must come FIN, not RST and no byte more; it is answered with FIN.
+    /// Expects FIN, without further bytes or RST, and answers with FIN.
     #[track_caller]
     pub(crate) fn ends(&mut self) {
         let mut rest = Vec::new();
@@ -231,12 +235,12 @@ impl Client {
             Ok(_) => assert!(rest.is_empty(), "{rest:02X?} before FIN"),
             Err(error) => panic!("{error} instead of FIN, after {rest:02X?}"),
         }
-        // The server may be done with the connection already.
+        // The server may have closed the connection already.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Next must come FIN, and the server must still be reading. A RST right after FIN cannot be
-    /// told by reading, but what is sent then fails.
+    /// Expects FIN from a server that still reads. Reading does not reveal a RST right after FIN,
+    /// but a write then fails.
     #[track_caller]
     pub(crate) fn ends_while_being_read(&mut self) {
         let mut rest = Vec::new();
@@ -248,7 +252,7 @@ impl Client {
         self.finish();
     }
 
-    /// Whether nothing comes for this long.
+    /// Whether nothing arrives for this long.
     pub(crate) fn is_silent_for(&mut self, duration: Duration) -> bool {
         self.stream.set_read_timeout(Some(duration)).unwrap();
         let result = self.stream.peek(&mut [0]);

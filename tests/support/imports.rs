@@ -1,10 +1,10 @@
-//! Which module of the crate imports which, read from the sources.
+//! The imports between the modules of the crate, from the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module of the library, with those that it imports.
+/// Each module of the library, with the modules that it imports.
 pub(crate) fn edges() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -20,7 +20,7 @@ pub(crate) fn edges() -> BTreeMap<String, BTreeSet<String>> {
     edges
 }
 
-/// The Rust files in a folder and in those below it.
+/// The Rust files in a folder and its subfolders.
 pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -41,7 +41,7 @@ pub(crate) fn module(path: &Path, root: &Path) -> String {
     first.to_string_lossy().into_owned()
 }
 
-/// The crate's own modules that a source text names: after `crate::`, also inside braces.
+/// The modules of the crate that a source text names: after `crate::`, also inside braces.
 pub(crate) fn imports(text: &str) -> Vec<String> {
     let mut modules = Vec::new();
     for (start, _) in text.match_indices("crate::") {
@@ -69,7 +69,7 @@ pub(crate) fn imports(text: &str) -> Vec<String> {
     modules
 }
 
-/// A file's text without comments and without its unit tests.
+/// The text of a file without comments and unit tests.
 pub(crate) fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]").next().unwrap_or_default();

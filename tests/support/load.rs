@@ -1,4 +1,4 @@
-//! Echo and broadcast load in the background of a fault, every message of it checked.
+//! Echo and broadcast load in the background of a fault. Every message is checked.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tungstenite::{Error, Message, WebSocket};
 use super::checker::{self, Log, Tally};
 use super::client::{self, LONG_PATIENCE};
 
-/// How much load.
+/// The amount of load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) echoes: u32,
@@ -19,9 +19,9 @@ pub(crate) struct Shape {
     pub(crate) subscribers: u32,
     /// Messages that an echo client sends before it reads.
     pub(crate) depth: u64,
-    /// Bytes of the largest usual message.
+    /// The size of the largest usual message.
     pub(crate) size: usize,
-    /// Between one round of a client and its next.
+    /// The pause between two rounds of a client.
     pub(crate) pause: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Default for Shape {
     }
 }
 
-/// Clients that talk until they are told to stop.
+/// Clients that send until they are told to stop.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     room: Arc<Room>,
@@ -47,7 +47,8 @@ pub(crate) struct Load {
     subscribers: Vec<JoinHandle<Log>>,
 }
 
-/// A room's publishers: how many messages each has begun to send, and how many still publish.
+/// The publishers of a room: the number of messages that each has begun to send, and the number of
+/// publishers that are not finished.
 #[derive(Debug)]
 pub(crate) struct Room {
     begun: Vec<AtomicU64>,
@@ -82,13 +83,13 @@ impl Load {
         Load::of(Shape::default(), address)
     }
 
-    /// Starts a load of another shape, in a room of its own.
+    /// Starts a load of another shape, in its own room.
     pub(crate) fn of(shape: Shape, address: SocketAddr) -> Load {
         static ROOMS: AtomicU64 = AtomicU64::new(0);
         let topic = format!("/broadcast/load{}", ROOMS.fetch_add(1, Ordering::Relaxed));
         let stop = Arc::new(AtomicBool::new(false));
         let room = Room::of(shape.publishers);
-        // Everybody is there before the first message.
+        // All clients are connected before the first message.
         let echoes: Vec<_> = (0..shape.echoes).map(|_| open(address, "/echo")).collect();
         let members: Vec<_> = (0..shape.publishers + shape.subscribers)
             .map(|_| open(address, &topic))
@@ -124,7 +125,7 @@ impl Load {
         }
     }
 
-    /// Lets everybody finish one more round, and tells what was counted.
+    /// Lets all clients finish one more round. Returns the counts.
     pub(crate) fn finish(self) -> Tally {
         self.stop.store(true, Ordering::SeqCst);
         let echoed: Tally = self.echoes.into_iter().map(joined).sum();
@@ -133,7 +134,7 @@ impl Load {
         echoed + self.room.verdict(&logs)
     }
 
-    /// [`Load::finish`], and the tally must be clean.
+    /// [`Load::finish`], and asserts that nothing was lost.
     #[track_caller]
     pub(crate) fn finish_clean(self) -> Tally {
         let tally = self.finish();
@@ -143,7 +144,7 @@ impl Load {
 }
 
 impl Room {
-    /// The verdict on members that stayed to the end.
+    /// The result for members that stayed to the end.
     pub(crate) fn verdict(&self, logs: &[Log]) -> Tally {
         let members: Tally = logs.iter().map(|log| log.stayed(self.begun())).sum();
         let disordered: u64 = logs.iter().map(|log| logs[0].disordered(log)).sum();
@@ -179,7 +180,7 @@ fn send(socket: &mut WebSocket<TcpStream>, publisher: u32, sequence: u64, usual:
     socket.write(message).is_ok()
 }
 
-/// Records the next data message; says whether there was one.
+/// Records the next data message. Returns whether there was one.
 pub(crate) fn receive(socket: &mut WebSocket<TcpStream>, log: &mut Log) -> Result<(), Error> {
     loop {
         match socket.read() {
@@ -190,7 +191,7 @@ pub(crate) fn receive(socket: &mut WebSocket<TcpStream>, log: &mut Log) -> Resul
                 continue;
             }
             Ok(_) => continue,
-            // After a freeze a wait that has a timeout is interrupted.
+            // A freeze interrupts a wait with a timeout.
             Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
@@ -228,7 +229,7 @@ pub(crate) fn echo(
     }
 }
 
-/// Publishes, and waits for each message to come back.
+/// Publishes messages, and waits for each to arrive at its publisher.
 pub(crate) fn publish(
     mut socket: WebSocket<TcpStream>,
     publisher: u32,
@@ -261,14 +262,15 @@ fn subscribe(mut socket: WebSocket<TcpStream>, publishers: u32, room: &Room) -> 
     log
 }
 
-/// Receives until the member is to leave, or all is there that the room's publishers have sent.
+/// Receives until the member must leave, or until all messages of the room's publishers have
+/// arrived.
 pub(crate) fn stay(
     socket: &mut WebSocket<TcpStream>,
     log: &mut Log,
     room: &Room,
     leave: &AtomicBool,
 ) {
-    // A short wait, to look at the room in between.
+    // A short wait, to check the state of the room in between.
     let _ = socket
         .get_ref()
         .set_read_timeout(Some(Duration::from_millis(50)));

@@ -1,5 +1,5 @@
-//! What the test binaries share. Each takes all of it, by
-//! `#[path = "../support/mod.rs"] mod support;` and `use support::*;`.
+//! Code that the test binaries share. Each includes all of it with `#[path = "../support/mod.rs"]
+//! mod support;` and `use support::*;`.
 
 #![allow(dead_code, reason = "not every test binary needs all of it")]
 #![allow(

@@ -1,4 +1,4 @@
-//! A real nginx in front, with the lines of docs/operations.md.
+//! A real nginx as a proxy, configured as in docs/operations.md.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,15 +13,15 @@ pub(crate) struct Nginx(Child);
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Killed, it would leave its workers behind.
+        // SIGKILL would leave its workers behind.
         signal_to(self.0.id(), Signal::TERM);
         let _ = self.0.wait();
     }
 }
 
 impl Nginx {
-    /// Runs in this directory, listens as `listen` says, forwards to the Unix domain socket
-    /// `upstream`, and is awaited until `listens`.
+    /// Starts nginx in this directory, listening at `listen` and forwarding to the Unix domain
+    /// socket `upstream`. Waits until `listens` is true.
     pub(crate) fn start(
         directory: &Path,
         listen: &str,

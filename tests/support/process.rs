@@ -1,4 +1,4 @@
-//! A server in a process of its own, which can be frozen, starved, killed and measured.
+//! A server in its own process, which can be frozen, starved, killed and measured.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ pub(crate) struct ServerProcess {
     pub(crate) address: SocketAddr,
 }
 
-/// `frameloop` with these arguments, quiet, on a free port of the loopback interface unless they
-/// say otherwise.
+/// `frameloop` with these arguments, without logs and on a free port of the loopback interface by
+/// default.
 pub(crate) fn frameloop(arguments: &[&str]) -> Command {
     command_under(&[], arguments)
 }
 
-/// [`frameloop`], run by another command, which must become it or be its parent no longer:
+/// [`frameloop`], started by another command that replaces itself with it or detaches from it:
 /// `prlimit`, `ip netns exec`, `strace -D`.
 pub(crate) fn command_under(wrapper: &[&str], arguments: &[&str]) -> Command {
     let frameloop = env!("CARGO_BIN_EXE_frameloop");
@@ -55,17 +55,17 @@ impl ServerProcess {
         ServerProcess::spawn(&mut frameloop(arguments))
     }
 
-    /// Waits until it says where it serves.
+    /// Waits until the server prints its address.
     pub(crate) fn spawn(command: &mut Command) -> ServerProcess {
         let mut child = command.spawn().expect("the server starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut first = String::new();
         stdout.read_line(&mut first).expect("it is text");
-        // As text, or in an object.
+        // In text or JSON.
         let address = first.trim().trim_end_matches("\"}").rsplit_once("http://");
-        let address = address.unwrap_or_else(|| panic!("the server says {first:?}"));
+        let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
         let address = address.1.parse().expect("an address");
-        // Else its next line would break the pipe.
+        // Without a reader its next line would break the pipe.
         thread::spawn(move || stdout.lines().count());
         ServerProcess { child, address }
     }
@@ -86,7 +86,7 @@ impl ServerProcess {
         Resources::of(self.id())
     }
 
-    /// What it holds when all its workers have served and nothing is on its way.
+    /// Its resources once all workers have served a connection and no input is left.
     pub(crate) fn settled(&self) -> Resources {
         let first: Vec<_> = (0..8).map(|_| open(self.address, "/echo")).collect();
         assert!(first.iter().all(Result::is_ok), "{first:?}");
@@ -102,7 +102,7 @@ impl ServerProcess {
         }
     }
 
-    /// Waits until no more descriptors and threads are held than before.
+    /// Waits until it holds no more descriptors and threads than before.
     #[track_caller]
     pub(crate) fn returns_to(&self, before: Resources) -> Resources {
         let deadline = Instant::now() + LONG_PATIENCE;
@@ -116,14 +116,14 @@ impl ServerProcess {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until the process has exited.
     pub(crate) fn ended(mut self) -> ExitStatus {
         let deadline = Instant::now() + LONG_PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is a child") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the server does not end");
+            assert!(Instant::now() < deadline, "the server does not exit");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -131,7 +131,7 @@ impl ServerProcess {
     #[track_caller]
     pub(crate) fn lives(&mut self) {
         let status = self.child.try_wait().expect("it is a child");
-        assert!(status.is_none(), "the server ended: {status:?}");
+        assert!(status.is_none(), "the server exited: {status:?}");
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn signal_to(process: u32, signal: Signal) {
     kill_process(process, signal).expect("it runs");
 }
 
-/// Whether a command is there and says yes.
+/// Whether a command exists and succeeds.
 pub(crate) fn succeeds(command: &str, arguments: &[&str]) -> bool {
     Command::new(command)
         .args(arguments)

@@ -1,13 +1,12 @@
-//! Figures for `tests/RELIABILITY.md`: a test prints each as one line, `tests/run --report` collects
-//! them. A test binary takes this file with
-//! `#[path = "../support/report.rs"] mod report;`.
+//! Figures for `tests/RELIABILITY.md`: each test prints its figures as lines, and `tests/run
+//! --report` collects them.
 
 #![allow(dead_code, reason = "not every test binary has rows of every table")]
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-/// Which table a row number belongs to.
+/// The table that a row number belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Attack,
@@ -25,8 +24,8 @@ impl Display for Kind {
     }
 }
 
-/// Tells what a test measured: `what` was done, the `bound` that holds, what was `measured`, with
-/// units. `what` names the figure among those of its row, so that a longer run replaces a shorter.
+/// Reports a measurement: `what` was done, the `bound`, and what was `measured`, with units. A
+/// longer run replaces the figure of a shorter one with the same `what`.
 pub(crate) fn figure(
     kind: Kind,
     row: u32,
@@ -37,7 +36,7 @@ pub(crate) fn figure(
     println!("{}", line(kind, row, &what, &bound, &measured));
 }
 
-/// Tells that a row was not tested, and why: what is missing.
+/// Reports that a row was not tested, and what was missing.
 pub(crate) fn skip(kind: Kind, row: u32, what: impl Display, why: impl Display) {
     println!(
         "{}",

@@ -1,15 +1,15 @@
-//! What a process holds, as `/proc` tells.
+//! The resources of a process, from `/proc`.
 
 use std::fmt;
 use std::fs;
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Resources {
     /// Kibibytes.
     pub(crate) resident: u64,
-    /// Of these, what is not the program's own file: those pages come as parts of it first run,
-    /// and are the page cache's.
+    /// The part of `resident` that is not file-backed. Pages of the program's file belong to the
+    /// page cache and appear when code first runs.
     pub(crate) anonymous: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,

@@ -69,7 +69,7 @@ impl TestServer {
 }
 
 impl Client {
-    /// Connects and says nothing.
+    /// Connects without sending.
     pub(crate) fn connect(server: &TestServer) -> Client {
         Client::at(server.address)
     }

@@ -1,9 +1,9 @@
-//! How long the tests may take that are worth a long time.
+//! The duration of soak tests.
 
 use std::time::Duration;
 
-/// How long `tests/run --soak MINUTES` lets a test run; `None` in a normal run, which a short form
-/// of the test must do for, 2 s or so.
+/// The duration of a test in `tests/run --soak MINUTES`; `None` in a normal run, where the short
+/// form of a test takes about 2 s.
 pub(crate) fn duration() -> Option<Duration> {
     let minutes = std::env::var("SOAK_MINUTES").ok()?;
     let minutes: f64 = minutes.parse().expect("SOAK_MINUTES is a number");
