@@ -1,7 +1,7 @@
-//! One innocent echo client beside each attack that loads the server: how long its echoes take,
-//! and those of an idle TCP echo on the server's core meanwhile. The server has one core to itself;
-//! all clients have the other, where the attackers come after the innocent one. The times go to a
-//! column of `tests/RELIABILITY.md`; the test holds only that the innocent client is served.
+//! An innocent echo client beside each attack that loads the server: the times of its echoes, and
+//! those of an idle TCP echo on the server's core for comparison. The server has one core; all
+//! clients share the other, where the attackers have a lower priority. The times fill a column of
+//! `tests/RELIABILITY.md`; the test itself requires only that the innocent client is served.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -41,14 +41,14 @@ struct Attack {
     what: &'static str,
     arguments: &'static [&'static str],
     threads: usize,
-    /// What one thread does, again and again until the time is over.
+    /// One round of a thread, repeated until the time is over.
     round: fn(SocketAddr, &AtomicBool) -> io::Result<()>,
 }
 
 const ATTACKS: &[Attack] = &[
     Attack {
         row: 5,
-        what: "4 clients send fragments of one byte",
+        what: "4 clients send one-byte fragments",
         arguments: &[],
         threads: 4,
         round: |address, is_over| {
@@ -91,7 +91,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack {
         row: 36,
-        what: "4 clients open WebSockets and leave",
+        what: "4 clients open and close WebSockets",
         arguments: &[],
         threads: 4,
         round: |address, _| client::open(address, "/echo").map(drop),
@@ -118,7 +118,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack {
         row: 67,
-        what: "3 clients pipeline openings of Socket.IO sessions",
+        what: "3 clients pipeline requests for Socket.IO sessions",
         arguments: &[],
         threads: 3,
         round: |address, is_over| {
@@ -129,7 +129,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack {
         row: 68,
-        what: "2 clients connect and say nothing, 4 ask for pages, 256 connections at most",
+        what: "2 clients open silent connections, 4 request pages, --max-connections 256",
         arguments: &["--max-connections", "256"],
         threads: 6,
         round: |address, is_over| match thread::current().name() {
@@ -142,7 +142,7 @@ const ATTACKS: &[Attack] = &[
     },
     Attack {
         row: 69,
-        what: "2 clients connect and say nothing, 256 connections at most",
+        what: "2 clients open silent connections, --max-connections 256",
         arguments: &["--max-connections", "256"],
         threads: 2,
         round: silent_connections,
@@ -187,7 +187,7 @@ fn flood_socket(
     flood(stream, &again.repeat((16 << 10) / again.len()), is_over)
 }
 
-/// Sends this again and again, and reads all answers.
+/// Sends `bytes` repeatedly, and reads all answers.
 fn flood(mut stream: TcpStream, bytes: &[u8], is_over: &AtomicBool) -> io::Result<()> {
     let mut answers = stream.try_clone()?;
     thread::scope(|scope| {
@@ -215,7 +215,7 @@ fn silent_connections(address: SocketAddr, is_over: &AtomicBool) -> io::Result<(
     Ok(())
 }
 
-/// 250 members of as many rooms join and leave at once.
+/// 250 clients join a room each, and leave at once.
 fn rooms_left_at_once(address: SocketAddr, is_over: &AtomicBool) -> io::Result<()> {
     let mut members = Vec::new();
     for number in 0..250 {
@@ -246,7 +246,7 @@ fn pin(core: usize) {
     sched_setaffinity(None, &cores).unwrap();
 }
 
-/// Echoes what one client says, on the server's core.
+/// Echoes one client's bytes on the server's core.
 fn raw_echo() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = connect(listener.local_addr().unwrap(), LONG_PATIENCE).unwrap();
@@ -272,7 +272,7 @@ fn beside(attack: &Attack, arguments: &[&str]) {
     let core = SERVERS_CORE.to_string();
     let server = ServerProcess::spawn(&mut command_under(&["taskset", "-c", &core], arguments));
     let lasts = soak::duration().map_or(Duration::from_secs(1), |_| Duration::from_secs(5));
-    pin(CLIENTS_CORE); // and so are the threads that it starts
+    pin(CLIENTS_CORE); // its threads inherit the core
     let mut raw = raw_echo();
     let mut client = Client::on(connect(server.address, LONG_PATIENCE).unwrap(), "/echo");
     let (mut echoes, mut raw_echoes) = (Vec::new(), Vec::new());
@@ -284,7 +284,7 @@ fn beside(attack: &Attack, arguments: &[&str]) {
             let attacking = move || {
                 setpriority_process(None, 10).unwrap();
                 while !is_over.load(Ordering::Relaxed) {
-                    // The server may end or refuse it: that is its defence.
+                    // The server may close or refuse the attacker, as a defence.
                     let _ = (attack.round)(address, is_over);
                 }
             };
@@ -302,7 +302,7 @@ fn beside(attack: &Attack, arguments: &[&str]) {
             raw_echoes.push(sent.elapsed());
         }
         is_over.store(true, Ordering::Relaxed);
-        drop(server); // else an attacker may wait for it
+        drop(server); // otherwise an attacker may wait for it
     });
     innocent(
         attack.row,
@@ -312,7 +312,7 @@ fn beside(attack: &Attack, arguments: &[&str]) {
     );
 }
 
-/// One test, because each attack needs the machine for itself.
+/// A single test, because each attack needs the whole machine.
 #[test]
 fn an_innocent_client_is_served_beside_each_attack() {
     if thread::available_parallelism().unwrap().get() < 2 || !succeeds("taskset", &["--version"]) {
@@ -329,7 +329,7 @@ fn an_innocent_client_is_served_beside_each_attack() {
     }
     let attack = Attack {
         row: 77,
-        what: "2 clients join 250 rooms over Redis and leave them at once",
+        what: "2 clients join 250 rooms over Redis and leave at once",
         arguments: &[],
         threads: 2,
         round: rooms_left_at_once,
