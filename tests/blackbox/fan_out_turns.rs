@@ -1,4 +1,5 @@
-//! What is published is delivered in turns, and its publisher waits for that: attacks 54 and 70.
+//! Published messages are delivered in turns, and their publisher is paused meanwhile: attacks 54
+//! and 70.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
@@ -14,10 +15,10 @@ use crate::report::{Kind, figure};
 
 const MIB: usize = 1 << 20;
 
-/// Members that one turn delivers to, at most.
+/// The most members that one turn delivers to.
 const TURN: usize = 128;
 
-/// A socket: what its client has sent, how much it takes, and what it has taken.
+/// A socket: the unread input from its client, the space for output, and the output so far.
 #[derive(Clone, Default)]
 struct Socket(Rc<Sides>);
 
@@ -63,7 +64,7 @@ impl Stream for Socket {
     }
 }
 
-/// Publishes each message to a room, which it may be a member of.
+/// Publishes each message to a room.
 struct Publishes {
     rooms: Rooms,
     is_member: bool,
@@ -82,7 +83,7 @@ impl Handler for Publishes {
     }
 }
 
-/// One worker, and a room on it.
+/// One worker with a room.
 struct Worker {
     simulation: Simulation<Socket>,
     rooms: Rooms,
@@ -98,7 +99,7 @@ impl Worker {
         }
     }
 
-    /// A client whose socket takes so many bytes.
+    /// A client whose socket accepts this many bytes.
     fn open(&mut self, is_member: bool, room: usize) -> Client {
         let socket = Socket::default();
         socket.0.room.set(room);
@@ -116,7 +117,7 @@ impl Worker {
         self.simulation.ready(from.1);
     }
 
-    /// Lets a client take so many bytes more.
+    /// Lets the socket of a client accept this many more bytes.
     fn take(&mut self, client: &Client, bytes: usize) {
         client.0.0.room.set(bytes);
         self.simulation.ready(client.1);
@@ -153,13 +154,16 @@ fn attack_54_a_message_to_a_large_room_is_delivered_in_turns() {
         if turns == 1 {
             worker.send(&publisher, &frame(0x81, b"second"));
         }
-        assert!(publisher.0.unread() > 0, "it is read from meanwhile");
+        assert!(
+            publisher.0.unread() > 0,
+            "the server reads from the publisher meanwhile"
+        );
     }
     figure(
         Kind::Attack,
         54,
         format_args!(
-            "a message to {MEMBERS} members of one worker: most delivered between two looks at the sockets"
+            "a message to {MEMBERS} members of one worker: most deliveries between two polls of the sockets"
         ),
         format_args!("<= {TURN}"),
         most,
@@ -206,7 +210,7 @@ fn attack_54_messages_to_many_connections_are_delivered_in_turns() {
     }
 }
 
-/// `number` and then zeros, 1 MiB of them as a frame.
+/// `number` and then zeros: 1 MiB as a frame.
 fn large(number: usize) -> Vec<u8> {
     let mut payload = vec![0; MIB - 16];
     payload[..8].copy_from_slice(&number.to_be_bytes());
@@ -224,7 +228,7 @@ fn attack_70_large_messages_at_full_rate_close_no_member_that_reads() {
         .flat_map(|number| frame(0x82, &large(number)))
         .collect();
     worker.send(&publisher, &messages);
-    // 5 MiB a second, in parts that come each 50 ms.
+    // 5 MiB a second, in a part every 50 ms.
     let expected: Vec<u8> = (0..MESSAGES)
         .flat_map(|number| reply(0x82, &large(number)))
         .collect();
@@ -257,7 +261,7 @@ fn attack_70_large_messages_at_full_rate_close_no_member_that_reads() {
         lost,
     );
     assert_eq!(lost, 0);
-    // Nothing is waited for but the members.
+    // Only the members determine the pause.
     assert!(steps <= MESSAGES * 4 + 8, "{steps}");
 }
 
@@ -282,7 +286,7 @@ fn attack_70_a_member_that_does_not_read_delays_its_room_by_a_second() {
     figure(
         Kind::Attack,
         70,
-        "the same with a member that does not read: the delay of the room",
+        "the same with a member that does not read: delay of the room",
         "<= 1.5 s",
         format_args!("{:.1?}", TICK * ticks),
     );

@@ -262,7 +262,7 @@ fn attack_70_a_message_larger_than_a_queue_closes_its_sender_and_no_member() {
         for _ in 0..2 {
             let mut publisher = Client::open(&server, path);
             publisher.send(&frame(0x81, &vec![b'7'; (1 << 20) + 1])[..20]);
-            // A message that the previous publisher has left may come first.
+            // The departure of the previous publisher may be announced first.
             let close = loop {
                 let (first, payload) = publisher.receive();
                 if first != 0x81 {
