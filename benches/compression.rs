@@ -16,7 +16,6 @@ mod support;
 use std::io;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use clap::Parser;
 use frameloop::lab::load::report::Report as LoadReport;
@@ -219,19 +218,16 @@ fn measure(
     plan.connections = connections;
     plan.messages.text = Some(Text::Ascii);
     plan.messages.compression = Some(Compression::Once);
-    if mode == Mode::Idle {
-        plan.warm_up = Duration::ZERO;
-    }
     if peer == Peer::FrameloopWithTakeover {
         let offer = String::from("permessage-deflate");
         plan.headers = vec![(String::from("Sec-WebSocket-Extensions"), offer)];
     }
+    if mode == Mode::Idle {
+        return lab::idle_memory(&plan);
+    }
     let outcome = lab::measure(&plan)?;
     let machine = Machine::here();
     let report = LoadReport::new(&plan, &outcome, &machine);
-    let measured = match mode {
-        Mode::Idle => report.server_memory(),
-        _ => report.server_cpu().map(|(each, _)| each),
-    };
-    measured.ok_or_else(|| io::Error::other("the server was not watched"))
+    let cpu = report.server_cpu().map(|(each, _)| each);
+    cpu.ok_or_else(|| io::Error::other("the server was not watched"))
 }

@@ -13,11 +13,10 @@
 
 mod support;
 
-use std::{io, io::Error, time::Duration};
+use std::{io, io::Error};
 
 use clap::{Parser, ValueEnum};
-use frameloop::lab::load::report::Report as LoadReport;
-use frameloop::lab::load::{Machine, Mode};
+use frameloop::lab::load::Mode;
 use serde_json::json;
 
 use support::{
@@ -127,16 +126,8 @@ fn compare_memory(options: &ConnectionsOptions, report: &mut Report) {
 fn idle_memory(server: Contestant, count: usize, options: &Options) -> io::Result<f64> {
     let process = server.start(Duty::Echo, options)?;
     let mut plan = lab::plan(server, Duty::Echo, &process, MESSAGE_SIZE, options)?;
-    plan.mode = Mode::Idle;
-    plan.warm_up = Duration::ZERO;
     plan.connections = count;
-    plan.sources = plan.usual_sources();
-    let outcome = lab::measure(&plan)?;
-    let machine = Machine::here();
-    let report = LoadReport::new(&plan, &outcome, &machine);
-    report
-        .server_memory()
-        .ok_or_else(|| Error::other("the server was not watched"))
+    lab::idle_memory(&plan)
 }
 
 fn compare_handshakes(options: &ConnectionsOptions, report: &mut Report) {

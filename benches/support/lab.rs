@@ -2,7 +2,10 @@
 
 use std::{io, io::Error, time::Duration};
 
-use frameloop::lab::load::{Content, End, Interrupt, LoadOutcome, Plan, Target, run};
+use frameloop::lab::load::report::Report;
+use frameloop::lab::load::{
+    Content, End, Interrupt, LoadOutcome, Machine, Mode, Plan, Target, run,
+};
 
 use super::{
     contestants::{Contestant, Duty},
@@ -37,6 +40,21 @@ pub(crate) fn plan(
     plan.timeout = Duration::from_secs(20);
     plan.server = Some(process.id());
     Ok(plan)
+}
+
+/// Bytes of the server's memory for each idle connection, without what the first ten bring in.
+pub(crate) fn idle_memory(plan: &Plan) -> io::Result<f64> {
+    let mut plan = plan.clone();
+    (plan.mode, plan.warm_up) = (Mode::Idle, Duration::ZERO);
+    let all = std::mem::replace(&mut plan.connections, 10);
+    measure(&plan)?;
+    plan.connections = all;
+    plan.sources = plan.usual_sources();
+    let outcome = measure(&plan)?;
+    let machine = Machine::here();
+    Report::new(&plan, &outcome, &machine)
+        .server_memory()
+        .ok_or_else(|| Error::other("the server was not watched"))
 }
 
 /// Runs it. An error if anything was lost or wrong.

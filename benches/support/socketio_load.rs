@@ -12,7 +12,7 @@ use frameloop::lab::load::Latencies;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use tungstenite::{Message, WebSocket, protocol::Role};
 
-use super::wire::upgrade;
+use super::wire;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -138,9 +138,15 @@ fn dial(address: SocketAddr, place: usize) -> io::Result<TcpStream> {
 }
 
 fn by_websocket(address: SocketAddr, at_once: usize) -> io::Result<Vec<Client>> {
-    let mut clients = Vec::with_capacity(at_once);
+    let mut streams = Vec::with_capacity(at_once);
     for place in 0..at_once {
-        let (stream, early) = upgrade(dial(address, place)?, PATH)?;
+        let mut stream = dial(address, place)?;
+        wire::ask(&mut stream, PATH)?;
+        streams.push(stream);
+    }
+    let mut clients = Vec::with_capacity(at_once);
+    for mut stream in streams {
+        let early = wire::answer(&mut stream)?;
         let mut client = WebSocket::from_partially_read(stream, early, Role::Client, None);
         next(&mut client, "0")?;
         send(&mut client, String::from("40"))?;

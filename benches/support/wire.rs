@@ -18,22 +18,26 @@ pub(crate) const PUBLISHED_SIZE: usize = 100;
 
 /// A blocking socket with the opening handshake done.
 pub(crate) fn connect(address: SocketAddr, path: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
-    let (stream, early) = upgrade(stream, path)?;
-    match early.is_empty() {
+    let mut stream = TcpStream::connect(address)?;
+    ask(&mut stream, path)?;
+    match answer(&mut stream)?.is_empty() {
         true => Ok(stream),
         false => Err(Error::other("the server speaks first")),
     }
 }
 
-/// The opening handshake, and the bytes that came behind its answer.
-pub(crate) fn upgrade(mut stream: TcpStream, path: &str) -> io::Result<(TcpStream, Vec<u8>)> {
+/// Asks for a WebSocket.
+pub(crate) fn ask(stream: &mut TcpStream, path: &str) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
          Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     );
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(request.as_bytes())
+}
+
+/// Waits for the answer to [`ask`], and returns the bytes behind it.
+pub(crate) fn answer(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut chunk = [0; 1_024];
     let end = loop {
@@ -48,7 +52,7 @@ pub(crate) fn upgrade(mut stream: TcpStream, path: &str) -> io::Result<(TcpStrea
     let early = head.split_off(end);
     let text = String::from_utf8_lossy(&head);
     match text.starts_with("HTTP/1.1 101 ") && text.contains(ACCEPT) {
-        true => Ok((stream, early)),
+        true => Ok(early),
         false => Err(Error::other(format!("not the handshake's answer: {text}"))),
     }
 }
