@@ -14,7 +14,7 @@ use crate::server::ListenAddress;
 pub(super) struct Announcement<'a> {
     pub(super) addresses: &'a [ListenAddress],
     pub(super) is_secure: bool,
-    /// Of a certificate that nobody else vouches for, for clients' users to trust.
+    /// Of a self-signed certificate, for users of clients to trust.
     pub(super) fingerprint: Option<String>,
     pub(super) compat: Option<EchoService>,
     pub(super) is_deterministic: bool,

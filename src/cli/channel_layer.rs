@@ -42,7 +42,7 @@ enum ChannelLayerKind {
 }
 
 impl ChannelLayerArguments {
-    /// The Redis that is asked for, and what has to run for it; or what is wrong.
+    /// The configured Redis and its background task, or an error message.
     pub(super) fn redis(&self) -> Result<(Option<Redis>, BackgroundTask), String> {
         let django = match self.channel_layer {
             ChannelLayerKind::Memory => return Ok((None, background_task::nothing())),

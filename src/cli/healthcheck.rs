@@ -15,7 +15,7 @@ use crate::server::UnixAddress;
 
 #[derive(Args, Debug)]
 pub(super) struct Healthcheck {
-    /// Whom to ask, HOST:PORT or unix:PATH [default: --admin-listen, else --listen]
+    /// Server to ask, HOST:PORT or unix:PATH [default: --admin-listen, else --listen]
     #[arg(value_name = "ADDRESS", value_parser = address)]
     address: Option<String>,
 

@@ -19,8 +19,8 @@ use tracing_subscriber::registry::LookupSpan;
 use super::arguments::{LogArguments, LogFormat, LogLevel};
 use crate::log;
 
-/// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request. What is logged
-/// last is written when what is returned is dropped.
+/// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request. The last
+/// lines are written when the returned value is dropped.
 ///
 /// A deterministic log has no times, and each line is written before anything else is done.
 pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
@@ -197,7 +197,7 @@ impl Write for LinesTo<'_> {
             bytes.fetch_sub(line.len(), Ordering::Relaxed);
             left_out.fetch_add(1, Ordering::Relaxed);
         } else {
-            // Without a thread there is nobody to write it.
+            // Without a thread nothing can write it.
             let _ = queue.send(LogEntry::Line(*output, line.into()));
         }
         Ok(line.len())
@@ -208,7 +208,7 @@ impl Write for LinesTo<'_> {
     }
 }
 
-/// Writes what comes, until nobody is left to log anything.
+/// Writes lines until all senders are gone.
 fn write(entries: &Receiver<LogEntry>, waiting: &WaitingLines) {
     /// What comes within this time is written together: thousands of lines a second wake this
     /// thread a hundred times.

@@ -15,7 +15,7 @@ const UNKNOWN: u64 = 4 << 30;
 /// memory. Other allocators fail at once.
 pub(super) fn give_back() {
     const MORE_THAN_THERE_IS: usize = usize::MAX / 4;
-    // Or the compiler would leave out an allocation that nobody uses.
+    // Else the compiler removes an unused allocation.
     let _ = black_box(&mut Vec::<u8>::new()).try_reserve_exact(MORE_THAN_THERE_IS);
 }
 

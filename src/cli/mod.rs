@@ -70,7 +70,7 @@ pub fn run() -> ExitCode {
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
-            // clap prints what is wrong and what to do, or the help that was asked for.
+            // clap prints the error and a hint, or the help.
             let _ = error.print();
             return match error.use_stderr() {
                 true => Exit::Usage.into(),

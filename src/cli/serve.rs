@@ -120,7 +120,7 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
         is_deterministic: arguments.deterministic,
         has_socketio: app.has_socketio(),
     };
-    // Standard output may be closed: then nobody reads this.
+    // Standard output may be closed: then this is lost.
     let _ = announcement.print(arguments.logs.log_format);
     Ok(Prepared {
         server,
@@ -153,7 +153,7 @@ impl Prepared {
         service_manager::is_ready();
         let served = tokio::select! {
             served = server.serve(router) => served,
-            // Nobody shuts it down: it ends only if it fails.
+            // Nothing shuts it down: it ends only if it fails.
             Some(Err(error)) = async { Some(administer?.await) } => Err(error),
             never = self.signals.obey(shutdown, reload) => match never {},
         };

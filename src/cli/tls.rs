@@ -61,7 +61,7 @@ impl TlsArguments {
         }
     }
 
-    /// What clients' users are to trust, where nobody else vouches for the certificate.
+    /// The fingerprint of a self-signed certificate, for users of clients to trust.
     pub(super) fn fingerprint(&self, certificate: Option<&Certificate>) -> Option<String> {
         let certificate = certificate.filter(|_| self.tls_self_signed)?;
         Some(certificate.fingerprint())

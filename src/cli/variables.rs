@@ -37,7 +37,7 @@ pub(super) fn explain(mut error: Error, command: &Command, service: Option<EchoS
         let hidden = ContextValue::String(String::from("***"));
         error.insert(ContextKind::InvalidValue, hidden);
     }
-    // It says what is missing, not what asks for it.
+    // The error names the missing flag, not the one that requires it.
     let concerns_all = error.kind() == ErrorKind::MissingRequiredArgument;
     let mut tips: Vec<String> = Vec::new();
     let subcommands = command.get_subcommands();

@@ -108,7 +108,7 @@ impl InProcessServer {
     }
 }
 
-/// A client of an [`InProcessServer`]. The server serves it while somebody waits for an answer.
+/// A client of an [`InProcessServer`]. The server runs while the client waits for an answer.
 pub struct InProcessClient<'a> {
     server: &'a InProcessServer,
     stream: UnixStream,

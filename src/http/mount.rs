@@ -141,7 +141,7 @@ pub type Rejection = Box<Response<Full<Bytes>>>;
 pub struct Upgraded {
     /// Taken by the drop only.
     stream: Option<HttpStream>,
-    /// What is not written yet of the 101. Bound: our own fields, for this client alone.
+    /// The rest of the 101 that is not written yet. Bound: our own fields, for this client alone.
     head: Bytes,
     /// What came with the handshake, before anything else. Bound: `max_head_size`, for this client
     /// alone.
@@ -321,10 +321,10 @@ impl Drop for Upgraded {
             self.place.take(),
             self.linger,
         );
-        // Without a runtime the server is gone already, and nobody waits.
+        // Without a runtime the server is gone already.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                // Nobody has written or read anything.
+                // The service may have written and read nothing.
                 let head = stream.write_all(&head);
                 if let Ok(Ok(())) = timeout(lingering.timeout, head).await {
                     linger(stream, lingering).await;

@@ -145,7 +145,7 @@ impl Router {
         self
     }
 
-    /// Serves what is mounted by HTTP/2, too, to clients that begin with it (RFC 9113 §3.3). Those
+    /// Serves mounted services over HTTP/2, too, to clients that begin with it (RFC 9113 §3.3). Those
     /// that ask for it by Upgrade are answered by HTTP/1.1.
     #[cfg(feature = "h2c")]
     #[must_use]
@@ -158,7 +158,7 @@ impl Router {
         self.speaks_h2c
     }
 
-    /// Ends what is mounted, because the server ends.
+    /// Ends the mounted services, because the server ends.
     pub(crate) async fn close(&self) {
         for (_, mount) in &self.mounts {
             Arc::clone(mount).close().await;

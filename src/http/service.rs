@@ -264,7 +264,7 @@ impl Service<http::Request<Incoming>> for HttpService {
     type Future = ResponseFuture;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        // Only what is mounted reads a body: no page wants one, a handshake with one is refused.
+        // Only mounted services read a body: pages take none, a handshake with one is refused.
         let (head, body) = request.into_parts();
         self.progress.asked();
         self.respond(&head, body).unwrap_or_else(|error| {

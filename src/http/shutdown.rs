@@ -15,7 +15,7 @@ pub struct Shutdown {
 pub(crate) enum Stage {
     /// It accepts connections and serves them.
     Serving,
-    /// It accepts nobody new, has sent each WebSocket a Close, and answers requests: those that
+    /// It accepts no new connection, has sent each WebSocket a Close, and answers requests: those that
     /// want a WebSocket with 503.
     Draining,
     /// No WebSocket is left: what has been asked is answered, and then each connection ends.

@@ -17,7 +17,7 @@ pub(crate) enum HttpPhase {
     Idle,
     /// It has not sent a byte yet, although it was asked for some.
     Silent,
-    /// A head has begun, or nobody knows yet.
+    /// A head has begun, or the phase is not known yet.
     Head,
     /// Its request is being answered.
     Answering,
@@ -28,7 +28,7 @@ pub(crate) trait Witness {
     fn moved(&self, phase: HttpPhase);
 }
 
-/// Nobody asks.
+/// For connections whose phase nothing needs.
 impl Witness for () {
     fn moved(&self, _: HttpPhase) {}
 }

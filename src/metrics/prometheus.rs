@@ -379,7 +379,7 @@ impl Process {
         let spawned = reader.spawn(move || {
             let figures = Figures::read();
             *lock(&cell) = Some((Instant::now(), figures));
-            let _ = told.send(figures); // nobody waits any longer
+            let _ = told.send(figures); // the receiver may have given up
         });
         match spawned {
             Ok(_) => reading.recv_timeout(PATIENCE).unwrap_or(last),

@@ -236,7 +236,7 @@ fn reserve() -> Option<File> {
 mod tests {
     use super::*;
 
-    /// Attack 33: beyond the keepalive, the kernel gives up what nobody acknowledges.
+    /// Attack 33: beyond the keepalive, the kernel gives up a peer that acknowledges nothing.
     #[tokio::test]
     async fn accepted_sockets_have_a_user_timeout() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -333,7 +333,7 @@ impl Server {
     }
 }
 
-/// Starts a thread for each worker. What is received is how each has ended.
+/// Starts a thread for each worker. Each receiver gets the worker's result when it ends.
 ///
 /// # Errors
 /// When the system has no thread left.
@@ -357,7 +357,7 @@ fn start(
         thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
-                // The receiver is gone only if nobody serves any more.
+                // The receiver is gone only if the server has failed.
                 let _ = end.send(worker.run());
             })?;
         ends.push(ended);

@@ -1,4 +1,4 @@
-//! What is told of a worker's connections: the server's bounds, its metrics and its log.
+//! Tells the server's bounds, metrics and log of a worker's connections.
 
 use std::sync::Arc;
 

@@ -65,7 +65,7 @@ impl Certificate {
         })
     }
 
-    /// Makes a certificate that nobody vouches for, for these host names and addresses.
+    /// Makes a self-signed certificate for these host names and addresses.
     ///
     /// # Errors
     /// When a name is none.
@@ -83,7 +83,7 @@ impl Certificate {
     /// Reads the files again. New handshakes get what they hold now; connections stay.
     ///
     /// # Errors
-    /// As of [`Certificate::read`], or that there are no files; what was there before stays in use.
+    /// As of [`Certificate::read`], or that there are no files; the old certificate stays in use.
     pub fn reload(&self) -> io::Result<()> {
         let Source::Files { certificate, key } = &self.source else {
             let what = "it was made at start, and there is no file to read";
@@ -184,7 +184,7 @@ fn is_encrypted(pem: &[u8]) -> bool {
     marks.iter().any(|mark| contains(pem, mark))
 }
 
-/// What is wrong with a key that cannot be loaded, where its kind tells.
+/// Why a key cannot be loaded, where its kind tells.
 fn unsupported(key: &PrivateKeyDer<'_>) -> Option<String> {
     /// Object identifiers in DER, and what they name.
     const CURVES: [(&[u8], &str); 5] = [

@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS, for clients that begin with it (RFC 9113 §3.3): what is mounted, and no
+//! HTTP/2 without TLS, for clients that begin with it (RFC 9113 §3.3): mounted services, without
 //! WebSockets.
 
 mod outgoing;
