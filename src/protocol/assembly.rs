@@ -5,7 +5,7 @@ use core::mem;
 use super::ProtocolError;
 use super::budget::{AssemblyBudget, Loan};
 use super::copy;
-use super::deflate::{Inflater, InvalidData};
+use super::deflate::{Inflaters, InvalidData, MessageInflater, TakeoverContext};
 use super::utf8::{self, Utf8Validator};
 
 /// The payload so far, in one contiguous buffer that grows by what arrived, never by what a
@@ -21,7 +21,7 @@ pub(super) struct Assembly {
     /// For the capacity of `bytes`.
     loan: Loan,
     /// Of a compressed message, once some of it has been inflated.
-    inflater: Option<(Box<Inflater>, Loan)>,
+    inflater: Option<Box<MessageInflater>>,
 }
 
 impl Assembly {
@@ -47,8 +47,10 @@ impl Assembly {
 
     /// Bytes of the budget that it holds.
     pub(super) fn held(&self) -> usize {
-        let inflater = self.inflater.as_ref().map_or(0, |(_, loan)| loan.bytes());
-        self.loan.bytes().saturating_add(inflater)
+        let inflater = self.inflater.as_ref().map(|inflater| inflater.held());
+        self.loan
+            .bytes()
+            .saturating_add(inflater.unwrap_or_default())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -147,24 +149,22 @@ impl Assembly {
 
     /// Appends what a piece of a compressed message inflates to, and checks it if it is text. Takes
     /// bytes off the front of `piece`: all, unless the pool's allowance is spent before.
-    /// `history` is what the message may refer to, `max` how long it may become.
+    /// `context` has the text that the message may refer to; `max` is how long it may become.
     pub(super) fn inflate(
         &mut self,
         piece: &mut &[u8],
-        history: [&[u8]; 2],
+        context: Option<&TakeoverContext>,
         max: usize,
         text: bool,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
         /// At most so much is inflated before it is looked at.
         const STEP: usize = 16 << 10;
-        let (mut inflater, loan) = match self.inflater.take() {
+        let mut inflater = match self.inflater.take() {
             Some(begun) => begun,
             None => {
-                let (mut inflater, loan) = pool.take_inflater()?;
-                inflater.begin(history);
-                pool.spend(Inflater::BEGINNING);
-                (inflater, loan)
+                pool.spend(Inflaters::BEGINNING);
+                pool.inflaters.take(context, &pool.budget)?
             }
         };
         loop {
@@ -191,16 +191,28 @@ impl Assembly {
                 break;
             }
         }
-        self.inflater = Some((inflater, loan));
+        self.inflater = Some(inflater);
         Ok(())
     }
 
-    /// A compressed message is all there.
-    pub(super) fn end_inflation(&mut self) -> Result<(), ProtocolError> {
-        match &mut self.inflater {
-            Some((inflater, _)) => Ok(inflater.finish()?),
-            None => Ok(()), // of no bytes
+    /// A compressed message is all there: the next one may refer to it.
+    ///
+    /// # Errors
+    /// [`ProtocolError::InvalidCompressedData`], [`ProtocolError::BudgetExceeded`]
+    pub(super) fn end_inflation(
+        &mut self,
+        mut context: Option<&mut TakeoverContext>,
+        pool: &mut AssemblyPool,
+    ) -> Result<(), ProtocolError> {
+        let Some(mut inflater) = self.inflater.take() else {
+            return Ok(()); // of no bytes
+        };
+        inflater.finish()?;
+        if let Some(context) = &mut context {
+            context.remember_within(self.payload(), &pool.budget)?;
         }
+        pool.inflaters.put(inflater, context, &pool.budget);
+        Ok(())
     }
 
     /// Checks a piece of a text message.
@@ -251,8 +263,7 @@ pub struct AssemblyPool {
     large: Vec<(Vec<u8>, Loan)>,
     /// Bytes of both.
     kept: usize,
-    /// For the next compressed message; those that are under way at the same time have their own.
-    inflater: Option<(Box<Inflater>, Loan)>,
+    inflaters: Inflaters,
     /// Bytes that may still be inflated before [`Receiver::receive`](super::Receiver::receive)
     /// comes back; `None` is no bound.
     allowance: Option<usize>,
@@ -311,9 +322,6 @@ impl AssemblyPool {
     pub(super) fn put(&mut self, mut assembly: Box<Assembly>) {
         assembly.end = Assembly::START;
         assembly.utf8 = Utf8Validator::default();
-        if let Some(inflater) = assembly.inflater.take() {
-            self.inflater = Some(inflater);
-        }
         let capacity = assembly.bytes.capacity();
         let kept = self.kept.saturating_add(capacity);
         // Where the budget is scarce, what is spare is for the next message, on any worker.
@@ -329,9 +337,10 @@ impl AssemblyPool {
         self.small.push(assembly);
     }
 
-    /// Gives one spare buffer back to the allocator: called now and then, so that a burst of
-    /// large messages does not hold its memory for ever.
+    /// Gives one spare buffer and one inflater back to the allocator: called now and then, so that
+    /// a burst of large messages does not hold its memory for ever.
     pub fn shrink(&mut self) {
+        self.inflaters.shrink();
         drop(self.take_large());
         if !self.small.is_empty() {
             drop(self.take());
@@ -342,15 +351,6 @@ impl AssemblyPool {
         let (bytes, loan) = self.large.pop()?;
         self.kept = self.kept.saturating_sub(bytes.capacity());
         Some((bytes, loan))
-    }
-
-    fn take_inflater(&mut self) -> Result<(Box<Inflater>, Loan), ProtocolError> {
-        if let Some(inflater) = self.inflater.take() {
-            return Ok(inflater);
-        }
-        let mut loan = self.budget.loan();
-        loan.extend(Inflater::BYTES)?;
-        Ok((Box::default(), loan))
     }
 }
 
@@ -435,17 +435,6 @@ mod tests {
             assert_eq!((pool.small.len(), pool.kept > 0), (left, left > 0));
             pool.shrink();
         }
-    }
-
-    #[test]
-    #[cfg(feature = "deflate")]
-    fn an_inflater_counts_too() {
-        // zlib's state and its window of 32 KiB.
-        let mut pool = AssemblyPool::new(AssemblyBudget::new(40 << 10));
-        let refused = pool.take_inflater().err();
-        assert_eq!(refused, Some(ProtocolError::BudgetExceeded));
-        let mut pool = AssemblyPool::new(AssemblyBudget::new(64 << 10));
-        assert!(pool.take_inflater().is_ok());
     }
 
     #[test]

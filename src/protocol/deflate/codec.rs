@@ -17,6 +17,8 @@ pub(in crate::protocol) struct Inflater {
     last: Option<u8>,
     /// A block that calls itself the last has ended, and nothing has come after it.
     is_ended: bool,
+    /// The stream holds all text since its window was filled: no block called itself the last.
+    is_continuous: bool,
 }
 
 impl Default for Inflater {
@@ -26,6 +28,7 @@ impl Default for Inflater {
             stream: Inflate::new(false, DeflateParameters::MAX_WINDOW_BITS),
             last: None,
             is_ended: false,
+            is_continuous: true,
         }
     }
 }
@@ -37,8 +40,8 @@ impl Inflater {
     /// What beginning a message counts as, in bytes inflated: resetting and filling the window.
     pub(in crate::protocol) const BEGINNING: usize = 512;
 
-    /// Begins a message. `history` is the end of the text before it, in two parts, if it may refer
-    /// to that.
+    /// Begins a message. `history` is the text that it may refer to, the older part first. All of
+    /// it is copied.
     pub(in crate::protocol) fn begin(&mut self, history: [&[u8]; 2]) {
         self.stream.reset(false);
         for part in history {
@@ -47,8 +50,19 @@ impl Inflater {
                 let _ = self.stream.set_dictionary(part);
             }
         }
+        self.is_continuous = true;
+        self.resume();
+    }
+
+    /// Begins a message that follows the last one: the window still holds the text before it.
+    pub(in crate::protocol) fn resume(&mut self) {
         self.last = None;
         self.is_ended = false;
+    }
+
+    /// Whether the next message of the same client can [`resume`](Inflater::resume).
+    pub(in crate::protocol) fn is_continuous(&self) -> bool {
+        self.is_continuous
     }
 
     /// Takes bytes off the front of `input`, and says how many it put into `output` and whether
@@ -77,6 +91,7 @@ impl Inflater {
                 // More blocks may follow (§7.2.3.4): a sender that ends a stream begins a new one.
                 self.stream.reset(false);
                 self.is_ended = true;
+                self.is_continuous = false;
                 (made, Ok(()))
             }
             Ok(Status::Ok | Status::BufError) if !is_stuck => (made, Ok(())),
@@ -84,27 +99,30 @@ impl Inflater {
         }
     }
 
-    /// The message ends here: are its blocks complete?
+    /// Ends the message.
+    ///
+    /// # Errors
+    /// [`InvalidData`] if its last block is not complete.
     pub(in crate::protocol) fn finish(&mut self) -> Result<(), InvalidData> {
-        // A last block without content, which is one only between blocks.
-        const LAST: &[u8] = &[0x01, 0x00, 0x00, 0xFF, 0xFF];
-        const TAIL_AND_LAST: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
+        // Each has one byte more than belongs to the block that it ends, a block without content.
+        const REST_OF_EMPTY_BLOCK: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x00];
+        const EMPTY_BLOCK: &[u8] = &[0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00];
         let end = match self.last {
-            // Without any data there is no message to complete; zlib flushes nothing at all when
-            // it has nothing new, so this is what some send for an empty one.
+            // zlib flushes nothing when it has nothing new, so some clients send an empty message
+            // as no data at all.
             None => return Ok(()),
             Some(_) if self.is_ended => return Ok(()),
-            // What precedes the tail are bits of zero. A one is the end of a tail that was sent.
-            Some(0x80..) => LAST,
-            Some(_) => TAIL_AND_LAST,
+            // The bits before the tail are zeros, so this client has sent the tail as well.
+            Some(0x80..) => EMPTY_BLOCK,
+            Some(_) => REST_OF_EMPTY_BLOCK,
         };
-        let before = self.stream.total_in();
-        let made = self.stream.total_out();
+        // Inflating stops between two blocks: right before that byte only if the message is complete.
+        let (before, made) = (self.stream.total_in(), self.stream.total_out());
         let status = self
             .stream
-            .decompress(end, &mut [0; 8], InflateFlush::SyncFlush);
-        let is_complete = matches!(status, Ok(Status::StreamEnd))
-            && bytes(before, self.stream.total_in()) == end.len()
+            .decompress(end, &mut [0; 8], InflateFlush::Block);
+        let is_complete = status == Ok(Status::Ok)
+            && bytes(before, self.stream.total_in()) == end.len().saturating_sub(1)
             && made == self.stream.total_out();
         is_complete.then_some(()).ok_or(InvalidData)
     }

@@ -29,8 +29,12 @@ impl History {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The text, the older part first.
-    pub(in crate::protocol) fn parts(&self) -> [&[u8]; 2] {
+    pub(super) fn parts(&self) -> [&[u8]; 2] {
         let (newer, older) = self
             .bytes
             .split_at(usize::from(self.start).min(self.bytes.len()));

@@ -7,14 +7,16 @@ mod codec;
 #[path = "no_codec.rs"]
 mod codec;
 mod history;
+mod inflaters;
 
 #[cfg(test)]
 #[cfg(feature = "deflate")]
 mod tests;
 
 pub use codec::Deflater;
-pub(super) use codec::Inflater;
 use history::History;
+use inflaters::Ticket;
+pub(super) use inflaters::{Inflaters, MessageInflater};
 
 use super::{AssemblyBudget, ProtocolError};
 
@@ -110,9 +112,14 @@ pub(super) struct TakeoverContext {
     window_bits: u8,
     /// The end of the text that went compressed so far.
     history: History,
+    /// The inflater that holds the same text, if it has been kept.
+    ticket: Option<Ticket>,
 }
 
 impl TakeoverContext {
+    /// Bytes of a window above which a copy of it is to be avoided.
+    const LARGE: usize = 4 << 10;
+
     /// Bytes that our messages refer back to at most. More costs more than it saves: a deflater
     /// has to read all of it for every message.
     const SENT: usize = 4 << 10;
@@ -140,12 +147,14 @@ impl TakeoverContext {
         TakeoverContext {
             window_bits,
             history: History::new(if no_context_takeover { 0 } else { kept }),
+            ticket: None,
         }
     }
 
-    /// The text that the next message may refer to.
-    pub(super) fn history(&self) -> &History {
-        &self.history
+    /// Whether copying the window takes long, and an inflater that is kept would hold the same: it
+    /// always has the largest window.
+    fn has_large_window(&self) -> bool {
+        self.window_bits == DeflateParameters::MAX_WINDOW_BITS && self.history.len() > Self::LARGE
     }
 
     /// A message of this text has gone, compressed.

@@ -12,6 +12,12 @@ impl Inflater {
 
     pub(in crate::protocol) fn begin(&mut self, _: [&[u8]; 2]) {}
 
+    pub(in crate::protocol) fn resume(&mut self) {}
+
+    pub(in crate::protocol) fn is_continuous(&self) -> bool {
+        false
+    }
+
     pub(in crate::protocol) fn inflate(
         &mut self,
         _: &mut &[u8],

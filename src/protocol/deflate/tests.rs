@@ -278,3 +278,77 @@ fn inflating_stops_at_an_allowance_and_goes_on() {
     assert_eq!(messages, 2);
     assert!((30..=34).contains(&stops), "{stops}");
 }
+
+/// Whether a client's window was copied, or its inflater was kept, makes no difference.
+#[test]
+fn an_inflater_that_was_kept_makes_the_same_of_everything() {
+    let context = DeflateParameters {
+        client_no_context_takeover: false,
+        ..PARAMETERS
+    };
+    let mut seed = 20_u32;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as usize % below
+    };
+    let words = [
+        "frame", "payload", "mask", "close", "ping", "pong", "é", "0",
+    ];
+    for _ in 0..30 {
+        let mut pools = [(); 3].map(|()| AssemblyPool::default());
+        // Of the same messages, one receiver's inflater is kept, another's is lost now and then, and
+        // the third one's never kept.
+        let mut receivers = [(); 3]
+            .map(|()| Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&context));
+        let mut compress = Compress::new(Compression::new(1 + random(9) as u32), false);
+        let broken = random(60);
+        for round in 0..60 {
+            let length = random(1_500);
+            let text: String = (0..length).map(|_| words[random(words.len())]).collect();
+            let mut payload = Vec::with_capacity(2 * text.len() + 100);
+            let flush = match random(10) {
+                0 => FlushCompress::Full,
+                _ => FlushCompress::Sync,
+            };
+            compress
+                .compress_vec(text.as_bytes(), &mut payload, flush)
+                .unwrap();
+            payload.truncate(payload.len() - 4);
+            if round == broken {
+                let at = random(payload.len());
+                match random(2) {
+                    0 => payload.truncate(at),
+                    _ => payload[at] ^= 1 << random(8),
+                }
+            }
+            let header = FrameHeader {
+                fin: true,
+                rsv1: true,
+                opcode: OpCode::Binary,
+                masking_key: Some([0; 4]),
+                payload_length: payload.len() as u64,
+            };
+            let frame = [header.encode().as_ref(), &payload].concat();
+            let other = random(2);
+            let results = [(0, 0), (1, other), (2, 2)].map(|(receiver, pool)| {
+                let mut bytes = frame.clone();
+                let mut input = bytes.as_mut_slice();
+                match receivers[receiver].receive(&mut input, &mut pools[pool]) {
+                    Ok(Some(Message::Binary(received))) => Ok(received.to_vec()),
+                    Ok(other) => panic!("{other:?}"),
+                    Err(error) => Err(error),
+                }
+            });
+            pools[2].shrink();
+            assert!(results[0] == results[1] && results[0] == results[2]);
+            match &results[0] {
+                Ok(received) if round != broken => assert!(received == text.as_bytes()),
+                Ok(_) => break,
+                Err(_) => {
+                    assert_eq!(round, broken);
+                    break;
+                }
+            }
+        }
+    }
+}

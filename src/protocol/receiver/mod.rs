@@ -16,9 +16,7 @@ use super::assembly::{Assembly, AssemblyPool};
 use super::deflate::{DeflateParameters, TakeoverContext};
 use super::frame::Expectation;
 use super::mask::apply_masking_key;
-use super::{
-    AssemblyBudget, CloseFrame, FrameHeader, Message, OpCode, ProtocolError, SizeLimits, utf8,
-};
+use super::{CloseFrame, FrameHeader, Message, OpCode, ProtocolError, SizeLimits, utf8};
 
 /// Which end of the connection this is (§5.1): a server receives masked frames, a client
 /// unmasked ones.
@@ -300,7 +298,7 @@ impl Receiver {
                             self.receive_compressed(input, header, remaining, pool)?;
                         }
                     } else if header.fin {
-                        return self.straddling_message(&header, pool.budget()).map(Some);
+                        return self.straddling_message(&header, pool).map(Some);
                     } else {
                         self.reading = ReadState::NEXT_HEADER;
                     }
@@ -459,34 +457,16 @@ impl Receiver {
     /// Takes bytes off a piece of a compressed message and keeps what they inflate to.
     fn inflate(&mut self, piece: &mut &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let text = self.is_text();
-        let history = self
-            .inflate
-            .as_ref()
-            .map(|context| context.history().parts());
         let max = self.limits.max_message_size;
         let assembly = self.assembly.get_or_insert_with(|| pool.take());
-        assembly.inflate(piece, history.unwrap_or_default(), max, text, pool)
-    }
-
-    /// A compressed message is all there.
-    fn end_inflation(&mut self, budget: &AssemblyBudget) -> Result<(), ProtocolError> {
-        let Some(assembly) = &mut self.assembly else {
-            return Ok(());
-        };
-        let context = self.inflate.as_mut();
-        let ended = assembly.end_inflation().and_then(|()| {
-            context.map_or(Ok(()), |context| {
-                context.remember_within(assembly.payload(), budget)
-            })
-        });
-        ended.map_err(|error| self.fail(error))
+        assembly.inflate(piece, self.inflate.as_deref(), max, text, pool)
     }
 
     /// The message that a frame completes whose payload was kept.
     fn straddling_message(
         &mut self,
         header: &FrameHeader,
-        budget: &AssemblyBudget,
+        pool: &mut AssemblyPool,
     ) -> Result<Message<'_>, ProtocolError> {
         self.reading = ReadState::Delivered;
         if header.opcode.is_control() {
@@ -496,8 +476,11 @@ impl Receiver {
             let payload = self.control.as_deref().map(Assembly::payload);
             return control_message(header.opcode, payload.unwrap_or_default());
         }
-        if self.is_compressed() {
-            self.end_inflation(budget)?;
+        if self.is_compressed()
+            && let Some(assembly) = &mut self.assembly
+            && let Err(error) = assembly.end_inflation(self.inflate.as_deref_mut(), pool)
+        {
+            return Err(self.fail(error));
         }
         let text = self.is_text();
         self.fragmented = None;
