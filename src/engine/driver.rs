@@ -76,7 +76,7 @@ impl Context {
     /// Begins the turn of a connection.
     pub(super) fn begin_turn(&mut self) {
         self.turn = Turn::new();
-        self.pool.allow(Turn::INFLATED);
+        self.pool.allow(Turn::CODEC_SHARE);
     }
 
     /// What may wait to be sent to all clients of the server together.

@@ -128,6 +128,7 @@ impl WebSocket<'_> {
                     sender.send_compressed(message, deflate, deflater, batch);
                 });
                 batch.recount(message, before);
+                batch.ask_to_stop();
             }
             None => sender.send(message, batch),
         }

@@ -10,15 +10,15 @@ pub(super) struct Turn {
 impl Turn {
     /// About half a millisecond: the cost of 1 MiB that is read, unmasked and answered.
     pub(super) const SHARE: usize = 1 << 20;
-    /// Bytes that one turn inflates before the connection goes to the end of the queue.
-    pub(super) const INFLATED: usize = 64 << 10;
+    /// Bytes that one turn inflates or deflates before the connection goes to the end of the queue.
+    pub(super) const CODEC_SHARE: usize = 64 << 10;
 
     /// For each message, beside its bytes.
     const MESSAGE: usize = 64;
     /// For each member that something is delivered to, beside the bytes: mostly for a system call.
     pub(super) const DELIVERY: usize = 8 << 10;
-    /// For each byte that is inflated or deflated. So much is a turn.
-    const CODEC: usize = Self::SHARE / Self::INFLATED;
+    /// For each byte that is inflated or deflated.
+    const CODEC: usize = Self::SHARE / Self::CODEC_SHARE;
 
     /// A whole one.
     pub(super) const fn new() -> Turn {
@@ -60,6 +60,11 @@ impl Turn {
     #[inline]
     pub(super) fn charge_codec(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes.saturating_mul(Self::CODEC));
+    }
+
+    /// Whether [`Turn::charge_codec`] would end it.
+    pub(super) fn is_over_with_codec(&self, bytes: usize) -> bool {
+        bytes.saturating_mul(Self::CODEC) >= self.left
     }
 
     /// What is left.

@@ -107,6 +107,11 @@ impl<'a> WriteBatch<'a> {
         &self.buffer.unsent
     }
 
+    /// There may be a reason not to handle the next message of the event.
+    pub(super) fn ask_to_stop(&mut self) {
+        self.may_stop = true;
+    }
+
     /// Whether it is worth asking for a reason not to handle the next message of the event.
     #[inline]
     pub(super) fn may_stop(&self) -> bool {

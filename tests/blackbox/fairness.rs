@@ -1,6 +1,6 @@
 //! The work of one connection does not make the others wait: attacks 54 and 71.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +16,16 @@ use crate::client::{Client, PATIENCE, close_frame, frame, reply, request};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
-/// The most bytes that one turn inflates.
+/// The most bytes that one turn inflates or deflates.
 const TURN: usize = 64 << 10;
 const MIB: usize = 1 << 20;
+
+const PARAMETERS: DeflateParameters = DeflateParameters {
+    server_no_context_takeover: true,
+    client_no_context_takeover: false,
+    server_max_window_bits: 15,
+    client_max_window_bits: 15,
+};
 
 fn deflate(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() / 500 + 1_024);
@@ -33,6 +40,17 @@ fn deflate(text: &[u8]) -> Vec<u8> {
 /// A compressed message of zeros, about a thousandth of their size.
 fn zeros(length: usize) -> Vec<u8> {
     frame(0xC2, &deflate(&vec![0; length]))
+}
+
+/// How many compressed messages of less than 126 bytes these are.
+fn count_compressed(mut frames: &[u8]) -> usize {
+    let mut count = 0;
+    while let [0xC2, length @ ..126, rest @ ..] = frames {
+        frames = &rest[usize::from(*length)..];
+        count += 1;
+    }
+    assert!(frames.is_empty(), "{frames:02X?}");
+    count
 }
 
 /// A connection to a simulated server, seen from the client.
@@ -94,13 +112,7 @@ impl Worker {
             }
         };
         let wire = Wire::default();
-        let parameters = DeflateParameters {
-            server_no_context_takeover: true,
-            client_no_context_takeover: false,
-            server_max_window_bits: 15,
-            client_max_window_bits: 15,
-        };
-        let connection = self.0.open(wire.clone(), echo, Some(&parameters));
+        let connection = self.0.open(wire.clone(), echo, Some(&PARAMETERS));
         (wire, connection)
     }
 
@@ -150,6 +162,99 @@ fn attack_71_inflation_of_a_large_message_takes_turns_with_other_connections() {
         "20 compressed messages of 16 MiB of zeros to one worker: echoes to another client meanwhile",
         format_args!(">= {least}, one per 64 KiB inflated"),
         echoes,
+    );
+}
+
+/// What is compressed for a client counts towards its turn as what it sent does.
+#[test]
+fn attack_71_replies_are_deflated_in_turns() {
+    const ATTACKERS: usize = 20;
+    const SIZE: usize = 8 << 10;
+    const MESSAGES: usize = 128; // 1 MiB, which is a turn of what is not compressed
+    let mut worker = Worker::new();
+    let innocent = worker.open();
+    let attackers: Vec<_> = (0..ATTACKERS).map(|_| worker.open()).collect();
+    for attacker in &attackers {
+        worker.send(attacker, &frame(0x82, &[7; SIZE]).repeat(MESSAGES));
+    }
+    let mut received: Vec<_> = attackers
+        .iter()
+        .map(|attacker| count_compressed(&attacker.0.received()))
+        .collect();
+    let (mut turns, mut most) = (0, 0);
+    while worker.0.turn() {
+        turns += 1;
+        for (attacker, received) in attackers.iter().zip(&mut received) {
+            let answers = count_compressed(&attacker.0.received());
+            most = most.max(answers * SIZE);
+            *received += answers;
+        }
+        worker.send(&innocent, &frame(0x81, b"hi"));
+        assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+    }
+    for (attacker, received) in attackers.iter().zip(received) {
+        assert_eq!(
+            received + count_compressed(&attacker.0.received()),
+            MESSAGES
+        );
+    }
+    assert!(most <= TURN + SIZE, "{most} bytes in one turn");
+    figure(
+        Kind::Attack,
+        71,
+        "20 clients whose replies of 8 KiB are compressed, 20 MiB in all: bytes deflated in a client's turn at most",
+        "<= 72 KiB, and another client is served after each",
+        format_args!("{most} bytes, {turns} turns"),
+    );
+}
+
+/// What is compressed for the members of a room counts towards the publisher's turn.
+#[test]
+fn attack_71_publications_are_deflated_in_turns() {
+    const PUBLISHERS: usize = 12;
+    const SIZE: usize = 32 << 10;
+    const MESSAGES: usize = 64;
+    let mut worker = Worker::new();
+    let innocent = worker.open();
+    let peer = Rc::new(RefCell::new(None));
+    let member = Member(Rc::clone(&peer));
+    worker.0.open(Wire::default(), member, Some(&PARAMETERS));
+    let peer = peer.take().unwrap();
+    let published = Rc::new(Cell::new(0));
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|_| {
+            let (published, peer, wire) = (Rc::clone(&published), peer.clone(), Wire::default());
+            let publish = move |_: &mut WebSocket<'_>, message: Message<'_>| {
+                published.set(published.get() + SIZE);
+                peer.send(message);
+            };
+            let connection = worker.0.open(wire.clone(), publish, None);
+            (wire, connection)
+        })
+        .collect();
+    for publisher in &publishers {
+        worker.send(publisher, &frame(0x82, &[7; SIZE]).repeat(MESSAGES));
+    }
+    let (mut turns, mut most) = (0, 0);
+    loop {
+        let before = published.get();
+        let more = worker.0.turn();
+        turns += 1;
+        most = most.max(published.get() - before);
+        worker.send(&innocent, &frame(0x81, b"hi"));
+        assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(published.get(), PUBLISHERS * MESSAGES * SIZE);
+    assert!(most <= 2 * PUBLISHERS * TURN, "{most} bytes in one turn");
+    figure(
+        Kind::Attack,
+        71,
+        "12 publishers of 24 MiB that is compressed: bytes deflated in the worker's turn at most",
+        "<= 128 KiB for each publisher, and another client is served after each",
+        format_args!("{most} bytes, {turns} turns"),
     );
 }
 
@@ -220,12 +325,12 @@ impl Handler for Member {
 
 #[test]
 fn a_connection_that_ends_during_inflation_loses_and_reorders_nothing() {
-    let text = b"a text that is said again and again ".repeat(20_000); // 720 kB, 11 turns
+    let text = b"a text that is said again and again ".repeat(7_000); // 252 kB, 4 turns
     let input = [
         frame(0x81, b"before"),
-        frame(0x41, &deflate(&text)[..1_000]),
+        frame(0x41, &deflate(&text)[..400]),
         frame(0x89, b"ping"),
-        frame(0x80, &deflate(&text)[1_000..]),
+        frame(0x80, &deflate(&text)[400..]),
         frame(0x81, b"after"),
     ]
     .concat();

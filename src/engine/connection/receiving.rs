@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::deferred::DeferredInput;
 use super::raw::{pauses, postpones_close};
 use super::{Connection, INTERNAL_ERROR, Phase};
+use crate::engine::compression;
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Context;
@@ -16,6 +17,7 @@ use crate::engine::handler::{Handler, WebSocket};
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::stats::{Traffic, WorkerStats};
+use crate::engine::turn::Turn;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{AssemblyPool, CloseFrame, Message, ProtocolError, Receiver};
 
@@ -88,6 +90,7 @@ impl<H: Handler> Connection<H> {
             },
             pool: &mut context.pool,
             stats: &mut context.stats,
+            turn: &context.turn,
             time: (context.now, context.tick),
             data: Traffic::default(),
             closed: None,
@@ -106,7 +109,9 @@ impl<H: Handler> Connection<H> {
         context.stats.received.data += data;
         context.turn.charge_messages(data.messages, bytes as u64);
         let inflated = allowance - context.pool.allowance();
-        context.turn.charge_codec(inflated);
+        context
+            .turn
+            .charge_codec(inflated + compression::take_deflated());
         self.received += data;
         if cost > 0 {
             self.charge_fan_out(cost, key, context);
@@ -214,6 +219,7 @@ struct Event<'a, H> {
     socket: WebSocket<'a>,
     pool: &'a mut AssemblyPool,
     stats: &'a mut WorkerStats,
+    turn: &'a Turn,
     /// Now, and how long a tick is.
     time: (Tick, Duration),
     /// Data messages of the event.
@@ -277,7 +283,11 @@ impl<H: Handler> Event<'_, H> {
         }
         let is_busy = self.handler.is_busy() || pauses(self.handler);
         let (batch, mailbox) = (&self.socket.batch, self.socket.mailbox);
-        let stops = || mailbox.flush_before_next() || batch.is_full();
+        let stops = || {
+            mailbox.flush_before_next()
+                || batch.is_full()
+                || self.turn.is_over_with_codec(compression::deflated())
+        };
         if is_busy || (batch.may_stop() && stops()) {
             DeferredInput::defer(self.deferred, rest, is_busy, batch.unsent());
             return true;

@@ -141,6 +141,8 @@ pub struct Deflater {
     /// One for each window, made on first use.
     streams: [Option<ZStream>; WINDOWS],
     output: Vec<u8>,
+    /// Bytes that went in since [`Deflater::take_deflated`].
+    deflated: usize,
 }
 
 const WINDOWS: usize =
@@ -160,7 +162,13 @@ impl Deflater {
         Deflater {
             streams: [const { None }; WINDOWS],
             output: Vec::new(),
+            deflated: 0,
         }
+    }
+
+    /// Bytes that were compressed since the last call, before compression.
+    pub fn take_deflated(&mut self) -> usize {
+        core::mem::take(&mut self.deflated)
     }
 
     /// The payload of a compressed message (§7.2.1); `None` if it would not be smaller.
@@ -173,6 +181,7 @@ impl Deflater {
         // Room for the worst case, literals of nine bits. A stream that is given up in the middle
         // must not be used again: a reset does not make it forget the block that it was in.
         let length = payload.len();
+        self.deflated = self.deflated.saturating_add(length);
         let room = length.saturating_add(length / 8).saturating_add(64);
         if self.output.capacity() > Self::KEPT.max(room) {
             self.output = Vec::new();

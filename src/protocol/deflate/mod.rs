@@ -58,9 +58,9 @@ pub enum ContextTakeover {
 }
 
 impl Deflate {
-    /// Bytes above which a message is sent as it is, too: to deflate it would keep the worker's
-    /// other connections waiting.
-    pub const MAX_SIZE: usize = 1 << 20;
+    /// Bytes above which a message is sent as it is: 256 KiB. Compressing them takes 1 to 2 ms, and
+    /// the worker's other connections wait so long.
+    pub const MAX_SIZE: usize = 256 << 10;
 }
 
 #[cfg(feature = "deflate")]
