@@ -6,7 +6,7 @@ use super::values::{item, network};
 use crate::handshake::{AllowOrigin, AllowedHost, Origin, Policy, Token, TrustedProxies};
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Who may connect")]
+#[command(next_help_heading = "Access control")]
 pub(super) struct Access {
     /// Origin of browsers that may connect [default: any]
     ///

@@ -9,7 +9,7 @@ use super::values::{item, network};
 use crate::handshake::{ForwardedHeader, TrustedProxies};
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Who may connect")]
+#[command(next_help_heading = "Access control")]
 pub(super) struct ForwardedArguments {
     /// HTTP proxy whose forwarding field is trusted, ADDRESS, ADDRESS/BITS, or `unix` for all peers on
     /// a Unix domain socket; may be repeated. The last hop that is not listed is the client: for

@@ -42,7 +42,7 @@ pub(super) struct LimitArguments {
     #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub(super) max_connections: Option<usize>,
 
-    /// Maximum WebSockets from one IPv4 address or IPv6 /64; more get 503; 0 is no limit
+    /// Maximum WebSockets from one IPv4 address or IPv6 /64; more get 503; 0 means no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_CONNECTIONS_PER_ADDRESS",
@@ -51,8 +51,8 @@ pub(super) struct LimitArguments {
     )]
     pub(super) max_connections_per_address: usize,
 
-    /// Maximum messages and control frames a second from one client; more get Close 1008; 0 is no
-    /// limit
+    /// Maximum messages and control frames a second from one client; more get Close 1008; 0 means
+    /// no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_MESSAGE_RATE",
@@ -63,7 +63,7 @@ pub(super) struct LimitArguments {
 
     /// Maximum messages a second from one client to a room, and as many at once; each 64 KiB of a
     /// message counts as one more. A faster client is read more slowly, which loses nothing, and
-    /// after 10 s of that it is closed with 1008 'publishing too fast'; 0 is no limit
+    /// after 10 s of that it is closed with 1008 'publishing too fast'; 0 means no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_PUBLISH_RATE",

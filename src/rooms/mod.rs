@@ -4,8 +4,9 @@
 //! - All members of a room see its messages in the same order. The order of each publisher is kept.
 //! - A member receives every message between its join and its leave or close.
 //! - A publisher never waits for another process. It waits for members only after a message of
-//!   64 KiB or more: until all have taken it, or as long as that takes at 1 MiB a second. A member
-//!   that does not read delays its room by a second in all. Where messages are dropped, nobody waits.
+//!   64 KiB or more: until all have taken the message, or for as long as the message takes at
+//!   1 MiB a second. A member that does not read delays its room by one second in total. With a
+//!   policy that drops messages, a publisher never waits for members.
 //! - A member that reads too slowly is closed with 1008 `slow consumer` (see
 //!   [`SlowConsumer`](crate::engine::SlowConsumer)), or loses messages if the
 //!   [policy](Rooms::with_policy) says so.
