@@ -118,7 +118,7 @@ impl Sweep {
         let mut text = format!(
             "{}\n{}\n",
             plan.target.url,
-            Report::new(plan, &LoadOutcome::default(), machine).title()
+            Report::new(plan, &LoadOutcome::default(), machine).title_with("open loops, each ")
         );
         if let Some(peak) = self.peak {
             text += &format!("a closed loop reached {}/s\n", number(peak.round()));

@@ -118,7 +118,10 @@ impl<'a> Report<'a> {
     /// Cores that the server used, cores that it waited for, and its voluntary switches a second.
     pub(super) fn server_pace(&self) -> Option<[f64; 3]> {
         let [_, begin, end] = self.outcome.server.as_ref()?;
-        let seconds = self.outcome.measured.time.as_secs_f64().max(1e-9);
+        let seconds = self.outcome.measured.time.as_secs_f64();
+        if seconds == 0.0 {
+            return None; // the run ended before its measurement
+        }
         let switches = end
             .voluntary_switches
             .saturating_sub(begin.voluntary_switches);
@@ -149,6 +152,16 @@ impl<'a> Report<'a> {
 
     /// The load in one line.
     pub fn title(&self) -> String {
+        let pace = match (self.plan.rate, self.plan.mode) {
+            (Some(rate), _) => format!("open loop at {}/s, ", number(rate)),
+            (None, Mode::Idle) => String::new(),
+            (None, _) => String::from("closed loop, "),
+        };
+        self.title_with(&pace)
+    }
+
+    /// The load in one line, with other words for its pace.
+    pub(super) fn title_with(&self, pace: &str) -> String {
         let plan = self.plan;
         let kind = match plan.messages.text {
             Some(_) => "text",
@@ -171,11 +184,6 @@ impl<'a> Report<'a> {
             Mode::Connect => String::from("opened and dropped"),
             Mode::Churn => format!("opened, {} echoed ({size}), closed", plan.depth),
             Mode::Idle => format!("idle after one message ({size})"),
-        };
-        let pace = match (plan.rate, plan.mode) {
-            (Some(rate), _) => format!("open loop at {}/s, ", number(rate)),
-            (None, Mode::Idle) => String::new(),
-            (None, _) => String::from("closed loop, "),
         };
         let end = match plan.end {
             End::Time(time) => format!("for {:.1} s", time.as_secs_f64()),
