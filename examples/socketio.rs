@@ -24,12 +24,12 @@ async fn main() -> std::io::Result<()> {
             socket.others().emit("came", auth);
         })
         .on("join", async |event: Event| {
-            let room = event.args.0.first().and_then(Value::as_str);
+            let room = event.args.values.first().and_then(Value::as_str);
             let joined = room.is_some_and(|room| event.socket.join(room).is_ok());
             event.ack.send(joined);
         })
         .on("say", async |event: Event| {
-            if let [Value::String(room), text] = event.args.0.as_slice() {
+            if let [Value::String(room), text] = event.args.values.as_slice() {
                 let id = event.socket.id().to_string();
                 let said = [Value::from(id), text.clone()];
                 event.socket.everybody().to(room).emit("said", said);

@@ -2,7 +2,7 @@
 //! `message` to everybody. Beyond that the events that the tutorial only names: `echo`, rooms
 //! (`join`, `leave`, `room`), acknowledgements (`ack`, `ask`), `bye`, and a namespace `/ns`.
 
-use std::mem;
+use serde_json::json;
 
 use super::python_repr::formatted;
 use crate::log;
@@ -42,24 +42,25 @@ pub(crate) fn register(io: &SocketIo) {
 
 /// What `response` carries.
 fn response(data: impl Into<Value>) -> Value {
-    Value::Object(vec![("data".into(), data.into())])
+    json!({"data": data.into()})
 }
 
 async fn message(event: Event) {
     // The handler takes one argument; Flask-SocketIO reports others to nobody, and acknowledges
     // nothing.
-    let [data] = event.args.0.as_slice() else {
+    if event.args.values.len() != 1 {
         return;
-    };
-    let everybody = response(format!("收到: {}", formatted(data)));
+    }
+    let everybody = response(format!("收到: {}", formatted(&event.args)));
     event.socket.everybody().emit("response", everybody);
     event.ack.send(Args::default());
 }
 
 async fn echo(event: Event) {
-    let first = event.args.0.first().cloned();
+    let first = event.args.values.iter().take(1).cloned();
+    let first = event.args.with(first.collect::<Vec<_>>());
     event.socket.emit("echo", event.args);
-    event.ack.send(Args(first.into_iter().collect()));
+    event.ack.send(first);
 }
 
 async fn join(event: Event) {
@@ -85,7 +86,7 @@ async fn room(event: Event) {
     let Some(room) = member(&event.args, "room") else {
         return;
     };
-    let Some(data) = event.args.0.first() else {
+    let Some(data) = event.args.values.first() else {
         return;
     };
     let Some(text) = data.get("data") else { return };
@@ -93,14 +94,14 @@ async fn room(event: Event) {
         Some(Value::Bool(false)) => event.socket.others().to(room),
         _ => event.socket.everybody().to(room),
     };
-    members.emit("response", response(text.clone()));
+    let said = [response(text.clone())];
+    members.emit("response", event.args.with(said));
     event.ack.send(Args::default());
 }
 
-async fn acknowledge(mut event: Event) {
-    if let [data] = event.args.0.as_mut_slice() {
-        let data = mem::replace(data, Value::Null);
-        event.ack.send([Value::from("ok"), data]);
+async fn acknowledge(event: Event) {
+    if let [data] = event.args.values.as_slice() {
+        event.ack.send(event.args.with(["ok".into(), data.clone()]));
     }
 }
 
@@ -109,17 +110,18 @@ async fn ask(event: Event) {
     let Event {
         socket, args, ack, ..
     } = event;
-    if args.0.len() != 1 {
+    if args.values.len() != 1 {
         return;
     }
     ack.send(Args::default());
     let asked = socket.emit_with_ack("question", args);
-    if let Ok(Args(answer)) = asked.await {
-        socket.everybody().emit("answer", Value::Array(answer));
+    if let Ok(answer) = asked.await {
+        let all = [Value::from(answer.values.clone())];
+        socket.everybody().emit("answer", answer.with(all));
     }
 }
 
 /// The text of a member of the first argument.
 fn member<'a>(args: &'a Args, name: &str) -> Option<&'a str> {
-    args.0.first()?.get(name)?.as_str()
+    args.values.first()?.get(name)?.as_str()
 }

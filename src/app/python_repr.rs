@@ -3,40 +3,50 @@
 use std::fmt::Write;
 
 use super::python::write_float;
-use crate::socketio::Value;
+use crate::socketio::{Args, Value};
 
-/// The text of `f"{value}"`: a string unchanged, any other value as `repr` writes it.
-pub(super) fn formatted(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
+/// The text of `f"{value}"` of the first argument: a string unchanged, any other value as `repr`
+/// writes it.
+pub(super) fn formatted(args: &Args) -> String {
+    match args.values.first() {
+        Some(Value::String(text)) => text.clone(),
         value => {
             let mut text = String::new();
-            write_value(&mut text, value);
+            write_value(&mut text, value.unwrap_or(&Value::Null), args);
             text
         }
     }
 }
 
-fn write_value(text: &mut String, value: &Value) {
+fn write_value(text: &mut String, value: &Value, args: &Args) {
     match value {
         Value::Null => text.push_str("None"),
         Value::Bool(true) => text.push_str("True"),
         Value::Bool(false) => text.push_str("False"),
         Value::Number(number) => write_number(text, number.as_str()),
         Value::String(string) => write_string(text, string),
-        Value::Binary(bytes) => write_bytes(text, bytes),
-        Value::Array(items) => write_items(text, "[]", items, write_value),
-        Value::Object(members) => write_items(text, "{}", members, |text, (name, value)| {
-            write_string(text, name);
-            text.push_str(": ");
-            write_value(text, value);
+        Value::Array(items) => write_items(text, "[]", items, |text, item| {
+            write_value(text, item, args);
         }),
+        Value::Object(members) => match args.binary(value) {
+            Some(bytes) => write_bytes(text, bytes),
+            None => write_items(text, "{}", members, |text, (name, value)| {
+                write_string(text, name);
+                text.push_str(": ");
+                write_value(text, value, args);
+            }),
+        },
     }
 }
 
-fn write_items<T>(text: &mut String, braces: &str, items: &[T], write: impl Fn(&mut String, &T)) {
+fn write_items<T>(
+    text: &mut String,
+    braces: &str,
+    items: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut String, T),
+) {
     text.push_str(&braces[..1]);
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in items.into_iter().enumerate() {
         text.push_str(if index > 0 { ", " } else { "" });
         write(text, item);
     }
@@ -133,7 +143,7 @@ mod tests {
             let value = serde_json::from_str::<serde_json::Value>(json).unwrap();
             assert_eq!(formatted(&value.into()), expected, "{json}");
         }
-        let bytes = Value::Binary(bytes::Bytes::from_static(b"\0'\x01\xffa\n"));
-        assert_eq!(formatted(&bytes), r#"b"\x00'\x01\xffa\n""#);
+        let bytes = bytes::Bytes::from_static(b"\0'\x01\xffa\n");
+        assert_eq!(formatted(&bytes.into()), r#"b"\x00'\x01\xffa\n""#);
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::namespace::{Elsewhere, Inner, Namespaces, Selection};
 use super::sid::Sid;
 use super::socket::Socket;
-use super::value::{Args, Value};
+use super::value::Args;
 use super::{NoAnswer, SocketIo};
 use crate::log;
 
@@ -171,10 +171,9 @@ impl Bus {
         answering: impl Future<Output = Result<Args, NoAnswer>>,
     ) {
         if let Ok(args) = answering.await {
-            let (args, attachments) = json_of(&args);
             // There is no way to tell of binary data in one.
-            if attachments.is_empty() {
-                answer["args"] = args;
+            if args.attachments.is_empty() {
+                answer["args"] = args.values.into();
                 self.publish(&answer);
             }
         }
@@ -257,15 +256,17 @@ impl BusRelay {
 
 /// What tells other processes of an emit of ours.
 fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &str) -> Json {
-    let (args, attachments) = json_of(args);
+    let (values, attachments) = args.numbered();
     let is_binary = !attachments.is_empty();
+    let values = Json::from(values.into_owned());
     let data = match is_binary {
         true => {
-            let attachments = attachments.iter();
-            let attachments = attachments.map(|bytes| Json::String(BASE64.encode(bytes)));
-            [args].into_iter().chain(attachments).collect()
+            let attachments = attachments
+                .iter()
+                .map(|bytes| Json::from(BASE64.encode(bytes)));
+            [values].into_iter().chain(attachments).collect()
         }
-        false => args,
+        false => values,
     };
     let one_or_several = |mut names: Vec<Json>| match names.len() {
         0 | 1 => names.pop().unwrap_or(Json::Null),
@@ -284,34 +285,22 @@ fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &
     })
 }
 
-/// Arguments as JSON, and what its placeholders stand for.
-fn json_of(args: &Args) -> (Json, Vec<Bytes>) {
-    let (mut text, mut attachments) = (String::new(), Vec::new());
-    Value::Array(args.0.clone()).write(&mut text, &mut attachments);
-    let json = serde_json::from_str(&text).unwrap_or_default(); // it has just been written
-    (json, attachments)
-}
-
 /// The event that another process has emitted.
 fn emitted(message: &Json) -> Option<(&str, Args)> {
     let event = message.get("event")?.as_str()?;
     let data = message.get("data")?;
     if message.get("binary") != Some(&Json::Bool(true)) {
-        let args = match data {
-            Json::Array(args) => args.iter().cloned().map(Value::from).collect(),
-            argument => vec![Value::from(argument.clone())],
-        };
-        return Some((event, Args(args)));
+        let several = data.as_array().cloned();
+        let values = several.unwrap_or_else(|| vec![data.clone()]);
+        return Some((event, Args::default().with(values)));
     }
-    let (args, encoded) = data.as_array()?.split_first()?;
+    let (values, encoded) = data.as_array()?.split_first()?;
     let attachments = encoded
         .iter()
         .map(|bytes| Some(Bytes::from(BASE64.decode(bytes.as_str()?).ok()?)))
         .collect::<Option<Vec<_>>>()?;
-    let args = args.as_array()?;
-    Args::parse(&Json::from(args.clone()).to_string(), attachments)
-        .ok()
-        .map(|args| (event, args))
+    let args = Args::bind(values.as_array()?.clone(), attachments).ok()?;
+    Some((event, args))
 }
 
 /// The texts of a member that is one, several, or none.

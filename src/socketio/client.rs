@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use serde_json::Value as Json;
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::engine::{EngineViolation, Protocol};
@@ -16,7 +16,7 @@ use super::packet::{EncodedPacket, Packet, PacketKind};
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::socket::{Ack, Event, Socket, SocketInner};
-use super::value::{Args, Value, write_string};
+use super::value::Args;
 use crate::protocol::Message;
 
 /// What Socket.IO keeps of a session's client.
@@ -79,8 +79,7 @@ impl SocketIoProtocol {
             }
             Some(count) => {
                 // What no attachments could make whole is not kept until they are there.
-                let checked = Args::parse(packet.json, vec![Bytes::new(); count]);
-                checked.map_err(|invalid| EngineViolation(invalid.reason()))?;
+                Args::parse(packet.json, vec![Bytes::new(); count])?;
                 client.partial = Some(Box::new(Partial {
                     packet: text.to_owned(),
                     attachments: Vec::new(),
@@ -139,8 +138,7 @@ impl SocketIoProtocol {
                 Ok(())
             }
             (PacketKind::Event | PacketKind::Ack, socket) => {
-                let args = Args::parse(packet.json, attachments);
-                let args = args.map_err(|invalid| EngineViolation(invalid.reason()))?;
+                let args = Args::parse(packet.json, attachments)?;
                 match packet.kind {
                     PacketKind::Ack => acknowledge(socket, packet.id, args),
                     _ => dispatch(socket, packet.id, args),
@@ -152,8 +150,8 @@ impl SocketIoProtocol {
     fn connect(&self, session: &Arc<Session>, packet: Packet<'_>) -> Result<(), EngineViolation> {
         let auth = match packet.json {
             "" => Value::Null,
-            json => match serde_json::from_str::<Json>(json) {
-                Ok(auth @ Json::Object(_)) => auth.into(),
+            json => match serde_json::from_str(json) {
+                Ok(auth @ Value::Object(_)) => auth,
                 _ => return Err(EngineViolation("an auth payload is an object")),
             },
         };
@@ -220,9 +218,7 @@ fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: 
 }
 
 fn refuse(session: &Arc<Session>, namespace: &str, message: &str) {
-    let mut json = String::from(r#"{"message":"#);
-    write_string(message, &mut json);
-    json.push('}');
+    let json = serde_json::json!({"message": message}).to_string();
     let refusal = EncodedPacket::plain(PacketKind::ConnectError, namespace, &json);
     session.send_packet(&Arc::new(refusal));
 }
@@ -261,14 +257,13 @@ fn left(socket: &Arc<SocketInner>, why: DisconnectReason) {
 fn dispatch(
     socket: Option<Arc<SocketInner>>,
     id: Option<u64>,
-    Args(mut args): Args,
+    mut args: Args,
 ) -> Result<(), EngineViolation> {
-    if !matches!(args.first(), Some(Value::String(_))) {
+    let first = args.values.first_mut().map(Value::take);
+    let Some(Value::String(name)) = first else {
         return Err(EngineViolation("an event without a name"));
-    }
-    let Value::String(name) = args.remove(0) else {
-        return Ok(());
     };
+    args.values.remove(0);
     let Some(socket) = socket else {
         return Ok(()); // of a namespace that the client has not joined, or has left
     };
@@ -276,7 +271,6 @@ fn dispatch(
         let session = Arc::clone(&socket.session);
         let socket = Socket(socket);
         let ack = Ack(id.map(|id| (socket.clone(), id)));
-        let args = Args(args);
         let event = Event {
             socket,
             name,

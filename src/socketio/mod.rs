@@ -13,7 +13,7 @@
 //! io.namespace("/")
 //!     .on_connect(async |socket: Socket, _: Value| socket.emit("response", "hello"))
 //!     .on("join", async |event: Event| {
-//!         if let Some(room) = event.args.0.first().and_then(Value::as_str) {
+//!         if let Some(room) = event.args.values.first().and_then(Value::as_str) {
 //!             event.ack.send(event.socket.join(room).is_ok());
 //!         }
 //!     })
@@ -45,11 +45,12 @@ mod websocket;
 #[cfg(feature = "redis")]
 pub use bus::{Bus, BusRelay, CHANNEL};
 pub use namespace::{Namespace, Outcome};
+pub use serde_json::Value;
 pub use service::Service;
 pub use session::{DisconnectReason, Session};
 pub use sid::{InvalidSid, Sid};
 pub use socket::{Ack, Broadcast, Emitted, Event, NoAnswer, Socket};
-pub use value::{Args, Value};
+pub use value::Args;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,11 +12,13 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use serde_json::Value;
+
 use super::packet::EncodedPacket;
 use super::session::DisconnectReason;
 use super::sid::Sid;
 use super::socket::{Event, Socket, SocketInner};
-use super::value::{Args, Value};
+use super::value::Args;
 use crate::engine::{Group, GroupPlace, Peer, SlowConsumerPolicy};
 use crate::rooms::{JoinError, Rooms};
 

@@ -1,11 +1,14 @@
 //! The packets of Socket.IO 5, and how they travel: as messages of a WebSocket, or joined in a body
 //! of polling.
 
+use std::str::FromStr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use serde_json::Value;
 
-use super::value::{Args, write_string};
+use super::value::{Args, json_of};
 use crate::engine::Publication;
 use crate::protocol::Message;
 
@@ -17,6 +20,21 @@ pub(super) enum PacketKind {
     Event,
     Ack,
     ConnectError,
+}
+
+impl PacketKind {
+    /// By the digits that they travel as: from 5 on the binary ones.
+    const BY_DIGIT: [PacketKind; 7] = [
+        PacketKind::Connect,
+        PacketKind::Disconnect,
+        PacketKind::Event,
+        PacketKind::Ack,
+        PacketKind::ConnectError,
+        PacketKind::Event,
+        PacketKind::Ack,
+    ];
+
+    const BINARY: usize = 3;
 }
 
 /// A packet without its attachments.
@@ -34,22 +52,13 @@ pub(super) struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Reads `<kind>[<attachments>-][<namespace>,][<id>][<json>]`.
     pub(super) fn parse(text: &'a str) -> Option<Packet<'a>> {
-        let (kind, rest) = text.split_at_checked(1)?;
-        let (kind, is_binary) = match kind {
-            "0" => (PacketKind::Connect, false),
-            "1" => (PacketKind::Disconnect, false),
-            "2" => (PacketKind::Event, false),
-            "3" => (PacketKind::Ack, false),
-            "4" => (PacketKind::ConnectError, false),
-            "5" => (PacketKind::Event, true),
-            "6" => (PacketKind::Ack, true),
-            _ => return None,
-        };
-        let (attachments, rest) = match is_binary {
-            true => {
-                let (count, rest) = rest.split_once('-')?;
-                (Some(number(count)?), rest)
-            }
+        let (digit, rest) = text.split_at_checked(1)?;
+        let digit: usize = number(digit)?;
+        let kind = *PacketKind::BY_DIGIT.get(digit)?;
+        let (attachments, rest) = match digit > PacketKind::ConnectError as usize {
+            true => rest
+                .split_once('-')
+                .map(|(count, rest)| (Some(count), rest))?,
             false => (None, rest),
         };
         let (namespace, rest) = match rest.starts_with('/') {
@@ -60,7 +69,10 @@ impl<'a> Packet<'a> {
         let (id, json) = rest.split_at(digits);
         Some(Packet {
             kind,
-            attachments: attachments.map(usize::try_from).transpose().ok()?,
+            attachments: match attachments {
+                None => None,
+                Some(count) => Some(number(count)?),
+            },
             namespace,
             id: match id {
                 "" => None,
@@ -69,10 +81,30 @@ impl<'a> Packet<'a> {
             json,
         })
     }
+
+    /// Writes it as a message of Engine.IO.
+    fn text(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = String::with_capacity(self.json.len() + self.namespace.len() + 24);
+        let kind = self.kind as usize;
+        // Writing to a string cannot fail.
+        let _ = match self.attachments {
+            None => write!(text, "4{kind}"),
+            Some(count) => write!(text, "4{}{count}-", kind + PacketKind::BINARY),
+        };
+        if self.namespace != "/" {
+            text.extend([self.namespace, ","]);
+        }
+        if let Some(id) = self.id {
+            let _ = write!(text, "{id}");
+        }
+        text.push_str(self.json);
+        text
+    }
 }
 
 /// Digits and nothing else.
-fn number(digits: &str) -> Option<u64> {
+fn number<T: FromStr>(digits: &str) -> Option<T> {
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| is_number)
 }
@@ -109,18 +141,14 @@ impl EncodedPacket {
 
     /// A packet of Socket.IO without arguments.
     pub(super) fn plain(kind: PacketKind, namespace: &str, json: &str) -> EncodedPacket {
-        let mut text = String::with_capacity(4 + namespace.len() + json.len());
-        text.push('4');
-        text.push(match kind {
-            PacketKind::Connect => '0',
-            PacketKind::Disconnect => '1',
-            PacketKind::Event => '2',
-            PacketKind::Ack => '3',
-            PacketKind::ConnectError => '4',
-        });
-        write_namespace(namespace, &mut text);
-        text.push_str(json);
-        EncodedPacket::text(text)
+        let packet = Packet {
+            kind,
+            attachments: None,
+            namespace,
+            id: None,
+            json,
+        };
+        EncodedPacket::text(packet.text())
     }
 
     /// An event, which is to be acknowledged if it has an id.
@@ -130,42 +158,36 @@ impl EncodedPacket {
         name: &str,
         args: &Args,
     ) -> EncodedPacket {
-        let mut json = String::from("[");
-        write_string(name, &mut json);
-        EncodedPacket::with_arguments(["2", "5"], namespace, id, json, args)
+        EncodedPacket::with_arguments(PacketKind::Event, namespace, id, Some(name), args)
     }
 
     /// An acknowledgement.
     pub(super) fn ack(namespace: &str, id: u64, args: &Args) -> EncodedPacket {
-        EncodedPacket::with_arguments(["3", "6"], namespace, Some(id), "[".into(), args)
+        EncodedPacket::with_arguments(PacketKind::Ack, namespace, Some(id), None, args)
     }
 
     fn with_arguments(
-        [plain, binary]: [&str; 2],
+        kind: PacketKind,
         namespace: &str,
         id: Option<u64>,
-        mut json: String,
+        name: Option<&str>,
         args: &Args,
     ) -> EncodedPacket {
-        let mut attachments = Vec::new();
-        for value in &args.0 {
-            json.push_str(if json.len() > 1 { "," } else { "" });
-            value.write(&mut json, &mut attachments);
+        let (values, attachments) = args.numbered();
+        let mut json = json_of(&values);
+        if let Some(name) = name {
+            let separator = if values.is_empty() { "" } else { "," };
+            json.insert_str(1, &[&Value::from(name).to_string(), separator].concat());
         }
-        let mut text = String::with_capacity(json.len() + namespace.len() + 24);
-        text.push('4');
-        match attachments.len() {
-            0 => text.push_str(plain),
-            count => text.extend([binary, &count.to_string(), "-"]),
-        }
-        write_namespace(namespace, &mut text);
-        if let Some(id) = id {
-            text.push_str(&id.to_string());
-        }
-        text.push_str(&json);
-        text.push(']');
+        let packet = Packet {
+            kind,
+            attachments: Some(attachments.len()).filter(|count| *count > 0),
+            namespace,
+            id,
+            json: &json,
+        };
         EncodedPacket {
-            text,
+            text: packet.text(),
             attachments,
             is_binary: false,
         }
@@ -213,12 +235,6 @@ impl EncodedPacket {
 
 /// What separates the packets in a body of polling (Engine.IO 4).
 pub(super) const SEPARATOR: char = '\x1e';
-
-fn write_namespace(namespace: &str, text: &mut String) {
-    if namespace != "/" {
-        text.extend([namespace, ","]);
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -291,7 +307,7 @@ mod tests {
                 "41/n,",
             ),
             (
-                EncodedPacket::event("/", None, "e", &Args(Vec::new())),
+                EncodedPacket::event("/", None, "e", &Args::default()),
                 r#"42["e"]"#,
             ),
             (
@@ -302,7 +318,7 @@ mod tests {
                 EncodedPacket::ack("/", 7, &bytes.clone().into()),
                 "461-7[{\"_placeholder\":true,\"num\":0}]\x1ebAQID",
             ),
-            (EncodedPacket::ack("/", 7, &Args(Vec::new())), "437[]"),
+            (EncodedPacket::ack("/", 7, &Args::default()), "437[]"),
             (EncodedPacket::binary(bytes), "bAQID"),
         ] {
             assert_eq!(body(packet), expected);

@@ -28,8 +28,8 @@ fn serving(workers: usize) -> TestServer {
     });
     io.namespace("/")
         .on("tell", async |Event { socket, args, .. }| {
-            let filler = Value::from("x".repeat(integer(&args.0[1])));
-            for number in 0..integer(&args.0[0]) {
+            let filler = Value::from("x".repeat(integer(&args.values[1])));
+            for number in 0..integer(&args.values[0]) {
                 let args = [Value::from(number as u64), filler.clone()];
                 for client in socket.everybody().sockets() {
                     client.emit("own", args.clone());
@@ -38,8 +38,8 @@ fn serving(workers: usize) -> TestServer {
             }
         })
         .on("flood", async |Event { socket, args, .. }| {
-            let filler = Value::from("x".repeat(integer(&args.0[0])));
-            for number in 0..integer(&args.0[1]) {
+            let filler = Value::from("x".repeat(integer(&args.values[0])));
+            for number in 0..integer(&args.values[1]) {
                 let args = [Value::from(number as u64), filler.clone()];
                 socket.everybody().emit("flood", args).await;
             }

@@ -43,7 +43,7 @@ fn socket_io() -> Arc<dyn NestedService> {
         io.namespace(path)
             .on_connect(async |socket: Socket, auth| {
                 let auth = match auth {
-                    Value::Null => Value::Object(Vec::new()),
+                    Value::Null => Value::Object(Default::default()),
                     auth => auth,
                 };
                 socket.emit("auth", auth);
