@@ -6,17 +6,15 @@
 //! versions before 5.18 of python-socketio do, is not understood, and not unpickled.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use futures_util::StreamExt;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult};
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, RedisError, RedisResult};
 use serde_json::{Value as Json, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::namespace::{Elsewhere, Inner, Namespaces, Selection};
 use super::sid::Sid;
@@ -24,6 +22,7 @@ use super::socket::Socket;
 use super::value::Args;
 use super::{NoAnswer, SocketIo};
 use crate::log;
+use crate::redis_link::{self, Link, LinkSession, LinkState, gone};
 
 /// Flask-SocketIO's default channel.
 pub const CHANNEL: &str = "flask-socketio";
@@ -42,7 +41,7 @@ struct BusShared {
 /// Carries what the bus says. Nothing is carried while this does not [run](BusRelay::run).
 pub struct BusRelay {
     bus: Bus,
-    client: Client,
+    link: Link,
     channel: String,
     outgoing: mpsc::Receiver<String>,
 }
@@ -54,7 +53,7 @@ impl Bus {
     /// # Errors
     /// When `url` is not one, or the system has no random bytes.
     pub fn new(url: &str, channel: &str) -> RedisResult<(Bus, BusRelay)> {
-        let client = Client::open(url.into_connection_info()?)?;
+        let link = Link::new(url)?;
         let no_random = || RedisError::from((redis::ErrorKind::Io, "no random bytes"));
         let (sender, outgoing) = mpsc::channel(MAX_WAITING);
         let bus = Bus(Arc::new(BusShared {
@@ -64,7 +63,7 @@ impl Bus {
         }));
         let relay = BusRelay {
             bus: bus.clone(),
-            client,
+            link,
             channel: channel.to_owned(),
             outgoing,
         };
@@ -183,73 +182,60 @@ impl Bus {
 /// Messages that may wait for Redis.
 const MAX_WAITING: usize = 1_024;
 
-/// How long Redis may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// From a lost connection to the next attempt.
-const PAUSE: Duration = Duration::from_millis(500);
-
 impl BusRelay {
     /// Connects, and again whenever the connection is lost.
-    pub async fn run(mut self) -> Infallible {
-        let mut is_lost = false;
-        loop {
-            let lost = self.relay().await;
-            if !is_lost {
-                log::redis(format_args!(
-                    "Redis is away, its bus is tried again: {lost}"
-                ));
+    pub async fn run(self) -> Infallible {
+        redis_link::keep(self).await
+    }
+}
+
+impl LinkSession for BusRelay {
+    type Ready = (MultiplexedConnection, Arc<Notify>);
+
+    async fn connect(&mut self) -> RedisResult<Self::Ready> {
+        let (bus, lost) = (self.bus.clone(), Arc::new(Notify::new()));
+        let is_lost = Arc::clone(&lost);
+        let push = move |push: PushInfo| {
+            match (push.kind, push.data.last()) {
+                (PushKind::Message, Some(redis::Value::BulkString(body))) => bus.act(body),
+                (PushKind::Disconnection, _) => lost.notify_one(),
+                _ => {}
             }
-            is_lost = true;
-            // What waited is old by now, and a burst of it would surprise.
-            while self.outgoing.try_recv().is_ok() {}
-            tokio::time::sleep(PAUSE).await;
-        }
+            Ok(())
+        };
+        let mut connection = self.link.connect(push).await?;
+        connection.subscribe(&self.channel).await?;
+        // What waited is old by now, and a burst of it would surprise.
+        while self.outgoing.try_recv().is_ok() {}
+        Ok((connection, is_lost))
     }
 
-    /// Carries both ways until the connection is lost.
-    async fn relay(&mut self) -> RedisError {
-        let gone = || RedisError::from((redis::ErrorKind::Io, "the connection ended"));
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        let connected = tokio::time::timeout(PATIENCE, async {
-            let mut subscription = self.client.get_async_pubsub().await?;
-            subscription.subscribe(&self.channel).await?;
-            let client = &self.client;
-            let publisher = client.get_multiplexed_async_connection_with_config(&config);
-            RedisResult::Ok((subscription, publisher.await?))
-        });
-        let (subscription, mut publisher) = match connected.await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return error,
-            Err(_) => return gone(),
-        };
-        log::redis("Redis is there, its bus is joined");
-        let mut messages = subscription.into_on_message();
-        let (bus, channel, outgoing) = (&self.bus, &self.channel, &mut self.outgoing);
-        let receive = async {
-            while let Some(message) = messages.next().await {
-                bus.act(message.get_payload_bytes());
-            }
-            gone()
-        };
+    async fn carry(&mut self, (mut connection, is_lost): Self::Ready) -> RedisError {
         let send = async {
             let mut batch = Vec::new();
-            while outgoing.recv_many(&mut batch, MAX_WAITING).await > 0 {
+            while self.outgoing.recv_many(&mut batch, MAX_WAITING).await > 0 {
                 let mut pipeline = redis::pipe();
                 for message in batch.drain(..) {
-                    pipeline.publish(channel, message).ignore();
+                    pipeline.publish(&self.channel, message).ignore();
                 }
-                if let Err(error) = pipeline.exec_async(&mut publisher).await {
+                if let Err(error) = pipeline.exec_async(&mut connection).await {
                     return error;
                 }
             }
             gone()
         };
         tokio::select! {
-            lost = receive => lost,
+            () = is_lost.notified() => gone(),
             lost = send => lost,
+        }
+    }
+
+    fn changed(&mut self, state: LinkState<'_>) {
+        match state {
+            LinkState::Connected => log::redis("connected to Redis: the Socket.IO bus is joined"),
+            LinkState::Lost(error) | LinkState::Unreachable(error) => log::redis(format_args!(
+                "no connection to Redis ({error}): the Socket.IO bus is left"
+            )),
         }
     }
 }
@@ -309,20 +295,4 @@ fn texts(value: Option<&Json>) -> impl Iterator<Item = &str> {
     value.into_iter().chain(several).filter_map(Json::as_str)
 }
 
-impl fmt::Debug for Bus {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Bus")
-            .field("host_id", &self.0.host_id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for BusRelay {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("BusRelay")
-            .field("channel", &self.channel)
-            .finish_non_exhaustive()
-    }
-}
+opaque!(Bus BusRelay);

@@ -1,9 +1,8 @@
 //! Socket.IO 5 over a session: what its client has joined, and what becomes of its packets.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::socket::{Ack, Event, Socket, SocketInner};
 use super::value::Args;
+use crate::lock::lock;
 use crate::protocol::Message;
 
 /// What Socket.IO keeps of a session's client.
@@ -71,7 +71,7 @@ impl SocketIoProtocol {
         if client.partial.is_some() {
             return Err(EngineViolation("a packet amid attachments"));
         }
-        let packet = Packet::parse(text).ok_or(EngineViolation("not a packet of Socket.IO"))?;
+        let packet = Packet::parse(text)?;
         match packet.attachments {
             None | Some(0) => {}
             Some(count) if count > settings.max_attachments => {
@@ -111,13 +111,8 @@ impl SocketIoProtocol {
         }
         drop(client);
         session.await_attachments(false);
-        let Partial {
-            packet: text,
-            attachments,
-            ..
-        } = *partial;
-        let packet = Packet::parse(&text).ok_or(EngineViolation("not a packet of Socket.IO"))?;
-        self.packet(session, packet, attachments)
+        let packet = Packet::parse(&partial.packet)?;
+        self.packet(session, packet, partial.attachments)
     }
 
     fn packet(
@@ -139,10 +134,13 @@ impl SocketIoProtocol {
             }
             (PacketKind::Event | PacketKind::Ack, socket) => {
                 let args = Args::parse(packet.json, attachments)?;
-                match packet.kind {
-                    PacketKind::Ack => acknowledge(socket, packet.id, args),
-                    _ => dispatch(socket, packet.id, args),
+                match (packet.kind, packet.id, socket) {
+                    (PacketKind::Event, id, socket) => return dispatch(socket, id, args),
+                    (_, None, _) => return Err(EngineViolation("an acknowledgement of nothing")),
+                    (_, Some(id), Some(socket)) => socket.acknowledged(id, args),
+                    _ => {}
                 }
+                Ok(())
             }
         }
     }
@@ -160,7 +158,8 @@ impl SocketIoProtocol {
             refuse(session, path, "Invalid namespace");
             return Ok(());
         };
-        let Some(admit) = namespace.admission() else {
+        let admit = namespace.handlers().admit.clone();
+        let Some(admit) = admit else {
             join(session, &namespace, auth);
             return Ok(());
         };
@@ -197,11 +196,8 @@ fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: 
         drop(client);
         return refuse(session, namespace.path(), "Too many connections");
     }
-    let socket = Arc::new(SocketInner::new(
-        sid,
-        Arc::clone(namespace),
-        Arc::clone(session),
-    ));
+    let (of, with) = (Arc::clone(namespace), Arc::clone(session));
+    let socket = Arc::new(SocketInner::new(sid, of, with));
     client.sockets.push(Arc::clone(&socket));
     drop(client);
     let joined = format!(r#"{{"sid":"{sid}"}}"#);
@@ -212,7 +208,8 @@ fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: 
         return;
     }
     let socket = Socket(socket);
-    if let Some(connected) = namespace.connected() {
+    let connected = namespace.handlers().connected.clone();
+    if let Some(connected) = connected {
         run(session, connected(socket, auth));
     }
 }
@@ -246,14 +243,15 @@ pub(super) fn leave(socket: &Arc<SocketInner>, why: DisconnectReason) {
 fn left(socket: &Arc<SocketInner>, why: DisconnectReason) {
     socket.namespace.remove(socket);
     socket.forget_acks();
-    if let Some(disconnected) = socket.namespace.disconnected() {
-        run(
-            &socket.session,
-            disconnected(Socket(Arc::clone(socket)), why),
-        );
+    let disconnected = socket.namespace.handlers().disconnected.clone();
+    if let Some(disconnected) = disconnected {
+        let gone = Socket(Arc::clone(socket));
+        run(&socket.session, disconnected(gone, why));
     }
 }
 
+/// Hands an event to its handler. One of a namespace that the client has not joined, or has left,
+/// is dropped.
 fn dispatch(
     socket: Option<Arc<SocketInner>>,
     id: Option<u64>,
@@ -264,32 +262,18 @@ fn dispatch(
         return Err(EngineViolation("an event without a name"));
     };
     args.values.remove(0);
-    let Some(socket) = socket else {
-        return Ok(()); // of a namespace that the client has not joined, or has left
-    };
-    if let Some(handler) = socket.namespace.handler(&name) {
+    if let Some(socket) = socket
+        && let Some(handler) = socket.namespace.handler(&name)
+    {
         let session = Arc::clone(&socket.session);
         let socket = Socket(socket);
-        let ack = Ack(id.map(|id| (socket.clone(), id)));
         let event = Event {
+            ack: Ack(id.map(|id| (socket.clone(), id))),
             socket,
             name,
             args,
-            ack,
         };
         run(&session, handler(event));
-    }
-    Ok(())
-}
-
-fn acknowledge(
-    socket: Option<Arc<SocketInner>>,
-    id: Option<u64>,
-    args: Args,
-) -> Result<(), EngineViolation> {
-    let id = id.ok_or(EngineViolation("an acknowledgement of nothing"))?;
-    if let Some(socket) = socket {
-        socket.acknowledged(id, args);
     }
     Ok(())
 }
@@ -312,11 +296,6 @@ fn run(session: &Arc<Session>, handler: impl Future<Output = ()> + Send + 'stati
     }
 }
 
-/// A poisoned lock is taken all the same: the client is whole between any two statements.
-fn lock(client: &Mutex<Client>) -> MutexGuard<'_, Client> {
-    client.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A service of Engine.IO alone: what its function does with a message.
 pub(super) struct MessageProtocol<F>(pub(super) F);
 
@@ -331,14 +310,5 @@ where
     fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), EngineViolation> {
         self.0(session, message);
         Ok(())
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Client")
-            .field("sockets", &self.sockets.len())
-            .finish_non_exhaustive()
     }
 }

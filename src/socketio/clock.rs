@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
 use super::engine::Engine;
 use super::sid::Sid;
+use crate::lock::lock;
 
 /// A point in a service's time: milliseconds since it began, without those in which this process
 /// did not run.
@@ -45,12 +46,12 @@ impl SessionDeadlines {
     }
 
     pub(super) fn now(&self) -> Moment {
-        self.lock().advance()
+        lock(&self.0).advance()
     }
 
     /// Has a session looked at then.
     pub(super) fn schedule(&self, due: Moment, sid: Sid, engine: &Arc<Engine>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.queue.push(Reverse((due, sid)));
         // Without a runtime nothing waits, and nothing is late.
         if !state.is_timed
@@ -67,7 +68,7 @@ impl SessionDeadlines {
 
     /// The sessions that are due, and how long it is until others are; `None` if there are none.
     fn due(&self, sids: &mut Vec<(Sid, Moment)>) -> Option<Duration> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         let now = state.advance();
         while let Some(Reverse((due, sid))) = state.queue.peek().copied() {
             if due > now {
@@ -83,11 +84,6 @@ impl SessionDeadlines {
             return None;
         }
         Some(Duration::ZERO)
-    }
-
-    /// A poisoned lock is taken all the same: the state is whole between any two statements.
-    fn lock(&self) -> MutexGuard<'_, ClockState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,7 +106,7 @@ struct SessionTimer {
 impl Drop for SessionTimer {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.upgrade().filter(|_| !self.is_over) {
-            engine.deadlines.lock().is_timed = false;
+            lock(&engine.deadlines.0).is_timed = false;
         }
     }
 }

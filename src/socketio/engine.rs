@@ -1,9 +1,8 @@
 //! Engine.IO 4: which sessions there are, and what is spoken over them.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::SocketIoSettings;
 use super::clock::SessionDeadlines;
@@ -11,7 +10,8 @@ use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use crate::engine::PeerAddress;
-use crate::http::IpConnectionLimit;
+use crate::http::{IpConnectionLimit, IpSlot};
+use crate::lock::lock;
 use crate::protocol::Message;
 
 /// The sessions of one service, whatever their transports and workers are.
@@ -67,15 +67,25 @@ impl Engine {
         }
     }
 
-    /// Opens a session for a client at that address, if there is room for it.
-    pub(super) fn open(self: &Arc<Self>, address: PeerAddress) -> Option<Arc<Session>> {
+    /// Opens a session for a client at that address, if there is room for it. One that polls
+    /// takes a place among `addresses` when it joins something.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        address: PeerAddress,
+        addresses: Option<IpConnectionLimit>,
+    ) -> Option<Arc<Session>> {
         if self.is_closed.load(Ordering::SeqCst) {
             return None;
         }
         let newcomer = self.newcomer(address)?;
         let sid = Sid::random()?;
-        let session = Arc::new(Session::new(Arc::clone(self), sid, address, newcomer));
-        let mut sessions = self.sessions();
+        let session = Arc::new(Session::new(
+            Arc::clone(self),
+            sid,
+            (address, addresses),
+            newcomer,
+        ));
+        let mut sessions = lock(&self.sessions);
         if sessions.len() >= self.settings.max_sessions {
             return None;
         }
@@ -87,7 +97,7 @@ impl Engine {
     }
 
     /// A place among the newcomers of an address, where it has one.
-    pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<crate::http::IpSlot>> {
+    pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<IpSlot>> {
         match address.ip() {
             Some(address) => self.newcomers.place(address).map(Some),
             None => Some(None),
@@ -95,13 +105,13 @@ impl Engine {
     }
 
     pub(super) fn session(&self, sid: &Sid) -> Option<Arc<Session>> {
-        self.sessions().get(sid).cloned()
+        lock(&self.sessions).get(sid).cloned()
     }
 
     pub(super) fn remove(&self, sid: &Sid) {
         /// Below this the memory of a rush of sessions is not worth giving back.
         const KEPT: usize = 1_024;
-        let mut sessions = self.sessions();
+        let mut sessions = lock(&self.sessions);
         sessions.remove(sid);
         if sessions.capacity() > KEPT && sessions.len() < sessions.capacity() / 4 {
             let kept = (sessions.len() * 2).max(KEPT / 2);
@@ -111,30 +121,15 @@ impl Engine {
 
     /// How many sessions there are.
     pub(super) fn count(&self) -> usize {
-        self.sessions().len()
+        lock(&self.sessions).len()
     }
 
     /// Ends all sessions, and opens no other.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
-        let sessions: Vec<_> = self.sessions().values().cloned().collect();
+        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
         for session in sessions {
             session.end(DisconnectReason::ServerShuttingDown);
         }
-    }
-
-    /// A poisoned lock is taken all the same: the map is whole between any two statements.
-    fn sessions(&self) -> MutexGuard<'_, HashMap<Sid, Arc<Session>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Engine {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Engine")
-            .field("settings", &self.settings)
-            .field("sessions", &self.count())
-            .finish_non_exhaustive()
     }
 }

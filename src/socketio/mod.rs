@@ -28,6 +28,17 @@
 //! # }
 //! ```
 
+/// Types that show their names alone, as they lead to each other.
+macro_rules! opaque {
+    ($($type:ident)+) => {$(
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(stringify!($type))
+            }
+        }
+    )+};
+}
+
 #[cfg(feature = "redis")]
 mod bus;
 mod client;
@@ -44,7 +55,7 @@ mod websocket;
 
 #[cfg(feature = "redis")]
 pub use bus::{Bus, BusRelay, CHANNEL};
-pub use namespace::{Namespace, Outcome};
+pub use namespace::{HandlerFuture, Namespace, Outcome};
 pub use serde_json::Value;
 pub use service::Service;
 pub use session::{DisconnectReason, Session};
@@ -55,9 +66,10 @@ pub use value::Args;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{MessageProtocol, SocketIoProtocol};
+use client::{Client, MessageProtocol, SocketIoProtocol};
 use engine::{Engine, Protocol};
-use namespace::{Elsewhere, Namespaces};
+use namespace::{Elsewhere, Inner, Namespaces};
+use socket::SocketInner;
 
 use crate::protocol::Message;
 
@@ -171,6 +183,8 @@ fn elsewhere(settings: &SocketIoSettings) -> Option<Elsewhere> {
 fn elsewhere(_: &SocketIoSettings) -> Option<Elsewhere> {
     None
 }
+
+opaque!(Client Engine Inner Namespaces Session SocketInner);
 
 impl SocketIo {
     /// The namespace at this path, which begins with `/`. It is there from now on.

@@ -8,9 +8,8 @@
 //! [`Rooms`]: crate::rooms::Rooms
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use serde_json::Value;
 
@@ -19,7 +18,8 @@ use super::session::DisconnectReason;
 use super::sid::Sid;
 use super::socket::{Event, Socket, SocketInner};
 use super::value::Args;
-use crate::engine::{Group, GroupPlace, Peer, SlowConsumerPolicy};
+use crate::engine::{Group, GroupPlace, SlowConsumerPolicy};
+use crate::lock::{lock, read, write};
 use crate::rooms::{JoinError, Rooms};
 
 /// What is on its way.
@@ -28,7 +28,7 @@ pub type Outcome<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 type EventHandler = Arc<dyn Fn(Event) -> Outcome + Send + Sync>;
 type Connected = Arc<dyn Fn(Socket, Value) -> Outcome + Send + Sync>;
 type Disconnected = Arc<dyn Fn(Socket, DisconnectReason) -> Outcome + Send + Sync>;
-type AdmitFn = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
+type Admit = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
 
 /// Tells other processes of an event that is emitted in a namespace, to those that are meant.
 pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send + Sync>;
@@ -54,45 +54,35 @@ pub(super) struct Inner {
 }
 
 #[derive(Default)]
-struct Handlers {
-    admission: Option<AdmitFn>,
-    connected: Option<Connected>,
-    disconnected: Option<Disconnected>,
+pub(super) struct Handlers {
+    pub(super) admit: Option<Admit>,
+    pub(super) connected: Option<Connected>,
+    pub(super) disconnected: Option<Disconnected>,
     events: HashMap<Box<str>, EventHandler>,
     fallback: Option<EventHandler>,
 }
 
 #[derive(Default)]
 struct Members {
-    sockets: HashMap<Sid, Member>,
     all: Audience,
     /// Rooms exist as long as they have members.
-    rooms: HashMap<Box<str>, NamespaceRoom>,
+    rooms: HashMap<Box<str>, Audience>,
+    /// The names of the rooms that a client is in, if it is in any.
+    joined: HashMap<Sid, Vec<Box<str>>>,
+}
+
+/// The members of a room, and how they are reached.
+#[derive(Default)]
+struct Audience {
+    members: HashMap<Sid, Member>,
+    groups: Vec<Arc<Group>>,
+    /// Those that have no seat in a group: they poll, or did when they came.
+    others: HashSet<Sid>,
 }
 
 struct Member {
     socket: Arc<SocketInner>,
-    seat: Option<Seat>,
-    rooms: Vec<Box<str>>,
-}
-
-#[derive(Default)]
-struct NamespaceRoom {
-    audience: Audience,
-    members: HashMap<Sid, (Arc<SocketInner>, Option<Seat>)>,
-}
-
-/// How the members of a room are reached.
-#[derive(Default)]
-struct Audience {
-    groups: Vec<Group>,
-    /// Those that have no seat in a group: they poll, or did when they came.
-    others: HashMap<Sid, Arc<SocketInner>>,
-}
-
-struct Seat {
-    group: Group,
-    place: GroupPlace,
+    seat: Option<(Arc<Group>, GroupPlace)>,
 }
 
 /// Which clients of a namespace are meant.
@@ -115,18 +105,11 @@ impl Namespaces {
     }
 
     pub(super) fn get(&self, path: &str) -> Option<Arc<Inner>> {
-        let namespaces = self
-            .namespaces
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        namespaces.get(path).cloned()
+        read(&self.namespaces).get(path).cloned()
     }
 
     pub(super) fn get_or_insert(&self, path: &str) -> Arc<Inner> {
-        let mut namespaces = self
-            .namespaces
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut namespaces = write(&self.namespaces);
         let namespace = namespaces.entry(path.into()).or_insert_with(|| {
             Arc::new(Inner {
                 path: path.into(),
@@ -139,76 +122,63 @@ impl Namespaces {
     }
 }
 
+/// What a handler returns: a future, as an `async` closure makes it.
+pub trait HandlerFuture<T = ()>: Future<Output = T> + Send + 'static {}
+
+impl<T, F: Future<Output = T> + Send + 'static> HandlerFuture<T> for F {}
+
 impl Namespace {
     /// Has `handler` decide whether a client may join, by the payload that it has sent: `Err` is
     /// the message that it is refused with. By default every client may.
-    pub fn admitting<F>(self, handler: impl Fn(Value) -> F + Send + Sync + 'static) -> Namespace
-    where
-        F: Future<Output = Result<(), String>> + Send + 'static,
-    {
-        self.change(|handlers| {
-            handlers.admission = Some(Arc::new(move |auth| Box::pin(handler(auth))));
-        })
+    pub fn admitting<F: HandlerFuture<Result<(), String>>>(
+        self,
+        handler: impl Fn(Value) -> F + Send + Sync + 'static,
+    ) -> Namespace {
+        let admit: Admit = Arc::new(move |auth| Box::pin(handler(auth)));
+        self.change(|handlers| handlers.admit = Some(admit))
     }
 
     /// Has `handler` called when a client has joined and has been told so, with the payload that
     /// it has sent: `Null` if none.
-    pub fn on_connect<F>(
+    pub fn on_connect<F: HandlerFuture>(
         self,
         handler: impl Fn(Socket, Value) -> F + Send + Sync + 'static,
-    ) -> Namespace
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.change(|handlers| {
-            handlers.connected = Some(Arc::new(move |socket, auth| {
-                Box::pin(handler(socket, auth))
-            }));
-        })
+    ) -> Namespace {
+        let connected: Connected = Arc::new(move |socket, auth| Box::pin(handler(socket, auth)));
+        self.change(|handlers| handlers.connected = Some(connected))
     }
 
     /// Has `handler` called when a client is no longer in the namespace.
-    pub fn on_disconnect<F>(
+    pub fn on_disconnect<F: HandlerFuture>(
         self,
         handler: impl Fn(Socket, DisconnectReason) -> F + Send + Sync + 'static,
-    ) -> Namespace
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.change(|handlers| {
-            handlers.disconnected =
-                Some(Arc::new(move |socket, why| Box::pin(handler(socket, why))));
-        })
+    ) -> Namespace {
+        let disconnected: Disconnected =
+            Arc::new(move |socket, why| Box::pin(handler(socket, why)));
+        self.change(|handlers| handlers.disconnected = Some(disconnected))
     }
 
     /// Has `handler` called for each event of this name.
-    pub fn on<F>(
+    pub fn on<F: HandlerFuture>(
         self,
         event: &str,
         handler: impl Fn(Event) -> F + Send + Sync + 'static,
-    ) -> Namespace
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.change(|handlers| {
-            let handler: EventHandler = Arc::new(move |event| Box::pin(handler(event)));
-            handlers.events.insert(event.into(), handler);
-        })
+    ) -> Namespace {
+        let handler: EventHandler = Arc::new(move |event| Box::pin(handler(event)));
+        self.change(|handlers| drop(handlers.events.insert(event.into(), handler)))
     }
 
     /// Has `handler` called for each event that has no handler of its own.
-    pub fn on_any<F>(self, handler: impl Fn(Event) -> F + Send + Sync + 'static) -> Namespace
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.change(|handlers| {
-            handlers.fallback = Some(Arc::new(move |event| Box::pin(handler(event))));
-        })
+    pub fn on_any<F: HandlerFuture>(
+        self,
+        handler: impl Fn(Event) -> F + Send + Sync + 'static,
+    ) -> Namespace {
+        let handler: EventHandler = Arc::new(move |event| Box::pin(handler(event)));
+        self.change(|handlers| handlers.fallback = Some(handler))
     }
 
     fn change(self, change: impl FnOnce(&mut Handlers)) -> Namespace {
-        let handlers = &self.0.handlers;
-        change(&mut handlers.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut write(&self.0.handlers));
         self
     }
 }
@@ -218,16 +188,8 @@ impl Inner {
         &self.path
     }
 
-    pub(super) fn admission(&self) -> Option<AdmitFn> {
-        self.handlers().admission.clone()
-    }
-
-    pub(super) fn connected(&self) -> Option<Connected> {
-        self.handlers().connected.clone()
-    }
-
-    pub(super) fn disconnected(&self) -> Option<Disconnected> {
-        self.handlers().disconnected.clone()
+    pub(super) fn handlers(&self) -> RwLockReadGuard<'_, Handlers> {
+        read(&self.handlers)
     }
 
     pub(super) fn handler(&self, event: &str) -> Option<EventHandler> {
@@ -240,47 +202,26 @@ impl Inner {
     pub(super) fn add(&self, socket: &Arc<SocketInner>, joined: &Arc<EncodedPacket>) {
         let mut members = self.members();
         socket.session.send_packet(joined);
-        let seat = members.all.add(socket, socket.session.peer().as_ref());
-        let member = Member {
-            socket: Arc::clone(socket),
-            seat,
-            rooms: Vec::new(),
-        };
-        members.sockets.insert(socket.sid, member);
+        members.all.add(socket);
     }
 
     /// Takes a client out, and of all its rooms.
     pub(super) fn remove(&self, socket: &SocketInner) {
         let mut members = self.members();
-        let Some(member) = members.sockets.remove(&socket.sid) else {
-            return;
-        };
-        members.all.remove(socket.sid, member.seat);
-        for room in member.rooms {
-            members.leave(&room, socket.sid);
+        members.all.remove(socket.sid);
+        for name in members.joined.remove(&socket.sid).unwrap_or_default() {
+            members.leave(&name, socket.sid);
         }
     }
 
     /// Gives a client that has a WebSocket now its seats.
     pub(super) fn seat(&self, socket: &Arc<SocketInner>) {
         let mut members = self.members();
-        let Some(peer) = socket.session.peer() else {
-            return;
-        };
-        let Members {
-            sockets,
-            all,
-            rooms,
-        } = &mut *members;
-        let Some(member) = sockets.get_mut(&socket.sid) else {
-            return;
-        };
-        all.seat(socket, &mut member.seat, &peer);
-        for name in &member.rooms {
-            if let Some(room) = rooms.get_mut(name)
-                && let Some((_, seat)) = room.members.get_mut(&socket.sid)
-            {
-                room.audience.seat(socket, seat, &peer);
+        let Members { all, rooms, joined } = &mut *members;
+        all.seat(socket);
+        for name in joined.get(&socket.sid).into_iter().flatten() {
+            if let Some(room) = rooms.get_mut(name) {
+                room.seat(socket);
             }
         }
     }
@@ -291,29 +232,30 @@ impl Inner {
             return Err(JoinError::NameTooLong);
         }
         let mut members = self.members();
-        let Members { sockets, rooms, .. } = &mut *members;
-        let Some(member) = sockets.get_mut(&sid) else {
+        let Members { all, rooms, joined } = &mut *members;
+        let Some(member) = all.members.get(&sid) else {
             return Ok(()); // it is about to end
         };
-        if member.rooms.iter().any(|room| **room == *name) {
+        let names = joined.entry(sid).or_default();
+        if names.iter().any(|known| **known == *name) {
             return Ok(());
         }
-        if member.rooms.len() >= Rooms::MAX_MEMBERSHIPS {
+        if names.len() >= Rooms::MAX_MEMBERSHIPS {
             return Err(JoinError::TooManyRooms);
         }
-        member.rooms.push(name.into());
-        let room = rooms.entry(name.into()).or_default();
-        let peer = member.socket.session.peer();
-        let seat = room.audience.add(&member.socket, peer.as_ref());
-        room.members.insert(sid, (Arc::clone(&member.socket), seat));
+        names.push(name.into());
+        rooms.entry(name.into()).or_default().add(&member.socket);
         Ok(())
     }
 
     /// Takes a client out of a room.
     pub(super) fn leave(&self, name: &str, sid: Sid) {
         let mut members = self.members();
-        if let Some(member) = members.sockets.get_mut(&sid) {
-            member.rooms.retain(|room| **room != *name);
+        if let Some(names) = members.joined.get_mut(&sid) {
+            names.retain(|known| **known != *name);
+            if names.is_empty() {
+                members.joined.remove(&sid);
+            }
             members.leave(name, sid);
         }
     }
@@ -334,18 +276,15 @@ impl Inner {
 
     fn deliver(&self, packet: &Arc<EncodedPacket>, to: &Selection) {
         let members = self.members();
-        match (&*to.rooms, &*to.except) {
-            ([], []) => members.all.deliver(packet),
-            ([name], []) if members.rooms.contains_key(name) => {
-                if let Some(room) = members.rooms.get(name) {
-                    room.audience.deliver(packet);
-                }
-            }
+        let room = to.rooms.first().and_then(|name| members.rooms.get(name));
+        match (&*to.rooms, &*to.except, room) {
+            ([], [], _) => members.all.deliver(packet),
+            ([_], [], Some(room)) => room.deliver(packet),
             // An audience of a moment.
             _ => {
                 let mut audience = Audience::default();
                 for socket in members.select(to) {
-                    audience.add(&socket, socket.session.peer().as_ref());
+                    audience.add(&socket);
                 }
                 audience.deliver(packet);
             }
@@ -364,22 +303,15 @@ impl Inner {
         groups.any(|group| group.is_full())
     }
 
-    fn handlers(&self) -> RwLockReadGuard<'_, Handlers> {
-        self.handlers.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A poisoned lock is taken all the same: a member is in whole, or not at all.
     fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.members)
     }
 }
 
 impl Members {
     fn leave(&mut self, name: &str, sid: Sid) {
-        if let Some(room) = self.rooms.get_mut(name)
-            && let Some((_, seat)) = room.members.remove(&sid)
-        {
-            room.audience.remove(sid, seat);
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.remove(sid);
             if room.members.is_empty() {
                 self.rooms.remove(name);
             }
@@ -389,58 +321,60 @@ impl Members {
     fn select(&self, to: &Selection) -> Vec<Arc<SocketInner>> {
         let mut seen: HashSet<Sid> = to.except.iter().copied().collect();
         let mut selected = Vec::new();
-        let mut add = |socket: &Arc<SocketInner>| {
-            if seen.insert(socket.sid) {
-                selected.push(Arc::clone(socket));
+        let mut add = |member: &Member| {
+            if seen.insert(member.socket.sid) {
+                selected.push(Arc::clone(&member.socket));
             }
         };
         if to.rooms.is_empty() {
-            self.sockets.values().for_each(|member| add(&member.socket));
+            self.all.members.values().for_each(&mut add);
         }
         for name in &to.rooms {
-            if let Some(room) = self.rooms.get(name) {
-                room.members.values().for_each(|(socket, _)| add(socket));
-            }
-            if let Some(member) = name.parse().ok().and_then(|sid| self.sockets.get(&sid)) {
-                add(&member.socket);
-            }
+            let room = self.rooms.get(name);
+            room.into_iter()
+                .flat_map(|room| room.members.values())
+                .for_each(&mut add);
+            let own = name.parse().ok().and_then(|sid| self.all.members.get(&sid));
+            own.into_iter().for_each(&mut add);
         }
         selected
     }
 }
 
 impl Audience {
-    fn add(&mut self, socket: &Arc<SocketInner>, peer: Option<&Peer>) -> Option<Seat> {
-        let Some(peer) = peer else {
-            self.others.insert(socket.sid, Arc::clone(socket));
-            return None;
-        };
-        let group = match self.groups.iter().find(|group| group.is_of(peer)) {
-            Some(group) => group.clone(),
-            None => {
-                let group = Group::of(peer, SlowConsumerPolicy::Close);
-                self.groups.push(group.clone());
+    fn add(&mut self, socket: &Arc<SocketInner>) {
+        let seat = socket.session.peer().map(|peer| {
+            let group = self.groups.iter().find(|group| group.is_of(&peer)).cloned();
+            let group = group.unwrap_or_else(|| {
+                let group = Arc::new(Group::of(&peer, SlowConsumerPolicy::Close));
+                self.groups.push(Arc::clone(&group));
                 group
-            }
-        };
-        let place = group.join(peer);
-        Some(Seat { group, place })
+            });
+            let place = group.join(&peer);
+            (group, place)
+        });
+        if seat.is_none() {
+            self.others.insert(socket.sid);
+        }
+        let socket = Arc::clone(socket);
+        self.members.insert(socket.sid, Member { socket, seat });
     }
 
-    fn seat(&mut self, socket: &Arc<SocketInner>, seat: &mut Option<Seat>, peer: &Peer) {
-        if seat.is_none() {
-            self.others.remove(&socket.sid);
-            *seat = self.add(socket, Some(peer));
+    /// A member has a WebSocket now, or may have.
+    fn seat(&mut self, socket: &Arc<SocketInner>) {
+        if self.others.contains(&socket.sid) {
+            self.remove(socket.sid);
+            self.add(socket);
         }
     }
 
-    fn remove(&mut self, sid: Sid, seat: Option<Seat>) {
-        let Some(Seat { group, place }) = seat else {
-            self.others.remove(&sid);
-            return;
-        };
-        if group.leave(place) {
-            self.groups.retain(|other| !other.is(&group));
+    fn remove(&mut self, sid: Sid) {
+        self.others.remove(&sid);
+        let seat = self.members.remove(&sid).and_then(|member| member.seat);
+        if let Some((group, place)) = seat
+            && group.leave(place)
+        {
+            self.groups.retain(|other| !Arc::ptr_eq(other, &group));
         }
     }
 
@@ -451,26 +385,8 @@ impl Audience {
                 group.deliver(&publication);
             }
         }
-        for socket in self.others.values() {
-            socket.deliver(packet);
+        for member in self.others.iter().filter_map(|sid| self.members.get(sid)) {
+            member.socket.session.deliver(packet);
         }
-    }
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Namespace")
-            .field("path", &self.path)
-            .field("sockets", &self.members().sockets.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Namespaces {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let namespaces = self.namespaces.read();
-        let namespaces = namespaces.unwrap_or_else(PoisonError::into_inner);
-        formatter.debug_set().entries(namespaces.values()).finish()
     }
 }

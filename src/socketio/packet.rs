@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::engine::EngineViolation;
 use super::value::{Args, json_of};
 use crate::engine::Publication;
 use crate::protocol::Message;
@@ -50,8 +51,12 @@ pub(super) struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Packet<'a>, EngineViolation> {
+        Packet::read(text).ok_or(EngineViolation("not a packet of Socket.IO"))
+    }
+
     /// Reads `<kind>[<attachments>-][<namespace>,][<id>][<json>]`.
-    pub(super) fn parse(text: &'a str) -> Option<Packet<'a>> {
+    fn read(text: &'a str) -> Option<Packet<'a>> {
         let (digit, rest) = text.split_at_checked(1)?;
         let digit: usize = number(digit)?;
         let kind = *PacketKind::BY_DIGIT.get(digit)?;
@@ -243,7 +248,7 @@ mod tests {
     #[test]
     fn packets_are_read_part_by_part() {
         let parts = |text| {
-            Packet::parse(text).map(|packet| {
+            Packet::read(text).map(|packet| {
                 let Packet { kind, .. } = packet;
                 (
                     kind,

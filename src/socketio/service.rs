@@ -66,13 +66,13 @@ impl Service {
 
     /// Opens a session of polling.
     fn open(&self, address: PeerAddress, admission: Option<&Admission>) -> FullResponse {
-        let Some(session) = self.0.open(address) else {
+        let addresses = admission.and_then(|admission| admission.addresses.clone());
+        let Some(session) = self.0.open(address, addresses) else {
             let mut full = status(StatusCode::SERVICE_UNAVAILABLE);
             let seconds = HeaderValue::from_static("1");
             full.headers_mut().insert(header::RETRY_AFTER, seconds);
             return full;
         };
-        session.counted_in(admission.and_then(|admission| admission.addresses.clone()));
         text(open_packet(&session, r#""websocket""#))
     }
 }

@@ -1,7 +1,7 @@
 //! What handlers are given: a client in a namespace, an event of it, and whom to emit to.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::value::Args;
 use crate::engine::PeerAddress;
+use crate::lock::lock;
 use crate::rooms::JoinError;
 
 /// A client in one namespace. Clones are the same; what is sent to a client that has left is lost.
@@ -68,13 +69,8 @@ impl SocketInner {
         }
     }
 
-    /// Sends what others get, too.
-    pub(super) fn deliver(&self, packet: &Arc<EncodedPacket>) {
-        self.session.deliver(packet);
-    }
-
     pub(super) fn acknowledged(&self, id: u64, args: Args) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = lock(&self.asked);
         let place = asked.waiting.iter().position(|(asked, _)| *asked == id);
         if let Some(place) = place {
             // Nobody may wait for it any more.
@@ -84,13 +80,12 @@ impl SocketInner {
 
     /// No acknowledgement comes any more.
     pub(super) fn forget_acks(&self) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.waiting = Vec::new();
+        lock(&self.asked).waiting = Vec::new();
     }
 
     /// The id of an event that is to be acknowledged, and what waits for that.
     fn ask(&self) -> Option<(u64, oneshot::Receiver<Args>)> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = lock(&self.asked);
         asked.waiting.retain(|(_, answer)| !answer.is_closed());
         if asked.waiting.len() >= Asked::MAX || self.session.is_closed() {
             return None;
@@ -252,16 +247,6 @@ impl IntoFuture for Emitted {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         })
-    }
-}
-
-impl fmt::Debug for SocketInner {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Socket")
-            .field("sid", &self.sid)
-            .field("namespace", &self.namespace.path())
-            .finish_non_exhaustive()
     }
 }
 

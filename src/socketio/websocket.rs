@@ -56,7 +56,10 @@ impl SessionSocket {
         let query = service::Query::of(request.query());
         let (session, role) = match query.sid {
             Some(sid) => (query.session(engine, sid), WebSocketRole::Candidate),
-            None => (engine.open(request.peer_address()), WebSocketRole::First),
+            None => (
+                engine.open(request.peer_address(), None),
+                WebSocketRole::First,
+            ),
         };
         let session = session.ok_or(HandshakeError::AtCapacity)?;
         Ok(SessionSocket { session, role })

@@ -7,10 +7,10 @@
 mod polling;
 mod times;
 
-use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -26,6 +26,7 @@ use super::packet::EncodedPacket;
 use super::sid::Sid;
 use crate::engine::{Disconnect, Peer, PeerAddress, PeerId, Publication, Timeout};
 use crate::http::{IpConnectionLimit, IpSlot};
+use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Message};
 
 /// A session of Engine.IO, with one client.
@@ -44,7 +45,10 @@ pub struct Session {
 #[derive(Debug)]
 struct SessionState {
     transport: Transport,
-    standing: Standing,
+    has_joined: bool,
+    /// Among the newcomers of its address, or, when a polling session has joined something, among
+    /// the connections.
+    place: Option<IpSlot>,
     times: HeartbeatTimes,
 }
 
@@ -58,15 +62,6 @@ enum Transport {
     WebSocket(Peer),
     /// No more. A GET that waited finds the last that there was to say.
     Closed(Option<String>),
-}
-
-/// What a session counts as.
-#[derive(Debug)]
-enum Standing {
-    /// It has joined nothing: one of few of its address, and not for long.
-    Newcomer(#[expect(dead_code, reason = "given back when dropped")] Option<IpSlot>),
-    /// It has, and by polling it counts among the connections of its address.
-    Joined(#[expect(dead_code, reason = "given back when dropped")] Option<IpSlot>),
 }
 
 /// Why a session, or a client's membership of a namespace, is over.
@@ -97,18 +92,19 @@ impl Session {
     pub(super) fn new(
         engine: Arc<Engine>,
         sid: Sid,
-        address: PeerAddress,
+        (address, addresses): (PeerAddress, Option<IpConnectionLimit>),
         newcomer: Option<IpSlot>,
     ) -> Session {
         let times = HeartbeatTimes::new(engine.deadlines.now(), &engine.settings);
-        let polling = Polling::new(&engine.settings);
+        let polling = Polling::new(&engine.settings, addresses);
         Session {
             sid,
             engine,
             address,
             state: Mutex::new(SessionState {
                 transport: Transport::Polling(Box::new(polling)),
-                standing: Standing::Newcomer(newcomer),
+                has_joined: false,
+                place: newcomer,
                 times,
             }),
             in_flight: AtomicUsize::new(0),
@@ -251,8 +247,8 @@ impl Session {
         }
         state.transport = Transport::WebSocket(peer);
         state.times.upgrade_by = Moment::MAX;
-        if let Standing::Joined(_) = state.standing {
-            state.standing = Standing::Joined(None); // the WebSocket has a place of its own
+        if state.has_joined {
+            state.place = None; // the WebSocket has a place of its own
         }
         drop(state);
         self.engine.protocol.upgraded(self);
@@ -283,15 +279,13 @@ impl Session {
     /// The session has joined something. Says whether its address may have one more connection.
     pub(super) fn settle(&self) -> bool {
         let mut state = self.state();
-        if let Standing::Newcomer(_) = state.standing {
+        if !state.has_joined {
             let place = match &state.transport {
                 Transport::Polling(polling) => polling.place(self.address),
                 _ => Ok(None),
             };
-            match place {
-                Ok(place) => state.standing = Standing::Joined(place),
-                Err(()) => return false,
-            }
+            let Ok(place) = place else { return false };
+            (state.place, state.has_joined) = (place, true);
         }
         state.times.join_by = Moment::MAX;
         true
@@ -303,7 +297,7 @@ impl Session {
             return self.end(DisconnectReason::ServerNamespaceDisconnect);
         };
         let mut state = self.state();
-        state.standing = Standing::Newcomer(newcomer);
+        (state.place, state.has_joined) = (newcomer, false);
         let now = self.engine.deadlines.now();
         state.times.join_by = now + millis(self.engine.settings.connect_timeout);
         self.reschedule(&mut state);
@@ -318,13 +312,6 @@ impl Session {
             false => Moment::MAX,
         };
         self.reschedule(&mut state);
-    }
-
-    /// Where the places of its address are, should it join something by polling.
-    pub(super) fn counted_in(&self, addresses: Option<IpConnectionLimit>) {
-        if let Transport::Polling(polling) = &mut self.state().transport {
-            polling.addresses = addresses;
-        }
     }
 
     /// Does what is due. `due` is when this was to be called.
@@ -398,9 +385,8 @@ impl Session {
         self.in_flight.load(Ordering::SeqCst) >= MAX_IN_FLIGHT
     }
 
-    /// A poisoned lock is taken all the same: the state is whole between any two statements.
     fn state(&self) -> MutexGuard<'_, SessionState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -432,37 +418,29 @@ impl Drop for InFlight {
     }
 }
 
-/// Closes the WebSocket of a session that has ended. A client that did not speak in time is not
-/// waited for.
+/// Closes the WebSocket of a session that has ended. The answer of a client that did not speak in
+/// time is not awaited.
 fn hang_up(peer: &Peer, why: DisconnectReason) {
-    let (code, reason) = match why {
-        DisconnectReason::PingTimeout => {
-            let why = Disconnect::TimedOut(Timeout::Ping);
-            return peer.end(why, CloseCode::Policy, "ping timeout");
-        }
-        DisconnectReason::Timeout => {
-            let why = Disconnect::TimedOut(Timeout::Message);
-            return peer.end(why, CloseCode::Policy, "not finished in time");
-        }
-        DisconnectReason::ParseError => (CloseCode::Policy, "parse error"),
-        DisconnectReason::SlowConsumer => (CloseCode::Policy, "slow consumer"),
-        DisconnectReason::ServerShuttingDown => (CloseCode::Away, ""),
+    let (code, reason, timeout) = match why {
+        DisconnectReason::PingTimeout => (CloseCode::Policy, "ping timeout", Some(Timeout::Ping)),
+        DisconnectReason::Timeout => (
+            CloseCode::Policy,
+            "not finished in time",
+            Some(Timeout::Message),
+        ),
+        DisconnectReason::ParseError => (CloseCode::Policy, "parse error", None),
+        DisconnectReason::SlowConsumer => (CloseCode::Policy, "slow consumer", None),
+        DisconnectReason::ServerShuttingDown => (CloseCode::Away, "", None),
         DisconnectReason::ClientNamespaceDisconnect
         | DisconnectReason::ServerNamespaceDisconnect
-        | DisconnectReason::TransportClose => (CloseCode::Normal, ""),
+        | DisconnectReason::TransportClose => (CloseCode::Normal, "", None),
     };
-    peer.close(CloseFrame { code, reason });
-}
-
-fn millis(duration: std::time::Duration) -> Moment {
-    Moment::try_from(duration.as_millis()).unwrap_or(Moment::MAX / 4)
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Session")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+    match timeout {
+        Some(timeout) => peer.end(Disconnect::TimedOut(timeout), code, reason),
+        None => peer.close(CloseFrame { code, reason }),
     }
+}
+
+fn millis(duration: Duration) -> Moment {
+    Moment::try_from(duration.as_millis()).unwrap_or(Moment::MAX / 4)
 }

@@ -33,7 +33,8 @@ pub(super) struct Polling {
     /// What the packets of POSTs are held to, as those of a WebSocket are.
     rate: Option<TokenBucket>,
     publish_rate: Option<TokenBucket>,
-    pub(super) addresses: Option<IpConnectionLimit>,
+    /// The places of its address, where those are limited.
+    addresses: Option<IpConnectionLimit>,
 }
 
 /// A WebSocket that is to take the session over.
@@ -69,7 +70,10 @@ pub(in crate::socketio) enum Refused {
 const ENTRY: usize = 64;
 
 impl Polling {
-    pub(super) fn new(settings: &SocketIoSettings) -> Polling {
+    pub(super) fn new(
+        settings: &SocketIoSettings,
+        addresses: Option<IpConnectionLimit>,
+    ) -> Polling {
         Polling {
             queue: VecDeque::new(),
             size: 0,
@@ -82,7 +86,7 @@ impl Polling {
             post: None,
             rate: settings.max_message_rate.map(TokenBucket::new),
             publish_rate: settings.max_publish_rate.map(TokenBucket::new),
-            addresses: None,
+            addresses,
         }
     }
 
