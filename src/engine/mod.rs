@@ -55,6 +55,8 @@ pub(crate) use stats::{ConnectionRecord, EndpointIndex, Observer, WorkerStats};
 
 use crate::protocol::{AssemblyBudget, Deflate, SizeLimits};
 use mailbox::Congestion;
+#[cfg(feature = "socketio")]
+pub(crate) use unsent::HeldForAll;
 pub(crate) use unsent::{Held, UnsentBudget};
 
 /// What holds for every connection of a server.

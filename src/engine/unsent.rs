@@ -47,7 +47,7 @@ impl UnsentBudget {
 
     /// Bytes that wait for a client on average, of those that something waits for: for one of them
     /// it is as many or more.
-    pub(super) fn average(&self) -> usize {
+    pub(crate) fn average(&self) -> usize {
         self.bytes() / self.0.clients.load(Ordering::Relaxed).max(1)
     }
 
@@ -93,7 +93,7 @@ impl Held {
     }
 
     /// So many bytes are kept now.
-    #[cfg(feature = "cli")]
+    #[allow(dead_code, reason = "what calls it is optional")]
     pub(crate) fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
         self.client.0.take(bytes);
@@ -109,6 +109,30 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.client.0.give_back(self.bytes);
+    }
+}
+
+/// Memory in which something is kept for several clients, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct HeldForAll {
+    bytes: usize,
+    budget: UnsentBudget,
+}
+
+#[allow(dead_code, reason = "Socket.IO is optional")]
+impl HeldForAll {
+    pub(crate) fn new(bytes: usize, budget: &UnsentBudget) -> HeldForAll {
+        budget.take(bytes);
+        HeldForAll {
+            bytes,
+            budget: budget.clone(),
+        }
+    }
+}
+
+impl Drop for HeldForAll {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
     }
 }
 

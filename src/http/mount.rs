@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::linger::{Linger, linger};
 use super::{Endpoint, HttpStream, IpConnectionLimit, Shutdown};
-use crate::engine::PeerAddress;
+use crate::engine::{PeerAddress, UnsentBudget};
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
 
@@ -104,7 +104,7 @@ pub(super) fn given(
     mut head: Parts,
     peer: PeerAddress,
     policy: &Policy,
-    budget: &AssemblyBudget,
+    (budget, unsent): (&AssemblyBudget, &UnsentBudget),
     addresses: Option<IpConnectionLimit>,
 ) -> Parts {
     head.extensions.insert(peer);
@@ -112,6 +112,7 @@ pub(super) fn given(
     head.extensions.insert(Admission {
         is_trusted: policy.allowed_origins.names(&head.headers),
         addresses,
+        unsent: unsent.clone(),
     });
     head
 }
@@ -126,6 +127,9 @@ pub struct Admission {
     pub is_trusted: bool,
     /// The places of its address, if they are limited.
     pub addresses: Option<IpConnectionLimit>,
+    /// What may wait to be sent to all clients.
+    #[allow(dead_code, reason = "Socket.IO is optional")]
+    pub(crate) unsent: UnsentBudget,
 }
 
 /// Takes a WebSocket's stream, on the runtime of the worker that it belongs to.

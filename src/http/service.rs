@@ -177,7 +177,7 @@ impl HttpService {
                 head.clone(),
                 client,
                 &context.policy,
-                &context.unfinished,
+                (&context.unfinished, &context.unsent),
                 addresses,
             )
         };

@@ -10,7 +10,7 @@ use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use crate::engine::PeerAddress;
-use crate::http::{IpConnectionLimit, IpSlot};
+use crate::http::{Admission, IpConnectionLimit, IpSlot};
 use crate::lock::lock;
 use crate::protocol::Message;
 
@@ -67,12 +67,12 @@ impl Engine {
         }
     }
 
-    /// Opens a session for a client at that address, if there is room for it. One that polls
-    /// takes a place among `addresses` when it joins something.
+    /// Opens a session for a client at that address, if there is room for it. `admission`
+    /// says what it is held to while it polls.
     pub(super) fn open(
         self: &Arc<Self>,
         address: PeerAddress,
-        addresses: Option<IpConnectionLimit>,
+        admission: Option<&Admission>,
     ) -> Option<Arc<Session>> {
         if self.is_closed.load(Ordering::SeqCst) {
             return None;
@@ -82,7 +82,7 @@ impl Engine {
         let session = Arc::new(Session::new(
             Arc::clone(self),
             sid,
-            (address, addresses),
+            (address, admission),
             newcomer,
         ));
         let mut sessions = lock(&self.sessions);

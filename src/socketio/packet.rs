@@ -2,6 +2,7 @@
 //! of polling.
 
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::engine::EngineViolation;
 use super::value::{Args, json_of};
-use crate::engine::Publication;
+use crate::engine::{HeldForAll, Publication, UnsentBudget};
 use crate::protocol::Message;
 
 /// What a packet is. The binary ones announce attachments.
@@ -123,25 +124,28 @@ pub(super) struct EncodedPacket {
     attachments: Vec<Bytes>,
     /// The message was binary, and stands alone.
     is_binary: bool,
+    /// Its part of what may wait to be sent, since it waits in the queue of a polling session.
+    held: OnceLock<HeldForAll>,
 }
 
 impl EncodedPacket {
     /// A packet of Engine.IO: its kind and what follows.
     pub(super) fn text(text: impl Into<String>) -> EncodedPacket {
+        EncodedPacket::new(text.into(), Vec::new(), false)
+    }
+
+    fn new(text: String, attachments: Vec<Bytes>, is_binary: bool) -> EncodedPacket {
         EncodedPacket {
-            text: text.into(),
-            attachments: Vec::new(),
-            is_binary: false,
+            text,
+            attachments,
+            is_binary,
+            held: OnceLock::new(),
         }
     }
 
     /// A binary message of Engine.IO.
     pub(super) fn binary(bytes: Bytes) -> EncodedPacket {
-        EncodedPacket {
-            text: String::new(),
-            attachments: vec![bytes],
-            is_binary: true,
-        }
+        EncodedPacket::new(String::new(), vec![bytes], true)
     }
 
     /// A packet of Socket.IO without arguments.
@@ -191,11 +195,7 @@ impl EncodedPacket {
             id,
             json: &json,
         };
-        EncodedPacket {
-            text: packet.text(),
-            attachments,
-            is_binary: false,
-        }
+        EncodedPacket::new(packet.text(), attachments, false)
     }
 
     /// The messages of a WebSocket: nothing comes in between them.
@@ -210,6 +210,12 @@ impl EncodedPacket {
         let text = (!self.is_binary).then_some(Message::Text(&self.text));
         let attachments = self.attachments.iter().map(|bytes| Message::Binary(bytes));
         text.into_iter().chain(attachments)
+    }
+
+    /// Counts its bytes, once for all queues that it waits in, until the last has been emptied.
+    pub(super) fn count_in(&self, unsent: &UnsentBudget) {
+        self.held
+            .get_or_init(|| HeldForAll::new(self.size(), unsent));
     }
 
     /// Bytes that it takes in a body of polling, about.

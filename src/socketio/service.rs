@@ -66,8 +66,7 @@ impl Service {
 
     /// Opens a session of polling.
     fn open(&self, address: PeerAddress, admission: Option<&Admission>) -> FullResponse {
-        let addresses = admission.and_then(|admission| admission.addresses.clone());
-        let Some(session) = self.0.open(address, addresses) else {
+        let Some(session) = self.0.open(address, admission) else {
             let mut full = status(StatusCode::SERVICE_UNAVAILABLE);
             let seconds = HeaderValue::from_static("1");
             full.headers_mut().insert(header::RETRY_AFTER, seconds);

@@ -231,3 +231,52 @@ fn attack_76_an_unfinished_packet_ends_the_session_after_the_message_timeout() {
     );
     assert!((0.9..5.0).contains(&seconds), "{seconds}");
 }
+
+/// What an idle session adds to the server's resident memory. Run by hand, as docs/socketio.md says.
+#[test]
+#[ignore = "opens 10,000 sessions of each transport"]
+fn idle_sessions_are_small_in_resident_memory() {
+    const SESSIONS: usize = 10_000;
+    let grown = |open: &mut dyn FnMut(&ServerProcess)| {
+        let server = ServerProcess::start(&["--workers", "1", "--log-level", "warn"]);
+        (0..200).for_each(|_| open(&server));
+        let before = memory(&server, "VmRSS:");
+        (0..SESSIONS).for_each(|_| open(&server));
+        let after = memory(&server, "VmRSS:");
+        (after.saturating_sub(before)) * 1_024 / SESSIONS as u64
+    };
+    let mut clients = Vec::new();
+    let by_websocket = grown(&mut |server| clients.push(joined_by_websocket(server)));
+    clients.clear();
+    let mut client = None;
+    let by_polling = grown(&mut |server| {
+        let client = client.get_or_insert_with(|| Client::at(server.address));
+        joined_on(client);
+    });
+    println!("resident bytes of an idle session: WebSocket {by_websocket}, polling {by_polling}");
+    assert!(by_websocket <= 1_536, "{by_websocket} bytes");
+    assert!(by_polling <= 3_072, "{by_polling} bytes");
+}
+
+/// Opens a polling session that joins `/`, by three requests on one connection.
+fn joined_on(client: &mut Client) {
+    let mut ask = |method: &str, sid: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        client.send(request.as_bytes());
+        let head = client.receive_head().to_lowercase();
+        let (_, length) = head.split_once("content-length: ").unwrap();
+        let length = length.split('\r').next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        client.stream.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    };
+    let open = ask("GET", "", "");
+    let (_, sid) = open.split_once(r#""sid":""#).unwrap();
+    let sid = format!("&sid={}", sid.split('"').next().unwrap());
+    assert_eq!(ask("POST", &sid, "40"), "ok");
+    assert!(ask("GET", &sid, "").starts_with("40"));
+}

@@ -67,6 +67,57 @@ fn a_session_that_does_not_poll_ends_before_it_misses_a_broadcast() {
     talker.post("429[\"ack\",1]");
 }
 
+/// Attacks 58 and 60. What waits for polling sessions is part of what may wait for all clients.
+#[test]
+fn what_waits_for_sessions_that_do_not_poll_is_in_the_common_budget() {
+    const SIZE: usize = 900_000;
+    let (service, io) = socketio::service(SocketIoSettings::default());
+    io.namespace("/")
+        .on("echo", async |event: Event| {
+            event.socket.emit("echo", event.args)
+        })
+        .on("all", async |event: Event| {
+            event.socket.others().emit("all", event.args);
+        });
+    let router = Router::new().mount("/socket.io/", service);
+    let server = TestServer::serving(router, |server| {
+        server.with_settings(frameloop::Settings {
+            max_unsent_size: 4 * SIZE,
+            ..frameloop::Settings::default()
+        })
+    });
+    let reader = Session::joined_silently(&server);
+    let idle: Vec<_> = (0..8).map(|_| Session::joined_silently(&server)).collect();
+    // A broadcast counts once, however many it waits for.
+    let event = |name: &str, size| format!(r#"42["{name}","{}"]"#, "x".repeat(size));
+    for _ in 0..2 {
+        reader.post(&event("all", SIZE / 2)).is(200, "ok");
+    }
+    let all = event("all", SIZE / 2);
+    for session in &idle {
+        session.receives(&[&all, &all]);
+    }
+    // What each has asked for itself does not.
+    for session in &idle {
+        session.post(&event("echo", SIZE)).is(200, "ok");
+        session.post(&event("echo", 10));
+        reader.post(&event("echo", 10)).is(200, "ok");
+        reader.receives(&[&event("echo", 10)]);
+    }
+    let living = idle
+        .iter()
+        .filter(|session| get(&server, &session.query).status == 200);
+    let living = living.count();
+    figure(
+        Kind::Attack,
+        60,
+        "8 sessions that do not poll are owed 0.9 MB each, --max-unsent-size 3.6 MB: they live on; one that polls",
+        "4 at most; lives on",
+        format_args!("{living}; lives on"),
+    );
+    assert!((1..=4).contains(&living), "{living}");
+}
+
 /// Attack 61.
 #[test]
 fn at_most_16_handlers_of_a_session_run_at_once() {

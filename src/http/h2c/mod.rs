@@ -146,7 +146,13 @@ impl Client {
         let mount = self.router.find_mount(head.uri.path(), false);
         let mount = mount.ok_or(HandshakeError::NotFound)?;
         let peer = client(self.peer, &self.policy, &head.headers);
-        let head = given(head, peer, &self.policy, &self.unfinished, None);
+        let head = given(
+            head,
+            peer,
+            &self.policy,
+            (&self.unfinished, &self.unsent),
+            None,
+        );
         if self.policy.token.is_some() && handshake::is_preflight(&head) {
             return Ok(mount.preflight(&head).into());
         }

@@ -25,7 +25,7 @@ use super::engine::{Engine, EngineViolation};
 use super::packet::EncodedPacket;
 use super::sid::Sid;
 use crate::engine::{Disconnect, Peer, PeerAddress, PeerId, Publication, Timeout};
-use crate::http::{IpConnectionLimit, IpSlot};
+use crate::http::{Admission, IpSlot};
 use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Message};
 
@@ -92,11 +92,11 @@ impl Session {
     pub(super) fn new(
         engine: Arc<Engine>,
         sid: Sid,
-        (address, addresses): (PeerAddress, Option<IpConnectionLimit>),
+        (address, admission): (PeerAddress, Option<&Admission>),
         newcomer: Option<IpSlot>,
     ) -> Session {
         let times = HeartbeatTimes::new(engine.deadlines.now(), &engine.settings);
-        let polling = Polling::new(&engine.settings, addresses);
+        let polling = Polling::new(&engine.settings, admission);
         Session {
             sid,
             engine,
@@ -155,7 +155,9 @@ impl Session {
     fn enqueue(self: &Arc<Self>, packet: &Arc<EncodedPacket>, max_queue_size: usize) {
         let mut state = self.state();
         match &mut state.transport {
-            Transport::Polling(polling) if polling.size() > max_queue_size => {
+            Transport::Polling(polling)
+                if polling.size() > max_queue_size || polling.is_too_much() =>
+            {
                 // The client is to miss nothing in between. Its session ends a little later: what
                 // sends may hold the lock of a namespace, which the end needs.
                 polling.is_overrun = true;

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{DisconnectReason, Session, Transport};
-use crate::engine::{Peer, PeerAddress};
-use crate::http::{IpConnectionLimit, IpSlot, TokenBucket};
+use crate::engine::{Held, Peer, PeerAddress};
+use crate::http::{Admission, IpSlot, TokenBucket};
 use crate::socketio::SocketIoSettings;
 use crate::socketio::packet::EncodedPacket;
 
@@ -33,8 +33,10 @@ pub(super) struct Polling {
     /// What the packets of POSTs are held to, as those of a WebSocket are.
     rate: Option<TokenBucket>,
     publish_rate: Option<TokenBucket>,
-    /// The places of its address, where those are limited.
-    addresses: Option<IpConnectionLimit>,
+    /// Where its address has places, and what may wait to be sent to all clients.
+    admission: Option<Admission>,
+    /// What the queue's entries take of that. Each packet counts itself, once for all queues.
+    held: Option<Held>,
 }
 
 /// A WebSocket that is to take the session over.
@@ -70,10 +72,7 @@ pub(in crate::socketio) enum Refused {
 const ENTRY: usize = 64;
 
 impl Polling {
-    pub(super) fn new(
-        settings: &SocketIoSettings,
-        addresses: Option<IpConnectionLimit>,
-    ) -> Polling {
+    pub(super) fn new(settings: &SocketIoSettings, admission: Option<&Admission>) -> Polling {
         Polling {
             queue: VecDeque::new(),
             size: 0,
@@ -86,7 +85,8 @@ impl Polling {
             post: None,
             rate: settings.max_message_rate.map(TokenBucket::new),
             publish_rate: settings.max_publish_rate.map(TokenBucket::new),
-            addresses,
+            admission: admission.cloned(),
+            held: None,
         }
     }
 
@@ -99,15 +99,31 @@ impl Polling {
             return;
         }
         self.size += ENTRY + packet.size();
+        if let Some(Admission { unsent, .. }) = &self.admission {
+            packet.count_in(unsent);
+            let held = self.held.get_or_insert_with(|| Held::new(0, unsent));
+            held.set(held.bytes() + ENTRY);
+        }
         self.queue.push_back(packet);
         if let Some(poll) = self.poll.take() {
             poll.wake();
         }
     }
 
+    /// Whether more waits for all clients than may, and for this one an average share or more. A
+    /// packet counts for each of its holders divided by their number.
+    pub(super) fn is_too_much(&self) -> bool {
+        let unsent = self.admission.as_ref().map(|admission| &admission.unsent);
+        unsent.is_some_and(|unsent| {
+            let share =
+                |packet: &Arc<EncodedPacket>| ENTRY + packet.size() / Arc::strong_count(packet);
+            unsent.is_spent() && self.queue.iter().map(share).sum::<usize>() >= unsent.average()
+        })
+    }
+
     /// All that waits.
     pub(super) fn take(&mut self) -> VecDeque<Arc<EncodedPacket>> {
-        self.size = 0;
+        (self.size, self.held) = (0, None);
         self.wake_post();
         mem::take(&mut self.queue)
     }
@@ -158,10 +174,12 @@ impl Polling {
 
     /// A place among the connections of an address, where those are limited.
     pub(super) fn place(&self, address: PeerAddress) -> Result<Option<IpSlot>, ()> {
-        let (Some(addresses), Some(address)) = (&self.addresses, address.ip()) else {
-            return Ok(None);
-        };
-        addresses.place(address).map(Some).ok_or(())
+        let admission = self.admission.as_ref();
+        let addresses = admission.and_then(|admission| admission.addresses.as_ref());
+        match addresses.zip(address.ip()) {
+            Some((addresses, address)) => addresses.place(address).map(Some).ok_or(()),
+            None => Ok(None),
+        }
     }
 }
 
