@@ -2,8 +2,8 @@
 //! each other what they emit: JSON on one Redis channel.
 //!
 //! One object is one action. A process acts on those of others, whose `host_id` is not its own, and
-//! publishes its own emits; events *from* clients are never on the bus. Who speaks pickle, as
-//! versions before 5.18 of python-socketio do, is not understood, and not unpickled.
+//! publishes its own emits; events *from* clients are never on the bus. Pickle, which python-socketio
+//! speaks before version 5.18, is not understood.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
@@ -27,8 +27,8 @@ use crate::redis_link::{self, Link, LinkSession, LinkState, gone};
 /// Flask-SocketIO's default channel.
 pub const CHANNEL: &str = "flask-socketio";
 
-/// What is emitted here reaches the clients of other processes, and the other way round. What is
-/// emitted while Redis is not there reaches this process's clients only.
+/// Shares emitted events with other processes. An event that is emitted while Redis is away reaches
+/// this process's clients only.
 #[derive(Clone)]
 pub struct Bus(Arc<BusShared>);
 
@@ -38,7 +38,7 @@ struct BusShared {
     namespaces: OnceLock<Weak<Namespaces>>,
 }
 
-/// Carries what the bus says. Nothing is carried while this does not [run](BusRelay::run).
+/// Carries the messages of the bus while it [runs](BusRelay::run).
 pub struct BusRelay {
     bus: Bus,
     link: Link,
@@ -51,7 +51,7 @@ impl Bus {
     /// connected yet.
     ///
     /// # Errors
-    /// When `url` is not one, or the system has no random bytes.
+    /// When `url` is not a Redis address, or the system has no random bytes.
     pub fn new(url: &str, channel: &str) -> RedisResult<(Bus, BusRelay)> {
         let link = Link::new(url)?;
         let no_random = || RedisError::from((redis::ErrorKind::Io, "no random bytes"));
@@ -70,12 +70,12 @@ impl Bus {
         Ok((bus, relay))
     }
 
-    /// From now on clients of these namespaces get what others emit.
+    /// Delivers what other processes emit to the clients of these namespaces from now on.
     pub(super) fn serve(&self, io: &SocketIo) {
         self.0.namespaces.get_or_init(|| Arc::downgrade(&io.0));
     }
 
-    /// What tells other processes of an emit.
+    /// The function that tells other processes of an emitted event.
     pub(super) fn elsewhere(&self) -> Elsewhere {
         let bus = self.clone();
         Arc::new(move |namespace, event, args, to| {
@@ -90,7 +90,7 @@ impl Bus {
         }
     }
 
-    /// Does what a message from the bus says, if it is another process's and makes sense.
+    /// Carries out a message from the bus, if it is valid and another process's.
     fn act(&self, bytes: &[u8]) {
         let Ok(message) = serde_json::from_slice::<Json>(bytes) else {
             return;
@@ -139,7 +139,7 @@ impl Bus {
         };
         let rooms: Vec<Box<str>> = texts(message.get("room")).map(Box::from).collect();
         if rooms.is_empty() && message.get("room").is_some_and(|room| !room.is_null()) {
-            return; // to a room whose name is not a text, which none of ours has
+            return; // the name of the room is not a text: this process has no such room
         }
         let except = texts(message.get("skip_sid"));
         let to = Selection {
@@ -170,7 +170,7 @@ impl Bus {
         answering: impl Future<Output = Result<Args, NoAnswer>>,
     ) {
         if let Ok(args) = answering.await {
-            // There is no way to tell of binary data in one.
+            // The format of an answer has no place for binary data.
             if args.attachments.is_empty() {
                 answer["args"] = args.values.into();
                 self.publish(&answer);
@@ -205,7 +205,7 @@ impl LinkSession for BusRelay {
         };
         let mut connection = self.link.connect(push).await?;
         connection.subscribe(&self.channel).await?;
-        // What waited is old by now, and a burst of it would surprise.
+        // Messages that waited are old by now: a burst of them would surprise.
         while self.outgoing.try_recv().is_ok() {}
         Ok((connection, is_lost))
     }
@@ -240,7 +240,7 @@ impl LinkSession for BusRelay {
     }
 }
 
-/// What tells other processes of an emit of ours.
+/// The message that tells other processes of an emitted event.
 fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &str) -> Json {
     let (values, attachments) = args.numbered();
     let is_binary = !attachments.is_empty();
@@ -289,7 +289,7 @@ fn emitted(message: &Json) -> Option<(&str, Args)> {
     Some((event, args))
 }
 
-/// The texts of a member that is one, several, or none.
+/// The texts of a member: none, one or several.
 fn texts(value: Option<&Json>) -> impl Iterator<Item = &str> {
     let several = value.and_then(Json::as_array).into_iter().flatten();
     value.into_iter().chain(several).filter_map(Json::as_str)

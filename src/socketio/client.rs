@@ -1,4 +1,4 @@
-//! Socket.IO 5 over a session: what its client has joined, and what becomes of its packets.
+//! Socket.IO 5 over a session: the namespaces that its client has joined, and its packets.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use super::value::Args;
 use crate::lock::lock;
 use crate::protocol::Message;
 
-/// What Socket.IO keeps of a session's client.
+/// The state of a session's client in Socket.IO.
 #[derive(Default)]
 pub(super) struct Client {
     /// One for each namespace that the client has joined.
@@ -182,7 +182,7 @@ impl Client {
     }
 }
 
-/// Makes a client a member of a namespace, tells it so, and then the handler.
+/// Adds a client to a namespace, and tells the client and then the handler.
 fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: Value) {
     let Some(sid) = Sid::random() else {
         return refuse(session, namespace.path(), "No id to be had");
@@ -220,7 +220,7 @@ fn refuse(session: &Arc<Session>, namespace: &str, message: &str) {
     session.send_packet(&Arc::new(refusal));
 }
 
-/// Has a client leave a namespace, and tells it if it does not know.
+/// Takes a client out of a namespace. The client is told if the server has decided it.
 pub(super) fn leave(socket: &Arc<SocketInner>, why: DisconnectReason) {
     let mut client = lock(&socket.session.client);
     let before = client.sockets.len();
@@ -278,8 +278,8 @@ fn dispatch(
     Ok(())
 }
 
-/// Runs a handler as far as it comes at once, so that handlers begin in the order of their
-/// packets, and the rest of it beside all others. A panic ends this handler and nothing else.
+/// Polls a handler once, so that handlers begin in the order of their packets, and spawns the rest
+/// of it. A panic ends this handler and nothing else.
 fn run(session: &Arc<Session>, handler: impl Future<Output = ()> + Send + 'static) {
     let mut handler: Outcome = Box::pin(handler);
     let mut context = Context::from_waker(Waker::noop());
@@ -296,7 +296,7 @@ fn run(session: &Arc<Session>, handler: impl Future<Output = ()> + Send + 'stati
     }
 }
 
-/// A service of Engine.IO alone: what its function does with a message.
+/// A service of Engine.IO alone: a function handles its messages.
 pub(super) struct MessageProtocol<F>(pub(super) F);
 
 impl<F> Protocol for MessageProtocol<F>

@@ -15,7 +15,7 @@ use crate::lock::lock;
 /// did not run.
 pub(super) type Moment = u64;
 
-/// When sessions are to be looked at.
+/// The times at which sessions are checked.
 #[derive(Debug)]
 pub(super) struct SessionDeadlines(Mutex<ClockState>);
 
@@ -23,17 +23,17 @@ pub(super) struct SessionDeadlines(Mutex<ClockState>);
 struct ClockState {
     now: Duration,
     last: Instant,
-    /// A session may be in it several times: it knows which is in force.
+    /// A session may be in it several times; the session knows which entry is in force.
     queue: BinaryHeap<Reverse<(Moment, Sid)>>,
     /// The timer is running.
     is_timed: bool,
 }
 
 impl SessionDeadlines {
-    /// The timer looks at least this often, so that a freeze is seen to be one.
+    /// The longest sleep of the timer: a longer pause means that the process was frozen.
     const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-    /// What passes at most between two looks: more means that this process did not run.
+    /// The most that one step advances the clock. The rest of a longer step is a freeze.
     const LONGEST_STEP: Duration = Duration::from_millis(500);
 
     pub(super) fn new() -> SessionDeadlines {
@@ -49,7 +49,7 @@ impl SessionDeadlines {
         lock(&self.0).advance()
     }
 
-    /// Has a session looked at then.
+    /// Has a session checked at this time.
     pub(super) fn schedule(&self, due: Moment, sid: Sid, engine: &Arc<Engine>) {
         let mut state = lock(&self.0);
         state.queue.push(Reverse((due, sid)));

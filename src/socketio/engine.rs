@@ -1,4 +1,4 @@
-//! Engine.IO 4: which sessions there are, and what is spoken over them.
+//! Engine.IO 4: the sessions of a service, and the protocol over them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +20,14 @@ pub(super) struct Engine {
     pub(super) deadlines: SessionDeadlines,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) ping: Arc<EncodedPacket>,
-    /// A session is in it from before its client knows its id until it has ended.
+    /// A session is here before its client knows the id, and until the session has ended.
     sessions: Mutex<HashMap<Sid, Arc<Session>>>,
-    /// The sessions of each address that have not joined anything.
+    /// Counts, by address, the sessions that have joined no namespace.
     newcomers: IpConnectionLimit,
     is_closed: AtomicBool,
 }
 
-/// What is spoken over the sessions.
+/// The protocol over the sessions.
 pub(super) trait Protocol: Send + Sync {
     /// A session has been opened.
     fn opened(&self, session: &Arc<Session>) {
@@ -42,13 +42,13 @@ pub(super) trait Protocol: Send + Sync {
         let _ = session;
     }
 
-    /// A session has ended: called once, when nothing reaches it any more.
+    /// A session has ended. Called once, after everything else.
     fn closed(&self, session: &Arc<Session>, why: DisconnectReason) {
         let _ = (session, why);
     }
 }
 
-/// What a client has sent against the protocol: its session ends.
+/// A violation of the protocol by a client: its session ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct EngineViolation(pub(super) &'static str);
 
@@ -67,8 +67,8 @@ impl Engine {
         }
     }
 
-    /// Opens a session for a client at that address, if there is room for it. `admission`
-    /// says what it is held to while it polls.
+    /// Opens a session for a client at that address; `None` if there is no room. `admission` has
+    /// the limits of a session that polls.
     pub(super) fn open(
         self: &Arc<Self>,
         address: PeerAddress,
@@ -96,7 +96,7 @@ impl Engine {
         Some(session)
     }
 
-    /// A place among the newcomers of an address, where it has one.
+    /// A place among the newcomers of an address; `None` if all are taken.
     pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<IpSlot>> {
         match address.ip() {
             Some(address) => self.newcomers.place(address).map(Some),
@@ -109,7 +109,7 @@ impl Engine {
     }
 
     pub(super) fn remove(&self, sid: &Sid) {
-        /// Below this the memory of a rush of sessions is not worth giving back.
+        /// Below this number of sessions the map does not shrink.
         const KEPT: usize = 1_024;
         let mut sessions = lock(&self.sessions);
         sessions.remove(sid);
@@ -124,7 +124,7 @@ impl Engine {
         lock(&self.sessions).len()
     }
 
-    /// Ends all sessions, and opens no other.
+    /// Ends all sessions and opens no more.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();

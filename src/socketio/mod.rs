@@ -28,7 +28,7 @@
 //! # }
 //! ```
 
-/// Types that show their names alone, as they lead to each other.
+/// `Debug` for types that refer to each other: their names.
 macro_rules! opaque {
     ($($type:ident)+) => {$(
         impl std::fmt::Debug for $type {
@@ -77,44 +77,44 @@ use crate::protocol::Message;
 #[derive(Clone, Debug)]
 pub struct SocketIo(Arc<Namespaces>);
 
-/// What sessions are held to. The defaults are those of Flask-SocketIO, where it has such.
+/// The limits and deadlines of sessions. The defaults are those of Flask-SocketIO, where it has any.
 #[derive(Clone, Debug)]
 pub struct SocketIoSettings {
-    /// From one Ping of ours to the next. Default: 25 s.
+    /// From one Ping of the server to the next. Default: 25 s.
     pub ping_interval: Duration,
-    /// How long a client may take over its Pong: then its session ends. Default: 20 s.
+    /// How long a client has to answer a Ping; then its session ends. Default: 20 s.
     pub ping_timeout: Duration,
-    /// How long a client may be in no namespace: then its session ends. Default: 10 s.
+    /// How long a client may be in no namespace; then its session ends. Default: 10 s.
     pub connect_timeout: Duration,
-    /// From a WebSocket that takes a polling session over to the end of that. Default: 10 s.
+    /// How long an upgrade to a WebSocket may take; then the WebSocket is closed and the session
+    /// polls on. Default: 10 s.
     pub upgrade_timeout: Duration,
-    /// A POST's body must bring 16 KiB in each such time, or end: else 408. Default: 10 s.
+    /// The time in which a POST's body must bring 16 KiB or end; else 408. Default: 10 s.
     pub body_timeout: Duration,
-    /// From a binary packet to the last of its attachments: then its session ends. Zero is no
-    /// deadline. Default: 60 s.
+    /// How long the attachments of a binary packet may take; then the session ends. Zero: without
+    /// a deadline. Default: 60 s.
     pub attachment_timeout: Duration,
-    /// How long a client may take to acknowledge an event. Default: 5 s.
+    /// How long a client has to acknowledge an event. Default: 5 s.
     pub ack_timeout: Duration,
-    /// Bytes of a WebSocket message, or of a POST's body: beyond it the session ends. Default:
-    /// 1,000,000.
+    /// Maximum bytes of a WebSocket message or of a POST's body; a longer one ends the session.
+    /// Default: 1,000,000.
     pub max_payload: usize,
-    /// Packets in one POST: beyond it the session ends. Default: 1,000.
+    /// Maximum packets in one POST; more end the session. Default: 1,000.
     pub max_packets: usize,
-    /// Binary attachments of one packet, together at most `max_payload` bytes: beyond it the
-    /// session ends. Default: 10.
+    /// Maximum attachments of one packet, together at most `max_payload` bytes; more end the
+    /// session. Default: 10.
     pub max_attachments: usize,
-    /// Bytes that may wait for a client that polls: beyond it no POST of its is handled, and
-    /// broadcasts end its session. Default: 1 MiB.
+    /// Maximum bytes that wait for a polling client. Beyond it the client's POSTs wait, and a
+    /// broadcast ends its session. Default: 1 MiB.
     pub max_queue_size: usize,
-    /// Packets a second that a client may post: beyond it its session ends. Default: no limit.
+    /// Maximum packets a second in a client's POSTs; more end its session. Default: no limit.
     pub max_message_rate: Option<u32>,
-    /// Packets a second of a client's POSTs that are handled: beyond it they wait. Default: 1,000.
+    /// Packets a second of a client's POSTs that are handled; more wait. Default: 1,000.
     pub max_publish_rate: Option<u32>,
-    /// Sessions there may be, and a sixteenth of them of one address in no namespace: beyond it
-    /// 503. Default: 65,536.
+    /// Maximum sessions. At most a sixteenth are sessions of one address that have joined no
+    /// namespace. More get 503. Default: 65,536.
     pub max_sessions: usize,
-    /// Whether clients may have their WebSockets compressed, where the server has that on. Default:
-    /// no.
+    /// Whether WebSockets may be compressed, if the server has compression on. Default: no.
     pub compression: bool,
     /// Joins the clients of other processes. Default: none.
     #[cfg(feature = "redis")]
@@ -145,7 +145,7 @@ impl Default for SocketIoSettings {
     }
 }
 
-/// The client for browsers, `socket.io.min.js` of npm's `socket.io-client` 4.8.4, as it is there.
+/// The client for browsers: `socket.io.min.js` of npm's `socket.io-client` 4.8.4, unchanged.
 /// MIT licence: `src/socketio/client/LICENSE`.
 pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
 
@@ -187,7 +187,7 @@ fn elsewhere(_: &SocketIoSettings) -> Option<Elsewhere> {
 opaque!(Client Engine Inner Namespaces Session SocketInner);
 
 impl SocketIo {
-    /// The namespace at this path, which begins with `/`. It is there from now on.
+    /// The namespace at this path, which begins with `/`. It is created if it does not exist.
     pub fn namespace(&self, path: &str) -> Namespace {
         Namespace(self.0.get_or_insert(path))
     }

@@ -1,9 +1,8 @@
 //! A namespace: its handlers, its clients and their rooms.
 //!
-//! What is emitted to many is encoded once. Clients with a WebSocket sit in [`Group`]s, one for
-//! each room and worker, which get it as the members of [`Rooms`] do; the others get it in their
-//! sessions' queues, which share it. The lock on the members is the namespace's sequencer: all of
-//! them see its broadcasts in one order.
+//! A broadcast is encoded once. Clients with a WebSocket are in [`Group`]s, one for each room and
+//! worker, and get it as the members of [`Rooms`] do. It is shared by the queues of clients that
+//! poll. The lock on the members gives all of them the broadcasts in one order.
 //!
 //! [`Rooms`]: crate::rooms::Rooms
 
@@ -22,7 +21,7 @@ use crate::engine::{Group, GroupPlace, SlowConsumerPolicy};
 use crate::lock::{lock, read, write};
 use crate::rooms::{JoinError, Rooms};
 
-/// What is on its way.
+/// A future of a handler.
 pub type Outcome<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 type EventHandler = Arc<dyn Fn(Event) -> Outcome + Send + Sync>;
@@ -30,7 +29,7 @@ type Connected = Arc<dyn Fn(Socket, Value) -> Outcome + Send + Sync>;
 type Disconnected = Arc<dyn Fn(Socket, DisconnectReason) -> Outcome + Send + Sync>;
 type Admit = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
 
-/// Tells other processes of an event that is emitted in a namespace, to those that are meant.
+/// Tells other processes of an event that is emitted in a namespace to a selection of clients.
 pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send + Sync>;
 
 /// The namespaces of a service, by their paths.
@@ -40,9 +39,9 @@ pub(super) struct Namespaces {
     elsewhere: Option<Elsewhere>,
 }
 
-/// A namespace, to register handlers with. A handler begins on the worker that its packet came to,
-/// and what it waits for holds up nothing but itself; of one client's events each handler begins
-/// after those before it have, and at most 16 are under way.
+/// A namespace, to register handlers with. A handler begins on the worker that received its packet.
+/// While it waits, others run. The handlers of one client's events begin in the order of the events,
+/// and at most 16 run at a time.
 #[derive(Clone, Debug)]
 pub struct Namespace(pub(super) Arc<Inner>);
 
@@ -65,9 +64,9 @@ pub(super) struct Handlers {
 #[derive(Default)]
 struct Members {
     all: Audience,
-    /// Rooms exist as long as they have members.
+    /// A room exists as long as it has members.
     rooms: HashMap<Box<str>, Audience>,
-    /// The names of the rooms that a client is in, if it is in any.
+    /// The names of the rooms that a client is in; without an entry it is in none.
     joined: HashMap<Sid, Vec<Box<str>>>,
 }
 
@@ -76,7 +75,7 @@ struct Members {
 struct Audience {
     members: HashMap<Sid, Member>,
     groups: Vec<Arc<Group>>,
-    /// Those that have no seat in a group: they poll, or did when they came.
+    /// Members without a seat in a group: they polled when they joined.
     others: HashSet<Sid>,
 }
 
@@ -85,18 +84,18 @@ struct Member {
     seat: Option<(Arc<Group>, GroupPlace)>,
 }
 
-/// Which clients of a namespace are meant.
+/// A selection of a namespace's clients.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
-    /// The members of any of these, or everybody if there are none. A client is in a room of its
-    /// own id's name.
+    /// The members of any of these rooms; empty: everybody. A client is in a room that is named
+    /// as its id.
     pub(super) rooms: Vec<Box<str>>,
-    /// But not these.
+    /// Clients that are left out.
     pub(super) except: Vec<Sid>,
 }
 
 impl Namespaces {
-    /// None yet, of which other processes are told by `elsewhere`.
+    /// No namespaces yet. `elsewhere` tells other processes of their events.
     pub(super) fn new(elsewhere: Option<Elsewhere>) -> Namespaces {
         Namespaces {
             elsewhere,
@@ -122,14 +121,14 @@ impl Namespaces {
     }
 }
 
-/// What a handler returns: a future, as an `async` closure makes it.
+/// The future that a handler returns, such as that of an `async` closure.
 pub trait HandlerFuture<T = ()>: Future<Output = T> + Send + 'static {}
 
 impl<T, F: Future<Output = T> + Send + 'static> HandlerFuture<T> for F {}
 
 impl Namespace {
-    /// Has `handler` decide whether a client may join, by the payload that it has sent: `Err` is
-    /// the message that it is refused with. By default every client may.
+    /// Sets the handler that decides by a client's payload whether the client may join. `Err` is
+    /// the message of the refusal. By default every client may join.
     pub fn admitting<F: HandlerFuture<Result<(), String>>>(
         self,
         handler: impl Fn(Value) -> F + Send + Sync + 'static,
@@ -138,8 +137,8 @@ impl Namespace {
         self.change(|handlers| handlers.admit = Some(admit))
     }
 
-    /// Has `handler` called when a client has joined and has been told so, with the payload that
-    /// it has sent: `Null` if none.
+    /// Sets the handler that is called with a client's payload (`Null` without one) after the
+    /// client has joined.
     pub fn on_connect<F: HandlerFuture>(
         self,
         handler: impl Fn(Socket, Value) -> F + Send + Sync + 'static,
@@ -148,7 +147,7 @@ impl Namespace {
         self.change(|handlers| handlers.connected = Some(connected))
     }
 
-    /// Has `handler` called when a client is no longer in the namespace.
+    /// Sets the handler that is called after a client has left the namespace.
     pub fn on_disconnect<F: HandlerFuture>(
         self,
         handler: impl Fn(Socket, DisconnectReason) -> F + Send + Sync + 'static,
@@ -158,7 +157,7 @@ impl Namespace {
         self.change(|handlers| handlers.disconnected = Some(disconnected))
     }
 
-    /// Has `handler` called for each event of this name.
+    /// Sets the handler of the events of this name.
     pub fn on<F: HandlerFuture>(
         self,
         event: &str,
@@ -168,7 +167,7 @@ impl Namespace {
         self.change(|handlers| drop(handlers.events.insert(event.into(), handler)))
     }
 
-    /// Has `handler` called for each event that has no handler of its own.
+    /// Sets the handler of all events without a handler of their own.
     pub fn on_any<F: HandlerFuture>(
         self,
         handler: impl Fn(Event) -> F + Send + Sync + 'static,
@@ -198,14 +197,14 @@ impl Inner {
         handler.cloned()
     }
 
-    /// Adds a client. `joined` tells it so, before anything that is emitted to all.
+    /// Adds a client. It gets `joined` before any broadcast.
     pub(super) fn add(&self, socket: &Arc<SocketInner>, joined: &Arc<EncodedPacket>) {
         let mut members = self.members();
         socket.session.send_packet(joined);
         members.all.add(socket);
     }
 
-    /// Takes a client out, and of all its rooms.
+    /// Takes a client out of the namespace and of its rooms.
     pub(super) fn remove(&self, socket: &SocketInner) {
         let mut members = self.members();
         members.all.remove(socket.sid);
@@ -214,7 +213,7 @@ impl Inner {
         }
     }
 
-    /// Gives a client that has a WebSocket now its seats.
+    /// Moves a client that has a WebSocket now into the groups.
     pub(super) fn seat(&self, socket: &Arc<SocketInner>) {
         let mut members = self.members();
         let Members { all, rooms, joined } = &mut *members;
@@ -260,7 +259,7 @@ impl Inner {
         }
     }
 
-    /// Emits an event to those that are meant, here and elsewhere.
+    /// Emits an event to the selected clients of all processes.
     pub(super) fn emit(&self, event: &str, args: &Args, to: &Selection) {
         if let Some(elsewhere) = &self.elsewhere {
             elsewhere(self, event, args, to);
@@ -268,7 +267,7 @@ impl Inner {
         self.emit_here(event, args, to);
     }
 
-    /// Emits an event to those that are meant, in this process.
+    /// Emits an event to the selected clients of this process.
     pub(super) fn emit_here(&self, event: &str, args: &Args, to: &Selection) {
         let packet = EncodedPacket::event(&self.path, None, event, args);
         self.deliver(&Arc::new(packet), to);
@@ -280,7 +279,7 @@ impl Inner {
         match (&*to.rooms, &*to.except, room) {
             ([], [], _) => members.all.deliver(packet),
             ([_], [], Some(room)) => room.deliver(packet),
-            // An audience of a moment.
+            // An audience for this event alone.
             _ => {
                 let mut audience = Audience::default();
                 for socket in members.select(to) {
@@ -291,12 +290,12 @@ impl Inner {
         }
     }
 
-    /// Those that are meant, of this process.
+    /// The selected clients of this process.
     pub(super) fn select(&self, to: &Selection) -> Vec<Arc<SocketInner>> {
         self.members().select(to)
     }
 
-    /// Whether a worker of these clients has so much to deliver that more should wait.
+    /// Whether a worker of these clients has so much to deliver that the sender should wait.
     pub(super) fn is_congested(&self) -> bool {
         let members = self.members();
         let mut groups = members.all.groups.iter();
@@ -360,7 +359,7 @@ impl Audience {
         self.members.insert(socket.sid, Member { socket, seat });
     }
 
-    /// A member has a WebSocket now, or may have.
+    /// Moves a member that has a WebSocket by now into a group.
     fn seat(&mut self, socket: &Arc<SocketInner>) {
         if self.others.contains(&socket.sid) {
             self.remove(socket.sid);

@@ -1,5 +1,4 @@
-//! The packets of Socket.IO 5, and how they travel: as messages of a WebSocket, or joined in a body
-//! of polling.
+//! The packets of Socket.IO 5, as messages of a WebSocket and in the body of a polling response.
 
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -14,7 +13,7 @@ use super::value::{Args, json_of};
 use crate::engine::{HeldForAll, Publication, UnsentBudget};
 use crate::protocol::Message;
 
-/// What a packet is. The binary ones announce attachments.
+/// The kind of a packet. The binary kinds announce attachments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PacketKind {
     Connect,
@@ -25,7 +24,7 @@ pub(super) enum PacketKind {
 }
 
 impl PacketKind {
-    /// By the digits that they travel as: from 5 on the binary ones.
+    /// The kinds by their digits. 5 and 6 are binary.
     const BY_DIGIT: [PacketKind; 7] = [
         PacketKind::Connect,
         PacketKind::Disconnect,
@@ -46,7 +45,7 @@ pub(super) struct Packet<'a> {
     /// How many attachments follow; `None` if the packet's kind has none.
     pub(super) attachments: Option<usize>,
     pub(super) namespace: &'a str,
-    /// Which event is, or wants to be, acknowledged.
+    /// The id that an acknowledgement of the event has.
     pub(super) id: Option<u64>,
     pub(super) json: &'a str,
 }
@@ -109,7 +108,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Digits and nothing else.
+/// Reads digits and nothing else.
 fn number<T: FromStr>(digits: &str) -> Option<T> {
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| is_number)
@@ -119,12 +118,12 @@ fn number<T: FromStr>(digits: &str) -> Option<T> {
 /// attachments that follow it.
 #[derive(Debug)]
 pub(super) struct EncodedPacket {
-    /// With Engine.IO's own kind in front.
+    /// It begins with the packet's kind in Engine.IO.
     text: String,
     attachments: Vec<Bytes>,
     /// The message was binary, and stands alone.
     is_binary: bool,
-    /// Its part of what may wait to be sent, since it waits in the queue of a polling session.
+    /// Its bytes in the budget of unsent data, from the first queue of a polling session on.
     held: OnceLock<HeldForAll>,
 }
 
@@ -160,7 +159,7 @@ impl EncodedPacket {
         EncodedPacket::text(packet.text())
     }
 
-    /// An event, which is to be acknowledged if it has an id.
+    /// An event. With an id it asks for an acknowledgement.
     pub(super) fn event(
         namespace: &str,
         id: Option<u64>,
@@ -198,7 +197,7 @@ impl EncodedPacket {
         EncodedPacket::new(packet.text(), attachments, false)
     }
 
-    /// The messages of a WebSocket: nothing comes in between them.
+    /// The messages of a WebSocket, without another in between.
     pub(super) fn publication(&self) -> Publication<'_> {
         if self.attachments.is_empty() {
             return Publication::new(Message::Text(&self.text));
@@ -212,20 +211,20 @@ impl EncodedPacket {
         text.into_iter().chain(attachments)
     }
 
-    /// Counts its bytes, once for all queues that it waits in, until the last has been emptied.
+    /// Counts its bytes in the budget, once for all queues, until the last queue drops it.
     pub(super) fn count_in(&self, unsent: &UnsentBudget) {
         self.held
             .get_or_init(|| HeldForAll::new(self.size(), unsent));
     }
 
-    /// Bytes that it takes in a body of polling, about.
+    /// Its bytes in the body of a polling response, about.
     pub(super) fn size(&self) -> usize {
         let attachments = self.attachments.iter();
         let attachments = attachments.map(|bytes| 2 + bytes.len().div_ceil(3) * 4);
         self.text.len() + attachments.sum::<usize>()
     }
 
-    /// Appends it to a body of polling.
+    /// Appends it to the body of a polling response.
     pub(super) fn append_to(&self, body: &mut String) {
         let separate = |body: &mut String| {
             if !body.is_empty() {
@@ -244,7 +243,7 @@ impl EncodedPacket {
     }
 }
 
-/// What separates the packets in a body of polling (Engine.IO 4).
+/// Separates the packets in a body (Engine.IO 4).
 pub(super) const SEPARATOR: char = '\x1e';
 
 #[cfg(test)]

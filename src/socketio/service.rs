@@ -1,4 +1,4 @@
-//! Engine.IO over HTTP: a session's requests, and what they are held to.
+//! Engine.IO over HTTP: a session's requests and their limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl NestedService for Service {
     }
 }
 
-/// Answers a GET once there is something to say.
+/// Answers a GET once a packet waits.
 async fn poll(session: &Arc<Session>) -> FullResponse {
     match session.begin_poll() {
         Ok(guard) => text(guard.body().await),
@@ -116,7 +116,7 @@ async fn post(session: &Arc<Session>, body: Incoming, extensions: &Extensions) -
         Ok(guard) => guard,
         Err(refused) => return refused.into(),
     };
-    // What a client is owed already is taken before it can ask for more.
+    // The client takes what waits for it before it can ask for more.
     if let Err(refused) = guard.ready().await {
         return refused.into();
     }
@@ -134,7 +134,7 @@ async fn receive(
     body: Incoming,
     extensions: &Extensions,
 ) -> Result<(), StatusCode> {
-    /// From a client's last POST to its first GET, where that was sent before.
+    /// How long the last POST waits for a GET that crosses it.
     const CROSSING: Duration = Duration::from_millis(20);
     let settings = &session.engine.settings;
     let limits = BodyLimits {
@@ -164,7 +164,7 @@ async fn receive(
     Ok(())
 }
 
-/// How a WebSocket is refused whose handshake is in order, if its request does not fit.
+/// The refusal of a WebSocket whose handshake is valid but whose query is not.
 pub(super) fn refusal(engine: &Arc<Engine>, request: &crate::http::Request<'_>) -> Option<Page> {
     let query = Query::of(request.query());
     let error = match (query.transport, query.sid) {
@@ -194,7 +194,7 @@ pub(super) fn open_packet(session: &Session, upgrades: &str) -> String {
     )
 }
 
-/// What a request's query says.
+/// The parameters of a request.
 pub(super) struct Query<'a> {
     version: Option<&'a str>,
     transport: Option<&'a str>,
@@ -219,7 +219,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// What Engine.IO's servers refuse requests with.
+/// The errors of Engine.IO's servers, with their codes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Error {
     TransportUnknown = 0,

@@ -1,4 +1,4 @@
-//! Ids that nobody guesses.
+//! Random ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Sid([u8; 20]);
 
-/// This is not an id.
+/// The text is not an id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidSid;
 

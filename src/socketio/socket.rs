@@ -1,4 +1,4 @@
-//! What handlers are given: a client in a namespace, an event of it, and whom to emit to.
+//! The arguments of handlers: a client in a namespace, its events, and the targets of events.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::engine::PeerAddress;
 use crate::lock::lock;
 use crate::rooms::JoinError;
 
-/// A client in one namespace. Clones are the same; what is sent to a client that has left is lost.
+/// A client in one namespace. A clone is the same client. Events to a client that has left are lost.
 #[derive(Clone, Debug)]
 pub struct Socket(pub(super) Arc<SocketInner>);
 
@@ -27,7 +27,7 @@ pub(super) struct SocketInner {
     asked: Mutex<Asked>,
 }
 
-/// The events that the client is to acknowledge, [`Asked::MAX`] at most.
+/// The events whose acknowledgement is awaited, [`Asked::MAX`] at most.
 #[derive(Default)]
 struct Asked {
     next: u64,
@@ -45,7 +45,7 @@ pub struct Event {
     pub socket: Socket,
     /// The event's name.
     pub name: String,
-    /// What came with it. A handler that waits should drop what it does not need by then.
+    /// The event's arguments. A handler should drop what it does not need before it waits.
     pub args: Args,
     /// Answers it.
     pub ack: Ack,
@@ -73,17 +73,17 @@ impl SocketInner {
         let mut asked = lock(&self.asked);
         let place = asked.waiting.iter().position(|(asked, _)| *asked == id);
         if let Some(place) = place {
-            // Nobody may wait for it any more.
+            // The handler may have stopped waiting.
             let _ = asked.waiting.swap_remove(place).1.send(args);
         }
     }
 
-    /// No acknowledgement comes any more.
+    /// Ends the wait for all acknowledgements.
     pub(super) fn forget_acks(&self) {
         lock(&self.asked).waiting = Vec::new();
     }
 
-    /// The id of an event that is to be acknowledged, and what waits for that.
+    /// The id of an event whose acknowledgement is awaited, and the receiver of the acknowledgement.
     fn ask(&self) -> Option<(u64, oneshot::Receiver<Args>)> {
         let mut asked = lock(&self.asked);
         asked.waiting.retain(|(_, answer)| !answer.is_closed());
@@ -99,8 +99,7 @@ impl SocketInner {
 }
 
 impl Socket {
-    /// The client's id in this namespace. A client that knows it can address this one, and do nothing
-    /// in its name.
+    /// The client's id in this namespace. It is not the id of the session, so others may know it.
     pub fn id(&self) -> Sid {
         self.0.sid
     }
@@ -120,8 +119,8 @@ impl Socket {
     /// Emits an event to this client and waits for its acknowledgement.
     ///
     /// # Errors
-    /// When it does not come within [`SocketIoSettings::ack_timeout`](super::SocketIoSettings::ack_timeout), or
-    /// 128 others are waited for.
+    /// When the acknowledgement does not come within [`SocketIoSettings::ack_timeout`](super::SocketIoSettings::ack_timeout), or
+    /// 128 others are awaited already.
     pub fn emit_with_ack(
         &self,
         event: &str,
@@ -204,35 +203,35 @@ impl Broadcast {
         }
     }
 
-    /// Only the members of this room, or of others that are named so. A client is in a room of its
-    /// own id's name.
+    /// Adds a room: the event goes to the members of the added rooms only. A client is in a room
+    /// that is named as its id.
     pub fn to(mut self, room: &str) -> Broadcast {
         self.selection.rooms.push(room.into());
         self
     }
 
-    /// Not this client.
+    /// Leaves this client out.
     pub fn except(mut self, socket: &Socket) -> Broadcast {
         self.selection.except.push(socket.id());
         self
     }
 
-    /// The clients that are meant, of this process.
+    /// The selected clients of this process.
     pub fn sockets(&self) -> Vec<Socket> {
         let sockets = self.namespace.select(&self.selection);
         sockets.into_iter().map(Socket).collect()
     }
 
-    /// Emits an event to those that are meant, here and at the other processes of the bus. What is
-    /// returned can be awaited, by a handler that emits much: it is done when the workers have
-    /// little left to deliver.
+    /// Emits an event to the selected clients, here and at the other processes of the bus. A handler
+    /// that emits much can await the result: it is ready when the workers have little left to
+    /// deliver.
     pub fn emit(&self, event: &str, args: impl Into<Args>) -> Emitted {
         self.namespace.emit(event, &args.into(), &self.selection);
         Emitted(Arc::clone(&self.namespace))
     }
 }
 
-/// An event that is on its way to many.
+/// A broadcast that is being delivered.
 #[derive(Debug)]
 pub struct Emitted(Arc<Inner>);
 

@@ -25,7 +25,7 @@ const MAX_VALUES: usize = 100_000;
 const MAX_DEPTH: usize = 64;
 
 impl Args {
-    /// Other values, which may name the same attachments.
+    /// Other values that may name the same attachments.
     #[must_use]
     pub fn with(&self, values: impl Into<Vec<Value>>) -> Args {
         let attachments = self.attachments.clone();

@@ -1,5 +1,5 @@
-//! A session's WebSocket, as a handler of the frame loop: from the beginning, or taking over one
-//! that has polled.
+//! A session's WebSocket, as a handler of the frame loop: the session begins with it, or it takes
+//! over a session that polls.
 
 use std::mem;
 use std::sync::Arc;
@@ -149,7 +149,7 @@ impl Handler for SessionSocket {
 }
 
 impl Drop for SessionSocket {
-    /// A handshake that came to nothing opens no session.
+    /// A failed handshake opens no session.
     fn drop(&mut self) {
         if self.role == WebSocketRole::First {
             self.end(DisconnectReason::TransportClose);

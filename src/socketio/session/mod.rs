@@ -1,8 +1,7 @@
-//! One session of Engine.IO: what waits for its client, by which transport it goes, and when it
-//! ends.
+//! One session of Engine.IO: its transport, the packets that wait for its client, and its end.
 //!
-//! A session belongs to no worker: whatever a request or a message does to it is done before that
-//! is answered, under the session's own lock. Handlers run without it.
+//! A session belongs to all workers. A request or a message changes it under the session's lock,
+//! before the answer goes out. Handlers run without the lock.
 
 mod polling;
 mod times;
@@ -31,14 +30,14 @@ use crate::protocol::{CloseCode, CloseFrame, Message};
 
 /// A session of Engine.IO, with one client.
 pub struct Session {
-    /// Known to its client alone: a request that names it is the client's.
+    /// Only the client knows it: a request that names it is the client's.
     sid: Sid,
     pub(super) engine: Arc<Engine>,
     address: PeerAddress,
     state: Mutex<SessionState>,
     /// Handlers that have begun and not ended.
     in_flight: AtomicUsize,
-    /// What Socket.IO keeps of the client.
+    /// The client's state in Socket.IO.
     pub(super) client: Mutex<Client>,
 }
 
@@ -46,8 +45,8 @@ pub struct Session {
 struct SessionState {
     transport: Transport,
     has_joined: bool,
-    /// Among the newcomers of its address, or, when a polling session has joined something, among
-    /// the connections.
+    /// A place among the newcomers of its address. A polling session that has joined a namespace
+    /// has one among the connections of the address instead.
     place: Option<IpSlot>,
     times: HeartbeatTimes,
 }
@@ -60,7 +59,7 @@ enum Transport {
     Polling(Box<Polling>),
     /// By a WebSocket, whose backlog the frame loop bounds.
     WebSocket(Peer),
-    /// No more. A GET that waited finds the last that there was to say.
+    /// The session has ended. A GET that waits takes the last body.
     Closed(Option<String>),
 }
 
@@ -79,13 +78,13 @@ pub enum DisconnectReason {
     ParseError,
     /// A Ping was not answered in time.
     PingTimeout,
-    /// No namespace was joined in time, or not the whole of a binary packet came.
+    /// The client joined no namespace in time, or did not finish a binary packet.
     Timeout,
-    /// More waited for the client than may.
+    /// Too much waited for the client.
     SlowConsumer,
 }
 
-/// Handlers of one session that may be under way before nothing more of it is handled.
+/// Maximum handlers of one session that run. The session's next packet waits for one to end.
 const MAX_IN_FLIGHT: usize = 16;
 
 impl Session {
@@ -112,7 +111,7 @@ impl Session {
         }
     }
 
-    /// Has the deadlines begin.
+    /// Starts the deadlines.
     pub(super) fn begin(self: &Arc<Self>) {
         self.reschedule(&mut self.state());
     }
@@ -142,12 +141,12 @@ impl Session {
 
     /// Sends a packet to this session alone.
     pub(super) fn send_packet(self: &Arc<Self>, packet: &Arc<EncodedPacket>) {
-        // What answers a client's own packets is bounded by not taking more of them.
+        // Answers to a client's own packets are bounded: its next packet waits.
         let answers = 2 * self.engine.settings.max_payload;
         self.enqueue(packet, self.engine.settings.max_queue_size + answers);
     }
 
-    /// Sends a packet that others get, too.
+    /// Sends a packet of a broadcast.
     pub(super) fn deliver(self: &Arc<Self>, packet: &Arc<EncodedPacket>) {
         self.enqueue(packet, self.engine.settings.max_queue_size);
     }
@@ -158,8 +157,8 @@ impl Session {
             Transport::Polling(polling)
                 if polling.size() > max_queue_size || polling.is_too_much() =>
             {
-                // The client is to miss nothing in between. Its session ends a little later: what
-                // sends may hold the lock of a namespace, which the end needs.
+                // A client misses no packet amid others, so the session ends. It ends a little
+                // later, because the sender may hold the lock of a namespace.
                 polling.is_overrun = true;
                 state.times.overrun_at = self.engine.deadlines.now();
                 self.reschedule(&mut state);
@@ -205,7 +204,7 @@ impl Session {
         self.reschedule(&mut state);
     }
 
-    /// Its WebSocket has opened, for a session that has never polled.
+    /// Gives a session that has never polled its WebSocket.
     pub(super) fn attach(&self, peer: Peer) {
         let mut state = self.state();
         if let Transport::Polling(_) = state.transport {
@@ -213,8 +212,8 @@ impl Session {
         }
     }
 
-    /// A WebSocket wants to take a polling session over. Says whether it may: one at a time, and
-    /// of a session that polls.
+    /// A WebSocket asks to take the session over. `true` if the session polls and no other
+    /// WebSocket has asked.
     pub(super) fn begin_upgrade(self: &Arc<Self>, peer: &Peer) -> bool {
         let mut state = self.state();
         match &mut state.transport {
@@ -229,14 +228,14 @@ impl Session {
         true
     }
 
-    /// The client has probed its new WebSocket: GETs are answered at once from now on. Says
-    /// whether it was to.
+    /// The client has probed its new WebSocket: GETs are answered at once from now on. `true` for
+    /// the first probe.
     pub(super) fn probe(&self, peer: PeerId) -> bool {
         self.state().upgrade(peer).is_some_and(Polling::probe)
     }
 
-    /// The client has taken the new WebSocket: what waits goes there, and then everything else.
-    /// Says whether it has been probed.
+    /// The client has taken the new WebSocket: waiting packets go there, and then all others.
+    /// `true` after a probe.
     pub(super) fn complete_upgrade(self: &Arc<Self>, peer: PeerId) -> bool {
         let mut state = self.state();
         let polling = state.upgrade(peer);
@@ -278,7 +277,7 @@ impl Session {
         matches!(self.state().transport, Transport::Closed(_))
     }
 
-    /// The session has joined something. Says whether its address may have one more connection.
+    /// The session joins its first namespace. `false` if its address has too many connections.
     pub(super) fn settle(&self) -> bool {
         let mut state = self.state();
         if !state.has_joined {
@@ -293,7 +292,7 @@ impl Session {
         true
     }
 
-    /// The session has left all it had joined, and is as it was when it was opened.
+    /// The session has left its last namespace: it is a newcomer again.
     pub(super) fn unsettle(self: &Arc<Self>) {
         let Some(newcomer) = self.engine.newcomer(self.address) else {
             return self.end(DisconnectReason::ServerNamespaceDisconnect);
@@ -305,7 +304,7 @@ impl Session {
         self.reschedule(&mut state);
     }
 
-    /// Attachments are due, by the deadline of a message, or no more are.
+    /// Starts or ends the deadline of attachments.
     pub(super) fn await_attachments(self: &Arc<Self>, are_due: bool) {
         let mut state = self.state();
         let timeout = self.engine.settings.attachment_timeout;
@@ -316,7 +315,7 @@ impl Session {
         self.reschedule(&mut state);
     }
 
-    /// Does what is due. `due` is when this was to be called.
+    /// Does what is due. `due` is the time that this call was scheduled for.
     pub(super) fn look(self: &Arc<Self>, due: Moment) {
         let mut state = self.state();
         if due != state.times.scheduled || matches!(state.transport, Transport::Closed(_)) {
@@ -349,8 +348,8 @@ impl Session {
         }
     }
 
-    /// Ends the session, unless it has ended: nothing goes to its client any more, and nothing
-    /// that names it is answered.
+    /// Ends the session, unless it has ended. Its client gets nothing more, and requests that name
+    /// it are refused.
     pub(super) fn end(self: &Arc<Self>, why: DisconnectReason) {
         let mut state = self.state();
         let farewell = match &mut state.transport {
@@ -382,7 +381,7 @@ impl Session {
         InFlight(Arc::clone(self))
     }
 
-    /// Whether so many handlers are under way that nothing more is to be handled.
+    /// Whether the session's next packet has to wait for a handler to end.
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::SeqCst) >= MAX_IN_FLIGHT
     }
@@ -404,7 +403,7 @@ impl SessionState {
     }
 }
 
-/// A handler that is under way, until this is dropped.
+/// A running handler, until this is dropped.
 pub(super) struct InFlight(Arc<Session>);
 
 impl Drop for InFlight {

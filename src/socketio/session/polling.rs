@@ -1,5 +1,4 @@
-//! The transport of a session that polls: what waits for its next GET, and which of its requests
-//! are under way.
+//! The polling transport: the packets that wait for the next GET, and the requests that run.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,22 +19,22 @@ pub(super) struct Polling {
     /// Bytes of the queue, as a body has them, and of its entries.
     size: usize,
     pub(super) upgrade: Option<Upgrade>,
-    /// More was to wait than may: nothing is added, and the session is about to end.
+    /// Too much waited: nothing is added, and the session is about to end.
     pub(super) is_overrun: bool,
     is_polled: bool,
-    /// There has been a GET.
+    /// The client has sent a GET.
     has_polled: bool,
     is_posted: bool,
     /// The GET that waits for packets.
     poll: Option<Waker>,
     /// The POST that waits until there is room for what it may be answered.
     post: Option<Waker>,
-    /// What the packets of POSTs are held to, as those of a WebSocket are.
+    /// The rates of packets in POSTs, which hold for a WebSocket's messages, too.
     rate: Option<TokenBucket>,
     publish_rate: Option<TokenBucket>,
-    /// Where its address has places, and what may wait to be sent to all clients.
+    /// The places of its address, and the budget of unsent data.
     admission: Option<Admission>,
-    /// What the queue's entries take of that. Each packet counts itself, once for all queues.
+    /// The memory of the queue's entries in the budget. A packet counts itself, once for all queues.
     held: Option<Held>,
 }
 
@@ -55,7 +54,7 @@ impl Upgrade {
     }
 }
 
-/// Why a request of a session is not served.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::socketio) enum Refused {
     /// The session has another transport by now.
@@ -68,7 +67,7 @@ pub(in crate::socketio) enum Refused {
     Rate,
 }
 
-/// What an entry of the queue takes beside its bytes.
+/// Bytes of an entry of the queue beside its packet.
 const ENTRY: usize = 64;
 
 impl Polling {
@@ -110,8 +109,8 @@ impl Polling {
         }
     }
 
-    /// Whether more waits for all clients than may, and for this one an average share or more. A
-    /// packet counts for each of its holders divided by their number.
+    /// Whether the budget of unsent data is spent and this session has an average share or more. A
+    /// packet is divided among its holders.
     pub(super) fn is_too_much(&self) -> bool {
         let unsent = self.admission.as_ref().map(|admission| &admission.unsent);
         unsent.is_some_and(|unsent| {
@@ -136,7 +135,7 @@ impl Polling {
         body
     }
 
-    /// What a GET that waits is told when the session ends.
+    /// The last body, for a GET that waits when the session ends.
     pub(super) fn farewell(&mut self, why: DisconnectReason) -> Option<String> {
         let last = match why {
             DisconnectReason::TransportClose => "6", // its client has said so itself
@@ -146,14 +145,14 @@ impl Polling {
         self.is_polled.then(|| self.take_body())
     }
 
-    /// Says whether the new WebSocket has not been probed before.
+    /// `true` for the first probe of the new WebSocket.
     pub(super) fn probe(&mut self) -> bool {
         self.wake();
         let upgrade = self.upgrade.as_mut();
         upgrade.is_some_and(|upgrade| !mem::replace(&mut upgrade.is_probed, true))
     }
 
-    /// Where packets go from now on, the first of them those that wait; `None` without a probe.
+    /// The new WebSocket, and the packets that wait; `None` without a probe.
     pub(super) fn complete_upgrade(&mut self) -> Option<(Peer, VecDeque<Arc<EncodedPacket>>)> {
         let is_complete = self.upgrade.as_ref()?.is_probed && !self.is_overrun;
         let upgrade = self.upgrade.take_if(|_| is_complete)?;
@@ -183,14 +182,14 @@ impl Polling {
     }
 }
 
-/// A GET that is under way, until this is dropped.
+/// A running GET, until this is dropped.
 pub(in crate::socketio) struct PollGuard(Arc<Session>);
 
-/// A POST that is under way, until this is dropped.
+/// A running POST, until this is dropped.
 pub(in crate::socketio) struct PostGuard(Arc<Session>);
 
 impl Session {
-    /// Begins a GET, which must be the only one.
+    /// Begins a GET. A second one ends the session.
     pub(in crate::socketio) fn begin_poll(self: &Arc<Self>) -> Result<PollGuard, Refused> {
         self.begin_request(|polling| {
             polling.wake_post();
@@ -200,13 +199,13 @@ impl Session {
         Ok(PollGuard(Arc::clone(self)))
     }
 
-    /// Begins a POST, which must be the only one.
+    /// Begins a POST. A second one ends the session.
     pub(in crate::socketio) fn begin_post(self: &Arc<Self>) -> Result<PostGuard, Refused> {
         self.begin_request(|polling| mem::replace(&mut polling.is_posted, true))?;
         Ok(PostGuard(Arc::clone(self)))
     }
 
-    /// `begin` says whether another is under way.
+    /// `begin` returns whether another request of its kind runs.
     fn begin_request(
         self: &Arc<Self>,
         begin: impl FnOnce(&mut Polling) -> bool,
@@ -233,7 +232,7 @@ impl Session {
 }
 
 impl PollGuard {
-    /// The body that answers it, once there is something to say.
+    /// The body of the answer, once a packet waits.
     pub(in crate::socketio) async fn body(&self) -> String {
         poll_fn(|context| self.poll(context)).await
     }
@@ -294,7 +293,7 @@ impl PostGuard {
         }
     }
 
-    /// Counts one packet. Says for how long it has to wait.
+    /// Counts one packet. Returns how long the packet has to wait.
     pub(in crate::socketio) fn spend(&self) -> Result<Duration, Refused> {
         let mut state = self.0.state();
         let Transport::Polling(polling) = &mut state.transport else {
@@ -309,7 +308,7 @@ impl PostGuard {
         Err(Refused::Rate)
     }
 
-    /// Waits for the first GET of a client that has it on its way beside its last POST.
+    /// Waits for the first GET of the client.
     pub(in crate::socketio) async fn polled(&self) {
         poll_fn(|context| match &mut self.0.state().transport {
             Transport::Polling(polling) if !polling.has_polled => {

@@ -1,4 +1,4 @@
-//! When a session's deadlines are.
+//! The deadlines of a session.
 
 use super::{DisconnectReason, millis};
 use crate::socketio::SocketIoSettings;
@@ -11,9 +11,9 @@ pub(super) struct HeartbeatTimes {
     pub(super) join_by: Moment,
     pub(super) upgrade_by: Moment,
     pub(super) attachments_by: Moment,
-    /// When more was to wait for the client than may.
+    /// When too much waited for the client.
     pub(super) overrun_at: Moment,
-    /// When the session is to be looked at.
+    /// The time of the next check.
     pub(super) scheduled: Moment,
 }
 
@@ -44,7 +44,7 @@ impl HeartbeatTimes {
         }
     }
 
-    /// A Pong that nobody waits for changes nothing.
+    /// A Pong that answers no Ping changes nothing.
     pub(super) fn ponged(&mut self, now: Moment, settings: &SocketIoSettings) {
         if let Beat::PongBy(_) = self.beat {
             self.beat = Beat::PingAt(now + millis(settings.ping_interval));
@@ -59,8 +59,8 @@ impl HeartbeatTimes {
             .min(self.overrun_at)
     }
 
-    /// What is due now. A Pong is due by when its Ping was, not by when that went out, but for a
-    /// Ping that was late: the client has its time all the same.
+    /// What is due now. The time for a Pong runs from when its Ping was due. After a late Ping it runs
+    /// from when the Ping went out.
     pub(super) fn due(&mut self, now: Moment, settings: &SocketIoSettings) -> Due {
         const LATE: Moment = 50;
         let others = self.join_by.min(self.attachments_by);
@@ -81,7 +81,7 @@ impl HeartbeatTimes {
         }
     }
 
-    /// Whether the client has not spoken in time, whether or not that has been seen yet.
+    /// Whether the client's Pong is overdue.
     pub(super) fn is_overdue(&self, now: Moment) -> bool {
         matches!(self.beat, Beat::PongBy(by) if by <= now)
     }
