@@ -126,6 +126,7 @@ async fn keep_time(mut timer: SessionTimer) {
                 session.look(due);
             }
         }
+        engine.relieve();
         drop(engine);
         tokio::time::sleep(rest).await;
     }

@@ -1,5 +1,6 @@
 //! Engine.IO 4: the sessions of a service, and the protocol over them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,27 +26,23 @@ pub(super) struct Engine {
     /// Counts, by address, the sessions that have joined no namespace.
     newcomers: IpConnectionLimit,
     is_closed: AtomicBool,
+    /// A packet was queued while the budget of unsent data was spent.
+    pub(super) needs_relief: AtomicBool,
 }
 
 /// The protocol over the sessions.
 pub(super) trait Protocol: Send + Sync {
     /// A session has been opened.
-    fn opened(&self, session: &Arc<Session>) {
-        let _ = session;
-    }
+    fn opened(&self, _: &Arc<Session>) {}
 
     /// A message has come.
     fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), EngineViolation>;
 
     /// A session has a WebSocket now.
-    fn upgraded(&self, session: &Arc<Session>) {
-        let _ = session;
-    }
+    fn upgraded(&self, _: &Arc<Session>) {}
 
     /// A session has ended. Called once, after everything else.
-    fn closed(&self, session: &Arc<Session>, why: DisconnectReason) {
-        let _ = (session, why);
-    }
+    fn closed(&self, _: &Arc<Session>, _: DisconnectReason) {}
 }
 
 /// A violation of the protocol by a client: its session ends.
@@ -63,6 +60,7 @@ impl Engine {
             sessions: Mutex::default(),
             newcomers: IpConnectionLimit::new((settings.max_sessions / NEWCOMERS).max(1)),
             is_closed: AtomicBool::new(false),
+            needs_relief: AtomicBool::new(false),
             settings,
         }
     }
@@ -119,6 +117,23 @@ impl Engine {
         }
     }
 
+    /// Ends polling sessions, the one with the largest share first, until the budget of unsent
+    /// data is no longer spent. Those with less than an average share stay.
+    pub(super) fn relieve(&self) {
+        if !self.needs_relief.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
+        let excess = |session: Arc<Session>| Some((session.excess()?, session));
+        let mut sessions: Vec<_> = sessions.into_iter().filter_map(excess).collect();
+        sessions.sort_unstable_by_key(|(share, _)| Reverse(*share));
+        for (_, session) in sessions {
+            if session.excess().is_some() {
+                session.end(DisconnectReason::SlowConsumer);
+            }
+        }
+    }
+
     /// How many sessions there are.
     pub(super) fn count(&self) -> usize {
         lock(&self.sessions).len()
@@ -132,4 +147,14 @@ impl Engine {
             session.end(DisconnectReason::ServerShuttingDown);
         }
     }
+}
+
+/// The errors of Engine.IO's servers, with their codes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RequestError {
+    TransportUnknown = 0,
+    UnknownSession = 1,
+    BadMethod = 2,
+    BadRequest = 3,
+    UnsupportedVersion = 5,
 }

@@ -10,9 +10,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 
-use super::engine::Engine;
+use super::engine::{Engine, RequestError};
 use super::packet::SEPARATOR;
-use super::session::{DisconnectReason, PostGuard, Refused, Session};
+use super::session::{DisconnectReason, PostGuard, Session};
 use super::websocket;
 use crate::engine::PeerAddress;
 use crate::http::{
@@ -44,23 +44,23 @@ impl Service {
         );
         match query.transport {
             Some("polling") => {}
-            Some("websocket") => return Error::BadRequest.into(), // it does not ask for an upgrade
-            _ => return Error::TransportUnknown.into(),
+            Some("websocket") => return RequestError::BadRequest.into(), // it does not ask for an upgrade
+            _ => return RequestError::TransportUnknown.into(),
         }
         let Some(sid) = query.sid else {
             return match head.method {
                 Method::GET if query.version == Some("4") => self.open(address, admission),
-                Method::GET => Error::UnsupportedVersion.into(),
-                _ => Error::BadMethod.into(),
+                Method::GET => RequestError::UnsupportedVersion.into(),
+                _ => RequestError::BadMethod.into(),
             };
         };
         let Some(session) = query.session(&self.0, sid) else {
-            return Error::UnknownSession.into();
+            return RequestError::UnknownSession.into();
         };
         match head.method {
             Method::GET => poll(&session).await,
             Method::POST => post(&session, body, &head.extensions).await,
-            _ => Error::BadMethod.into(),
+            _ => RequestError::BadMethod.into(),
         }
     }
 
@@ -171,13 +171,13 @@ pub(super) fn refusal(engine: &Arc<Engine>, request: &crate::http::Request<'_>) 
         (Some("websocket"), Some(sid)) => {
             return match query.session(engine, sid) {
                 Some(_) => None,
-                None => Some(Error::UnknownSession.page()),
+                None => Some(RequestError::UnknownSession.page()),
             };
         }
         (Some("websocket"), None) if query.version == Some("4") => return None,
-        (Some("websocket"), None) => Error::UnsupportedVersion,
-        (Some("polling"), _) => Error::BadRequest,
-        _ => Error::TransportUnknown,
+        (Some("websocket"), None) => RequestError::UnsupportedVersion,
+        (Some("polling"), _) => RequestError::BadRequest,
+        _ => RequestError::TransportUnknown,
     };
     Some(error.page())
 }
@@ -219,24 +219,14 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The errors of Engine.IO's servers, with their codes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Error {
-    TransportUnknown = 0,
-    UnknownSession = 1,
-    BadMethod = 2,
-    BadRequest = 3,
-    UnsupportedVersion = 5,
-}
-
-impl Error {
+impl RequestError {
     fn page(self) -> Page {
         let message = match self {
-            Error::TransportUnknown => "Transport unknown",
-            Error::UnknownSession => "Session ID unknown",
-            Error::BadMethod => "Bad handshake method",
-            Error::BadRequest => "Bad request",
-            Error::UnsupportedVersion => "Unsupported protocol version",
+            RequestError::TransportUnknown => "Transport unknown",
+            RequestError::UnknownSession => "Session ID unknown",
+            RequestError::BadMethod => "Bad handshake method",
+            RequestError::BadRequest => "Bad request",
+            RequestError::UnsupportedVersion => "Unsupported protocol version",
         };
         let code = self as u8;
         Page::text(format!(r#"{{"code":{code},"message":"{message}"}}"#))
@@ -245,18 +235,9 @@ impl Error {
     }
 }
 
-impl From<Error> for FullResponse {
-    fn from(error: Error) -> FullResponse {
+impl From<RequestError> for FullResponse {
+    fn from(error: RequestError) -> FullResponse {
         error.page().into_response()
-    }
-}
-
-impl From<Refused> for FullResponse {
-    fn from(refused: Refused) -> FullResponse {
-        match refused {
-            Refused::Over => Error::UnknownSession.into(),
-            Refused::Transport | Refused::Overlap | Refused::Rate => Error::BadRequest.into(),
-        }
     }
 }
 

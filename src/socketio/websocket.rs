@@ -65,26 +65,29 @@ impl SessionSocket {
         Ok(SessionSocket { session, role })
     }
 
-    fn text(&mut self, socket: &mut WebSocket<'_>, text: &str) -> Result<(), EngineViolation> {
-        match (self.role, text) {
-            (WebSocketRole::Transport, text) => return self.session.receive(text, false),
-            (WebSocketRole::Upgrading(peer), "2probe") if self.session.probe(peer) => {
+    fn data(
+        &mut self,
+        socket: &mut WebSocket<'_>,
+        message: Message<'_>,
+    ) -> Result<(), EngineViolation> {
+        match (self.role, message) {
+            (WebSocketRole::Transport, Message::Text(text)) => self.session.receive(text, false),
+            (WebSocketRole::Transport, message) => {
+                self.session.engine.protocol.message(&self.session, message)
+            }
+            (WebSocketRole::Upgrading(peer), Message::Text("2probe"))
+                if self.session.probe(peer) =>
+            {
                 socket.send(Message::Text("3probe"));
+                Ok(())
             }
-            (WebSocketRole::Upgrading(peer), "5") if self.session.complete_upgrade(peer) => {
+            (WebSocketRole::Upgrading(peer), Message::Text("5"))
+                if self.session.complete_upgrade(peer) =>
+            {
                 self.role = WebSocketRole::Transport;
+                Ok(())
             }
-            (WebSocketRole::Surplus, _) => {}
-            _ => return Err(EngineViolation("not a probe")),
-        }
-        Ok(())
-    }
-
-    fn binary(&self, bytes: &[u8]) -> Result<(), EngineViolation> {
-        let (session, message) = (&self.session, Message::Binary(bytes));
-        match self.role {
-            WebSocketRole::Transport => session.engine.protocol.message(session, message),
-            WebSocketRole::Surplus => Ok(()),
+            (WebSocketRole::Surplus, _) => Ok(()),
             _ => Err(EngineViolation("not a probe")),
         }
     }
@@ -119,8 +122,7 @@ impl Handler for SessionSocket {
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         let handled = match message {
-            Message::Text(text) => self.text(socket, text),
-            Message::Binary(bytes) => self.binary(bytes),
+            Message::Text(_) | Message::Binary(_) => self.data(socket, message),
             Message::Close(_) => {
                 self.end(DisconnectReason::TransportClose);
                 Ok(())

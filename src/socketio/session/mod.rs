@@ -15,8 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
+pub(super) use self::polling::PostGuard;
 use self::polling::{Polling, Upgrade};
-pub(super) use self::polling::{PostGuard, Refused};
 use self::times::{Due, HeartbeatTimes};
 use super::client::Client;
 use super::clock::Moment;
@@ -154,18 +154,29 @@ impl Session {
     fn enqueue(self: &Arc<Self>, packet: &Arc<EncodedPacket>, max_queue_size: usize) {
         let mut state = self.state();
         match &mut state.transport {
-            Transport::Polling(polling)
-                if polling.size() > max_queue_size || polling.is_too_much() =>
-            {
+            Transport::Polling(polling) if polling.size() > max_queue_size => {
                 // A client misses no packet amid others, so the session ends. It ends a little
                 // later, because the sender may hold the lock of a namespace.
                 polling.is_overrun = true;
                 state.times.overrun_at = self.engine.deadlines.now();
                 self.reschedule(&mut state);
             }
-            Transport::Polling(polling) => polling.push(Arc::clone(packet)),
+            Transport::Polling(polling) => {
+                polling.push(Arc::clone(packet));
+                if polling.is_budget_spent() {
+                    self.engine.needs_relief.store(true, Ordering::Relaxed);
+                }
+            }
             Transport::WebSocket(peer) => peer.publish(&packet.publication()),
             Transport::Closed(_) => {}
+        }
+    }
+
+    /// What [`Polling::excess`] says.
+    pub(super) fn excess(&self) -> Option<usize> {
+        match &self.state().transport {
+            Transport::Polling(polling) => polling.excess(),
+            _ => None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::{DisconnectReason, Session, Transport};
 use crate::engine::{Held, Peer, PeerAddress};
 use crate::http::{Admission, IpSlot, TokenBucket};
 use crate::socketio::SocketIoSettings;
+use crate::socketio::engine::RequestError;
 use crate::socketio::packet::EncodedPacket;
 
 #[derive(Debug)]
@@ -52,19 +53,6 @@ impl Upgrade {
             is_probed: false,
         }
     }
-}
-
-/// Why a request is refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::socketio) enum Refused {
-    /// The session has another transport by now.
-    Transport,
-    /// The session is over, or this request has ended it.
-    Over,
-    /// Another request of its kind is under way: the session has ended.
-    Overlap,
-    /// More packets have come than may: the session has ended.
-    Rate,
 }
 
 /// Bytes of an entry of the queue beside its packet.
@@ -109,15 +97,21 @@ impl Polling {
         }
     }
 
-    /// Whether the budget of unsent data is spent and this session has an average share or more. A
-    /// packet is divided among its holders.
-    pub(super) fn is_too_much(&self) -> bool {
-        let unsent = self.admission.as_ref().map(|admission| &admission.unsent);
-        unsent.is_some_and(|unsent| {
-            let share =
-                |packet: &Arc<EncodedPacket>| ENTRY + packet.size() / Arc::strong_count(packet);
-            unsent.is_spent() && self.queue.iter().map(share).sum::<usize>() >= unsent.average()
-        })
+    /// Whether more waits for all clients than the budget of unsent data has.
+    pub(super) fn is_budget_spent(&self) -> bool {
+        let admission = self.admission.as_ref();
+        admission.is_some_and(|admission| admission.unsent.is_spent())
+    }
+
+    /// This session's share of a budget that is spent, if it is an average one or more. A packet
+    /// is divided among its holders.
+    pub(super) fn excess(&self) -> Option<usize> {
+        let unsent = &self.admission.as_ref()?.unsent;
+        let share = |packet: &Arc<EncodedPacket>| ENTRY + packet.size() / Arc::strong_count(packet);
+        let share = unsent
+            .is_spent()
+            .then(|| self.queue.iter().map(share).sum())?;
+        Some(share).filter(|share| *share >= unsent.average().max(1))
     }
 
     /// All that waits.
@@ -190,7 +184,7 @@ pub(in crate::socketio) struct PostGuard(Arc<Session>);
 
 impl Session {
     /// Begins a GET. A second one ends the session.
-    pub(in crate::socketio) fn begin_poll(self: &Arc<Self>) -> Result<PollGuard, Refused> {
+    pub(in crate::socketio) fn begin_poll(self: &Arc<Self>) -> Result<PollGuard, RequestError> {
         self.begin_request(|polling| {
             polling.wake_post();
             polling.has_polled = true;
@@ -200,7 +194,7 @@ impl Session {
     }
 
     /// Begins a POST. A second one ends the session.
-    pub(in crate::socketio) fn begin_post(self: &Arc<Self>) -> Result<PostGuard, Refused> {
+    pub(in crate::socketio) fn begin_post(self: &Arc<Self>) -> Result<PostGuard, RequestError> {
         self.begin_request(|polling| mem::replace(&mut polling.is_posted, true))?;
         Ok(PostGuard(Arc::clone(self)))
     }
@@ -209,21 +203,23 @@ impl Session {
     fn begin_request(
         self: &Arc<Self>,
         begin: impl FnOnce(&mut Polling) -> bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), RequestError> {
         let mut state = self.state();
         let now = self.engine.deadlines.now();
         let is_overdue = state.times.is_overdue(now);
         let (why, refused) = match &mut state.transport {
             Transport::Polling(polling) if polling.is_overrun => {
-                (DisconnectReason::SlowConsumer, Refused::Over)
+                (DisconnectReason::SlowConsumer, RequestError::UnknownSession)
             }
-            Transport::Polling(_) if is_overdue => (DisconnectReason::PingTimeout, Refused::Over),
+            Transport::Polling(_) if is_overdue => {
+                (DisconnectReason::PingTimeout, RequestError::UnknownSession)
+            }
             Transport::Polling(polling) => match begin(polling) {
-                true => (DisconnectReason::ParseError, Refused::Overlap),
+                true => (DisconnectReason::ParseError, RequestError::BadRequest),
                 false => return Ok(()),
             },
-            Transport::WebSocket(_) => return Err(Refused::Transport),
-            Transport::Closed(_) => return Err(Refused::Over),
+            Transport::WebSocket(_) => return Err(RequestError::BadRequest),
+            Transport::Closed(_) => return Err(RequestError::UnknownSession),
         };
         drop(state);
         self.end(why);
@@ -269,11 +265,11 @@ impl Drop for PollGuard {
 
 impl PostGuard {
     /// Waits until one more packet may be handled.
-    pub(in crate::socketio) async fn ready(&self) -> Result<(), Refused> {
+    pub(in crate::socketio) async fn ready(&self) -> Result<(), RequestError> {
         poll_fn(|context| self.poll_ready(context)).await
     }
 
-    fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), Refused>> {
+    fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), RequestError>> {
         let is_busy = self.0.is_busy();
         match &mut self.0.state().transport {
             Transport::Polling(polling)
@@ -289,12 +285,12 @@ impl PostGuard {
                 }
             }
             Transport::Polling(_) | Transport::WebSocket(_) => Poll::Ready(Ok(())),
-            Transport::Closed(_) => Poll::Ready(Err(Refused::Over)),
+            Transport::Closed(_) => Poll::Ready(Err(RequestError::UnknownSession)),
         }
     }
 
     /// Counts one packet. Returns how long the packet has to wait.
-    pub(in crate::socketio) fn spend(&self) -> Result<Duration, Refused> {
+    pub(in crate::socketio) fn spend(&self) -> Result<Duration, RequestError> {
         let mut state = self.0.state();
         let Transport::Polling(polling) = &mut state.transport else {
             return Ok(Duration::ZERO);
@@ -305,7 +301,7 @@ impl PostGuard {
         }
         drop(state);
         self.0.end(DisconnectReason::SlowConsumer);
-        Err(Refused::Rate)
+        Err(RequestError::BadRequest)
     }
 
     /// Waits for the first GET of the client.
