@@ -67,7 +67,7 @@
 //! | `app` | the product's endpoints: table, page, tutorials, chat, broadcast, faults, other echo services | socketio, http, rooms, log, engine, handshake, protocol, duration |
 //! | `lab` | client tools | handshake, protocol |
 //! | [`server`] | listen, accept, workers, shutdown | http, metrics, log, tls, engine, handshake, protocol |
-//! | [`socketio`] | Engine.IO 4 and Socket.IO 5 over the frame loop | http, rooms, log, engine, handshake, protocol |
+//! | [`socketio`] | Engine.IO 4 and Socket.IO 5 over the frame loop | http, rooms, redis_link, log, engine, handshake, protocol, lock |
 //! | [`http`] | hyper's service, router, endpoints, pages, mounts | log, tls, engine, handshake, protocol, lock |
 //! | [`rooms`] | fan-out, within a process and over Redis | redis_link, metrics, log, engine, protocol, lock |
 //! | `redis_link` | one reconnecting Redis connection | - |
