@@ -291,5 +291,6 @@ mod tests {
     async fn attack_79_a_client_takes_16_kib_in_the_write_stall_or_is_cut() {
         assert!(writes(1 << 10).await < 16);
         assert_eq!(writes(16 << 10).await, 100);
+        assert_eq!(writes(8 << 10).await, 100, "in two writes");
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use frameloop::protocol::ContextTakeover;
 use frameloop::protocol::SizeLimits;
-use frameloop::{Deflate, Settings};
+use frameloop::{Deflate, Handler, Membership, Message, Rooms, Router, Settings, WebSocket};
 
 use crate::client::{Client, close_frame, frame, reply, request};
 use crate::server::TestServer;
@@ -646,6 +646,47 @@ fn fan_out_is_compressed_only_for_members_that_negotiated_it() {
                 );
             }
         }
+    }
+}
+
+/// A member's window holds what the room was sent, too: the server's own messages to it refer to
+/// nothing before that.
+#[test]
+fn a_reply_after_a_compressed_fan_out_refers_to_nothing_before_it() {
+    struct Member(
+        Rooms,
+        #[expect(dead_code, reason = "it is in the room")] Option<Membership>,
+    );
+    impl Handler for Member {
+        fn open(&mut self, socket: &mut WebSocket<'_>) {
+            self.1 = self.0.join("room", &socket.peer()).ok();
+        }
+
+        fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+            match message {
+                Message::Text(_) => socket.send(message),
+                message => self.0.publish("room", message),
+            }
+        }
+    }
+    let rooms = Rooms::default();
+    let router = Router::new().websocket("/", move |_| Member(rooms.clone(), None));
+    let server = TestServer::serving(router, |server| {
+        server.with_settings(Settings {
+            deflate: Some(with_takeover()),
+            ..Settings::default()
+        })
+    });
+    let (mut client, _) = open(&server, "/", OFFER);
+    let mut codec = Codec::new();
+    let text = b"what the reply says, again and again ".repeat(4);
+    let published = b"and what the room is sent, which is something else ".repeat(9);
+    for first in [0x81, 0x82, 0x81] {
+        let payload = if first == 0x81 { &text } else { &published };
+        client.send(&frame(first, payload));
+        let (received, compressed) = client.receive();
+        assert_eq!(received, first | 0x40);
+        assert!(&codec.inflate(&compressed) == payload, "{first:02X}");
     }
 }
 

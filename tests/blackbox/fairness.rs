@@ -258,6 +258,24 @@ fn attack_71_publications_are_deflated_in_turns() {
     );
 }
 
+/// Bytes that go straight into a large message are charged to the turn as well.
+#[test]
+fn attack_71_a_large_plain_message_takes_turns_too() {
+    const SIZE: usize = 16 * MIB;
+    let mut worker = Worker::new();
+    let innocent = worker.open();
+    let attacker = worker.open();
+    worker.send(&attacker, &frame(0x82, &vec![7; SIZE]));
+    let mut turns = 0;
+    while worker.0.turn() {
+        turns += 1;
+        worker.send(&innocent, &frame(0x81, b"hi"));
+        assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+    }
+    assert!(attacker.0.received() == reply(0x82, &vec![7; SIZE]));
+    assert!(turns >= SIZE / MIB / 2, "{turns} turns");
+}
+
 /// A compressed message that inflates to nothing still costs the setup of its inflation.
 #[test]
 fn attack_71_many_small_compressed_messages_take_turns_too() {
