@@ -653,10 +653,7 @@ fn fan_out_is_compressed_only_for_members_that_negotiated_it() {
 /// nothing before that.
 #[test]
 fn a_reply_after_a_compressed_fan_out_refers_to_nothing_before_it() {
-    struct Member(
-        Rooms,
-        #[expect(dead_code, reason = "it is in the room")] Option<Membership>,
-    );
+    struct Member(Rooms, Option<Membership>);
     impl Handler for Member {
         fn open(&mut self, socket: &mut WebSocket<'_>) {
             self.1 = self.0.join("room", &socket.peer()).ok();

@@ -130,6 +130,26 @@ fn a_drain_ends_the_event_stream() {
     server.stopped().unwrap();
 }
 
+#[test]
+fn a_drain_waits_for_a_request_that_has_begun() {
+    let server = jmalloc(|server| server);
+    let shutdown = server.shutdown.clone();
+    let echoed = by_http2(&server, |mut requests| async move {
+        let request = Request::post("http://localhost/").body(()).unwrap();
+        let (response, mut sending) = requests.send_request(request, false).unwrap();
+        sending.send_data("first, ".into(), false).unwrap();
+        // The server has read it when it answers a later one.
+        let later = Request::get("http://localhost/later").body(()).unwrap();
+        answer(&mut requests, later, "").await;
+        shutdown.drain();
+        tokio::time::sleep(Duration::from_millis(100)).await; // enough to end too early
+        sending.send_data("last".into(), true).unwrap();
+        body(response.await.unwrap().body_mut()).await
+    });
+    assert!(echoed.contains("first, last"), "{echoed}");
+    server.stopped().unwrap();
+}
+
 /// The write timeout of these tests.
 const WRITE_STALL: Duration = Duration::from_millis(300);
 
