@@ -81,8 +81,8 @@ def table(servers):
     for name in (name for name in SERVERS if name in servers):
         runs = servers[name]
         cpu = lambda run: run["server"] and run["server"]["cpu_us_per_operation"]
-        ratios = [cpu(run) / cpu(raw[place]) for place, run in runs.items() if place in raw and cpu(raw[place])]
-        user = median(run["server"]["user_us_per_operation"] for run in runs.values())
+        ratios = [cpu(run) / cpu(raw[place]) for place, run in runs.items() if cpu(run) and place in raw and cpu(raw[place])]
+        user = median(run["server"] and run["server"]["user_us_per_operation"] for run in runs.values())
         rate = number(median(run["measured"]["per_second"] for run in runs.values()))
         p50, p99 = (number(median(latency(run, quantile) for run in runs.values())) for quantile in ("p50", "p99"))
         busiest = max(max(run["generator"]["threads"]) for run in runs.values())
@@ -105,7 +105,7 @@ def idle(servers):
     print("|---|--:|--:|")
     for name in (name for name in SERVERS if name in servers):
         runs = servers[name].values()
-        size = median(run["server"]["bytes_per_connection"] for run in runs)
+        size = median(run["server"] and run["server"]["bytes_per_connection"] for run in runs)
         print(f"| {NAMES.get(name, name)} | {number(size)} | {sum(run['counts']['errors'] for run in runs)} |")
 
 

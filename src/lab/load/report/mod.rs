@@ -95,6 +95,15 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// One of [`Report::operation`].
+    pub(super) fn one_operation(&self) -> &'static str {
+        match self.plan.mode {
+            Mode::Connect | Mode::Churn => "connection",
+            Mode::Broadcast { .. } => "delivery",
+            _ => "message",
+        }
+    }
+
     /// Whether a thread of the generator used so much of its core that rate and latency are its
     /// own, not the server's.
     pub fn is_generator_bound(&self) -> bool {
@@ -120,7 +129,7 @@ impl<'a> Report<'a> {
         let [_, begin, end] = self.outcome.server.as_ref()?;
         let seconds = self.outcome.measured.time.as_secs_f64();
         if seconds == 0.0 {
-            return None; // the run ended before its measurement
+            return Some([0.0; 3]); // the run ended before its measurement
         }
         let switches = end
             .voluntary_switches
