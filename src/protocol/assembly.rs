@@ -1,4 +1,4 @@
-//! Where the payload of a message that straddles reads, or comes in fragments, is put together.
+//! The payload of a message that comes in several reads or fragments.
 
 use core::mem;
 
@@ -265,7 +265,7 @@ pub struct AssemblyPool {
     kept: usize,
     inflaters: Inflaters,
     /// Bytes that may still be inflated before [`Receiver::receive`](super::Receiver::receive)
-    /// comes back; `None` is no bound.
+    /// returns; `None` means without limit.
     allowance: Option<usize>,
 }
 
@@ -283,8 +283,8 @@ impl AssemblyPool {
         }
     }
 
-    /// Lets `bytes` be inflated, and then [`Receiver::receive`](super::Receiver::receive) come back
-    /// with input left, in the middle of a message if need be. Without this there is no bound.
+    /// Limits inflating to `bytes`. Then [`Receiver::receive`](super::Receiver::receive) returns and
+    /// leaves the rest of the input, even in the middle of a message. By default there is no limit.
     pub fn allow(&mut self, bytes: usize) {
         self.allowance = Some(bytes);
     }
@@ -337,8 +337,8 @@ impl AssemblyPool {
         self.small.push(assembly);
     }
 
-    /// Gives one spare buffer and one inflater back to the allocator: called now and then, so that
-    /// a burst of large messages does not hold its memory for ever.
+    /// Gives one spare buffer and one inflater back to the allocator. A worker calls this in every
+    /// sweep, so that the memory of a burst of large messages is given back.
     pub fn shrink(&mut self) {
         self.inflaters.shrink();
         drop(self.take_large());

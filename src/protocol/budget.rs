@@ -1,4 +1,4 @@
-//! What all that is received may hold together.
+//! One limit for the memory of everything that is received.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ pub struct AssemblyBudget {
 }
 
 impl AssemblyBudget {
-    /// A budget of so many bytes.
+    /// A budget of `max_bytes`.
     pub fn new(max_bytes: usize) -> AssemblyBudget {
         AssemblyBudget {
             max_bytes,
@@ -22,23 +22,23 @@ impl AssemblyBudget {
         }
     }
 
-    /// Whether more than half of it is in use. New connections then decline what they can do
-    /// without: the rest is for messages.
+    /// Whether more than half of it is in use. New connections then decline compression: the rest
+    /// is for messages.
     pub fn is_scarce(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.max_bytes / 2
     }
 
-    /// Whether so many bytes are more than one connection may keep of it for long: a sixteenth.
+    /// Whether `bytes` are more than a sixteenth of it: more than one connection may keep for long.
     pub fn is_much(&self, bytes: usize) -> bool {
         bytes > self.max_bytes / 16
     }
 
-    /// What is in use.
+    /// Bytes in use.
     pub(crate) fn lent(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// A part of the budget that is empty yet.
+    /// A loan of 0 bytes, which can be extended.
     pub(crate) fn loan(&self) -> Loan {
         Loan {
             bytes: 0,

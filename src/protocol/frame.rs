@@ -229,7 +229,7 @@ fn decode_first(byte: u8, expected: &Expectation) -> Result<(bool, bool, OpCode)
     }
 }
 
-/// RSV1 alone, on a data frame that is no continuation (RFC 7692 §6).
+/// RSV1 alone, on a text or binary frame (RFC 7692 §6).
 #[cold]
 fn begins_compressed_message(byte: u8, expected: &Expectation) -> bool {
     expected.deflate && matches!(byte & 0x7F, 0x41 | 0x42)
@@ -410,7 +410,7 @@ mod tests {
         use ProtocolError::{FrameTooBig, MessageTooBig};
         let limits = SizeLimits { max_message_size: 100, max_frame_size: 64 };
         // RSV1 goes with a frame that begins a compressed message, `compressed` with one that
-        // continues it: of those it is the text that must keep to the limits. Without context a
+        // continues it. The limits hold for their inflated text. Without context a
         // text of 64 bytes compresses to 64 + 64 / 64 + 64 at most.
         for (first, compressed, assembled, length, outcome) in [
             (0x82, false, 0, 64, None),

@@ -43,7 +43,7 @@ pub struct Sender {
 enum SenderState {
     #[default]
     Open,
-    /// The peer's Close has come and is to be answered.
+    /// The peer's Close has come, and its answer has not gone.
     CloseOwed,
     /// Our Close is out, with this code if any; the peer's has not come.
     CloseSent(Option<CloseCode>),
@@ -92,7 +92,7 @@ impl Sender {
     }
 
     /// Sends a message or control frame, unmasked, in one frame. Once a Close has gone either
-    /// way there is nobody to send to, and this does nothing (§5.5.1).
+    /// way, this does nothing (§5.5.1).
     ///
     /// A Ping's or Pong's payload beyond 125 bytes is cut off (§5.5).
     #[inline(always)]
@@ -180,7 +180,7 @@ impl Sender {
         }
     }
 
-    /// Begins the closing handshake (§7.1.2), if nobody has.
+    /// Begins the closing handshake (§7.1.2), unless it has begun.
     pub fn close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
         if self.state == SenderState::Open {
             put_close(frame, output);
@@ -209,8 +209,8 @@ impl Sender {
         self.fail_with(error.close_code(), error.reason(), output);
     }
 
-    /// Fails the connection for a reason that is no error of framing: nothing the peer says any
-    /// more is waited for.
+    /// Fails the connection for another reason than a broken rule. The peer's Close is not waited
+    /// for.
     pub fn fail_with(&mut self, code: CloseCode, reason: &str, output: &mut impl FrameSink) {
         if matches!(self.state, SenderState::Open | SenderState::CloseOwed) {
             put_close(Some(CloseFrame { code, reason }), output);
@@ -226,7 +226,8 @@ pub fn encode_message(message: Message<'_>, output: &mut impl FrameSink) {
 }
 
 /// One unmasked frame of a compressed message that refers to none before it: for fan-out, too.
-/// Says whether there is one: the message may be too small, or not become smaller.
+/// Returns `false`, and sends nothing, if the message is too small, too large, or would not become
+/// smaller.
 pub fn encode_compressed_message(
     message: Message<'_>,
     deflate: &Deflate,
@@ -244,7 +245,7 @@ pub fn encode_compressed_message(
     compressed.is_some()
 }
 
-/// The frame of a data message that is not too small, and not so large that others would wait.
+/// The opcode and payload of a data message whose size is worth compressing.
 fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(OpCode, &'a [u8])> {
     message
         .frame()

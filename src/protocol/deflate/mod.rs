@@ -1,5 +1,4 @@
-//! Permessage-deflate (RFC 7692): what a server is willing to do, what it has agreed on, and what
-//! it keeps for that.
+//! Permessage-deflate (RFC 7692): settings, agreed parameters, and what a connection keeps.
 
 #[cfg(feature = "deflate")]
 mod codec;
@@ -101,7 +100,7 @@ impl DeflateParameters {
     pub const MAX_WINDOW_BITS: u8 = 15;
 }
 
-/// What is not deflated data.
+/// The data does not inflate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct InvalidData;
 
@@ -117,7 +116,7 @@ pub(super) struct TakeoverContext {
 }
 
 impl TakeoverContext {
-    /// Bytes of a window above which a copy of it is to be avoided.
+    /// Bytes of a window above which a copy takes long.
     const LARGE: usize = 4 << 10;
 
     /// Bytes that our messages refer back to at most. More costs more than it saves: a deflater

@@ -183,7 +183,7 @@ fn a_message_may_end_its_stream_and_go_on_with_another() {
         (&stored[..9], broken),
         (b"\x00\x05\x00\xFA\xFE\x48\x65\x6C\x6C\x6F\x00", broken),
         (b"\x07", broken),
-        // A tail that was not taken off is no harm.
+        // A tail that the client left in place does no harm.
         (&[&hello[..], b"\x00\x00\xFF\xFF"].concat(), Ok(b"Hello")),
     ] {
         assert_eq!(
