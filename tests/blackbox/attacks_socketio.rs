@@ -232,7 +232,7 @@ fn attack_76_an_unfinished_packet_ends_the_session_after_the_message_timeout() {
     assert!((0.9..5.0).contains(&seconds), "{seconds}");
 }
 
-/// What an idle session adds to the server's resident memory. Run by hand, as docs/socketio.md says.
+/// The resident memory of an idle session. Run by hand: see docs/socketio.md.
 #[test]
 #[ignore = "opens 10,000 sessions of each transport"]
 fn idle_sessions_are_small_in_resident_memory() {
@@ -258,7 +258,7 @@ fn idle_sessions_are_small_in_resident_memory() {
     assert!(by_polling <= 3_072, "{by_polling} bytes");
 }
 
-/// Opens a polling session that joins `/`, by three requests on one connection.
+/// Opens a polling session that joins `/`, with three requests on one connection.
 fn joined_on(client: &mut Client) {
     let mut ask = |method: &str, sid: &str, body: &str| {
         let length = body.len();

@@ -649,10 +649,10 @@ fn fan_out_is_compressed_only_for_members_that_negotiated_it() {
     }
 }
 
-/// A member's window holds what the room was sent, too: the server's own messages to it refer to
-/// nothing before that.
+/// A member's window holds the room's messages, too, so a reply to the member must not refer to text
+/// before them.
 #[test]
-fn a_reply_after_a_compressed_fan_out_refers_to_nothing_before_it() {
+fn a_reply_does_not_refer_to_text_before_a_compressed_fan_out() {
     struct Member(Rooms, Option<Membership>);
     impl Handler for Member {
         fn open(&mut self, socket: &mut WebSocket<'_>) {

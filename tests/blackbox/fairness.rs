@@ -42,7 +42,7 @@ fn zeros(length: usize) -> Vec<u8> {
     frame(0xC2, &deflate(&vec![0; length]))
 }
 
-/// How many compressed messages of less than 126 bytes these are.
+/// The number of compressed messages in these frames, which are all shorter than 126 bytes.
 fn count_compressed(mut frames: &[u8]) -> usize {
     let mut count = 0;
     while let [0xC2, length @ ..126, rest @ ..] = frames {
@@ -165,12 +165,12 @@ fn attack_71_inflation_of_a_large_message_takes_turns_with_other_connections() {
     );
 }
 
-/// What is compressed for a client counts towards its turn as what it sent does.
+/// Bytes compressed for a client count towards its turn, as do the bytes that it sends.
 #[test]
 fn attack_71_replies_are_deflated_in_turns() {
     const ATTACKERS: usize = 20;
     const SIZE: usize = 8 << 10;
-    const MESSAGES: usize = 128; // 1 MiB, which is a turn of what is not compressed
+    const MESSAGES: usize = 128; // 1 MiB, one turn of uncompressed messages
     let mut worker = Worker::new();
     let innocent = worker.open();
     let attackers: Vec<_> = (0..ATTACKERS).map(|_| worker.open()).collect();
@@ -208,7 +208,7 @@ fn attack_71_replies_are_deflated_in_turns() {
     );
 }
 
-/// What is compressed for the members of a room counts towards the publisher's turn.
+/// Bytes compressed for the members of a room count towards the publisher's turn.
 #[test]
 fn attack_71_publications_are_deflated_in_turns() {
     const PUBLISHERS: usize = 12;
@@ -258,7 +258,7 @@ fn attack_71_publications_are_deflated_in_turns() {
     );
 }
 
-/// Bytes that go straight into a large message are charged to the turn as well.
+/// Bytes that are read directly into a large message count towards the turn, too.
 #[test]
 fn attack_71_a_large_plain_message_takes_turns_too() {
     const SIZE: usize = 16 * MIB;

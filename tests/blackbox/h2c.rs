@@ -138,11 +138,11 @@ fn a_drain_waits_for_a_request_that_has_begun() {
         let request = Request::post("http://localhost/").body(()).unwrap();
         let (response, mut sending) = requests.send_request(request, false).unwrap();
         sending.send_data("first, ".into(), false).unwrap();
-        // The server has read it when it answers a later one.
+        // An answer to a later request shows that the server has read this one.
         let later = Request::get("http://localhost/later").body(()).unwrap();
         answer(&mut requests, later, "").await;
         shutdown.drain();
-        tokio::time::sleep(Duration::from_millis(100)).await; // enough to end too early
+        tokio::time::sleep(Duration::from_millis(100)).await; // long enough for a premature end
         sending.send_data("last".into(), true).unwrap();
         body(response.await.unwrap().body_mut()).await
     });

@@ -68,9 +68,9 @@ fn a_session_that_does_not_poll_ends_before_it_misses_a_broadcast() {
     talker.post("429[\"ack\",1]");
 }
 
-/// Attacks 58 and 60. What waits for polling sessions is part of what may wait for all clients.
+/// Attacks 58 and 60. Packets queued for polling sessions count towards the budget of unsent data.
 #[test]
-fn what_waits_for_sessions_that_do_not_poll_is_in_the_common_budget() {
+fn packets_queued_for_polling_sessions_count_towards_the_unsent_budget() {
     const SIZE: usize = 900_000;
     let (service, io) = socketio::service(SocketIoSettings::default());
     io.namespace("/")
@@ -89,7 +89,7 @@ fn what_waits_for_sessions_that_do_not_poll_is_in_the_common_budget() {
     });
     let reader = Session::joined_silently(&server);
     let idle: Vec<_> = (0..8).map(|_| Session::joined_silently(&server)).collect();
-    // A broadcast counts once, however many it waits for.
+    // A broadcast that is queued for many sessions counts once.
     let event = |name: &str, size| format!(r#"42["{name}","{}"]"#, "x".repeat(size));
     for _ in 0..2 {
         reader.post(&event("all", SIZE / 2)).is(200, "ok");
@@ -98,7 +98,7 @@ fn what_waits_for_sessions_that_do_not_poll_is_in_the_common_budget() {
     for session in &idle {
         session.receives(&[&all, &all]);
     }
-    // What each has asked for itself does not.
+    // Replies to single sessions count separately.
     for session in &idle {
         session.post(&event("echo", SIZE));
         reader.post(&event("echo", 10)).is(200, "ok");
