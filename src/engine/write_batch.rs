@@ -209,17 +209,30 @@ impl<'a> WriteBatch<'a> {
 
     /// Writes the buffer and then `payload`; the rest goes to the backlog.
     fn write(&mut self, payload: &[u8]) {
+        if self.outbound.backlog.is_empty() && self.error.is_none() {
+            let result = match payload.is_empty() {
+                true => self.stream.write(&self.buffer.bytes),
+                false => self
+                    .stream
+                    .write_vectored(&[IoSlice::new(&self.buffer.bytes), IoSlice::new(payload)]),
+            };
+            let total = self.buffer.bytes.len() + payload.len();
+            match result {
+                Ok(written) if written == total => return self.buffer.bytes.clear(),
+                result => self.write_on(result, payload),
+            }
+        } else {
+            self.keep(0, payload);
+        }
+        self.buffer.bytes.clear();
+    }
+
+    /// Goes on after a write that has not taken all.
+    #[cold]
+    fn write_on(&mut self, mut result: io::Result<usize>, payload: &[u8]) {
         let mut written = 0;
         let total = self.buffer.bytes.len() + payload.len();
-        while self.outbound.backlog.is_empty() && self.error.is_none() && written < total {
-            let head = self.buffer.bytes.get(written..).unwrap_or_default();
-            let tail = &payload[written.saturating_sub(self.buffer.bytes.len())..];
-            let result = if tail.is_empty() {
-                self.stream.write(head)
-            } else {
-                self.stream
-                    .write_vectored(&[IoSlice::new(head), IoSlice::new(tail)])
-            };
+        loop {
             match result {
                 Ok(0) => self.error = Some(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => written += bytes,
@@ -227,21 +240,37 @@ impl<'a> WriteBatch<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => self.error = Some(error),
             }
+            if self.error.is_some() || written >= total {
+                return;
+            }
+            let head = self.buffer.bytes.get(written..).unwrap_or_default();
+            let tail = &payload[written.saturating_sub(self.buffer.bytes.len())..];
+            result = self
+                .stream
+                .write_vectored(&[IoSlice::new(head), IoSlice::new(tail)]);
         }
-        if written < total && self.error.is_none() && self.kept > Self::EVENT {
+        self.keep(written, payload);
+    }
+
+    /// Has what comes after the first `written` bytes wait.
+    #[cold]
+    fn keep(&mut self, written: usize, payload: &[u8]) {
+        let total = self.buffer.bytes.len() + payload.len();
+        if self.error.is_some() || written >= total {
+            return;
+        }
+        if self.kept > Self::EVENT {
             self.error = Some(Self::TOO_MUCH.into());
+            return;
         }
-        if written < total && self.error.is_none() {
-            self.kept += total - written;
-            self.may_stop = true;
-            let mut rest = Vec::with_capacity(total - written);
-            rest.extend_from_slice(self.buffer.bytes.get(written..).unwrap_or_default());
-            rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
-            let unsent = &self.buffer.unsent;
-            let kept = Kept::new(SharedFrame::new(rest), 0, unsent);
-            self.outbound.backlog.push_reply(kept, unsent, written > 0);
-        }
-        self.buffer.bytes.clear();
+        self.kept += total - written;
+        self.may_stop = true;
+        let mut rest = Vec::with_capacity(total - written);
+        rest.extend_from_slice(self.buffer.bytes.get(written..).unwrap_or_default());
+        rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
+        let unsent = &self.buffer.unsent;
+        let kept = Kept::new(SharedFrame::new(rest), 0, unsent);
+        self.outbound.backlog.push_reply(kept, unsent, written > 0);
     }
 }
 

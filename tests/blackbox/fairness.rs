@@ -320,12 +320,12 @@ fn attack_54_deliveries_to_a_member_take_turns_with_other_connections() {
         }
     }
     assert_eq!(delivered, FRAMES * reply(0x82, &[7; FRAME]).len());
-    assert!(most <= 512 << 10, "{most} bytes in one turn");
+    assert!(most <= 1 << 20, "{most} bytes in one turn");
     figure(
         Kind::Attack,
         54,
         "4 MiB sent to one member at once: most bytes delivered in one turn",
-        "<= 512 KiB",
+        "<= 1 MiB",
         format_args!("{most} bytes, {turns} turns"),
     );
 }

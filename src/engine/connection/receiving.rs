@@ -91,7 +91,8 @@ impl<H: Handler> Connection<H> {
             pool: &mut context.pool,
             stats: &mut context.stats,
             turn: &context.turn,
-            time: (context.now, context.tick),
+            now: context.now,
+            tick: &context.tick,
             data: Traffic::default(),
             closed: None,
         };
@@ -122,10 +123,7 @@ impl<H: Handler> Connection<H> {
             context.observer.failed(&why, stream.peer_address());
         }
         if let Some(why) = failed.or(closed) {
-            self.phase = match self.sender.is_closed() {
-                true => Phase::Draining { why, linger: true },
-                false => Phase::Leaving { why },
-            };
+            self.leave(why);
         }
         self.obey(stream);
         Ok(())
@@ -144,6 +142,15 @@ impl<H: Handler> Connection<H> {
         let until = context.now.wrapping_add(ticks as Tick + 1);
         DeferredInput::pause(&mut self.deferred, until, &ticket);
         context.mailbox.drop_in_turn(ticket);
+    }
+
+    /// Begins to end, as an event has said.
+    #[cold]
+    fn leave(&mut self, why: Disconnect) {
+        self.phase = match self.sender.is_closed() {
+            true => Phase::Draining { why, linger: true },
+            false => Phase::Leaving { why },
+        };
     }
 
     /// Notes which waits an event has begun, and which it has ended.
@@ -220,8 +227,8 @@ struct Event<'a, H> {
     pool: &'a mut AssemblyPool,
     stats: &'a mut WorkerStats,
     turn: &'a Turn,
-    /// Now, and how long a tick is.
-    time: (Tick, Duration),
+    now: Tick,
+    tick: &'a Duration,
     /// Data messages of the event.
     data: Traffic,
     /// How the connection closes, if a Close has come.
@@ -275,9 +282,9 @@ impl<H: Handler> Event<'_, H> {
     #[inline(always)]
     fn stops(&mut self, rest: &[u8]) -> bool {
         if let Some(time) = self.handler.hold() {
-            let (now, tick) = self.time;
-            let ticks = time.as_nanos().div_ceil(tick.as_nanos());
-            DeferredInput::hold(self.deferred, now, ticks, rest, self.socket.batch.unsent());
+            let ticks = time.as_nanos().div_ceil(self.tick.as_nanos());
+            let unsent = self.socket.batch.unsent();
+            DeferredInput::hold(self.deferred, self.now, ticks, rest, unsent);
             self.stats.holds += 1;
             return true;
         }

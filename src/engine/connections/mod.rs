@@ -63,6 +63,16 @@ pub(super) struct Readiness {
 /// How a member that takes too little is told so.
 pub(super) const OVERRUN: (CloseCode, &str) = (CloseCode::Policy, "slow consumer");
 
+impl<S: Stream> Entry<S> {
+    /// Gives the connection its turn. Says whether its peer has gone, too.
+    #[inline]
+    fn drive(&mut self, key: ConnectionKey, context: &mut Context) -> (Progress, bool) {
+        context.begin_turn();
+        let progress = self.connection.drive(key, &mut self.stream, context);
+        (progress, self.hung_up)
+    }
+}
+
 impl<S: Stream> Connections<S> {
     /// None yet.
     pub(super) fn new(context: Context) -> Connections<S> {
@@ -185,19 +195,23 @@ impl<S: Stream> Connections<S> {
             entry.is_ready = true;
             return self.fresh.push_back(key);
         }
-        self.drive_stream(key);
+        let (progress, hung_up) = entry.drive(key, &mut self.context);
+        self.follow(key, progress, hung_up);
         self.deliver_if_full();
     }
 
     /// Delivers what the turn's messages were for. Says whether there is nothing more to be done
     /// before something comes.
     pub(super) fn end_turn(&mut self) -> bool {
-        self.deliver();
+        if self.has_commands() {
+            self.deliver();
+        }
         let rests = self.context.mailbox.try_sleep();
         self.ready.is_empty() && self.fresh.is_empty() && self.queue.commands.is_empty() && rests
     }
 
     /// Whether there is something to deliver.
+    #[inline]
     pub(super) fn has_commands(&self) -> bool {
         !self.queue.commands.is_empty() || self.context.mailbox.is_filled()
     }
@@ -278,16 +292,17 @@ impl<S: Stream> Connections<S> {
 
     /// Reads what is there and writes what waits.
     fn drive_stream(&mut self, key: ConnectionKey) {
-        self.context.begin_turn();
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
-        };
-        let hung_up = entry.hung_up;
-        let progress = entry
-            .connection
-            .drive(key, &mut entry.stream, &mut self.context);
+        if let Some(entry) = self.entries.get_mut(key) {
+            let (progress, hung_up) = entry.drive(key, &mut self.context);
+            self.follow(key, progress, hung_up);
+        }
+    }
+
+    /// Does what follows from a connection's turn.
+    #[inline]
+    fn follow(&mut self, key: ConnectionKey, progress: Progress, hung_up: bool) {
         self.is_crowded |= self.context.turn.is_over();
-        if self.proceed(key, progress) {
+        if progress != Progress::Idle && self.proceed(key, progress) {
             self.relieve();
         }
         if hung_up {
@@ -349,7 +364,6 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Does what the progress of a connection asks for. Says whether something may wait to be sent.
-    #[inline]
     fn proceed(&mut self, key: ConnectionKey, progress: Progress) -> bool {
         match progress {
             Progress::Idle => false,
