@@ -84,6 +84,7 @@ impl Sessions {
         let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);
         let http = HttpSettings {
             head_timeout: Duration::ZERO,
+            keep_alive_timeout: Duration::ZERO,
             ..HttpSettings::default()
         };
         let server = InProcessServer::new(router, Settings::default(), http).expect("a poller");
