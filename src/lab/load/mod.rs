@@ -15,6 +15,7 @@ mod echoes;
 mod histogram;
 mod incoming;
 mod machine;
+mod numbering;
 mod opening;
 mod order;
 mod plan;

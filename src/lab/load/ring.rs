@@ -4,6 +4,7 @@
 use fastrand::Rng;
 
 use super::incoming::SEQUENCE;
+use super::numbering::Numbering;
 use super::plan::{Compression, Content, Messages, Text};
 use crate::protocol::deflate::ContextTakeover;
 use crate::protocol::frame::EncodedHeader;
@@ -56,77 +57,6 @@ struct Fragment {
 struct Fresh {
     deflater: Deflater,
     frames: Vec<u8>,
-}
-
-/// How messages carry their numbers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Numbering {
-    /// They do not: they are shorter than 8 bytes, or come from a file.
-    None,
-    /// 8 bytes, the highest first.
-    Binary,
-    /// So many hexadecimal digits: 16, or 8 for the lower half of the number.
-    Hex(usize),
-}
-
-impl Numbering {
-    /// Bytes at the front of the payload.
-    pub(super) const fn length(self) -> usize {
-        match self {
-            Numbering::None => 0,
-            Numbering::Binary => 8,
-            Numbering::Hex(digits) => digits,
-        }
-    }
-
-    fn of(messages: &Messages, shortest: usize) -> Numbering {
-        match (&messages.content, messages.text) {
-            (Content::File(_), _) => Numbering::None,
-            _ if messages.compression == Some(Compression::Once) => Numbering::None,
-            _ if shortest < 8 => Numbering::None,
-            (_, None) => Numbering::Binary,
-            (_, Some(_)) => Numbering::Hex(if shortest < 16 { 8 } else { 16 }),
-        }
-    }
-
-    /// The number that a payload begins with; `None` if these are not digits.
-    #[inline]
-    pub(super) fn read(self, payload: &[u8]) -> Option<u64> {
-        match self {
-            Numbering::None => None,
-            Numbering::Binary => payload
-                .first_chunk()
-                .map(|bytes| u64::from_be_bytes(*bytes)),
-            Numbering::Hex(digits) => hex(payload.get(..digits)?),
-        }
-    }
-
-    /// The bytes of a number, of which the first [`Numbering::length`] count.
-    #[inline]
-    pub(super) fn write(self, number: u64) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        match self {
-            Numbering::None => {}
-            Numbering::Binary => bytes[..8].copy_from_slice(&number.to_be_bytes()),
-            Numbering::Hex(digits) => {
-                for (place, byte) in bytes[..digits].iter_mut().rev().enumerate() {
-                    *byte = b"0123456789abcdef"[(number >> (4 * place) & 0xF) as usize];
-                }
-            }
-        }
-        bytes
-    }
-}
-
-fn hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |number, &byte| {
-        let value = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(value))
-    })
 }
 
 /// Past this many bytes sizes of a range repeat.
