@@ -110,9 +110,8 @@ impl<H: Handler> Connection<H> {
         context.stats.received.data += data;
         context.turn.charge_messages(data.messages, bytes as u64);
         let inflated = allowance - context.pool.allowance();
-        context
-            .turn
-            .charge_codec(inflated + compression::take_deflated());
+        let deflated = compression::take_deflated();
+        context.turn.charge_codec(inflated + deflated);
         self.received += data;
         if cost > 0 {
             self.charge_fan_out(cost, key, context);
