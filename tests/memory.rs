@@ -834,22 +834,21 @@ fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
     response
 }
 
-/// No ping timeout ends these sessions: only the failed upgrade does.
+/// A session whose upgrade fails goes on by polling, and ends at its ping timeout like an abandoned one.
 #[test]
 fn attack_48_failed_upgrades_and_abandoned_polls_leave_no_memory_behind() {
     use frameloop::socketio;
     const SESSIONS: usize = 100;
     let _alone = alone();
-    let hour = Duration::from_secs(3_600);
     let second = Duration::from_secs(1);
-    for (what, ping_timeout) in [
-        ("upgrades that fail before their probe", hour),
-        ("upgrades that fail after their probe", hour),
-        ("polls abandoned by their clients", second),
+    for what in [
+        "upgrades that fail before their probe",
+        "upgrades that fail after their probe",
+        "polls abandoned by their clients",
     ] {
         let (service, io) = socketio::service(socketio::SocketIoSettings {
-            ping_interval: ping_timeout,
-            ping_timeout,
+            ping_interval: second,
+            ping_timeout: second,
             connect_timeout: second,
             ..Default::default()
         });
@@ -859,7 +858,7 @@ fn attack_48_failed_upgrades_and_abandoned_polls_leave_no_memory_behind() {
         let attack = |sessions| {
             for _ in 0..sessions {
                 let target = joined_by_polling(&server);
-                if ping_timeout == hour {
+                if what.starts_with("upgrades") {
                     let target = target.replace("polling", "websocket");
                     let mut client = Client::open(&server, &target);
                     if what.contains("after") {

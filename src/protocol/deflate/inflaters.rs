@@ -198,13 +198,17 @@ mod tests {
         clients: &mut [TakeoverContext],
         budget: &AssemblyBudget,
     ) -> usize {
-        let mut copies = 0;
-        for client in clients {
+        let is_copied = |client: &mut TakeoverContext| {
             let inflater = inflaters.take(Some(client), budget).unwrap();
-            copies += usize::from(inflater.ticket.is_none());
+            let is_copied = inflater.ticket.is_none();
             inflaters.put(inflater, Some(client), budget);
-        }
-        copies
+            is_copied
+        };
+        clients
+            .iter_mut()
+            .map(is_copied)
+            .filter(|copied| *copied)
+            .count()
     }
 
     #[test]

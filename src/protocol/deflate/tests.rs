@@ -300,7 +300,10 @@ fn an_inflater_that_was_kept_makes_the_same_of_everything() {
         // the third one's never kept.
         let mut receivers = [(); 3]
             .map(|()| Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&context));
-        let mut compress = Compress::new(Compression::new(1 + random(9) as u32), false);
+        let mut compress = Compress::new(
+            Compression::new(u32::try_from(1 + random(9)).unwrap()),
+            false,
+        );
         let broken = random(60);
         for round in 0..60 {
             let length = random(1_500);
