@@ -176,8 +176,11 @@ impl Sessions {
             return;
         };
         let messages = messages.split(|byte| *byte == 0xFF);
+        // A client that has left its namespace gets no answer there.
+        let leaves = messages.clone().any(|message| message.starts_with(b"41"));
         let bytes: Vec<u8> = messages.chain([last.as_bytes()]).flat_map(frame).collect();
-        let received = client.exchange(&bytes, |received| contains(received, &last));
+        let is_done = |received: &[u8]| leaves || contains(received, &last);
+        let received = client.exchange(&bytes, is_done);
         // After the end of a session the server does not read the rest, so the client may get an
         // error.
         if received.is_ok_and(|received| contains(&received, &last)) {

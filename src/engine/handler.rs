@@ -33,7 +33,7 @@ pub trait Handler: 'static {
     /// message: back-pressure on a client that sends too fast. One that goes on for
     /// [`Deadlines::throttle_timeout`](super::Deadlines::throttle_timeout) is closed.
     #[inline]
-    fn hold(&mut self) -> Option<Duration> {
+    fn throttle(&mut self) -> Option<Duration> {
         None
     }
 

@@ -46,7 +46,7 @@ impl HttpContext {
         let (Some(addresses), Some(address)) = (&self.addresses, peer.ip()) else {
             return Ok(None);
         };
-        match addresses.place(address) {
+        match addresses.reserve_slot(address) {
             Some(place) => Ok(Some(place)),
             None => Err(HandshakeError::AddressAtCapacity),
         }

@@ -64,7 +64,7 @@ impl<H: Handler> Handler for RateLimited<H> {
         }
     }
 
-    fn hold(&mut self) -> Option<Duration> {
+    fn throttle(&mut self) -> Option<Duration> {
         self.publish_rate.as_mut().and_then(TokenBucket::spend)
     }
 
@@ -184,7 +184,7 @@ impl IpConnectionLimit {
     }
 
     /// A place for one more, if there is one.
-    pub fn place(&self, address: IpAddr) -> Option<IpSlot> {
+    pub fn reserve_slot(&self, address: IpAddr) -> Option<IpSlot> {
         let network = network(address);
         let mut counts = lock(&self.counts);
         let count = counts.entry(network).or_default();
@@ -231,7 +231,7 @@ mod tests {
     fn places_are_counted_by_address_and_given_back() {
         let addresses = IpConnectionLimit::new(1);
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let first = addresses.place(address("192.0.2.1"));
+        let first = addresses.reserve_slot(address("192.0.2.1"));
         assert!(first.is_some());
         for (text, is_free) in [
             ("192.0.2.1", false),
@@ -239,13 +239,17 @@ mod tests {
             ("192.0.2.2", true),
             ("2001:db8::1", true),
         ] {
-            assert_eq!(addresses.place(address(text)).is_some(), is_free, "{text}");
+            assert_eq!(
+                addresses.reserve_slot(address(text)).is_some(),
+                is_free,
+                "{text}"
+            );
         }
-        let _second = addresses.place(address("2001:db8::1"));
-        assert!(addresses.place(address("2001:db8::2")).is_none());
-        assert!(addresses.place(address("2001:db8:0:1::1")).is_some());
+        let _second = addresses.reserve_slot(address("2001:db8::1"));
+        assert!(addresses.reserve_slot(address("2001:db8::2")).is_none());
+        assert!(addresses.reserve_slot(address("2001:db8:0:1::1")).is_some());
         drop(first);
-        assert!(addresses.place(address("192.0.2.1")).is_some());
+        assert!(addresses.reserve_slot(address("192.0.2.1")).is_some());
         assert_eq!(
             lock(&addresses.counts).len(),
             1,

@@ -97,7 +97,7 @@ impl Engine {
     /// A place among the newcomers of an address; `None` if all are taken.
     pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<IpSlot>> {
         match address.ip() {
-            Some(address) => self.newcomers.place(address).map(Some),
+            Some(address) => self.newcomers.reserve_slot(address).map(Some),
             None => Some(None),
         }
     }

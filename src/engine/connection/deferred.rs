@@ -42,7 +42,7 @@ pub(super) struct Hold {
 impl DeferredInput {
     /// Puts back-pressure on a peer, for so many ticks; `input` is handled after them.
     #[cold]
-    pub(super) fn hold(
+    pub(super) fn throttle(
         deferred: &mut Option<Box<DeferredInput>>,
         now: Tick,
         ticks: u128,

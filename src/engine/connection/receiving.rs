@@ -280,10 +280,10 @@ impl<H: Handler> Event<'_, H> {
     /// Whether the rest of the input has to wait. It is kept then.
     #[inline(always)]
     fn stops(&mut self, rest: &[u8]) -> bool {
-        if let Some(time) = self.handler.hold() {
+        if let Some(time) = self.handler.throttle() {
             let ticks = time.as_nanos().div_ceil(self.tick.as_nanos());
             let unsent = self.socket.batch.unsent();
-            DeferredInput::hold(self.deferred, self.now, ticks, rest, unsent);
+            DeferredInput::throttle(self.deferred, self.now, ticks, rest, unsent);
             self.stats.holds += 1;
             return true;
         }

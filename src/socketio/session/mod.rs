@@ -293,7 +293,7 @@ impl Session {
         let mut state = self.state();
         if !state.has_joined {
             let place = match &state.transport {
-                Transport::Polling(polling) => polling.place(self.address),
+                Transport::Polling(polling) => polling.reserve_slot(self.address),
                 _ => Ok(None),
             };
             let Ok(place) = place else { return false };

@@ -166,11 +166,11 @@ impl Polling {
     }
 
     /// A place among the connections of an address, where those are limited.
-    pub(super) fn place(&self, address: PeerAddress) -> Result<Option<IpSlot>, ()> {
+    pub(super) fn reserve_slot(&self, address: PeerAddress) -> Result<Option<IpSlot>, ()> {
         let admission = self.admission.as_ref();
         let addresses = admission.and_then(|admission| admission.addresses.as_ref());
         match addresses.zip(address.ip()) {
-            Some((addresses, address)) => addresses.place(address).map(Some).ok_or(()),
+            Some((addresses, address)) => addresses.reserve_slot(address).map(Some).ok_or(()),
             None => Ok(None),
         }
     }
