@@ -75,6 +75,9 @@ const NO_CODE: u16 = 1005;
 const NO_CLOSE: u16 = 1006;
 
 impl Disconnect {
+    /// The Close that a slow consumer gets: what is sent, logged and counted.
+    pub(crate) const OVERRUN: (CloseCode, &str) = (CloseCode::Policy, "slow consumer");
+
     /// The status code of the Close that was sent, answers included. It went as far as the peer took
     /// it.
     pub fn code_sent(&self) -> u16 {
@@ -85,8 +88,8 @@ impl Disconnect {
             Disconnect::Failed(_, code) => u16::from(code),
             Disconnect::TimedOut(Timeout::WriteStall) => NO_CLOSE,
             Disconnect::TimedOut(Timeout::Ping | Timeout::Message | Timeout::Idle)
-            | Disconnect::SlowConsumer
             | Disconnect::FastPublisher => u16::from(CloseCode::Policy),
+            Disconnect::SlowConsumer => u16::from(Disconnect::OVERRUN.0),
             Disconnect::TooMuchUnsent => u16::from(CloseCode::Again),
             Disconnect::TooMuchSent | Disconnect::HandlerPanicked => u16::from(CloseCode::Error),
             Disconnect::EndOfStream

@@ -4,7 +4,6 @@ use std::io;
 
 use super::{Connection, Phase};
 use crate::engine::backlog::messages_left;
-use crate::engine::connections::OVERRUN;
 use crate::engine::deadlines::Tick;
 use crate::engine::delivery::{Delivery, Encoded};
 use crate::engine::disconnect::Disconnect;
@@ -91,7 +90,12 @@ impl<H: Handler> Connection<H> {
         match delivery.policy {
             SlowConsumerPolicy::Close => {
                 context.stats.dropped += messages as u64;
-                Some(self.end(Disconnect::SlowConsumer, OVERRUN, stream, context))
+                Some(self.end(
+                    Disconnect::SlowConsumer,
+                    Disconnect::OVERRUN,
+                    stream,
+                    context,
+                ))
             }
             SlowConsumerPolicy::DropNewest => {
                 context.stats.dropped += messages as u64;
@@ -132,7 +136,7 @@ impl<H: Handler> Connection<H> {
     ) -> Progress {
         let (why, frame) = match self.outbound.backlog.messages() {
             0 => (Disconnect::TooMuchUnsent, TOO_MUCH_UNSENT),
-            _ => (Disconnect::SlowConsumer, OVERRUN),
+            _ => (Disconnect::SlowConsumer, Disconnect::OVERRUN),
         };
         let drops = self.drops_kept();
         match self.phase {

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::mem;
 use std::sync::Arc;
 
-use super::{Connections, Entry, OVERRUN};
+use super::{Connections, Entry};
 use crate::engine::SlowConsumerPolicy;
 use crate::engine::delivery::{Delivery, Encoded};
 use crate::engine::disconnect::Disconnect;
@@ -123,7 +123,7 @@ impl<S: Stream> Connections<S> {
     /// Carries out a command that is about no frames.
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, OVERRUN),
+            Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, Disconnect::OVERRUN),
             Command::End { to, why, frame } => self.end_with(to, why, frame),
             Command::Close { to, frame } => {
                 let frame = frame.as_ref().map(|(code, reason)| CloseFrame {

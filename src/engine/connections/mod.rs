@@ -15,7 +15,6 @@ use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
 use super::stats::{ConnectionRecord, EndpointIndex};
 use super::turn::Turn;
-use crate::protocol::CloseCode;
 use relief::Candidates;
 
 /// The connections of one worker.
@@ -59,9 +58,6 @@ pub(super) struct Readiness {
     /// Nothing comes after what is there to read.
     pub(super) has_hung_up: bool,
 }
-
-/// How a member that takes too little is told so.
-pub(super) const OVERRUN: (CloseCode, &str) = (CloseCode::Policy, "slow consumer");
 
 impl<S: Stream> Entry<S> {
     /// Gives the connection its turn. Says whether its peer has gone, too.

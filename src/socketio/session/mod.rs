@@ -441,7 +441,7 @@ fn hang_up(peer: &Peer, why: DisconnectReason) {
             Some(Timeout::Message),
         ),
         DisconnectReason::ParseError => (CloseCode::Policy, "parse error", None),
-        DisconnectReason::SlowConsumer => (CloseCode::Policy, "slow consumer", None),
+        DisconnectReason::SlowConsumer => (Disconnect::OVERRUN.0, Disconnect::OVERRUN.1, None),
         DisconnectReason::ServerShuttingDown => (CloseCode::Away, "", None),
         DisconnectReason::ClientNamespaceDisconnect
         | DisconnectReason::ServerNamespaceDisconnect
