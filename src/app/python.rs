@@ -26,7 +26,12 @@ fn from_json(json: &JsonValue<'_>) -> Option<Value> {
         JsonValue::Float(value) => Value::F64(*value),
         JsonValue::Str(value) => Value::from(&**value),
         JsonValue::Array(items) => {
-            Value::Array(items.iter().map(from_json).collect::<Option<_>>()?)
+            // `collect` into an option reserves four places for every array.
+            let mut values = Vec::with_capacity(items.len());
+            for item in items.iter() {
+                values.push(from_json(item)?);
+            }
+            Value::Array(values)
         }
         JsonValue::Object(entries) => {
             let mut map: Vec<(Value, Value)> = Vec::with_capacity(entries.len());

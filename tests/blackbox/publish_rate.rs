@@ -287,6 +287,31 @@ fn attack_70_a_message_larger_than_a_queue_closes_its_sender_and_no_member() {
     );
 }
 
+/// Attack 70: what members would get counts too, and so does the number of values.
+#[test]
+fn attack_70_a_chat_message_that_grows_closes_its_sender_and_no_member() {
+    let server = TestServer::shared();
+    let values = |count: usize| format!("{{\"message\":[{}1]}}", "1,".repeat(count - 1));
+    let escapes = |count: usize| format!("{{\"message\":\"{}\"}}", "é".repeat(count));
+    let mut member = Client::open(server, "/ws/chat/grows/");
+    for (text, is_refused) in [
+        (values(9_000), false),
+        (values(10_001), true),
+        (escapes(100_000), false),
+        (escapes(200_000), true),
+    ] {
+        let mut publisher = Client::open(server, "/ws/chat/grows/");
+        publisher.send_text(&text);
+        let (first, payload) = publisher.receive();
+        match is_refused {
+            true => assert_eq!((first, &*payload), (0x88, &b"\x03\xF1message too big"[..])),
+            false => assert_eq!(member.receive(), (first, payload)),
+        }
+    }
+    member.send_text("{\"message\":1}");
+    member.receives_text("{\"message\": 1}");
+}
+
 /// Attack 70: the size of the inflated message counts.
 #[cfg(feature = "deflate")]
 #[test]
