@@ -84,6 +84,37 @@ fn delay_is_a_minimum_and_keeps_the_order() {
     assert!(begin.elapsed() >= Duration::from_millis(150));
 }
 
+/// 32 waits of 0 to 60 ms last about 960 ms.
+#[test]
+fn jitter_delays_each_echo_by_a_random_time() {
+    let mut client = open("jitter=60ms&seed=7");
+    let begin = Instant::now();
+    for _ in 0..32 {
+        client.send_text("a");
+        client.receives(&reply(0x81, b"a"));
+    }
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(300), "{took:?}");
+}
+
+/// Attack 8: of the Pongs that wait for a slow link only the last is kept (§5.5.3).
+#[test]
+fn attack_8_a_pong_replaces_the_one_that_waits() {
+    let mut client = open("trickle=100");
+    let pings: Vec<u8> = (0..100_u8).flat_map(|ping| frame(0x89, &[ping])).collect();
+    client.send(&pings);
+    let mut pongs = 0;
+    loop {
+        let (first, payload) = client.receive();
+        assert_eq!(first, 0x8A);
+        pongs += 1;
+        if payload == [99] {
+            break;
+        }
+    }
+    assert!(pongs < 20, "{pongs} Pongs to 100 Pings");
+}
+
 #[test]
 fn drop_does_not_affect_pongs() {
     let mut client = open("drop=1");

@@ -151,17 +151,31 @@ impl Outgoing {
         self.push_due(frames, Instant::now() + delay);
     }
 
-    /// Adds a control frame. It overtakes messages that are delayed.
+    /// Adds a control frame. It overtakes messages that are delayed. A Pong replaces the one that
+    /// still waits (§5.5.3).
     pub(super) fn push_control(&mut self, opcode: OpCode, payload: &[u8]) {
         let due = Instant::now();
         let before = |waiting: &WaitingBytes| waiting.begun || waiting.due <= due;
         let place = self.waiting.partition_point(before);
         let payload = Bytes::copy_from_slice(payload);
         self.bytes += payload.len();
+        let frames = FramedMessage::message(opcode, payload, usize::MAX);
+        let last = place
+            .checked_sub(1)
+            .and_then(|last| self.waiting.get_mut(last));
+        if let Some(last) = last
+            && opcode == OpCode::Pong
+            && !last.begun
+            && last.frames.kind == Some(OpCode::Pong)
+        {
+            self.bytes -= last.frames.size;
+            last.frames = frames;
+            return;
+        }
         let waiting = WaitingBytes {
             due,
             begun: false,
-            frames: FramedMessage::message(opcode, payload, usize::MAX),
+            frames,
         };
         self.waiting.insert(place, waiting);
     }

@@ -151,7 +151,8 @@ impl Faults {
             "text" => self.text = flag(value)?,
             "binary" => self.binary = flag(value)?,
             "invalid" => self.invalid = Some(violation(value)?),
-            _ => self.seed = Some(number(value, 0..=u64::MAX, "")?),
+            "seed" => self.seed = Some(number(value, 0..=u64::MAX, "")?),
+            _ => return Err(format!("no value: {name} is not implemented")),
         }
         Ok(())
     }
