@@ -101,7 +101,7 @@ pub struct TokenBucket {
 
 impl TokenBucket {
     /// Bytes of a message that cost as much as a message does.
-    const UNIT: usize = 64 << 10;
+    pub(crate) const UNIT: usize = 64 << 10;
 
     /// A full bucket.
     pub fn new(a_second: u32) -> TokenBucket {
@@ -146,7 +146,7 @@ impl TokenBucket {
     /// Takes what a message of so many bytes costs beside the one that every message does. One
     /// message never costs more than a second.
     #[cold]
-    fn charge(&mut self, bytes: usize) {
+    pub(crate) fn charge(&mut self, bytes: usize) {
         let units = (bytes / Self::UNIT) as f64;
         self.left += f64::from(mem::take(&mut self.taken)) - units.min(self.a_second);
     }

@@ -147,7 +147,9 @@ async fn receive(
         return Err(StatusCode::BAD_REQUEST);
     }
     for packet in body.split(SEPARATOR) {
-        let wait = guard.spend().map_err(|_| StatusCode::TOO_MANY_REQUESTS)?;
+        let wait = guard
+            .spend(packet.len())
+            .map_err(|_| StatusCode::TOO_MANY_REQUESTS)?;
         if !wait.is_zero() {
             sleep(wait).await;
         }

@@ -289,14 +289,20 @@ impl PostGuard {
         }
     }
 
-    /// Counts one packet. Returns how long the packet has to wait.
-    pub(in crate::socketio) fn spend(&self) -> Result<Duration, RequestError> {
+    /// Counts one packet of this size, as a message of a WebSocket is counted. Returns how long the
+    /// packet has to wait.
+    pub(in crate::socketio) fn spend(&self, bytes: usize) -> Result<Duration, RequestError> {
         let mut state = self.0.state();
         let Transport::Polling(polling) = &mut state.transport else {
             return Ok(Duration::ZERO);
         };
         if polling.rate.as_mut().is_none_or(TokenBucket::admits) {
-            let wait = polling.publish_rate.as_mut().and_then(TokenBucket::spend);
+            let wait = polling.publish_rate.as_mut().and_then(|rate| {
+                if bytes >= TokenBucket::UNIT {
+                    rate.charge(bytes);
+                }
+                rate.spend()
+            });
             return Ok(wait.unwrap_or_default());
         }
         drop(state);
