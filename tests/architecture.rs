@@ -1,6 +1,6 @@
 //! `docs/architecture.md` shows the current modules, and names files that exist.
 //!
-//! To update its picture and list: `WRITE_DOCS=1 cargo test --all-features --test architecture`.
+//! To update its picture and list: `FRAMELOOP_WRITE_DOCS=1 cargo test --all-features --test architecture`.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,13 +37,13 @@ fn the_picture_shows_the_current_imports() {
         );
     }
     let expected = format!("{before}{BEGIN}{}{END}{after}", shown(&edges));
-    if std::env::var_os("WRITE_DOCS").is_some() {
+    if std::env::var_os("FRAMELOOP_WRITE_DOCS").is_some() {
         fs::write(&path, &expected).unwrap();
         return;
     }
     assert!(
         text == expected,
-        "the modules have changed: run WRITE_DOCS=1 cargo test --test architecture, which writes:\n{expected}"
+        "the modules have changed: run FRAMELOOP_WRITE_DOCS=1 cargo test --test architecture, which writes:\n{expected}"
     );
 }
 

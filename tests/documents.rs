@@ -47,6 +47,23 @@ fn each_block_of_commands_runs() {
 }
 
 #[test]
+fn the_instruction_counts_are_the_stored_ones() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let stored = read("benches/results/instructions.json");
+    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    let document = read("docs/benchmarks.md");
+    for (operation, count) in stored["counts"].as_object().unwrap() {
+        let count = count.as_u64().unwrap();
+        let count = match count {
+            0..1_000 => count.to_string(),
+            _ => format!("{},{:03}", count / 1_000, count % 1_000),
+        };
+        let row = format!("| {operation} | {count} |");
+        assert!(document.contains(&row), "docs/benchmarks.md lacks: {row}");
+    }
+}
+
+#[test]
 fn each_link_leads_to_an_existing_file_and_heading() {
     let mut broken = Vec::new();
     let mut found = 0;
