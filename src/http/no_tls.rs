@@ -62,7 +62,7 @@ impl AsyncWrite for TlsSession {
 
 /// What a client said first: nothing is kept.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FirstBytes;
+pub(super) struct FirstBytes {}
 
 impl FirstBytes {
     pub(super) fn is_empty(&self) -> bool {

@@ -4,7 +4,7 @@
 use super::{InvalidData, TakeoverContext};
 
 #[derive(Debug, Default)]
-pub(in crate::protocol) struct Inflater;
+pub(in crate::protocol) struct Inflater {}
 
 impl Inflater {
     pub(in crate::protocol) const BYTES: usize = 0;
