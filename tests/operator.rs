@@ -384,6 +384,8 @@ fn every_metric_on_the_dashboard_exists() {
     let served = Served::start("dashboard", &[]);
     drop(served.open("/echo"));
     served.tells("frameloop_connections{endpoint=\"/echo\"} 0");
+    // The figures of the process are read beside the first request.
+    served.tells_above_zero("process_resident_memory_bytes");
     let (_, told) = served.get("/metrics");
     let mut drawn = 0;
     for panel in dashboard["panels"].as_array().unwrap() {
