@@ -175,9 +175,11 @@ fn c42_the_number_of_queued_messages_is_limited() {
     for (max_messages, expected) in [(1_024, "slow consumer"), (1_025, "")] {
         let (sender, ends) = mpsc::channel();
         let sender = Mutex::new(sender);
-        let router = Router::new().websocket("/", move |_| Floods(sender.lock().unwrap().clone()));
+        let router = Router::new()
+            .websocket("/", move |_| Floods(sender.lock().unwrap().clone()))
+            .websocket("/silent", |_| |_: &mut WebSocket<'_>, _: Message<'_>| {});
         let server = TestServer::serving(router, |server| {
-            server.with_settings(Settings {
+            server.with_workers(1).with_settings(Settings {
                 slow_consumer: SlowConsumer {
                     max_bytes: usize::MAX,
                     max_messages,
@@ -186,7 +188,16 @@ fn c42_the_number_of_queued_messages_is_limited() {
             })
         });
         let mut client = Client::open(&server, "/");
+        let receive_buffer = rustix::net::sockopt::set_socket_recv_buffer_size;
+        receive_buffer(&client.stream, 64 << 10).unwrap();
+        let mut other = Client::open(&server, "/silent");
         client.send_text("go");
+        // All is delivered before the client reads: the worker delivers between two answers.
+        client.stream.peek(&mut [0]).unwrap();
+        for _ in 0..64 {
+            other.send(&frame(0x89, b""));
+            other.receives(b"\x8A\x00");
+        }
         let (_, first) = client.receive();
         assert_eq!(first.len(), 16 << 20);
         if expected.is_empty() {
