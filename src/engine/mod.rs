@@ -84,13 +84,13 @@ pub struct Settings {
     /// waits, until it holds again: members of rooms with 1008 `slow consumer`, others with 1013.
     pub max_unsent_size: usize,
     /// Messages and control frames a second that a client may send, and at once after a second of
-    /// silence; beyond them it is closed with 1008. `None` is no limit.
+    /// silence; beyond them it is closed with 1008. `None` means unlimited.
     pub max_message_rate: Option<u32>,
     /// Data messages a second that a client may send to an endpoint which publishes them (see
     /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)), and at once after a second of
     /// silence: a few bytes from one become many to all members of a room. A message counts as one
     /// and one more for each 64 KiB, inflated. Beyond them it is not
-    /// read from for a while, and closed after [`Deadlines::throttle_timeout`]. `None` is no limit.
+    /// read from for a while, and closed after [`Deadlines::throttle_timeout`]. `None` means unlimited.
     pub max_publish_rate: Option<u32>,
     /// Whether what the messages of one read publish goes to each member in one write. Otherwise
     /// each is delivered before the client's next one is handled: what comes back to it then

@@ -284,7 +284,7 @@ impl AssemblyPool {
     }
 
     /// Limits inflating to `bytes`. Then [`Receiver::receive`](super::Receiver::receive) returns and
-    /// leaves the rest of the input, even in the middle of a message. By default there is no limit.
+    /// leaves the rest of the input, even in the middle of a message. Default: unlimited.
     pub fn allow(&mut self, bytes: usize) {
         self.allowance = Some(bytes);
     }

@@ -219,7 +219,7 @@ impl Server {
     }
 
     /// Changes the maximum of connections, with and without a WebSocket; a handshake beyond it is
-    /// answered with 503. The default is no maximum.
+    /// answered with 503. Default: unlimited.
     ///
     /// At most a quarter of them, but at least 1,024, may be without a WebSocket; beyond that the
     /// oldest of these are closed.
@@ -232,7 +232,7 @@ impl Server {
     }
 
     /// Changes how many WebSockets an IPv4 address, or a network of 64 bits of IPv6, may have; a
-    /// handshake beyond it is answered with 503. The default is no maximum.
+    /// handshake beyond it is answered with 503. Default: unlimited.
     #[must_use]
     pub fn with_max_connections_per_address(self, max: Option<usize>) -> Server {
         Server {

@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Opens a session for a client at that address; `None` if there is no room. `admission` has
+    /// Opens a session for a client at that address; `None` if all sessions are taken. `admission` has
     /// the limits of a session that polls.
     pub(super) fn open(
         self: &Arc<Self>,

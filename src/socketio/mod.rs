@@ -192,7 +192,7 @@ impl SocketIo {
         Namespace(self.0.get_or_insert(path))
     }
 
-    /// All clients of the namespace at this path; `None` if there is no such namespace.
+    /// All clients of the namespace at this path; `None` if it was not made.
     pub fn of(&self, path: &str) -> Option<Broadcast> {
         self.0.get(path).map(Broadcast::of)
     }

@@ -86,7 +86,7 @@ impl Certificate {
     /// As of [`Certificate::read`], or that there are no files; the old certificate stays in use.
     pub fn reload(&self) -> io::Result<()> {
         let Source::Files { certificate, key } = &self.source else {
-            let what = "it was made at start, and there is no file to read";
+            let what = "it was made at start, not read from a file";
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         };
         let certified = Arc::new(read(certificate, key)?);

@@ -67,7 +67,7 @@ impl<H: Handler> Connection<H> {
         Progress::Waiting
     }
 
-    /// Does with a delivery of `length` bytes what its policy says if there is no room for it;
+    /// Does with a delivery of `length` bytes what its policy says if the queue is full;
     /// `None` if there is, now.
     fn make_room<S: Stream>(
         &mut self,

@@ -116,7 +116,7 @@ impl<H: Handler> Connection<H> {
                 return None;
             };
             if now.wrapping_sub(since) >= deadlines.close {
-                return Some((why, "")); // our Close is out: there is no second
+                return Some((why, "")); // our Close is out, and a second is never sent
             }
         }
         let (timeout, reason) = if self.receiver.is_inside_message()
