@@ -1,4 +1,4 @@
-//! What the socket has not taken yet.
+//! The queue of bytes that one connection's socket has not accepted.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -6,10 +6,10 @@ use std::mem;
 
 use super::unsent::{ClientShare, Kept, UnsentBudget};
 
-/// Bytes that wait for a socket to become writable, in the order in which they are to go.
+/// Bytes that wait for a socket to become writable, in the order of sending.
 ///
-/// An empty backlog owns nothing but a pointer. It knows replies, which stop the reading from
-/// their peer, from deliveries of fan-out, which are bounded and may be dropped.
+/// An empty backlog is one null pointer. The backlog distinguishes replies from deliveries: while
+/// it holds a reply, nothing is read from the peer; deliveries are bounded and may be dropped.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     queue: Option<Box<Queue>>,
@@ -20,13 +20,13 @@ struct Queue {
     /// Bound: `max_unsent_size`, in bytes of memory, shared with all clients of the server;
     /// deliveries also by [`SlowConsumer`](super::SlowConsumer), for this client alone.
     chunks: VecDeque<Chunk>,
-    /// Of the chunks, those that have not gone.
+    /// Unwritten bytes of all chunks.
     bytes: usize,
     messages: usize,
     replies: usize,
-    /// The first chunk has gone in part: what is left of it must go, or a frame would break.
+    /// The first chunk is partly written. Its rest must be written, or a frame would be cut.
     begun: bool,
-    /// Bytes that have gone since [`Backlog::takes_progress`] last said so.
+    /// Bytes written since [`Backlog::takes_progress`] last returned true.
     progress: usize,
     _client: ClientShare,
 }
@@ -34,7 +34,7 @@ struct Queue {
 #[derive(Debug)]
 struct Chunk {
     kept: Kept,
-    /// How many messages of fan-out; 0 is a reply.
+    /// Number of fan-out messages; 0 means that the chunk is a reply.
     messages: usize,
 }
 
@@ -43,31 +43,33 @@ impl Backlog {
         self.queue.is_none()
     }
 
-    /// Bytes that are kept for this connection alone: of what others wait for, too, its part.
+    /// Bytes of memory kept for this connection. A frame shared by several connections counts in
+    /// equal parts.
     pub(super) fn share(&self) -> usize {
         let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
         chunks.map(|chunk| chunk.kept.share()).sum()
     }
 
-    /// Bytes of it.
+    /// Unwritten bytes.
     pub(super) fn bytes(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// Messages of fan-out in it.
+    /// Unwritten fan-out messages.
     pub(super) fn messages(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.messages)
     }
 
-    /// Whether a reply waits: a client that does not take its replies gets no more of them.
+    /// Whether the backlog holds a reply. If it does, nothing is read from the client.
     pub(super) fn has_replies(&self) -> bool {
         self.queue.as_ref().is_some_and(|queue| queue.replies > 0)
     }
 
-    /// Whether the socket has taken all, or enough since this last said so to count as taking
-    /// anything: a peer that takes a byte now and then must not hold a backlog for ever.
+    /// Returns true if the backlog is empty, or if 16 KiB have been written since the last time it
+    /// returned true. A peer that reads a byte now and then makes no progress, so it cannot keep a
+    /// backlog for ever.
     pub(super) fn takes_progress(&mut self) -> bool {
-        /// Less than the slowest link that is in use carries in any deadline worth setting.
+        /// Any link in use carries more than this within any reasonable deadline.
         const ENOUGH: usize = 16 << 10;
         let Some(queue) = &mut self.queue else {
             return true;
@@ -79,13 +81,14 @@ impl Backlog {
         is_enough
     }
 
-    /// Queues a reply. `begun`: its first bytes continue a frame that the socket has taken in part,
-    /// and the backlog was empty.
+    /// Queues a reply. `begun` means that the backlog is empty and that the reply's first bytes
+    /// continue a partly written frame.
     pub(super) fn push_reply(&mut self, kept: Kept, budget: &UnsentBudget, begun: bool) {
         self.push(Chunk { kept, messages: 0 }, budget, begun);
     }
 
-    /// Queues `messages` messages of fan-out; `begun` is as of a reply.
+    /// Queues `messages` fan-out messages. `begun` has the same meaning as in
+    /// [`Backlog::push_reply`].
     pub(super) fn push_delivery(
         &mut self,
         kept: Kept,
@@ -96,7 +99,8 @@ impl Backlog {
         self.push(Chunk { kept, messages }, budget, begun);
     }
 
-    /// Drops all but what has begun to go, and says how many messages of fan-out that were.
+    /// Drops everything except a partly written first chunk. Returns the number of fan-out messages
+    /// dropped.
     pub(super) fn drop_unbegun(&mut self) -> usize {
         let Some(queue) = &mut self.queue else {
             return 0;
@@ -112,13 +116,13 @@ impl Backlog {
         dropped
     }
 
-    /// Drops the deliveries that have not begun to go, and says how many messages that were.
+    /// Drops the deliveries that are not partly written. Returns the number of messages dropped.
     pub(super) fn drop_deliveries(&mut self) -> usize {
         self.drop_oldest_beyond(0, 0)
     }
 
-    /// Drops deliveries that have not begun to go, the oldest first, until not more than so much
-    /// waits; says how many messages that were.
+    /// Drops deliveries that are not partly written, the oldest first, until the backlog is within
+    /// both bounds. Returns the number of messages dropped.
     pub(super) fn drop_oldest_beyond(&mut self, max_bytes: usize, max_messages: usize) -> usize {
         let Some(queue) = &mut self.queue else {
             return 0;
@@ -140,10 +144,10 @@ impl Backlog {
         dropped
     }
 
-    /// Writes as much as the socket takes, and says how many bytes that was.
+    /// Writes until the socket blocks or the backlog is empty. Returns the number of bytes written.
     ///
     /// # Errors
-    /// Of the socket, `WouldBlock` and `Interrupted` excepted.
+    /// All errors of the socket except `WouldBlock` and `Interrupted`.
     pub(super) fn write_to(&mut self, stream: &mut (impl Write + ?Sized)) -> io::Result<usize> {
         let mut total = 0;
         while let Some(queue) = &mut self.queue {
@@ -228,8 +232,8 @@ impl Queue {
     }
 }
 
-/// How many of `messages`, which were `total` bytes, are in the last `rest` of them: their share,
-/// rounded up.
+/// Estimates how many of `messages` messages, `total` bytes long, the last `rest` bytes contain: in
+/// proportion, rounded up.
 pub(super) fn messages_left(messages: usize, rest: usize, total: usize) -> usize {
     (messages * rest).div_ceil(total.max(1))
 }
@@ -239,7 +243,7 @@ mod tests {
     use super::*;
     use crate::engine::unsent::SharedFrame;
 
-    /// A backlog, and the budget that it counts in.
+    /// A backlog and its budget.
     struct Tested(Backlog, UnsentBudget);
 
     impl Tested {
@@ -258,7 +262,7 @@ mod tests {
         }
     }
 
-    /// Takes `room` bytes, then blocks.
+    /// A writer that accepts `room` bytes, then blocks.
     struct Narrow {
         taken: Vec<u8>,
         room: usize,

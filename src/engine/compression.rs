@@ -1,4 +1,4 @@
-//! The thread's compressor, which its connections and publishers share.
+//! The compressor that the connections and publishers of one thread share.
 
 use std::cell::{Cell, RefCell};
 
@@ -7,11 +7,11 @@ use crate::protocol::Deflater;
 thread_local! {
     static DEFLATER: RefCell<Deflater> = const { RefCell::new(Deflater::new()) };
 
-    /// Bytes that were compressed since [`take_deflated`].
+    /// Input bytes compressed since the last call of [`take_deflated`].
     static DEFLATED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Lends out this thread's compressor. It takes no memory until it has compressed something.
+/// Calls `act` with this thread's compressor, which allocates memory at its first use.
 pub(super) fn with_deflater<T>(act: impl FnOnce(&mut Deflater) -> T) -> T {
     DEFLATER.with_borrow_mut(|deflater| {
         let result = act(deflater);
@@ -20,13 +20,14 @@ pub(super) fn with_deflater<T>(act: impl FnOnce(&mut Deflater) -> T) -> T {
     })
 }
 
-/// What this thread has compressed since the last call, in bytes before compression.
+/// Returns the number of bytes (before compression) that this thread compressed since the last
+/// call.
 #[inline]
 pub(super) fn take_deflated() -> usize {
     DEFLATED.take()
 }
 
-/// What [`take_deflated`] would say.
+/// The number that [`take_deflated`] would return, without a reset.
 pub(super) fn deflated() -> usize {
     DEFLATED.get()
 }

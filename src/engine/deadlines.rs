@@ -1,29 +1,35 @@
-//! How long a peer may take over anything, and the clock that measures it.
+//! The deadlines of a connection, and the clock that measures them.
 
 use std::time::{Duration, Instant};
 
-/// The deadlines of a connection. Each is kept to about a tenth of itself, at best 100 ms.
+/// The deadlines of a connection. A deadline of zero is off, except [`linger`](Deadlines::linger).
+///
+/// Precision: a tick, which is a tenth of the shortest deadline (5 ms to 100 ms).
 #[derive(Clone, Debug)]
 pub struct Deadlines {
-    /// Silence after which a Ping is sent.
+    /// Silence of the peer after which a Ping is sent. Default: 20 s.
     pub ping_interval: Duration,
-    /// How long after that Ping the peer may stay silent: then Close 1008 `ping timeout`.
+    /// Silence after that Ping until the connection is closed with 1008 `ping timeout`.
+    /// Default: 20 s.
     pub ping_timeout: Duration,
-    /// From the first byte of a message to its last: then Close 1008.
+    /// Time between the first and the last byte of a message. A slower peer is closed with 1008.
+    /// Default: 60 s.
     pub message: Duration,
-    /// From a data message to the next, whatever Pings pass in between: then Close 1008. `None`
-    /// lets a connection idle for ever.
+    /// Time between two data messages of the peer; Pings do not count. An idle connection is closed
+    /// with 1008. Default: `None`, which means unlimited.
     pub idle: Option<Duration>,
-    /// How long the peer may take nothing of what waits for it: then the connection is reset.
+    /// Time for which a peer may read nothing of its backlog. Then the connection is reset.
+    /// Default: 30 s.
     pub write_stall: Duration,
-    /// From our Close to the peer's: then the connection is ended without it.
+    /// Time between our Close and the peer's. Then the connection is ended without an answer.
+    /// Default: 10 s.
     pub close: Duration,
-    /// How long a client may go on publishing faster than
-    /// [`Settings::max_publish_rate`](super::Settings::max_publish_rate), held back meanwhile:
-    /// then Close 1008 `publishing too fast`.
+    /// Time for which a client is throttled because it publishes faster than
+    /// [`Settings::max_publish_rate`](super::Settings::max_publish_rate). Then the connection is
+    /// closed with 1008 `publishing too fast`. Default: 10 s.
     pub throttle_timeout: Duration,
-    /// How long to read on after our FIN for the peer's, so that our last frames arrive. Zero is
-    /// not at all, where any other deadline of zero is none.
+    /// Time after our FIN in which input is still read and dropped until the peer's FIN, so that
+    /// our last frames arrive. Zero means that nothing is read. Default: 2 s.
     pub linger: Duration,
 }
 
@@ -42,7 +48,7 @@ impl Default for Deadlines {
     }
 }
 
-/// A point in a worker's time, in ticks since it began.
+/// A point in a worker's time, in ticks since the worker started.
 pub(crate) type Tick = u32;
 
 /// The deadlines in ticks.
@@ -58,8 +64,8 @@ pub(crate) struct DeadlineTicks {
     pub(crate) linger: Tick,
 }
 
-/// A worker's clock: coarse, monotonic, and standing still while the process does, so that after
-/// a freeze nobody is cut for a silence that was ours.
+/// A worker's clock: coarse and monotonic. The clock stops while the process is frozen, so that the
+/// freeze does not count as silence of the peers.
 #[derive(Debug)]
 pub(crate) struct Clock {
     now: Tick,
@@ -68,7 +74,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock for these deadlines, and the deadlines in its ticks.
+    /// Returns a clock for these deadlines, and the deadlines in ticks of that clock.
     pub(crate) fn new(deadlines: &Deadlines) -> (Clock, DeadlineTicks) {
         let shortest = [
             deadlines.ping_interval,
@@ -121,13 +127,13 @@ impl Clock {
         self.tick
     }
 
-    /// Lets the time that passed go by.
+    /// Ignores the time since the last call.
     pub(crate) fn stand_still(&mut self) {
         self.last = Instant::now();
     }
 
-    /// Goes on by the time that passed, but by two ticks at most: more means that this process
-    /// did not run.
+    /// Advances by the time since the last call. If that is more than two ticks, the process was
+    /// frozen, and the clock advances by one tick.
     pub(crate) fn advance(&mut self) {
         let elapsed = self.last.elapsed();
         let ticks = elapsed.as_nanos() / self.tick.as_nanos();

@@ -1,4 +1,4 @@
-//! Fan-out, as a connection gets it.
+//! A delivery: the fan-out messages that one connection receives.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::SlowConsumerPolicy;
 use super::unsent::{Kept, SharedFrame, UnsentBudget};
 
-/// Fan-out in the forms that a connection chooses from.
+/// Fan-out messages, in the encodings that a connection chooses from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery<'a> {
     pub(super) plain: Encoded<'a>,
-    /// Compressed without context, in a window as the server's settings say.
+    /// Compressed without context takeover, with the window size of the server's settings.
     pub(super) compressed: Option<Encoded<'a>>,
-    /// How many there are.
+    /// Number of messages.
     pub(super) messages: usize,
-    /// What to do where they find no room.
+    /// What happens if the backlog has no room.
     pub(super) policy: SlowConsumerPolicy,
-    /// They find room where less waits than the bound, however large they are.
+    /// The messages fit if the backlog is within its bound, regardless of their own size.
     pub(super) is_lenient: bool,
 }
 
@@ -37,16 +37,16 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// Encoded frames, and the shared frame in which they are kept for all that cannot take them now.
+/// Encoded frames, and the shared frame that keeps them for all connections whose sockets block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encoded<'a> {
     bytes: &'a [u8],
-    /// Made when the first of them needs it.
+    /// Created when the first such connection needs it.
     shared_frame: &'a OnceCell<Arc<SharedFrame>>,
 }
 
 impl<'a> Encoded<'a> {
-    /// `shared_frame` has the same bytes, or none yet.
+    /// `shared_frame` is either unset or has the same bytes.
     pub(super) fn new(
         bytes: &'a [u8],
         shared_frame: &'a OnceCell<Arc<SharedFrame>>,
@@ -57,7 +57,7 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// A shared frame that is there already.
+    /// The bytes of a shared frame that is already set.
     pub(super) fn of(shared_frame: &'a OnceCell<Arc<SharedFrame>>) -> Encoded<'a> {
         let bytes = shared_frame
             .get()
@@ -72,13 +72,13 @@ impl<'a> Encoded<'a> {
         self.bytes
     }
 
-    /// The frames as they are shared.
+    /// The shared frame; created if it does not exist.
     pub(super) fn share(self) -> &'a Arc<SharedFrame> {
         self.shared_frame
             .get_or_init(|| SharedFrame::new(self.bytes.to_vec()))
     }
 
-    /// Keeps what is left once `written` bytes have gone.
+    /// Keeps the bytes after the first `written` ones.
     pub(super) fn keep(self, written: usize, budget: &UnsentBudget) -> Kept {
         Kept::new(Arc::clone(self.share()), written, budget)
     }

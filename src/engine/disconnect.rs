@@ -7,19 +7,18 @@ use crate::protocol::{CloseCode, ProtocolError};
 
 /// Why a connection is over.
 ///
-/// The status codes that travelled are [`code_sent`](Disconnect::code_sent), which is what the other
-/// side's API calls the connection's, and [`code_received`](Disconnect::code_received), which is the
-/// connection's here (RFC 6455 §7.1.5). 1005 stands for a Close without a code, 1006 for no Close:
-/// neither ever travels (§7.4.1).
+/// [`code_received`](Disconnect::code_received) is the connection's close code on this side (RFC
+/// 6455 §7.1.5); [`code_sent`](Disconnect::code_sent) is the one that the peer's API reports. 1005
+/// stands for a Close without a code, 1006 for no Close: neither is ever sent (§7.4.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Disconnect {
-    /// The peer began the closing handshake, with this status code if any.
+    /// The peer began the closing handshake. `None` if its Close has no status code.
     ClosedByPeer(Option<CloseCode>),
     /// We began the closing handshake with the first code, the peer answered with the second.
     ClosedLocally(Option<CloseCode>, Option<CloseCode>),
     /// We began the closing handshake with this code, and the peer did not answer.
     Unanswered(Option<CloseCode>, Unanswered),
-    /// The peer broke a rule of the protocol, which was answered with this status code.
+    /// The peer broke a rule of the protocol, and we closed with this status code.
     Failed(ProtocolError, CloseCode),
     /// The peer ended the TCP connection without a Close.
     EndOfStream,
@@ -27,59 +26,60 @@ pub enum Disconnect {
     Broken(io::ErrorKind),
     /// A deadline passed.
     TimedOut(Timeout),
-    /// More waited for the peer than a slow consumer may leave.
+    /// The peer's backlog was larger than [`SlowConsumer`](super::SlowConsumer) allows.
     SlowConsumer,
-    /// More waited for all clients together than may, and the most for this one.
+    /// The unsent budget of the server was spent, and this connection's backlog was the largest.
     TooMuchUnsent,
-    /// The handler sent more in one event than may wait of it.
+    /// The handler sent more during one event than the backlog may hold of it.
     TooMuchSent,
-    /// The peer went on publishing faster than it may.
+    /// The peer was throttled for too long because it published too fast.
     FastPublisher,
     /// The handler panicked.
     HandlerPanicked,
-    /// We ended the TCP connection without a Close, as the client had asked for or for its age.
+    /// We ended the TCP connection without a Close, because the client had requested it or because
+    /// the connection had reached its maximum age.
     CutByServer,
-    /// The server went away.
+    /// The server shut down.
     CutAtShutdown,
 }
 
 /// The deadline that passed; see [`Deadlines`](super::Deadlines).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timeout {
-    /// A Ping was not answered.
+    /// The peer was silent after a Ping.
     Ping,
     /// A message was begun and not ended.
     Message,
     /// No data message came.
     Idle,
-    /// The peer took nothing of what waited for it.
+    /// The peer read nothing of its backlog.
     WriteStall,
 }
 
-/// How a connection ended whose peer did not answer our Close.
+/// How a connection ended if the peer did not answer our Close.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unanswered {
     /// The peer ended the TCP connection.
     EndOfStream,
     /// The TCP connection broke.
     Broken(io::ErrorKind),
-    /// A deadline passed: that of our Close, as a rule.
+    /// A deadline passed; usually that of our Close.
     TimedOut,
-    /// The server went away.
+    /// The server shut down.
     CutAtShutdown,
 }
 
-/// A Close came, or went, without a code (§7.4.1).
+/// A Close without a code was sent or received (§7.4.1).
 const NO_CODE: u16 = 1005;
-/// No Close did.
+/// No Close was sent or received.
 const NO_CLOSE: u16 = 1006;
 
 impl Disconnect {
-    /// The Close that a slow consumer gets: what is sent, logged and counted.
+    /// The Close for a slow consumer: as sent, logged and counted.
     pub(crate) const OVERRUN: (CloseCode, &str) = (CloseCode::Policy, "slow consumer");
 
-    /// The status code of the Close that was sent, answers included. It went as far as the peer took
-    /// it.
+    /// The status code of the Close that we sent, also in answer to the peer's. It is unknown
+    /// whether the peer has read it.
     pub fn code_sent(&self) -> u16 {
         match *self {
             Disconnect::ClosedByPeer(code)
@@ -109,7 +109,7 @@ impl Disconnect {
         }
     }
 
-    /// The kind of it, without its particulars: for counting.
+    /// The kind of the end, without details: for metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Disconnect::ClosedByPeer(_) => "closed by peer",
@@ -135,7 +135,7 @@ impl Disconnect {
         }
     }
 
-    /// Whether the peer ended the TCP connection: it reads no Close.
+    /// Whether the peer ended the TCP connection. If it did, it does not read a Close.
     pub(super) fn is_end_of_stream(&self) -> bool {
         matches!(
             self,
@@ -143,7 +143,8 @@ impl Disconnect {
         )
     }
 
-    /// Whether more waited for the peer than may: it has the time of a write for what is left.
+    /// Whether the backlog was too large. Then the peer has until the `write_stall` deadline to
+    /// read the rest.
     pub(super) fn is_overrun(&self) -> bool {
         matches!(
             self,
@@ -151,8 +152,8 @@ impl Disconnect {
         )
     }
 
-    /// Whether the peer did not take what waited for it, in time or at all: then a FIN would wait
-    /// behind that for ever, and the connection is reset.
+    /// Whether the peer did not read its backlog, or not in time. A FIN would stay behind the
+    /// backlog for ever, so the connection is reset.
     pub(crate) fn is_stalled(&self) -> bool {
         matches!(
             self,

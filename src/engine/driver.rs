@@ -1,4 +1,5 @@
-//! What the frame loop sees of a connection, and what the connections of a worker share.
+//! The interface between the frame loop and a connection, and the state that the connections of a
+//! worker share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +17,21 @@ use super::write_batch::Buffer;
 use super::{Bounds, Settings, SlowConsumer};
 use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
 
-/// What a worker's connections share while one of them is driven.
+/// The state that a worker's connections share. A connection borrows it while it is driven.
 pub(crate) struct Context {
-    /// What a read goes into. Initialised once, never zeroed again. Bound: 128 KiB, shared with all
-    /// connections of the worker.
+    /// The buffer of every read. Initialised once, never zeroed again. Bound: 128 KiB, shared with
+    /// all connections of the worker.
     pub(super) input: Vec<u8>,
-    /// What a turn's frames are gathered in.
+    /// The buffer that gathers the frames of a turn.
     pub(super) write_buffer: Buffer,
     /// Bound: 64 MiB, shared with all connections of the worker, and `max_unfinished_size`, shared
     /// with all clients of the server.
     pub(super) pool: AssemblyPool,
     pub(super) hoarders: Hoarders,
-    /// What is left of the turn of the connection that is driven.
+    /// The current turn of the connection that is driven.
     pub(super) turn: Turn,
     pub(super) now: Tick,
-    /// How long a tick is.
+    /// Length of a tick.
     pub(super) tick: Duration,
     pub(super) deadlines: DeadlineTicks,
     pub(super) slow_consumer: SlowConsumer,
@@ -38,15 +39,15 @@ pub(crate) struct Context {
     pub(super) linger_size: usize,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) observer: Arc<dyn Observer>,
-    /// What was done since the observer was last told.
+    /// Counts since the last call of the observer.
     pub(super) stats: WorkerStats,
 }
 
 impl Context {
-    /// Bytes of the buffer that every read goes into.
+    /// Size of the input buffer in bytes.
     const INPUT: usize = 128 << 10;
 
-    /// At the beginning of time.
+    /// A context at tick 0.
     pub(super) fn new(
         settings: &Settings,
         tick: Duration,
@@ -79,16 +80,18 @@ impl Context {
         self.pool.allow(Turn::CODEC_SHARE);
     }
 
-    /// What may wait to be sent to all clients of the server together.
+    /// The unsent budget of the server.
     pub(super) fn unsent(&self) -> &UnsentBudget {
         &self.write_buffer.unsent
     }
 }
 
-/// What the frame loop sees of a connection, whatever its handler. One call for each event.
+/// A connection as the frame loop sees it, independent of the type of its handler. The frame loop
+/// makes one call for each event.
 pub(crate) trait ConnectionDriver<S> {
-    /// The connection is the frame loop's from now on. `head` is written before what the handler
-    /// sends, but not before it has seen the connection; `early` has been read already.
+    /// Called once, when the frame loop takes over the connection. `head` is written after
+    /// [`Handler::open`](super::Handler::open) returns, before the frames that it sends; `early` is
+    /// input that has already been read.
     fn open(
         &mut self,
         key: ConnectionKey,
@@ -98,19 +101,19 @@ pub(crate) trait ConnectionDriver<S> {
         context: &mut Context,
     ) -> Progress;
 
-    /// Writes what waits, reads what is there, handles it and writes the answers.
+    /// Writes the backlog, reads the input, handles it and writes the answers.
     fn drive(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
 
     /// Wakes a handler that has a timer.
     fn wake(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
 
-    /// The peer has sent FIN, or the connection broke, and `drive` has read what it reads.
+    /// The peer has sent FIN, or the connection broke. `drive` has read all input that it reads.
     fn hang_up(&mut self, key: ConnectionKey, context: &mut Context) -> Progress;
 
-    /// Whether something waits for the socket to take it, or is kept for the peer.
+    /// Whether the backlog holds anything, or the handler keeps anything for the peer.
     fn is_blocked(&mut self) -> bool;
 
-    /// Sends encoded fan-out.
+    /// Sends fan-out messages, which are already encoded.
     fn deliver(
         &mut self,
         delivery: &Delivery<'_>,
@@ -118,7 +121,7 @@ pub(crate) trait ConnectionDriver<S> {
         context: &mut Context,
     ) -> Progress;
 
-    /// Ends a connection for a reason that the peer has no say in, with this Close.
+    /// Ends the connection with this Close, without a wait for the peer's answer.
     fn end(
         &mut self,
         why: Disconnect,
@@ -135,7 +138,7 @@ pub(crate) trait ConnectionDriver<S> {
         context: &mut Context,
     ) -> Progress;
 
-    /// Looks at the deadlines; the peer was last heard `silence` ago.
+    /// Checks the deadlines; the peer has been silent for `silence`.
     fn tick(
         &mut self,
         key: ConnectionKey,
@@ -144,45 +147,46 @@ pub(crate) trait ConnectionDriver<S> {
         context: &mut Context,
     ) -> Progress;
 
-    /// Bytes that wait for the peer, in the backlog and with the handler.
+    /// Unsent bytes, in the backlog and with the handler.
     fn backlog_bytes(&mut self) -> usize;
 
-    /// What waits for the peer, against all that waits for others.
+    /// How much is kept for the peer, for a comparison with other connections.
     fn waiting(&mut self, now: Tick) -> Waiting;
 
-    /// Ends a connection that the most waits for, so that there is room for the others.
+    /// Ends the connection because it holds the most of a spent budget.
     fn relieve(&mut self, stream: &mut S, context: &mut Context) -> Progress;
 
-    /// How it ends if it is cut now, because the server ends.
+    /// How the connection ends if the server shuts down now.
     fn when_cut(&self) -> Disconnect;
 
-    /// What the peer has sent, and what was sent to it.
+    /// Traffic received from the peer, and traffic sent to it.
     fn traffic(&self) -> (Traffic, Traffic);
 
-    /// The connection is over, and its handler goes with it.
+    /// The connection is over; the handler is dropped.
     fn closed(self: Box<Self>, why: &Disconnect);
 }
 
-/// What waits for a peer, as it counts when there is no more room. Those that are larger go first.
+/// How much is kept for a peer. When the unsent budget is spent, the connections with the greatest
+/// values are closed first.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Waiting {
-    /// It has taken nothing for a while.
+    /// The peer has read nothing for ten ticks: a second, or less with short deadlines.
     pub(super) is_stalled: bool,
-    /// Bytes of memory that are held for it alone.
+    /// Bytes of memory held for this peer; a shared frame counts in equal parts.
     pub(super) share: usize,
-    /// Bytes that have not gone.
+    /// Unsent bytes.
     pub(super) rest: usize,
 }
 
-/// What is to be done with a connection next.
+/// What the frame loop does with a connection next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
-    /// Wait for the socket; no deadline is running but the keepalive's.
+    /// Wait for the socket; no deadline except the keepalive's is running.
     Idle,
-    /// Wait for the socket, for so long.
+    /// Wait for the socket; a deadline is running.
     Waiting,
-    /// More may be there to read: come back when others have had their turn.
+    /// More input may exist: drive the connection again after the turns of the others.
     MoreToRead,
-    /// It is over: drop it.
+    /// The connection is over: drop it.
     Over(Disconnect),
 }

@@ -1,12 +1,13 @@
-//! What a handler's publications cost others, and how long its connection waits for that.
+//! Back-pressure on publishers: the cost of a handler's publications, and the wait that follows.
 //!
-//! A handler publishes without its socket, so its thread remembers for it. Two rules follow:
+//! A handler publishes without access to its socket, so thread-local variables count for it. Two
+//! rules apply:
 //! - A connection whose publications cost more than a turn is not read from until this worker has
 //!   delivered them.
-//! - A connection that has published a large message is not read from until all members have taken
-//!   it, or as long as they need at [`Ticket::SLOWEST`]: a member that reads fast enough is not
-//!   thrown out for the size of messages, and one that does not read at all delays its room by the
-//!   second in which its queue fills.
+//! - A connection that has published a large message is not read from until all members have
+//!   received it, or for the time that the message needs at [`Ticket::SLOWEST`]. So a member that
+//!   reads fast enough is not closed because messages are large, and a member that does not read
+//!   at all delays its room only for the second in which its backlog fills.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -21,24 +22,25 @@ use super::turn::Turn;
 use super::unsent::SharedFrame;
 
 thread_local! {
-    /// What the handler that runs has published so far, as [`Turn`] charges it.
+    /// Cost of the running handler's publications, in the unit of [`Turn`].
     static COST: Cell<usize> = const { Cell::new(NO_HANDLER) };
-    /// Its large messages. Bound: those of one event, which are in a mailbox, too.
+    /// The running handler's large messages. Bound: the messages of one event, which are also in a
+    /// mailbox.
     static LARGE: RefCell<Vec<Arc<SharedFrame>>> = const { RefCell::new(Vec::new()) };
 }
 
 const NO_HANDLER: usize = usize::MAX;
 
-/// From this size on a message is large: a sixteenth of a member's queue.
+/// Size in bytes from which a message is large: a sixteenth of a member's default backlog bound.
 const LARGE_SIZE: usize = 64 << 10;
 
-/// A handler is about to run.
+/// Starts to count for a handler that is about to run.
 #[inline]
 pub(super) fn begin() {
     COST.set(0);
 }
 
-/// The handler is done. Says what its publications cost.
+/// Stops counting after the handler has run. Returns the cost of its publications.
 #[inline]
 pub(super) fn end() -> usize {
     COST.replace(NO_HANDLER)
@@ -58,8 +60,8 @@ pub(super) fn note(members: &GroupMembers, publication: &Publication<'_>) {
     }
 }
 
-/// What a connection waits for that has published: when the last reference goes, the connection is
-/// driven again.
+/// A publisher's wait for its receivers. When the last reference is dropped, the publisher's
+/// connection is driven again.
 #[derive(Debug)]
 pub(super) struct Ticket {
     mailbox: Arc<Mailbox>,
@@ -67,10 +69,10 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// Bytes a second that a member is waited for.
+    /// Bytes per second: the slowest member that a publisher waits for.
     const SLOWEST: usize = 1 << 20;
 
-    /// A ticket for what the last handler has published, and for how long it holds at most.
+    /// Returns a ticket for the large messages of the last handler, and its maximum wait.
     pub(super) fn of_last(mailbox: &Arc<Mailbox>, key: ConnectionKey) -> (Arc<Ticket>, Duration) {
         let ticket = Arc::new(Ticket {
             mailbox: Arc::clone(mailbox),

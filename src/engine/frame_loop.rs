@@ -23,7 +23,7 @@ use super::{Bounds, Settings};
 /// A worker's connections and the poller that watches their sockets.
 ///
 /// The worker's tokio runtime watches the poller's own descriptor, so HTTP, timers and signals
-/// live beside the frame loop on the same thread.
+/// run on the same thread as the frame loop.
 pub(crate) struct FrameLoop {
     poll: Poll,
     events: Events,
@@ -36,7 +36,7 @@ pub(crate) struct FrameLoop {
 pub(crate) struct FrameLoopHandle(Rc<RefCell<FrameLoop>>);
 
 impl FrameLoopHandle {
-    /// A frame loop without connections; `observer` is told what becomes of them.
+    /// A frame loop without connections. It reports the events of its connections to `observer`.
     pub(crate) fn new(
         settings: &Settings,
         bounds: &Bounds,
@@ -46,11 +46,11 @@ impl FrameLoopHandle {
             .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
     }
 
-    /// Takes a socket over: `head` is to be written to it before anything else, once the
-    /// connection is open; `early` has been read of it already.
+    /// Takes over a socket. `head` is written first, once the connection is open; `early` is input
+    /// that has already been read.
     ///
     /// # Errors
-    /// Of the poller, which does not take the socket.
+    /// The poller's error, if it does not register the socket.
     pub(crate) fn adopt(
         &self,
         socket: ClientSocket,
@@ -73,13 +73,13 @@ impl FrameLoopHandle {
         self.0.borrow_mut().connections.cut();
     }
 
-    /// Runs the loop. It ends only with an error of the poller.
+    /// Runs the loop. Returns only if the poller fails.
     pub(crate) async fn run(self) -> io::Result<()> {
         tokio::try_join!(self.serve(), self.keep_time()).map(|((), ())| ())
     }
 
     async fn serve(&self) -> io::Result<()> {
-        /// Turns after which the others of this thread have theirs.
+        /// Turns after which the loop yields to the other tasks of the thread.
         const TURNS: u32 = 16;
         const WHILE_CONGESTED: Duration = Duration::from_millis(1);
         let descriptor = PollDescriptor(self.0.borrow().poll.as_raw_fd());
@@ -89,7 +89,7 @@ impl FrameLoopHandle {
         )]
         let poller = AsyncFd::new(descriptor)?;
         loop {
-            // Cleared first: what comes during a turn makes it readable again.
+            // Cleared before the turn: input that arrives during the turn makes it readable again.
             poller.readable().await?.clear_ready();
             let mut turns = 0;
             while self.0.borrow_mut().turn()? {
@@ -109,7 +109,7 @@ impl FrameLoopHandle {
         loop {
             ticks.tick().await;
             let mut frame_loop = self.0.borrow_mut();
-            // What has come is read before anybody is found silent.
+            // Pending input is read first, so that its peer does not count as silent.
             if frame_loop.turn()? {
                 frame_loop.mailbox().wake();
             }
@@ -118,7 +118,7 @@ impl FrameLoopHandle {
     }
 }
 
-/// The poller's descriptor, which stays the poller's to close.
+/// The poller's descriptor, borrowed: only the poller closes it.
 struct PollDescriptor(RawFd);
 
 impl AsRawFd for PollDescriptor {
@@ -138,7 +138,7 @@ impl FrameLoop {
     ) -> io::Result<FrameLoop> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
-        // It cannot fail but for a poller that is gone, and then nobody is left to wake.
+        // The waker fails only if the poller is gone, and then there is nothing to wake.
         let wake = Box::new(move || waker.wake().unwrap_or_default());
         let mailbox = Mailbox::new(wake, bounds.congestion.clone(), settings);
         let (clock, deadlines) = Clock::new(&settings.deadlines);
@@ -170,10 +170,10 @@ impl FrameLoop {
             .map(|_| ())
     }
 
-    /// Drives the connections that are ready, once. Says whether there may be more to do at once.
+    /// Drives each ready connection once. Returns whether another turn should follow at once.
     fn turn(&mut self) -> io::Result<bool> {
         if !self.connections.begin_turn() {
-            return Ok(true); // the sockets have not been looked at
+            return Ok(true); // the sockets have not been polled
         }
         match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
             Ok(()) => {}
@@ -192,18 +192,19 @@ impl FrameLoop {
         }
         self.connections.drive_ready();
         let is_done = self.connections.end_turn();
-        // Where several were ready at once, more have come in the meantime.
+        // If several sockets were ready, others have become ready in the meantime.
         Ok(count > 1 || !is_done)
     }
 
-    /// Whether so much waits for other workers that this one can only wait, too.
+    /// Whether the mailboxes of all workers are congested and this worker has no commands: the
+    /// worker can only wait for the others.
     fn waits_for_others(&self) -> bool {
         self.mailbox().is_congested() && !self.connections.has_commands()
     }
 
     fn sweep(&mut self) {
         if self.mailbox().is_congested() {
-            // The sockets are not looked at: nobody ages for not being heard.
+            // The sockets are not read, so the time must not count as silence of the peers.
             self.clock.stand_still();
             return;
         }

@@ -1,4 +1,4 @@
-//! A room's members on one worker, and the way to them.
+//! A group: the members of one room on one worker, and the mailbox of that worker.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use super::members::{GroupMembers, GroupPlace};
 use super::peer::Peer;
 use super::publication::Publication;
 
-/// The members of one room that live on one worker. Clones are the same group.
+/// The members of one room on one worker. A clone is the same group.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     mailbox: Arc<Mailbox>,
     members: Arc<GroupMembers>,
 }
 
-/// A worker that has something to do and sleeps. It is woken when this is dropped.
+/// A sleeping worker with new commands. Dropping this value wakes the worker.
 #[derive(Debug)]
 pub(crate) struct Sleeper(Arc<Mailbox>);
 
@@ -35,7 +35,7 @@ impl Group {
         }
     }
 
-    /// Whether this is the group of that connection's worker.
+    /// Whether the group and the connection are on the same worker.
     pub(crate) fn is_of(&self, peer: &Peer) -> bool {
         Arc::ptr_eq(&self.mailbox, peer.mailbox())
     }
@@ -45,36 +45,37 @@ impl Group {
         Arc::ptr_eq(&self.members, &other.members)
     }
 
-    /// Adds a member of the same worker.
+    /// Adds a connection of the same worker.
     pub(crate) fn join(&self, peer: &Peer) -> GroupPlace {
         self.members.join(peer.key(), peer.compresses())
     }
 
-    /// Takes a member out and says whether the group is empty now.
+    /// Removes a member. Returns whether the group is now empty.
     pub(crate) fn leave(&self, place: GroupPlace) -> bool {
         self.members.leave(place)
     }
 
-    /// How many members there are.
+    /// Number of members.
     pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether so much waits for all workers that nobody should publish on.
+    /// Whether the mailboxes of all workers are congested, so that publishers should pause.
     #[cfg(feature = "redis")]
     pub(crate) fn is_congested(&self) -> bool {
         self.mailbox.is_congested()
     }
 
-    /// Whether its worker has so much to deliver that a task which publishes should let it.
+    /// Whether the worker's mailbox is full, so that a publishing task should yield.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) fn is_full(&self) -> bool {
         self.mailbox.is_full()
     }
 
-    /// Hands a message to the worker for all members.
-    /// The worker may sleep: then it is woken when what is returned is dropped, which is a system
-    /// call and so nothing to do under a lock.
+    /// Puts a message for all members into the worker's mailbox.
+    ///
+    /// If the worker sleeps, dropping the returned [`Sleeper`] wakes it. That is a system call, so
+    /// drop it without holding a lock.
     pub(crate) fn deliver(&self, publication: &Publication<'_>) -> Option<Sleeper> {
         fan_out::note(&self.members, publication);
         let sleeps = self.mailbox.deliver(&self.members, publication);

@@ -1,4 +1,4 @@
-//! What an endpoint does with its connections' messages.
+//! Handlers: the code of an endpoint that handles the messages of its connections.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,58 +13,60 @@ use super::slab::ConnectionKey;
 use super::write_batch::WriteBatch;
 use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError, Sender};
 
-/// One connection's side of an endpoint: made for each connection, called by its worker only.
+/// The code that handles one connection. Each connection has its own handler, and only the
+/// connection's worker calls it.
 ///
-/// Calls are synchronous and borrow the message, which lives in a buffer that the worker's
-/// connections share; work that must wait takes [`WebSocket::peer`] along and spawns. A panic ends
-/// this connection, with 1011, and no other.
+/// Calls are synchronous and borrow the message from a buffer that the worker's connections share.
+/// For work that must wait, spawn a task and give it [`WebSocket::peer`]. A panic closes this
+/// connection with 1011 and affects no other connection.
 ///
 /// A function of `(&mut WebSocket<'_>, Message<'_>)` is a handler.
 pub trait Handler: 'static {
-    /// The opening handshake is done.
+    /// Called once, after the opening handshake.
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         let _ = socket;
     }
 
-    /// A message has arrived, or a control frame, which has been answered already.
+    /// Called for each message, and for each control frame, which has already been answered.
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>);
 
-    /// For how long no further message of the client is to be handled. Asked after each data
-    /// message: back-pressure on a client that sends too fast. One that goes on for
+    /// Returns how long the client is throttled: the time until its next message is handled.
+    /// Called after each data message. A client that is throttled for longer than
     /// [`Deadlines::throttle_timeout`](super::Deadlines::throttle_timeout) is closed.
+    /// Default: `None`.
     #[inline]
     fn throttle(&mut self) -> Option<Duration> {
         None
     }
 
-    /// Whether the next message of the client has to wait for work that this one has begun. Asked
-    /// after each data message; [`Peer::resume`] says that it may have changed.
+    /// Whether the client's next message must wait for work that the last message has started.
+    /// Called after each data message, and again after [`Peer::resume`]. Default: false.
     #[inline]
     fn is_busy(&self) -> bool {
         false
     }
 
-    /// Whether the protocol that is spoken has a heartbeat of its own: then silence is not answered
-    /// with a Ping.
+    /// Whether the subprotocol has its own heartbeat. If it has, a silent peer gets no Ping.
+    /// Default: false.
     #[inline]
     fn has_heartbeat(&self) -> bool {
         false
     }
 
-    /// The status code that the Close is to carry when the client has broken a rule of the
-    /// protocol: by default the rule's own (RFC 6455 §7.4.1).
+    /// The status code of the Close for a client that has broken a rule of the protocol.
+    /// Default: the code of that rule (RFC 6455 §7.4.1).
     fn close_code(&self, error: ProtocolError) -> CloseCode {
         error.close_code()
     }
 
-    /// The handler as one that takes over what the engine does by itself, if it is one.
+    /// The handler as a [`RawHandler`], which takes over tasks of the engine. Default: `None`.
     #[doc(hidden)]
     #[inline]
     fn raw(&mut self) -> Option<&mut dyn RawHandler> {
         None
     }
 
-    /// The connection is over. Called once, after everything else.
+    /// Called once, after the connection has ended.
     fn closed(&mut self, why: &Disconnect) {
         let _ = why;
     }
@@ -82,10 +84,10 @@ where
 
 /// A connection while one of its events is being handled.
 ///
-/// Everything sent during one event leaves in one write. What the socket does not take waits: of one
-/// event 16 MiB and a message more at most. A handler that sends more to a client that does not take
-/// it ends the connection with 1011 `too much sent at once`; what is longer belongs in a task that
-/// sends by [`WebSocket::peer`] at a pace of its own.
+/// All frames sent during one event leave in one write. Bytes that the socket does not accept stay
+/// in the backlog: at most 16 MiB and one message per event. If a handler sends more, the
+/// connection is closed with 1011 `too much sent at once`. Send longer answers from a task, by
+/// [`WebSocket::peer`], at a limited rate.
 pub struct WebSocket<'a> {
     pub(super) sender: &'a mut Sender,
     pub(super) batch: WriteBatch<'a>,
@@ -94,8 +96,8 @@ pub struct WebSocket<'a> {
 }
 
 impl WebSocket<'_> {
-    /// Sends a message or control frame, in one frame, compressed if that was agreed on and makes
-    /// it smaller. After a Close has gone either way this does nothing.
+    /// Sends a message or control frame in one frame, compressed if compression was negotiated and
+    /// makes the message smaller. Does nothing after a Close has been sent or received.
     #[inline]
     pub fn send(&mut self, message: Message<'_>) {
         if self.sender.may_compress() {
@@ -104,8 +106,8 @@ impl WebSocket<'_> {
         self.sender.send(message, &mut self.batch);
     }
 
-    /// [`WebSocket::send`], in fragments of at most `max_fragment_size` bytes of payload and not
-    /// compressed.
+    /// Like [`WebSocket::send`], but uncompressed and in fragments of at most `max_fragment_size`
+    /// bytes of payload.
     pub fn send_fragmented(&mut self, message: Message<'_>, max_fragment_size: usize) {
         let mut frames = Vec::new();
         self.sender
@@ -134,13 +136,13 @@ impl WebSocket<'_> {
         }
     }
 
-    /// Begins the closing handshake. `reason` is cut to the 123 bytes that a Close can carry.
+    /// Begins the closing handshake. `reason` is cut to 123 bytes, the maximum in a Close.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         let frame = CloseFrame { code, reason };
         self.sender.close(Some(frame), &mut self.batch);
     }
 
-    /// A handle to this connection, to keep or to send elsewhere.
+    /// A handle to this connection, which can be kept and sent to other threads.
     pub fn peer(&self) -> Peer {
         let compresses = self.mailbox.deflate().is_some_and(|deflate| {
             self.sender

@@ -1,10 +1,10 @@
-//! The connections that keep much of one of the server's budgets.
+//! Hoarders: the connections that hold a large part of one of the server's budgets.
 
 use super::deadlines::Tick;
 use super::slab::ConnectionKey;
 
-/// Those of a worker, and since when. Bound: a connection that keeps a sixteenth of one of two
-/// budgets is one of 32 at most.
+/// The hoarders of a worker. Bound: 32 entries, because a hoarder holds a sixteenth of one of two
+/// budgets.
 #[derive(Debug, Default)]
 pub(super) struct Hoarders(Vec<Hoarder>);
 
@@ -16,7 +16,8 @@ struct Hoarder {
 }
 
 impl Hoarders {
-    /// Notes that a connection keeps much now. Says for how long it has done so without a break.
+    /// Notes that a connection is a hoarder now. Returns for how long it has been one without a
+    /// break.
     pub(super) fn note(&mut self, key: ConnectionKey, now: Tick) -> Tick {
         let known = self.0.iter_mut().find(|hoarder| hoarder.key == key);
         if let Some(hoarder) = known {
@@ -31,7 +32,7 @@ impl Hoarders {
         0
     }
 
-    /// Forgets all that have not been noted now.
+    /// Forgets the connections that were not noted at `now`.
     pub(super) fn forget_others(&mut self, now: Tick) {
         self.0.retain(|hoarder| hoarder.last_seen == now);
     }
