@@ -324,14 +324,9 @@ fn the_manual_page_has_every_flag_and_valid_syntax() {
 mod tls {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::path::Path;
-    use std::sync::Arc;
 
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{
-        ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
-    };
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConnection, StreamOwned};
 
     use super::*;
 
@@ -407,74 +402,21 @@ mod tls {
 
     /// An open WebSocket at `/echo`.
     fn connect(address: SocketAddr) -> Secured {
-        let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth();
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let session = ClientConnection::new(tls_client::config(), name).unwrap();
         let mut stream = StreamOwned::new(session, stream);
         stream
             .write_all(client::request("/echo").as_bytes())
             .unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        let head = client::receive_head(&mut stream).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 "));
         stream
     }
 
     fn certificate_of(stream: &Secured) -> CertificateDer<'static> {
         stream.conn.peer_certificates().unwrap()[0].clone()
-    }
-
-    /// Accepts any certificate whose key the server has: the tests compare the certificate itself.
-    #[derive(Debug)]
-    struct AnyCertificate(Arc<CryptoProvider>);
-
-    impl ServerCertVerifier for AnyCertificate {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.0.signature_verification_algorithms;
-            verify_tls12_signature(message, certificate, signed, algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.0.signature_verification_algorithms;
-            verify_tls13_signature(message, certificate, signed, algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
     }
 }
 

@@ -18,3 +18,4 @@ pub(crate) mod resources;
 pub(crate) mod server;
 pub(crate) mod soak;
 mod through_tls;
+pub(crate) mod tls_client;
