@@ -6,28 +6,28 @@ use crate::engine::deadlines::Tick;
 use crate::engine::fan_out::Ticket;
 use crate::engine::unsent::{Held, UnsentBudget};
 
-/// What is not handled yet of what has been read.
+/// Input that has been read and is not handled yet, and the reasons why it waits.
 #[derive(Debug, Default)]
 pub(super) struct DeferredInput {
-    /// Back-pressure on a peer that publishes faster than it may, until it does so no more.
+    /// The throttle of a peer that publishes too fast, until the peer slows down.
     pub(super) hold: Option<Hold>,
-    /// It is to be handled when what the peer published has been delivered.
+    /// The input waits until the peer's publications are delivered.
     pause: Option<Pause>,
-    /// It is to be handled in the next turn, when what came before it has been delivered.
+    /// The input waits for the next turn, when earlier messages have been delivered.
     pub(super) is_next: bool,
-    /// It is to be handled when the handler has done what it began.
+    /// The input waits until the handler has finished the work that it began.
     pub(super) is_behind: bool,
-    /// Bound: one read, and `max_unsent_size`, in bytes, shared with all clients of the server: it
-    /// waits for the same reasons as what is to be sent.
+    /// Bound: one read, and `max_unsent_size`, in bytes, shared with all clients of the server:
+    /// input waits for the same reasons as output.
     pub(super) input: Vec<u8>,
     pub(super) held: Option<Held>,
 }
 
 #[derive(Debug)]
 pub(super) struct Pause {
-    /// Until when nothing is handled or read, at most.
+    /// Nothing is read or handled before this tick while the ticket exists.
     until: Tick,
-    /// What is waited for.
+    /// Exists until the publications are delivered.
     ticket: Weak<Ticket>,
 }
 
@@ -35,12 +35,12 @@ pub(super) struct Pause {
 pub(super) struct Hold {
     /// Bound: `Deadlines::throttle_timeout`.
     pub(super) since: Tick,
-    /// Until when nothing is handled or read.
+    /// Nothing is read or handled before this tick.
     until: Tick,
 }
 
 impl DeferredInput {
-    /// Puts back-pressure on a peer, for so many ticks; `input` is handled after them.
+    /// Throttles a peer for this number of ticks. `input` is handled afterwards.
     #[cold]
     pub(super) fn throttle(
         deferred: &mut Option<Box<DeferredInput>>,
@@ -63,7 +63,7 @@ impl DeferredInput {
         }));
     }
 
-    /// Has `input` handled in the next turn, or behind what the handler has begun.
+    /// Keeps `input` for the next turn or, if `is_behind`, until the handler has finished its work.
     #[cold]
     pub(super) fn defer(
         deferred: &mut Option<Box<DeferredInput>>,
@@ -82,7 +82,7 @@ impl DeferredInput {
         }));
     }
 
-    /// Has nothing more handled or read until the ticket is dropped, or that time has come.
+    /// Stops reading and handling until the ticket is dropped, or until this tick.
     pub(super) fn pause(
         deferred: &mut Option<Box<DeferredInput>>,
         until: Tick,
@@ -94,7 +94,7 @@ impl DeferredInput {
         });
     }
 
-    /// Bytes that are kept for this connection.
+    /// Bytes of input that are kept for this connection.
     pub(super) fn bytes(&self) -> usize {
         self.held.as_ref().map_or(0, Held::bytes)
     }

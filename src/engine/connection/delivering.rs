@@ -1,4 +1,4 @@
-//! Delivering: fan-out that other connections caused.
+//! Delivering: sends fan-out to one connection.
 
 use std::io;
 
@@ -13,12 +13,12 @@ use crate::engine::socket::Stream;
 use crate::engine::{SlowConsumer, SlowConsumerPolicy};
 use crate::protocol::CloseCode;
 
-/// How a client is told that what waits for it had to go.
+/// The Close of a client whose backlog is dropped because the unsent budget is spent.
 pub(super) const TOO_MUCH_UNSENT: (CloseCode, &str) =
     (CloseCode::Again, "no memory for what waits to be sent");
 
 impl<H: Handler> Connection<H> {
-    /// Sends encoded fan-out, now if nothing waits before it.
+    /// Sends encoded fan-out: at once if the backlog is empty, otherwise behind the backlog.
     #[inline]
     pub(super) fn send_delivery<S: Stream>(
         &mut self,
@@ -28,8 +28,8 @@ impl<H: Handler> Connection<H> {
     ) -> Progress {
         match self.phase {
             Phase::Open if self.sender.is_open() => {}
-            // What the peer's own messages caused comes before our Close, and nothing after it
-            // (§5.5.1).
+            // Deliveries that the peer's own messages caused are sent before our Close, and nothing
+            // after it (§5.5.1).
             Phase::Leaving { .. } if !self.sender.is_close_sent() && !self.sender.is_closed() => {}
             _ => return Progress::Waiting,
         }
@@ -53,7 +53,7 @@ impl<H: Handler> Connection<H> {
                 self.waiting_since = context.now;
                 return Progress::Waiting;
             }
-            // No wait has begun, and those that had begun are known.
+            // No wait has begun, and earlier waits are already timed.
             return Progress::Idle;
         }
         if let Some(progress) = self.make_room(delivery, frames.len(), stream, context) {
@@ -67,8 +67,8 @@ impl<H: Handler> Connection<H> {
         Progress::Waiting
     }
 
-    /// Does with a delivery of `length` bytes what its policy says if the queue is full;
-    /// `None` if there is, now.
+    /// Applies the policy of a delivery of `length` bytes if the backlog is full. `None` if the
+    /// backlog has room for the delivery now.
     fn make_room<S: Stream>(
         &mut self,
         delivery: &Delivery<'_>,
@@ -112,9 +112,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// What waits for the peer, as it counts when there is no more room.
+    /// Returns the size of the backlog, as compared when the unsent budget is spent.
     pub(super) fn waiting_at(&mut self, now: Tick) -> Waiting {
-        /// A second, or less where a deadline is shorter than that.
+        /// Ten ticks: a second, or less if a deadline is shorter than that.
         const RECENT: Tick = 10;
         Waiting {
             is_stalled: now.wrapping_sub(self.waiting_since) > RECENT,
@@ -128,7 +128,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Ends a connection that the most waits for. A second time nothing of it is kept.
+    /// Ends a connection with the largest backlog. If the connection is closing already, or its
+    /// handler keeps a part, it ends without a Close.
     pub(super) fn end_largest<S: Stream>(
         &mut self,
         stream: &mut S,
@@ -149,7 +150,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// The form of a delivery that goes to this peer.
+    /// Returns the delivery compressed if this peer accepts that, otherwise plain.
     fn choose<'a>(&mut self, delivery: &Delivery<'a>, context: &Context) -> Encoded<'a> {
         if let (Some(compressed), Some(deflate)) = (delivery.compressed, context.mailbox.deflate())
         {
@@ -163,7 +164,7 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Writes until all is written or the socket takes no more; says how much that was.
+/// Writes until all is written or the socket is full. Returns the number of bytes written.
 fn write_all<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

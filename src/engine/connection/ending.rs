@@ -1,4 +1,4 @@
-//! Ending: the closing handshake, FIN, and reading on until the peer's.
+//! Ending: the closing handshake, our FIN, and reading until the peer's FIN.
 
 use std::io;
 
@@ -47,7 +47,8 @@ impl<H: Handler> Connection<H> {
         self.settle(stream, context)
     }
 
-    /// Ends the connection from our side, for a reason that the peer has no say in.
+    /// Ends the connection from our side: sends this Close and then FIN, without waiting for an
+    /// answer.
     pub(super) fn fail<S: Stream>(
         &mut self,
         why: Disconnect,
@@ -74,15 +75,15 @@ impl<H: Handler> Connection<H> {
         self.settle(stream, context)
     }
 
-    /// Drops fan-out that waits, unless our Close waits behind it: without it, that would tell the
-    /// peer that it has got all.
+    /// Drops the queued deliveries, unless our Close is queued behind them: without them, that
+    /// Close would tell the peer that it has received everything.
     fn drop_deliveries(&mut self, context: &mut Context) {
         if !self.sender.is_close_sent() {
             context.stats.dropped += self.outbound.backlog.drop_deliveries() as u64;
         }
     }
 
-    /// Goes as far as an ending connection can go for now.
+    /// Moves an ending connection on as far as the socket allows.
     #[cold]
     pub(super) fn settle<S: Stream>(&mut self, stream: &mut S, context: &mut Context) -> Progress {
         loop {
@@ -123,8 +124,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Bytes to read after our FIN. A client that sends a message too big, or too many, is most
-    /// often still sending, and would lose our Close to a reset.
+    /// Returns how many bytes to read after our FIN. A client whose message is too big, or that
+    /// publishes too fast, is most often still sending, and a reset would lose our Close.
     fn linger_allowance(&self, why: Disconnect, linger_size: usize) -> u32 {
         let bytes = match why {
             Disconnect::FastPublisher

@@ -1,4 +1,4 @@
-//! One connection: what an event, a command or a deadline makes of it.
+//! One connection, and how events, commands and deadlines change its state.
 //!
 //! ```text
 //!   Open ── failed, or our Close answered ──▶ Draining ── all is written: FIN ──▶ Lingering
@@ -6,8 +6,8 @@
 //!    └── Close or EOF ──▶ Leaving ─────────────┘    └── EOF was read ──▶ over ◀──────┘
 //! ```
 //!
-//! Lingering reads on until the peer's FIN: closing at once with unread input would make the
-//! kernel send RST, and the peer would lose our Close (RFC 6455 §7.1.1).
+//! A lingering connection reads until the peer's FIN. If it were closed with unread input, the
+//! kernel would send RST, and the peer would lose our Close (RFC 6455 §7.1.1).
 
 mod deferred;
 mod delivering;
@@ -44,27 +44,27 @@ pub(crate) struct Connection<H> {
     sender: Sender,
     outbound: Outbound,
     phase: Phase,
-    /// When the present wait began: for the peer to take more of the backlog, to answer our FIN, or
-    /// to read that it is closed as too slow. Bound: `Deadlines::write_stall` or `linger`.
+    /// When the current wait began. It ends when the peer reads more of the backlog, reads the
+    /// Close of a slow consumer, or answers our FIN. Bound: `Deadlines::write_stall` or `linger`.
     waiting_since: Tick,
-    /// When the message under way began. Bound: `Deadlines::message`.
+    /// When the unfinished message began. Bound: `Deadlines::message`.
     message_started: Tick,
     /// When the last data message ended. Bound: `Deadlines::idle`.
     idle_since: Tick,
     asked: Asked,
-    /// What is not handled yet of what has been read.
+    /// Input that has been read and is not handled yet.
     deferred: Option<Box<DeferredInput>>,
-    /// What the peer has sent.
+    /// Data messages that the peer has sent.
     received: Traffic,
 }
 
-/// What the peer has been asked and has not answered.
+/// The question that the peer has not answered yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Asked {
     Nothing,
-    /// Whether it is there, then. Bound: `Deadlines::ping_timeout`.
+    /// A Ping, sent at this tick. Bound: `Deadlines::ping_timeout`.
     Ping(Tick),
-    /// To close, by the Close that a tick first found unanswered then. Bound: `Deadlines::close`.
+    /// Our Close, first found unanswered at this tick. Bound: `Deadlines::close`.
     Close(Tick),
 }
 
@@ -72,20 +72,20 @@ enum Asked {
 enum Phase {
     /// Frames are read and handled.
     Open,
-    /// The peer's Close or FIN has come. It is answered by a command that goes through the
-    /// mailbox, behind what the peer's own messages put there: those answers come first.
+    /// The peer's Close or FIN has arrived. The answer is a command in the mailbox, behind the
+    /// commands that the peer's own messages caused: their deliveries are sent first.
     Leaving { why: Disconnect },
-    /// Nothing is read; what waits is written, then comes FIN.
+    /// Nothing is read. The backlog is written, and then FIN is sent.
     Draining { why: Disconnect, linger: bool },
-    /// FIN is out; input is read and thrown away until the peer's, `allowance` bytes at most.
+    /// FIN is sent. Input is read and discarded until the peer's FIN, at most `allowance` bytes.
     Lingering { why: Disconnect, allowance: u32 },
 }
 
-/// How a panic of the handler is told to the peer.
+/// The Close that a peer gets when its handler panics.
 const INTERNAL_ERROR: (CloseCode, &str) = (CloseCode::Error, "internal error");
 
 impl<H: Handler> Connection<H> {
-    /// A connection whose messages may be compressed if `deflate` says how.
+    /// Creates an open connection. `deflate` is the negotiated compression, `None` without one.
     pub(crate) fn new(
         handler: H,
         settings: &Settings,
@@ -136,8 +136,8 @@ impl<H: Handler> Connection<H> {
                 match (self.read(key, stream, context)?, self.phase) {
                     (Reading::Drained, Phase::Open) => return Ok(self.wait_for_more(context.now)),
                     (Reading::Full, Phase::Open) => {
-                        // What is under way is read on: its last bytes are to find the first still
-                        // in the cache, and its buffer is the sooner another's.
+                        // An unfinished message is read on: its first bytes are still in the cache,
+                        // and its buffer becomes free sooner.
                         if context.turn.is_over() || !self.reads_on(context) {
                             return Ok(Progress::MoreToRead);
                         }
@@ -156,7 +156,8 @@ impl<H: Handler> Connection<H> {
         Ok(self.settle(stream, context))
     }
 
-    /// All is read that there is: who is not held by now publishes no faster than it may.
+    /// Waits for the socket, which has no more input. A peer that is not throttled at this point
+    /// publishes slowly enough: its throttle is forgotten.
     fn wait_for_more(&mut self, now: Tick) -> Progress {
         if self.deferred.is_some() && !self.is_deferred_kept(now) {
             self.deferred = None;
@@ -164,7 +165,7 @@ impl<H: Handler> Connection<H> {
         self.wait()
     }
 
-    /// Nothing can be done until the socket has something, or a deadline passes.
+    /// Returns what the connection waits for: the socket, a deadline or its next turn.
     fn wait(&mut self) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
             || !self.sender.is_open()
@@ -186,14 +187,14 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether what has been read already is to wait.
+    /// Whether the deferred input must wait longer.
     fn is_deferred_kept(&self, now: Tick) -> bool {
         self.deferred
             .as_ref()
             .is_some_and(|deferred| deferred.is_next || deferred.is_behind || deferred.is_held(now))
     }
 
-    /// Whether a message is under way that the peer may send more of.
+    /// Whether a message is unfinished and the peer may send more of it.
     #[cold]
     fn reads_on(&mut self, context: &Context) -> bool {
         self.receiver.is_inside_message()
@@ -201,21 +202,23 @@ impl<H: Handler> Connection<H> {
             && self.is_read(context.high_water_mark)
     }
 
-    /// Whether the peer is read from: not while it leaves lying what it was answered.
+    /// Whether the peer is read from. It is not while a reply is in the backlog, or while the
+    /// backlog is above `high_water_mark` bytes.
     fn is_read(&mut self, high_water_mark: usize) -> bool {
         self.demand() == Demand::Read
             && !self.outbound.backlog.has_replies()
             && self.outbound.backlog.bytes() <= high_water_mark
     }
 
-    /// Whether the peer has to wait before more of what it sent is handled.
+    /// Whether deferred input waits for a throttle, for deliveries or for a busy handler.
     fn is_held(&self, now: Tick) -> bool {
         self.deferred.as_ref().is_some_and(|deferred| {
             deferred.is_held(now) || (deferred.is_behind && self.handler.is_busy())
         })
     }
 
-    /// Writes of the backlog what the socket takes; says whether that was worth waiting for more.
+    /// Writes as much of the backlog as the socket accepts. Returns whether the peer has read
+    /// enough not to count as stalled.
     fn write_backlog<S: Stream>(&mut self, stream: &mut S, now: Tick) -> io::Result<bool> {
         let is_late = matches!(self.phase, Phase::Draining { why, .. } if why.is_stalled());
         let takes =
@@ -226,14 +229,14 @@ impl<H: Handler> Connection<H> {
         Ok(takes)
     }
 
-    /// How a connection ends whose peer has not answered our Close, if that is out.
+    /// Returns how the connection ends without an answer to our Close. `None` if no Close was sent.
     fn unanswered(&self, how: Unanswered) -> Option<Disconnect> {
         let code = self.sender.close_code_sent();
         let is_out = self.sender.is_close_sent();
         is_out.then_some(Disconnect::Unanswered(code, how))
     }
 
-    /// Ends a connection that cannot be written to, or whose handler has sent too much at once.
+    /// Ends a connection after a failed write, or after its handler has sent too much in one event.
     fn cannot_send<S: Stream>(
         &mut self,
         error: &io::Error,
@@ -385,7 +388,7 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
     fn closed(self: Box<Self>, why: &Disconnect) {
         let mut handler = self.handler;
         let _ = panic::catch_unwind(AssertUnwindSafe(|| handler.closed(why)));
-        // One by one: a panic while another unwinds would abort the process.
+        // Separately: a panic during the unwinding of another one would abort the process.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(handler)));
     }
 }

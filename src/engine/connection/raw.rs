@@ -1,4 +1,5 @@
-//! Raw handlers: what they take over of a connection. All of it is nothing for an ordinary handler.
+//! Raw handlers, which take over parts of a connection. For an ordinary handler this file changes
+//! nothing.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -13,14 +14,14 @@ use crate::engine::socket::Stream;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::CloseFrame;
 
-/// Whether the handler wants no more of the peer's messages for now.
+/// Whether the handler does not want the peer's next message now.
 #[inline]
 pub(super) fn pauses<H: Handler>(handler: &mut H) -> bool {
     let raw = handler.raw();
     raw.is_some_and(|raw| raw.demand() != Demand::Read)
 }
 
-/// Whether the Close that is about to go out waits for what the handler keeps.
+/// Whether the handler postpones a Close until the data that it keeps is sent.
 #[inline]
 pub(super) fn postpones_close<H: Handler>(
     handler: &mut H,
@@ -32,7 +33,7 @@ pub(super) fn postpones_close<H: Handler>(
 }
 
 impl<H: Handler> Connection<H> {
-    /// What the handler wants of the connection.
+    /// Returns what the handler demands of the connection.
     #[inline]
     pub(super) fn demand(&mut self) -> Demand {
         self.handler.raw().map_or(Demand::Read, |raw| raw.demand())
@@ -44,13 +45,14 @@ impl<H: Handler> Connection<H> {
         self.handler.raw().map_or(0, |raw| raw.kept())
     }
 
-    /// Bytes of memory in which the handler keeps something for the peer.
+    /// Bytes of memory that the handler holds for the peer.
     #[inline]
     pub(super) fn held(&mut self) -> usize {
         self.handler.raw().map_or(0, |raw| raw.held())
     }
 
-    /// Has the handler drop what it keeps. Says whether it has done so: not what has begun to go.
+    /// Makes the handler drop the data that it keeps. Returns whether nothing is left: a part whose
+    /// sending has begun stays.
     pub(super) fn drops_kept(&mut self) -> bool {
         if let Some(raw) = self.handler.raw() {
             raw.drop_kept();
@@ -58,13 +60,13 @@ impl<H: Handler> Connection<H> {
         self.kept() == 0
     }
 
-    /// Whether the handler has waited for the socket, which has taken all.
+    /// Whether the handler waits for room, and the socket has accepted the whole backlog.
     #[inline]
     pub(super) fn wakes_for_room(&mut self) -> bool {
         self.handler.raw().is_some_and(|raw| raw.wants_room()) && self.outbound.backlog.is_empty()
     }
 
-    /// Wakes the handler, and reads on if it wants that now and did not before.
+    /// Wakes the handler. Reads if the peer could not be read from before and can be now.
     pub(super) fn wake_handler<S: Stream>(
         &mut self,
         key: ConnectionKey,
@@ -102,7 +104,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Ends the connection if the handler wants that.
+    /// Ends the connection if the handler demands that.
     #[inline]
     pub(super) fn obey<S: Stream>(&mut self, stream: &mut S) {
         match self.demand() {
@@ -129,14 +131,14 @@ impl<H: Handler> Connection<H> {
         self.phase = Phase::Draining { why, linger };
     }
 
-    /// Has the end of the peer's stream answered by ours, when all else has gone out.
+    /// Answers the peer's FIN by a command in the mailbox, behind all earlier deliveries.
     pub(super) fn answer_end(&mut self, key: ConnectionKey, context: &mut Context) {
         if !postpones_close(&mut self.handler, None, false) {
             context.mailbox.close(key, None);
         }
     }
 
-    /// Notices that a peer has gone which is never read from again.
+    /// Ends a connection whose peer has sent FIN, if the handler never reads again.
     pub(super) fn notice_end(&mut self, key: ConnectionKey, context: &mut Context) -> Progress {
         if let (Phase::Open, Demand::Stall) = (self.phase, self.demand()) {
             let why = Disconnect::EndOfStream;

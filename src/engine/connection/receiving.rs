@@ -1,4 +1,4 @@
-//! Receiving: bytes from the stream, messages to the handler, answers to the stream.
+//! Receiving: reads bytes from the stream, gives messages to the handler, writes the answers.
 
 use std::io;
 use std::mem;
@@ -21,17 +21,17 @@ use crate::engine::turn::Turn;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{AssemblyPool, CloseFrame, Message, ProtocolError, Receiver};
 
-/// What a read found.
+/// The state of the socket after a read.
 pub(super) enum Reading {
     /// The socket may have more.
     Full,
-    /// The socket is empty: it will tell when it is not.
+    /// The socket is empty: the poller reports new input.
     Drained,
     EndOfStream,
 }
 
 impl<H: Handler> Connection<H> {
-    /// One read, and all that follows from it.
+    /// Reads once and handles the input.
     pub(super) fn read<S: Stream>(
         &mut self,
         key: ConnectionKey,
@@ -50,7 +50,7 @@ impl<H: Handler> Connection<H> {
             }
             return Ok(reading.1);
         }
-        // Taken out for a moment, because the rest of the context is lent to the handler.
+        // Taken out for the call, because the handler borrows the rest of the context.
         let mut input = mem::take(&mut context.input);
         let reading = Reading::of(stream.read(&mut input), input.len());
         let handled = match reading {
@@ -65,8 +65,8 @@ impl<H: Handler> Connection<H> {
         reading.map(|(_, reading)| reading)
     }
 
-    /// Hands every message of the input to the handler and writes the answers; `so_far` is what
-    /// has come of earlier input that was not handled yet.
+    /// Gives every message of the input to the handler and writes the answers. `so_far` is the
+    /// result for bytes that were read directly into an unfinished message.
     pub(super) fn handle<S: Stream>(
         &mut self,
         key: ConnectionKey,
@@ -128,8 +128,8 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Charges what the messages were published at, and does not read on before that has been
-    /// delivered, if it is much.
+    /// Charges the cost of the publications to the turn. If that ends the turn, or a message is
+    /// large, the connection is not read from until the publications are delivered.
     #[cold]
     fn charge_fan_out(&mut self, cost: usize, key: ConnectionKey, context: &mut Context) {
         context.turn.charge_work(cost);
@@ -143,7 +143,7 @@ impl<H: Handler> Connection<H> {
         context.mailbox.drop_in_turn(ticket);
     }
 
-    /// Begins to end, as an event has said.
+    /// Begins to end the connection, for the reason that an event gave.
     #[cold]
     fn leave(&mut self, why: Disconnect) {
         self.phase = match self.sender.is_closed() {
@@ -152,7 +152,7 @@ impl<H: Handler> Connection<H> {
         };
     }
 
-    /// Notes which waits an event has begun, and which it has ended.
+    /// Restarts the clocks of the waits that an event has begun or ended.
     #[inline(always)]
     fn conclude(&mut self, before: &Before, has_message: bool, now: Tick) {
         if has_message {
@@ -168,8 +168,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Handles what was kept back of a peer under back-pressure, unless it is held still. Says
-    /// whether more may be read.
+    /// Handles the deferred input, unless it must wait longer. Returns whether more may be read.
     #[cold]
     pub(super) fn resume<S: Stream>(
         &mut self,
@@ -199,7 +198,7 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// How a connection was before an event.
+/// The state of a connection before an event.
 struct Before {
     is_blocked: bool,
     is_open: bool,
@@ -217,7 +216,7 @@ impl Before {
     }
 }
 
-/// What the messages of an event are handled with: a connection and its worker, in parts.
+/// The parts of a connection and its worker that handle the messages of an event.
 struct Event<'a, H> {
     handler: &'a mut H,
     receiver: &'a mut Receiver,
@@ -230,16 +229,16 @@ struct Event<'a, H> {
     tick: &'a Duration,
     /// Data messages of the event.
     data: Traffic,
-    /// How the connection closes, if a Close has come.
+    /// How the connection closes. `None` if no Close has arrived.
     closed: Option<Disconnect>,
 }
 
 impl<H: Handler> Event<'_, H> {
-    /// Hands every message of the input to the handler, until the rest has to wait.
+    /// Gives every message of the input to the handler, until the rest must wait.
     #[inline(always)]
     fn handle(&mut self, mut input: &mut [u8]) -> Result<(), ProtocolError> {
         loop {
-            // Without `?`, by which the message would go through memory.
+            // Not with `?`, which would copy the message through memory.
             let message = match self.receiver.receive_whole(&mut input) {
                 Ok(Some(message)) => message,
                 Ok(None) => match self.receiver.receive_piecewise(&mut input, self.pool)? {
@@ -266,7 +265,7 @@ impl<H: Handler> Event<'_, H> {
                     continue;
                 }
             }
-            // Once it is not open, only the Close is waited for (§7.1.2).
+            // After a Close, data is ignored: only the peer's Close still matters (§7.1.2).
             if self.socket.sender.is_open() {
                 self.handler.message(&mut self.socket, message);
                 if self.stops(input) {
@@ -277,7 +276,7 @@ impl<H: Handler> Event<'_, H> {
         }
     }
 
-    /// Whether the rest of the input has to wait. It is kept then.
+    /// Whether the rest of the input must wait. If so, it is kept as deferred input.
     #[inline(always)]
     fn stops(&mut self, rest: &[u8]) -> bool {
         if let Some(time) = self.handler.throttle() {
@@ -312,9 +311,9 @@ impl<H: Handler> Event<'_, H> {
     }
 }
 
-/// Counts a control frame and answers it, and then the handler sees it. Says how the connection
-/// closes if that was a Close.
-#[inline(never)] // within the loop it would have every message go through memory
+/// Counts a control frame, answers it and gives it to the handler. Returns how the connection
+/// closes if the frame is a Close.
+#[inline(never)] // inlined, it would copy every message through memory
 fn dispatch_control<H: Handler>(
     handler: &mut H,
     socket: &mut WebSocket<'_>,
@@ -339,7 +338,7 @@ fn dispatch_control<H: Handler>(
         socket.sender.received_close(frame, &mut socket.batch);
         why
     } else {
-        // Nobody who closes wants the rest of a room's messages first.
+        // A peer that closes does not want the rest of a group's messages first.
         socket.batch.backlog().drop_deliveries();
         socket.sender.owe_close();
         if !postpones_close(handler, frame, false) {
@@ -366,8 +365,8 @@ fn fail<H: Handler>(
 }
 
 impl Reading {
-    /// How many bytes a read brought, and what that says about the socket. An interrupted read
-    /// counts as a full one: it is to be tried again.
+    /// Returns the number of bytes read, `None` if there were none, and the state of the socket. An
+    /// interrupted read counts as full, so it is tried again.
     pub(super) fn of(
         result: io::Result<usize>,
         wanted: usize,

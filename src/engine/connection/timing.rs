@@ -14,7 +14,7 @@ use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{CloseCode, Message, ProtocolError};
 
 impl<H: Handler> Connection<H> {
-    /// Looks at the deadlines; the peer was last heard `silence` ago.
+    /// Checks the deadlines. `silence` is the time since the peer was last heard.
     pub(super) fn check_deadlines<S: Stream>(
         &mut self,
         key: ConnectionKey,
@@ -29,7 +29,7 @@ impl<H: Handler> Connection<H> {
         let is_read =
             self.is_read(context.high_water_mark) && !self.is_held(now) && self.kept() == 0;
         if !is_read {
-            // It cannot be heard: what it would say has all its time when it can.
+            // The peer cannot be heard: its deadlines start again when it is read from.
             self.message_started = now;
             if let Asked::Ping(_) = self.asked {
                 self.asked = Asked::Nothing;
@@ -51,8 +51,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Looks at the deadlines of what is on its way to the peer, and of an end that has begun;
-    /// `None` if the connection is open and not late.
+    /// Checks the deadlines of the backlog and of a connection that is ending. `None` if the
+    /// connection is open and no deadline has passed.
     fn check_waits<S: Stream>(
         &mut self,
         stream: &mut S,
@@ -62,7 +62,7 @@ impl<H: Handler> Connection<H> {
         let waited = now.wrapping_sub(self.waiting_since);
         Some(match self.phase {
             Phase::Lingering { why, .. } if waited >= deadlines.linger => Progress::Over(why),
-            // The rest of the frame under way and our Close are kept for it as long as a write may take.
+            // The rest of an unfinished frame and our Close are kept as long as a write may stall.
             Phase::Draining { why, .. } if why.is_overrun() => {
                 match waited >= deadlines.write_stall {
                     true => Progress::Over(why),
@@ -78,8 +78,8 @@ impl<H: Handler> Connection<H> {
                 Progress::Over(why)
             }
             _ if !self.outbound.backlog.is_empty() && waited >= deadlines.write_stall => {
-                // A socket tells of room when a third of its buffer is free, which a slow reader
-                // may take longer for: a client that takes something is not stalled.
+                // A socket reports room when a third of its buffer is free, and a slow reader may
+                // need longer for that: a client that reads something is not stalled.
                 if matches!(self.write_backlog(stream, now), Ok(true)) {
                     return Some(Progress::MoreToRead);
                 }
@@ -95,7 +95,8 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// How an open connection ends whose peer has taken too long over something.
+    /// Returns how an open connection ends, and the reason in its Close. `None` if no deadline has
+    /// passed.
     fn overdue<S: Stream>(
         &mut self,
         is_read: bool,
@@ -116,7 +117,7 @@ impl<H: Handler> Connection<H> {
                 return None;
             };
             if now.wrapping_sub(since) >= deadlines.close {
-                return Some((why, "")); // our Close is out, and a second is never sent
+                return Some((why, "")); // our Close was sent, and a second one is never sent
             }
         }
         let (timeout, reason) = if self.receiver.is_inside_message()
@@ -136,8 +137,8 @@ impl<H: Handler> Connection<H> {
         Some((why, reason))
     }
 
-    /// How a connection ends that has kept a sixteenth of one of the server's budgets for a minute:
-    /// with sixteen of them nobody else would be served.
+    /// Returns how a connection ends that has kept a sixteenth of one of the server's budgets for a
+    /// minute: sixteen such connections would leave nothing for the others.
     fn keeps_much(
         &mut self,
         key: ConnectionKey,
@@ -160,8 +161,8 @@ impl<H: Handler> Connection<H> {
         (lasted >= PATIENCE).then_some(ending)
     }
 
-    /// Sends a Ping after silence; says when one was not answered. Whatever is heard is an
-    /// answer: a slow upload is as alive as a Pong.
+    /// Sends a Ping after silence. Returns the timeout if the Ping is not answered. Any input is an
+    /// answer: a slow upload proves as much as a Pong.
     fn keep_alive<S: Stream>(
         &mut self,
         silence: Tick,
@@ -171,14 +172,14 @@ impl<H: Handler> Connection<H> {
         match self.asked {
             Asked::Ping(at) => {
                 let unanswered = context.now.wrapping_sub(at);
-                // A Ping follows silence, so what was heard in its own tick came after it.
+                // A Ping follows silence, so input in the tick of the Ping came after it.
                 if silence <= unanswered {
                     self.asked = Asked::Nothing;
                 } else if unanswered >= context.deadlines.ping_timeout {
                     return Some((Timeout::Ping, "ping timeout"));
                 }
             }
-            // What waits already is as good a question.
+            // A backlog needs no Ping: the write stall finds a dead peer.
             Asked::Nothing
                 if silence >= context.deadlines.ping_interval
                     && self.sender.is_open()
@@ -188,7 +189,7 @@ impl<H: Handler> Connection<H> {
                 let mut batch =
                     WriteBatch::new(stream, &mut context.write_buffer, &mut self.outbound);
                 self.sender.send(Message::Ping(b""), &mut batch);
-                // A socket that is broken says so at the next read, too.
+                // The next read reports a broken socket, too.
                 let _ = batch.finish();
                 self.waiting_since = context.now;
             }
