@@ -1,6 +1,7 @@
-//! The Flask-SocketIO tutorial's application on `/`: greets each client, and repeats every
-//! `message` to everybody. Beyond that the events that the tutorial only names: `echo`, rooms
-//! (`join`, `leave`, `room`), acknowledgements (`ack`, `ask`), `bye`, and a namespace `/ns`.
+//! The application of the Flask-SocketIO tutorial on `/`: greets each client, and sends every
+//! `message` to all clients. Also has the features that the tutorial mentions without an example:
+//! `echo`, rooms (`join`, `leave`, `room`), acknowledgements (`ack`, `ask`), `bye`, and a namespace
+//! `/ns`.
 
 use serde_json::json;
 
@@ -40,14 +41,14 @@ pub(crate) fn register(io: &SocketIo) {
         });
 }
 
-/// What `response` carries.
+/// Returns the argument of a `response` event.
 fn response(data: impl Into<Value>) -> Value {
     json!({"data": data.into()})
 }
 
 async fn message(event: Event) {
-    // The handler takes one argument; Flask-SocketIO reports others to nobody, and acknowledges
-    // nothing.
+    // As in Flask-SocketIO, an event with another number of arguments than one is dropped, without
+    // a response and without an acknowledgement.
     if event.args.values.len() != 1 {
         return;
     }
@@ -68,7 +69,7 @@ async fn join(event: Event) {
         return;
     };
     if event.socket.join(room).is_err() {
-        return; // its name is too long, or it is one too many
+        return; // the name is too long, or the client is in too many rooms
     }
     let joined = response(format!("joined {room}"));
     event.socket.everybody().to(room).emit("response", joined);
@@ -105,7 +106,7 @@ async fn acknowledge(event: Event) {
     }
 }
 
-/// Asks the client, and tells everybody its answer.
+/// Sends a `question` to the client, and its answer to all clients.
 async fn ask(event: Event) {
     let Event {
         socket, args, ack, ..
@@ -121,7 +122,7 @@ async fn ask(event: Event) {
     }
 }
 
-/// The text of a member of the first argument.
+/// Returns a string member of the first argument.
 fn member<'a>(args: &'a Args, name: &str) -> Option<&'a str> {
     args.values.first()?.get(name)?.as_str()
 }

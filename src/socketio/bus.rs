@@ -1,9 +1,9 @@
-//! The bus on which Flask-SocketIO's processes, and `python-socketio`'s external emitters, tell
-//! each other what they emit: JSON on one Redis channel.
+//! The bus that shares emitted events between the processes of Flask-SocketIO and the external
+//! emitters of `python-socketio`: JSON on one Redis channel.
 //!
-//! One object is one action. A process acts on those of others, whose `host_id` is not its own, and
-//! publishes its own emits; events *from* clients are never on the bus. Pickle, which python-socketio
-//! speaks before version 5.18, is not understood.
+//! One JSON object is one action. A process publishes its own emits, and carries out the actions of
+//! other processes, which have another `host_id`. Events *from* clients are never on the bus. The
+//! pickle format of python-socketio before version 5.18 is not supported.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
@@ -27,8 +27,8 @@ use crate::redis_link::{self, Link, LinkSession, LinkState, gone};
 /// Flask-SocketIO's default channel.
 pub const CHANNEL: &str = "flask-socketio";
 
-/// Shares emitted events with other processes. An event that is emitted while Redis is away reaches
-/// this process's clients only.
+/// Shares emitted events with other processes. While Redis is unreachable, an event reaches only
+/// the clients of this process.
 #[derive(Clone)]
 pub struct Bus(Arc<BusShared>);
 
@@ -47,11 +47,11 @@ pub struct BusRelay {
 }
 
 impl Bus {
-    /// A bus on a channel of the Redis server at `url`, `redis://HOST:PORT/DB`. Nothing is
-    /// connected yet.
+    /// Creates a bus on a channel of the Redis server at `url`, `redis://HOST:PORT/DB`.
+    /// [`BusRelay::run`] connects to the server.
     ///
     /// # Errors
-    /// When `url` is not a Redis address, or the system has no random bytes.
+    /// If `url` is not a Redis address, or the system has no random bytes.
     pub fn new(url: &str, channel: &str) -> RedisResult<(Bus, BusRelay)> {
         let link = Link::new(url)?;
         let no_random = || RedisError::from((redis::ErrorKind::Io, "no random bytes"));
@@ -70,12 +70,12 @@ impl Bus {
         Ok((bus, relay))
     }
 
-    /// Delivers what other processes emit to the clients of these namespaces from now on.
+    /// Starts to deliver the events of other processes to the clients of these namespaces.
     pub(super) fn serve(&self, io: &SocketIo) {
         self.0.namespaces.get_or_init(|| Arc::downgrade(&io.0));
     }
 
-    /// The function that tells other processes of an emitted event.
+    /// Returns the function that publishes an emitted event to other processes.
     pub(super) fn elsewhere(&self) -> Elsewhere {
         let bus = self.clone();
         Arc::new(move |namespace, event, args, to| {
@@ -90,7 +90,7 @@ impl Bus {
         }
     }
 
-    /// Carries out a message from the bus, if it is valid and another process's.
+    /// Carries out a message from the bus, if it is valid and comes from another process.
     fn act(&self, bytes: &[u8]) {
         let Ok(message) = serde_json::from_slice::<Json>(bytes) else {
             return;
@@ -119,7 +119,7 @@ impl Bus {
             (Some("emit"), _, _) => self.act_emit(&message, &namespace),
             (Some("disconnect"), Some(client), _) => Socket(client).disconnect(),
             (Some("enter_room"), Some(client), Some(room)) => {
-                // A client in too many rooms stays where it is.
+                // A client in too many rooms does not join another room.
                 let _ = namespace.join(room, client.sid);
             }
             (Some("leave_room"), Some(client), Some(room)) => namespace.leave(room, client.sid),
@@ -128,7 +128,7 @@ impl Bus {
                     namespace.leave(room, member.sid);
                 }
             }
-            // A `callback` is for the process that asked; this one does not ask over the bus.
+            // This process never asks over the bus, so a `callback` is for another process.
             _ => {}
         }
     }
@@ -139,7 +139,7 @@ impl Bus {
         };
         let rooms: Vec<Box<str>> = texts(message.get("room")).map(Box::from).collect();
         if rooms.is_empty() && message.get("room").is_some_and(|room| !room.is_null()) {
-            return; // the name of the room is not a text: this process has no such room
+            return; // this process has only rooms whose name is a string
         }
         let except = texts(message.get("skip_sid"));
         let to = Selection {
@@ -163,14 +163,14 @@ impl Bus {
         }
     }
 
-    /// Waits for a client's acknowledgement, and tells the process that asked for it.
+    /// Waits for a client's acknowledgement, and publishes it for the process that asked.
     async fn publish_answer(
         self,
         mut answer: Json,
         answering: impl Future<Output = Result<Args, NoAnswer>>,
     ) {
         if let Ok(args) = answering.await {
-            // The format of an answer has no place for binary data.
+            // The format of an answer cannot contain binary data.
             if args.attachments.is_empty() {
                 answer["args"] = args.values.into();
                 self.publish(&answer);
@@ -179,11 +179,11 @@ impl Bus {
     }
 }
 
-/// Messages that may wait for Redis.
+/// Maximum messages that wait for Redis.
 const MAX_WAITING: usize = 1_024;
 
 impl BusRelay {
-    /// Connects, and again whenever the connection is lost.
+    /// Connects to Redis, and reconnects when the connection is lost.
     pub async fn run(self) -> Infallible {
         redis_link::keep(self).await
     }
@@ -205,7 +205,7 @@ impl LinkSession for BusRelay {
         };
         let mut connection = self.link.connect(push).await?;
         connection.subscribe(&self.channel).await?;
-        // Messages that waited are old by now: a burst of them would surprise.
+        // Drops the messages that waited for the connection, because they are outdated.
         while self.outgoing.try_recv().is_ok() {}
         Ok((connection, is_lost))
     }
@@ -240,7 +240,7 @@ impl LinkSession for BusRelay {
     }
 }
 
-/// The message that tells other processes of an emitted event.
+/// Returns the message that publishes an emitted event to other processes.
 fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &str) -> Json {
     let (values, attachments) = args.numbered();
     let is_binary = !attachments.is_empty();
@@ -271,7 +271,7 @@ fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &
     })
 }
 
-/// The event that another process has emitted.
+/// Returns the name and the arguments of an event that another process has emitted.
 fn emitted(message: &Json) -> Option<(&str, Args)> {
     let event = message.get("event")?.as_str()?;
     let data = message.get("data")?;
@@ -289,7 +289,7 @@ fn emitted(message: &Json) -> Option<(&str, Args)> {
     Some((event, args))
 }
 
-/// The texts of a member: none, one or several.
+/// Returns the strings of a member that is a string or an array of strings.
 fn texts(value: Option<&Json>) -> impl Iterator<Item = &str> {
     let several = value.and_then(Json::as_array).into_iter().flatten();
     value.into_iter().chain(several).filter_map(Json::as_str)

@@ -1,4 +1,4 @@
-//! Socket.IO 5 over a session: the namespaces that its client has joined, and its packets.
+//! Socket.IO 5 over a session: the packets of the client, and the namespaces it has joined.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -19,25 +19,27 @@ use super::value::Args;
 use crate::lock::lock;
 use crate::protocol::Message;
 
-/// The state of a session's client in Socket.IO.
+/// The Socket.IO state of a session's client.
 #[derive(Default)]
 pub(super) struct Client {
-    /// One for each namespace that the client has joined.
+    /// One socket for each namespace that the client has joined.
     sockets: Vec<Arc<SocketInner>>,
-    /// A binary packet whose attachments have not all come.
+    /// A binary packet that still lacks attachments.
     partial: Option<Box<Partial>>,
 }
 
-/// A binary packet, of at most [`SocketIoSettings::max_payload`](super::SocketIoSettings::max_payload) bytes and
-/// in the deadline of a message.
+/// An incomplete binary packet. Bounds: `max_payload` bytes in total, and `attachment_timeout`, of
+/// [`SocketIoSettings`](super::SocketIoSettings).
 struct Partial {
     packet: String,
     attachments: Vec<Bytes>,
+    /// Bytes of the packet and its attachments.
     size: usize,
+    /// The number of attachments of the complete packet.
     due: usize,
 }
 
-/// Speaks Socket.IO over sessions.
+/// Implements Socket.IO over sessions.
 pub(super) struct SocketIoProtocol(pub(super) Arc<Namespaces>);
 
 impl Protocol for SocketIoProtocol {
@@ -69,7 +71,7 @@ impl SocketIoProtocol {
         let settings = &session.engine.settings;
         let mut client = lock(&session.client);
         if client.partial.is_some() {
-            return Err(EngineViolation("a packet amid attachments"));
+            return Err(EngineViolation("a packet between attachments"));
         }
         let packet = Packet::parse(text)?;
         match packet.attachments {
@@ -78,7 +80,7 @@ impl SocketIoProtocol {
                 return Err(EngineViolation("too many attachments"));
             }
             Some(count) => {
-                // What no attachments could make whole is not kept until they are there.
+                // Refuses an invalid packet before its attachments arrive.
                 Args::parse(packet.json, vec![Bytes::new(); count])?;
                 client.partial = Some(Box::new(Partial {
                     packet: text.to_owned(),
@@ -98,11 +100,11 @@ impl SocketIoProtocol {
     fn attachment(&self, session: &Arc<Session>, bytes: &[u8]) -> Result<(), EngineViolation> {
         let mut client = lock(&session.client);
         let Some(mut partial) = client.partial.take() else {
-            return Err(EngineViolation("an attachment of no packet"));
+            return Err(EngineViolation("an attachment without a packet"));
         };
         partial.size += bytes.len();
         if partial.size > session.engine.settings.max_payload {
-            return Err(EngineViolation("too large attachments"));
+            return Err(EngineViolation("attachments too large"));
         }
         partial.attachments.push(Bytes::copy_from_slice(bytes));
         if partial.attachments.len() < partial.due {
@@ -124,8 +126,8 @@ impl SocketIoProtocol {
         let socket = lock(&session.client).socket(packet.namespace);
         match (packet.kind, socket) {
             (PacketKind::Connect, None) => self.connect(session, packet),
-            (PacketKind::Connect, Some(_)) => Err(EngineViolation("joined already")),
-            (PacketKind::ConnectError, _) => Err(EngineViolation("a server's packet")),
+            (PacketKind::Connect, Some(_)) => Err(EngineViolation("already joined")),
+            (PacketKind::ConnectError, _) => Err(EngineViolation("a packet for servers only")),
             (PacketKind::Disconnect, socket) => {
                 if let Some(socket) = socket {
                     leave(&socket, DisconnectReason::ClientNamespaceDisconnect);
@@ -136,7 +138,7 @@ impl SocketIoProtocol {
                 let args = Args::parse(packet.json, attachments)?;
                 match (packet.kind, packet.id, socket) {
                     (PacketKind::Event, id, socket) => return dispatch(socket, id, args),
-                    (_, None, _) => return Err(EngineViolation("an acknowledgement of nothing")),
+                    (_, None, _) => return Err(EngineViolation("acknowledgement without an id")),
                     (_, Some(id), Some(socket)) => socket.acknowledged(id, args),
                     _ => {}
                 }
@@ -150,7 +152,7 @@ impl SocketIoProtocol {
             "" => Value::Null,
             json => match serde_json::from_str(json) {
                 Ok(auth @ Value::Object(_)) => auth,
-                _ => return Err(EngineViolation("an auth payload is an object")),
+                _ => return Err(EngineViolation("an auth payload must be an object")),
             },
         };
         let path = packet.namespace;
@@ -182,13 +184,14 @@ impl Client {
     }
 }
 
-/// Adds a client to a namespace, and tells the client and then the handler.
+/// Adds a client to a namespace, sends the confirmation, and then calls the handler.
 fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: Value) {
     let Some(sid) = Sid::random() else {
-        return refuse(session, namespace.path(), "No id to be had");
+        return refuse(session, namespace.path(), "No random bytes for an id");
     };
     let mut client = lock(&session.client);
-    // It may have come twice while it was being admitted, or its session may have ended.
+    // While the admission ran, the client may have joined by a second Connect, or its session
+    // may have ended.
     if client.socket(namespace.path()).is_some() || session.is_closed() {
         return;
     }
@@ -204,7 +207,7 @@ fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: 
     let joined = EncodedPacket::plain(PacketKind::Connect, namespace.path(), &joined);
     namespace.add(&socket, &Arc::new(joined));
     if session.is_closed() {
-        namespace.remove(&socket); // it has ended in between, and has told all that were there
+        namespace.remove(&socket); // the session may have ended before `add`
         return;
     }
     let socket = Socket(socket);
@@ -220,7 +223,8 @@ fn refuse(session: &Arc<Session>, namespace: &str, message: &str) {
     session.send_packet(&Arc::new(refusal));
 }
 
-/// Takes a client out of a namespace. The client is told if the server has decided it.
+/// Removes a client from a namespace. If the server has decided this, the client receives a
+/// Disconnect.
 pub(super) fn leave(socket: &Arc<SocketInner>, why: DisconnectReason) {
     let mut client = lock(&socket.session.client);
     let before = client.sockets.len();
@@ -250,8 +254,7 @@ fn left(socket: &Arc<SocketInner>, why: DisconnectReason) {
     }
 }
 
-/// Hands an event to its handler. One of a namespace that the client has not joined, or has left,
-/// is dropped.
+/// Calls the handler of an event. Drops the event if the client is not in the namespace.
 fn dispatch(
     socket: Option<Arc<SocketInner>>,
     id: Option<u64>,
@@ -278,15 +281,15 @@ fn dispatch(
     Ok(())
 }
 
-/// Polls a handler once, so that handlers begin in the order of their packets, and spawns the rest
-/// of it. A panic ends this handler and nothing else.
+/// Polls a handler once, so that handlers begin in the order of their packets, and spawns the
+/// unfinished future as a task. A panic ends only this handler.
 fn run(session: &Arc<Session>, handler: impl Future<Output = ()> + Send + 'static) {
     let mut handler: Outcome = Box::pin(handler);
     let mut context = Context::from_waker(Waker::noop());
     let polled = catch_unwind(AssertUnwindSafe(|| {
         Pin::new(&mut handler).poll(&mut context)
     }));
-    // Without a runtime the server is gone, and what a handler still waits for as well.
+    // Without a runtime the server has stopped, and the handler could not continue.
     if let (Ok(Poll::Pending), Ok(runtime)) = (polled, Handle::try_current()) {
         let flight = session.flight();
         runtime.spawn(async move {
@@ -296,7 +299,7 @@ fn run(session: &Arc<Session>, handler: impl Future<Output = ()> + Send + 'stati
     }
 }
 
-/// A service of Engine.IO alone: a function handles its messages.
+/// Implements Engine.IO without Socket.IO: a function handles the messages.
 pub(super) struct MessageProtocol<F>(pub(super) F);
 
 impl<F> Protocol for MessageProtocol<F>

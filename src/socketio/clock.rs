@@ -1,4 +1,4 @@
-//! The deadlines of all sessions: one clock and one timer.
+//! The deadlines of all sessions, with one clock and one timer.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,11 +11,11 @@ use super::engine::Engine;
 use super::sid::Sid;
 use crate::lock::lock;
 
-/// A point in a service's time: milliseconds since it began, without those in which this process
+/// A time in milliseconds since the start of the service, excluding periods in which this process
 /// did not run.
 pub(super) type Moment = u64;
 
-/// The times at which sessions are checked.
+/// The times of the next checks of sessions.
 #[derive(Debug)]
 pub(super) struct SessionDeadlines(Mutex<ClockState>);
 
@@ -23,17 +23,18 @@ pub(super) struct SessionDeadlines(Mutex<ClockState>);
 struct ClockState {
     now: Duration,
     last: Instant,
-    /// A session may be in it several times; the session knows which entry is in force.
+    /// A session may have several entries; `look` of the session ignores outdated ones.
     queue: BinaryHeap<Reverse<(Moment, Sid)>>,
-    /// The timer is running.
+    /// Whether the timer is running.
     is_timed: bool,
 }
 
 impl SessionDeadlines {
-    /// The longest sleep of the timer: a longer pause means that the process was frozen.
+    /// The longest sleep of the timer. A much longer pause means that the process was frozen.
     const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-    /// The most that one step advances the clock. The rest of a longer step is a freeze.
+    /// The maximum time that one step advances the clock. The rest of a longer step counts as a
+    /// period in which the process was frozen.
     const LONGEST_STEP: Duration = Duration::from_millis(500);
 
     pub(super) fn new() -> SessionDeadlines {
@@ -49,11 +50,11 @@ impl SessionDeadlines {
         lock(&self.0).advance()
     }
 
-    /// Has a session checked at this time.
+    /// Schedules a check of a session at this time.
     pub(super) fn schedule(&self, due: Moment, sid: Sid, engine: &Arc<Engine>) {
         let mut state = lock(&self.0);
         state.queue.push(Reverse((due, sid)));
-        // Without a runtime nothing waits, and nothing is late.
+        // Without a runtime no timer can run, and no session needs a check.
         if !state.is_timed
             && let Ok(runtime) = Handle::try_current()
         {
@@ -66,7 +67,8 @@ impl SessionDeadlines {
         }
     }
 
-    /// The sessions that are due, and how long it is until others are; `None` if there are none.
+    /// Appends the sessions that are due to `sids`, and returns the time to sleep before the next
+    /// call. `None` if the queue is empty and no session is due; the timer must then stop.
     fn due(&self, sids: &mut Vec<(Sid, Moment)>) -> Option<Duration> {
         let mut state = lock(&self.0);
         let now = state.advance();
@@ -96,10 +98,10 @@ impl ClockState {
     }
 }
 
-/// The timer. When its runtime ends, another may begin in another one.
+/// The timer. If its runtime ends, another timer may start in another runtime.
 struct SessionTimer {
     engine: Weak<Engine>,
-    /// Nothing was left to wait for, and another may have begun by now.
+    /// Whether the timer stopped because the queue was empty. Another timer may then be running.
     is_over: bool,
 }
 

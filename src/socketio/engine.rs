@@ -1,4 +1,4 @@
-//! Engine.IO 4: the sessions of a service, and the protocol over them.
+//! Engine.IO 4: the sessions of a service, and the protocol that runs over them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,43 +15,43 @@ use crate::http::{Admission, IpConnectionLimit, IpSlot};
 use crate::lock::lock;
 use crate::protocol::Message;
 
-/// The sessions of one service, whatever their transports and workers are.
+/// The sessions of one service, of all transports and workers.
 pub(super) struct Engine {
     pub(super) settings: SocketIoSettings,
     pub(super) deadlines: SessionDeadlines,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) ping: Arc<EncodedPacket>,
-    /// A session is here before its client knows the id, and until the session has ended.
+    /// A session is in the map before its client knows the id, and until the session has ended.
     sessions: Mutex<HashMap<Sid, Arc<Session>>>,
-    /// Counts, by address, the sessions that have joined no namespace.
+    /// Counts, by address, the newcomers: sessions that have joined no namespace.
     newcomers: IpConnectionLimit,
     is_closed: AtomicBool,
-    /// A packet was queued while the budget of unsent data was spent.
+    /// Whether a packet was queued while the unsent budget was spent.
     pub(super) needs_relief: AtomicBool,
 }
 
-/// The protocol over the sessions.
+/// The protocol that runs over the sessions.
 pub(super) trait Protocol: Send + Sync {
-    /// A session has been opened.
+    /// Called when a session has been opened.
     fn opened(&self, _: &Arc<Session>) {}
 
-    /// A message has come.
+    /// Called for each message.
     fn message(&self, session: &Arc<Session>, message: Message<'_>) -> Result<(), EngineViolation>;
 
-    /// A session has a WebSocket now.
+    /// Called when a polling session has been upgraded to a WebSocket.
     fn upgraded(&self, _: &Arc<Session>) {}
 
-    /// A session has ended. Called once, after everything else.
+    /// Called once, when a session has ended and after all other calls.
     fn closed(&self, _: &Arc<Session>, _: DisconnectReason) {}
 }
 
-/// A violation of the protocol by a client: its session ends.
+/// A violation of the protocol by a client. Ends the client's session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct EngineViolation(pub(super) &'static str);
 
 impl Engine {
     pub(super) fn new(settings: SocketIoSettings, protocol: Box<dyn Protocol>) -> Engine {
-        /// The share of all sessions that newcomers of one address may be.
+        /// Newcomers of one address may be 1/16 of the maximum number of sessions.
         const NEWCOMERS: usize = 16;
         Engine {
             deadlines: SessionDeadlines::new(),
@@ -65,8 +65,9 @@ impl Engine {
         }
     }
 
-    /// Opens a session for a client at that address; `None` if all sessions are taken. `admission` has
-    /// the limits of a session that polls.
+    /// Opens a session for a client at this address. `None` if the maximum number of sessions is
+    /// reached, in total or for newcomers of the address, or if the service is closed. `admission`
+    /// has the limits of a polling session.
     pub(super) fn open(
         self: &Arc<Self>,
         address: PeerAddress,
@@ -94,7 +95,8 @@ impl Engine {
         Some(session)
     }
 
-    /// A place among the newcomers of an address; `None` if all are taken.
+    /// Reserves a place among the newcomers of an address; `None` if all places are taken. The
+    /// inner value is `None` if the address has no IP.
     pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<IpSlot>> {
         match address.ip() {
             Some(address) => self.newcomers.reserve_slot(address).map(Some),
@@ -107,7 +109,7 @@ impl Engine {
     }
 
     pub(super) fn remove(&self, sid: &Sid) {
-        /// Below this number of sessions the map does not shrink.
+        /// The map does not shrink below this number of sessions.
         const KEPT: usize = 1_024;
         let mut sessions = lock(&self.sessions);
         sessions.remove(sid);
@@ -117,8 +119,8 @@ impl Engine {
         }
     }
 
-    /// Ends polling sessions, the one with the largest share first, until the budget of unsent
-    /// data is no longer spent. Those with less than an average share stay.
+    /// Ends polling sessions, starting with the largest share of the unsent budget, until the
+    /// budget suffices. Sessions below the average share stay.
     pub(super) fn relieve(&self) {
         if !self.needs_relief.swap(false, Ordering::Relaxed) {
             return;
@@ -134,12 +136,12 @@ impl Engine {
         }
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     pub(super) fn count(&self) -> usize {
         lock(&self.sessions).len()
     }
 
-    /// Ends all sessions and opens no more.
+    /// Ends all sessions. Later calls of `open` fail.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         let sessions: Vec<_> = lock(&self.sessions).values().cloned().collect();
@@ -149,7 +151,7 @@ impl Engine {
     }
 }
 
-/// The errors of Engine.IO's servers, with their codes.
+/// The errors of Engine.IO servers, with their codes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RequestError {
     TransportUnknown = 0,

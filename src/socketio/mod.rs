@@ -1,8 +1,8 @@
-//! Socket.IO 5 over Engine.IO 4, beside the WebSockets: by HTTP polling and by WebSocket.
+//! Socket.IO 5 over Engine.IO 4, by HTTP polling and by WebSocket.
 //!
-//! A session's WebSocket is a connection of the frame loop like any other, with a handler; a
-//! session that polls is a queue and the requests that fill and empty it. Both are under the
-//! server's limits, deadlines, rates and counts.
+//! The WebSocket of a session is an ordinary connection of the frame loop, with a handler. A
+//! polling session has a queue of packets: a GET fetches the queue, and a POST brings packets from
+//! the client. The server's limits, deadlines, rates and counts apply to both transports.
 //!
 //! ```no_run
 //! use frameloop::socketio::{self, DisconnectReason, Event, SocketIoSettings, Socket, Value};
@@ -28,7 +28,7 @@
 //! # }
 //! ```
 
-/// `Debug` for types that refer to each other: their names.
+/// Implements `Debug` as the name of the type, because these types refer to each other.
 macro_rules! opaque {
     ($($type:ident)+) => {$(
         impl std::fmt::Debug for $type {
@@ -73,50 +73,53 @@ use socket::SocketInner;
 
 use crate::protocol::Message;
 
-/// The namespaces of a service, to register handlers with and to emit to.
+/// The namespaces of a service. Use it to register handlers and to emit events.
 #[derive(Clone, Debug)]
 pub struct SocketIo(Arc<Namespaces>);
 
-/// The limits and deadlines of sessions. The defaults are those of Flask-SocketIO, where it has any.
+/// The limits and deadlines of sessions. Settings that exist in Flask-SocketIO have the same
+/// default.
 #[derive(Clone, Debug)]
 pub struct SocketIoSettings {
-    /// From one Ping of the server to the next. Default: 25 s.
+    /// Time from one Ping of the server to the next. Default: 25 s.
     pub ping_interval: Duration,
-    /// How long a client has to answer a Ping; then its session ends. Default: 20 s.
+    /// Time limit for a client to answer a Ping; then its session ends. Default: 20 s.
     pub ping_timeout: Duration,
-    /// How long a client may be in no namespace; then its session ends. Default: 10 s.
+    /// Maximum time that a client is in no namespace; then its session ends. Default: 10 s.
     pub connect_timeout: Duration,
-    /// How long an upgrade to a WebSocket may take; then the WebSocket is closed and the session
-    /// polls on. Default: 10 s.
+    /// Maximum duration of an upgrade to a WebSocket; then the WebSocket is closed and the session
+    /// continues to poll. Default: 10 s.
     pub upgrade_timeout: Duration,
-    /// The time in which a POST's body must bring 16 KiB or end; else 408. Default: 10 s.
+    /// A POST's body must bring 16 KiB in each period of this length, or end; otherwise the
+    /// response is 408. Default: 10 s.
     pub body_timeout: Duration,
-    /// How long the attachments of a binary packet may take; then the session ends. Zero: without
-    /// a deadline. Default: 60 s.
+    /// Time limit for all attachments of a binary packet to arrive; then the session ends. Zero: no
+    /// time limit. Default: 60 s.
     pub attachment_timeout: Duration,
-    /// How long a client has to acknowledge an event. Default: 5 s.
+    /// Time limit for a client to acknowledge an event. Default: 5 s.
     pub ack_timeout: Duration,
     /// Maximum bytes of a WebSocket message or of a POST's body; a longer one ends the session.
     /// Default: 1,000,000.
     pub max_payload: usize,
-    /// Maximum packets in one POST; more end the session. Default: 1,000.
+    /// Maximum packets in one POST; a POST with more ends the session. Default: 1,000.
     pub max_packets: usize,
-    /// Maximum attachments of one packet, together at most `max_payload` bytes; more end the
-    /// session. Default: 10.
+    /// Maximum attachments of one packet; more end the session. The packet and its attachments
+    /// have at most `max_payload` bytes in total. Default: 10.
     pub max_attachments: usize,
-    /// Maximum bytes that wait for a polling client. Beyond it the client's POSTs wait, and a
-    /// broadcast ends its session. Default: 1 MiB.
+    /// Maximum bytes in the queue of a polling client. Above this size, the client's POSTs wait,
+    /// and a broadcast ends its session. Default: 1 MiB.
     pub max_queue_size: usize,
-    /// Maximum packets a second in a client's POSTs; more end its session. Default: no limit.
+    /// Maximum packets per second in a client's POSTs; more end its session. Default: unlimited.
     pub max_message_rate: Option<u32>,
-    /// Packets a second of a client's POSTs that are handled; more wait. Default: 1,000.
+    /// Maximum packets per second of a client's POSTs that are handled; further packets wait.
+    /// Default: 1,000.
     pub max_publish_rate: Option<u32>,
-    /// Maximum sessions. At most a sixteenth are sessions of one address that have joined no
-    /// namespace. More get 503. Default: 65,536.
+    /// Maximum sessions; further sessions are refused with 503. Sessions of one address that have
+    /// joined no namespace may be at most a sixteenth of the maximum. Default: 65,536.
     pub max_sessions: usize,
-    /// Whether WebSockets may be compressed, if the server has compression on. Default: no.
+    /// Whether WebSockets may be compressed, if compression is on in the server. Default: no.
     pub compression: bool,
-    /// Joins the clients of other processes. Default: none.
+    /// Shares emitted events with other processes. Default: no bus.
     #[cfg(feature = "redis")]
     pub bus: Option<Bus>,
 }
@@ -149,8 +152,8 @@ impl Default for SocketIoSettings {
 /// MIT licence: `src/socketio/client/LICENSE`.
 pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
 
-/// Makes the service that [`Router::mount`](crate::Router::mount) takes, at `/socket.io/` for most
-/// clients, and the handle to register handlers with.
+/// Returns the service for [`Router::mount`](crate::Router::mount), and the handle that registers
+/// handlers. Most clients expect the service at `/socket.io/`.
 pub fn service(settings: SocketIoSettings) -> (Arc<Service>, SocketIo) {
     let namespaces = Arc::new(Namespaces::new(elsewhere(&settings)));
     let io = SocketIo(Arc::clone(&namespaces));
@@ -161,8 +164,8 @@ pub fn service(settings: SocketIoSettings) -> (Arc<Service>, SocketIo) {
     (engine_of(settings, SocketIoProtocol(namespaces)), io)
 }
 
-/// Makes a service of Engine.IO alone, at `/engine.io/` for most clients: `message` is called for
-/// each data message of each session, and must not block.
+/// Returns a service of Engine.IO without Socket.IO. Most clients expect it at `/engine.io/`.
+/// `message` is called for each data message of each session, and must not block.
 pub fn engine_io(
     settings: SocketIoSettings,
     message: impl Fn(&Arc<Session>, Message<'_>) + Send + Sync + 'static,
@@ -187,12 +190,13 @@ fn elsewhere(_: &SocketIoSettings) -> Option<Elsewhere> {
 opaque!(Client Engine Inner Namespaces Session SocketInner);
 
 impl SocketIo {
-    /// The namespace at this path, which begins with `/`. It is created if it does not exist.
+    /// Returns the namespace at this path, and creates it if it does not exist. A path begins with
+    /// `/`.
     pub fn namespace(&self, path: &str) -> Namespace {
         Namespace(self.0.get_or_insert(path))
     }
 
-    /// All clients of the namespace at this path; `None` if it was not made.
+    /// Returns all clients of the namespace at this path; `None` if the namespace does not exist.
     pub fn of(&self, path: &str) -> Option<Broadcast> {
         self.0.get(path).map(Broadcast::of)
     }

@@ -1,8 +1,9 @@
 //! A namespace: its handlers, its clients and their rooms.
 //!
 //! A broadcast is encoded once. Clients with a WebSocket are in [`Group`]s, one for each room and
-//! worker, and get it as the members of [`Rooms`] do. It is shared by the queues of clients that
-//! poll. The lock on the members gives all of them the broadcasts in one order.
+//! worker, and receive the broadcast in the same way as members of [`Rooms`]. The queues of polling
+//! clients share the encoded broadcast. The lock on the members ensures that all clients receive
+//! the broadcasts in the same order.
 //!
 //! [`Rooms`]: crate::rooms::Rooms
 
@@ -21,7 +22,7 @@ use crate::engine::{Group, GroupPlace, SlowConsumerPolicy};
 use crate::lock::{lock, read, write};
 use crate::rooms::{JoinError, Rooms};
 
-/// A future of a handler.
+/// The boxed future of a handler.
 pub type Outcome<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 type EventHandler = Arc<dyn Fn(Event) -> Outcome + Send + Sync>;
@@ -29,19 +30,19 @@ type Connected = Arc<dyn Fn(Socket, Value) -> Outcome + Send + Sync>;
 type Disconnected = Arc<dyn Fn(Socket, DisconnectReason) -> Outcome + Send + Sync>;
 type Admit = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
 
-/// Tells other processes of an event that is emitted in a namespace to a selection of clients.
+/// Sends an event for the selected clients of a namespace to other processes.
 pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send + Sync>;
 
-/// The namespaces of a service, by their paths.
+/// The namespaces of a service, by path.
 #[derive(Default)]
 pub(super) struct Namespaces {
     namespaces: RwLock<HashMap<Box<str>, Arc<Inner>>>,
     elsewhere: Option<Elsewhere>,
 }
 
-/// A namespace, to register handlers with. A handler begins on the worker that received its packet.
-/// While it waits, others run. The handlers of one client's events begin in the order of the events,
-/// and at most 16 run at a time.
+/// A namespace. Use it to register handlers. A handler begins on the worker that received its
+/// packet; while the handler waits, other handlers run. The handlers of one client's events begin
+/// in the order of the events. At most 16 handlers of one session run at the same time.
 #[derive(Clone, Debug)]
 pub struct Namespace(pub(super) Arc<Inner>);
 
@@ -64,18 +65,18 @@ pub(super) struct Handlers {
 #[derive(Default)]
 struct Members {
     all: Audience,
-    /// A room exists as long as it has members.
+    /// The rooms by name. A room exists as long as it has members.
     rooms: HashMap<Box<str>, Audience>,
-    /// The names of the rooms that a client is in; without an entry it is in none.
+    /// The names of the rooms of each client. A client without an entry is in no room.
     joined: HashMap<Sid, Vec<Box<str>>>,
 }
 
-/// The members of a room, and how they are reached.
+/// The members of a room or of the whole namespace, and the groups that deliver to them.
 #[derive(Default)]
 struct Audience {
     members: HashMap<Sid, Member>,
     groups: Vec<Arc<Group>>,
-    /// Members without a seat in a group: they polled when they joined.
+    /// Members that are in no group, because they polled when they joined.
     others: HashSet<Sid>,
 }
 
@@ -87,15 +88,15 @@ struct Member {
 /// A selection of a namespace's clients.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
-    /// The members of any of these rooms; empty: everybody. A client is in a room that is named
-    /// as its id.
+    /// Selects the members of any of these rooms; if empty, all clients. The id of a client is also
+    /// the name of a room with only this client.
     pub(super) rooms: Vec<Box<str>>,
-    /// Clients that are left out.
+    /// Excludes these clients.
     pub(super) except: Vec<Sid>,
 }
 
 impl Namespaces {
-    /// No namespaces yet. `elsewhere` tells other processes of their events.
+    /// Creates an empty set of namespaces. `elsewhere` sends their events to other processes.
     pub(super) fn new(elsewhere: Option<Elsewhere>) -> Namespaces {
         Namespaces {
             elsewhere,
@@ -121,14 +122,15 @@ impl Namespaces {
     }
 }
 
-/// The future that a handler returns, such as that of an `async` closure.
+/// The future that a handler returns, for example the future of an `async` closure.
 pub trait HandlerFuture<T = ()>: Future<Output = T> + Send + 'static {}
 
 impl<T, F: Future<Output = T> + Send + 'static> HandlerFuture<T> for F {}
 
 impl Namespace {
-    /// Sets the handler that decides by a client's payload whether the client may join. `Err` is
-    /// the message of the refusal. By default every client may join.
+    /// Sets the handler that decides by a client's auth payload (`Null` if the client sent no
+    /// payload) whether the client may join. `Err` is the message of the refusal. Default: every
+    /// client may join.
     pub fn admitting<F: HandlerFuture<Result<(), String>>>(
         self,
         handler: impl Fn(Value) -> F + Send + Sync + 'static,
@@ -137,8 +139,8 @@ impl Namespace {
         self.change(|handlers| handlers.admit = Some(admit))
     }
 
-    /// Sets the handler that is called with a client's payload (`Null` without one) after the
-    /// client has joined.
+    /// Sets the handler that is called after a client has joined, with the client's auth payload
+    /// (`Null` if the client sent no payload).
     pub fn on_connect<F: HandlerFuture>(
         self,
         handler: impl Fn(Socket, Value) -> F + Send + Sync + 'static,
@@ -157,7 +159,7 @@ impl Namespace {
         self.change(|handlers| handlers.disconnected = Some(disconnected))
     }
 
-    /// Sets the handler of the events of this name.
+    /// Sets the handler for events with this name.
     pub fn on<F: HandlerFuture>(
         self,
         event: &str,
@@ -167,7 +169,7 @@ impl Namespace {
         self.change(|handlers| drop(handlers.events.insert(event.into(), handler)))
     }
 
-    /// Sets the handler of all events without a handler of their own.
+    /// Sets the handler for events whose name has no handler.
     pub fn on_any<F: HandlerFuture>(
         self,
         handler: impl Fn(Event) -> F + Send + Sync + 'static,
@@ -197,14 +199,14 @@ impl Inner {
         handler.cloned()
     }
 
-    /// Adds a client. It gets `joined` before any broadcast.
+    /// Adds a client, which receives `joined` before any broadcast.
     pub(super) fn add(&self, socket: &Arc<SocketInner>, joined: &Arc<EncodedPacket>) {
         let mut members = self.members();
         socket.session.send_packet(joined);
         members.all.add(socket);
     }
 
-    /// Takes a client out of the namespace and of its rooms.
+    /// Removes a client from the namespace and from its rooms.
     pub(super) fn remove(&self, socket: &SocketInner) {
         let mut members = self.members();
         members.all.remove(socket.sid);
@@ -213,7 +215,7 @@ impl Inner {
         }
     }
 
-    /// Moves a client that has a WebSocket now into the groups.
+    /// Moves a client whose session now has a WebSocket into the groups.
     pub(super) fn seat(&self, socket: &Arc<SocketInner>) {
         let mut members = self.members();
         let Members { all, rooms, joined } = &mut *members;
@@ -233,7 +235,7 @@ impl Inner {
         let mut members = self.members();
         let Members { all, rooms, joined } = &mut *members;
         let Some(member) = all.members.get(&sid) else {
-            return Ok(()); // it is about to end
+            return Ok(()); // the client has left the namespace
         };
         let names = joined.entry(sid).or_default();
         if names.iter().any(|known| **known == *name) {
@@ -247,7 +249,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a client out of a room.
+    /// Removes a client from a room.
     pub(super) fn leave(&self, name: &str, sid: Sid) {
         let mut members = self.members();
         if let Some(names) = members.joined.get_mut(&sid) {
@@ -279,7 +281,7 @@ impl Inner {
         match (&*to.rooms, &*to.except, room) {
             ([], [], _) => members.all.deliver(packet),
             ([_], [], Some(room)) => room.deliver(packet),
-            // An audience for this event alone.
+            // Any other selection needs an audience for this event alone.
             _ => {
                 let mut audience = Audience::default();
                 for socket in members.select(to) {
@@ -295,7 +297,8 @@ impl Inner {
         self.members().select(to)
     }
 
-    /// Whether a worker of these clients has so much to deliver that the sender should wait.
+    /// Whether the mailbox of any worker of these clients is so full that the sender should
+    /// wait.
     pub(super) fn is_congested(&self) -> bool {
         let members = self.members();
         let mut groups = members.all.groups.iter();
@@ -359,7 +362,7 @@ impl Audience {
         self.members.insert(socket.sid, Member { socket, seat });
     }
 
-    /// Moves a member that has a WebSocket by now into a group.
+    /// Moves a member whose session now has a WebSocket into a group.
     fn seat(&mut self, socket: &Arc<SocketInner>) {
         if self.others.contains(&socket.sid) {
             self.remove(socket.sid);

@@ -1,4 +1,4 @@
-//! The packets of Socket.IO 5, as messages of a WebSocket and in the body of a polling response.
+//! The packets of Socket.IO 5, as WebSocket messages and in the bodies of polling responses.
 
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -24,7 +24,7 @@ pub(super) enum PacketKind {
 }
 
 impl PacketKind {
-    /// The kinds by their digits. 5 and 6 are binary.
+    /// The kinds by digit. 5 and 6 are the binary kinds.
     const BY_DIGIT: [PacketKind; 7] = [
         PacketKind::Connect,
         PacketKind::Disconnect,
@@ -35,6 +35,7 @@ impl PacketKind {
         PacketKind::Ack,
     ];
 
+    /// The difference between the digits of a binary kind and of its plain kind.
     const BINARY: usize = 3;
 }
 
@@ -42,10 +43,10 @@ impl PacketKind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Packet<'a> {
     pub(super) kind: PacketKind,
-    /// How many attachments follow; `None` if the packet's kind has none.
+    /// The number of attachments that follow; `None` if the kind is not binary.
     pub(super) attachments: Option<usize>,
     pub(super) namespace: &'a str,
-    /// The id that an acknowledgement of the event has.
+    /// The id that connects an event with its acknowledgement.
     pub(super) id: Option<u64>,
     pub(super) json: &'a str,
 }
@@ -87,7 +88,7 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// Writes it as a message of Engine.IO.
+    /// Returns the packet as an Engine.IO message.
     fn text(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::with_capacity(self.json.len() + self.namespace.len() + 24);
@@ -108,27 +109,27 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Reads digits and nothing else.
+/// Parses decimal digits. A sign is an error.
 fn number<T: FromStr>(digits: &str) -> Option<T> {
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| is_number)
 }
 
-/// A packet on its way to sessions, encoded once for all of them: a message of Engine.IO and the
-/// attachments that follow it.
+/// An outgoing packet, encoded once for all sessions: an Engine.IO message and the attachments that
+/// follow.
 #[derive(Debug)]
 pub(super) struct EncodedPacket {
-    /// It begins with the packet's kind in Engine.IO.
+    /// Begins with the digit of the Engine.IO packet type.
     text: String,
     attachments: Vec<Bytes>,
-    /// The message was binary, and stands alone.
+    /// Whether this is a single binary message, without text.
     is_binary: bool,
-    /// Its bytes in the budget of unsent data, from the first queue of a polling session on.
+    /// The packet's bytes in the unsent budget, from its first queue of a polling session on.
     held: OnceLock<HeldForAll>,
 }
 
 impl EncodedPacket {
-    /// A packet of Engine.IO: its kind and what follows.
+    /// A text packet of Engine.IO, including the digit of its type.
     pub(super) fn text(text: impl Into<String>) -> EncodedPacket {
         EncodedPacket::new(text.into(), Vec::new(), false)
     }
@@ -159,7 +160,7 @@ impl EncodedPacket {
         EncodedPacket::text(packet.text())
     }
 
-    /// An event. With an id it asks for an acknowledgement.
+    /// An event. An event with an id asks for an acknowledgement.
     pub(super) fn event(
         namespace: &str,
         id: Option<u64>,
@@ -197,7 +198,7 @@ impl EncodedPacket {
         EncodedPacket::new(packet.text(), attachments, false)
     }
 
-    /// The messages of a WebSocket, without another in between.
+    /// The packet as WebSocket messages, with no other message between them.
     pub(super) fn publication(&self) -> Publication<'_> {
         if self.attachments.is_empty() {
             return Publication::new(Message::Text(&self.text));
@@ -211,20 +212,20 @@ impl EncodedPacket {
         text.into_iter().chain(attachments)
     }
 
-    /// Counts its bytes in the budget, once for all queues, until the last queue drops it.
+    /// Counts the packet in the budget, once for all queues, until the last queue drops the packet.
     pub(super) fn count_in(&self, unsent: &UnsentBudget) {
         self.held
             .get_or_init(|| HeldForAll::new(self.size(), unsent));
     }
 
-    /// Its bytes in the body of a polling response, about.
+    /// The packet's approximate number of bytes in the body of a polling response.
     pub(super) fn size(&self) -> usize {
         let attachments = self.attachments.iter();
         let attachments = attachments.map(|bytes| 2 + bytes.len().div_ceil(3) * 4);
         self.text.len() + attachments.sum::<usize>()
     }
 
-    /// Appends it to the body of a polling response.
+    /// Appends the packet to the body of a polling response.
     pub(super) fn append_to(&self, body: &mut String) {
         let separate = |body: &mut String| {
             if !body.is_empty() {

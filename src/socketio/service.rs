@@ -19,15 +19,15 @@ use crate::http::{
     Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse,
 };
 
-/// Socket.IO, or another protocol over Engine.IO 4, as [`Router::mount`](crate::Router::mount)
-/// takes it.
+/// Socket.IO, or another protocol over Engine.IO 4, as a service for
+/// [`Router::mount`](crate::Router::mount).
 #[derive(Debug)]
 pub struct Service(pub(super) Arc<Engine>);
 
 type FullResponse = Response<Full<Bytes>>;
 
 impl Service {
-    /// How many sessions there are, of both transports.
+    /// The number of sessions, of both transports.
     pub fn sessions(&self) -> usize {
         self.0.count()
     }
@@ -44,7 +44,8 @@ impl Service {
         );
         match query.transport {
             Some("polling") => {}
-            Some("websocket") => return RequestError::BadRequest.into(), // it does not ask for an upgrade
+            // A request without the headers of a WebSocket upgrade.
+            Some("websocket") => return RequestError::BadRequest.into(),
             _ => return RequestError::TransportUnknown.into(),
         }
         let Some(sid) = query.sid else {
@@ -64,7 +65,7 @@ impl Service {
         }
     }
 
-    /// Opens a session of polling.
+    /// Opens a polling session.
     fn open(&self, address: PeerAddress, admission: Option<&Admission>) -> FullResponse {
         let Some(session) = self.0.open(address, admission) else {
             let mut full = status(StatusCode::SERVICE_UNAVAILABLE);
@@ -102,7 +103,7 @@ impl NestedService for Service {
     }
 }
 
-/// Answers a GET once a packet waits.
+/// Answers a GET when a packet is in the queue.
 async fn poll(session: &Arc<Session>) -> FullResponse {
     match session.begin_poll() {
         Ok(guard) => text(guard.body().await),
@@ -110,13 +111,13 @@ async fn poll(session: &Arc<Session>) -> FullResponse {
     }
 }
 
-/// Handles the packets of a POST, one after the other.
+/// Handles the packets of a POST in order.
 async fn post(session: &Arc<Session>, body: Incoming, extensions: &Extensions) -> FullResponse {
     let guard = match session.begin_post() {
         Ok(guard) => guard,
         Err(refused) => return refused.into(),
     };
-    // The client takes what waits for it before it can ask for more.
+    // A client with a full queue must fetch its packets before the server reads the body.
     if let Err(refused) = guard.ready().await {
         return refused.into();
     }
@@ -134,7 +135,7 @@ async fn receive(
     body: Incoming,
     extensions: &Extensions,
 ) -> Result<(), StatusCode> {
-    /// How long the last POST waits for a GET that crosses it.
+    /// How long a Close packet in a POST waits for the first GET of the client.
     const CROSSING: Duration = Duration::from_millis(20);
     let settings = &session.engine.settings;
     let limits = BodyLimits {
@@ -154,7 +155,7 @@ async fn receive(
             sleep(wait).await;
         }
         if packet == "1" {
-            // Requests may cross. What is asked behind this one's answer finds no session.
+            // The GET and this POST may cross. After the Close, a GET would find no session.
             let _ = timeout(CROSSING, guard.polled()).await;
         } else {
             let ready = guard.ready().await;
@@ -166,7 +167,8 @@ async fn receive(
     Ok(())
 }
 
-/// The refusal of a WebSocket whose handshake is valid but whose query is not.
+/// Returns the refusal of a WebSocket whose handshake is valid but whose query is not; `None` if
+/// the query is valid.
 pub(super) fn refusal(engine: &Arc<Engine>, request: &crate::http::Request<'_>) -> Option<Page> {
     let query = Query::of(request.query());
     let error = match (query.transport, query.sid) {
@@ -184,7 +186,8 @@ pub(super) fn refusal(engine: &Arc<Engine>, request: &crate::http::Request<'_>) 
     Some(error.page())
 }
 
-/// The packet that tells a client of its session, and of the transports that it may upgrade to.
+/// Returns the Open packet, with the id and the settings of a session and the transports to which
+/// the client may upgrade.
 pub(super) fn open_packet(session: &Session, upgrades: &str) -> String {
     let settings = &session.engine.settings;
     format!(
@@ -196,7 +199,7 @@ pub(super) fn open_packet(session: &Session, upgrades: &str) -> String {
     )
 }
 
-/// The parameters of a request.
+/// The query parameters of a request.
 pub(super) struct Query<'a> {
     version: Option<&'a str>,
     transport: Option<&'a str>,
@@ -255,8 +258,9 @@ fn status(status: StatusCode) -> FullResponse {
     response
 }
 
-/// Lets pages of a request's origin read the response (Fetch §3.2), and, where the policy lists that
-/// origin, send what the browser keeps for this server. Whether it may connect has been checked.
+/// Returns the CORS headers of a response (Fetch §3.2), which allow pages of the request's origin
+/// to read the response. If the policy lists the origin, the pages may also send credentials. The
+/// server has already checked that the origin may connect.
 fn sharing(request: &Parts) -> HeaderMap {
     const METHODS: &str = "OPTIONS, GET, POST";
     let mut headers = HeaderMap::new();

@@ -10,12 +10,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Sid([u8; 20]);
 
-/// The text is not an id.
+/// The error if a text is not an id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidSid;
 
 impl Sid {
-    /// A new one; `None` if the system has no random bytes.
+    /// Returns a new id; `None` if the system has no random bytes.
     pub(super) fn random() -> Option<Sid> {
         let mut bytes = [0; 15];
         getrandom::fill(&mut bytes).ok()?;
@@ -26,7 +26,7 @@ impl Sid {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default() // it is ASCII
+        std::str::from_utf8(&self.0).unwrap_or_default() // always ASCII
     }
 }
 

@@ -16,7 +16,8 @@ use crate::engine::PeerAddress;
 use crate::lock::lock;
 use crate::rooms::JoinError;
 
-/// A client in one namespace. A clone is the same client. Events to a client that has left are lost.
+/// A client in one namespace. A clone refers to the same client. Events to a client that has left
+/// are dropped.
 #[derive(Clone, Debug)]
 pub struct Socket(pub(super) Arc<SocketInner>);
 
@@ -27,7 +28,7 @@ pub(super) struct SocketInner {
     asked: Mutex<Asked>,
 }
 
-/// The events whose acknowledgement is awaited, [`Asked::MAX`] at most.
+/// The events that wait for an acknowledgement. Bound: [`Asked::MAX`].
 #[derive(Default)]
 struct Asked {
     next: u64,
@@ -45,17 +46,17 @@ pub struct Event {
     pub socket: Socket,
     /// The event's name.
     pub name: String,
-    /// The event's arguments. A handler should drop what it does not need before it waits.
+    /// The event's arguments. A handler should drop unneeded arguments before it waits.
     pub args: Args,
-    /// Answers it.
+    /// Acknowledges the event.
     pub ack: Ack,
 }
 
-/// Answers an event, if its client asked for that.
+/// Acknowledges an event, if the client asked for an acknowledgement.
 #[derive(Debug)]
 pub struct Ack(pub(super) Option<(Socket, u64)>);
 
-/// A client has not acknowledged an event: it has gone, or took too long.
+/// The error if a client has not acknowledged an event: the client has left, or the time was up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoAnswer;
 
@@ -73,17 +74,18 @@ impl SocketInner {
         let mut asked = lock(&self.asked);
         let place = asked.waiting.iter().position(|(asked, _)| *asked == id);
         if let Some(place) = place {
-            // The handler may have stopped waiting.
+            // An error means that the handler has stopped waiting.
             let _ = asked.waiting.swap_remove(place).1.send(args);
         }
     }
 
-    /// Ends the wait for all acknowledgements.
+    /// Ends the wait for each acknowledgement, with [`NoAnswer`].
     pub(super) fn forget_acks(&self) {
         lock(&self.asked).waiting = Vec::new();
     }
 
-    /// The id of an event whose acknowledgement is awaited, and the receiver of the acknowledgement.
+    /// Returns an id for an event, and the receiver of its acknowledgement. `None` if too many
+    /// events wait for an acknowledgement or the session has ended.
     fn ask(&self) -> Option<(u64, oneshot::Receiver<Args>)> {
         let mut asked = lock(&self.asked);
         asked.waiting.retain(|(_, answer)| !answer.is_closed());
@@ -99,12 +101,12 @@ impl SocketInner {
 }
 
 impl Socket {
-    /// The client's id in this namespace. It is not the id of the session, so others may know it.
+    /// The client's id in this namespace. It is not the secret id of the session.
     pub fn id(&self) -> Sid {
         self.0.sid
     }
 
-    /// The other end of the connection that opened the client's session.
+    /// The peer address of the connection that opened the client's session.
     pub fn peer_address(&self) -> PeerAddress {
         self.0.session.peer_address()
     }
@@ -119,8 +121,9 @@ impl Socket {
     /// Emits an event to this client and waits for its acknowledgement.
     ///
     /// # Errors
-    /// When the acknowledgement does not come within [`SocketIoSettings::ack_timeout`](super::SocketIoSettings::ack_timeout), or
-    /// 128 others are awaited already.
+    /// If the acknowledgement does not arrive within `ack_timeout` of
+    /// [`SocketIoSettings`](super::SocketIoSettings), the client leaves, or 128 events to this
+    /// client already wait for an acknowledgement.
     pub fn emit_with_ack(
         &self,
         event: &str,
@@ -145,39 +148,39 @@ impl Socket {
     /// Adds this client to a room.
     ///
     /// # Errors
-    /// When the room's name has more than 255 bytes, or the client is in 128 rooms.
+    /// If the room's name has more than 255 bytes, or the client is already in 128 rooms.
     pub fn join(&self, room: &str) -> Result<(), JoinError> {
         self.0.namespace.join(room, self.0.sid)
     }
 
-    /// Takes this client out of a room.
+    /// Removes this client from a room.
     pub fn leave(&self, room: &str) {
         self.0.namespace.leave(room, self.0.sid);
     }
 
-    /// All clients of the namespace, this one included.
+    /// All clients of the namespace, including this client.
     pub fn everybody(&self) -> Broadcast {
         Broadcast::of(Arc::clone(&self.0.namespace))
     }
 
-    /// All clients of the namespace but this one.
+    /// All clients of the namespace except this client.
     pub fn others(&self) -> Broadcast {
         self.everybody().except(self)
     }
 
-    /// Has this client leave the namespace; its session stays.
+    /// Removes this client from the namespace. Its session continues.
     pub fn disconnect(&self) {
         client::leave(&self.0, DisconnectReason::ServerNamespaceDisconnect);
     }
 }
 
 impl Ack {
-    /// Whether the client has asked for an answer.
+    /// Whether the client has asked for an acknowledgement.
     pub fn is_wanted(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Answers, if the client has asked for that.
+    /// Sends the acknowledgement, if the client has asked for it.
     pub fn send(self, args: impl Into<Args>) {
         if let Some((socket, id)) = self.0 {
             let packet = EncodedPacket::ack(socket.0.namespace.path(), id, &args.into());
@@ -186,7 +189,8 @@ impl Ack {
     }
 }
 
-/// Clients of a namespace, to emit to: all of them, until [`Broadcast::to`] narrows that.
+/// The target of an event: all clients of a namespace, or the selection that [`Broadcast::to`] and
+/// [`Broadcast::except`] make.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Broadcast {
@@ -203,14 +207,14 @@ impl Broadcast {
         }
     }
 
-    /// Adds a room: the event goes to the members of the added rooms only. A client is in a room
-    /// that is named as its id.
+    /// Adds a room. The event is sent only to the members of the added rooms. The id of a client is
+    /// also the name of a room with only this client.
     pub fn to(mut self, room: &str) -> Broadcast {
         self.selection.rooms.push(room.into());
         self
     }
 
-    /// Leaves this client out.
+    /// Excludes this client.
     pub fn except(mut self, socket: &Socket) -> Broadcast {
         self.selection.except.push(socket.id());
         self
@@ -222,16 +226,16 @@ impl Broadcast {
         sockets.into_iter().map(Socket).collect()
     }
 
-    /// Emits an event to the selected clients, here and at the other processes of the bus. A handler
-    /// that emits much can await the result: it is ready when the workers have little left to
-    /// deliver.
+    /// Emits an event to the selected clients of this process and of the other processes of the
+    /// bus. A handler with many events should await the result, which is ready when no worker has a
+    /// full mailbox.
     pub fn emit(&self, event: &str, args: impl Into<Args>) -> Emitted {
         self.namespace.emit(event, &args.into(), &self.selection);
         Emitted(Arc::clone(&self.namespace))
     }
 }
 
-/// A broadcast that is being delivered.
+/// A broadcast in delivery. Await it to wait until no worker of its clients has a full mailbox.
 #[derive(Debug)]
 pub struct Emitted(Arc<Inner>);
 

@@ -12,20 +12,20 @@ use super::engine::EngineViolation;
 /// All arguments of an event, or of its acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Args {
-    /// JSON values. In them `{"_placeholder":true,"num":N}` stands for attachment N.
+    /// JSON values. An object `{"_placeholder":true,"num":N}` stands for attachment N.
     pub values: Vec<Value>,
-    /// Binary data. Only what the values name is sent.
+    /// Binary data. An attachment that the values do not name is not sent.
     pub attachments: Vec<Bytes>,
 }
 
-/// Values in all arguments of one packet together.
+/// Maximum number of values in all arguments of one packet.
 const MAX_VALUES: usize = 100_000;
 
-/// How deep arguments may be nested.
+/// Maximum nesting depth of arguments.
 const MAX_DEPTH: usize = 64;
 
 impl Args {
-    /// Other values that may name the same attachments.
+    /// Returns arguments with other values and the same attachments.
     #[must_use]
     pub fn with(&self, values: impl Into<Vec<Value>>) -> Args {
         let attachments = self.attachments.clone();
@@ -35,16 +35,17 @@ impl Args {
         }
     }
 
-    /// The binary data that a value stands for.
+    /// Returns the attachment for a placeholder; `None` if the value is not a placeholder or the
+    /// attachment does not exist.
     pub fn binary(&self, value: &Value) -> Option<&Bytes> {
         is_placeholder(value).then_some(())?;
         self.attachments.get(number(value.get("num")?)?)
     }
 
-    /// Reads a JSON array in which each of the attachments is named exactly once.
+    /// Reads a JSON array that names each attachment exactly once.
     pub(super) fn parse(json: &str, attachments: Vec<Bytes>) -> Result<Args, EngineViolation> {
         check_bounds(json)?;
-        // An object costs far more memory than its text.
+        // Counted before parsing: an object needs far more memory than its text.
         if json.matches(r#""_placeholder":true"#).count() > attachments.len() {
             return Err(EngineViolation("not each attachment once"));
         }
@@ -53,7 +54,7 @@ impl Args {
         Args::bind(values, attachments)
     }
 
-    /// Arguments in which each of the attachments is named exactly once.
+    /// Returns arguments, if the values name each attachment exactly once.
     pub(super) fn bind(
         mut values: Vec<Value>,
         attachments: Vec<Bytes>,
@@ -73,7 +74,8 @@ impl Args {
         })
     }
 
-    /// The values, and the attachments that they name, numbered in that order.
+    /// Returns the values and the attachments that they name, renumbered in the order of their
+    /// placeholders.
     pub(super) fn numbered(&self) -> (Cow<'_, [Value]>, Vec<Bytes>) {
         let mut named = Vec::new();
         if self.attachments.is_empty() {
@@ -90,7 +92,7 @@ impl Args {
     }
 }
 
-/// Refuses JSON with too many values or too deep nesting, before memory is spent on it.
+/// Refuses JSON with too many values or too deep nesting, before the parser allocates memory.
 fn check_bounds(json: &str) -> Result<(), EngineViolation> {
     let (mut depth, mut values, mut deepest) = (0_usize, 0_usize, 0);
     let (mut in_string, mut is_escaped, mut last) = (false, false, b' ');
@@ -111,7 +113,7 @@ fn check_bounds(json: &str) -> Result<(), EngineViolation> {
         deepest = depth.max(deepest);
         last = byte;
     }
-    // The array of arguments itself is not counted.
+    // The outer array of arguments does not count.
     match (deepest > 1 + MAX_DEPTH, values > MAX_VALUES) {
         (true, _) => Err(EngineViolation("nested too deeply")),
         (_, true) => Err(EngineViolation("too many values")),
@@ -127,7 +129,7 @@ fn number(value: &Value) -> Option<usize> {
     value.as_u64()?.try_into().ok()
 }
 
-/// Visits the number in each placeholder.
+/// Calls `visit` with the number of each placeholder.
 fn each_placeholder(values: &mut [Value], visit: &mut impl FnMut(&mut Value)) {
     for value in values {
         each_placeholder_of(value, visit);
@@ -165,7 +167,7 @@ impl From<Bytes> for Args {
     }
 }
 
-/// Values that are one argument.
+/// Implements the conversion of a single value into arguments.
 macro_rules! argument {
     ($($type:ty)+) => {$(
         impl From<$type> for Args {
@@ -179,15 +181,15 @@ macro_rules! argument {
 argument!(&str String bool i64 u64 Value);
 
 impl fmt::Display for Args {
-    /// The values as JSON, with placeholders for binary data.
+    /// Writes the values as JSON, with placeholders for binary data.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&json_of(&self.numbered().0))
     }
 }
 
-/// Values as a JSON array.
+/// Returns values as a JSON array.
 pub(super) fn json_of(values: &[Value]) -> String {
-    serde_json::to_string(values).unwrap_or_default() // no value fails
+    serde_json::to_string(values).unwrap_or_default() // never fails for JSON values
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A session's WebSocket, as a handler of the frame loop: the session begins with it, or it takes
-//! over a session that polls.
+//! The WebSocket of a session, as a handler of the frame loop. The WebSocket opens a session or
+//! takes over a polling session.
 
 use std::mem;
 use std::sync::Arc;
@@ -39,15 +39,15 @@ struct SessionSocket {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum WebSocketRole {
-    /// It is about to open a session.
+    /// The WebSocket opens its own session.
     First,
-    /// It asks to take a polling session over.
+    /// The WebSocket asks to take over a polling session.
     Candidate,
-    /// It may, and then packets go by it.
+    /// The WebSocket is taking over a polling session.
     Upgrading(PeerId),
-    /// Packets go by it.
+    /// The WebSocket carries the packets of its session.
     Transport,
-    /// It has no session: another WebSocket has, or the session is over.
+    /// The WebSocket has no session: another WebSocket has it, or the session has ended.
     Surplus,
 }
 
@@ -92,7 +92,8 @@ impl SessionSocket {
         }
     }
 
-    /// The session ends with its WebSocket. One that polls goes on when its upgrade fails.
+    /// Ends the session if this WebSocket carries it. A polling session continues when its upgrade
+    /// fails.
     fn end(&mut self, why: DisconnectReason) {
         match mem::replace(&mut self.role, WebSocketRole::Surplus) {
             WebSocketRole::First | WebSocketRole::Transport => self.session.end(why),
@@ -130,7 +131,7 @@ impl Handler for SessionSocket {
             Message::Ping(_) | Message::Pong(_) => Ok(()),
         };
         if let Err(EngineViolation(reason)) = handled {
-            // A client that breaks rules is not waited for.
+            // Does not wait for the Close of a client that violates the protocol.
             let why = Disconnect::ClosedLocally(Some(CloseCode::Policy), None);
             socket.peer().end(why, CloseCode::Policy, reason);
             self.end(DisconnectReason::ParseError);
@@ -151,7 +152,7 @@ impl Handler for SessionSocket {
 }
 
 impl Drop for SessionSocket {
-    /// A failed handshake opens no session.
+    /// Ends the session if the handshake has failed.
     fn drop(&mut self) {
         if self.role == WebSocketRole::First {
             self.end(DisconnectReason::TransportClose);

@@ -1,7 +1,7 @@
-//! One session of Engine.IO: its transport, the packets that wait for its client, and its end.
+//! One session of Engine.IO: its transport, its queue of packets, and its end.
 //!
-//! A session belongs to all workers. A request or a message changes it under the session's lock,
-//! before the answer goes out. Handlers run without the lock.
+//! All workers share a session. A request or a message changes the session under its lock, before
+//! the answer is sent. Handlers run without the lock.
 
 mod polling;
 mod times;
@@ -30,14 +30,14 @@ use crate::protocol::{CloseCode, CloseFrame, Message};
 
 /// A session of Engine.IO, with one client.
 pub struct Session {
-    /// Only the client knows it: a request that names it is the client's.
+    /// Secret of the client: a request with this id counts as a request of the client.
     sid: Sid,
     pub(super) engine: Arc<Engine>,
     address: PeerAddress,
     state: Mutex<SessionState>,
-    /// Handlers that have begun and not ended.
+    /// The number of running handlers that did not end at their first poll.
     in_flight: AtomicUsize,
-    /// The client's state in Socket.IO.
+    /// The Socket.IO state of the client.
     pub(super) client: Mutex<Client>,
 }
 
@@ -45,46 +45,46 @@ pub struct Session {
 struct SessionState {
     transport: Transport,
     has_joined: bool,
-    /// A place among the newcomers of its address. A polling session that has joined a namespace
-    /// has one among the connections of the address instead.
+    /// A newcomer's place among the newcomers of its address. After the first namespace, a polling
+    /// session has a place among the connections of its address instead.
     place: Option<IpSlot>,
     times: HeartbeatTimes,
 }
 
-/// How packets go to the client.
+/// How packets reach the client.
 #[derive(Debug)]
 enum Transport {
-    /// By the responses to its GETs. Bytes and packets that wait are bounded by
-    /// [`SocketIoSettings::max_queue_size`](super::SocketIoSettings::max_queue_size), for each session.
+    /// The responses to the client's GETs. Bound: `max_queue_size` of
+    /// [`SocketIoSettings`](super::SocketIoSettings), for the bytes and entries of the queue.
     Polling(Box<Polling>),
-    /// By a WebSocket, whose backlog the frame loop bounds.
+    /// A WebSocket. The frame loop bounds its backlog.
     WebSocket(Peer),
-    /// The session has ended. A GET that waits takes the last body.
+    /// The session has ended. The string is the last body, for a GET that is waiting.
     Closed(Option<String>),
 }
 
-/// Why a session, or a client's membership of a namespace, is over.
+/// Why a session, or the membership of a client in a namespace, has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DisconnectReason {
     /// The client has left the namespace.
     ClientNamespaceDisconnect,
-    /// The server has ended it.
+    /// The server has ended the session or the membership.
     ServerNamespaceDisconnect,
-    /// The server is about to end.
+    /// The server is shutting down.
     ServerShuttingDown,
-    /// The client has closed the transport, or has gone.
+    /// The client has closed the transport, or the connection is lost.
     TransportClose,
-    /// The client has broken a rule of the protocol.
+    /// The client has violated the protocol.
     ParseError,
-    /// A Ping was not answered in time.
+    /// The client did not answer a Ping in time.
     PingTimeout,
-    /// The client joined no namespace in time, or did not finish a binary packet.
+    /// The client did not join a namespace, or did not complete a binary packet, in time.
     Timeout,
-    /// Too much waited for the client.
+    /// The backlog of the client was too large.
     SlowConsumer,
 }
 
-/// Maximum handlers of one session that run. The session's next packet waits for one to end.
+/// Maximum running handlers of one session. At the maximum, the next packet waits.
 const MAX_IN_FLIGHT: usize = 16;
 
 impl Session {
@@ -120,7 +120,7 @@ impl Session {
         self.sid
     }
 
-    /// The other end of the connection that opened the session.
+    /// The peer address of the connection that opened the session.
     pub fn peer_address(&self) -> PeerAddress {
         self.address
     }
@@ -141,7 +141,8 @@ impl Session {
 
     /// Sends a packet to this session alone.
     pub(super) fn send_packet(self: &Arc<Self>, packet: &Arc<EncodedPacket>) {
-        // Answers to a client's own packets are bounded: its next packet waits.
+        // Answers may exceed the queue size by a bounded amount, because the client's next packet
+        // waits while the queue is full.
         let answers = 2 * self.engine.settings.max_payload;
         self.enqueue(packet, self.engine.settings.max_queue_size + answers);
     }
@@ -155,8 +156,8 @@ impl Session {
         let mut state = self.state();
         match &mut state.transport {
             Transport::Polling(polling) if polling.size() > max_queue_size => {
-                // A client misses no packet amid others, so the session ends. It ends a little
-                // later, because the sender may hold the lock of a namespace.
+                // The session ends, because a client must not lose single packets. The timer ends
+                // it, because the sender may hold the lock of a namespace.
                 polling.is_overrun = true;
                 state.times.overrun_at = self.engine.deadlines.now();
                 self.reschedule(&mut state);
@@ -172,7 +173,7 @@ impl Session {
         }
     }
 
-    /// What [`Polling::excess`] says.
+    /// The result of [`Polling::excess`]; `None` without the polling transport.
     pub(super) fn excess(&self) -> Option<usize> {
         match &self.state().transport {
             Transport::Polling(polling) => polling.excess(),
@@ -180,7 +181,7 @@ impl Session {
         }
     }
 
-    /// Handles a packet of Engine.IO that has come as text.
+    /// Handles an Engine.IO packet in text form.
     pub(super) fn receive(
         self: &Arc<Self>,
         packet: &str,
@@ -215,7 +216,7 @@ impl Session {
         self.reschedule(&mut state);
     }
 
-    /// Gives a session that has never polled its WebSocket.
+    /// Sets the WebSocket of a session that begins with a WebSocket.
     pub(super) fn attach(&self, peer: Peer) {
         let mut state = self.state();
         if let Transport::Polling(_) = state.transport {
@@ -223,8 +224,8 @@ impl Session {
         }
     }
 
-    /// A WebSocket asks to take the session over. `true` if the session polls and no other
-    /// WebSocket has asked.
+    /// Starts the upgrade of the session to this WebSocket. Returns `false` if the session does not
+    /// poll or another upgrade is running.
     pub(super) fn begin_upgrade(self: &Arc<Self>, peer: &Peer) -> bool {
         let mut state = self.state();
         match &mut state.transport {
@@ -239,14 +240,14 @@ impl Session {
         true
     }
 
-    /// The client has probed its new WebSocket: GETs are answered at once from now on. `true` for
-    /// the first probe.
+    /// Records that the client has probed its new WebSocket. From now on, GETs are answered at
+    /// once. Returns `true` for the first probe.
     pub(super) fn probe(&self, peer: PeerId) -> bool {
         self.state().upgrade(peer).is_some_and(Polling::probe)
     }
 
-    /// The client has taken the new WebSocket: waiting packets go there, and then all others.
-    /// `true` after a probe.
+    /// Completes the upgrade: the queue and all later packets are sent on the new WebSocket.
+    /// Returns `false` if the client has not probed the WebSocket.
     pub(super) fn complete_upgrade(self: &Arc<Self>, peer: PeerId) -> bool {
         let mut state = self.state();
         let polling = state.upgrade(peer);
@@ -260,14 +261,14 @@ impl Session {
         state.transport = Transport::WebSocket(peer);
         state.times.upgrade_by = Moment::MAX;
         if state.has_joined {
-            state.place = None; // the WebSocket has a place of its own
+            state.place = None; // the WebSocket has its own place
         }
         drop(state);
         self.engine.protocol.upgraded(self);
         true
     }
 
-    /// The new WebSocket has failed: the session polls on.
+    /// Ends the upgrade because the new WebSocket has failed. The session continues to poll.
     pub(super) fn abandon_upgrade(&self, peer: PeerId) {
         let mut state = self.state();
         if let Some(polling) = state.upgrade(peer) {
@@ -276,7 +277,7 @@ impl Session {
         }
     }
 
-    /// The connection that its packets go to, if it has a WebSocket.
+    /// The WebSocket of the session; `None` if the session polls or has ended.
     pub(super) fn peer(&self) -> Option<Peer> {
         match &self.state().transport {
             Transport::WebSocket(peer) => Some(peer.clone()),
@@ -288,7 +289,8 @@ impl Session {
         matches!(self.state().transport, Transport::Closed(_))
     }
 
-    /// The session joins its first namespace. `false` if its address has too many connections.
+    /// Records that the session joins its first namespace. Returns `false` if its address has too
+    /// many connections.
     pub(super) fn settle(&self) -> bool {
         let mut state = self.state();
         if !state.has_joined {
@@ -303,7 +305,7 @@ impl Session {
         true
     }
 
-    /// The session has left its last namespace: it is a newcomer again.
+    /// Makes the session a newcomer again, because it has left its last namespace.
     pub(super) fn unsettle(self: &Arc<Self>) {
         let Some(newcomer) = self.engine.newcomer(self.address) else {
             return self.end(DisconnectReason::ServerNamespaceDisconnect);
@@ -326,7 +328,7 @@ impl Session {
         self.reschedule(&mut state);
     }
 
-    /// Does what is due. `due` is the time that this call was scheduled for.
+    /// Carries out the action that is due. `due` is the scheduled time of this call.
     pub(super) fn look(self: &Arc<Self>, due: Moment) {
         let mut state = self.state();
         if due != state.times.scheduled || matches!(state.transport, Transport::Closed(_)) {
@@ -359,8 +361,8 @@ impl Session {
         }
     }
 
-    /// Ends the session, unless it has ended. Its client gets nothing more, and requests that name
-    /// it are refused.
+    /// Ends the session, if it has not ended. The client receives no more packets, and requests
+    /// with the session's id are refused.
     pub(super) fn end(self: &Arc<Self>, why: DisconnectReason) {
         let mut state = self.state();
         let farewell = match &mut state.transport {
@@ -386,13 +388,13 @@ impl Session {
         self.engine.protocol.closed(self, why);
     }
 
-    /// A handler begins.
+    /// Counts a running handler until the result is dropped.
     pub(super) fn flight(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         InFlight(Arc::clone(self))
     }
 
-    /// Whether the session's next packet has to wait for a handler to end.
+    /// Whether the session's next packet must wait until a handler ends.
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::SeqCst) >= MAX_IN_FLIGHT
     }
@@ -403,7 +405,7 @@ impl Session {
 }
 
 impl SessionState {
-    /// The session, if it polls and this WebSocket is to take it over.
+    /// Returns the polling transport, if the session is upgrading to this WebSocket.
     fn upgrade(&mut self, peer: PeerId) -> Option<&mut Polling> {
         let Transport::Polling(polling) = &mut self.transport else {
             return None;
@@ -414,7 +416,7 @@ impl SessionState {
     }
 }
 
-/// A running handler, until this is dropped.
+/// Counts a running handler until dropped.
 pub(super) struct InFlight(Arc<Session>);
 
 impl Drop for InFlight {
@@ -430,8 +432,8 @@ impl Drop for InFlight {
     }
 }
 
-/// Closes the WebSocket of a session that has ended. The answer of a client that did not speak in
-/// time is not awaited.
+/// Closes the WebSocket of a session that has ended. After a timeout, does not wait for the
+/// client's Close.
 fn hang_up(peer: &Peer, why: DisconnectReason) {
     let (code, reason, timeout) = match why {
         DisconnectReason::PingTimeout => (CloseCode::Policy, "ping timeout", Some(Timeout::Ping)),

@@ -1,4 +1,4 @@
-//! The polling transport: the packets that wait for the next GET, and the requests that run.
+//! The polling transport: the queue of packets for the next GET, and the running requests.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,29 +17,32 @@ use crate::socketio::packet::EncodedPacket;
 #[derive(Debug)]
 pub(super) struct Polling {
     queue: VecDeque<Arc<EncodedPacket>>,
-    /// Bytes of the queue, as a body has them, and of its entries.
+    /// Bytes of the queue: its packets as encoded in a body, plus [`ENTRY`] for each packet.
     size: usize,
     pub(super) upgrade: Option<Upgrade>,
-    /// Too much waited: nothing is added, and the session is about to end.
+    /// The queue was too large. No packet is added, and the session is about to end.
     pub(super) is_overrun: bool,
+    /// A GET is running.
     is_polled: bool,
-    /// The client has sent a GET.
+    /// The client has sent its first GET.
     has_polled: bool,
+    /// A POST is running.
     is_posted: bool,
     /// The GET that waits for packets.
     poll: Option<Waker>,
-    /// The POST that waits until there is room for what it may be answered.
+    /// The POST that waits for space in the queue, the end of a handler, or the first GET.
     post: Option<Waker>,
-    /// The rates of packets in POSTs, which hold for a WebSocket's messages, too.
+    /// The rate limits of packets in POSTs.
     rate: Option<TokenBucket>,
     publish_rate: Option<TokenBucket>,
-    /// The places of its address, and the budget of unsent data.
+    /// The connection limit of addresses, and the unsent budget.
     admission: Option<Admission>,
-    /// The memory of the queue's entries in the budget. A packet counts itself, once for all queues.
+    /// The queue's entries in the unsent budget. A packet itself is counted once for all
+    /// queues.
     held: Option<Held>,
 }
 
-/// A WebSocket that is to take the session over.
+/// A WebSocket that is taking over the session.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     pub(super) peer: Peer,
@@ -55,7 +58,7 @@ impl Upgrade {
     }
 }
 
-/// Bytes of an entry of the queue beside its packet.
+/// Bytes of a queue entry without its packet.
 const ENTRY: usize = 64;
 
 impl Polling {
@@ -97,14 +100,15 @@ impl Polling {
         }
     }
 
-    /// Whether more waits for all clients than the budget of unsent data has.
+    /// Whether the unsent data for all clients exceeds the unsent budget.
     pub(super) fn is_budget_spent(&self) -> bool {
         let admission = self.admission.as_ref();
         admission.is_some_and(|admission| admission.unsent.is_spent())
     }
 
-    /// This session's share of a budget that is spent, if it is an average one or more. A packet
-    /// is divided among its holders.
+    /// This session's share of the unsent budget, in bytes. `None` if the budget is not spent or
+    /// the share is below the average of all clients. The size of a packet is divided among its
+    /// holders.
     pub(super) fn excess(&self) -> Option<usize> {
         let unsent = &self.admission.as_ref()?.unsent;
         let share = |packet: &Arc<EncodedPacket>| ENTRY + packet.size() / Arc::strong_count(packet);
@@ -114,7 +118,7 @@ impl Polling {
         Some(share).filter(|share| *share >= unsent.average().max(1))
     }
 
-    /// All that waits.
+    /// Empties the queue and returns its packets.
     pub(super) fn take(&mut self) -> VecDeque<Arc<EncodedPacket>> {
         (self.size, self.held) = (0, None);
         self.wake_post();
@@ -129,24 +133,25 @@ impl Polling {
         body
     }
 
-    /// The last body, for a GET that waits when the session ends.
+    /// Returns the last body for a GET that is running when the session ends.
     pub(super) fn farewell(&mut self, why: DisconnectReason) -> Option<String> {
         let last = match why {
-            DisconnectReason::TransportClose => "6", // its client has said so itself
+            DisconnectReason::TransportClose => "6", // Noop: the client has sent the Close
             _ => "1",
         };
         self.push(Arc::new(EncodedPacket::text(last)));
         self.is_polled.then(|| self.take_body())
     }
 
-    /// `true` for the first probe of the new WebSocket.
+    /// Returns `true` for the first probe of the new WebSocket.
     pub(super) fn probe(&mut self) -> bool {
         self.wake();
         let upgrade = self.upgrade.as_mut();
         upgrade.is_some_and(|upgrade| !mem::replace(&mut upgrade.is_probed, true))
     }
 
-    /// The new WebSocket, and the packets that wait; `None` without a probe.
+    /// Returns the new WebSocket and the packets of the queue; `None` if the WebSocket has not been
+    /// probed or the queue was too large.
     pub(super) fn complete_upgrade(&mut self) -> Option<(Peer, VecDeque<Arc<EncodedPacket>>)> {
         let is_complete = self.upgrade.as_ref()?.is_probed && !self.is_overrun;
         let upgrade = self.upgrade.take_if(|_| is_complete)?;
@@ -165,7 +170,7 @@ impl Polling {
         }
     }
 
-    /// A place among the connections of an address, where those are limited.
+    /// Reserves a place among the connections of an address, if their number is limited.
     pub(super) fn reserve_slot(&self, address: PeerAddress) -> Result<Option<IpSlot>, ()> {
         let admission = self.admission.as_ref();
         let addresses = admission.and_then(|admission| admission.addresses.as_ref());
@@ -176,14 +181,14 @@ impl Polling {
     }
 }
 
-/// A running GET, until this is dropped.
+/// Marks a GET as running until dropped.
 pub(in crate::socketio) struct PollGuard(Arc<Session>);
 
-/// A running POST, until this is dropped.
+/// Marks a POST as running until dropped.
 pub(in crate::socketio) struct PostGuard(Arc<Session>);
 
 impl Session {
-    /// Begins a GET. A second one ends the session.
+    /// Begins a GET. A second concurrent GET ends the session.
     pub(in crate::socketio) fn begin_poll(self: &Arc<Self>) -> Result<PollGuard, RequestError> {
         self.begin_request(|polling| {
             polling.wake_post();
@@ -193,13 +198,13 @@ impl Session {
         Ok(PollGuard(Arc::clone(self)))
     }
 
-    /// Begins a POST. A second one ends the session.
+    /// Begins a POST. A second concurrent POST ends the session.
     pub(in crate::socketio) fn begin_post(self: &Arc<Self>) -> Result<PostGuard, RequestError> {
         self.begin_request(|polling| mem::replace(&mut polling.is_posted, true))?;
         Ok(PostGuard(Arc::clone(self)))
     }
 
-    /// `begin` returns whether another request of its kind runs.
+    /// `begin` returns whether another request of the same method is running.
     fn begin_request(
         self: &Arc<Self>,
         begin: impl FnOnce(&mut Polling) -> bool,
@@ -228,7 +233,7 @@ impl Session {
 }
 
 impl PollGuard {
-    /// The body of the answer, once a packet waits.
+    /// Waits for a packet, and returns the body of the response.
     pub(in crate::socketio) async fn body(&self) -> String {
         poll_fn(|context| self.poll(context)).await
     }
@@ -264,7 +269,7 @@ impl Drop for PollGuard {
 }
 
 impl PostGuard {
-    /// Waits until one more packet may be handled.
+    /// Waits until the next packet may be handled.
     pub(in crate::socketio) async fn ready(&self) -> Result<(), RequestError> {
         poll_fn(|context| self.poll_ready(context)).await
     }
@@ -279,7 +284,7 @@ impl PostGuard {
                 match is_busy == self.0.is_busy() {
                     true => Poll::Pending,
                     false => {
-                        context.waker().wake_by_ref(); // a handler has ended in between
+                        context.waker().wake_by_ref(); // a handler has ended meanwhile
                         Poll::Pending
                     }
                 }
@@ -289,8 +294,8 @@ impl PostGuard {
         }
     }
 
-    /// Counts one packet of this size, as a message of a WebSocket is counted. Returns how long the
-    /// packet has to wait.
+    /// Counts one packet of this size against the rate limits, in the same way as a message of a
+    /// WebSocket. Returns how long the packet must wait.
     pub(in crate::socketio) fn spend(&self, bytes: usize) -> Result<Duration, RequestError> {
         let mut state = self.0.state();
         let Transport::Polling(polling) = &mut state.transport else {
@@ -310,7 +315,7 @@ impl PostGuard {
         Err(RequestError::BadRequest)
     }
 
-    /// Waits for the first GET of the client.
+    /// Waits until the client has sent its first GET.
     pub(in crate::socketio) async fn polled(&self) {
         poll_fn(|context| match &mut self.0.state().transport {
             Transport::Polling(polling) if !polling.has_polled => {

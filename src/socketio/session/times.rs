@@ -4,14 +4,14 @@ use super::{DisconnectReason, millis};
 use crate::socketio::SocketIoSettings;
 use crate::socketio::clock::Moment;
 
-/// A session's deadlines; `MAX` is none.
+/// A session's deadlines. `MAX` means no deadline.
 #[derive(Debug)]
 pub(super) struct HeartbeatTimes {
     beat: Beat,
     pub(super) join_by: Moment,
     pub(super) upgrade_by: Moment,
     pub(super) attachments_by: Moment,
-    /// When too much waited for the client.
+    /// When the queue of the client became too large.
     pub(super) overrun_at: Moment,
     /// The time of the next check.
     pub(super) scheduled: Moment,
@@ -23,7 +23,7 @@ enum Beat {
     PongBy(Moment),
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
     Nothing,
@@ -44,13 +44,14 @@ impl HeartbeatTimes {
         }
     }
 
-    /// A Pong that answers no Ping changes nothing.
+    /// Records a Pong. A Pong without a Ping has no effect.
     pub(super) fn ponged(&mut self, now: Moment, settings: &SocketIoSettings) {
         if let Beat::PongBy(_) = self.beat {
             self.beat = Beat::PingAt(now + millis(settings.ping_interval));
         }
     }
 
+    /// The earliest deadline.
     pub(super) fn next(&self) -> Moment {
         let (Beat::PingAt(beat) | Beat::PongBy(beat)) = self.beat;
         beat.min(self.join_by)
@@ -59,8 +60,8 @@ impl HeartbeatTimes {
             .min(self.overrun_at)
     }
 
-    /// What is due now. The time for a Pong runs from when its Ping was due. After a late Ping it runs
-    /// from when the Ping went out.
+    /// Returns the action that is due now. The time for a Pong starts when its Ping was due, or
+    /// 50 ms ago if the Ping was due earlier.
     pub(super) fn due(&mut self, now: Moment, settings: &SocketIoSettings) -> Due {
         const LATE: Moment = 50;
         let others = self.join_by.min(self.attachments_by);
