@@ -1,4 +1,4 @@
-//! Certificates, by rustls.
+//! Certificates, with rustls.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,8 +15,8 @@ use rustls::sign::CertifiedKey;
 
 use crate::lock;
 
-/// A server's certificate and private key, which can be renewed while it serves. Clones are the
-/// same.
+/// A server's certificate and private key. [`Certificate::reload`] replaces them while the server
+/// runs. Clones share the current certificate and key.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     current: Arc<Current>,
@@ -29,11 +29,11 @@ enum Source {
         certificate: PathBuf,
         key: PathBuf,
     },
-    /// Made by ourselves.
+    /// Self-signed by this program.
     Memory,
 }
 
-/// What the next handshake is answered with.
+/// The certificate and the key for new handshakes.
 #[derive(Debug)]
 struct Current(RwLock<Arc<CertifiedKey>>);
 
@@ -50,10 +50,12 @@ impl Current {
 }
 
 impl Certificate {
-    /// Reads a certificate chain, the server's own first, and its private key from PEM files.
+    /// Reads a certificate chain, with the server's own certificate first, and its private key from
+    /// PEM files.
     ///
     /// # Errors
-    /// When a file cannot be read, holds nothing of its kind, or the two do not belong together.
+    /// If a file cannot be read or does not contain a certificate or a supported key, or the key
+    /// does not match the certificate.
     pub fn read(certificate: &Path, key: &Path) -> io::Result<Certificate> {
         let certified = read(certificate, key)?;
         Ok(Certificate {
@@ -68,7 +70,7 @@ impl Certificate {
     /// Makes a self-signed certificate for these host names and addresses.
     ///
     /// # Errors
-    /// When a name is none.
+    /// If a name is not a valid host name or address.
     pub fn self_signed(names: Vec<String>) -> io::Result<Certificate> {
         let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der());
@@ -80,13 +82,14 @@ impl Certificate {
         })
     }
 
-    /// Reads the files again. New handshakes get what they hold now; connections stay.
+    /// Reads the files again, for new handshakes. Existing connections continue.
     ///
     /// # Errors
-    /// As of [`Certificate::read`], or that there are no files; the old certificate stays in use.
+    /// The errors of [`Certificate::read`], or `Unsupported` if the certificate is self-signed by
+    /// this program. After an error, the old certificate stays in use.
     pub fn reload(&self) -> io::Result<()> {
         let Source::Files { certificate, key } = &self.source else {
-            let what = "it was made at start, not read from a file";
+            let what = "it was generated at start, not read from a file";
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         };
         let certified = Arc::new(read(certificate, key)?);
@@ -94,7 +97,8 @@ impl Certificate {
         Ok(())
     }
 
-    /// The SHA-256 of the server's own certificate, in pairs of hexadecimal digits.
+    /// The SHA-256 of the server's own certificate, as pairs of hexadecimal digits with colons
+    /// between them.
     pub fn fingerprint(&self) -> String {
         let certified = self.current.get();
         let own = certified.cert.first().map_or(&[][..], |own| own.as_ref());
@@ -102,13 +106,16 @@ impl Certificate {
         let mut text = String::new();
         for (index, byte) in digest.as_ref().iter().enumerate() {
             let colon = if index == 0 { "" } else { ":" };
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(text, "{colon}{byte:02X}");
         }
         text
     }
 
-    /// What rustls answers handshakes by: TLS 1.2 and 1.3.
+    /// Returns the rustls configuration, with TLS 1.2 and 1.3.
+    ///
+    /// # Errors
+    /// If the crypto provider does not support these versions.
     pub(crate) fn config(&self) -> io::Result<Arc<ServerConfig>> {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -140,8 +147,8 @@ fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
     }
     let key_pem = pem(key)?;
     if is_encrypted(&key_pem) {
-        let what = "the key has a passphrase, and nobody is there to type it; write the key without \
-                    one: openssl pkey -in FILE -out FILE";
+        let what = "the key has a passphrase, and the server cannot ask for it; write the key \
+                    without one: openssl pkey -in FILE -out FILE";
         return Err(about(key, &what));
     }
     let key_der = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| about(key, &error))?;
@@ -154,7 +161,10 @@ fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
     certify(chain, key_der).map_err(|error| about(key, &error))
 }
 
-/// The bytes of a file in PEM.
+/// Returns the bytes of a PEM file.
+///
+/// # Errors
+/// If the file cannot be read, or is UTF-16, DER, or UTF-8 with a byte order mark.
 fn pem(path: &Path) -> io::Result<Vec<u8>> {
     let about = |what: &str| {
         let what = format!("{}: {what}", path.display());
@@ -163,14 +173,14 @@ fn pem(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = std::fs::read(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     match bytes.as_slice() {
-        // A PEM parser would pass over the first block in silence.
+        // With a BOM, a PEM parser would ignore the first block without an error.
         [0xEF, 0xBB, 0xBF, ..] => Err(about(
             "the file begins with a byte order mark (BOM); save it as UTF-8 without BOM",
         )),
         [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Err(about(
             "the file is UTF-16, by its byte order mark (BOM); save it as UTF-8 without BOM",
         )),
-        // The head of a sequence of more than 255 bytes.
+        // The DER header of a sequence of more than 255 bytes.
         [0x30, 0x82, ..] => Err(about(
             "the file is DER; write it as PEM: openssl x509 -inform der, or openssl pkey -inform der",
         )),
@@ -178,15 +188,15 @@ fn pem(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether a key is encrypted, in PKCS #8 or as OpenSSL did it before that.
+/// Whether a key is encrypted, in PKCS #8 or in the older format of OpenSSL.
 fn is_encrypted(pem: &[u8]) -> bool {
     let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
     marks.iter().any(|mark| contains(pem, mark))
 }
 
-/// Why a key cannot be loaded, where its kind tells.
+/// Returns why a key cannot be loaded, if the kind of the key is the reason.
 fn unsupported(key: &PrivateKeyDer<'_>) -> Option<String> {
-    /// Object identifiers in DER, and what they name.
+    /// Object identifiers in DER, and the names of their curves.
     const CURVES: [(&[u8], &str); 5] = [
         (b"\x06\x05\x2B\x81\x04\x00\x23", "P-521"),
         (b"\x06\x05\x2B\x81\x04\x00\x21", "P-224"),
@@ -209,7 +219,10 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// A chain and its key, which belong together.
+/// Combines a chain and its key.
+///
+/// # Errors
+/// If the key does not match the certificate, or is not supported.
 fn certify(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,

@@ -1,4 +1,4 @@
-//! Certificates for `wss://` and `https://`. Without the feature `tls` there are none.
+//! Certificates for `wss://` and `https://`. They require the feature `tls`.
 
 #[cfg_attr(not(feature = "tls"), path = "none.rs")]
 mod certificate;

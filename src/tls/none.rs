@@ -1,9 +1,9 @@
-//! No certificates: the feature `tls` is off.
+//! Empty types in place of certificates, if the feature `tls` is off.
 
 use std::io;
 use std::sync::Arc;
 
-/// A server's certificate. There is none without the feature `tls`.
+/// A server's certificate. No value exists without the feature `tls`.
 #[derive(Clone, Debug)]
 pub enum Certificate {}
 
@@ -13,6 +13,6 @@ impl Certificate {
     }
 }
 
-/// How TLS is spoken, which it is not.
+/// The TLS configuration. No value exists without the feature `tls`.
 #[derive(Debug)]
 pub(crate) enum ServerConfig {}
