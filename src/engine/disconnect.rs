@@ -14,9 +14,11 @@ use crate::protocol::{CloseCode, ProtocolError};
 pub enum Disconnect {
     /// The peer began the closing handshake. `None` if its Close has no status code.
     ClosedByPeer(Option<CloseCode>),
-    /// We began the closing handshake with the first code, the peer answered with the second.
+    /// We began the closing handshake with the first code, and the peer answered with the second.
+    /// `None` stands for a Close without a code.
     ClosedLocally(Option<CloseCode>, Option<CloseCode>),
-    /// We began the closing handshake with this code, and the peer did not answer.
+    /// We began the closing handshake with this code (`None`: without a code), and the peer did not
+    /// answer.
     Unanswered(Option<CloseCode>, Unanswered),
     /// The peer broke a rule of the protocol, and we closed with this status code.
     Failed(ProtocolError, CloseCode),
@@ -48,7 +50,7 @@ pub enum Disconnect {
 pub enum Timeout {
     /// The peer was silent after a Ping.
     Ping,
-    /// A message was begun and not ended.
+    /// A message was started but not completed.
     Message,
     /// No data message came.
     Idle,

@@ -1,5 +1,5 @@
-//! What other threads, and handlers, want a worker to send: one command per worker, never one
-//! per member.
+//! Mailboxes: the commands that handlers and other threads queue for a worker. A publication is
+//! one command per worker, not one per member.
 
 use std::any::Any;
 use std::collections::{HashSet, VecDeque};
@@ -17,28 +17,29 @@ use super::unsent::SharedFrame;
 use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
 
-/// A worker's queue of commands, in the order in which they were given.
+/// A worker's queue of commands, in the order of their arrival.
 pub(crate) struct Mailbox {
     queue: Mutex<CommandQueue>,
-    /// Something is in `queue`.
+    /// `queue` is not empty.
     filled: AtomicBool,
-    /// The worker is awake and will look before it sleeps.
+    /// The worker is awake and checks `filled` before it sleeps.
     attentive: AtomicBool,
-    /// Makes the worker look at its sockets and commands.
+    /// Makes the worker check its sockets and commands.
     wake: Wake,
-    /// What is in `queue`: bytes of frames, and of the commands themselves.
+    /// Size of `queue` in bytes: frames plus the commands themselves.
     bytes: AtomicUsize,
     congestion: Congestion,
-    /// How messages are compressed, if they are.
+    /// How messages are compressed; `None` turns compression off.
     deflate: Option<Deflate>,
-    /// What the messages of one read publish may be gathered.
+    /// [`Settings::gather_publications`].
     gathers: bool,
 }
 
 type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// How much waits in all mailboxes of a server. Beyond a bound nobody reads from clients until it
-/// is delivered: the bound is on the workers, which share the machine, so none can outrun another.
+/// Total bytes in all mailboxes of a server. Above 64 MiB no worker reads from clients until the
+/// commands are carried out. The bound covers all workers, so that no worker outruns another on the
+/// shared machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Congestion {
     bytes: Arc<AtomicUsize>,
@@ -51,26 +52,26 @@ impl Congestion {
         self.bytes.load(Ordering::Relaxed) > Self::MAX_BYTES
     }
 
-    /// Whether there is twice as much as the reading from clients stops at: nobody but a task
-    /// that sends faster than the workers deliver comes to that.
+    /// Whether the mailboxes hold more than twice the bound above which reading stops. Only a task
+    /// that sends faster than the workers deliver can cause that.
     fn is_exceeded(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > 2 * Self::MAX_BYTES
     }
 }
 
-/// Commands, and the encoded frames that they are about, back to back.
+/// Commands, and the encoded frames that they send, back to back.
 #[derive(Debug, Default)]
 pub(super) struct CommandQueue {
-    /// Bound: [`Congestion`], in bytes of frames and of commands, shared with all workers. So are
-    /// the frames below.
+    /// Bound: [`Congestion`], in bytes of frames and of commands, shared with all workers. The same
+    /// bound holds for `plain` and `compressed`.
     pub(super) commands: VecDeque<Command>,
     pub(super) plain: Frames,
-    /// The same messages again, where somebody may want them compressed.
+    /// The same messages compressed, if a receiver accepts compression.
     pub(super) compressed: Frames,
-    /// Connections that have been sent too much to keep, and nothing more since. Bound: as many as
-    /// the worker has.
+    /// Connections with a [`Command::Overrun`] in this queue. Further messages to them are
+    /// dropped. Bound: the connections of the worker.
     overrun: HashSet<ConnectionKey>,
-    /// The worker is gone: nobody will take what is put in.
+    /// The worker has stopped: new commands are dropped.
     is_dead: bool,
 }
 
@@ -78,14 +79,14 @@ pub(super) struct CommandQueue {
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
-    /// Bytes of the frames that the commands taken so far were about.
+    /// Bytes already taken for commands that were carried out.
     taken: usize,
 }
 
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Send the next `length` bytes of the frames to every member, or the next
-    /// `compressed_length` of the compressed ones if that is not 0.
+    /// Send the next `length` bytes of `plain` to every member. If `compressed_length` is not 0,
+    /// members that accept compression receive the next `compressed_length` bytes of `compressed`.
     Deliver {
         members: Arc<GroupMembers>,
         epoch: Epoch,
@@ -93,36 +94,36 @@ pub(super) enum Command {
         compressed_length: usize,
         messages: usize,
     },
-    /// Send a large frame, which is shared, to every member.
+    /// Send a large, shared frame to every member.
     DeliverShared {
         members: Arc<GroupMembers>,
         epoch: Epoch,
         frame: Arc<SharedFrame>,
         compressed: Option<Arc<SharedFrame>>,
         messages: usize,
-        /// The first member's place: those before it have got it.
+        /// The place of the next member: members before it have received the frame.
         from: u32,
     },
-    /// Drop this: what was put in before it has been delivered.
+    /// Drop this value: all commands queued before it have been carried out.
     Drop(#[allow(dead_code, reason = "to drop it is all")] Arc<dyn Any + Send + Sync>),
-    /// Send the next `length` bytes of the frames to one connection, or of the compressed ones.
+    /// Send the next `length` bytes of `plain` or `compressed` to one connection.
     Send {
         to: ConnectionKey,
         length: usize,
         is_compressed: bool,
     },
-    /// Send large or several frames to one connection.
+    /// Send a large frame, or several frames, to one connection.
     SendShared {
         to: ConnectionKey,
         frames: Arc<SharedFrame>,
         compressed: Option<Arc<SharedFrame>>,
         messages: usize,
     },
-    /// Close a connection that has been sent more than can be kept.
+    /// Close a connection as a slow consumer, because the mailboxes are full.
     Overrun { to: ConnectionKey },
-    /// Go on with a connection whose handler was busy.
+    /// Drive a connection again whose handler was busy.
     Resume { to: ConnectionKey },
-    /// End a connection, with this Close.
+    /// End a connection with this Close.
     End {
         to: ConnectionKey,
         why: Disconnect,
@@ -141,7 +142,7 @@ pub(super) enum Command {
 }
 
 impl Mailbox {
-    /// From this many bytes on a worker delivers before it reads on.
+    /// Size in bytes from which a worker delivers before it reads again.
     const FULL: usize = 1 << 20;
 
     pub(super) fn new(wake: Wake, congestion: Congestion, settings: &Settings) -> Mailbox {
@@ -161,12 +162,13 @@ impl Mailbox {
         self.deflate.as_ref()
     }
 
-    /// The worker is awake: until it has called [`Mailbox::try_sleep`] it need not be woken.
+    /// Notes that the worker is awake: it needs no wake until it calls [`Mailbox::try_sleep`].
     pub(super) fn mark_awake(&self) {
         self.attentive.store(true, Ordering::SeqCst);
     }
 
-    /// The worker is about to sleep. Says whether it may: nothing has come in the meantime.
+    /// Called before the worker sleeps. Returns false if commands have arrived: then the worker
+    /// must not sleep.
     pub(super) fn try_sleep(&self) -> bool {
         self.attentive.store(false, Ordering::SeqCst);
         !self.filled.load(Ordering::SeqCst)
@@ -176,23 +178,23 @@ impl Mailbox {
         self.filled.load(Ordering::SeqCst)
     }
 
-    /// Whether what is there is to be delivered before any other message is handled.
+    /// Whether the queued commands must be carried out before the next message is handled.
     #[inline]
     pub(super) fn flush_before_next(&self) -> bool {
         !self.gathers && self.is_filled()
     }
 
-    /// Whether it is worth delivering before anything more is read.
+    /// Whether the worker should deliver before it reads again.
     pub(super) fn is_full(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) >= Self::FULL
     }
 
-    /// Whether so much waits for all workers that none should read on.
+    /// Whether the mailboxes of all workers hold so much that no worker should read.
     pub(super) fn is_congested(&self) -> bool {
         self.congestion.is_reached()
     }
 
-    /// Takes what is there, in exchange for the emptied buffers of the last time.
+    /// Swaps the queue with `emptied`, the buffers of the last call, which are cleared first.
     pub(super) fn take(&self, emptied: &mut CommandQueue) {
         emptied.clear();
         let mut queue = lock(&self.queue);
@@ -202,7 +204,8 @@ impl Mailbox {
         mem::swap(&mut *queue, emptied);
     }
 
-    /// Sends a message to one connection, compressed if it `compresses` and that makes it smaller.
+    /// Sends a message to one connection. If the connection `compresses`, the message is compressed
+    /// if that makes it smaller.
     pub(super) fn send(&self, to: ConnectionKey, compresses: bool, message: Message<'_>) {
         let is_exceeded = self.congestion.is_exceeded();
         let publication = Publication::new(message);
@@ -253,7 +256,7 @@ impl Mailbox {
         });
     }
 
-    /// Sends a message to all members. Says whether the worker is to be woken.
+    /// Sends a message to all members. Returns whether the caller must wake the worker.
     pub(super) fn deliver(
         &self,
         members: &Arc<GroupMembers>,
@@ -263,7 +266,7 @@ impl Mailbox {
         self.put_quietly(|queue| queue.deliver(members, publication, compressed))
     }
 
-    /// Has this dropped when all that is there has been delivered.
+    /// Drops `value` after the commands queued so far have been carried out.
     pub(super) fn drop_in_turn(&self, value: Arc<dyn Any + Send + Sync>) {
         self.put(|queue| {
             queue.commands.push_back(Command::Drop(value));
@@ -310,14 +313,15 @@ impl Mailbox {
         });
     }
 
-    /// Puts in what `write` writes, which says how many bytes that was.
+    /// Runs `write`, which queues commands and returns the size of their frames in bytes. Wakes the
+    /// worker if it sleeps.
     fn put(&self, write: impl FnOnce(&mut CommandQueue) -> usize) {
         if self.put_quietly(write) {
             self.wake();
         }
     }
 
-    /// The same, but only says whether the worker is to be woken.
+    /// Like [`Mailbox::put`], but returns whether the caller must wake the worker.
     fn put_quietly(&self, write: impl FnOnce(&mut CommandQueue) -> usize) -> bool {
         let mut queue = lock(&self.queue);
         if queue.is_dead {
@@ -334,21 +338,21 @@ impl Mailbox {
         !self.attentive.swap(true, Ordering::SeqCst)
     }
 
-    /// Gives the memory of a burst back, now and then. `emptied` are the buffers that the worker
-    /// has at hand.
+    /// Frees the memory of a past burst. `emptied` are the worker's buffers for the next
+    /// [`Mailbox::take`].
     pub(super) fn shrink(&self, emptied: &mut CommandQueue) {
         emptied.shrink();
         lock(&self.queue).shrink();
     }
 
-    /// The worker is gone: drops what waits for it and all that is sent to it from now on.
+    /// Called when the worker stops: drops the queued commands and all later ones.
     pub(super) fn stop(&self) {
         let mut queue = CommandQueue::default();
         self.take(&mut queue);
         lock(&self.queue).is_dead = true;
     }
 
-    /// Makes the worker look at its sockets and commands.
+    /// Makes the worker check its sockets and commands.
     pub(super) fn wake(&self) {
         (self.wake)();
     }
@@ -364,8 +368,8 @@ impl fmt::Debug for Mailbox {
 }
 
 impl CommandQueue {
-    /// Adds a message for all members, and says how many bytes that were. Neighbouring messages for
-    /// the same members become one command, so that a burst leaves in one write per member.
+    /// Queues a message for all members. Returns its size in bytes. Consecutive messages for the
+    /// same members become one command, so that a burst costs one write per member.
     fn deliver(
         &mut self,
         members: &Arc<GroupMembers>,
@@ -419,7 +423,7 @@ impl CommandQueue {
         encoded + compressed_size
     }
 
-    /// Puts the rest of a command back, to be carried out next.
+    /// Puts back the unfinished rest of a command, as the next command.
     pub(super) fn put_back(&mut self, rest: Option<Command>) {
         if let Some(rest) = rest {
             self.commands.push_front(rest);
@@ -443,21 +447,21 @@ impl CommandQueue {
 }
 
 impl Frames {
-    /// The next `length` bytes.
+    /// Returns the next `length` bytes.
     pub(super) fn take(&mut self, length: usize) -> &[u8] {
         let start = self.taken;
         self.taken += length;
         self.bytes.get(start..self.taken).unwrap_or_default()
     }
 
-    /// Appends the frame of a message and says how long it is.
+    /// Appends the frame of a message. Returns its length.
     fn encode(&mut self, message: Message<'_>) -> usize {
         let before = self.bytes.len();
         sender::encode_message(message, &mut self.bytes);
         self.bytes.len() - before
     }
 
-    /// Appends a frame and says how long it is.
+    /// Appends a frame. Returns its length.
     fn append(&mut self, frame: &[u8]) -> usize {
         self.bytes.extend_from_slice(frame);
         frame.len()

@@ -1,4 +1,4 @@
-//! The members of a room that live on one worker.
+//! The members of one room on one worker.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -7,22 +7,22 @@ use super::SlowConsumerPolicy;
 use super::slab::{ConnectionKey, Slab};
 use crate::lock::lock;
 
-/// The members of one room that live on one worker.
+/// The members of one room on one worker.
 #[derive(Debug)]
 pub(crate) struct GroupMembers {
     policy: SlowConsumerPolicy,
     /// Bound: `Rooms::MAX_MEMBERSHIPS` for each connection of the worker.
     members: Mutex<Slab<GroupMember>>,
-    /// Goes on with each member that joins.
+    /// Increases by one with each member that joins.
     epoch: AtomicU32,
-    /// How many members there are, for those that must not wait for the lock.
+    /// Number of members, readable without the lock.
     count: AtomicUsize,
-    /// How many of the members take compressed messages.
+    /// Number of members that accept compressed messages.
     compressing: AtomicUsize,
 }
 
-/// A point in the members' time: a message is for those that have joined by then, whenever its
-/// command is carried out.
+/// A point in the history of a group. A message is delivered to the members that joined before it
+/// was published, regardless of when its command is carried out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Epoch(u32);
 
@@ -47,7 +47,7 @@ pub(crate) struct GroupPlace {
 }
 
 impl GroupMembers {
-    /// None yet.
+    /// No members.
     pub(super) fn new(policy: SlowConsumerPolicy) -> GroupMembers {
         GroupMembers {
             policy,
@@ -58,7 +58,8 @@ impl GroupMembers {
         }
     }
 
-    /// Adds a connection; `compresses` is as of its [`Peer`](super::Peer).
+    /// Adds a connection. `compresses` means that it accepts messages compressed without context
+    /// takeover.
     pub(super) fn join(&self, key: ConnectionKey, compresses: bool) -> GroupPlace {
         let mut members = lock(&self.members);
         self.compressing
@@ -72,7 +73,7 @@ impl GroupMembers {
         }
     }
 
-    /// Takes a member out and says whether none is left.
+    /// Removes a member. Returns whether the group is now empty.
     pub(super) fn leave(&self, place: GroupPlace) -> bool {
         let mut members = lock(&self.members);
         members.remove(place.key);
@@ -82,22 +83,22 @@ impl GroupMembers {
         members.len() == 0
     }
 
-    /// How many there are.
+    /// Number of members.
     pub(super) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// What becomes of members that take too little.
+    /// The policy for members that read too slowly.
     pub(super) fn policy(&self) -> SlowConsumerPolicy {
         self.policy
     }
 
-    /// Whether any of them takes compressed messages.
+    /// Whether any member accepts compressed messages.
     pub(super) fn any_compresses(&self) -> bool {
         self.compressing.load(Ordering::Relaxed) > 0
     }
 
-    /// Now.
+    /// The current point in the history of the group.
     pub(super) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Relaxed))
     }

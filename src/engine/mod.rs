@@ -1,9 +1,9 @@
 //! The frame loop, which owns the sockets.
 //!
-//! A worker thread has one frame loop. Connections are entries in it, not tasks: a readable
-//! event costs one `read` into the thread's buffer, every frame in it is handled, and all answers
-//! leave in one `write`. What a [`Handler`] must do for that is be synchronous and quick; work
-//! that waits takes a [`Peer`] along and spawns.
+//! A worker thread has one frame loop. Connections are entries in it, not tasks: for a readable
+//! event the loop calls `read` once into the thread's buffer, handles every frame in it, and sends
+//! all answers with one `write`. So a [`Handler`] must be synchronous and quick. For work that
+//! waits, spawn a task and give it a [`Peer`].
 
 mod backlog;
 mod compression;
@@ -59,48 +59,52 @@ use mailbox::Congestion;
 pub(crate) use unsent::HeldForAll;
 pub(crate) use unsent::{Held, UnsentBudget};
 
-/// What holds for every connection of a server.
+/// The settings of every connection of a server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How large frames and messages may be.
+    /// Maximum sizes of frames and messages.
     pub limits: SizeLimits,
-    /// How messages are compressed if the client can do it; `None` if never.
+    /// How messages are compressed if the client supports it. `None` turns compression off.
+    /// Default: `Deflate::default()`, or `None` without the feature `deflate`.
     pub deflate: Option<Deflate>,
-    /// How long anything may take.
+    /// The deadlines of a connection.
     pub deadlines: Deadlines,
-    /// When a receiver of fan-out is too slow.
+    /// The bound on a receiver's backlog of fan-out.
     pub slow_consumer: SlowConsumer,
-    /// Bytes of fan-out that may wait for a client before nothing more is read from it. While a
-    /// reply waits, nothing is read at all.
+    /// Bytes of backlog above which nothing is read from the client. While the backlog holds a
+    /// reply, nothing is read either. Default: 64 KiB.
     pub high_water_mark: usize,
-    /// Bytes that are read on after our FIN, at most; to a client that was sending a message too
-    /// big, that message's limit is added.
+    /// Maximum number of bytes that are read and dropped after our FIN. The maximum message size is
+    /// added if the client was closed because its message is too big or it publishes too fast.
+    /// Default: 1 MiB.
     pub linger_size: usize,
-    /// Bytes that all unfinished messages of a server may hold together; a client that adds to them
-    /// beyond that is closed with 1013.
+    /// Maximum number of bytes in all unfinished messages of a server. A client that exceeds the
+    /// maximum is closed with 1013. Default: 1 GiB.
     pub max_unfinished_size: usize,
-    /// Bytes of memory in which all that waits to be sent to the clients of a server may be kept
-    /// together; what several wait for counts once. Beyond it those are closed for which the most
-    /// waits, until it holds again: members of rooms with 1008 `slow consumer`, others with 1013.
+    /// The unsent budget: bytes of memory for all data that waits to be sent to the clients of a
+    /// server. Data that several clients wait for counts once. When the budget is spent, the
+    /// clients with the longest queues are closed until the budget suffices: members of rooms with
+    /// 1008 `slow consumer`, others with 1013. Default: 1 GiB.
     pub max_unsent_size: usize,
-    /// Messages and control frames a second that a client may send, and at once after a second of
-    /// silence; beyond them it is closed with 1008. `None` means unlimited.
+    /// Messages and control frames per second that a client may send; also the size of a burst
+    /// after a second of silence. A faster client is closed with 1008. Default: `None`, which means
+    /// unlimited.
     pub max_message_rate: Option<u32>,
-    /// Data messages a second that a client may send to an endpoint which publishes them (see
-    /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)), and at once after a second of
-    /// silence: a few bytes from one become many to all members of a room. A message counts as one
-    /// and one more for each 64 KiB, inflated. Beyond them it is not
-    /// read from for a while, and closed after [`Deadlines::throttle_timeout`]. `None` means unlimited.
+    /// Data messages per second that a client may send to an endpoint which publishes them (see
+    /// [`Endpoint::publishing`](crate::http::Endpoint::publishing)); also the size of a burst after
+    /// a second of silence. The limit exists because each message is sent to all members of a room.
+    /// A message counts as one, plus one for each 64 KiB after inflation. A faster client is
+    /// throttled, and closed after [`Deadlines::throttle_timeout`]. `None` means unlimited.
+    /// Default: 1,000.
     pub max_publish_rate: Option<u32>,
-    /// Whether what the messages of one read publish goes to each member in one write. Otherwise
-    /// each is delivered before the client's next one is handled: what comes back to it then
-    /// depends in no way on how its bytes were cut.
+    /// Whether the publications from all messages of one read are sent to each member in one write.
+    /// If false, each is delivered before the client's next message is handled, so that the frames
+    /// that the client receives do not depend on how its bytes were split. Default: true.
     pub gather_publications: bool,
 }
 
 impl Default for Settings {
-    /// SizeLimits, compression, deadlines and bounds of their own; 64 KiB; 1 MiB; twice 1 GiB; 1,000
-    /// messages published a second, and no other limit of rate; publications are gathered.
+    /// The defaults that the fields document.
     fn default() -> Settings {
         Settings {
             limits: SizeLimits::default(),
@@ -121,7 +125,7 @@ impl Default for Settings {
     }
 }
 
-/// What all connections of a server keep to together. Clones are the same bounds.
+/// The bounds that all connections of a server share. A clone is the same bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     congestion: Congestion,
@@ -138,35 +142,35 @@ impl Bounds {
         }
     }
 
-    /// Bytes that are held for clients, of what is received and of what waits to be sent.
+    /// Bytes held for clients: unfinished messages and unsent data.
     pub(crate) fn held(&self) -> usize {
         self.unfinished.lent() + self.unsent.bytes()
     }
 }
 
-/// The bound on what waits for one receiver of fan-out. Beyond it the receiver meets the
-/// [`SlowConsumerPolicy`] of the room; the other receivers notice nothing. A
-/// single message is let through whatever its size.
+/// The bound on the backlog of one receiver of fan-out. Above it, the [`SlowConsumerPolicy`] of
+/// the room applies to the receiver; other receivers are not affected. An empty backlog accepts
+/// one message of any size.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowConsumer {
-    /// Bytes that may wait.
+    /// Maximum number of bytes in the backlog. Default: 1 MiB.
     pub max_bytes: usize,
-    /// Messages that may wait.
+    /// Maximum number of messages in the backlog. Default: 1,024.
     pub max_messages: usize,
 }
 
-/// What becomes of a member of a room for which more is to wait than [`SlowConsumer`] allows.
+/// What happens to a room's member whose backlog would exceed [`SlowConsumer`].
 ///
-/// To drop messages is for rooms whose messages are numbered, so that a member sees the gap:
-/// nothing else tells it. Messages that were published together are dropped together.
+/// Choose a policy that drops messages only for rooms with numbered messages: a gap in the numbers
+/// is the only sign of the loss. Messages that were published together are dropped together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SlowConsumerPolicy {
-    /// The queue is dropped and the member closed with 1008 `slow consumer`.
+    /// The backlog is dropped and the member closed with 1008 `slow consumer`.
     #[default]
     Close,
-    /// What has waited longest is dropped: the member goes on with the latest messages.
+    /// The oldest messages are dropped: the member receives the latest ones.
     DropOldest,
-    /// What comes is dropped until there is room: the member first gets all that waits.
+    /// New messages are dropped until there is room: the member receives its backlog first.
     DropNewest,
 }
 

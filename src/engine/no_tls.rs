@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::socket::Bare;
 
-/// There is none.
+/// Has no values.
 #[derive(Debug)]
 pub(super) enum TlsSession {}
 

@@ -8,12 +8,12 @@ use super::publication::Publication;
 use super::slab::ConnectionKey;
 use crate::protocol::{CloseCode, CloseFrame, Message};
 
-/// A connection, seen from anywhere: what is sent through it becomes a command to the connection's
-/// worker. Sending to a connection that is gone does nothing.
+/// A handle to a connection, usable from any thread. Each call queues a command for the
+/// connection's worker. Sending to a connection that has ended does nothing.
 ///
-/// Order is kept among everything that goes through handles and
-/// [`Rooms`](crate::rooms::Rooms) on one worker; what a handler sends directly by
-/// [`WebSocket::send`](super::WebSocket::send) goes ahead of it.
+/// Messages sent by handles and [`Rooms`](crate::rooms::Rooms) on one worker keep their order.
+/// Messages that a handler sends directly by [`WebSocket::send`](super::WebSocket::send) overtake
+/// them.
 #[derive(Clone, Debug)]
 pub struct Peer {
     mailbox: Arc<Mailbox>,
@@ -21,16 +21,16 @@ pub struct Peer {
     compresses: bool,
 }
 
-/// Which connection a handle is of, among all that are open.
+/// The identity of a handle's connection, unique among open connections.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct PeerId {
-    /// Where its worker's mailbox is. An address is not used again while a handle holds it.
+    /// Address of the worker's mailbox. It is not reused while a handle holds the mailbox.
     mailbox: usize,
     key: ConnectionKey,
 }
 
 impl Peer {
-    /// `compresses`: the connection takes any message that was compressed without context.
+    /// `compresses` means that the connection accepts messages compressed without context takeover.
     pub(super) fn new(mailbox: Arc<Mailbox>, key: ConnectionKey, compresses: bool) -> Peer {
         Peer {
             mailbox,
@@ -39,11 +39,12 @@ impl Peer {
         }
     }
 
-    /// Sends a message, copying it. It waits under the bound of
-    /// [`SlowConsumer`](super::SlowConsumer), and while more than 128 MiB wait for all workers
-    /// together nothing is kept: a connection that is sent to then is closed as a slow consumer,
-    /// which it seems from here. Handlers never come to that, because clients are not read from
-    /// beyond 64 MiB; a task that produces without end must keep to a pace of its own.
+    /// Sends a copy of a message. The bound of [`SlowConsumer`](super::SlowConsumer) applies to the
+    /// connection's backlog.
+    ///
+    /// While the mailboxes of all workers hold more than 128 MiB, the message is dropped and its
+    /// connection is closed as a slow consumer. Handlers cannot cause that, because reading from
+    /// clients stops at 64 MiB; a task that sends without end must limit its own rate.
     pub fn send(&self, message: Message<'_>) {
         match message {
             Message::Close(frame) => self.mailbox.close(self.key, frame),
@@ -56,33 +57,33 @@ impl Peer {
         self.mailbox.close(self.key, Some(frame));
     }
 
-    /// Says that the handler may no longer be [busy](super::Handler::is_busy): a message that waits
-    /// for that is handled.
+    /// Asks the handler again whether it is [busy](super::Handler::is_busy). If it is not, the
+    /// client's next message is handled.
     pub fn resume(&self) {
         self.mailbox.resume(self.key);
     }
 
-    /// Ends the connection with a Close whose answer is not waited for, as a passed deadline does.
+    /// Ends the connection with a Close, without a wait for the answer, as a passed deadline does.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) fn end(&self, why: Disconnect, code: CloseCode, reason: &'static str) {
         self.mailbox.end(self.key, why, (code, reason));
     }
 
-    /// Sends what has been encoded already, if it is for one connection only. It waits under the
-    /// same bound as [`Peer::send`]'s, except that a message which finds less than that waiting is
-    /// let through whatever its size: an answer is not cut off for being long.
+    /// Sends messages that are already encoded. The same bound as in [`Peer::send`] applies, except
+    /// that a backlog within the bound accepts a message of any size: a long answer does not close
+    /// the connection.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) fn publish(&self, publication: &Publication<'_>) {
         self.mailbox.publish(self.key, self.compresses, publication);
     }
 
-    /// Has the connection's [`RawHandler`](super::RawHandler) woken.
+    /// Wakes the connection's [`RawHandler`](super::RawHandler).
     #[cfg(feature = "cli")]
     pub(crate) fn wake(&self) {
         self.mailbox.wake_handler(self.key);
     }
 
-    /// Its own as long as a handle or a group of its worker is held.
+    /// An identity that stays unique while a handle or a group of the connection's worker exists.
     pub(crate) fn id(&self) -> PeerId {
         PeerId {
             mailbox: Arc::as_ptr(&self.mailbox).addr(),
@@ -105,7 +106,7 @@ impl Peer {
 
 #[cfg(test)]
 impl Peer {
-    /// A handle to a connection of a worker that sleeps, and is not there to do what it is told.
+    /// A handle to a connection of a sleeping worker that never carries out commands.
     pub(crate) fn of_sleeper(wake: impl Fn() + Send + Sync + 'static) -> Peer {
         let (congestion, settings) = (super::Congestion::default(), super::Settings::default());
         let mailbox = Mailbox::new(Box::new(wake), congestion, &settings);

@@ -1,4 +1,4 @@
-//! A message on its way to many: encoded and compressed once.
+//! Publications: messages for many receivers, encoded and compressed once.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use super::compression::with_deflater;
 use super::unsent::SharedFrame;
 use crate::protocol::{Deflate, Message, sender};
 
-/// A message on its way to several groups: encoded once if it is large, and compressed once if
-/// anybody takes it compressed.
+/// A message for several groups: encoded once if it is large, and compressed once if any receiver
+/// accepts compression.
 #[derive(Debug)]
 pub(crate) struct Publication<'a> {
     pub(super) message: Message<'a>,
-    /// How many messages these are.
+    /// Number of messages.
     pub(super) messages: usize,
     pub(super) shared: Option<Arc<SharedFrame>>,
-    /// `None` inside: it does not become smaller.
+    /// Contains `None` if compression does not make the message smaller.
     compressed: OnceCell<Option<Arc<SharedFrame>>>,
 }
 
 impl<'a> Publication<'a> {
-    /// From this size on one shared frame is cheaper than a copy for each worker.
+    /// Payload size in bytes from which one shared frame is cheaper than a copy for each worker.
     const SHARED: usize = 16 << 10;
 
     pub(crate) fn new(message: Message<'a>) -> Publication<'a> {
@@ -39,7 +39,7 @@ impl<'a> Publication<'a> {
         }
     }
 
-    /// Several messages that nothing else comes between, which are never compressed.
+    /// Several messages that stay consecutive on the wire. They are never compressed.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) fn of_several<'m>(messages: impl Iterator<Item = Message<'m>>) -> Publication<'a> {
         let mut frames = Vec::new();
@@ -56,7 +56,7 @@ impl<'a> Publication<'a> {
         }
     }
 
-    /// About how many bytes a member is sent.
+    /// Approximate number of bytes sent to each member.
     pub(super) fn size(&self) -> usize {
         match &self.shared {
             Some(frame) => frame.len(),
@@ -64,14 +64,15 @@ impl<'a> Publication<'a> {
         }
     }
 
-    /// Its frames, if they are shared.
+    /// The plain and the compressed frame, if they are shared.
     pub(super) fn shared_frames(&self) -> impl Iterator<Item = &Arc<SharedFrame>> {
         let compressed = self.compressed.get().and_then(Option::as_ref);
         let plain = self.shared.iter();
         plain.chain(compressed.filter(|_| self.shared.is_some()))
     }
 
-    /// The compressed frame, if it is asked for and there is one.
+    /// The compressed frame. `None` if it is not asked for, compression is off, or it does not make
+    /// the message smaller.
     pub(super) fn compressed_for(
         &self,
         is_asked_for: bool,

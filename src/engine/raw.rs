@@ -1,4 +1,4 @@
-//! The doors by which a handler takes over what the engine does by itself: for faults alone.
+//! Raw handlers, which take over tasks of the engine. Only fault injection uses them.
 
 use super::handler::WebSocket;
 #[cfg(feature = "cli")]
@@ -7,44 +7,44 @@ use crate::protocol::CloseFrame;
 #[cfg(feature = "cli")]
 use crate::protocol::OpCode;
 
-/// A handler that says when its connection is read from, when a Close goes out and how the
-/// connection ends, that answers Pings, and that writes bytes of its own. An ordinary handler has
-/// none of these, and pays for none.
+/// A handler that controls when its connection is read from, when a Close is sent and how the
+/// connection ends, that answers Pings itself, and that writes raw bytes. Ordinary handlers do not
+/// pay for these features.
 pub trait RawHandler {
-    /// Called after [`Peer::wake`](super::Peer::wake), and when the socket has taken all that
-    /// waited, if [`wants_room`](RawHandler::wants_room).
+    /// Called after [`Peer::wake`](super::Peer::wake), and when the backlog becomes empty if
+    /// [`wants_room`](RawHandler::wants_room) returns true.
     fn wake(&mut self, socket: &mut WebSocket<'_>);
 
-    /// What the connection does next. Asked after each event and each data message.
+    /// What the connection does next. Called after each event and each data message.
     fn demand(&self) -> Demand;
 
-    /// Whether the Close that is about to go out waits for what the handler keeps. If it does,
-    /// the handler gives it back by [`WebSocket::release_close`]. An urgent one is the server's
-    /// own, which does not wait for what is late. `None` is an end without a frame.
+    /// Whether the next Close must wait for the bytes that the handler keeps. If true, the handler
+    /// later sends the Close by [`WebSocket::release_close`]. An urgent Close is the server's own,
+    /// and does not wait for delayed bytes. `None` is an end without a frame.
     fn postpones_close(&mut self, frame: Option<CloseFrame<'_>>, is_urgent: bool) -> bool;
 
     /// Bytes of payload that the handler keeps for the peer.
     fn kept(&self) -> usize;
 
-    /// Bytes of memory that it keeps for that. They are in the server's budget of what waits to be
-    /// sent (see [`WebSocket::hold`]).
+    /// Bytes of memory that the handler uses for that payload. They count in the server's unsent
+    /// budget (see [`WebSocket::hold`]).
     fn held(&self) -> usize;
 
-    /// Drops all that has not begun to go out, because that budget is spent.
+    /// Drops all kept bytes except a partly sent frame, because the unsent budget is spent.
     fn drop_kept(&mut self);
 
-    /// Whether the handler waits for the socket to take what was written.
+    /// Whether the handler waits for an empty backlog.
     fn wants_room(&self) -> bool;
 }
 
-/// What a [`RawHandler`] wants of its connection.
+/// What a [`RawHandler`] wants its connection to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Demand {
     /// The peer is read from.
     Read,
     /// The peer is not read from for now.
     Pause,
-    /// The peer is never read from again. Its end is noticed all the same.
+    /// The peer is never read from again. A FIN or RST from the peer is still noticed.
     Stall,
     /// The connection ends by FIN, without a Close.
     End,
@@ -53,33 +53,32 @@ pub enum Demand {
 }
 
 impl WebSocket<'_> {
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     #[cfg(feature = "cli")]
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         self.batch.raw(bytes);
     }
 
-    /// Counts a message of this type and size, in bytes of payload, that went out by
-    /// [`WebSocket::send_raw`].
+    /// Counts a message that was sent by [`WebSocket::send_raw`]. `size` is in bytes of payload.
     #[cfg(feature = "cli")]
     pub(crate) fn count_sent(&mut self, opcode: OpCode, size: usize) {
         self.batch
             .count(opcode.is_control(), opcode == OpCode::Text, size);
     }
 
-    /// Whether the socket has left something that was written.
+    /// Whether the backlog holds anything.
     #[cfg(feature = "cli")]
     pub(crate) fn is_blocked(&self) -> bool {
         self.batch.is_blocked()
     }
 
-    /// What the handler counts in that it keeps for the peer.
+    /// A counter in the unsent budget for the bytes that the handler keeps for the peer.
     #[cfg(feature = "cli")]
     pub(crate) fn hold(&self) -> Held {
         Held::new(0, self.batch.unsent())
     }
 
-    /// Has the Close sent that was postponed, or one of the handler's own.
+    /// Sends the postponed Close, or another one.
     #[cfg(feature = "cli")]
     pub(crate) fn release_close(&mut self, frame: Option<CloseFrame<'_>>) {
         self.mailbox.close(self.key, frame);
