@@ -1,5 +1,5 @@
-//! Connections over any stream, with a clock that is moved by hand: for tests of handlers, and of
-//! this engine.
+//! Simulation: connections over any stream, with a manual clock, for tests of handlers and of this
+//! engine.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::stats::EndpointIndex;
 use super::{Bounds, Settings};
 use crate::protocol::{CloseCode, DeflateParameters};
 
-/// A worker without a poller, a thread or a clock: nothing happens but what is asked for, so the
-/// same calls always have the same effects.
+/// A worker without a poller, thread or clock. Only calls of its methods drive the connections, so
+/// the same calls always have the same effects.
 ///
 /// ```
 /// use std::io::{self, Read, Write};
@@ -113,12 +113,12 @@ impl<S: Stream> Simulation<S> {
         SimulatedConnection(key)
     }
 
-    /// The stream of a connection, unless that is over.
+    /// The stream of a connection. `None` if the connection is over.
     pub fn stream(&mut self, connection: SimulatedConnection) -> Option<&mut S> {
         self.connections.stream(connection.0)
     }
 
-    /// Tells a connection that its stream can be read from or written to again.
+    /// Drives a connection as if its stream had become readable and writable.
     pub fn ready(&mut self, connection: SimulatedConnection) {
         if self.connections.begin_turn() && self.connections.stream(connection.0).is_some() {
             let readiness = Readiness {
@@ -129,14 +129,14 @@ impl<S: Stream> Simulation<S> {
         }
     }
 
-    /// Has everything done that can be done: what was to be read on, and the commands of handlers
-    /// and of [`Peer`](super::Peer)s.
+    /// Runs turns until no work is left: unfinished reading, and the commands of handlers and
+    /// [`Peer`](super::Peer)s.
     pub fn run(&mut self) {
         while self.turn() {}
     }
 
-    /// [`Simulation::run`] for one turn of the worker, in which a connection that has much to do does
-    /// a part of it. Says whether there is more.
+    /// Runs one turn of the worker. A turn limits the work of each connection. Returns whether work
+    /// is left.
     pub fn turn(&mut self) -> bool {
         if self.connections.begin_turn() {
             self.connections.drive_fresh();
@@ -145,8 +145,8 @@ impl<S: Stream> Simulation<S> {
         !self.connections.end_turn()
     }
 
-    /// Lets time pass, in steps of a tenth of the shortest deadline (5 ms to 100 ms), and has done
-    /// what becomes due.
+    /// Advances the clock in steps of a tenth of the shortest deadline (5 ms to 100 ms), checks the
+    /// deadlines after each step, and calls [`Simulation::run`].
     pub fn advance(&mut self, time: Duration) {
         let ticks = time.as_nanos().div_ceil(self.tick.as_nanos());
         for _ in 0..ticks {

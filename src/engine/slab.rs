@@ -1,15 +1,15 @@
-//! Values under small stable keys that are never mistaken for an earlier value's.
+//! A slab: values with small, stable keys. A reused place gets a different key.
 
 use std::convert::Infallible;
 
-/// Where a value is, and which of the values that were ever there it is.
+/// The place of a value, and the generation of that place.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct ConnectionKey {
     pub(super) index: u32,
     generation: u32,
 }
 
-/// A vector whose places are reused, each use with a new generation.
+/// A vector with reusable places. Each use of a place has a new generation.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     slab: Vec<Slot<T>>,
@@ -30,17 +30,17 @@ impl<T> Slab<T> {
         }
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.slab.len() - self.free.len()
     }
 
-    /// How many places there are: every index is below this.
+    /// Number of places. Every index is less than this number.
     pub(super) fn places(&self) -> u32 {
         self.slab.len() as u32
     }
 
-    /// Puts in the value that `make` gives for its own key.
+    /// Inserts the value that `make` returns for the new key.
     pub(super) fn insert_with<E>(
         &mut self,
         make: impl FnOnce(ConnectionKey) -> Result<T, E>,
@@ -63,7 +63,7 @@ impl<T> Slab<T> {
         Ok(key)
     }
 
-    /// Puts a value in.
+    /// Inserts a value.
     pub(super) fn insert(&mut self, value: T) -> ConnectionKey {
         match self.insert_with(|_| Ok::<T, Infallible>(value)) {
             Ok(key) => key,
@@ -77,7 +77,7 @@ impl<T> Slab<T> {
             .and_then(|slot| slot.value.as_mut())
     }
 
-    /// The value that is at this place now, and its key.
+    /// The current value at this place, and its key.
     #[inline]
     pub(super) fn at_mut(&mut self, index: u32) -> Option<(ConnectionKey, &mut T)> {
         let slot = self.slab.get_mut(index as usize)?;
@@ -99,7 +99,7 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// The values from a place on, each with its place.
+    /// The values at `place` and after it, each with its place.
     pub(super) fn iter_from(&self, place: u32) -> impl Iterator<Item = (u32, &T)> {
         let places = self.slab.get(place as usize..).unwrap_or_default();
         (place..)

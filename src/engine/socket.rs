@@ -1,7 +1,7 @@
-//! The sockets that the frame loop polls, by their descriptors.
+//! The sockets that the frame loop polls.
 //!
-//! They are read and written by system calls of our own, not by the C library's: of a message's
-//! user time its points of cancellation, two locked instructions for each call, are a tenth.
+//! Reads and writes are direct system calls. The C library's functions are cancellation points,
+//! with two locked instructions in each call: a tenth of a message's user time.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -20,12 +20,13 @@ use super::tls::TlsSession;
 #[derive(Debug)]
 pub struct ClientSocket {
     bare: Bare,
-    /// The TLS that is spoken on it, if any is.
+    /// The TLS session; `None` without TLS.
     tls: Option<Box<TlsSession>>,
     peer: CompactAddress,
 }
 
-/// A [`PeerAddress`] in 24 bytes, as every connection has one: without IPv6's flow label.
+/// A [`PeerAddress`] in 24 bytes, without the flow label of IPv6. It is compact because every
+/// connection holds one.
 #[derive(Clone, Copy, Debug)]
 enum CompactAddress {
     Ip {
@@ -70,7 +71,7 @@ impl From<CompactAddress> for PeerAddress {
 }
 
 impl ClientSocket {
-    /// A socket, and who is at its other end.
+    /// A socket without TLS, and the address of its peer.
     pub fn new(socket: impl Into<OwnedFd>, peer: PeerAddress) -> ClientSocket {
         ClientSocket {
             bare: Bare(socket.into()),
@@ -79,8 +80,8 @@ impl ClientSocket {
         }
     }
 
-    /// A socket on which TLS is spoken, whose handshake is done. What the session has read and
-    /// decrypted must have been taken from it: the poller does not tell of that.
+    /// A socket with a TLS session after its handshake. The caller must have taken all decrypted
+    /// bytes from the session, because the poller does not report them.
     #[cfg(feature = "tls")]
     pub fn secured(
         socket: impl Into<OwnedFd>,
@@ -94,41 +95,42 @@ impl ClientSocket {
     }
 }
 
-/// What a connection is driven with: non-blocking reads and writes, and an end to the writing.
+/// A non-blocking byte stream under a connection, which can send FIN.
 pub trait Stream: Read + Write {
-    /// Sends FIN: nothing more will be written.
+    /// Sends FIN. Nothing is written after it.
     ///
     /// # Errors
-    /// `WouldBlock` while something that was written has to go first.
+    /// `WouldBlock` while the stream holds written bytes that must be sent first.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Whether it keeps something that was written to it, which `flush` would send on.
+    /// Whether the stream holds written bytes that `flush` would send. Default: false.
     fn has_unsent(&self) -> bool {
         false
     }
 
-    /// Who is at the other end, as far as it has a name.
+    /// The address of the peer. Default: `PeerAddress::Unknown`.
     fn peer_address(&self) -> PeerAddress {
         PeerAddress::Unknown
     }
 
-    /// From now on dropping it sends RST instead of FIN, and what the peer has not taken is lost.
+    /// Makes a later drop send RST instead of FIN. Bytes that the peer has not received are lost.
+    /// Default: does nothing.
     fn reset(&mut self) {}
 }
 
-/// The address of a peer: what the socket was accepted from, or whom a proxy speaks for.
+/// The address of a peer: of the accepted socket, or of the client that a proxy reports.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerAddress {
-    /// IP address and port, which is 0 where a proxy does not tell it.
+    /// IP address and port. The port is 0 if a proxy does not report it.
     Ip(SocketAddr),
-    /// At the other end of a Unix domain socket.
+    /// The peer is connected over a Unix domain socket.
     Unix,
-    /// It has none.
+    /// The stream has no address.
     Unknown,
 }
 
 impl PeerAddress {
-    /// The IP address, if it has one.
+    /// The IP address. `None` for a Unix domain socket or an unknown peer.
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             PeerAddress::Ip(address) => Some(address.ip()),
@@ -165,7 +167,7 @@ impl Stream for ClientSocket {
     }
 
     fn reset(&mut self) {
-        // Without it the socket closes by FIN, as a Unix domain socket always does.
+        // If this fails, the socket closes with FIN, as a Unix domain socket always does.
         let _ = sockopt::set_socket_linger(&self.bare.0, Some(Duration::ZERO));
     }
 }

@@ -1,4 +1,4 @@
-//! What has passed, counted: for metrics, and for the line that is logged of each connection.
+//! Counters for metrics and for the log line of each connection.
 
 use std::ops::{AddAssign, Sub};
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::disconnect::Disconnect;
 use super::socket::PeerAddress;
 
-/// Messages of one direction.
+/// Number and size of the messages in one direction.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Traffic {
-    /// How many.
+    /// Number of messages.
     pub(crate) messages: u64,
-    /// Bytes of their payloads, uncompressed; of fan-out, of the frames.
+    /// Bytes of uncompressed payload; for fan-out, bytes of frames.
     pub(crate) bytes: u64,
 }
 
@@ -33,7 +33,7 @@ impl AddAssign for Traffic {
 impl Sub for Traffic {
     type Output = Traffic;
 
-    /// What has passed since `earlier`.
+    /// The traffic since `earlier`.
     fn sub(self, earlier: Traffic) -> Traffic {
         Traffic {
             messages: self.messages.wrapping_sub(earlier.messages),
@@ -42,71 +42,71 @@ impl Sub for Traffic {
     }
 }
 
-/// Messages of one direction by type.
+/// Messages in one direction, by type.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct TrafficByType {
-    /// Text and binary messages. A connection counts them for itself, and adds them up here once
-    /// for all the messages of an event.
+    /// Text and binary messages. A connection adds them here once per event, for all messages of
+    /// the event.
     pub(crate) data: Traffic,
-    /// Of these, text.
+    /// Text messages, which are part of `data`.
     pub(crate) text: Traffic,
     /// Ping, Pong and Close.
     pub(crate) control: Traffic,
 }
 
-/// What a worker has done since it last told.
+/// Counts of a worker since its last report to the [`Observer`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct WorkerStats {
-    /// What clients sent.
+    /// Messages from clients.
     pub(crate) received: TrafficByType,
-    /// What handlers answered, fan-out apart.
+    /// Messages to clients, without fan-out.
     pub(crate) sent: TrafficByType,
-    /// Fan-out, once for each receiver.
+    /// Fan-out messages, counted once per receiver.
     pub(crate) delivered: Traffic,
-    /// Of the delivered messages, those that were dropped because their receiver took too little.
+    /// Messages dropped because their receiver read too slowly. They are part of `delivered`.
     pub(crate) dropped: u64,
-    /// How often a publisher was put under back-pressure.
+    /// Number of times that a publisher was throttled.
     pub(crate) holds: u64,
-    /// Bytes that wait for clients to take them; not a sum, but how many there are now.
+    /// Unsent bytes of the worker's connections at the moment, not since the last report.
     pub(crate) backlog_bytes: usize,
-    /// Bytes of memory in which what waits for the clients of all workers is kept, now.
+    /// Bytes of memory that unsent data of all workers takes at the moment.
     pub(crate) unsent_bytes: usize,
 }
 
-/// A connection that is over.
+/// Facts about a connection that is over.
 #[cfg_attr(
     not(feature = "tracing"),
     allow(dead_code, reason = "the log reads it")
 )]
 pub(crate) struct ConnectionRecord<'a> {
-    /// Which it was of its worker's, from 1.
+    /// Number of the connection among those of its worker, from 1.
     pub(crate) number: u64,
-    /// Where it was opened.
+    /// The endpoint of the connection.
     pub(crate) endpoint: EndpointIndex,
-    /// Who was at the other end.
+    /// Address of the peer.
     pub(crate) peer: PeerAddress,
-    /// From its opening handshake to its end.
+    /// Time between the opening handshake and the end.
     pub(crate) duration: Duration,
-    /// What it sent to us, control frames apart.
+    /// Messages from the peer, without control frames.
     pub(crate) received: Traffic,
-    /// What was sent to it.
+    /// Messages to the peer.
     pub(crate) sent: Traffic,
-    /// How it ended.
+    /// How the connection ended.
     pub(crate) why: &'a Disconnect,
 }
 
-/// Which of a server's endpoints a connection belongs to: its place in the router.
+/// The index of an endpoint in the router.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct EndpointIndex(pub(crate) u16);
 
-/// What is told of all that a worker does.
+/// Receives the events and counts of a worker.
 pub(crate) trait Observer: Send + Sync {
-    /// A connection has been opened at this endpoint.
+    /// A connection was opened at this endpoint.
     fn opened(&self, endpoint: EndpointIndex) {
         let _ = endpoint;
     }
 
-    /// A connection is being ended because of what its peer did or did not do.
+    /// A connection is about to end because of something that its peer did or failed to do.
     fn failed(&self, why: &Disconnect, peer: PeerAddress) {
         let _ = (why, peer);
     }
@@ -116,17 +116,18 @@ pub(crate) trait Observer: Send + Sync {
         let _ = record;
     }
 
-    /// What the worker has done since it last said so; once a tick.
+    /// Reports the counts since the last report. Called once a tick.
     fn statistics(&self, stats: &WorkerStats) {
         let _ = stats;
     }
 
-    /// A request that was to become a WebSocket, or was refused, has been answered with this status.
+    /// An upgrade request, or a request that was refused, was answered with this status.
     fn answered(&self, status: u16) {
         let _ = status;
     }
 
-    /// There are so many more connections that are not the frame loop's and count as WebSockets.
+    /// The number of connections outside the frame loop that count as WebSockets has changed by
+    /// `difference`.
     fn mounted(&self, difference: isize) {
         let _ = difference;
     }

@@ -1,4 +1,4 @@
-//! What a connection costs in system calls: each call of its stream is one.
+//! The number of system calls of a connection: each call of its stream counts as one.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use super::{Bounds, Handler, Peer, Settings, Simulation, SlowConsumerPolicy, Web
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{FrameHeader, Message, OpCode};
 
-/// A socket that holds what a client sent and takes whatever is written to it.
+/// A socket that holds input from a client, accepts all output, and counts its calls.
 #[derive(Default)]
 struct Counted {
     held: VecDeque<u8>,
@@ -59,7 +59,7 @@ impl Stream for Counted {
     }
 }
 
-/// A connection to an echo, and the socket under it.
+/// A connection with an echo handler, and its socket.
 struct Driven {
     key: ConnectionKey,
     connection: Box<dyn ConnectionDriver<Counted>>,
@@ -99,7 +99,7 @@ impl Driven {
         driven
     }
 
-    /// Drives the connection, once for the event and on while it asks for it.
+    /// Drives the connection once, then again while it reports more input.
     fn drive(&mut self) {
         let mut progress = Progress::MoreToRead;
         while progress == Progress::MoreToRead {
@@ -109,7 +109,7 @@ impl Driven {
         }
     }
 
-    /// Reads and writes since this was last asked.
+    /// Returns the numbers of reads and writes since the last call.
     fn calls(&mut self) -> (usize, usize) {
         self.socket.taken.clear();
         (
@@ -159,8 +159,9 @@ fn an_event_costs_one_read_and_one_write() {
 #[test]
 fn a_large_message_is_read_into_its_place_and_written_at_once() {
     let mut driven = Driven::open();
-    // Its place at most doubles with each read; the second message finds it as large as it needs:
-    // one read begins it, one ends it, and one finds the socket empty.
+    // The message's buffer at most doubles with each read. For the second message the buffer is
+    // already large enough: one read starts the message, one completes it, and one finds the
+    // socket empty.
     for reads in [5, 3, 3] {
         driven.socket.held.extend(frames(1, 1 << 20));
         driven.drive();
@@ -189,7 +190,7 @@ fn fan_out_costs_a_member_one_write() {
     assert_eq!(driven.calls(), (0, 1));
 }
 
-/// Sends every message back, and is busy until it is told otherwise.
+/// Sends every message back, and is busy until the flag is cleared.
 struct Busy(Rc<Cell<bool>>, Rc<RefCell<Option<Peer>>>);
 
 impl Handler for Busy {
@@ -221,7 +222,7 @@ fn a_busy_handler_gets_the_next_message_when_it_is_resumed() {
     simulation.stream(connection).unwrap().held.extend(held);
     simulation.ready(connection);
     assert_eq!(echoed(&mut simulation), 1);
-    // Neither more input nor time changes that.
+    // The handler stays busy despite more input and an hour of time.
     let held = frames(1, 20);
     simulation.stream(connection).unwrap().held.extend(held);
     simulation.ready(connection);

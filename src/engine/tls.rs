@@ -6,15 +6,15 @@ use rustls::ServerConnection;
 
 use super::socket::Bare;
 
-/// A TLS session whose handshake is done.
+/// A TLS session after its handshake.
 ///
-/// What is written to it becomes records, of which it keeps what the socket does not take: at most
-/// 64 KiB, and nothing more is accepted until they are gone.
+/// The session encrypts written bytes into records, and keeps records that the socket does not
+/// accept: at most 64 KiB. It accepts no more bytes until those records have been sent.
 #[derive(Debug)]
 pub(super) struct TlsSession {
     /// Bound: 64 KiB of records that the socket has not taken, for this client alone.
     session: ServerConnection,
-    /// close_notify is among what was written: nothing may follow it (RFC 8446 §6.1).
+    /// close_notify has been written: nothing may follow it (RFC 8446 §6.1).
     has_ended: bool,
 }
 
@@ -26,12 +26,13 @@ impl TlsSession {
         }
     }
 
-    /// Whether there are records that the socket has not taken.
+    /// Whether the session holds records that the socket has not taken.
     pub(super) fn has_unsent(&self) -> bool {
         self.session.wants_write()
     }
 
-    /// Sends close_notify. `WouldBlock` until the socket has taken it and what was before it.
+    /// Sends close_notify. Returns `WouldBlock` until the socket has taken it and all earlier
+    /// records.
     pub(super) fn send_goodbye(&mut self, socket: &mut Bare) -> io::Result<()> {
         if !self.has_ended {
             self.session.send_close_notify();
@@ -40,8 +41,8 @@ impl TlsSession {
         self.flush(socket)
     }
 
-    /// Fills the buffer as far as what has come reaches: less than that says that the socket is
-    /// empty, and will tell when it is not.
+    /// Reads until the buffer is full or the socket is empty. A partly filled buffer means that the
+    /// socket is empty and that the poller reports new input.
     pub(super) fn read(&mut self, socket: &mut Bare, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(space) = buffer.get_mut(filled..).filter(|space| !space.is_empty()) {
@@ -53,13 +54,14 @@ impl TlsSession {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.receive(socket),
-                // FIN without close_notify: RFC 6455 has an end of its own, which says the same.
+                // FIN without close_notify: truncation is harmless, because a WebSocket ends with
+                // a Close (RFC 6455 §7).
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => Err(error),
             };
             match more {
                 Ok(_) => {}
-                // It has its say at the next read, too.
+                // The next read returns the error again.
                 Err(_) if filled > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -79,7 +81,7 @@ impl TlsSession {
         self.accept(socket, |writer| writer.write_vectored(slices))
     }
 
-    /// Hands all records to the socket.
+    /// Writes all records to the socket.
     pub(super) fn flush(&mut self, socket: &mut Bare) -> io::Result<()> {
         while self.session.wants_write() {
             if self.session.write_tls(socket)? == 0 {
@@ -89,7 +91,8 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Has records accepted by `write`, as many as there is room for.
+    /// Sends the old records, then calls `write` with a writer for new bytes, and sends the new
+    /// records.
     fn accept(
         &mut self,
         socket: &mut Bare,
@@ -103,11 +106,11 @@ impl TlsSession {
         }
     }
 
-    /// Reads records from the socket. Says whether something came: FIN does, too.
+    /// Reads and decrypts records from the socket. Returns the number of bytes read; 0 is a FIN.
     fn receive(&mut self, socket: &mut Bare) -> io::Result<usize> {
         let bytes = self.session.read_tls(socket)?;
         if let Err(error) = self.session.process_new_packets() {
-            // The alert that says why; whether it arrives makes no difference.
+            // Sends the alert with the reason; a failure to send it does not matter.
             let _ = self.flush(socket);
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }

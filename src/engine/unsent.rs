@@ -1,14 +1,15 @@
-//! What waits to be sent to all clients together: one budget for the server.
+//! The unsent budget: memory for the unsent data of all clients of a server.
 
 use std::any::Any;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What may wait to be sent to all clients of a server together. Clones are the same budget.
+/// The memory for unsent data of all clients of a server. A clone is the same budget.
 ///
-/// Taking never fails: what is to be sent is there already. A worker that finds the budget spent
-/// closes connections until it is not (see [`Connections::relieve`](super::connections)).
+/// Taking from the budget never fails, because the data already exists. A worker that finds the
+/// budget spent closes connections until the budget suffices (see
+/// [`Connections::relieve`](super::connections)).
 #[derive(Clone, Debug)]
 pub(crate) struct UnsentBudget(Arc<UnsentCounts>);
 
@@ -16,12 +17,12 @@ pub(crate) struct UnsentBudget(Arc<UnsentCounts>);
 struct UnsentCounts {
     max_bytes: usize,
     bytes: AtomicUsize,
-    /// Connections that something waits for.
+    /// Number of clients with unsent data.
     clients: AtomicUsize,
 }
 
 impl UnsentBudget {
-    /// A budget of so many bytes.
+    /// A budget of `max_bytes` bytes.
     pub(crate) fn new(max_bytes: usize) -> UnsentBudget {
         UnsentBudget(Arc::new(UnsentCounts {
             max_bytes,
@@ -30,7 +31,7 @@ impl UnsentBudget {
         }))
     }
 
-    /// Bytes that wait.
+    /// Bytes taken.
     pub(crate) fn bytes(&self) -> usize {
         self.0.bytes.load(Ordering::Relaxed)
     }
@@ -40,18 +41,18 @@ impl UnsentBudget {
         self.bytes() > self.0.max_bytes
     }
 
-    /// Whether so many bytes are more than may be kept for one client for long: a sixteenth.
+    /// Whether `bytes` is more than one client may hold for long: a sixteenth of the budget.
     pub(super) fn is_much(&self, bytes: usize) -> bool {
         bytes > self.0.max_bytes / 16
     }
 
-    /// Bytes that wait for a client on average, of those that something waits for: for one of them
-    /// it is as many or more.
+    /// Average number of bytes per client with unsent data. At least one client holds that many or
+    /// more.
     pub(crate) fn average(&self) -> usize {
         self.bytes() / self.0.clients.load(Ordering::Relaxed).max(1)
     }
 
-    /// Counts one client more that something waits for.
+    /// Counts one more client with unsent data.
     pub(crate) fn client(&self) -> ClientShare {
         self.0.clients.fetch_add(1, Ordering::Relaxed);
         ClientShare(self.clone())
@@ -66,7 +67,7 @@ impl UnsentBudget {
     }
 }
 
-/// A client that something waits for, as long as this is there.
+/// Counts as one client with unsent data until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ClientShare(UnsentBudget);
 
@@ -76,7 +77,7 @@ impl Drop for ClientShare {
     }
 }
 
-/// Memory in which something is kept for one client alone, given back when dropped.
+/// Memory taken from the budget for one client. Dropping this value gives it back.
 #[derive(Debug)]
 pub(crate) struct Held {
     bytes: usize,
@@ -92,7 +93,7 @@ impl Held {
         }
     }
 
-    /// So many bytes are kept now.
+    /// Sets the number of bytes taken.
     #[allow(dead_code, reason = "what calls it is optional")]
     pub(crate) fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
@@ -100,7 +101,7 @@ impl Held {
         self.client.0.give_back(before);
     }
 
-    /// So many were kept when that was last said.
+    /// Bytes taken.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -112,7 +113,7 @@ impl Drop for Held {
     }
 }
 
-/// Memory in which something is kept for several clients, given back when dropped.
+/// Memory taken from the budget for several clients. Dropping this value gives it back.
 #[derive(Debug)]
 pub(crate) struct HeldForAll {
     bytes: usize,
@@ -136,14 +137,14 @@ impl Drop for HeldForAll {
     }
 }
 
-/// Encoded frames that one client or many wait for.
+/// Encoded frames that one or more clients wait for.
 #[derive(Debug)]
 pub(crate) struct SharedFrame {
     bytes: Vec<u8>,
-    /// Clients that it is kept for. The first takes its bytes from the budget, the last gives them
-    /// back.
+    /// Number of clients that wait for the frames. The first takes the memory from the budget, the
+    /// last gives it back.
     holders: AtomicUsize,
-    /// Dropped when nobody waits for the frames any more.
+    /// A value that is dropped when no client waits for the frames any more.
     ticket: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -156,12 +157,13 @@ impl SharedFrame {
         })
     }
 
-    /// Has `ticket` held as long as anybody waits for the frames. There is one at most.
+    /// Keeps `ticket` until no client waits for the frames any more. Ignored if a ticket is already
+    /// attached.
     pub(super) fn attach(&self, ticket: Arc<dyn Any + Send + Sync>) {
         let _ = self.ticket.set(ticket);
     }
 
-    /// The memory that it takes, where that is to be counted.
+    /// Size of the memory in bytes if `counts`, otherwise 0.
     fn size_if(&self, counts: bool) -> usize {
         match counts {
             true => self.bytes.capacity(),
@@ -178,7 +180,7 @@ impl Deref for SharedFrame {
     }
 }
 
-/// A shared frame that is kept for one client, and how much of it has gone.
+/// A shared frame in the backlog of one client, and the number of bytes already written.
 #[derive(Debug)]
 pub(super) struct Kept {
     shared_frame: Arc<SharedFrame>,
@@ -187,8 +189,8 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// What it costs to keep a shared frame, beside its bytes: so that a great many small ones are not
-    /// free.
+    /// Bytes counted for each entry of a backlog in addition to the frame, so that many small
+    /// frames are not free.
     const BYTES: usize = 64;
 
     pub(super) fn new(shared_frame: Arc<SharedFrame>, gone: usize, budget: &UnsentBudget) -> Kept {
@@ -201,18 +203,18 @@ impl Kept {
         }
     }
 
-    /// What has not gone yet.
+    /// The unwritten bytes.
     pub(super) fn rest(&self) -> &[u8] {
         self.shared_frame.bytes.get(self.gone..).unwrap_or_default()
     }
 
-    /// So many bytes more have gone.
+    /// Notes that `bytes` more bytes have been written.
     pub(super) fn advance(&mut self, bytes: usize) {
         self.gone += bytes;
     }
 
-    /// Bytes that are kept for this client alone: of a shared frame its part. What has gone of a
-    /// frame counts until all has, as its memory is held so long.
+    /// Bytes of memory that count for this client: an equal part of the shared frame. Written bytes
+    /// count too, because the memory is held until the whole frame has been written.
     pub(super) fn share(&self) -> usize {
         let holders = self.shared_frame.holders.load(Ordering::Relaxed).max(1);
         Self::BYTES + self.shared_frame.bytes.capacity() / holders
@@ -235,7 +237,7 @@ mod tests {
     fn a_shared_frame_counts_once_and_is_divided_among_its_holders() {
         let budget = UnsentBudget::new(1_000);
         let shared_frame = SharedFrame::new(vec![0; 1_200]);
-        assert_eq!(budget.bytes(), 0, "nobody keeps it");
+        assert_eq!(budget.bytes(), 0, "no client keeps it");
         let first = Kept::new(Arc::clone(&shared_frame), 0, &budget);
         assert!(budget.is_spent());
         assert_eq!(first.share(), Kept::BYTES + 1_200);

@@ -1,4 +1,4 @@
-//! Where the frames of one turn go: together into one `write`.
+//! A write batch gathers the frames of one event and sends them with one `write`.
 
 use std::io::{self, IoSlice, Write};
 
@@ -11,24 +11,25 @@ use crate::protocol::copy;
 use crate::protocol::frame::EncodedHeader;
 use crate::protocol::{Message, OpCode};
 
-/// What a worker's turns gather their frames in, one after the other.
+/// The write buffer of a worker, which all its connections use in turn.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    /// Empty between turns. Bound: [`WriteBatch::CAPACITY`], shared with all connections of the worker.
+    /// Empty between turns. Bound: [`WriteBatch::CAPACITY`], shared with all connections of the
+    /// worker.
     pub(super) bytes: Vec<u8>,
-    /// Where what a socket does not take is counted.
+    /// The budget that counts bytes which a socket does not accept.
     pub(super) unsent: UnsentBudget,
-    /// What has been sent since the worker's observer was last told.
+    /// Messages sent since the last report to the worker's observer.
     pub(super) sent: TrafficByType,
-    /// Whether what a message publishes is delivered before the next is handled.
+    /// Whether the publications of a message are delivered before the next message is handled.
     one_by_one: bool,
 }
 
-/// What a connection sends: what has not gone yet, and how much it was in all.
+/// The output of a connection: its backlog, and the total count.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     pub(super) backlog: Backlog,
-    /// Data messages.
+    /// Data messages sent since the connection was opened.
     pub(super) sent: Traffic,
 }
 
@@ -43,42 +44,43 @@ impl Buffer {
     }
 }
 
-/// Gathers the frames that one event's messages are answered with. Small payloads are copied
-/// into the thread's buffer, large ones are written from where they are; what the socket does not
-/// take becomes the backlog.
+/// Gathers the answers to the messages of one event. Small payloads are copied into the worker's
+/// buffer; large ones are written without a copy. Bytes that the socket does not accept stay in the
+/// backlog.
 pub(super) struct WriteBatch<'a> {
     stream: &'a mut dyn Write,
     buffer: &'a mut Buffer,
     outbound: &'a mut Outbound,
-    /// Data messages of this event, which are added to the worker's and the connection's at its end.
+    /// Data messages of this event. At its end they are added to the counts of the worker and of
+    /// the connection.
     data: Traffic,
-    /// More messages of this event follow: what fits into the buffer may wait for them.
+    /// More messages of this event follow: frames that fit into the buffer may wait for them.
     more_follows: bool,
-    /// Bytes of this event that went to the backlog.
+    /// Bytes of this event in the backlog.
     kept: usize,
-    /// There may be a reason not to handle the next message of the event.
+    /// The connection must check whether to defer the next message of the event.
     may_stop: bool,
     error: Option<io::Error>,
 }
 
 impl<'a> WriteBatch<'a> {
-    /// A payload of this size is worth a system call of its own more than a copy.
+    /// Payload size in bytes from which a separate system call is cheaper than a copy.
     const LARGE: usize = 16 << 10;
-    /// The buffer is written when it holds this much.
+    /// Size in bytes from which the buffer is written.
     const FULL: usize = 128 << 10;
 
-    /// So much of one event goes to the backlog, and a message more.
+    /// Maximum number of bytes of one event in the backlog, plus one message.
     const EVENT: usize = 16 << 20;
-    /// Of an event that has put so much there no further message is handled.
+    /// Number of bytes of one event in the backlog from which its further messages are deferred.
     const MUCH: usize = 64 << 10;
 
-    /// The error of an event that has sent more than may wait of one.
+    /// The error of an event that exceeds [`WriteBatch::EVENT`].
     pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
-    /// What the buffer holds at most.
+    /// Maximum size of the buffer in bytes.
     const CAPACITY: usize = Self::FULL + Self::LARGE;
 
-    /// `buffer` is empty, and will be so again after [`WriteBatch::finish`].
+    /// `buffer` must be empty; [`WriteBatch::finish`] empties it again.
     pub(super) fn new(
         stream: &'a mut dyn Write,
         buffer: &'a mut Buffer,
@@ -96,37 +98,37 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Says whether more messages of this event follow.
+    /// Notes whether more messages of this event follow.
     #[inline]
     pub(super) fn expect_more(&mut self, more_follows: bool) {
         self.more_follows = more_follows;
     }
 
-    /// Where what the socket does not take is counted.
+    /// The budget that counts bytes which the socket does not accept.
     pub(super) fn unsent(&self) -> &UnsentBudget {
         &self.buffer.unsent
     }
 
-    /// There may be a reason not to handle the next message of the event.
+    /// Makes the connection check whether to defer the next message of the event.
     pub(super) fn ask_to_stop(&mut self) {
         self.may_stop = true;
     }
 
-    /// Whether it is worth asking for a reason not to handle the next message of the event.
+    /// Whether the connection must check whether to defer the next message of the event.
     #[inline]
     pub(super) fn may_stop(&self) -> bool {
         self.may_stop
     }
 
-    /// Whether so much waits of this event that its next message is to wait, too.
+    /// Whether the backlog holds so many bytes of this event that its next message is deferred.
     pub(super) fn is_full(&self) -> bool {
         self.kept >= Self::MUCH
     }
 
-    /// Writes what has been gathered.
+    /// Writes the gathered frames.
     ///
     /// # Errors
-    /// Of the socket, now or earlier in this turn.
+    /// The first error of the socket in this event, or [`WriteBatch::TOO_MUCH`].
     pub(super) fn finish(mut self) -> io::Result<()> {
         if !self.buffer.bytes.is_empty() {
             self.write(&[]);
@@ -136,7 +138,7 @@ impl<'a> WriteBatch<'a> {
         self.error.map_or(Ok(()), Err)
     }
 
-    /// What waits already. What this turn has gathered is written, or waits, before it is shown.
+    /// Writes the gathered frames, then returns the backlog.
     pub(super) fn backlog(&mut self) -> &mut Backlog {
         if !self.buffer.bytes.is_empty() {
             self.write(&[]);
@@ -144,7 +146,7 @@ impl<'a> WriteBatch<'a> {
         &mut self.outbound.backlog
     }
 
-    /// Takes the frames that a message has been encoded to.
+    /// Sends the frames of an encoded message.
     pub(super) fn encoded(&mut self, frames: &[u8], message: Message<'_>) {
         let Some((opcode, payload)) = message.frame().filter(|_| !frames.is_empty()) else {
             return;
@@ -153,7 +155,7 @@ impl<'a> WriteBatch<'a> {
         self.write(frames);
     }
 
-    /// Takes bytes that are no frame, or a part of one.
+    /// Sends raw bytes, which need not be whole frames.
     #[cfg(feature = "cli")]
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         if bytes.len() >= Self::LARGE {
@@ -165,13 +167,13 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Whether something waits for the socket.
+    /// Whether the backlog holds anything.
     #[cfg(feature = "cli")]
     pub(super) fn is_blocked(&self) -> bool {
         !self.outbound.backlog.is_empty()
     }
 
-    /// Counts a message, by its size in bytes of payload.
+    /// Counts a message. `size` is in bytes of payload.
     #[inline(always)]
     pub(super) fn count(&mut self, is_control: bool, is_text: bool, size: usize) {
         if is_control {
@@ -188,7 +190,7 @@ impl<'a> WriteBatch<'a> {
         self.data
     }
 
-    /// Counts the payload of a message where since `before` a compressed one has been counted.
+    /// Replaces the compressed size of a message, counted since `before`, by its uncompressed size.
     pub(super) fn recount(&mut self, message: Message<'_>, before: Traffic) {
         let counted = self.data - before;
         if counted.messages == 0 {
@@ -201,13 +203,14 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Whether a large payload is gathered with what follows it: one system call less is worth
-    /// the copy.
+    /// Whether a large payload is gathered with the messages that follow: saving a system call is
+    /// worth the copy.
     fn waits(&self, payload: &[u8]) -> bool {
         self.more_follows && self.buffer.bytes.len() + payload.len() <= Self::FULL
     }
 
-    /// Writes the buffer and then `payload`; the rest goes to the backlog.
+    /// Writes the buffer and then `payload`. Bytes that the socket does not accept stay in the
+    /// backlog.
     fn write(&mut self, payload: &[u8]) {
         if self.outbound.backlog.is_empty() && self.error.is_none() {
             let result = match payload.is_empty() {
@@ -227,7 +230,7 @@ impl<'a> WriteBatch<'a> {
         self.buffer.bytes.clear();
     }
 
-    /// Goes on after a write that has not taken all.
+    /// Continues after an incomplete write.
     #[cold]
     fn write_on(&mut self, mut result: io::Result<usize>, payload: &[u8]) {
         let mut written = 0;
@@ -252,7 +255,7 @@ impl<'a> WriteBatch<'a> {
         self.keep(written, payload);
     }
 
-    /// Has what comes after the first `written` bytes wait.
+    /// Moves the bytes after the first `written` ones to the backlog.
     #[cold]
     fn keep(&mut self, written: usize, payload: &[u8]) {
         let total = self.buffer.bytes.len() + payload.len();
