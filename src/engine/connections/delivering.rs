@@ -1,4 +1,4 @@
-//! Carrying out the mailbox's commands.
+//! Carries out the commands of the mailbox.
 
 use std::cell::OnceCell;
 use std::mem;
@@ -18,9 +18,9 @@ use crate::engine::unsent::SharedFrame;
 use crate::protocol::{CloseCode, CloseFrame};
 
 impl<S: Stream> Connections<S> {
-    /// Carries out the mailbox's commands, and those that follow from them, as far as one turn goes:
-    /// what is left, even of a group, waits for the next. In between the sockets are looked at, or a
-    /// member that takes all it is given would seem slow because this worker is.
+    /// Carries out the commands of the mailbox, and the commands that follow from them, for one
+    /// turn. The rest, even for a part of a group, waits for the next turn. The sockets are polled
+    /// in between: otherwise a slow worker would make a fast member seem slow.
     pub(super) fn deliver(&mut self) {
         if self.queue.commands.is_empty() && !self.context.mailbox.is_filled() {
             return;
@@ -38,7 +38,7 @@ impl<S: Stream> Connections<S> {
         self.queue = queue;
     }
 
-    /// [`Connections::deliver`], outside a turn: what is left makes for one.
+    /// [`Connections::deliver`], outside a turn. Wakes the worker for a turn if work is left.
     pub(super) fn deliver_and_wake(&mut self) {
         self.deliver();
         if !self.queue.commands.is_empty() || !self.ready.is_empty() {
@@ -80,7 +80,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Carries out a command that is not about a group.
+    /// Carries out a command that is not a delivery to a group.
     fn carry_out_for_one(&mut self, command: Command, queue: &mut CommandQueue, turn: &mut Turn) {
         match command {
             Command::Send {
@@ -120,7 +120,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Carries out a command that is about no frames.
+    /// Carries out a command without encoded frames.
     fn obey(&mut self, command: Command) {
         match command {
             Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, Disconnect::OVERRUN),
@@ -135,7 +135,7 @@ impl<S: Stream> Connections<S> {
             Command::Wake { to } => self.wake(to),
             Command::CloseAll { code } => self.close_all(code),
             Command::Drop(_)
-            // Those have been carried out.
+            // Carried out by the callers.
             | Command::Resume { .. }
             | Command::Deliver { .. }
             | Command::DeliverShared { .. }
@@ -151,8 +151,8 @@ impl<S: Stream> Connections<S> {
         });
     }
 
-    /// Delivers to the members from a place on, as far as the turn goes. Returns the command for
-    /// the rest.
+    /// Delivers to the members of a group, beginning at the place `from`, until the turn is over.
+    /// Returns the command for the members that are left, `None` if all are done.
     fn deliver_to(
         &mut self,
         group: Arc<GroupMembers>,
@@ -161,7 +161,7 @@ impl<S: Stream> Connections<S> {
         delivery: &Delivery<'_>,
         turn: &mut Turn,
     ) -> Option<Command> {
-        // A connection that is over leaves the group when dropped: the group must not be locked then.
+        // A connection leaves its groups when it is dropped: this group must not be locked then.
         let mut over = Vec::new();
         let mut rest = None;
         let length = delivery.plain.bytes().len();
@@ -225,7 +225,7 @@ impl<S: Stream> Connections<S> {
     }
 }
 
-/// Does something with frames that are shared.
+/// Runs `act` with shared frames.
 fn with_shared(
     plain: Arc<SharedFrame>,
     compressed: Option<Arc<SharedFrame>>,

@@ -1,5 +1,5 @@
-//! A worker's connections, whatever their streams are: who is driven, delivered to and looked at,
-//! and when. Waiting is the [frame loop](super::frame_loop)'s.
+//! A worker's connections, over streams of any type: which connection is driven, delivered to or
+//! checked, and when. The [frame loop](super::frame_loop) waits for the sockets.
 
 mod delivering;
 mod relief;
@@ -20,18 +20,19 @@ use relief::Candidates;
 /// The connections of one worker.
 pub(super) struct Connections<S> {
     entries: Slab<Entry<S>>,
-    /// Connections that may have more to read than they were given a turn for, the next first.
+    /// Connections that may have more input than fitted into their turn, the next one first.
     ready: VecDeque<ConnectionKey>,
-    /// Connections with an event, which another's long turn kept from theirs. They go first.
+    /// Connections with an event whose turn another connection's long turn has delayed. They are
+    /// driven before `ready`.
     fresh: VecDeque<ConnectionKey>,
-    /// A connection has used all of its turn: the others have theirs when the sockets have been
-    /// looked at again.
+    /// A connection has used a whole turn: the others get theirs after the sockets are polled
+    /// again.
     is_crowded: bool,
     pub(super) context: Context,
-    /// The mailbox's buffers while they are being worked through.
+    /// Commands that are taken from the mailbox and not all carried out yet.
     queue: CommandQueue,
     candidates: Candidates,
-    /// Connections so far.
+    /// Number of connections opened so far.
     count: u64,
 }
 
@@ -41,26 +42,26 @@ struct Entry<S> {
     number: u64,
     endpoint: EndpointIndex,
     opened: Tick,
-    /// When the stream last had something for us.
+    /// When the stream last had an event for the connection.
     last_heard: Tick,
-    /// When the deadlines are to be looked at next.
+    /// When the deadlines are checked next.
     next_check: Tick,
-    /// The peer sent FIN, or the connection broke: the poller does not tell a second time.
+    /// The peer sent FIN, or the connection broke: the poller reports this only once.
     hung_up: bool,
-    /// It is among the `ready` or the `fresh`.
+    /// The connection is in `ready` or `fresh`.
     is_ready: bool,
 }
 
-/// What has become possible with a stream.
+/// What the poller reports about a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Readiness {
     pub(super) is_readable: bool,
-    /// Nothing comes after what is there to read.
+    /// No input follows after the bytes that can be read now.
     pub(super) has_hung_up: bool,
 }
 
 impl<S: Stream> Entry<S> {
-    /// Gives the connection its turn. Says whether its peer has gone, too.
+    /// Gives the connection its turn. Returns the progress, and whether the peer has gone.
     #[inline]
     fn drive(&mut self, key: ConnectionKey, context: &mut Context) -> (Progress, bool) {
         context.begin_turn();
@@ -70,7 +71,7 @@ impl<S: Stream> Entry<S> {
 }
 
 impl<S: Stream> Connections<S> {
-    /// None yet.
+    /// Creates an empty set of connections.
     pub(super) fn new(context: Context) -> Connections<S> {
         Connections {
             entries: Slab::new(),
@@ -84,8 +85,8 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Opens a connection over the stream that `make` gives for its key. `head` is written to it
-    /// before anything else; `early` has been read of it already.
+    /// Opens a connection over the stream that `make` returns for its key. `head` is written before
+    /// anything else; `early` is input that has been read already.
     pub(super) fn adopt<E>(
         &mut self,
         make: impl FnOnce(ConnectionKey) -> Result<S, E>,
@@ -120,13 +121,13 @@ impl<S: Stream> Connections<S> {
         Ok(key)
     }
 
-    /// The stream of a connection that is not over.
+    /// Returns the stream of a connection, `None` if the connection is over.
     pub(super) fn stream(&mut self, key: ConnectionKey) -> Option<&mut S> {
         self.entries.get_mut(key).map(|entry| &mut entry.stream)
     }
 
-    /// Begins a turn. Says whether streams may be read from in it: not while so much waits for
-    /// all workers that it is to be delivered first.
+    /// Begins a turn. Returns whether streams may be read in it: while the mailboxes of all workers
+    /// are congested, the worker only delivers.
     pub(super) fn begin_turn(&mut self) -> bool {
         self.is_crowded = false;
         self.context.mailbox.mark_awake();
@@ -138,7 +139,7 @@ impl<S: Stream> Connections<S> {
         true
     }
 
-    /// Drives those whose events the turn before kept back.
+    /// Drives the connections in `fresh`.
     pub(super) fn drive_fresh(&mut self) {
         while !self.is_crowded
             && let Some(key) = self.fresh.pop_front()
@@ -147,8 +148,8 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Drives those that have more to do than one turn, in turns: one of them, or as many as together
-    /// use no more than one turn. At least one goes on however many events there are.
+    /// Drives the connections that need more than one turn, until they have used one turn together.
+    /// At least one is driven, even if there are many events.
     pub(super) fn drive_ready(&mut self) {
         let mut used = 0;
         for _ in 0..self.ready.len() {
@@ -171,21 +172,21 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Drives the connection at this place, if it can use what its stream has become ready for.
+    /// Drives the connection at this index, if its stream is ready for something that it needs.
     pub(super) fn drive_at(&mut self, index: u32, readiness: Readiness) {
         let Some((key, entry)) = self.entries.at_mut(index) else {
             return;
         };
         entry.hung_up |= readiness.has_hung_up;
         if entry.stream.has_unsent() {
-            // Whether the stream is broken is seen when it is read from.
+            // The next read reports a broken stream.
             let _ = entry.stream.flush();
         } else if !readiness.is_readable && !entry.hung_up && !entry.connection.is_blocked() {
-            return; // it may be written to, and nobody wants to
+            return; // it is writable, and nothing is queued
         }
         entry.last_heard = self.context.now;
         if entry.is_ready {
-            return; // it has its turn
+            return; // it is queued for a turn
         }
         if self.is_crowded {
             entry.is_ready = true;
@@ -196,8 +197,8 @@ impl<S: Stream> Connections<S> {
         self.deliver_if_full();
     }
 
-    /// Delivers what the turn's messages were for. Says whether there is nothing more to be done
-    /// before something comes.
+    /// Delivers the messages that the turn has published. Returns whether the worker has nothing to
+    /// do until the next event.
     pub(super) fn end_turn(&mut self) -> bool {
         if self.has_commands() {
             self.deliver();
@@ -206,18 +207,18 @@ impl<S: Stream> Connections<S> {
         self.ready.is_empty() && self.fresh.is_empty() && self.queue.commands.is_empty() && rests
     }
 
-    /// Whether there is something to deliver.
+    /// Whether there are commands to carry out.
     #[inline]
     pub(super) fn has_commands(&self) -> bool {
         !self.queue.commands.is_empty() || self.context.mailbox.is_filled()
     }
 
-    /// Whether a connection has used all of its turn since the sockets were last looked at.
+    /// Whether a connection has used a whole turn since the sockets were last polled.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_crowded
     }
 
-    /// Looks at the deadlines of those that are due, at this time.
+    /// Checks the deadlines of the connections that are due at this tick.
     pub(super) fn sweep(&mut self, now: Tick) {
         self.context.now = now;
         self.context.pool.shrink();
@@ -248,7 +249,7 @@ impl<S: Stream> Connections<S> {
         self.deliver_and_wake();
     }
 
-    /// Ends all connections now.
+    /// Ends all connections at once.
     pub(super) fn cut(&mut self) {
         for index in 0..self.entries.places() {
             if let Some((key, entry)) = self.entries.at_mut(index) {
@@ -259,7 +260,7 @@ impl<S: Stream> Connections<S> {
     }
 
     fn end(&mut self, key: ConnectionKey, why: &Disconnect) {
-        // The descriptor's closing takes it out of the poller, too.
+        // Closing the descriptor removes it from the poller, too.
         let Some(mut entry) = self.entries.remove(key) else {
             return;
         };
@@ -286,7 +287,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Reads what is there and writes what waits.
+    /// Gives a connection its turn: writes the backlog and reads the input.
     fn drive_stream(&mut self, key: ConnectionKey) {
         if let Some(entry) = self.entries.get_mut(key) {
             let (progress, hung_up) = entry.drive(key, &mut self.context);
@@ -294,7 +295,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Does what follows from a connection's turn.
+    /// Acts on the result of a connection's turn.
     #[inline]
     fn follow(&mut self, key: ConnectionKey, progress: Progress, hung_up: bool) {
         self.is_crowded |= self.context.turn.is_over();
@@ -306,7 +307,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Drives a connection whose peer has gone as far as there is something to read.
+    /// Reads the rest of the input of a connection whose peer has gone, and then hangs up.
     #[cold]
     fn drive_to_end(&mut self, key: ConnectionKey) {
         let entry = self.entries.get_mut(key);
@@ -325,7 +326,6 @@ impl<S: Stream> Connections<S> {
         });
     }
 
-    /// Wakes the handler of a connection.
     fn wake(&mut self, key: ConnectionKey) {
         self.drive(key, |connection, stream, context| {
             connection.wake(key, stream, context)
@@ -335,7 +335,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Does something with a connection, and then what its progress asks for.
+    /// Runs `act` on a connection, acts on its progress, and keeps to the unsent budget.
     fn drive(
         &mut self,
         key: ConnectionKey,
@@ -346,7 +346,8 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// [`Connections::drive`], whatever waits to be sent. Says whether something may.
+    /// [`Connections::drive`] without the unsent budget. Returns whether the connection may have a
+    /// backlog.
     fn act(
         &mut self,
         key: ConnectionKey,
@@ -359,7 +360,7 @@ impl<S: Stream> Connections<S> {
         self.proceed(key, progress)
     }
 
-    /// Does what the progress of a connection asks for. Says whether something may wait to be sent.
+    /// Acts on the progress of a connection. Returns whether the connection may have a backlog.
     fn proceed(&mut self, key: ConnectionKey, progress: Progress) -> bool {
         match progress {
             Progress::Idle => false,
@@ -380,7 +381,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Has a connection driven again, when others have had their turn.
+    /// Queues a connection for another turn, behind the others.
     fn has_more(&mut self, key: ConnectionKey) {
         if let Some(entry) = self.entries.get_mut(key).filter(|entry| !entry.is_ready) {
             entry.is_ready = true;
@@ -400,8 +401,8 @@ mod tests {
     use super::*;
     use crate::engine::ClientSocket;
 
-    /// With the 192 bytes that the allocator takes for a connection of 168 that is 280, of which the
-    /// slot's generation is 8.
+    /// Together with the slot's generation (8 bytes), and with the 192 bytes that the allocator
+    /// uses for a connection of 168, that is 280 bytes.
     #[test]
     fn a_connection_takes_few_bytes() {
         assert!(size_of::<Option<Entry<ClientSocket>>>() <= 80);

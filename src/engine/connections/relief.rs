@@ -1,4 +1,4 @@
-//! What is closed when more waits to be sent to all clients than may.
+//! Closes connections when the unsent budget of all clients is spent.
 
 use std::mem;
 
@@ -8,12 +8,12 @@ use crate::engine::driver::Waiting;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 
-/// Those that may have to go, as they were found at a time, the next to go last. Bounded by the
-/// number of the worker's connections.
+/// Connections that may be closed, found by one search; the last of the queue is closed first.
+/// Bound: the number of the worker's connections.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     found: Option<Tick>,
-    /// There were none the last time.
+    /// The last search found no candidates.
     were_none: bool,
     queue: Vec<(Waiting, ConnectionKey)>,
 }
@@ -26,16 +26,17 @@ impl Candidates {
 }
 
 impl<S: Stream> Connections<S> {
-    /// Closes connections while the budget of what waits to be sent is spent.
+    /// Closes the connections with the most unsent data until the budget suffices.
     ///
-    /// The rule: of a worker's connections that hold an average share or more the one with the most
-    /// memory goes first, then the next; those that have taken something within the last second go
-    /// last. The largest of all holds the average at least, so some worker finds it; a worker whose
-    /// connections all hold less leaves it to the others, which look when they next deliver, are
-    /// blocked, or sweep. A connection that was closed and still holds the most is cut.
+    /// The rule: a worker considers its connections that hold at least the average share. The one
+    /// with the most memory is closed first, then the next; connections that have read something
+    /// within the last second are closed last. The largest connection of all workers holds at least
+    /// the average, so some worker finds it. A worker whose connections all hold less closes none:
+    /// the other workers check when they next deliver, are blocked, or sweep. A connection that was
+    /// closed and still holds the most is cut.
     ///
-    /// All connections are looked at once a tick at most, or again when all that were found have
-    /// gone: to look costs as many as there are.
+    /// All connections are searched at most once a tick, or again when all candidates are closed: a
+    /// search visits every connection.
     #[inline]
     pub(super) fn relieve(&mut self) {
         if self.context.unsent().is_spent() {
@@ -45,7 +46,7 @@ impl<S: Stream> Connections<S> {
 
     #[cold]
     fn relieve_now(&mut self) {
-        // Taken out for a moment: what goes is driven by the rest.
+        // Taken out for the call, because closing a connection borrows the rest.
         let mut candidates = mem::take(&mut self.candidates);
         let now = self.context.now;
         if candidates.found != Some(now) {
@@ -95,7 +96,7 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// What waits for a connection, if anything does.
+    /// Returns the backlog of a connection, `None` if there is nothing to free.
     fn waiting(&mut self, key: ConnectionKey) -> Option<Waiting> {
         let now = self.context.now;
         let entry = self.entries.get_mut(key)?;
