@@ -1,4 +1,4 @@
-//! Accepting: every connection goes to the worker that has the fewest.
+//! Accepting: every connection is given to the worker with the fewest connections.
 
 use std::fs::File;
 use std::future::pending;
@@ -27,9 +27,10 @@ pub(super) enum NewConnection {
     Unix(UnixStream),
 }
 
-/// Accepts on one listener until the drain, and then the clients that have connected by then, unless they are left
-/// to somebody else: each when there is `room` for it. Gives each connection to a worker: `serve` takes those that stay on this one,
-/// `inboxes` the others', of which there are as many.
+/// Accepts on one listener until the drain, and then the clients that have connected by then,
+/// unless another process accepts them. Waits for `room` before each connection. `serve` is called
+/// for this worker's connections; the other workers get theirs through `inboxes`, one for each
+/// worker.
 pub(super) async fn accept(
     (listener, queue): (Listener, AcceptQueue),
     here: usize,
@@ -49,10 +50,10 @@ pub(super) async fn accept(
     });
     let mut draining = pin!(async {
         shared.shutdown.reached(Stage::Draining).await;
-        // Until the runtime has asked the listener once more.
+        // The runtime polls the listener once more before this ends.
         tokio::task::yield_now().await;
     });
-    // Clients beyond these connect again, and find the listener closed.
+    // Clients beyond this number connect again, and find the listener closed.
     let mut queued = BACKLOG;
     while queued > 0 {
         let accepted = tokio::select! {
@@ -73,19 +74,19 @@ pub(super) async fn accept(
                 if worker == here {
                     serve(accepted);
                 } else {
-                    // A worker that is gone takes the server down with it.
+                    // A worker that has ended takes the server down with it.
                     let _ = inboxes[worker].send(accepted);
                 }
             }
             Err(error) if is_exhaustion(&error) => pressure.wait(&listener, &error).await,
-            // The connection is gone before it was accepted; the listener is as good as before.
+            // The connection ended before it was accepted. The listener still works.
             Err(error) => log::not_accepted(&error),
         }
     }
     Ok(())
 }
 
-/// The worker with the fewest connections; of equals another one each turn.
+/// Returns the worker with the fewest connections. Workers with equal numbers take turns.
 fn least_loaded(shared: &ServerShared, turn: usize) -> usize {
     let workers = shared.loads.len();
     (0..workers)
@@ -94,8 +95,8 @@ fn least_loaded(shared: &ServerShared, turn: usize) -> usize {
         .unwrap_or_default()
 }
 
-/// A listener that tokio waits for. What it accepts is not registered with tokio's poller, as what
-/// tokio's own listeners accept is: see [`Stream`].
+/// A listener that tokio polls. Unlike tokio's own listeners, it does not register accepted sockets
+/// with tokio's poller: see [`HttpStream`].
 enum AsyncListener {
     Tcp(AsyncFd<TcpListener>),
     Unix(AsyncFd<UnixListener>),
@@ -135,9 +136,9 @@ impl AsyncListener {
     }
 }
 
-/// Has the kernel give up a peer that acknowledges nothing: one that has vanished, or whose window
-/// stays shut. A little after the write stall, which tells a peer that is there by a reset. All
-/// connections inherit it from their listener, so it costs none of them a system call.
+/// Makes the kernel give up a peer that acknowledges nothing: the peer has vanished, or its window
+/// stays closed. The timeout is a second longer than the write stall, which informs a reachable
+/// peer by a reset. Connections inherit it from their listener without a system call.
 fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> io::Result<()> {
     const AFTER: Duration = Duration::from_secs(1);
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -150,7 +151,7 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
 }
 
 impl NewConnection {
-    /// The stream of the worker that serves it.
+    /// Makes the stream for the worker that serves the connection.
     pub(super) fn into_stream(self) -> io::Result<HttpStream> {
         match self {
             NewConnection::Tcp(stream, peer) => Ok((stream, peer).into()),
@@ -159,7 +160,7 @@ impl NewConnection {
     }
 }
 
-/// Whether this process, or the machine, is out of something that accepting needs.
+/// Whether this process or the machine has run out of the descriptors or memory for accepting.
 fn is_exhaustion(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
@@ -171,9 +172,9 @@ fn is_exhaustion(error: &io::Error) -> bool {
     )
 }
 
-/// How accepting goes on while descriptors are exhausted: a descriptor held in reserve lets each
-/// waiting client be accepted and closed, so that it sees an end instead of a hang, and growing
-/// pauses keep that from spinning.
+/// Handles exhausted descriptors. A descriptor held in reserve allows each waiting client to be
+/// accepted and closed, so that the client sees an end instead of a hang. Growing pauses keep this
+/// from spinning.
 struct Pressure {
     reserve: Option<File>,
     pause: Duration,
@@ -182,7 +183,7 @@ struct Pressure {
 }
 
 impl Pressure {
-    /// How many are turned away between two pauses.
+    /// How many clients are turned away at most between two pauses.
     const AT_ONCE: usize = 1_024;
     const FIRST_PAUSE: Duration = Duration::from_millis(5);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);

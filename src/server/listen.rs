@@ -16,9 +16,9 @@ pub(super) async fn listen_tcp(address: &str) -> io::Result<Vec<net::TcpListener
     bind_all(&addresses)
 }
 
-/// Listens on these addresses of one name, on one port even if that is 0.
+/// Listens on the addresses of one name, all on the same port, even if the given port is 0.
 fn bind_all(addresses: &[net::SocketAddr]) -> io::Result<Vec<net::TcpListener>> {
-    /// How often another port is tried, when a free one of the first address is taken on another.
+    /// How many ports are tried, when a free port of the first address is taken on another address.
     const ATTEMPTS: usize = 16;
     let mut result = try_bind_all(addresses);
     for _ in 1..ATTEMPTS {
@@ -51,7 +51,7 @@ fn try_bind_all(addresses: &[net::SocketAddr]) -> io::Result<Vec<net::TcpListene
                 bound.push(address.ip());
                 listeners.push(listener);
             }
-            // A name may have addresses that this machine does not, as one without IPv6.
+            // A name may have addresses that this machine lacks, for example without IPv6.
             Err(error) if is_missing(&error) => missing = error,
             Err(error) => return Err(error),
         }
@@ -73,16 +73,17 @@ fn bind_tcp(address: net::SocketAddr) -> io::Result<net::TcpListener> {
         net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    // Replies leave at once: the frame loop does its own batching. An accepted socket inherits it.
+    // Replies are sent at once: the frame loop does its own batching. An accepted socket inherits
+    // this.
     socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// A Unix domain socket: `unix:PATH`, and behind commas `mode=0660`, the permissions of its file,
-/// and `group=NAME`, the group that the file belongs to, by name or number. A client needs the
-/// permission to write. Without `mode` the permissions are 0660 where a group is named, and those
-/// that the process's umask leaves elsewhere.
+/// The address of a Unix domain socket: `unix:PATH`, and optionally, after commas, `mode=0660`, the
+/// permissions of its file, and `group=NAME`, the group of its file by name or number. A client
+/// needs write permission. Default permissions: 0660 if a group is given, otherwise from the umask
+/// of the process.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UnixAddress {
     path: PathBuf,
@@ -120,7 +121,7 @@ impl FromStr for UnixAddress {
         let invalid = || InvalidUnixAddress(text.to_owned());
         let mut path = text.strip_prefix(Self::PREFIX).ok_or_else(invalid)?;
         let (mut mode, mut group) = (None, None);
-        // A path may have commas of its own.
+        // A path may contain commas.
         while let Some((before, option)) = path.rsplit_once(',') {
             match option.split_once('=') {
                 Some(("mode", octal)) => {
@@ -145,19 +146,19 @@ impl FromStr for UnixAddress {
 }
 
 impl UnixAddress {
-    /// What such an address begins with.
+    /// The prefix of every such address.
     pub const PREFIX: &str = "unix:";
 
-    /// The file of the socket.
+    /// Returns the path of the socket's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Listens there. A file that a dead server left is replaced.
+    /// Listens on this address. A file that a dead server has left is replaced.
     pub(super) fn listen(&self) -> io::Result<UnixListener> {
         let socket = UnixSocket::new_stream()?;
         match socket.bind(&self.path) {
-            // A file that a dead server left is in the way; one that answers is a live server's.
+            // A file whose socket accepts a connection belongs to a live server.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if UnixStream::connect(&self.path).is_ok() {
                     return Err(error);
@@ -167,7 +168,7 @@ impl UnixAddress {
             }
             result => result?,
         }
-        // Before it listens: a client that may not connect never finds the file open to it.
+        // Before it listens, so that the socket is never open to a client without permission.
         if let Err(error) = self.restrict() {
             let _ = fs::remove_file(&self.path);
             return Err(error);
@@ -186,7 +187,7 @@ impl UnixAddress {
     }
 }
 
-/// The number of a group, from /etc/group where it is a name.
+/// Returns the number of a group; a name is looked up in /etc/group.
 fn group_id(group: &str) -> io::Result<u32> {
     if let Ok(id) = group.parse() {
         return Ok(id);
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn all_addresses_of_a_name_are_bound_on_one_port() {
-        // One twice, and one of a network for documents, which no machine has.
+        // One address twice, and one that is reserved for documentation, which no machine has.
         let name = ["192.0.2.1:0", "127.0.0.2:0", "127.0.0.1:0", "127.0.0.2:0"];
         let bound = listening(&name).unwrap();
         let hosts: Vec<_> = bound.iter().map(|address| address.ip()).collect();

@@ -1,4 +1,4 @@
-//! Listening sockets, workers, and the drain at the end.
+//! Listening sockets, workers, and the drain at shutdown.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -29,7 +29,7 @@ pub use listen::UnixAddress;
 use listen::listen_tcp;
 use worker::{Acceptor, Worker};
 
-/// A server: listening sockets and what holds for their connections.
+/// A server: its listening sockets and the settings of their connections.
 ///
 /// ```no_run
 /// use frameloop::{Message, Router, Server, WebSocket};
@@ -48,7 +48,7 @@ use worker::{Acceptor, Worker};
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<(Listener, AcceptQueue)>,
-    /// The files of its own Unix domain sockets, which go at the end.
+    /// The files of its own Unix domain sockets, removed when the server ends.
     files: Vec<PathBuf>,
     settings: Settings,
     policy: Policy,
@@ -64,7 +64,7 @@ pub struct Server {
     metrics: Metrics,
 }
 
-/// A socket that listens; the worker that accepts makes it tokio's.
+/// A listening socket of the operating system.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP over IPv4 or IPv6.
@@ -73,16 +73,16 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// What happens to connections that the kernel holds, not yet accepted, when the server ends.
+/// What happens at shutdown to connections that the kernel holds and the server has not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum AcceptQueue {
-    /// They are accepted and answered: the socket is closed.
+    /// They are accepted and answered, because the socket is closed afterwards.
     Emptied,
-    /// They wait: another process shares the socket, and accepts them.
+    /// They wait for another process that shares the socket and accepts them.
     Left,
 }
 
-/// Where a server listens.
+/// An address on which a server listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListenAddress {
     /// An IP address and port.
@@ -100,7 +100,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// A server that listens nowhere yet.
+/// A server without a listening socket.
 impl Default for Server {
     fn default() -> Server {
         Server {
@@ -123,9 +123,9 @@ impl Default for Server {
 }
 
 impl Server {
-    /// Listens on `HOST:PORT` or `unix:PATH` (see [`UnixAddress`]). A name stands for every
-    /// address that it has. Port 0 takes one that is free, the same for all addresses of a name;
-    /// see [`Server::local_addresses`].
+    /// Listens on `HOST:PORT` or `unix:PATH` (see [`UnixAddress`]). A host name stands for all of
+    /// its addresses. Port 0 selects a free port, the same for all addresses of a name; see
+    /// [`Server::local_addresses`].
     ///
     /// # Errors
     /// When the address cannot be resolved or bound, or is in use.
@@ -136,7 +136,7 @@ impl Server {
     /// Listens on one more address.
     ///
     /// # Errors
-    /// As of [`Server::bind`].
+    /// The errors of [`Server::bind`].
     pub async fn bind_also(mut self, address: &str) -> io::Result<Server> {
         let listeners = if address.starts_with(UnixAddress::PREFIX) {
             let address: UnixAddress = address.parse().map_err(io::Error::from)?;
@@ -153,17 +153,17 @@ impl Server {
         Ok(self)
     }
 
-    /// Listens on a socket that listens already and is shared with another process, such as a
-    /// service manager. When the server ends, new connections and the file of a Unix domain socket
-    /// are left to that process.
+    /// Accepts on a socket that listens already and is shared with another process, such as a
+    /// service manager. When the server ends, it leaves new connections and the file of a Unix
+    /// domain socket to that process.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// Errors of the operating system.
     pub fn with_listener(mut self, listener: Listener) -> io::Result<Server> {
         match &listener {
             Listener::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
-                // As of `bind_tcp`.
+                // For the reason in `bind_tcp`.
                 sockopt::set_tcp_nodelay(listener, true)?;
             }
             Listener::Unix(listener) => listener.set_nonblocking(true)?,
@@ -172,10 +172,10 @@ impl Server {
         Ok(self)
     }
 
-    /// Where this server listens.
+    /// Returns the addresses on which this server listens.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// Errors of the operating system.
     pub fn local_addresses(&self) -> io::Result<Vec<ListenAddress>> {
         self.listeners
             .iter()
@@ -190,26 +190,26 @@ impl Server {
             .collect()
     }
 
-    /// Changes what holds for every WebSocket.
+    /// Changes the settings of every WebSocket.
     #[must_use]
     pub fn with_settings(self, settings: Settings) -> Server {
         Server { settings, ..self }
     }
 
-    /// Changes who may open a WebSocket.
+    /// Changes which clients may open a WebSocket.
     #[must_use]
     pub fn with_policy(self, policy: Policy) -> Server {
         Server { policy, ..self }
     }
 
-    /// Changes what the reading of requests is held to.
+    /// Changes the HTTP settings: the limits and deadlines of requests, and the Date field.
     #[must_use]
     pub fn with_http_settings(self, http: HttpSettings) -> Server {
         Server { http, ..self }
     }
 
-    /// Changes the number of workers, threads that each own a share of the connections. The
-    /// default is one for each core.
+    /// Changes the number of workers: threads that each own a share of the connections. Default:
+    /// one for each core.
     #[must_use]
     pub fn with_workers(self, workers: usize) -> Server {
         Server {
@@ -218,11 +218,11 @@ impl Server {
         }
     }
 
-    /// Changes the maximum of connections, with and without a WebSocket; a handshake beyond it is
-    /// answered with 503. Default: unlimited.
+    /// Changes the maximum number of connections, with and without a WebSocket. A handshake beyond
+    /// it is answered with 503. Default: unlimited.
     ///
-    /// At most a quarter of them, but at least 1,024, may be without a WebSocket; beyond that the
-    /// oldest of these are closed.
+    /// Connections without a WebSocket may be a quarter of the maximum, or 1,024 if that is more;
+    /// beyond that, the oldest such connections are closed.
     #[must_use]
     pub fn with_max_connections(self, max_connections: usize) -> Server {
         Server {
@@ -231,8 +231,8 @@ impl Server {
         }
     }
 
-    /// Changes how many WebSockets an IPv4 address, or a network of 64 bits of IPv6, may have; a
-    /// handshake beyond it is answered with 503. Default: unlimited.
+    /// Changes how many WebSockets an IPv4 address or an IPv6 /64 network may have. A handshake
+    /// beyond that is answered with 503. Default: unlimited.
     #[must_use]
     pub fn with_max_connections_per_address(self, max: Option<usize>) -> Server {
         Server {
@@ -241,7 +241,7 @@ impl Server {
         }
     }
 
-    /// Changes how long a drain waits for clients to answer the Close, 10 s by default.
+    /// Changes how long a drain waits for clients to answer the Close. Default: 10 s.
     #[must_use]
     pub fn with_drain_timeout(self, drain_timeout: Duration) -> Server {
         Server {
@@ -250,8 +250,8 @@ impl Server {
         }
     }
 
-    /// Has `give_back` called on a worker's thread, every few seconds, once most of its connections
-    /// have gone: for an allocator that keeps by thread what was freed there.
+    /// Calls `give_back` on a worker's thread every few seconds after most of its connections have
+    /// closed: for an allocator that keeps freed memory for each thread.
     #[must_use]
     pub fn on_worker_idle(self, give_back: fn()) -> Server {
         Server {
@@ -260,15 +260,15 @@ impl Server {
         }
     }
 
-    /// Takes the client's address from the PROXY protocol of these load balancers. Each TCP connection
-    /// from them must begin with a header of version 1 or 2, of 16 KiB at most; a header from another
-    /// peer is an invalid request.
+    /// Takes the client's address from the PROXY protocol of these load balancers. Each TCP
+    /// connection from them must begin with a header of version 1 or 2, of at most 16 KiB. A header
+    /// from another peer is an invalid request.
     #[must_use]
     pub fn with_proxies(self, proxies: Vec<IpNet>) -> Server {
         Server { proxies, ..self }
     }
 
-    /// Speaks TLS on every TCP address, with this certificate; Unix domain sockets stay plain.
+    /// Serves TLS with this certificate on every TCP address. Unix domain sockets stay without TLS.
     #[must_use]
     pub fn with_certificate(self, certificate: Option<Certificate>) -> Server {
         Server {
@@ -277,13 +277,13 @@ impl Server {
         }
     }
 
-    /// Counts what happens here.
+    /// Counts the events of this server in these metrics.
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Server {
         Server { metrics, ..self }
     }
 
-    /// A handle that ends [`Server::serve`].
+    /// Returns a handle that ends [`Server::serve`].
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
     }
@@ -291,7 +291,7 @@ impl Server {
     /// Serves until it is [shut down](Server::shutdown).
     ///
     /// # Errors
-    /// When a worker cannot start, or its poller fails.
+    /// When the certificate cannot be used, a worker cannot start, or its poller fails.
     pub async fn serve(self, router: Router) -> io::Result<()> {
         let bounds = Bounds::new(&self.settings);
         let shared = Arc::new(ServerShared {
@@ -333,10 +333,10 @@ impl Server {
     }
 }
 
-/// Starts a thread for each worker. Each receiver gets the worker's result when it ends.
+/// Starts a thread for each worker. Each receiver gets a worker's result when that worker ends.
 ///
 /// # Errors
-/// When the system has no thread left.
+/// When the system cannot start another thread.
 fn start(
     shared: &Arc<ServerShared>,
     workers: usize,
@@ -365,11 +365,11 @@ fn start(
     Ok(ends)
 }
 
-/// How many connections the kernel may hold for us: room for all clients that come back at once
-/// after a restart.
+/// How many connections the kernel may hold before they are accepted: room for all clients that
+/// reconnect at once after a restart.
 const BACKLOG: u32 = 4_096;
 
-/// What all workers share.
+/// The state that all workers share.
 struct ServerShared {
     router: Arc<Router>,
     policy: Arc<Policy>,
@@ -379,11 +379,11 @@ struct ServerShared {
     addresses: Option<IpConnectionLimit>,
     drain_timeout: Duration,
     give_back_memory: Option<fn()>,
-    /// How many connections each worker has.
+    /// Number of connections of each worker.
     loads: Vec<AtomicIsize>,
-    /// How many connections are WebSockets, of all workers together.
+    /// Number of WebSockets of all workers together.
     websockets: AtomicIsize,
-    /// How many listeners are still accepted on.
+    /// Number of listeners that still accept connections.
     accepting: AtomicUsize,
     bounds: Bounds,
     shutdown: Shutdown,
@@ -393,14 +393,14 @@ struct ServerShared {
 }
 
 impl ServerShared {
-    /// Counts WebSockets that a worker has got, or lost.
+    /// Adds `difference` to the number of a worker's connections, and of WebSockets.
     fn count(&self, worker: usize, difference: isize) {
         self.loads[worker].fetch_add(difference, Ordering::Relaxed);
         self.websockets.fetch_add(difference, Ordering::Relaxed);
     }
 
-    /// How many connections of one worker may be no WebSockets yet: a quarter of all there may
-    /// be, 1,024 at least, shared out.
+    /// Returns how many connections of one worker may be without a WebSocket: its share of a
+    /// quarter of `max_connections`, or of 1,024 if that is more.
     fn max_handshakes(&self) -> usize {
         (self.max_connections / 4)
             .max(1_024)

@@ -1,4 +1,4 @@
-//! Tells the server's bounds, metrics and log of a worker's connections.
+//! Reports a worker's connections to the server's counts, metrics and log.
 
 use std::sync::Arc;
 

@@ -29,19 +29,19 @@ pub(super) struct Worker {
     pub(super) shared: Arc<ServerShared>,
     /// Connections that another worker accepted for this one.
     pub(super) inbox: UnboundedReceiver<NewConnection>,
-    /// Of one worker.
+    /// `Some` for the one worker that accepts connections.
     pub(super) acceptor: Option<Acceptor>,
 }
 
-/// What the one worker that accepts has.
+/// The listeners of the one worker that accepts.
 pub(super) struct Acceptor {
     pub(super) listeners: Vec<(Listener, AcceptQueue)>,
-    /// The way to all workers.
+    /// The channels to all workers.
     pub(super) inboxes: Vec<UnboundedSender<NewConnection>>,
 }
 
 impl Worker {
-    /// Works until the server is shut down.
+    /// Runs until the server is shut down.
     pub(super) fn run(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -49,7 +49,7 @@ impl Worker {
         let local = LocalSet::new();
         let result = local.block_on(&runtime, self.serve());
         drop(local);
-        // Tasks that still wait are dropped.
+        // Unfinished tasks are dropped.
         runtime.shutdown_timeout(Duration::ZERO);
         result
     }
@@ -83,7 +83,7 @@ impl Worker {
             while let Some(accepted) = inbox.recv().await {
                 serving.serve(accepted);
             }
-            // No other worker is left; the end comes by the shutdown.
+            // Nothing is accepted any more. The shutdown ends this worker.
             pending::<()>().await;
         });
         let mut looping = tokio::task::spawn_local(frame_loop.clone().run());
@@ -94,7 +94,7 @@ impl Worker {
         }
         tokio::select! {
             result = &mut looping => result??,
-            // Connections on their way to this worker have been accepted: they get their 503.
+            // Connections that another worker accepted for this one still get their 503.
             () = &mut receive => {}
             () = drain(&frame_loop, &shared) => {}
             () = shared.shutdown.reached(Stage::Cut) => {}
@@ -105,7 +105,7 @@ impl Worker {
 }
 
 impl Acceptor {
-    /// Accepts on each listener, in a task of its own.
+    /// Starts a task for each listener that accepts its connections.
     fn spawn(self, serving: &Serving) {
         for listener in self.listeners {
             let (inboxes, here) = (self.inboxes.clone(), serving.clone());
@@ -128,7 +128,7 @@ impl Acceptor {
     }
 }
 
-/// What a worker serves its connections with.
+/// The state with which a worker serves its connections.
 #[derive(Clone)]
 struct Serving {
     index: usize,
@@ -156,7 +156,7 @@ impl Serving {
             answering: Cell::new(None),
             handshakes: Rc::clone(&self.handshakes),
         };
-        // A task is moved several times, and this one is large.
+        // Boxed, because a task is moved several times and this one is large.
         let serving = Box::pin(serve_connection(stream, Rc::clone(&self.context), slot));
         let task = tokio::task::spawn_local(serving);
         self.handshakes
@@ -165,13 +165,13 @@ impl Serving {
     }
 }
 
-/// Gives memory back after a burst: when a worker has half as many connections as it had at most
-/// since the last time, or none, and when all clients together hold half as many bytes.
+/// Gives memory back after a burst: when the worker has no connections, or at most half of their
+/// peak since the last time, or when all clients together hold at most half of their peak in bytes.
 async fn give_back_memory(worker: usize, shared: Arc<ServerShared>, give_back: fn()) {
     const LOOK: Duration = Duration::from_secs(1);
-    /// Looks from one decision to the next.
+    /// Number of looks for each decision.
     const LOOKS: usize = 10;
-    /// Bytes that are worth it.
+    /// The smallest peak in bytes that counts as a burst.
     const BURST: usize = 4 << 20;
     let mut most = (0, 0);
     loop {
@@ -190,8 +190,9 @@ async fn give_back_memory(worker: usize, shared: Arc<ServerShared>, give_back: f
     }
 }
 
-/// This worker's connections that wait for a request, in the order in which they are let go: idle
-/// ones first, then silent ones, of each phase the oldest. One whose request is being answered is not among them.
+/// This worker's connections that wait for a request, in the order in which they are closed when
+/// there are too many: idle ones first, then silent ones, and the oldest first within a phase. A
+/// connection whose request is being answered is not in the map.
 struct Handshakes {
     max: usize,
     next: u64,
@@ -200,15 +201,15 @@ struct Handshakes {
     ended: Rc<Notify>,
 }
 
-/// A connection's task, and since when it is there.
+/// A connection's task, and when the connection was added.
 type Task = (AbortHandle, Instant);
 
 impl Handshakes {
-    /// How long a connection that has begun its request keeps its slot when another one wants it: a
-    /// client that opens thousands of connections at once takes so long to get to the last.
+    /// The age up to which new connections wait for one that has begun its request: a client that
+    /// opens thousands of connections at once needs this long until its last request.
     const GRACE: Duration = Duration::from_secs(1);
 
-    /// How long a new connection waits for a slot.
+    /// How long a new connection waits for a slot at most.
     const PATIENCE: Duration = Duration::from_millis(10);
 
     fn new(max: usize) -> Rc<RefCell<Handshakes>> {
@@ -225,9 +226,9 @@ impl Handshakes {
         self.next
     }
 
-    /// Waits until there is room for one more, or until the first may be dropped for it: at once if it
-    /// is idle or silent. Others have a grace period: without it many clients that reconnect together
-    /// would push each other out for ever.
+    /// Waits until there is room for one more connection, or until the first may be dropped. An
+    /// idle or silent one may be dropped at once. Others have a grace period: without it, many
+    /// clients that reconnect together would push each other out for ever.
     async fn room(handshakes: &RefCell<Handshakes>) {
         let full = || {
             let handshakes = handshakes.borrow();
@@ -251,12 +252,12 @@ impl Handshakes {
         }
     }
 
-    /// Adds a new one.
+    /// Adds a new connection.
     fn add(&mut self, number: u64, task: AbortHandle) {
         self.insert((HttpPhase::Head, number), (task, Instant::now()));
     }
 
-    /// Adds a connection, and drops the first if there are too many: the first has had the most time
+    /// Adds a connection, and drops the first one if there are too many: it has had the most time
     /// to send its request.
     fn insert(&mut self, key: (HttpPhase, u64), task: Task) {
         self.tasks.insert(key, task);
@@ -274,14 +275,14 @@ impl Handshakes {
     }
 }
 
-/// A connection's slot in its worker's load, and among its handshakes, while hyper has it; given
-/// back when dropped, also by a panic.
+/// A connection's slot in the load and in the handshakes of its worker, while hyper serves it. The
+/// slot is given back on drop, also after a panic.
 struct HandshakeSlot {
     shared: Arc<ServerShared>,
     index: usize,
     number: u64,
     phase: Cell<HttpPhase>,
-    /// Its task, while its request is being answered.
+    /// The task, while the request is being answered.
     answering: Cell<Option<Task>>,
     handshakes: Rc<RefCell<Handshakes>>,
 }
@@ -297,7 +298,7 @@ impl Witness for HandshakeSlot {
             waiting => self.handshakes.borrow_mut().remove((waiting, self.number)),
         };
         let Some(task) = task else {
-            return; // it is being let go
+            return; // the connection is being closed
         };
         match phase {
             HttpPhase::Answering => self.answering.set(Some(task)),
@@ -318,15 +319,15 @@ impl Drop for HandshakeSlot {
 }
 
 /// Sends this worker's clients a Close, and waits until all workers have no clients, or until the
-/// drain timeout. While any worker has WebSockets, all workers answer new requests with 503. Then
-/// requests that have begun are still answered, so that no client is left without an answer.
+/// drain timeout. While any worker has WebSockets, all workers answer new requests with 503. After
+/// that, requests that have begun are still answered, so that every client gets an answer.
 async fn drain(frame_loop: &FrameLoopHandle, shared: &ServerShared) {
     frame_loop.mailbox().close_all(CloseCode::Away);
     let emptied = async {
         shared.router.close().await;
         until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
         shared.shutdown.reach(Stage::Ending);
-        // An accepted connection has a slot before the accepting ends.
+        // An accepted connection has its slot before its listener stops accepting.
         until(|| shared.accepting.load(Ordering::SeqCst) == 0).await;
         let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
         until(|| shared.loads.iter().all(is_empty)).await;
