@@ -2,12 +2,12 @@
 
 use crate::engine::{ConnectionRecord, WorkerStats};
 
-/// The metrics of a server that has none, because the feature `metrics` is off.
+/// Metrics that count nothing, because the feature `metrics` is off.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics;
 
 impl Metrics {
-    /// Nothing.
+    /// Creates metrics that count nothing.
     pub fn new() -> Metrics {
         Metrics
     }

@@ -1,7 +1,7 @@
 //! Metrics for Prometheus.
 //!
-//! Workers count for themselves, without an atomic, and add it up here ten times a second or more;
-//! only what happens once in a connection's life is counted here at once.
+//! Each worker counts without atomics, and adds its counts here at least ten times a second. Events
+//! that happen only once in the life of a connection are counted here at once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,18 +22,18 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::engine::{ConnectionRecord, Disconnect, WorkerStats};
 use crate::lock::lock;
 
-/// The metrics of a server. Clones are the same.
+/// The metrics of a server. Clones share the same counts.
 #[derive(Clone)]
 pub struct Metrics(Arc<Registered>);
 
 struct Registered {
     registry: Registry,
-    /// The last text, and when it was written.
+    /// The last rendered text, and when it was rendered.
     written: Mutex<Option<(Instant, Bytes)>>,
     counts: Counts,
 }
 
-/// The metrics by name.
+/// The metrics of the server, without its process.
 #[derive(Default)]
 struct Counts {
     connections: Family<AtEndpoint, Gauge>,
@@ -50,7 +50,7 @@ struct Counts {
     unsent: Gauge,
 }
 
-/// Messages, fan-out apart. A counter is looked up by its labels once, here.
+/// Messages, without fan-out. A counter is looked up by its labels only once, in `default`.
 struct Traffic {
     messages: Family<OfMessages, Counter>,
     bytes: Family<OfMessages, Counter>,
@@ -130,7 +130,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Creates metrics that are all zero.
     pub fn new() -> Metrics {
         let mut all = Registry::default();
         all.register_collector(Box::new(Process::default()));
@@ -143,8 +143,8 @@ impl Metrics {
         }))
     }
 
-    /// All metrics in the OpenMetrics 1.0 format, at most 100 ms old: the text is rendered at most
-    /// ten times a second.
+    /// Returns all metrics in the OpenMetrics 1.0 format, at most 100 ms old: the text is rendered
+    /// at most ten times a second.
     pub fn text(&self) -> Bytes {
         const AGE: Duration = Duration::from_millis(100);
         let mut written = lock(&self.0.written);
@@ -158,7 +158,7 @@ impl Metrics {
         text
     }
 
-    /// The current values, without the cache of [`Metrics::text`].
+    /// Renders the current values, without the cache of [`Metrics::text`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -166,16 +166,16 @@ impl Metrics {
         text
     }
 
-    /// The type of [`Metrics::text`].
+    /// The media type of [`Metrics::text`].
     pub const CONTENT_TYPE: &'static str =
         "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// Counts one more time that messages from other servers may have been lost.
+    /// Counts one event by which messages from other servers may have been lost.
     pub fn gap(&self) {
         self.0.counts.gap_events.inc();
     }
 
-    /// Counts one more invalid message from another server.
+    /// Counts one invalid message from another server.
     pub fn discarded(&self) {
         self.0.counts.discarded.inc();
     }
@@ -346,7 +346,7 @@ impl Collector for Backlogs {
     }
 }
 
-/// This process, under the names that all of Prometheus's libraries use.
+/// Metrics of this process, under the names that all Prometheus libraries use.
 #[derive(Debug, Default)]
 struct Process(Arc<Mutex<Option<(Instant, Figures)>>>);
 
@@ -359,8 +359,8 @@ struct Figures {
 }
 
 impl Process {
-    /// The figures, at most a second old unless reading takes long. A separate thread reads them:
-    /// counting many descriptors takes longer than a worker may block.
+    /// Returns the figures, at most a second old unless reading takes long. A separate thread reads
+    /// them: counting many descriptors takes longer than a worker may block.
     fn figures(&self) -> Figures {
         const AGE: Duration = Duration::from_secs(1);
         const PATIENCE: Duration = Duration::from_millis(2);
@@ -370,7 +370,7 @@ impl Process {
             Some((_, figures)) => figures,
             None => Figures::default(),
         };
-        // The next is read in a second, whether this one comes in time or not.
+        // The next reading begins in a second, even if this one is late.
         *read = Some((Instant::now(), last));
         drop(read);
         let (told, reading) = mpsc::sync_channel(1);
@@ -441,17 +441,18 @@ fn resident_memory() -> Option<u64> {
 }
 
 fn open_descriptors() -> Option<u64> {
-    // Since Linux 6.2 the directory's size is their number, which costs nothing.
+    // Since Linux 6.2 the size of the directory is the number of descriptors, which is cheap to
+    // read.
     let count = std::fs::metadata("/proc/self/fd").ok()?.len();
     if count > 0 {
         return Some(count);
     }
-    // One of them is the directory's own.
+    // The directory itself uses one descriptor.
     let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
     Some(count.saturating_sub(1) as u64)
 }
 
-/// CPU time. Linux counts it in ticks of 10 ms.
+/// CPU time in seconds (proc(5)). Linux counts it in ticks of 10 ms.
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
