@@ -1,4 +1,4 @@
-//! The deflate codec: zlib's algorithm, fed and emptied piece by piece.
+//! The deflate codec: zlib's algorithm, with input and output in pieces.
 
 use core::fmt;
 
@@ -6,25 +6,26 @@ use zlib_rs::{DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
 
 use super::{DeflateParameters, InvalidData, TakeoverContext};
 
-/// Every message ends with an empty stored block, of which the last four bytes do not travel
+/// The last four bytes of the empty stored block that ends every message. They are not sent
 /// (§7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// Decompresses one message at a time.
 pub(in crate::protocol) struct Inflater {
     stream: Inflate,
-    /// The last byte that was decompressed of this message.
+    /// The last input byte of this message; `None` before the first byte.
     last: Option<u8>,
-    /// A block that calls itself the last has ended, and nothing has come after it.
+    /// A block marked as final has ended, and no input has followed.
     is_ended: bool,
-    /// The stream holds all text since its window was filled: no block called itself the last.
+    /// The window holds all text since it was filled: no block was marked as final.
     is_continuous: bool,
 }
 
 impl Default for Inflater {
     fn default() -> Inflater {
         Inflater {
-            // The largest window inflates what any smaller one deflated (§7.1.2.2).
+            // The largest window can inflate data that was deflated with any smaller window
+            // (§7.1.2.2).
             stream: Inflate::new(false, DeflateParameters::MAX_WINDOW_BITS),
             last: None,
             is_ended: false,
@@ -34,19 +35,20 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// Bytes that one holds.
+    /// Memory of one inflater, in bytes.
     pub(in crate::protocol) const BYTES: usize = 48 << 10;
 
-    /// What beginning a message counts as, in bytes inflated: resetting and filling the window.
+    /// The cost of beginning a message, as a number of inflated bytes: resetting the stream and
+    /// filling the window.
     pub(in crate::protocol) const BEGINNING: usize = 512;
 
-    /// Begins a message. `history` is the text that it may refer to, the older part first. All of
-    /// it is copied.
+    /// Begins a message. `history` is the text that the message may refer to, the older part first.
+    /// The whole text is copied.
     pub(in crate::protocol) fn begin(&mut self, history: [&[u8]; 2]) {
         self.stream.reset(false);
         for part in history {
             if !part.is_empty() {
-                // A raw stream takes any dictionary at its beginning, in parts, too.
+                // A raw stream accepts any dictionary at its beginning, also in parts.
                 let _ = self.stream.set_dictionary(part);
             }
         }
@@ -54,7 +56,7 @@ impl Inflater {
         self.resume();
     }
 
-    /// Begins a message that follows the last one: the window still holds the text before it.
+    /// Begins the next message of the same client: the window still holds the earlier text.
     pub(in crate::protocol) fn resume(&mut self) {
         self.last = None;
         self.is_ended = false;
@@ -65,9 +67,9 @@ impl Inflater {
         self.is_continuous
     }
 
-    /// Takes bytes off the front of `input`, and says how many it put into `output` and whether
-    /// all was well after them. Until they are fewer than there is room for, more may follow
-    /// without further input.
+    /// Inflates bytes from the front of `input` and removes them. Returns the number of bytes
+    /// written to `output`, and whether the data after them is valid. If `output` is full, more
+    /// output may follow without further input.
     pub(in crate::protocol) fn inflate(
         &mut self,
         input: &mut &[u8],
@@ -104,19 +106,21 @@ impl Inflater {
     /// # Errors
     /// [`InvalidData`] if its last block is not complete.
     pub(in crate::protocol) fn finish(&mut self) -> Result<(), InvalidData> {
-        // Each has one byte more than belongs to the block that it ends, a block without content.
+        // Both constants end an empty block and contain one byte after it.
         const REST_OF_EMPTY_BLOCK: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x00];
         const EMPTY_BLOCK: &[u8] = &[0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00];
         let end = match self.last {
-            // zlib flushes nothing when it has nothing new, so some clients send an empty message
-            // as no data at all.
+            // zlib writes nothing if it is flushed without new input, so some clients send an empty
+            // message without any data.
             None => return Ok(()),
             Some(_) if self.is_ended => return Ok(()),
-            // The bits before the tail are zeros, so this client has sent the tail as well.
+            // Without the tail, the highest bit of the last byte is zero. Here it is one, so the
+            // client has sent the tail.
             Some(0x80..) => EMPTY_BLOCK,
             Some(_) => REST_OF_EMPTY_BLOCK,
         };
-        // Inflating stops between two blocks: right before that byte only if the message is complete.
+        // Inflation stops between two blocks. It stops right before the additional byte only if the
+        // message is complete.
         let (before, made) = (self.stream.total_in(), self.stream.total_out());
         let status = self
             .stream
@@ -134,14 +138,14 @@ impl fmt::Debug for Inflater {
     }
 }
 
-/// Compresses messages, for any number of connections: each begins from nothing but what its
-/// connection has kept of the text before.
+/// Compresses messages for any number of connections. A message can refer only to the text that its
+/// connection keeps.
 #[derive(Default)]
 pub struct Deflater {
-    /// One for each window, made on first use.
+    /// One stream per window size, created on first use.
     streams: [Option<ZStream>; WINDOWS],
     output: Vec<u8>,
-    /// Bytes that went in since [`Deflater::take_deflated`].
+    /// Bytes compressed since the last [`Deflater::take_deflated`], before compression.
     deflated: usize,
 }
 
@@ -154,10 +158,10 @@ struct ZStream {
 }
 
 impl Deflater {
-    /// Bytes of output that are kept for the next message.
+    /// Maximum size in bytes of an output buffer that is kept for smaller messages.
     const KEPT: usize = 1 << 20;
 
-    /// A deflater without any memory yet.
+    /// A deflater that has allocated no memory.
     pub const fn new() -> Deflater {
         Deflater {
             streams: [const { None }; WINDOWS],
@@ -166,20 +170,20 @@ impl Deflater {
         }
     }
 
-    /// Bytes that were compressed since the last call, before compression.
+    /// Returns the number of bytes compressed since the last call, measured before compression.
     pub fn take_deflated(&mut self) -> usize {
         core::mem::take(&mut self.deflated)
     }
 
-    /// The payload of a compressed message (§7.2.1); `None` if it would not be smaller.
+    /// Returns the payload of a compressed message (§7.2.1); `None` if it would not be smaller.
     pub(in crate::protocol) fn deflate(
         &mut self,
         payload: &[u8],
         level: u8,
         context: &TakeoverContext,
     ) -> Option<&[u8]> {
-        // Room for the worst case, literals of nine bits. A stream that is given up in the middle
-        // must not be used again: a reset does not make it forget the block that it was in.
+        // Make room for the worst case, literals of nine bits. A stream that stops in the middle of
+        // a message must not be reused: a reset does not clear the unfinished block.
         let length = payload.len();
         self.deflated = self.deflated.saturating_add(length);
         let room = length.saturating_add(length / 8).saturating_add(64);
@@ -204,7 +208,7 @@ impl Deflater {
             }
             _ => ZStream::new(level, window_bits),
         };
-        let history = context.history.parts().concat(); // 4 KiB
+        let history = context.history.parts().concat(); // at most 4 KiB
         if !history.is_empty() {
             stream.deflate.set_dictionary(&history).ok()?;
         }
@@ -228,7 +232,7 @@ impl ZStream {
         ZStream {
             deflate: zlib_rs::Deflate::new_with_config(DeflateConfig {
                 level: i32::from(level.clamp(1, 9)),
-                // Negative: without a header and a checksum.
+                // Negative: no header and no checksum.
                 window_bits: i32::from(window_bits).saturating_neg(),
                 ..DeflateConfig::default()
             }),
@@ -243,7 +247,7 @@ impl fmt::Debug for Deflater {
     }
 }
 
-/// The difference of two of zlib's counters, which count what went through slices.
+/// The difference of two zlib counters. It fits into `usize`, because zlib counts bytes of slices.
 fn bytes(before: u64, after: u64) -> usize {
     usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX)
 }
@@ -265,7 +269,7 @@ mod tests {
         assert!(capacity_after(1_000) <= for_worst_case(1_000));
         let large = capacity_after(500_000);
         assert!((500_000..=for_worst_case(500_000)).contains(&large));
-        // That is kept; what is larger is not.
+        // This buffer is kept; a buffer of more than 1 MiB is not.
         assert_eq!(capacity_after(1_000), large);
         assert!(capacity_after(3 << 20) > 3 << 20);
         assert!(capacity_after(1_000) <= Deflater::KEPT);

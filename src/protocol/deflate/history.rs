@@ -1,25 +1,26 @@
-//! The end of a text, as long as a window.
+//! The last bytes of a text, up to the size of a window.
 
 use super::{AssemblyBudget, ProtocolError};
 use crate::protocol::budget::Loan;
 
-/// The last bytes of a text. It grows with the text up to `max` bytes and then goes round: a byte
-/// is written once and never moved.
+/// A ring buffer with the last bytes of a text. It grows with the text up to `max` bytes; then new
+/// bytes overwrite the oldest bytes. No byte moves within the buffer.
 #[derive(Debug)]
 pub(in crate::protocol) struct History {
     bytes: Vec<u8>,
-    /// Where the oldest byte is.
+    /// Index of the oldest byte.
     start: u16,
     max: u16,
-    /// For the capacity of `bytes`, where that counts towards a budget.
+    /// Accounts for the capacity of `bytes`; `None` if the capacity counts towards no budget.
     loan: Option<Loan>,
 }
 
 impl History {
-    /// It grows by a multiple of this: else a text of short messages would have it move for each.
+    /// The capacity grows in multiples of this number of bytes: otherwise every short message would
+    /// reallocate the buffer.
     const GRAIN: usize = 256;
 
-    /// Of nothing yet, `max` bytes at most: at most 32 KiB, the largest window.
+    /// An empty history. Bound: `max` bytes, at most 32 KiB, the largest window.
     pub(super) fn new(max: usize) -> History {
         History {
             bytes: Vec::new(),
@@ -41,10 +42,10 @@ impl History {
         [older, newer]
     }
 
-    /// Takes from a budget what `more` bytes of text have it grow by.
+    /// Takes from `budget` the capacity that the buffer needs in addition for `more` bytes of text.
     ///
     /// # Errors
-    /// [`ProtocolError::BudgetExceeded`]
+    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for the growth.
     pub(super) fn lend(
         &mut self,
         more: usize,
@@ -62,7 +63,7 @@ impl History {
         }
     }
 
-    /// The text goes on.
+    /// Appends to the text.
     pub(super) fn push(&mut self, text: &[u8]) {
         let max = usize::from(self.max);
         let (_, text) = text.split_at(text.len().saturating_sub(max));
@@ -75,7 +76,7 @@ impl History {
         if tail.is_empty() {
             return;
         }
-        // It is full: the oldest bytes make room.
+        // The buffer is full: overwrite the oldest bytes.
         let start = usize::from(self.start);
         let (to_end, from_begin) = tail.split_at(tail.len().min(max.saturating_sub(start)));
         for (at, piece) in [(start, to_end), (0, from_begin)] {
@@ -93,7 +94,7 @@ impl History {
         self.start = u16::try_from(start).unwrap_or_default();
     }
 
-    /// Forgets the text.
+    /// Drops the text and frees its memory.
     pub(super) fn clear(&mut self) {
         self.bytes = Vec::new();
         self.start = 0;

@@ -1,5 +1,5 @@
 //! The inflaters of a worker: one that all connections share, and some that still hold the window
-//! of the connection whose message they inflated last.
+//! of the last connection that used them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,35 +9,36 @@ use crate::protocol::budget::Loan;
 
 /// The inflaters that are not in use.
 ///
-/// A message with context costs a copy of its connection's window, up to 32 KiB, which takes as long
-/// as to inflate 1 KiB. So the inflater of a connection that needed the copy is kept for its next
-/// message, as long as others do not need the place.
+/// A message with context takeover needs a copy of its connection's window. The copy, up to 32 KiB,
+/// takes as long as inflating 1 KiB. Therefore the inflater of a connection that needed the copy is
+/// kept for the connection's next message, until another connection needs the place.
 #[derive(Debug)]
 pub(in crate::protocol) struct Inflaters {
-    /// For a message that no inflater was kept for.
+    /// The inflater for connections without a kept inflater.
     spare: Option<Box<MessageInflater>>,
-    /// At most [`Inflaters::MAX_KEPT`], counted in the budget. `None` while its message is under way.
+    /// The kept inflaters, counted in the budget. `None` while the inflater of a place is in use.
+    /// Bound: [`Inflaters::MAX_KEPT`].
     kept: Vec<Option<Box<MessageInflater>>>,
-    /// Messages that wanted a place when all were taken.
+    /// Number of messages that needed a place while all places were taken.
     refused: usize,
-    /// The next ticket's number.
+    /// The number of the next ticket.
     serial: u64,
 }
 
-/// An inflater with the message that it inflates.
+/// An inflater, and its state for one message.
 #[derive(Debug)]
 pub(in crate::protocol) struct MessageInflater {
     inflater: Inflater,
-    /// For [`Inflater::BYTES`].
+    /// Accounts for [`Inflater::BYTES`].
     loan: Loan,
-    /// Whose window it holds, while it is kept.
+    /// The ticket of the connection whose window the inflater holds; `None` if it is not kept.
     ticket: Option<Ticket>,
-    /// A large window was copied for this message.
+    /// Whether a large window was copied for this message.
     copied_window: bool,
 }
 
-/// Names an inflater that holds a connection's window: its place, and a number that is used once in
-/// the process.
+/// Identifies an inflater that holds a connection's window: its place, and a number that is unique
+/// in the process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Ticket {
     place: usize,
@@ -45,20 +46,21 @@ pub(super) struct Ticket {
 }
 
 impl Inflaters {
-    /// What beginning a message counts as, in bytes inflated.
+    /// The cost of beginning a message, as a number of inflated bytes.
     pub(in crate::protocol) const BEGINNING: usize = Inflater::BEGINNING;
 
-    /// Inflaters that are kept at most: 6 MiB.
+    /// Maximum number of kept inflaters: 6 MiB in total.
     const MAX_KEPT: usize = 128;
 
-    /// When all places are taken, one message in so many gets one: else more connections than places
-    /// that send in turn would each find their own inflater gone.
+    /// While all places are taken, one message in this many gets a place. If every message got a
+    /// place, connections that send in turn and outnumber the places would never find their own
+    /// inflaters.
     const PATIENCE: usize = 8;
 
-    /// An inflater for the next message of a connection.
+    /// Returns an inflater for the next message of a connection.
     ///
     /// # Errors
-    /// [`ProtocolError::BudgetExceeded`]
+    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for a new inflater.
     pub(in crate::protocol) fn take(
         &mut self,
         context: Option<&TakeoverContext>,
@@ -80,7 +82,7 @@ impl Inflaters {
         Ok(shared)
     }
 
-    /// Takes back an inflater whose message is complete and part of the connection's text.
+    /// Takes back an inflater after its message is complete and stored in `context`.
     pub(in crate::protocol) fn put(
         &mut self,
         mut inflater: Box<MessageInflater>,
@@ -110,7 +112,8 @@ impl Inflaters {
         }
     }
 
-    /// A place for one more inflater, another's if need be.
+    /// Returns a place for one more inflater: a new place, or a taken place for one call in
+    /// [`Inflaters::PATIENCE`].
     fn free_place(&mut self) -> Option<usize> {
         let places = self.kept.len();
         if places < Self::MAX_KEPT {
@@ -124,7 +127,7 @@ impl Inflaters {
         (self.refused / Self::PATIENCE).checked_rem(places)
     }
 
-    /// Gives one inflater back to the allocator.
+    /// Frees one kept inflater.
     pub(in crate::protocol) fn shrink(&mut self) {
         drop(self.kept.pop());
     }
@@ -132,7 +135,7 @@ impl Inflaters {
 
 impl Default for Inflaters {
     fn default() -> Inflaters {
-        // A connection may be received by several pools in turn, so each has numbers of its own.
+        // Several pools may receive from a connection in turn, so each pool has its own numbers.
         static POOLS: AtomicU64 = AtomicU64::new(0);
         Inflaters {
             spare: None,
@@ -144,7 +147,7 @@ impl Default for Inflaters {
 }
 
 impl MessageInflater {
-    /// Bytes of the budget that it holds.
+    /// Bytes of the budget that the inflater holds.
     pub(in crate::protocol) fn held(&self) -> usize {
         self.loan.bytes()
     }
@@ -192,7 +195,7 @@ mod tests {
         context
     }
 
-    /// One message of each client in turn: how many windows are copied?
+    /// Inflates one message of each client in turn. Returns the number of copied windows.
     fn copies(
         inflaters: &mut Inflaters,
         clients: &mut [TakeoverContext],
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn an_inflater_counts_in_the_budget() {
-        // zlib's state and its window of 32 KiB.
+        // An inflater holds zlib's state and a window of 32 KiB.
         let take = |max_bytes| {
             let budget = AssemblyBudget::new(max_bytes);
             Inflaters::default().take(None, &budget).err()
@@ -230,7 +233,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(copies(&mut inflaters, &mut clients, &budget), 0);
         }
-        // One that is given back costs one copy, and is kept again.
+        // A freed inflater costs one copy; then the connection's inflater is kept again.
         inflaters.shrink();
         assert_eq!(copies(&mut inflaters, &mut clients, &budget), 1);
         assert_eq!(copies(&mut inflaters, &mut clients, &budget), 0);

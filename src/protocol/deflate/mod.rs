@@ -1,4 +1,4 @@
-//! Permessage-deflate (RFC 7692): settings, agreed parameters, and what a connection keeps.
+//! Permessage-deflate (RFC 7692): settings, negotiated parameters, and the state of a connection.
 
 #[cfg(feature = "deflate")]
 mod codec;
@@ -19,56 +19,59 @@ pub(super) use inflaters::{Inflaters, MessageInflater};
 
 use super::{AssemblyBudget, ProtocolError};
 
-/// What a server does about compression.
+/// The compression settings of a server.
 ///
-/// A server keeps no compressor and no decompressor for a connection, only one for each of its
-/// threads: what context takeover needs is the end of the text that has gone before, and that is
-/// all that is kept of it.
+/// Compressors and decompressors belong to the server's threads, not to its connections. For
+/// context takeover, a connection keeps only the last bytes of the earlier text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Deflate {
-    /// How hard to compress, 1 (fastest) to 9 (smallest). Other values count as the nearest.
+    /// Compression level from 1 (fastest, the default) to 9 (smallest). Other values count as the
+    /// nearest.
     pub level: u8,
-    /// Bytes below which a message is sent as it is. Above, too, a message is, if compressing
-    /// does not make it smaller.
+    /// Minimum size in bytes of a message to compress. Smaller messages are sent uncompressed, and
+    /// so are messages that compression does not make smaller. Default: 1 KiB.
     pub min_size: usize,
-    /// Which messages may refer to the ones before them.
+    /// The messages that may refer to earlier messages. Default: [`ContextTakeover::Client`].
     pub context_takeover: ContextTakeover,
-    /// The base-2 logarithm of how far back compressed data may refer, 9 to 15. Other values
-    /// count as the nearest. Clients that cannot be told are believed to use 15.
+    /// The base-2 logarithm of the window, from 9 to 15 (the default): compressed data may refer
+    /// back this far. Other values count as the nearest. A client that does not let the server
+    /// limit its window is assumed to use the largest, 2^15 bytes.
     pub window_bits: u8,
 }
 
-/// Which messages of a connection may refer to the ones before them (RFC 7692 §7.1.1), unless the
-/// client declines. What they refer to has to be kept.
+/// The messages of a connection that may refer to earlier messages (RFC 7692 §7.1.1), unless the
+/// client declines. The connection must keep the earlier text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ContextTakeover {
-    /// None, and the server says so to clients that have not asked for it: some clients, such as
-    /// Netty's, fail on that. A connection keeps nothing.
+    /// No messages. The server also says so to clients that did not ask for it: some clients, such
+    /// as Netty's, then fail. A connection keeps no text.
     None,
-    /// Those of the client. The server adds nothing to what the client asked for, and every client
-    /// takes that. A connection keeps as much as was inflated so far, 2^`window_bits` bytes at
-    /// most, in the [`AssemblyBudget`] of the server.
+    /// Messages from the client. The server's answer adds no parameter that the client did not ask
+    /// for, and every client accepts that answer. A connection keeps the text inflated so far, at
+    /// most 2^`window_bits` bytes, counted in the [`AssemblyBudget`] of the server.
     Client,
-    /// Those of both sides. They become smaller; a connection also keeps the last 4 KiB that the
-    /// server has sent.
+    /// Messages from both sides. Messages from the server become smaller; a connection also keeps
+    /// the last 4 KiB that the server sent.
     Both,
 }
 
 impl Deflate {
-    /// Bytes above which a message is sent as it is: 256 KiB. Compressing them takes 1 to 2 ms, and
-    /// the worker's other connections wait so long.
+    /// Maximum size in bytes of a message to compress: 256 KiB. Larger messages are sent
+    /// uncompressed. Compressing 256 KiB takes 1 to 2 ms, while the worker's other connections
+    /// wait.
     pub const MAX_SIZE: usize = 256 << 10;
 }
 
 #[cfg(feature = "deflate")]
 impl Default for Deflate {
-    /// Level 1, from 1 KiB on, context takeover for what clients send, a window of 2^15 bytes.
+    /// Level 1, messages of at least 1 KiB, context takeover for messages from clients, a window of
+    /// 2^15 bytes.
     ///
-    /// Level 1 takes a third of the time of level 6 and its output is a quarter larger. Below
-    /// 1 KiB the time that both ends spend is longer than that of the bytes saved on a link of
-    /// 1 Gbit/s.
+    /// Level 1 takes a third of the time of level 6, and its output is a quarter larger. For
+    /// messages below 1 KiB, both ends together spend more time on compression than a link of 1
+    /// Gbit/s needs for the saved bytes.
     fn default() -> Deflate {
         Deflate {
             level: 1,
@@ -79,65 +82,65 @@ impl Default for Deflate {
     }
 }
 
-/// What both sides have agreed on (§7.1).
+/// The parameters that both sides agreed on (§7.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DeflateParameters {
-    /// What the server sends never refers to an earlier message (§7.1.1.1), whether it has said so
-    /// or not.
+    /// Whether the server's messages never refer to earlier messages (§7.1.1.1), even if the
+    /// server's answer does not say so.
     pub server_no_context_takeover: bool,
-    /// What the client sends never refers to an earlier message (§7.1.1.2).
+    /// Whether the client's messages never refer to earlier messages (§7.1.1.2).
     pub client_no_context_takeover: bool,
-    /// The server's window has 2 to the power of this bytes, 9 to 15 (§7.1.2.1).
+    /// The base-2 logarithm of the server's window in bytes, 9 to 15 (§7.1.2.1).
     pub server_max_window_bits: u8,
-    /// The client's window has at most 2 to the power of this bytes, 8 to 15 (§7.1.2.2).
+    /// The base-2 logarithm of the client's maximum window in bytes, 8 to 15 (§7.1.2.2).
     pub client_max_window_bits: u8,
 }
 
 impl DeflateParameters {
-    /// The smallest window that a deflater can keep to: zlib's raw deflate cannot do 8.
+    /// The smallest window of a deflater: zlib's raw deflate does not support 8 bits.
     pub const MIN_WINDOW_BITS: u8 = 9;
-    /// The largest window that there is.
+    /// The largest window of permessage-deflate.
     pub const MAX_WINDOW_BITS: u8 = 15;
 }
 
-/// The data does not inflate.
+/// The compressed data is invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct InvalidData;
 
-/// One direction of a connection that compresses.
+/// The context of one direction of a connection with compression.
 #[derive(Debug)]
 pub(super) struct TakeoverContext {
     /// The base-2 logarithm of the window.
     window_bits: u8,
-    /// The end of the text that went compressed so far.
+    /// The last bytes of the text that was sent compressed.
     history: History,
-    /// The inflater that holds the same text, if it has been kept.
+    /// The kept inflater that holds the same text; `None` if no inflater was kept.
     ticket: Option<Ticket>,
 }
 
 impl TakeoverContext {
-    /// Bytes of a window above which a copy takes long.
+    /// Size in bytes above which copying a window takes long.
     const LARGE: usize = 4 << 10;
 
-    /// Bytes that our messages refer back to at most. More costs more than it saves: a deflater
-    /// has to read all of it for every message.
+    /// Maximum number of earlier bytes that the server's messages refer to. A larger number costs
+    /// more than it saves: a deflater reads the whole history for every message.
     const SENT: usize = 4 << 10;
 
-    /// Of what the server sends.
+    /// The context of the server's messages.
     pub(super) fn of_server(parameters: &DeflateParameters) -> TakeoverContext {
         let window_bits = parameters.server_max_window_bits;
         let kept = window(window_bits).min(Self::SENT);
         TakeoverContext::new(window_bits, kept, parameters.server_no_context_takeover)
     }
 
-    /// Of what the client sends.
+    /// The context of the client's messages.
     pub(super) fn of_client(parameters: &DeflateParameters) -> TakeoverContext {
         let window_bits = parameters.client_max_window_bits;
         let kept = window(window_bits);
         TakeoverContext::new(window_bits, kept, parameters.client_no_context_takeover)
     }
 
-    /// Of a message that stands alone.
+    /// The context of a message that refers to no earlier message.
     pub(super) fn none(window_bits: u8) -> TakeoverContext {
         TakeoverContext::new(window_bits, 0, true)
     }
@@ -150,21 +153,21 @@ impl TakeoverContext {
         }
     }
 
-    /// Whether copying the window takes long, and an inflater that is kept would hold the same: it
-    /// always has the largest window.
+    /// Whether copying the window takes long and a kept inflater would hold the same window. An
+    /// inflater always has the largest window.
     fn has_large_window(&self) -> bool {
         self.window_bits == DeflateParameters::MAX_WINDOW_BITS && self.history.len() > Self::LARGE
     }
 
-    /// A message of this text has gone, compressed.
+    /// Appends the text of a message that was sent compressed.
     pub(super) fn remember(&mut self, text: &[u8]) {
         self.history.push(text);
     }
 
-    /// [`TakeoverContext::remember`], where what is kept counts towards a budget.
+    /// [`TakeoverContext::remember`], with the stored text counted in `budget`.
     ///
     /// # Errors
-    /// [`ProtocolError::BudgetExceeded`]
+    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for the text.
     pub(super) fn remember_within(
         &mut self,
         text: &[u8],
@@ -175,19 +178,19 @@ impl TakeoverContext {
         Ok(())
     }
 
-    /// A message has gone, compressed, of which the text is not known here.
+    /// Clears the history after a compressed message whose text is not known here.
     pub(super) fn forget(&mut self) {
         self.history.clear();
     }
 
-    /// Whether the other side's window holds all that a message of `length` bytes, compressed
-    /// without context in a window of `window_bits`, may refer to.
+    /// Whether the window of the other side suffices for a message of `length` bytes that was
+    /// compressed without context in a window of `window_bits`.
     pub(super) fn holds(&self, window_bits: u8, length: usize) -> bool {
         self.window_bits >= window_bits || length <= window(self.window_bits)
     }
 }
 
-/// Bytes of a window.
+/// Size of a window in bytes.
 fn window(bits: u8) -> usize {
     1 << bits.min(DeflateParameters::MAX_WINDOW_BITS)
 }

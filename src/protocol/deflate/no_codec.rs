@@ -1,5 +1,5 @@
-//! What stands in for the codec in a crate built without the feature `deflate`, where
-//! [`Deflate`](super::Deflate) has no values and nothing is ever agreed on.
+//! Replaces the codec in a crate without the feature `deflate`. Then [`Deflate`](super::Deflate)
+//! cannot be constructed and compression is never negotiated.
 
 use super::{InvalidData, TakeoverContext};
 
@@ -31,17 +31,17 @@ impl Inflater {
     }
 }
 
-/// Compresses nothing.
+/// A deflater that never compresses.
 #[derive(Debug, Default)]
 pub struct Deflater;
 
 impl Deflater {
-    /// One that compresses nothing.
+    /// A deflater that never compresses.
     pub const fn new() -> Deflater {
         Deflater
     }
 
-    /// None.
+    /// Returns 0.
     pub fn take_deflated(&mut self) -> usize {
         0
     }

@@ -1,4 +1,4 @@
-//! What the sender keeps of the text before, against another implementation's inflater.
+//! Compression and context takeover, tested against another implementation (flate2).
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
@@ -32,7 +32,7 @@ fn sender(server_max_window_bits: u8) -> Sender {
     })
 }
 
-/// What a peer with context takeover reads.
+/// The text that a peer with context takeover reads from `frames`.
 fn inflate(peer: &mut Decompress, mut frames: &[u8]) -> Vec<u8> {
     let expected = Expectation {
         role: Role::Client,
@@ -84,7 +84,8 @@ fn what_is_shared_may_stand_between_what_refers_to_earlier_messages() {
             assert!(inflate(&mut peer, &output) == text, "round {round}");
             lengths.push(output.len());
         }
-        // The second refers to the first, the one after a shared one to none.
+        // The second message refers to the first; a message after a shared message refers to no
+        // earlier message.
         assert!(lengths[1] < lengths[0] / 2, "{lengths:?}");
         assert!(lengths[4] > lengths[1] * 2, "{lengths:?}");
     }
@@ -109,7 +110,7 @@ fn what_is_shared_is_for_windows_that_hold_it() {
 
 #[test]
 fn what_inflates_to_the_limit_is_let_in_and_no_byte_more() {
-    // It is inflated in steps of 16 KiB.
+    // The receiver inflates in steps of 16 KiB.
     for length in [1, 16_383, 16_384, 16_385, 32_768, 100_000] {
         let text = vec![b'a'; length];
         let mut payload = Vec::with_capacity(1_000);
@@ -144,7 +145,7 @@ fn what_inflates_to_the_limit_is_let_in_and_no_byte_more() {
     }
 }
 
-/// What a server makes of one compressed message of a client's.
+/// Receives one compressed message of a client as a server.
 fn receive(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
     let header = FrameHeader {
         fin: true,
@@ -179,11 +180,11 @@ fn a_message_may_end_its_stream_and_go_on_with_another() {
         (&last[..7], Ok(b"Hello")),
         (b"\x00", Ok(b"")),
         (b"", Ok(b"")),
-        // A stored block that ends too early, one whose length is not what it says, no block.
+        // A stored block that ends too early, a stored block with a wrong length, no block.
         (&stored[..9], broken),
         (b"\x00\x05\x00\xFA\xFE\x48\x65\x6C\x6C\x6F\x00", broken),
         (b"\x07", broken),
-        // A tail that the client left in place does no harm.
+        // The client may send the tail.
         (&[&hello[..], b"\x00\x00\xFF\xFF"].concat(), Ok(b"Hello")),
     ] {
         assert_eq!(
@@ -237,7 +238,7 @@ fn one_deflater_serves_every_level_and_window_as_if_it_had_no_other() {
     );
 }
 
-/// What is left of the input is as the client has masked it, so that it can be handed in again.
+/// The rest of the input is masked again, so that the caller can pass it to the receiver later.
 #[test]
 fn inflating_stops_at_an_allowance_and_goes_on() {
     const STEP: usize = 64 << 10;
@@ -279,7 +280,7 @@ fn inflating_stops_at_an_allowance_and_goes_on() {
     assert!((30..=34).contains(&stops), "{stops}");
 }
 
-/// Whether a client's window was copied, or its inflater was kept, makes no difference.
+/// A copied window and a kept inflater give the same result.
 #[test]
 fn an_inflater_that_was_kept_makes_the_same_of_everything() {
     let context = DeflateParameters {
@@ -296,8 +297,8 @@ fn an_inflater_that_was_kept_makes_the_same_of_everything() {
     ];
     for _ in 0..30 {
         let mut pools = [(); 3].map(|()| AssemblyPool::default());
-        // Of the same messages, one receiver's inflater is kept, another's is lost now and then, and
-        // the third one's never kept.
+        // All receivers get the same messages. The inflater of the first receiver is kept, that of
+        // the second is lost at random, that of the third is never kept.
         let mut receivers = [(); 3]
             .map(|()| Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&context));
         let mut compress = Compress::new(
