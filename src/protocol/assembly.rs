@@ -1,4 +1,4 @@
-//! The payload of a message that comes in several reads or fragments.
+//! Assembly of payloads that arrive in several reads or fragments.
 
 use core::mem;
 
@@ -8,27 +8,27 @@ use super::copy;
 use super::deflate::{Inflaters, InvalidData, MessageInflater, TakeoverContext};
 use super::utf8::{self, Utf8Validator};
 
-/// The payload so far, in one contiguous buffer that grows by what arrived, never by what a
-/// header claimed.
+/// The payload received so far, in one contiguous buffer. The buffer grows with the received bytes,
+/// never by the length that a header claims.
 ///
-/// Invariant: `bytes[START..end]` has arrived and is unmasked; `bytes[end..]` is initialised
-/// space. A buffer is zeroed once in its life and reused through [`AssemblyPool`].
+/// Invariant: `bytes[START..end]` is received and unmasked payload; `bytes[end..]` is initialised
+/// space. A buffer is zeroed once and reused through [`AssemblyPool`].
 #[derive(Debug)]
 pub(super) struct Assembly {
     bytes: Vec<u8>,
     end: usize,
     utf8: Utf8Validator,
-    /// For the capacity of `bytes`.
+    /// Accounts for the capacity of `bytes`.
     loan: Loan,
-    /// Of a compressed message, once some of it has been inflated.
+    /// `None` until the first bytes of a compressed message are inflated.
     inflater: Option<Box<MessageInflater>>,
 }
 
 impl Assembly {
-    /// Where the payload begins. A large buffer begins with a page, and often so does what the
-    /// kernel copies a frame to, header first: were the payload at the buffer's beginning, it would
-    /// go to 1 to 15 bytes further in a page than it comes from, and for just that `rep movsb`
-    /// takes thirteen times as long on AMD's Zen (sourceware.org bug 30994).
+    /// Index of the first payload byte. A large buffer begins at the start of a page, and often so
+    /// does the read buffer, where the payload follows the frame header. Without this offset, a
+    /// copy would have its destination 1 to 15 bytes further into a page than its source. For such
+    /// a copy, `rep movsb` takes thirteen times as long on AMD's Zen (sourceware.org bug 30994).
     const START: usize = 512;
 
     fn new(budget: &AssemblyBudget) -> Assembly {
@@ -45,7 +45,7 @@ impl Assembly {
         self.bytes.get(Self::START..self.end).unwrap_or_default()
     }
 
-    /// Bytes of the budget that it holds.
+    /// Bytes of the budget held for this message.
     pub(super) fn held(&self) -> usize {
         let inflater = self.inflater.as_ref().map(|inflater| inflater.held());
         self.loan
@@ -57,11 +57,11 @@ impl Assembly {
         self.end.saturating_sub(Self::START)
     }
 
-    /// Copies a piece in, unmasked already. The message has `expected` bytes still to come at
-    /// most, this piece included.
+    /// Appends a piece that is already unmasked. `expected` is the maximum number of bytes still to
+    /// come, including this piece.
     ///
     /// # Errors
-    /// [`ProtocolError::BudgetExceeded`]
+    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for a larger buffer.
     pub(super) fn append(
         &mut self,
         piece: &[u8],
@@ -69,7 +69,8 @@ impl Assembly {
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
         if self.bytes.capacity().saturating_sub(self.end) < piece.len() {
-            // Doubled, or many small pieces would each cost a copy of all before them.
+            // Double the capacity: otherwise each small piece would cost a copy of all bytes before
+            // it.
             let expected = usize::try_from(expected).unwrap_or(usize::MAX);
             self.reserve(piece.len().max(self.len().min(expected)), pool)?;
         }
@@ -84,10 +85,11 @@ impl Assembly {
         Ok(())
     }
 
-    /// Space to read the next bytes into, at most `wanted` of them. The buffer at most doubles.
+    /// Returns space for the next read, at most `wanted` bytes. The buffer at most doubles or grows
+    /// by [`AssemblyPool::SMALL`].
     ///
     /// # Errors
-    /// [`ProtocolError::BudgetExceeded`]
+    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for a larger buffer.
     pub(super) fn space(
         &mut self,
         wanted: usize,
@@ -105,8 +107,8 @@ impl Assembly {
         Ok(self.bytes.get_mut(self.end..end).unwrap_or_default())
     }
 
-    /// Makes room for `more` bytes and no more. A message that has outgrown the small buffers goes
-    /// on in a large one of the pool's.
+    /// Makes room for exactly `more` bytes. A message that no longer fits a small buffer moves to a
+    /// large buffer of the pool, if the pool has a large buffer.
     fn reserve(&mut self, more: usize, pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let needed = self.end.saturating_add(more);
         if needed <= self.bytes.capacity() {
@@ -128,7 +130,7 @@ impl Assembly {
         let growth = needed.saturating_sub(self.bytes.capacity());
         self.loan.extend(growth)?;
         let length = self.bytes.len();
-        // A `Vec` by itself would double what is doubled already.
+        // `Vec::reserve` would double the capacity a second time.
         self.bytes.reserve_exact(needed.saturating_sub(length));
         if length < Self::START {
             self.bytes.resize(Self::START, 0);
@@ -136,20 +138,21 @@ impl Assembly {
         Ok(())
     }
 
-    /// The next `bytes`, which were read into [`Assembly::space`].
+    /// The next `bytes` bytes, which were read into [`Assembly::space`] and are not yet payload.
     pub(super) fn arrived(&mut self, bytes: usize) -> &mut [u8] {
         let end = self.end.saturating_add(bytes).min(self.bytes.len());
         self.bytes.get_mut(self.end..end).unwrap_or_default()
     }
 
-    /// Bytes that were read into [`Assembly::space`] count as payload from now on.
+    /// Counts the next `bytes` bytes, which were read into [`Assembly::space`], as payload.
     pub(super) fn advance(&mut self, bytes: usize) {
         self.end = self.end.saturating_add(bytes).min(self.bytes.len());
     }
 
-    /// Appends what a piece of a compressed message inflates to, and checks it if it is text. Takes
-    /// bytes off the front of `piece`: all, unless the pool's allowance is spent before.
-    /// `context` has the text that the message may refer to; `max` is how long it may become.
+    /// Inflates a piece of a compressed message and appends the output, validated if it is text.
+    /// Removes the inflated bytes from the front of `piece`: all bytes, unless the pool's allowance
+    /// is spent first. `context` holds the text that the message may refer to; `max` is the maximum
+    /// size of the message in bytes.
     pub(super) fn inflate(
         &mut self,
         piece: &mut &[u8],
@@ -158,7 +161,7 @@ impl Assembly {
         text: bool,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
-        /// At most so much is inflated before it is looked at.
+        /// Maximum number of bytes inflated before the output is checked.
         const STEP: usize = 16 << 10;
         let mut inflater = match self.inflater.take() {
             Some(begun) => begun,
@@ -168,7 +171,7 @@ impl Assembly {
             }
         };
         loop {
-            // One more than may be there, to see that it is.
+            // One byte more than allowed, to detect a message that is too large.
             let room = max.saturating_sub(self.len()).saturating_add(1);
             let space = self.space(room, pool)?;
             let room = space.len().min(STEP);
@@ -195,17 +198,19 @@ impl Assembly {
         Ok(())
     }
 
-    /// A compressed message is all there: the next one may refer to it.
+    /// Ends a compressed message. Stores the text in `context`, because the next message may refer
+    /// to it.
     ///
     /// # Errors
-    /// [`ProtocolError::InvalidCompressedData`], [`ProtocolError::BudgetExceeded`]
+    /// [`ProtocolError::InvalidCompressedData`] if the last block is incomplete,
+    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for the text.
     pub(super) fn end_inflation(
         &mut self,
         mut context: Option<&mut TakeoverContext>,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
         let Some(mut inflater) = self.inflater.take() else {
-            return Ok(()); // of no bytes
+            return Ok(()); // the message has no bytes
         };
         inflater.finish()?;
         if let Some(context) = &mut context {
@@ -215,14 +220,14 @@ impl Assembly {
         Ok(())
     }
 
-    /// Checks a piece of a text message.
+    /// Validates a piece of a text message.
     pub(super) fn validate(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
         self.utf8
             .validate(piece)
             .map_err(|_| ProtocolError::InvalidUtf8) // §8.1
     }
 
-    /// Checks the last `bytes` that arrived of a text message.
+    /// Validates the last `bytes` bytes of the payload of a text message.
     pub(super) fn validate_last(&mut self, bytes: usize) -> Result<(), ProtocolError> {
         let start = self.end.saturating_sub(bytes);
         let piece = self.bytes.get(start..self.end).unwrap_or_default();
@@ -233,7 +238,7 @@ impl Assembly {
 
     /// The whole message as text.
     pub(super) fn text(&self) -> Result<&str, ProtocolError> {
-        // The pieces have been checked; only this check makes them a `&str`.
+        // The pieces are already validated; a `&str` requires a check of the whole payload.
         utf8::validate(self.payload()).map_err(|_| ProtocolError::InvalidUtf8) // §8.1
     }
 
@@ -248,34 +253,34 @@ impl From<InvalidData> for ProtocolError {
     }
 }
 
-/// Buffers of finished messages, kept for the next ones. One per worker.
+/// Buffers of finished messages, kept for later messages. One pool per worker.
 ///
-/// A large buffer is lent to a message when it has outgrown the small ones, not before: else one
-/// byte of an unfinished message could hold megabytes.
+/// A message gets a large buffer only when it no longer fits a small buffer: otherwise one byte of
+/// an unfinished message could hold megabytes.
 #[derive(Debug, Default)]
 #[expect(
     clippy::vec_box,
-    reason = "receivers hold the box, so that an idle one holds a pointer and no more"
+    reason = "receivers hold the box, so that an idle receiver holds only a pointer"
 )]
 pub struct AssemblyPool {
     budget: AssemblyBudget,
     small: Vec<Box<Assembly>>,
     large: Vec<(Vec<u8>, Loan)>,
-    /// Bytes of both.
+    /// Capacity of all buffers in `small` and `large`, in bytes.
     kept: usize,
     inflaters: Inflaters,
     /// Bytes that may still be inflated before [`Receiver::receive`](super::Receiver::receive)
-    /// returns; `None` means without limit.
+    /// returns; `None` means no limit.
     allowance: Option<usize>,
 }
 
 impl AssemblyPool {
-    /// Bytes that a pool keeps at most.
+    /// Maximum capacity of all kept buffers, in bytes.
     const MAX_BYTES: usize = 64 << 20;
-    /// Bytes of a small buffer at most.
+    /// Maximum capacity of a small buffer, in bytes.
     const SMALL: usize = 64 << 10;
 
-    /// An empty pool, whose buffers count towards a budget.
+    /// An empty pool whose buffers count towards `budget`.
     pub fn new(budget: AssemblyBudget) -> AssemblyPool {
         AssemblyPool {
             budget,
@@ -283,13 +288,15 @@ impl AssemblyPool {
         }
     }
 
-    /// Limits inflating to `bytes`. Then [`Receiver::receive`](super::Receiver::receive) returns and
-    /// leaves the rest of the input, even in the middle of a message. Default: unlimited.
+    /// Limits inflation to `bytes` bytes of output. At the limit,
+    /// [`Receiver::receive`](super::Receiver::receive) returns and leaves the rest of the input,
+    /// even in the middle of a message. Default: unlimited.
     pub fn allow(&mut self, bytes: usize) {
         self.allowance = Some(bytes);
     }
 
-    /// Bytes that may still be inflated. A message counts as some more than it inflates to.
+    /// Number of bytes that may still be inflated. Each message counts as slightly more than its
+    /// inflated size.
     pub fn allowance(&self) -> usize {
         self.allowance.unwrap_or(usize::MAX)
     }
@@ -304,7 +311,7 @@ impl AssemblyPool {
         }
     }
 
-    /// What the pool's buffers, and all else that is kept of messages, count towards.
+    /// The budget for the pool's buffers and for all other memory of received messages.
     pub(crate) fn budget(&self) -> &AssemblyBudget {
         &self.budget
     }
@@ -324,7 +331,7 @@ impl AssemblyPool {
         assembly.utf8 = Utf8Validator::default();
         let capacity = assembly.bytes.capacity();
         let kept = self.kept.saturating_add(capacity);
-        // Where the budget is scarce, what is spare is for the next message, on any worker.
+        // If the budget is scarce, free a large buffer: the next message on any worker may need it.
         if kept > Self::MAX_BYTES || (capacity > Self::SMALL && self.budget.is_scarce()) {
             return;
         }
@@ -337,8 +344,8 @@ impl AssemblyPool {
         self.small.push(assembly);
     }
 
-    /// Gives one spare buffer and one inflater back to the allocator. A worker calls this in every
-    /// sweep, so that the memory of a burst of large messages is given back.
+    /// Frees one large buffer, one small buffer and one inflater. A worker calls this in every
+    /// sweep, so that the memory of a burst of large messages returns to the allocator.
     pub fn shrink(&mut self) {
         self.inflaters.shrink();
         drop(self.take_large());

@@ -1,12 +1,13 @@
-//! One limit for the memory of everything that is received.
+//! The limit on the memory for all received data.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ProtocolError;
 
-/// How many bytes all unfinished messages of a server, the buffers kept for the next ones, and the
-/// windows of clients that compress with context may hold together. Clones are the same budget.
+/// The maximum number of bytes that a server holds for received data: unfinished messages, buffers
+/// kept for later messages, and the windows of clients that compress with context takeover. Clones
+/// share one budget.
 #[derive(Clone, Debug)]
 pub struct AssemblyBudget {
     max_bytes: usize,
@@ -22,13 +23,14 @@ impl AssemblyBudget {
         }
     }
 
-    /// Whether more than half of it is in use. New connections then decline compression: the rest
-    /// is for messages.
+    /// Whether more than half of the budget is in use. New connections then decline compression, to
+    /// leave the rest for messages.
     pub fn is_scarce(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.max_bytes / 2
     }
 
-    /// Whether `bytes` are more than a sixteenth of it: more than one connection may keep for long.
+    /// Whether `bytes` exceeds a sixteenth of the budget, the maximum that one connection may hold
+    /// for long.
     pub fn is_much(&self, bytes: usize) -> bool {
         bytes > self.max_bytes / 16
     }
@@ -38,7 +40,7 @@ impl AssemblyBudget {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// A loan of 0 bytes, which can be extended.
+    /// An empty loan; [`Loan::extend`] adds bytes.
     pub(crate) fn loan(&self) -> Loan {
         Loan {
             bytes: 0,
@@ -48,13 +50,13 @@ impl AssemblyBudget {
 }
 
 impl Default for AssemblyBudget {
-    /// No bound.
+    /// A budget without a limit.
     fn default() -> AssemblyBudget {
         AssemblyBudget::new(usize::MAX)
     }
 }
 
-/// A part of the budget that is in use, given back when dropped.
+/// Bytes taken from a budget. Dropping the loan returns the bytes.
 #[derive(Debug)]
 pub(crate) struct Loan {
     bytes: usize,
@@ -66,10 +68,10 @@ impl Loan {
         self.bytes
     }
 
-    /// Takes `more` bytes.
+    /// Takes `more` bytes from the budget.
     ///
     /// # Errors
-    /// [`ProtocolError::BudgetExceeded`]
+    /// [`ProtocolError::BudgetExceeded`] if the budget has fewer than `more` bytes left.
     pub(crate) fn extend(&mut self, more: usize) -> Result<(), ProtocolError> {
         let AssemblyBudget { max_bytes, bytes } = &self.budget;
         let extended = |bytes: usize| bytes.checked_add(more).filter(|sum| sum <= max_bytes);

@@ -1,25 +1,26 @@
-//! How large a frame and a message may be.
+//! The maximum sizes of a frame and of a message.
 
 /// The sizes that a [`Receiver`](super::Receiver) accepts. Both bounds are inclusive.
 ///
-/// They count payload bytes as the application sees them: the sum over all fragments of a
-/// message, headers left out.
+/// Both limits count payload bytes as the application sees them, without headers. The size of a
+/// message is the sum over all its fragments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SizeLimits {
-    /// Bytes of one message, its fragments together. A larger one fails with 1009.
+    /// Maximum size of a message in bytes, all fragments together. Default: 16 MiB. A larger
+    /// message fails with 1009.
     pub max_message_size: usize,
-    /// Bytes of one frame's payload. A larger one fails with 1009.
+    /// Maximum payload of a frame in bytes. A larger frame fails with 1009. Default: 16 MiB.
     pub max_frame_size: usize,
 }
 
 impl SizeLimits {
-    /// How many empty fragments may follow one another inside a message. They carry nothing, so
-    /// without this bound a peer could keep a core busy for ever below every limit of size.
+    /// Maximum number of consecutive empty fragments in a message. Empty fragments count towards no
+    /// size limit, so without this bound a peer could keep a core busy forever.
     pub const MAX_EMPTY_FRAGMENTS: u16 = 1_024;
 }
 
 impl Default for SizeLimits {
-    /// 16 MiB for each: what the Autobahn suite sends at most.
+    /// 16 MiB for both limits: the largest message of the Autobahn test suite.
     fn default() -> SizeLimits {
         SizeLimits {
             max_message_size: 16 << 20,

@@ -1,9 +1,9 @@
-//! Bytes in, messages out (RFC 6455 §5, §6.2).
+//! Decoding of frames and assembly of messages (RFC 6455 §5, §6.2).
 //!
 //! ```text
 //!    whole messages: nothing is kept
 //!         ┌───────┐
-//!         ▼       │   in pieces, or fragments             payload all there
+//!         ▼       │   in pieces, or fragments             payload complete
 //!   ┌─▶ Start ────┴───▶ Header ─────────────────▶ Payload ──────────────────▶ Delivered ─┐
 //!   │     │               │  ▲                       │                            │      │
 //!   │     │               │  └───────────────────────┼── the message goes on ─────┘      │
@@ -20,8 +20,8 @@ use super::frame::Expectation;
 use super::mask::apply_masking_key;
 use super::{CloseFrame, FrameHeader, Message, OpCode, ProtocolError, SizeLimits, utf8};
 
-/// Which end of the connection this is (§5.1): a server receives masked frames, a client
-/// unmasked ones.
+/// The receiving end of a connection (§5.1): a server receives masked frames, a client receives
+/// unmasked frames.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     /// Receives from a client.
@@ -32,37 +32,38 @@ pub enum Role {
 
 /// The receiving half of a connection.
 ///
-/// It keeps only what is partial: at most 14 bytes of a header, and the payload of a message
-/// that straddles inputs. Cutting the input differently never changes the messages or the error.
+/// A receiver stores only incomplete parts: at most 14 bytes of a header, and the payload of a
+/// message that arrives in several inputs. The messages and the error do not depend on how the
+/// input is split.
 #[derive(Debug)]
 pub struct Receiver {
     role: Role,
     limits: SizeLimits,
     reading: ReadState,
-    /// The data message whose first fragment has arrived and whose last has not.
+    /// The data message that has begun and is incomplete.
     fragmented: Option<FragmentedMessage>,
-    /// The payload of the data message under way, once some of it had to be kept.
+    /// The stored payload of the incomplete data message.
     assembly: Option<Box<Assembly>>,
-    /// The payload of a control frame that straddles inputs.
+    /// The payload of a control frame that arrives in several inputs.
     control: Option<Box<Assembly>>,
-    /// Messages may be compressed.
+    /// `Some` if messages may be compressed.
     inflate: Option<Box<TakeoverContext>>,
 }
 
 #[derive(Debug)]
 enum ReadState {
-    /// Between messages: nothing is kept.
+    /// Between messages: nothing is stored.
     Start,
-    /// The first `length` bytes of a header.
+    /// Inside a header: `bytes[..length]` is received.
     Header {
         bytes: [u8; FrameHeader::MAX_LENGTH],
         length: u8,
     },
-    /// `remaining` bytes of a frame's payload are still to come.
+    /// Inside a payload: `remaining` bytes of the frame's payload are missing.
     Payload { header: FrameHeader, remaining: u64 },
-    /// `assembly` or `control` was handed out as a message and is free again.
+    /// `assembly` or `control` was returned as a message and can be released.
     Delivered,
-    /// After a Close or a failure the rest of the input means nothing (§5.5.1, §7.1.7).
+    /// After a Close or a failure: the rest of the input is ignored (§5.5.1, §7.1.7).
     Discard,
 }
 
@@ -104,20 +105,20 @@ impl Receiver {
         self
     }
 
-    /// Bytes of the budget that the message under way holds.
+    /// Bytes of the budget held for the incomplete message.
     pub fn held(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| assembly.held())
     }
 
-    /// Takes bytes off the front of `input` up to the end of the next message, unmasking them in
-    /// place, and returns that message; `None` when the input is used up, or when so much was
-    /// inflated as the pool [allows](AssemblyPool::allow): then the rest of the input is left.
+    /// Removes bytes from the front of `input` up to the end of the next message, unmasks them in
+    /// place, and returns the message. `None` if the input is used up, or if the pool's
+    /// [allowance](AssemblyPool::allow) is spent: then the rest of the input stays in `input`.
     ///
-    /// The message borrows from the input or, if it straddled, from the receiver. After a Close,
-    /// or an error, all further input is discarded.
+    /// The message borrows from the input or, if it arrived in several inputs, from the receiver.
+    /// After a Close or an error, all further input is discarded.
     ///
     /// # Errors
-    /// The [`ProtocolError`] of the rule that the peer broke, once.
+    /// The [`ProtocolError`] of the rule that the peer broke, returned once.
     pub fn receive<'r, 'i: 'r>(
         &'r mut self,
         input: &mut &'i mut [u8],
@@ -129,12 +130,12 @@ impl Receiver {
         }
     }
 
-    /// [`Receiver::receive`] in the common case: the next message, if it is a data message in one
-    /// frame that the input holds whole, so that nothing is kept and nothing is copied. Whatever
-    /// else the input begins with is left where it is, for [`Receiver::receive_piecewise`].
+    /// [`Receiver::receive`] for the common case: a data message in one frame that the input holds
+    /// whole. Nothing is stored and nothing is copied. All other input stays in place, for
+    /// [`Receiver::receive_piecewise`].
     ///
-    /// A caller that tries this first gets a whole message in registers; only other messages go
-    /// through memory.
+    /// A caller that tries this first gets a whole message in registers; only other messages are
+    /// passed through memory.
     #[inline(always)]
     pub(crate) fn receive_whole<'i>(
         &mut self,
@@ -155,12 +156,12 @@ impl Receiver {
         }
     }
 
-    /// The sizes that this receiver keeps to.
+    /// The size limits of this receiver.
     pub const fn limits(&self) -> &SizeLimits {
         &self.limits
     }
 
-    /// Whether a message has begun and not ended: some of its bytes are still owed.
+    /// Whether a message has begun and is incomplete.
     pub const fn is_inside_message(&self) -> bool {
         matches!(self.reading, ReadState::Payload { .. }) || self.fragmented.is_some()
     }
@@ -172,7 +173,7 @@ impl Receiver {
         self.assembly = None;
     }
 
-    /// The payload of a data message in one frame, if the input holds one whole.
+    /// The opcode and payload of a data message in one frame, if the input holds the whole frame.
     #[inline(always)]
     fn whole_message<'i>(&self, input: &mut &'i mut [u8]) -> Option<(OpCode, &'i [u8])> {
         if !matches!(input.first(), Some(0x81 | 0x82)) {
@@ -182,7 +183,7 @@ impl Receiver {
             role: self.role,
             fragmented: false,
             compressed: false,
-            // Compressed messages take the other way.
+            // `receive_piecewise` handles compressed messages.
             deflate: false,
             assembled: 0,
             limits: self.limits,
@@ -198,8 +199,8 @@ impl Receiver {
         Some((header.opcode, payload))
     }
 
-    /// [`Receiver::receive`] in all cases: control frames, fragments, frames that straddle inputs,
-    /// and errors, too.
+    /// [`Receiver::receive`] for all cases, including control frames, fragments, frames that arrive
+    /// in several inputs, and errors.
     #[inline(always)]
     pub(crate) fn receive_piecewise<'r, 'i: 'r>(
         &'r mut self,
@@ -267,7 +268,7 @@ impl Receiver {
         }
     }
 
-    /// What is read after a message or control frame.
+    /// The state after a message or control frame.
     fn next(&self) -> ReadState {
         match self.fragmented {
             None => ReadState::Start,
@@ -275,7 +276,8 @@ impl Receiver {
         }
     }
 
-    /// Completes the header that earlier inputs began, if they did, and takes it off the input.
+    /// Decodes the next header, which earlier inputs may have begun, and removes it from the input.
+    /// `None` if the header is incomplete.
     #[inline]
     fn receive_header(
         &mut self,
@@ -314,7 +316,7 @@ impl Receiver {
         }
     }
 
-    /// The message of a single frame that the input holds whole.
+    /// Returns the message of a single frame that the input holds whole.
     fn message<'a>(
         &mut self,
         opcode: OpCode,
@@ -356,7 +358,8 @@ fn control_message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, Protoc
     })
 }
 
-/// Appends what the input has of a header to the first `length` bytes of it, and gives all.
+/// Appends the input to the `length` header bytes in `bytes`, as far as it fits, and returns the
+/// result.
 #[cold]
 fn keep_header<'a>(
     bytes: &'a mut [u8; FrameHeader::MAX_LENGTH],

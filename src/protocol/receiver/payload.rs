@@ -1,5 +1,5 @@
-//! The payloads that have to be kept: of frames that straddle inputs, of fragments (RFC 6455 §5.4),
-//! and of compressed messages (RFC 7692 §7.2.2).
+//! Payloads that must be stored: of frames that arrive in several inputs, of fragments (RFC 6455
+//! §5.4), and of compressed messages (RFC 7692 §7.2.2).
 
 use super::{FragmentedMessage, ReadState, Receiver, control_message, take};
 use crate::protocol::assembly::{Assembly, AssemblyPool};
@@ -7,9 +7,10 @@ use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{FrameHeader, Message, OpCode, ProtocolError, SizeLimits};
 
 impl Receiver {
-    /// Space to read the payload under way straight into, at most as much as is still to come of
-    /// it; `None` if no large payload is under way: then the input has to come through
-    /// [`Receiver::receive`]. [`Receiver::advance`] takes the bytes that were read into it.
+    /// Space to read the current payload into directly, at most as large as the missing part.
+    /// `None` unless at least 64 KiB of an uncompressed data message are missing and the budget
+    /// suffices: then the input must be passed to [`Receiver::receive`]. After a read into the
+    /// space, call [`Receiver::advance`].
     #[inline]
     pub fn payload_space(&mut self, pool: &mut AssemblyPool) -> Option<&mut [u8]> {
         const WORTH_IT: u64 = 64 << 10;
@@ -21,18 +22,19 @@ impl Receiver {
             {
                 let assembly = self.assembly.get_or_insert_with(|| pool.take());
                 let wanted = usize::try_from(remaining).unwrap_or(usize::MAX);
-                // Without space for it the input comes through `receive`, which says so.
+                // If the budget is exhausted, `receive` gets the input and returns the error.
                 assembly.space(wanted, pool).ok()
             }
             _ => None,
         }
     }
 
-    /// Takes `bytes` that were read into [`Receiver::payload_space`]: unmasks and checks them
-    /// where they are. A message that they complete comes from the next [`Receiver::receive`].
+    /// Unmasks and validates, in place, `bytes` bytes that were read into
+    /// [`Receiver::payload_space`]. The next [`Receiver::receive`] returns the message if it is
+    /// complete.
     ///
     /// # Errors
-    /// [`ProtocolError::InvalidUtf8`]
+    /// [`ProtocolError::InvalidUtf8`] if a text message is not UTF-8.
     pub fn advance(&mut self, bytes: usize) -> Result<(), ProtocolError> {
         let ReadState::Payload { header, remaining } = self.reading else {
             return Ok(());
@@ -54,7 +56,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Begins a frame whose payload has to be kept.
+    /// Begins a frame whose payload must be stored.
     pub(super) fn begin_payload(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
         self.reading = ReadState::Payload {
             header: *header,
@@ -78,7 +80,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// Keeps what the input has of the payload under way.
+    /// Stores the part of the current payload that the input holds.
     pub(super) fn receive_payload(
         &mut self,
         input: &mut &mut [u8],
@@ -112,8 +114,7 @@ impl Receiver {
         kept.map_err(|error| self.fail(error))
     }
 
-    /// Keeps what a piece of the compressed payload under way inflates to, as far as the pool
-    /// allows.
+    /// Inflates a piece of the current payload and stores the output, as far as the pool allows.
     pub(super) fn receive_compressed(
         &mut self,
         input: &mut &mut [u8],
@@ -121,7 +122,8 @@ impl Receiver {
         remaining: u64,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
-        /// What is left of a piece has been unmasked and masked again for nothing.
+        /// Maximum size of a piece in bytes. The rest of a piece that is not inflated must be
+        /// masked again, so pieces are small.
         const PIECE: usize = 16 << 10;
         let length = usize::try_from(remaining).unwrap_or(usize::MAX).min(PIECE);
         let (piece, _) = input.split_at_mut(length.min(input.len()));
@@ -141,7 +143,7 @@ impl Receiver {
         inflated.map_err(|error| self.fail(error))
     }
 
-    /// Takes bytes off a piece of a compressed message and keeps what they inflate to.
+    /// Inflates bytes from the front of `piece`, removes them and stores the output.
     fn inflate(&mut self, piece: &mut &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
         let text = self.is_text();
         let max = self.limits.max_message_size;
@@ -149,7 +151,7 @@ impl Receiver {
         assembly.inflate(piece, self.inflate.as_deref(), max, text, pool)
     }
 
-    /// The message that a frame completes whose payload was kept.
+    /// Returns the message that is complete after a frame with a stored payload.
     pub(super) fn straddling_message(
         &mut self,
         header: &FrameHeader,
@@ -158,7 +160,7 @@ impl Receiver {
         self.reading = ReadState::Delivered;
         if header.opcode.is_control() {
             if header.opcode == OpCode::Close {
-                self.discard(); // also if it is wrong, which no other control frame can be
+                self.discard(); // even an invalid Close; other control frames are always valid
             }
             let payload = self.control.as_deref().map(Assembly::payload);
             return control_message(header.opcode, payload.unwrap_or_default());
@@ -183,8 +185,8 @@ impl Receiver {
         }
     }
 
-    /// Gives back what the last message was kept in, now that it has been handled: for a connection
-    /// whose next message has to wait.
+    /// Returns the buffer of the last message to the pool after the message is handled, for a
+    /// connection whose next message has to wait.
     pub(crate) fn release_delivered(&mut self, pool: &mut AssemblyPool) {
         if let ReadState::Delivered = self.reading {
             self.release(pool);
@@ -200,7 +202,7 @@ impl Receiver {
         self.fragmented.is_some_and(|message| message.compressed)
     }
 
-    /// The buffer of the message handed out last is free again.
+    /// Returns the buffer of the last message to the pool.
     #[cold]
     pub(super) fn release(&mut self, pool: &mut AssemblyPool) {
         self.reading = self.next();
@@ -215,8 +217,8 @@ impl Receiver {
     }
 }
 
-/// How far into its frame's payload the next byte is.
+/// The position of the next byte in its frame's payload, modulo the 4 bytes of the masking key.
 fn offset(header: &FrameHeader, remaining: u64) -> usize {
-    // Only its place within the key counts, so the narrowing loses nothing.
+    // The remainder is below 4, so the conversion cannot fail.
     usize::try_from(header.payload_length.saturating_sub(remaining) % 4).unwrap_or_default()
 }

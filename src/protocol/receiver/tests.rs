@@ -1,8 +1,9 @@
-//! What the properties of the fuzz corpus do not tell apart.
+//! Cases that the properties of the fuzz corpus do not distinguish.
 
 use super::*;
 
-/// The first message or error that these frames of a client, masked with zeroes, end in.
+/// Receives these frames of a client, masked with zeros. Returns the size of the last binary
+/// message, or the first error.
 fn last(frames: &[(u8, usize)]) -> Result<Option<usize>, ProtocolError> {
     let mut receiver = Receiver::new(Role::Server, SizeLimits::default());
     let mut pool = AssemblyPool::default();
@@ -41,7 +42,7 @@ fn so_many_empty_fragments_may_follow_one_another_and_no_more() {
             Ok(Some(2)),
         ),
         ([&[(0x02, 1)][..], &empty(MAX + 1)].concat(), too_many),
-        // The first and the last count, too.
+        // The first and the last fragment count, too.
         (
             [&[(0x02, 0)][..], &empty(MAX - 1), &[(0x80, 1)]].concat(),
             Ok(Some(1)),
@@ -51,7 +52,7 @@ fn so_many_empty_fragments_may_follow_one_another_and_no_more() {
             [&[(0x02, 1)][..], &empty(MAX), &[(0x80, 0)]].concat(),
             too_many,
         ),
-        // One byte, and they begin anew; a Ping is none of them.
+        // One byte of payload resets the count; a Ping neither counts nor resets it.
         (
             [
                 &[(0x02, 1)][..],
@@ -89,7 +90,7 @@ fn a_whole_message_is_taken_at_once_and_all_else_is_left_where_it_is() {
         (b"\x82\x82\0\0\0\0hi", Some(Message::Binary(b"hi")), 0),
         (b"\x82\x81\x01\0\0\0h\x82", Some(Message::Binary(b"i")), 1),
         (b"", None, 0),
-        (b"\x82\x82\0\0\0\0h", None, 7), // more is to come
+        (b"\x82\x82\0\0\0\0h", None, 7), // incomplete
         (b"\x02\x81\0\0\0\0h", None, 7), // a fragment
         (b"\x89\x80\0\0\0\0", None, 6),  // a Ping
         (b"\xC2\x81\0\0\0\0h", None, 7), // a reserved bit
