@@ -1,4 +1,4 @@
-//! The payload of a Close frame (RFC 6455 §5.5.1) and which status codes may travel (§7.4).
+//! The payload of a Close frame (RFC 6455 §5.5.1) and the status codes that may be sent (§7.4).
 
 use core::fmt;
 
@@ -6,9 +6,10 @@ pub use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::ProtocolError;
 
-/// Why an endpoint closes: a status code and a reason for people to read.
+/// The content of a Close frame: a status code and a human-readable reason.
 ///
-/// A received one has a code that may travel and a reason of at most 123 bytes of UTF-8.
+/// In a received frame, [`may_travel`] accepts the code, and the reason is at most 123 bytes of
+/// UTF-8.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CloseFrame<'a> {
     /// Status code (§7.4).
@@ -18,10 +19,12 @@ pub struct CloseFrame<'a> {
 }
 
 impl<'a> CloseFrame<'a> {
-    /// Bytes of reason that fit beside the code in a control frame.
+    /// Maximum length of the reason in bytes: a control frame holds 125 bytes, two of them the
+    /// code.
     pub const MAX_REASON: usize = 123;
 
-    /// Reads the payload of a Close frame. An empty payload is a Close without a code, `None`.
+    /// Decodes the payload of a Close frame. `None` if the payload is empty: a Close without a
+    /// code.
     ///
     /// # Errors
     /// [`ProtocolError::OneByteClose`], [`ProtocolError::InvalidCloseCode`] or
@@ -45,8 +48,8 @@ impl<'a> CloseFrame<'a> {
         }))
     }
 
-    /// The payload that carries this frame: the code in network order, then as much of the
-    /// reason as fits, cut at a character's border.
+    /// Encodes the payload: the code in network byte order, then the reason, truncated at a
+    /// character boundary to at most [`CloseFrame::MAX_REASON`] bytes.
     pub fn encode(&self) -> Vec<u8> {
         let (reason, _) = self
             .reason
@@ -56,7 +59,7 @@ impl<'a> CloseFrame<'a> {
 }
 
 impl fmt::Display for CloseFrame<'_> {
-    /// Escaped, so that a hostile reason cannot forge a log line.
+    /// Writes the code and the escaped reason: a hostile reason cannot forge a log line.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,

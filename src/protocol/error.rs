@@ -1,12 +1,11 @@
-//! Every rule of the wire that a peer can break, and the status code that answers it.
+//! The protocol rules that a peer can break, and the close code for each rule.
 
 use core::fmt;
 
 use super::CloseCode;
 
-/// A rule of RFC 6455 that the peer broke. After one, the connection has failed (§7.1.7): a Close
-/// frame with [`close_code`](ProtocolError::close_code) goes out and no further input is read as
-/// frames.
+/// A rule of RFC 6455 that the peer broke. The connection then fails (§7.1.7): a Close frame with
+/// [`close_code`](ProtocolError::close_code) is sent, and all further input is discarded.
 ///
 /// | variant | close code | section |
 /// |---|---|---|
@@ -28,9 +27,9 @@ pub enum ProtocolError {
     ReservedBit,
     /// Opcode 0x3-0x7 or 0xB-0xF.
     ReservedOpCode,
-    /// A length that a shorter form could have carried.
+    /// A payload length that is not in its shortest form.
     NonMinimalLength,
-    /// A 64-bit length with its most significant bit set.
+    /// A 64-bit payload length with its most significant bit set.
     LengthMsbSet,
     /// A frame from a client without a masking key.
     UnmaskedFrame,
@@ -40,13 +39,13 @@ pub enum ProtocolError {
     FragmentedControlFrame,
     /// A control frame with more than 125 bytes of payload.
     OversizedControlFrame,
-    /// A continuation frame with no message to continue.
+    /// A continuation frame outside a fragmented message.
     UnexpectedContinuation,
     /// A new data frame inside a fragmented message.
     ExpectedContinuation,
     /// A Close frame whose payload is a single byte.
     OneByteClose,
-    /// A Close frame with a status code that may not travel.
+    /// A Close frame with a status code that a peer may not send.
     InvalidCloseCode,
     /// A Close frame whose reason is not UTF-8.
     InvalidCloseReason,
@@ -61,8 +60,8 @@ pub enum ProtocolError {
     /// More empty fragments in a row than
     /// [`SizeLimits::MAX_EMPTY_FRAGMENTS`](super::SizeLimits::MAX_EMPTY_FRAGMENTS).
     EmptyFragments,
-    /// No fault of the peer's: unfinished messages hold all that they may together
-    /// ([`AssemblyBudget`](super::AssemblyBudget)).
+    /// The memory budget for received data is exhausted
+    /// ([`AssemblyBudget`](super::AssemblyBudget)). The peer broke no rule.
     BudgetExceeded,
 }
 
@@ -90,7 +89,7 @@ impl ProtocolError {
         ProtocolError::BudgetExceeded,
     ];
 
-    /// The status code of the Close frame that answers this error.
+    /// The status code of the Close frame that is sent for this error.
     pub const fn close_code(self) -> CloseCode {
         match self {
             ProtocolError::ReservedBit
@@ -114,7 +113,7 @@ impl ProtocolError {
         }
     }
 
-    /// The reason that the Close frame gives: a few words, never the peer's bytes.
+    /// The reason in the Close frame: a fixed text, never bytes from the peer.
     pub const fn reason(self) -> &'static str {
         match self {
             ProtocolError::ReservedBit => "reserved bit set",
@@ -160,7 +159,7 @@ mod tests {
                 matches!(code, 1002 | 1007 | 1008 | 1009 | 1013),
                 "{error:?}"
             );
-            // Of its own, and short enough for a Close frame.
+            // Each reason is unique and short enough for a Close frame.
             let reason = error.reason();
             let same = ProtocolError::ALL.iter().filter(|e| e.reason() == reason);
             assert_eq!(same.count(), 1, "{error:?}");

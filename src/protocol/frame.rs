@@ -1,23 +1,23 @@
-//! The header of a frame (RFC 6455 §5.2): decoded byte by byte, encoded at once.
+//! Decoding and encoding of frame headers (RFC 6455 §5.2).
 //!
 //! ```text
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +-+-+-+-+-------+-+-------------+-------------------------------+
 //! |F|R|R|R| opcode|M| payload len |  extended length: 0, 2 or 8   |
-//! |I|S|S|S|  (4)  |A|     (7)     |  bytes; then, if MASK is set,|
-//! |N|V|V|V|       |S|             |  4 bytes of masking key      |
+//! |I|S|S|S|  (4)  |A|     (7)     |  bytes; then, if MASK is set, |
+//! |N|V|V|V|       |S|             |  4 bytes of masking key       |
 //! | |1|2|3|       |K|             |                               |
 //! +-+-+-+-+-------+-+-------------+-------------------------------+
 //! ```
 
 use super::{ProtocolError, Role, SizeLimits};
 
-/// What a frame carries (§11.8).
+/// The type of a frame (§11.8).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum OpCode {
-    /// 0x0, a further fragment of the message that is under way.
+    /// 0x0, a further fragment of the current message.
     Continuation = 0x0,
     /// 0x1, a text message or its first fragment.
     Text = 0x1,
@@ -32,7 +32,8 @@ pub enum OpCode {
 }
 
 impl OpCode {
-    /// Control frames may stand between fragments and are never fragmented (§5.5).
+    /// Whether this is a control frame. Control frames may be sent between fragments and are never
+    /// fragmented (§5.5).
     pub const fn is_control(self) -> bool {
         (self as u8) & 0x8 != 0
     }
@@ -53,47 +54,47 @@ impl OpCode {
 /// A frame's header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FrameHeader {
-    /// The last fragment of its message, or the only one.
+    /// FIN: this frame is the last or only fragment of its message.
     pub fin: bool,
     /// RSV1: this frame begins a compressed message (RFC 7692 §6).
     pub rsv1: bool,
-    /// What the payload is.
+    /// The type of the frame.
     pub opcode: OpCode,
-    /// XORed over the payload; present in frames from a client (§5.3).
+    /// The key that masks the payload; present in frames from a client (§5.3).
     pub masking_key: Option<[u8; 4]>,
-    /// Bytes of payload, below 2^63.
+    /// Payload length in bytes, below 2^63.
     pub payload_length: u64,
 }
 
-/// What the receiver's state lets the next header be.
+/// The state of the receiver that decides whether the next header is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct Expectation {
-    /// Who receives: decides whether frames must be masked.
+    /// The receiving end: decides whether frames must be masked.
     pub role: Role,
-    /// A fragmented message is under way.
+    /// Whether a fragmented message is incomplete.
     pub fragmented: bool,
-    /// That message is compressed.
+    /// Whether the incomplete message is compressed.
     pub compressed: bool,
-    /// Messages may be compressed.
+    /// Whether messages may be compressed.
     pub deflate: bool,
-    /// Bytes that the message under way holds already.
+    /// Size in bytes of the incomplete message so far.
     pub assembled: usize,
-    /// The sizes to keep to.
+    /// The size limits.
     pub limits: SizeLimits,
 }
 
 impl FrameHeader {
-    /// Bytes of the longest header.
+    /// Maximum length of a header in bytes.
     pub const MAX_LENGTH: usize = 14;
 
-    /// Reads the header that `bytes` begin with, and says how many bytes it took; `None` if it
-    /// is not all there yet.
+    /// Decodes the header at the beginning of `bytes`. Returns the header and its length in bytes;
+    /// `None` if the header is incomplete.
     ///
-    /// Rules are checked in the order of the bytes that break them, each as soon as its byte is
-    /// there, so the error does not depend on how the input was cut.
+    /// Each rule is checked as soon as its byte is available, in the order of the bytes, so the
+    /// error does not depend on how the input is split.
     ///
     /// # Errors
-    /// The [`ProtocolError`] of the first rule broken; never one about the payload.
+    /// The [`ProtocolError`] of the first broken rule. The payload is not checked.
     #[inline(always)]
     pub fn decode(
         bytes: &[u8],
@@ -136,7 +137,7 @@ impl FrameHeader {
         Ok(Some((header, bytes.len().saturating_sub(rest.len()))))
     }
 
-    /// The bytes of this header, in its shortest form.
+    /// Encodes this header in its shortest form.
     #[inline]
     pub fn encode(&self) -> EncodedHeader {
         let mut bytes = [0; Self::MAX_LENGTH];
@@ -169,7 +170,7 @@ impl FrameHeader {
     }
 }
 
-/// A header as it goes out: 2 to 14 bytes.
+/// An encoded header: 2 to 14 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedHeader {
     bytes: [u8; FrameHeader::MAX_LENGTH],
@@ -177,13 +178,13 @@ pub struct EncodedHeader {
 }
 
 impl EncodedHeader {
-    /// Whether its frame is one of a text message.
+    /// Whether this is the header of a text frame.
     #[inline(always)]
     pub const fn is_text(&self) -> bool {
         self.bytes[0] & 0x0F == OpCode::Text as u8
     }
 
-    /// Whether its frame is a control frame (RFC 6455 §5.5).
+    /// Whether this is the header of a control frame (RFC 6455 §5.5).
     #[inline(always)]
     pub const fn is_control(&self) -> bool {
         self.bytes[0] & 0x08 != 0
@@ -192,8 +193,8 @@ impl EncodedHeader {
     /// Appends the header to a buffer.
     #[inline]
     pub fn append_to(&self, buffer: &mut Vec<u8>) {
-        // All 14 bytes, and then without those too many: a copy of a fixed size is two
-        // instructions, one of a varying size a call.
+        // Append all 14 bytes, then truncate: a copy of fixed size is two instructions, a copy of
+        // variable size is a function call.
         let end = buffer.len().saturating_add(usize::from(self.length));
         buffer.extend_from_slice(&self.bytes);
         buffer.truncate(end);
@@ -209,7 +210,7 @@ impl AsRef<[u8]> for EncodedHeader {
     }
 }
 
-/// FIN, RSV1-3 and the opcode.
+/// Decodes the first byte: FIN, RSV1 to RSV3 and the opcode. Returns FIN, RSV1 and the opcode.
 #[inline]
 fn decode_first(byte: u8, expected: &Expectation) -> Result<(bool, bool, OpCode), ProtocolError> {
     let fragmented = expected.fragmented;
@@ -229,13 +230,13 @@ fn decode_first(byte: u8, expected: &Expectation) -> Result<(bool, bool, OpCode)
     }
 }
 
-/// RSV1 alone, on a text or binary frame (RFC 7692 §6).
+/// Whether only RSV1 is set, on a text or binary frame (RFC 7692 §6).
 #[cold]
 fn begins_compressed_message(byte: u8, expected: &Expectation) -> bool {
     expected.deflate && matches!(byte & 0x7F, 0x41 | 0x42)
 }
 
-/// The payload length, of which `short` is the 7-bit form.
+/// Decodes the payload length. `short` is the 7-bit length.
 #[inline]
 fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, ProtocolError> {
     let (length, minimum, rest) = match short {
@@ -284,8 +285,8 @@ fn check_size(
     Err(error)
 }
 
-/// Of a compressed message it is the text that must keep to the limits, which only shows as it is
-/// decompressed. A payload that does not compress is a little larger than its text.
+/// Checks the payload length of a compressed frame. The limits apply to the text, whose size is
+/// known only after decompression. An incompressible payload is slightly larger than its text.
 #[cold]
 fn check_compressed_size(payload_length: u64, limits: &SizeLimits) -> Result<(), ProtocolError> {
     let text = limits.max_frame_size as u64;
@@ -381,7 +382,7 @@ mod tests {
                 fragmented: opcode == OpCode::Continuation,
                 ..SERVER
             };
-            // 125 bytes are the most that a control frame holds.
+            // A control frame holds at most 125 bytes.
             let bytes = [first, 0xFD, 1, 2, 3, 4];
             let (header, length) = FrameHeader::decode(&bytes, &expected).unwrap().unwrap();
             assert_eq!((header.opcode, header.payload_length), (opcode, 125));
@@ -404,14 +405,14 @@ mod tests {
         assert!(matches!(decode(&[0x81, 0x00]), Ok(Some((_, 2)))));
     }
 
-    #[rustfmt::skip] // one row, one line
+    #[rustfmt::skip] // one row per line
     #[test]
     fn limits_are_the_largest_that_is_let_in() {
         use ProtocolError::{FrameTooBig, MessageTooBig};
         let limits = SizeLimits { max_message_size: 100, max_frame_size: 64 };
-        // RSV1 goes with a frame that begins a compressed message, `compressed` with one that
-        // continues it. The limits hold for their inflated text. Without context a
-        // text of 64 bytes compresses to 64 + 64 / 64 + 64 at most.
+        // RSV1 marks a frame that begins a compressed message, `compressed` a frame that continues
+        // a compressed message. The limits apply to the inflated text. Without context takeover, a
+        // text of 64 bytes compresses to at most 64 + 64 / 64 + 64 bytes.
         for (first, compressed, assembled, length, outcome) in [
             (0x82, false, 0, 64, None),
             (0x82, false, 0, 65, Some(FrameTooBig)),
@@ -427,7 +428,7 @@ mod tests {
             (0x80, true, 90, 65, None),
             (0x80, true, 90, 125, None),
             (0x80, true, 0, 1_000, Some(FrameTooBig)),
-            // Control frames are in no message.
+            // Control frames do not belong to a message.
             (0x89, false, 100, 125, None),
         ] {
             let fragmented = first & 0x0F == 0;

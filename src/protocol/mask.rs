@@ -2,8 +2,8 @@
 
 use super::copy::by_vectors;
 
-/// XORs `payload` in place with the masking key, `offset` bytes into the frame's payload. The
-/// same call masks and unmasks.
+/// XORs `payload` in place with the masking key, to mask or to unmask. `offset` is the position of
+/// `payload` in the frame's payload, in bytes.
 #[inline(always)]
 pub fn apply_masking_key(payload: &mut [u8], key: [u8; 4], offset: usize) {
     let key = turn(u32::from_ne_bytes(key), offset);
@@ -14,7 +14,7 @@ pub fn apply_masking_key(payload: &mut [u8], key: [u8; 4], offset: usize) {
     }
 }
 
-/// The key turned so that its first byte is the one for this place in the payload.
+/// The key, rotated so that its first byte is the key byte for position `offset` of the payload.
 #[inline(always)]
 fn turn(key: u32, offset: usize) -> u32 {
     let turn = [0, 8, 16, 24].get(offset % 4).copied().unwrap_or_default();
@@ -25,14 +25,14 @@ fn turn(key: u32, offset: usize) -> u32 {
     }
 }
 
-/// From this many bytes on the widest vectors that the processor has pay for being chosen.
+/// Minimum size in bytes of a payload for which selecting the widest vectors at run time pays off.
 const WORTH_DISPATCHING: usize = 512;
 
-/// A vector that lies across two cache lines takes two accesses: the bytes before the first that
-/// does not are apart.
+/// Applies the key with the widest vectors of the processor. A vector across two cache lines takes
+/// two accesses, so the bytes before the first aligned vector are masked separately.
 #[inline(never)]
 fn apply_widest(payload: &mut [u8], key: u32) {
-    /// Bytes of AVX2's.
+    /// Size of an AVX2 vector in bytes.
     const VECTOR: usize = 32;
     let before = payload.as_ptr().align_offset(VECTOR);
     let (before, payload) = payload.split_at_mut(before.min(payload.len()));
@@ -44,8 +44,8 @@ fn apply_widest(payload: &mut [u8], key: u32) {
     );
 }
 
-/// The key is widened to a block and applied block by block, which the compiler turns into the
-/// the vector instructions of its caller.
+/// Applies the key in blocks of 64 bytes. The compiler turns a block into the vector instructions
+/// that the caller enables.
 #[inline(always)]
 fn apply(payload: &mut [u8], key: u32) {
     let wide = u64::from(key) * 0x1_0000_0001;

@@ -1,26 +1,27 @@
-//! What arrives, whole, and what is sent.
+//! Messages and control frames.
 
 use super::{CloseFrame, OpCode};
 
-/// One message or control frame, its payload borrowed from the buffer that it arrived in.
+/// A message or control frame. The payload of a received message borrows from the buffer that holds
+/// it.
 ///
-/// A fragmented message is put together first: a handler never sees fragments.
+/// The receiver assembles fragmented messages: a handler never sees fragments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Message<'a> {
     /// A text message, valid UTF-8.
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// A Ping, at most 125 bytes. Its Pong has been queued already.
+    /// A Ping, at most 125 bytes. For a received Ping, the Pong is already queued.
     Ping(&'a [u8]),
-    /// A Pong, at most 125 bytes, asked for or not.
+    /// A Pong, at most 125 bytes, solicited or not.
     Pong(&'a [u8]),
-    /// A Close, with its status code and reason if it has any. It has been answered already.
+    /// A Close, `None` if it has no status code. The server itself answers a received Close.
     Close(Option<CloseFrame<'a>>),
 }
 
 impl<'a> Message<'a> {
-    /// The payload as it travels, for all but a Close.
+    /// The opcode and the payload as sent. `None` for a Close, whose payload must be encoded first.
     #[inline]
     pub(crate) fn frame(&self) -> Option<(OpCode, &'a [u8])> {
         match *self {
@@ -32,7 +33,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Bytes of the payload as it travels, uncompressed.
+    /// Size of the payload in bytes, uncompressed.
     pub(crate) fn size(&self) -> usize {
         match self {
             Message::Text(text) => text.len(),
@@ -43,14 +44,14 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Whether this is an application's message rather than a control frame.
+    /// Whether this is a data message and not a control frame.
     pub const fn is_data(&self) -> bool {
         matches!(self, Message::Text(_) | Message::Binary(_))
     }
 }
 
 impl From<Message<'_>> for tungstenite::Message {
-    /// An owned copy, for code that speaks tungstenite's types.
+    /// An owned copy, for code that uses tungstenite's types.
     fn from(message: Message<'_>) -> tungstenite::Message {
         match message {
             Message::Text(text) => tungstenite::Message::text(text),

@@ -1,9 +1,9 @@
-//! RFC 6455 §5 to §7, bytes in, messages out, and back.
+//! The WebSocket protocol without I/O (RFC 6455 §5 to §7): bytes to messages and back.
 //!
-//! Nothing here does I/O, waits, or knows a clock. [`Receiver`] takes bytes off the front of a
-//! mutable slice, unmasks them in place and hands out one borrowed [`Message`] at a time;
-//! [`Sender`] turns messages into frames and holds the states of the closing handshake. They are
-//! two halves, so that a message can borrow the one while its handler writes with the other.
+//! This module does no I/O, does not wait and reads no clock. [`Receiver`] removes bytes from the
+//! front of a mutable slice, unmasks the bytes in place and returns one borrowed [`Message`] at a
+//! time. [`Sender`] encodes messages as frames and holds the state of the closing handshake. The
+//! two types are separate, so that a handler can send while its message borrows from the receiver.
 
 #![warn(
     clippy::arithmetic_side_effects,

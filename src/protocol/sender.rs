@@ -1,4 +1,4 @@
-//! Messages in, bytes out, and the closing handshake (RFC 6455 §6.1, §7).
+//! Encoding of messages as frames, and the closing handshake (RFC 6455 §6.1, §7).
 //!
 //! ```text
 //!          close()                       received_close()
@@ -10,16 +10,16 @@
 //!    └── fail(): a Close with the error's code is sent ────────────┘
 //! ```
 //!
-//! At most one Close is ever sent, and nothing after it (§5.5.1).
+//! At most one Close is sent, and no frame after it (§5.5.1).
 
 use super::copy;
 use super::deflate::{Deflate, DeflateParameters, Deflater, TakeoverContext};
 use super::frame::EncodedHeader;
 use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
 
-/// Where encoded frames go.
+/// A destination for encoded frames.
 pub trait FrameSink {
-    /// Takes one frame: its header and its payload, to be sent in this order.
+    /// Appends one frame: the header, then the payload.
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]);
 }
 
@@ -35,7 +35,7 @@ impl FrameSink for Vec<u8> {
 #[derive(Debug, Default)]
 pub struct Sender {
     state: SenderState,
-    /// Messages may be compressed.
+    /// `Some` if messages may be compressed.
     deflate: Option<Box<TakeoverContext>>,
 }
 
@@ -43,11 +43,11 @@ pub struct Sender {
 enum SenderState {
     #[default]
     Open,
-    /// The peer's Close has come, and its answer has not gone.
+    /// The peer's Close is received but not yet answered.
     CloseOwed,
-    /// Our Close is out, with this code if any; the peer's has not come.
+    /// Our Close is sent, with this code if any; the peer's Close is not yet received.
     CloseSent(Option<CloseCode>),
-    /// Nothing more is owed or may be sent.
+    /// The closing handshake is complete or the connection failed: nothing more is sent.
     Closed,
 }
 
@@ -66,24 +66,26 @@ impl Sender {
         self.deflate.is_some()
     }
 
-    /// Whether messages may still be sent: no Close has gone either way.
+    /// Whether messages may still be sent: no Close was sent or received.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.state == SenderState::Open
     }
 
-    /// Whether the closing handshake is over, done or failed: what has been queued is the last.
+    /// Whether the closing handshake is complete or the connection failed: no frame follows the
+    /// frames that are already queued.
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.state == SenderState::Closed
     }
 
-    /// Whether we began the closing handshake and the peer has not answered.
+    /// Whether this end began the closing handshake and the peer has not answered.
     pub fn is_close_sent(&self) -> bool {
         matches!(self.state, SenderState::CloseSent(_))
     }
 
-    /// The code of the Close by which we began the closing handshake.
+    /// The code of our Close while the peer's answer is outstanding; otherwise, or if our Close has
+    /// no code, `None`.
     pub fn close_code_sent(&self) -> Option<CloseCode> {
         match self.state {
             SenderState::CloseSent(code) => code,
@@ -91,10 +93,10 @@ impl Sender {
         }
     }
 
-    /// Sends a message or control frame, unmasked, in one frame. Once a Close has gone either
-    /// way, this does nothing (§5.5.1).
+    /// Sends a message or control frame, unmasked, in one frame. Does nothing after a Close was
+    /// sent or received (§5.5.1).
     ///
-    /// A Ping's or Pong's payload beyond 125 bytes is cut off (§5.5).
+    /// The payload of a Ping or Pong is truncated to 125 bytes (§5.5).
     #[inline(always)]
     pub fn send(&mut self, message: Message<'_>, output: &mut impl FrameSink) {
         match message {
@@ -105,8 +107,8 @@ impl Sender {
         }
     }
 
-    /// Sends a data message in fragments of at most `max_fragment_size` bytes of payload (§5.4),
-    /// not compressed. A control frame goes whole.
+    /// Sends a data message uncompressed in fragments of at most `max_fragment_size` bytes of
+    /// payload (§5.4). A control frame is sent whole.
     pub fn send_fragmented(
         &mut self,
         message: Message<'_>,
@@ -146,7 +148,8 @@ impl Sender {
         }
     }
 
-    /// [`Sender::send`], compressed where that was agreed on and makes a data message smaller.
+    /// [`Sender::send`] with compression, if compression was negotiated and makes a data message
+    /// smaller.
     pub fn send_compressed(
         &mut self,
         message: Message<'_>,
@@ -173,7 +176,8 @@ impl Sender {
             .is_some_and(|context| context.holds(window_bits, length))
     }
 
-    /// A message from [`encode_compressed_message`] has been sent to this peer.
+    /// Records that a message from [`encode_compressed_message`] was sent to this peer. The next
+    /// message refers to no earlier text.
     pub fn sent_compressed(&mut self) {
         if let Some(context) = &mut self.deflate {
             context.forget();
@@ -188,15 +192,15 @@ impl Sender {
         }
     }
 
-    /// The peer's Close has come, and is answered later: until then nothing more is sent.
+    /// Records the peer's Close. Nothing is sent until [`Sender::received_close`] answers it.
     pub fn owe_close(&mut self) {
         if self.state == SenderState::Open {
             self.state = SenderState::CloseOwed;
         }
     }
 
-    /// The peer's Close has come: answered with the same code and reason (§5.5.1), unless it is
-    /// itself the answer to ours.
+    /// Answers the peer's Close with the same code and reason (§5.5.1), unless the peer's Close is
+    /// itself the answer to our Close.
     pub fn received_close(&mut self, frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
         if matches!(self.state, SenderState::Open | SenderState::CloseOwed) {
             put_close(frame, output);
@@ -204,13 +208,13 @@ impl Sender {
         self.state = SenderState::Closed;
     }
 
-    /// The peer broke a rule: fail the connection (§7.1.7).
+    /// Fails the connection because the peer broke a rule (§7.1.7).
     pub fn fail(&mut self, error: ProtocolError, output: &mut impl FrameSink) {
         self.fail_with(error.close_code(), error.reason(), output);
     }
 
-    /// Fails the connection for another reason than a broken rule. The peer's Close is not waited
-    /// for.
+    /// Fails the connection for a reason other than a broken rule, without waiting for the peer's
+    /// Close.
     pub fn fail_with(&mut self, code: CloseCode, reason: &str, output: &mut impl FrameSink) {
         if matches!(self.state, SenderState::Open | SenderState::CloseOwed) {
             put_close(Some(CloseFrame { code, reason }), output);
@@ -219,15 +223,15 @@ impl Sender {
     }
 }
 
-/// One unmasked frame, as [`Sender::send`] would send it: for fan-out, which encodes a message
-/// once for all its receivers.
+/// Encodes a message as one unmasked frame, like [`Sender::send`]: for fan-out, which encodes a
+/// message once for all connections.
 pub fn encode_message(message: Message<'_>, output: &mut impl FrameSink) {
     Sender::default().send(message, output);
 }
 
-/// One unmasked frame of a compressed message that refers to none before it: for fan-out, too.
-/// Returns `false`, and sends nothing, if the message is too small, too large, or would not become
-/// smaller.
+/// Encodes a message as one unmasked, compressed frame that refers to no earlier message: for
+/// fan-out. Returns `false` and writes nothing if the message is a control frame, too small, too
+/// large, or would not become smaller.
 pub fn encode_compressed_message(
     message: Message<'_>,
     deflate: &Deflate,
@@ -245,7 +249,7 @@ pub fn encode_compressed_message(
     compressed.is_some()
 }
 
-/// The opcode and payload of a data message whose size is worth compressing.
+/// The opcode and payload of a data message if its size is worth compressing.
 fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(OpCode, &'a [u8])> {
     message
         .frame()
@@ -253,7 +257,7 @@ fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(Op
         .filter(|(_, payload)| (deflate.min_size..=Deflate::MAX_SIZE).contains(&payload.len()))
 }
 
-/// One unmasked frame; RSV1 says that it is a compressed message (RFC 7692 §6.1).
+/// Writes one unmasked frame. RSV1 marks a compressed message (RFC 7692 §6.1).
 #[inline]
 fn put(opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl FrameSink) {
     let header = FrameHeader {
@@ -338,7 +342,7 @@ mod tests {
         sender.received_close(Some(BYE), &mut output);
         assert_eq!(output, b"\x88\x05\x03\xE8bye");
         assert!(sender.is_closed());
-        // It changes nothing where a Close of ours is out.
+        // `owe_close` changes nothing if our Close is already sent.
         let mut sender = Sender::default();
         sender.close(Some(BYE), &mut output);
         sender.owe_close();

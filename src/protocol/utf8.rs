@@ -1,10 +1,10 @@
-//! UTF-8 checked as the bytes arrive (RFC 6455 §8.1): it fails at the first byte that cannot be
-//! right, also in the middle of an unfinished frame.
+//! UTF-8 validation as the bytes arrive (RFC 6455 §8.1). Validation fails at the first invalid
+//! byte, even in the middle of an unfinished frame.
 
-/// The bytes as text.
+/// Returns the bytes as text.
 ///
 /// # Errors
-/// [`InvalidUtf8`]
+/// [`InvalidUtf8`] if the bytes are not UTF-8.
 #[inline]
 pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
     #[cfg(feature = "simd")]
@@ -14,27 +14,27 @@ pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
     text.map_err(|_| InvalidUtf8)
 }
 
-/// Validates a text that comes in pieces cut anywhere.
+/// Validates a text that arrives in pieces. A piece may end inside a character.
 ///
-/// Invariant: `carried[..length]` is the beginning of one character, at most 3 bytes, that the
-/// pieces so far ended with.
+/// Invariant: `carried[..length]` is the incomplete character at the end of the last piece, at most
+/// 3 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Utf8Validator {
     carried: [u8; 3],
     length: u8,
 }
 
-/// The text is not UTF-8, whatever may follow.
+/// The text is not UTF-8, and no further bytes can make it valid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidUtf8;
 
 impl Utf8Validator {
-    /// Takes the next piece of the text.
+    /// Validates the next piece of the text.
     ///
     /// # Errors
     /// [`InvalidUtf8`] if no continuation could make the text valid.
     pub fn validate(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
-        // Finish the character that the last piece broke off, byte by byte.
+        // Complete the incomplete character of the last piece byte by byte.
         while self.length > 0 {
             let Some((&byte, rest)) = piece.split_first() else {
                 return Ok(());
@@ -52,14 +52,15 @@ impl Utf8Validator {
         self.check(piece)
     }
 
-    /// Whether the text may end here: no character is broken off.
+    /// Whether the text may end here: the last character is complete.
     pub const fn is_complete(&self) -> bool {
         self.length == 0
     }
 
-    /// Checks a piece that begins at a character's border and carries what it breaks off.
+    /// Checks a piece that begins at a character boundary. Stores an incomplete character at the
+    /// end of the piece in `carried`.
     fn check(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
-        // Where it fails matters here, which the faster check does not tell.
+        // This check reports the position of the error; `simdutf8::basic` is faster but does not.
         #[cfg(feature = "simd")]
         let text = simdutf8::compat::from_utf8(piece);
         #[cfg(not(feature = "simd"))]
