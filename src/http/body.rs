@@ -1,4 +1,4 @@
-//! Whole bodies of requests, within bounds.
+//! Reads whole request bodies, within bounds.
 
 use std::time::Duration;
 
@@ -10,33 +10,34 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::protocol::{AssemblyBudget, Loan};
 
-/// What a body is held to.
+/// The limits of a request body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// Bytes of a body: a larger one is refused with 413.
+    /// Maximum bytes of a body; a larger body is refused with 413.
     pub max_size: usize,
-    /// A body must bring 16 KiB in each such time, or end: else 408.
+    /// A body must deliver 16 KiB in each period of this length, or end; else it is refused with
+    /// 408.
     pub timeout: Duration,
 }
 
-/// A whole body, and its part of what the server may hold of what it receives.
+/// A whole body, with its share of the budget for received bytes.
 #[derive(Debug)]
 pub struct Body {
-    /// The body itself.
+    /// The body's bytes.
     pub bytes: Bytes,
     _loan: Loan,
 }
 
-/// Bytes that a body brings in time.
+/// Bytes that a body must deliver within the timeout.
 const PROGRESS: usize = 16 << 10;
 
 impl BodyLimits {
-    /// Reads a body into one buffer that grows by what came, in whatever chunks. What the server may
-    /// hold is among the extensions of the body's request.
+    /// Reads a body into one buffer that grows with the received bytes, not with the number of
+    /// chunks. The budget for received bytes is in the extensions of the body's request.
     ///
     /// # Errors
-    /// The status to refuse the request with: 413 beyond `max_size`, 408 for a body
-    /// that comes too slowly, 503 when the budget is spent, 400 for one that breaks off.
+    /// The status of the refusal: 413 beyond `max_size`, 408 for a body that is too slow, 503 if
+    /// the budget is spent, 400 for a body that breaks off.
     pub async fn read(
         self,
         mut body: Incoming,

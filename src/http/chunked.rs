@@ -1,4 +1,4 @@
-//! A response whose body has no known end, while hyper does not have its stream.
+//! Writes responses whose body has no known end, on streams that hyper has given up.
 
 use std::io;
 
@@ -10,12 +10,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::Upgraded;
 use crate::engine::{Held, UnsentBudget};
 
-/// Writes a body as chunks (RFC 9112 §7.1) until its end, or the client's, or until there is no
-/// memory for the next. One chunk is kept at a time, in the budget of what waits to be sent; the body
-/// keeps as many as its channel has room for.
+/// Writes a body as chunks (RFC 9112 §7.1) until the body ends, the client closes, or the unsent
+/// budget is spent. Bound: one chunk at a time, which counts in the unsent budget; the body holds
+/// as many chunks as its channel has room for.
 ///
 /// # Errors
-/// Of the stream.
+/// An error of the stream.
 pub(super) async fn write_chunks(
     mut stream: Upgraded,
     mut body: Channel<Bytes>,
@@ -28,7 +28,7 @@ pub(super) async fn write_chunks(
                 let Some(Ok(frame)) = frame else {
                     return stream.write_all(b"0\r\n\r\n").await;
                 };
-                // An empty chunk would be the last.
+                // An empty chunk would end the body.
                 if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
                     if unsent.is_spent() {
                         return Ok(());

@@ -1,4 +1,4 @@
-//! One accepted stream, from its first byte to the frame loop or to its end.
+//! Serves one accepted stream, from its first byte until the frame loop takes it over or it ends.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -23,12 +23,13 @@ use super::{HttpStream, Stage};
 use crate::engine::Observer;
 use crate::log;
 
-/// How long a new connection has to send its request to a server that ends: the request is on its way.
+/// How long a new connection has to send its request while the server ends: the request may be in
+/// transit.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Serves requests until one of them becomes a WebSocket, and hands that over to the frame loop.
-/// Its `place` is told each phase, and given back before the frame loop gives the connection
-/// another, or at its end.
+/// Serves requests until one opens a WebSocket, then hands the connection over to the frame loop.
+/// Reports each phase to `place`. `place` is dropped before the frame loop reserves its own place
+/// for the connection, or when the connection ends.
 pub(crate) async fn serve_connection(
     stream: HttpStream,
     context: Rc<HttpContext>,
@@ -46,9 +47,9 @@ pub(crate) async fn serve_connection(
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let mut ending = pin!(async {
         context.shutdown.reached(Stage::Ending).await;
-        // A client that has just connected is about to send its request.
+        // A client that has just connected may be about to send its request.
         tokio::time::sleep_until((began + PATIENCE).into()).await;
-        // Until the runtime knows whether a socket that has just come has something to read.
+        // Gives the runtime time to find out whether a new socket has input.
         tokio::task::yield_now().await;
     });
     let mut ends = false;
@@ -72,13 +73,13 @@ pub(crate) async fn serve_connection(
         Ok(Some(accepted)) if !stream.is_blocked() => {
             hand_over(stream, parts.read_buf, accepted, &context, place).await;
         }
-        // It pipelined requests and took none of the responses, which hyper still holds.
+        // The client pipelined requests and did not read the responses, which hyper still holds.
         Ok(Some(_)) => {}
         Ok(None) => linger(stream, context.linger()).await,
         Err(error) if error.is_parse_version_h2() && context.router.speaks_h2c() => {
             hand_over_to_h2c(stream, parts.read_buf, &context, place).await;
         }
-        // Closed by FIN, the kernel would go on sending what the client does not take.
+        // After a close by FIN, the kernel would go on sending bytes that the client does not read.
         Err(_) if stream.is_blocked() => stream.abort(),
         Err(error) => {
             log::bad_request(&error);
@@ -87,7 +88,7 @@ pub(crate) async fn serve_connection(
     }
 }
 
-/// How HTTP is spoken on a connection whose first request's head may take `first_head`.
+/// Configures hyper for a connection whose first request head has the deadline `first_head`.
 fn http1_builder(
     context: &HttpContext,
     first_head: Option<Duration>,
@@ -100,21 +101,21 @@ fn http1_builder(
     let mut builder = http1::Builder::new();
     builder
         .timer(clock)
-        // The clock has deadlines of its own; without a time here hyper would not ask it.
+        // The clock ignores this duration, but without one hyper would not ask the clock.
         .header_read_timeout(Duration::ZERO)
         .max_headers(context.http.max_headers)
         .max_header_size(context.http.max_head_size)
-        // hyper takes no smaller buffer than this.
+        // hyper's minimum is 8 KiB.
         .max_buf_size(context.http.max_head_size.max(8 << 10))
         .title_case_headers(true)
         .auto_date_header(context.http.date)
-        // Else hyper drops the response to a client that has sent FIN, if it reads that first.
+        // Without this, hyper drops the response if it reads the client's FIN first.
         .half_close(true);
     builder
 }
 
-/// The stream without what goes before HTTP, the header of a proxy and the TLS handshake, if there
-/// is any, and how long its first request may take: there is one deadline for all of them.
+/// Reads the PROXY header and does the TLS handshake, if they are configured. Returns the stream
+/// and the time left for its first request head: one deadline covers all three steps.
 async fn prepared(
     stream: HttpStream,
     context: &HttpContext,
@@ -163,7 +164,7 @@ async fn prepared(
     Some((stream, head_timeout))
 }
 
-/// The output of a future, unless it takes too long, and how much time is left.
+/// Returns the future's output and the time left. `None` if the future takes too long.
 async fn in_time<T>(
     timeout: Option<Duration>,
     future: impl Future<Output = T>,
@@ -176,7 +177,7 @@ async fn in_time<T>(
     Some((outcome, Some(timeout.saturating_sub(began.elapsed()))))
 }
 
-/// Gives a WebSocket's stream, and what came early, to its owner.
+/// Gives a WebSocket's stream and its early input to its owner.
 async fn hand_over(
     stream: HttpStream,
     early: Bytes,
@@ -190,7 +191,7 @@ async fn hand_over(
         UpgradeTarget::FrameLoop(connection, endpoint) => {
             let mut early = Vec::from(early);
             let adopted = stream.into_socket(&mut early).and_then(|socket| {
-                // Before the 101 goes: a client that has it is counted once.
+                // Before the 101 is sent, so that a client that has it is counted only once.
                 drop(place);
                 let frame_loop = &context.frame_loop;
                 frame_loop.adopt(socket, connection, endpoint, &response, &mut early)
@@ -215,8 +216,8 @@ async fn hand_over(
     }
 }
 
-/// Gives the stream of a client that begins with HTTP/2 to [`h2c`]. It counts as a
-/// WebSocket does, because it may last as long.
+/// Gives the stream of a client that begins with HTTP/2 to [`h2c`]. The stream counts as a
+/// WebSocket, because it may last as long.
 async fn hand_over_to_h2c(
     stream: HttpStream,
     early: Bytes,
@@ -224,7 +225,7 @@ async fn hand_over_to_h2c(
     place: impl Sized,
 ) {
     let peer = stream.peer();
-    // That of a proxy has the requests of many.
+    // A proxy's connection has requests of many clients, so its address has no limit.
     let address_place = match is_trusted(peer, &context.policy) {
         true => Ok(None),
         false => context.address_place(peer),
@@ -246,7 +247,7 @@ async fn hand_over_to_h2c(
     tokio::spawn(h2c::serve(stream, peer, context));
 }
 
-/// A stream that counts as a WebSocket and is not the frame loop's.
+/// Counts a stream outside the frame loop as a WebSocket.
 struct CountedWebSocket(Arc<dyn Observer>);
 
 impl CountedWebSocket {
@@ -262,8 +263,8 @@ impl Drop for CountedWebSocket {
     }
 }
 
-/// The bytes of a response's head. Field names are written as RFC 6455 writes them, because some
-/// clients compare bytes: `Sec-WebSocket-Accept`, where title case would be `Sec-Websocket-Accept`.
+/// Encodes a response's head. Field names are spelled as in RFC 6455, because some clients compare
+/// bytes: `Sec-WebSocket-Accept`, where title case would be `Sec-Websocket-Accept`.
 fn encode(response: &Response<()>) -> Vec<u8> {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();

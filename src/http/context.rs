@@ -1,4 +1,4 @@
-//! What a worker serves.
+//! The settings and budgets of a worker's connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +12,34 @@ use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
 use crate::tls::ServerConfig;
 
-/// What a worker serves, and how.
+/// What a worker serves, with its settings and budgets.
 pub(crate) struct HttpContext {
     pub(crate) router: Arc<Router>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) settings: Settings,
     pub(crate) http: HttpSettings,
     pub(crate) frame_loop: FrameLoopHandle,
-    /// The WebSockets of each address, if they are limited.
+    /// The limit of WebSockets per address, if there is one.
     pub(crate) addresses: Option<IpConnectionLimit>,
-    /// What all unfinished messages and bodies may hold together.
+    /// The budget of all unfinished messages and bodies together.
     pub(crate) unfinished: AssemblyBudget,
-    /// What may wait to be sent to all clients together.
+    /// The unsent budget of all clients together.
     pub(crate) unsent: UnsentBudget,
-    /// Whether one more WebSocket may be opened.
+    /// Checks whether one more WebSocket may open.
     pub(crate) admission: Box<dyn Fn() -> Result<(), HandshakeError>>,
-    /// Told of every answer to a handshake, and of streams that are not the frame loop's.
+    /// Observes every answer to a handshake, and streams outside the frame loop.
     pub(crate) observer: Arc<dyn Observer>,
-    /// How far the server is on its way to its end.
+    /// The stage of the server's shutdown.
     pub(crate) shutdown: Shutdown,
     /// Load balancers that send the PROXY protocol.
     pub(crate) proxies: Arc<[ipnet::IpNet]>,
-    /// How TCP connections are secured, if they are.
+    /// The TLS configuration of TCP connections. `None` without TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
 impl HttpContext {
-    /// A place among the connections of the client's address, if those are limited.
+    /// Reserves a place in the limit of the client's address. `None` without a limit or an IP
+    /// address.
     pub(super) fn address_place(
         &self,
         peer: PeerAddress,
@@ -52,7 +53,7 @@ impl HttpContext {
         }
     }
 
-    /// How long a request's head may take.
+    /// The deadline of a request head. `None` if it is off.
     pub(super) fn head_timeout(&self) -> Option<Duration> {
         unless_zero(self.http.head_timeout)
     }

@@ -29,16 +29,16 @@ type RefusalPage = dyn Fn(&Request<'_>, HandshakeError) -> Page + Send + Sync;
 
 type Choose = dyn Fn(&Request<'_>) -> Result<Option<Endpoint>, Page> + Send + Sync;
 
-/// A client that is let in: what its connection is to keep to.
+/// The settings and limits of an accepted client's connection.
 pub(super) struct Admitted<'a> {
     pub(super) settings: &'a Settings,
-    /// How its messages may be compressed, if they may.
+    /// The compression parameters. `None` without compression.
     pub(super) deflate: Option<&'a DeflateParameters>,
-    /// Its place among those of its address, if those are counted.
+    /// The place in the limit of the client's address, if there is a limit.
     pub(super) place: Option<IpSlot>,
 }
 
-/// Makes a connection that may publish so many messages a second.
+/// Makes a connection. The last argument is its maximum rate of published messages a second.
 type MakeConnection = dyn Fn(
         &Request<'_>,
         Admitted<'_>,
@@ -48,14 +48,14 @@ type MakeConnection = dyn Fn(
     + Sync;
 
 impl Endpoint {
-    /// An endpoint that takes every connection.
+    /// Creates an endpoint that accepts every connection.
     pub fn new<H: Handler>(make: impl Fn(&Request<'_>) -> H + Send + Sync + 'static) -> Endpoint {
         Endpoint::refusing(move |request| Ok(make(request)))
     }
 
-    /// An endpoint that may refuse a connection that is otherwise in order, before the 101: with
-    /// [`Unauthorized`](HandshakeError::Unauthorized), [`Forbidden`](HandshakeError::Forbidden)
-    /// or [`NotFound`](HandshakeError::NotFound), say.
+    /// Creates an endpoint that may refuse a valid handshake before the 101, for example with
+    /// [`Unauthorized`](HandshakeError::Unauthorized), [`Forbidden`](HandshakeError::Forbidden) or
+    /// [`NotFound`](HandshakeError::NotFound).
     pub fn refusing<H: Handler>(
         make: impl Fn(&Request<'_>) -> Result<H, HandshakeError> + Send + Sync + 'static,
     ) -> Endpoint {
@@ -85,8 +85,7 @@ impl Endpoint {
         }
     }
 
-    /// Refuses handshakes that are not in order by this page, instead of with their fault's own
-    /// status and advice.
+    /// Refuses invalid handshakes with this page, instead of the error's own status and advice.
     #[must_use]
     pub fn refusing_with(
         mut self,
@@ -100,7 +99,7 @@ impl Endpoint {
         self.refusal.as_deref()
     }
 
-    /// Holds each connection to limits of its own, where they are narrower than the server's.
+    /// Sets limits for each connection. They apply where they are narrower than the server's.
     #[must_use]
     pub fn with_limits(
         mut self,
@@ -110,8 +109,9 @@ impl Endpoint {
         self
     }
 
-    /// Serves a request by the endpoint that `choose` gives for it, if it gives one, with the
-    /// subprotocols of this one. A page refuses a request whose handshake is otherwise in order.
+    /// Serves a request by the endpoint that `choose` returns, or by this one if `choose` returns
+    /// `None`; in both cases with the subprotocols of this one. If `choose` returns a page, the
+    /// page refuses a request whose handshake is valid.
     #[must_use]
     pub fn choosing(
         mut self,
@@ -128,14 +128,14 @@ impl Endpoint {
         }
     }
 
-    /// Changes the 101, rightly or wrongly.
+    /// Changes the 101; the result may be invalid.
     #[cfg(feature = "cli")]
     pub(crate) fn changing(mut self, change: Option<fn(&mut Response<()>)>) -> Endpoint {
         self.change = change;
         self
     }
 
-    /// The 101, as it goes out.
+    /// Applies the change to the 101.
     pub(super) fn changed(&self, mut response: Response<()>) -> Response<()> {
         if let Some(change) = self.change {
             change(&mut response);
@@ -143,24 +143,24 @@ impl Endpoint {
         response
     }
 
-    /// Changes which of the subprotocols that a client offers is chosen. By default none is.
+    /// Sets which of the client's subprotocols is chosen. By default none is chosen.
     #[must_use]
     pub fn with_subprotocols(mut self, subprotocols: Subprotocols) -> Endpoint {
         self.subprotocols = subprotocols;
         self
     }
 
-    /// Says that the handler publishes every data message to a room: then a client is held to
-    /// [`Settings::max_publish_rate`], and a message larger than
-    /// [`SlowConsumer::max_bytes`](crate::engine::SlowConsumer), which would throw members out that
-    /// have something waiting, is refused with 1009.
+    /// Declares that the handler publishes every data message to a room. Then
+    /// [`Settings::max_publish_rate`] applies to the client, and a message larger than
+    /// [`SlowConsumer::max_bytes`](crate::engine::SlowConsumer) is refused with 1009, because it
+    /// would close members that have a backlog.
     #[must_use]
     pub fn publishing(mut self) -> Endpoint {
         self.is_publishing = true;
         self
     }
 
-    /// Declines compression, whatever the server's settings are.
+    /// Declines compression, even if the server's settings allow it.
     #[must_use]
     pub fn uncompressed(mut self) -> Endpoint {
         self.compresses = false;

@@ -1,4 +1,4 @@
-//! A server without listening sockets and threads: its clients are in the same thread.
+//! A server without listening sockets and threads. Its clients are in the same thread.
 
 use std::fmt;
 use std::io;
@@ -14,8 +14,8 @@ use super::{HttpContext, HttpSettings, HttpStream, Router, Shutdown, serve_conne
 use crate::engine::{Bounds, FrameLoopHandle, Settings};
 use crate::handshake::Policy;
 
-/// Answers clients of this thread, one after the other: for tests of a router's answers, byte by
-/// byte.
+/// Serves clients in the same thread, one after another, for tests that compare a router's answers
+/// byte by byte.
 ///
 /// ```
 /// use frameloop::http::{HttpSettings, InProcessServer};
@@ -34,10 +34,10 @@ pub struct InProcessServer {
 }
 
 impl InProcessServer {
-    /// A server that waits for its clients.
+    /// Creates a server without clients.
     ///
     /// # Errors
-    /// When the operating system gives no poller.
+    /// If the operating system cannot create a poller.
     pub fn new(
         router: Router,
         settings: Settings,
@@ -71,10 +71,10 @@ impl InProcessServer {
         })
     }
 
-    /// A client that stays.
+    /// Connects a client that stays connected for several exchanges.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// An error of the operating system.
     pub fn connect(&self) -> io::Result<InProcessClient<'_>> {
         let _entered = self.runtime.enter();
         let (client, server) = UnixStream::pair()?;
@@ -86,17 +86,17 @@ impl InProcessServer {
         })
     }
 
-    /// Sends `bytes` and FIN as a new client, and gives all that comes back until the server's
-    /// FIN.
+    /// Sends `bytes` and FIN as a new client, and returns all bytes that the server sends before
+    /// its FIN.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// An error of the operating system.
     pub fn exchange(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let client = self.connect()?;
         self.local.block_on(&self.runtime, async {
             let (mut reader, mut writer) = client.stream.into_split();
             let send = async {
-                // A server that has seen enough reads no further.
+                // The server may close before it has read everything.
                 let _ = writer.write_all(bytes).await;
                 let _ = writer.shutdown().await;
             };
@@ -116,10 +116,11 @@ pub struct InProcessClient<'a> {
 }
 
 impl InProcessClient<'_> {
-    /// Sends `bytes`, and gives what comes back until `is_whole` says so of it, or until FIN.
+    /// Sends `bytes`, and returns the received bytes when `is_whole` returns true for them, or at
+    /// the server's FIN.
     ///
     /// # Errors
-    /// Of the operating system.
+    /// An error of the operating system.
     pub fn exchange(
         &mut self,
         bytes: &[u8],
@@ -133,7 +134,7 @@ impl InProcessClient<'_> {
                 while !is_whole(&received) && reader.read_buf(&mut received).await? > 0 {}
                 Ok(received)
             };
-            // A server that has seen enough reads no further.
+            // The server may close before it has read everything.
             let (_, received) = tokio::join!(writer.write_all(bytes), receive);
             received
         })

@@ -1,5 +1,5 @@
-//! What one client may do at most: messages a second, of all kinds or published ones, and
-//! connections from its address.
+//! Limits for one client: messages a second, published messages a second, and connections from its
+//! address.
 
 use std::collections::HashMap;
 use std::mem;
@@ -11,13 +11,13 @@ use crate::engine::{Disconnect, Handler, RawHandler, WebSocket};
 use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError};
 
-/// A handler under limits. Where no limit is set there is none of these, so that limits which are
-/// off cost nothing.
+/// A handler with limits. It is used only if a limit is set, so that limits which are off cost
+/// nothing.
 pub(super) struct RateLimited<H> {
     handler: H,
     rate: Option<TokenBucket>,
     publish_rate: Option<TokenBucket>,
-    /// Given back when the connection is over.
+    /// The place in the address limit, released when the connection ends.
     _place: Option<IpSlot>,
 }
 
@@ -89,18 +89,18 @@ impl<H: Handler> Handler for RateLimited<H> {
     }
 }
 
-/// So many a second, and as many at once after a second of silence: a token bucket.
+/// A token bucket: `a_second` tokens a second, and as many at once after a second of silence.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
     a_second: f64,
     left: f64,
     refilled: Instant,
-    /// Taken already, to be spent without a look at the clock.
+    /// Tokens already taken from `left`, to spend without reading the clock.
     taken: u32,
 }
 
 impl TokenBucket {
-    /// Bytes of a message that cost as much as a message does.
+    /// Bytes of a message that cost one more token.
     pub(crate) const UNIT: usize = 64 << 10;
 
     /// A full bucket.
@@ -113,7 +113,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes one, if there is one.
+    /// Takes a token if one is available. Returns whether it did.
     pub fn admits(&mut self) -> bool {
         self.refill();
         let admits = self.left >= 1.0;
@@ -123,9 +123,11 @@ impl TokenBucket {
         admits
     }
 
-    /// Takes one that may not be there yet. Says how long it is until the next is, if it is not.
+    /// Takes a token, even if none is available. Returns the time until the next token, or `None`
+    /// if a token is available now.
     pub fn spend(&mut self) -> Option<Duration> {
-        /// The clock costs more than all else that is done with a message here.
+        /// Tokens to take at once: reading the clock costs more than all other work per message
+        /// here.
         const AT_ONCE: f64 = 16.0;
         if self.taken > 0 {
             self.taken -= 1;
@@ -143,8 +145,8 @@ impl TokenBucket {
         None
     }
 
-    /// Takes what a message of so many bytes costs beside the one that every message does. One
-    /// message never costs more than a second.
+    /// Takes the additional tokens for a message of this size. One message never costs more than
+    /// the tokens of a second.
     #[cold]
     pub(crate) fn charge(&mut self, bytes: usize) {
         let units = (bytes / Self::UNIT) as f64;
@@ -159,15 +161,15 @@ impl TokenBucket {
     }
 }
 
-/// The WebSockets of each address, of all workers together.
+/// Counts the WebSockets of each address, over all workers.
 #[derive(Clone, Debug)]
 pub struct IpConnectionLimit {
     max: usize,
-    /// Bound: as many as there are connections.
+    /// Bound: one entry for each connection.
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One WebSocket's place among those of its address, given back when dropped.
+/// One WebSocket's place in the count of its address, released on drop.
 #[derive(Debug)]
 pub struct IpSlot {
     addresses: IpConnectionLimit,
@@ -175,7 +177,7 @@ pub struct IpSlot {
 }
 
 impl IpConnectionLimit {
-    /// No client yet, of at most `max` at each address.
+    /// Creates an empty count with a limit of `max` WebSockets for each address.
     pub fn new(max: usize) -> IpConnectionLimit {
         IpConnectionLimit {
             max,
@@ -183,7 +185,7 @@ impl IpConnectionLimit {
         }
     }
 
-    /// A place for one more, if there is one.
+    /// Reserves a place. `None` if the address already has `max` WebSockets.
     pub fn reserve_slot(&self, address: IpAddr) -> Option<IpSlot> {
         let network = network(address);
         let mut counts = lock(&self.counts);
@@ -212,8 +214,8 @@ impl Drop for IpSlot {
     }
 }
 
-/// What counts as one client: an IPv4 address, or a network of 64 bits of IPv6, in
-/// which it may choose its address freely.
+/// The network that counts as one client: an IPv4 address, or an IPv6 /64, in which a client can
+/// choose its address freely.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

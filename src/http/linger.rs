@@ -1,4 +1,4 @@
-//! The end of a connection whose client may still be sending.
+//! Closes a connection whose client may still be sending.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::HttpStream;
 
-/// How long, and how much, is read on after our FIN.
+/// How many bytes, and for how long, to read after the server's FIN.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
     pub(super) size: usize,
     pub(super) timeout: Duration,
 }
 
-/// Sends FIN and reads on until the client's, for a while: closing with unread input would reset
-/// the connection, and the client would lose the response.
+/// Sends FIN, then reads and discards input until the client's FIN or a bound is reached: closing
+/// with unread input would reset the connection, and the client would lose the response.
 pub(super) async fn linger(mut stream: HttpStream, Linger { size, timeout }: Linger) {
     let discard = async {
         stream.shutdown().await?;
-        // Not in the future, which every connection has: few linger.
+        // On the heap: few connections linger, but each has room for this future.
         let mut scratch = vec![0; 4 << 10];
         let mut discarded = 0;
         while discarded < size {
@@ -29,6 +29,6 @@ pub(super) async fn linger(mut stream: HttpStream, Linger { size, timeout }: Lin
         }
         Ok::<(), std::io::Error>(())
     };
-    // Whether it ended well makes no difference: the stream is dropped.
+    // The result does not matter: the stream is dropped.
     let _ = tokio::time::timeout(timeout, discard).await;
 }

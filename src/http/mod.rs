@@ -1,8 +1,8 @@
-//! Hyper reads the request, [`handshake`](crate::handshake) decides, and the socket goes
-//! on to the frame loop.
+//! HTTP: hyper reads the request, [`handshake`](crate::handshake) decides, and the frame loop takes
+//! over the socket.
 //!
-//! Nothing of hyper is kept for the life of a WebSocket: its connection is taken apart when the
-//! 101 is out, and what the client sent early becomes the frame loop's first input.
+//! A WebSocket keeps nothing of hyper: hyper's connection is taken apart for the 101, and the bytes
+//! that the client sent early become the frame loop's first input.
 
 mod body;
 mod chunked;
@@ -44,20 +44,22 @@ pub(crate) use waiting::{HttpPhase, Witness};
 
 use std::time::Duration;
 
-/// What the reading of requests is held to.
+/// The deadlines and limits of requests.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// From the accepted connection, or the first byte of a later request, to a whole request head:
-    /// then the connection is closed without an answer. Zero switches the deadline off.
+    /// Time from the accepted connection, or from the first byte of a later request, to a complete
+    /// request head. After it the connection is closed without an answer. Zero switches the
+    /// deadline off.
     pub head_timeout: Duration,
-    /// From a response to the first byte of the connection's next request: then it is closed. Under
-    /// pressure such a connection is closed before any other. Zero switches the deadline off.
+    /// Time from a response to the first byte of the connection's next request. After it the
+    /// connection is closed. Under pressure idle connections are closed before all others. Zero
+    /// switches the deadline off.
     pub keep_alive_timeout: Duration,
-    /// Bytes of a request's head; a larger one is refused with 431.
+    /// Maximum bytes of a request's head; a larger head is refused with 431.
     pub max_head_size: usize,
-    /// Header lines of a request; more are refused with 431.
+    /// Maximum header lines of a request; more are refused with 431.
     pub max_headers: usize,
-    /// Whether responses tell the time, in a Date field; refusals and the 101 never do.
+    /// Whether responses have a Date field; refusals and the 101 never have one.
     pub date: bool,
 }
 
@@ -66,7 +68,8 @@ impl Default for HttpSettings {
     fn default() -> HttpSettings {
         HttpSettings {
             head_timeout: Duration::from_secs(10),
-            // Longer than load balancers keep a connection: one that closes first loses requests.
+            // Longer than load balancers keep idle connections: if the server closes first,
+            // requests are lost.
             keep_alive_timeout: Duration::from_secs(75),
             max_head_size: 16 << 10,
             max_headers: 100,

@@ -1,4 +1,4 @@
-//! A service that has all paths below one to itself.
+//! Services that serve all paths below a prefix.
 
 use std::fmt;
 use std::future::ready;
@@ -23,16 +23,17 @@ use crate::engine::{PeerAddress, UnsentBudget};
 use crate::handshake::{HandshakeError, Policy};
 use crate::protocol::AssemblyBudget;
 
-/// A service that answers requests by itself, and takes the streams of its WebSockets whole, where
-/// an [`Endpoint`](super::Endpoint) only sees messages. What reaches it has passed the checks of
-/// Host, Origin and token, and WebSockets those of the opening handshake, too. The client's address is
-/// among a request's extensions, a [`PeerAddress`](crate::engine::PeerAddress).
+/// A service that answers requests itself and owns the byte streams of its WebSockets, while an
+/// [`Endpoint`](super::Endpoint) only sees messages. Its requests have passed the checks of Host,
+/// Origin and token; its WebSockets have also passed the opening handshake. The client's address, a
+/// [`PeerAddress`](crate::engine::PeerAddress), is in the request's extensions.
 pub trait NestedService: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that does not ask for an upgrade.
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<ServiceResponse>;
 
-    /// Answers a [preflight](crate::handshake::is_preflight) that comes without the token, where one
-    /// is asked for: by default says nothing, so that the browser asks no further.
+    /// Answers a [preflight](crate::handshake::is_preflight), which has no token, if the policy
+    /// requires one. The default is an empty 204, so that the browser does not send the request
+    /// itself.
     fn preflight(&self, request: &Parts) -> Response<Full<Bytes>> {
         let _ = request;
         let mut response = Response::default();
@@ -40,37 +41,37 @@ pub trait NestedService: fmt::Debug + Send + Sync + 'static {
         response
     }
 
-    /// Says what happens to a WebSocket's stream after the 101, or refuses it: by
-    /// default with 404.
+    /// Returns the function that receives a WebSocket's stream after the 101, or refuses the
+    /// WebSocket. The default is a refusal with 404.
     fn upgrade(self: Arc<Self>, request: Request<()>) -> BoxFuture<Result<OnUpgrade, Rejection>> {
         let _ = request;
         let refusal = HandshakeError::NotFound.response().map(Full::from);
         Box::pin(ready(Err(Box::new(refusal))))
     }
 
-    /// What its WebSockets are, where it does not take their streams: they open at the path that
-    /// the service is mounted on.
+    /// The endpoint of the service's WebSockets, at the path that the service is mounted on. The
+    /// default, `None`, is for services that take the streams.
     fn endpoint(self: Arc<Self>) -> Option<Endpoint> {
         None
     }
 
-    /// Ends all that it has, because the server ends.
+    /// Closes everything that the service has open when the server ends.
     fn close(self: Arc<Self>) -> BoxFuture<()> {
         Box::pin(ready(()))
     }
 }
 
-/// What a [`NestedService`] answers a request that does not ask for an upgrade.
+/// The answer of a [`NestedService`] to a request that does not ask for an upgrade.
 pub enum ServiceResponse {
-    /// A response, after which the connection is hyper's as before.
+    /// A whole response. hyper keeps the connection for further requests.
     Response(Response<Full<Bytes>>),
-    /// A response whose body has no known end. By HTTP/1.1 its connection counts as a WebSocket
-    /// does, and ends with the body.
+    /// A response whose body has no known end. Over HTTP/1.1 its connection counts as a WebSocket
+    /// and ends with the body.
     Stream(Response<Channel<Bytes>>),
 }
 
 impl ServiceResponse {
-    /// The response's fields.
+    /// The response's header fields.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
             ServiceResponse::Response(response) => response.headers_mut(),
@@ -99,7 +100,7 @@ impl fmt::Debug for ServiceResponse {
     }
 }
 
-/// A request's head as mounted services are given it. Its origin has been checked.
+/// Adds the extensions that mounted services read to a request's head. The origin has been checked.
 pub(super) fn given(
     mut head: Parts,
     peer: PeerAddress,
@@ -117,50 +118,50 @@ pub(super) fn given(
     head
 }
 
-/// What a [`NestedService`] is about to say.
+/// The future of a [`NestedService`]'s answer.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Where a mounted service finds, among a request's extensions, what it may hold its client to.
+/// The limits that a mounted service applies to its client, in the request's extensions.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// The Origin is one that the policy names: it is trusted, not only let in.
+    /// Whether the policy lists the request's Origin: then it is trusted, not only accepted.
     pub is_trusted: bool,
-    /// The places of its address, if they are limited.
+    /// The limit of WebSockets per client address, if there is one.
     pub addresses: Option<IpConnectionLimit>,
-    /// What may wait to be sent to all clients.
+    /// The unsent budget of all clients together.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) unsent: UnsentBudget,
 }
 
-/// Takes a WebSocket's stream, on the runtime of the worker that it belongs to.
+/// Receives a WebSocket's stream, on the runtime of the stream's worker.
 pub type OnUpgrade = Box<dyn FnOnce(Upgraded) + Send>;
 
-/// What a WebSocket that is not to be gets instead of the 101.
+/// The response to a refused WebSocket, instead of the 101.
 pub type Rejection = Box<Response<Full<Bytes>>>;
 
-/// The stream of a WebSocket from after the 101, which goes out with the first that is written, but
-/// before anything is read or flushed. Dropped before the peer has sent FIN, it lingers: our FIN goes
-/// out and what still comes is read for a while, so that the peer does not lose the last that was
-/// sent to it.
+/// The stream of a WebSocket after the 101. The 101 is sent with the first write, or before the
+/// first read or flush. If the stream is dropped before the peer has sent FIN, it lingers: the
+/// server sends FIN and reads on for a while, so that the peer does not lose the last bytes sent to
+/// it.
 pub struct Upgraded {
-    /// Taken by the drop only.
+    /// Taken by `abort` and by the drop.
     stream: Option<HttpStream>,
-    /// The rest of the 101 that is not written yet. Bound: our own fields, for this client alone.
+    /// The part of the 101 that is not written yet. Bound: the server's own fields, for one client.
     head: Bytes,
-    /// What came with the handshake, before anything else. Bound: `max_head_size`, for this client
-    /// alone.
+    /// Input that came with the handshake; it is read first. Bound: `max_head_size`, for one
+    /// client.
     early: Bytes,
-    /// The reader that waits until the peer takes what was written.
+    /// The waker of a read that waits until the peer has read the written bytes.
     reader: Option<Waker>,
-    /// Whether writing has failed: then there is nothing more to read either.
+    /// Whether a write has failed: then reads fail, too.
     failed: bool,
-    /// Whether all has been read that the peer will ever send.
+    /// Whether the peer's FIN has been read.
     ended: bool,
-    /// Bound: `linger_size`, in bytes read and thrown away, and `Deadlines::linger`.
+    /// Bound: `linger_size`, in bytes read and discarded, and `Deadlines::linger`.
     linger: Linger,
-    /// Given back when the stream is closed.
+    /// The stream's place in the connection counts, released when the stream is closed.
     place: Option<Box<dyn Send>>,
-    /// Dropped with this.
+    /// A value that is dropped with this `Upgraded`.
     held: Option<Box<dyn Send>>,
     shutdown: Shutdown,
 }
@@ -188,19 +189,19 @@ impl Upgraded {
         }
     }
 
-    /// Keeps something until this is dropped.
+    /// Keeps a value until this `Upgraded` is dropped.
     #[must_use]
     pub fn holding(mut self, held: impl Send + 'static) -> Upgraded {
         self.held = Some(Box::new(held));
         self
     }
 
-    /// Tells when the server is to end.
+    /// The server's shutdown.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
     }
 
-    /// Resets the connection: the peer gets RST, and what was not sent yet is lost.
+    /// Resets the connection: the peer gets RST, and unsent bytes are lost.
     pub fn abort(mut self) {
         if let Some(stream) = self.stream.take() {
             stream.abort();
@@ -213,7 +214,8 @@ impl Upgraded {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Writes what is left of the 101 and, by the same write, of these bytes: how many of them.
+    /// Writes the rest of the 101 and, in the same system call, `bytes`. Returns the number of
+    /// `bytes` written.
     fn poll_write_head(
         &mut self,
         context: &mut Context<'_>,
@@ -269,8 +271,8 @@ impl AsyncRead for Upgraded {
             return Poll::Ready(Ok(()));
         }
         if this.stream()?.is_blocked() {
-            // A client that asks without taking the answers must not make us store them: what is
-            // not read stays with the peer. The writer wakes this reader.
+            // A client that sends requests but does not read the answers must not fill the server's
+            // memory: unread input stays with the peer. The writer wakes this reader.
             this.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
@@ -289,7 +291,7 @@ impl AsyncWrite for Upgraded {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.failed {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())); // amid a frame, maybe
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())); // maybe inside a frame
         }
         if !this.head.is_empty() {
             return this.poll_write_head(context, bytes);
@@ -325,10 +327,10 @@ impl Drop for Upgraded {
             self.place.take(),
             self.linger,
         );
-        // Without a runtime the server is gone already.
+        // Without a runtime the server has already ended.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                // The service may have written and read nothing.
+                // The 101 is unsent if the service has neither written nor read.
                 let head = stream.write_all(&head);
                 if let Ok(Ok(())) = timeout(lingering.timeout, head).await {
                     linger(stream, lingering).await;

@@ -6,7 +6,7 @@ use super::Upgraded;
 use super::context::HttpContext;
 use crate::engine::PeerAddress;
 
-/// Ends the stream.
+/// Drops the stream, which closes the connection.
 pub(super) fn serve(_: Upgraded, _: PeerAddress, _: &HttpContext) -> Ready<()> {
     ready(())
 }

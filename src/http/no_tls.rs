@@ -12,7 +12,7 @@ use super::tcp::Tcp;
 use crate::engine::{ClientSocket, PeerAddress};
 use crate::tls::ServerConfig;
 
-/// There is none.
+/// Has no values: without the feature `tls` no session exists.
 #[derive(Debug)]
 pub(super) enum TlsSession {}
 
@@ -60,7 +60,7 @@ impl AsyncWrite for TlsSession {
     }
 }
 
-/// What a client said first: nothing is kept.
+/// The client's first bytes: without TLS they are not kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FirstBytes {}
 

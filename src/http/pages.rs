@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-/// A plain page: what an ordinary GET is answered with.
+/// A plain page: the answer to an ordinary GET.
 #[derive(Clone, Debug)]
 pub struct Page {
     status: StatusCode,
@@ -14,7 +14,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// 200 and a text.
+    /// A page with status 200 and a plain text.
     pub fn text(body: impl Into<Bytes>) -> Page {
         Page {
             status: StatusCode::OK,
@@ -24,7 +24,7 @@ impl Page {
         }
     }
 
-    /// 200 and a script.
+    /// A page with status 200 and a script.
     pub fn script(body: impl Into<Bytes>) -> Page {
         Page {
             content_type: "text/javascript; charset=utf-8",
@@ -32,14 +32,14 @@ impl Page {
         }
     }
 
-    /// Changes what the body is.
+    /// Changes the content type.
     #[must_use]
     pub fn with_content_type(mut self, content_type: &'static str) -> Page {
         self.content_type = content_type;
         self
     }
 
-    /// 200 and an HTML document that may do only what the Content-Security-Policy says.
+    /// A page with status 200 and an HTML document, restricted by this Content-Security-Policy.
     pub fn html(body: impl Into<Bytes>, content_security_policy: &'static str) -> Page {
         Page {
             content_type: "text/html; charset=utf-8",
@@ -55,7 +55,7 @@ impl Page {
         self
     }
 
-    /// As the answer to a handshake, after which the connection closes.
+    /// The response that refuses a handshake and closes the connection.
     pub(super) fn into_refusal(self) -> Response<Full<Bytes>> {
         let mut response = self.into_response();
         let close = HeaderValue::from_static("close");
@@ -63,7 +63,7 @@ impl Page {
         response
     }
 
-    /// As the answer to a request.
+    /// The response to a request.
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
@@ -83,7 +83,7 @@ impl Page {
     }
 }
 
-/// Lets no browser take a response for something that its type does not say (Fetch §3.6).
+/// Forbids browsers to guess another content type (Fetch §3.6).
 pub(super) fn forbid_sniffing(headers: &mut HeaderMap) {
     let nosniff = HeaderValue::from_static("nosniff");
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);

@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): how a load balancer tells
-//! whom it speaks for, ahead of all that the client says.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): a load balancer sends the
+//! client's address before the client's first byte.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,11 +8,11 @@ use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// Bytes of a header, its additional fields included, which are passed over: a proxy may put a
-/// client's certificate there. Version 2 could claim 64 KiB.
+/// Maximum bytes of a header, with its additional fields, which are ignored: a proxy may put a
+/// client's certificate there. Version 2 allows up to 64 KiB.
 const MAX_SIZE: usize = 16 << 10;
 
-/// Bytes that are looked at beyond those known to belong to the header.
+/// Bytes to peek beyond the bytes that are known to belong to the header.
 const STEP: usize = 1 << 10;
 
 const CONFIG: ParseConfig = ParseConfig {
@@ -21,11 +21,12 @@ const CONFIG: ParseConfig = ParseConfig {
     allow_v2: true,
 };
 
-/// Takes the header off the stream, and nothing of what follows. `None` if the proxy speaks for
-/// itself, to see whether the server is there, or for a client without an address.
+/// Reads the header from the stream, and no byte after it. `None` if the proxy connects for itself,
+/// for example as a health check, or for a client without an address.
 ///
 /// # Errors
-/// Of the socket; `UnexpectedEof` when it ends before, `InvalidData` when the header is not valid.
+/// An error of the socket; `UnexpectedEof` if the stream ends before the end of the header,
+/// `InvalidData` if the header is not valid.
 pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     let mut bytes = Vec::new();
     loop {
@@ -42,7 +43,8 @@ pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketA
                 stream.read_exact(&mut vec![0; size - taken]).await?;
                 return Ok(client);
             }
-            // All of it belongs to the header: the next peek waits for more.
+            // All peeked bytes belong to the header: read them, so that the next peek waits for
+            // more.
             Err(Error::BufferTooShort) if seen < MAX_SIZE => {
                 stream.read_exact(&mut bytes[taken..]).await?;
             }

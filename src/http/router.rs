@@ -1,4 +1,4 @@
-//! Which path leads where.
+//! Maps paths to endpoints, pages and services.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,12 +8,12 @@ use super::{Endpoint, NestedService, Page};
 use crate::engine::{EndpointIndex, Handler, PeerAddress};
 use crate::handshake::{self, HandshakeError, Policy, query};
 
-/// The table of endpoints and pages, by path. A path may have both: a request that asks for an
-/// upgrade meets the endpoint, any other the page.
+/// Maps paths to endpoints and pages. A path may have both: the endpoint answers requests for an
+/// upgrade, the page answers all others.
 ///
-/// A pattern is matched segment by segment, without normalising: `{name}` takes one segment that
-/// is not empty, anything else must be equal. Of several matches the one with the fewest
-/// parameters wins. The pattern `*` takes what no other does.
+/// Patterns match segment by segment, without normalising: `{name}` matches one segment that is not
+/// empty; any other segment must be equal. If several patterns match, the pattern with the fewest
+/// parameters wins. The pattern `*` matches every path that no other pattern matches.
 ///
 /// ```
 /// use frameloop::{Message, Router, WebSocket};
@@ -44,7 +44,7 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Route {
-    /// Its place among the routes.
+    /// The route's index in `Router::routes`.
     index: u16,
     pattern: Box<str>,
     endpoint: Option<Endpoint>,
@@ -58,7 +58,7 @@ struct PageMaker {
     needs_token: bool,
 }
 
-/// What a route leads to, with the parameters of the path that led there.
+/// A matched route: its endpoint, its page and its pattern.
 pub(super) struct Matched<'r> {
     pub(super) endpoint: Option<&'r Endpoint>,
     page: Option<&'r PageMaker>,
@@ -67,12 +67,12 @@ pub(super) struct Matched<'r> {
 }
 
 impl Router {
-    /// An empty table.
+    /// Creates an empty router.
     pub fn new() -> Router {
         Router::default()
     }
 
-    /// Adds an endpoint whose handlers `make` makes, one for each connection.
+    /// Adds an endpoint. `make` creates one handler for each connection.
     #[must_use]
     pub fn websocket<H: Handler>(
         self,
@@ -103,8 +103,8 @@ impl Router {
         self
     }
 
-    /// Adds a page for GET and HEAD that requires the token of the server's
-    /// [`Policy`], where it has one.
+    /// Adds a page for GET and HEAD that requires the token of the server's [`Policy`], if the
+    /// policy has one.
     #[must_use]
     pub fn private_page(
         mut self,
@@ -118,8 +118,8 @@ impl Router {
         self
     }
 
-    /// Adds a page that answers any Host, whatever [`Policy::allowed_hosts`] says: probes come by
-    /// address. It should say nothing that anybody may not know.
+    /// Adds a page that answers any Host, even one that [`Policy::allowed_hosts`] does not list:
+    /// probes name the server by its address. The page should contain nothing secret.
     ///
     /// [`Policy::allowed_hosts`]: crate::handshake::Policy::allowed_hosts
     #[must_use]
@@ -133,9 +133,9 @@ impl Router {
         router
     }
 
-    /// Gives all paths that begin with `prefix` to a service, but for those that have a page of
-    /// their own, and for requests for an upgrade that an endpoint takes. If the service has an
-    /// [endpoint](NestedService::endpoint), that is the one of `prefix`.
+    /// Serves all paths that begin with `prefix` by a service. Exceptions are paths with a page,
+    /// and requests for an upgrade on paths with an endpoint. The service's
+    /// [endpoint](NestedService::endpoint), if any, is added at `prefix`.
     #[must_use]
     pub fn mount(mut self, prefix: &str, service: Arc<dyn NestedService>) -> Router {
         if let Some(endpoint) = Arc::clone(&service).endpoint() {
@@ -145,8 +145,8 @@ impl Router {
         self
     }
 
-    /// Serves mounted services over HTTP/2, too, to clients that begin with it (RFC 9113 §3.3). Those
-    /// that ask for it by Upgrade are answered by HTTP/1.1.
+    /// Also serves mounted services over HTTP/2, to clients that begin with the HTTP/2 preface (RFC
+    /// 9113 §3.3). Clients that ask for HTTP/2 by Upgrade get an HTTP/1.1 answer.
     #[cfg(feature = "h2c")]
     #[must_use]
     pub fn with_h2c(mut self) -> Router {
@@ -158,7 +158,7 @@ impl Router {
         self.speaks_h2c
     }
 
-    /// Ends the mounted services, because the server ends.
+    /// Closes the mounted services when the server ends.
     pub(crate) async fn close(&self) {
         for (_, mount) in &self.mounts {
             Arc::clone(mount).close().await;
@@ -183,7 +183,7 @@ impl Router {
         &mut self.routes[index]
     }
 
-    /// The service that has this path to itself, if one has.
+    /// Returns the mounted service of this path, unless a page or an endpoint has priority.
     pub(super) fn find_mount(
         &self,
         path: &str,
@@ -211,7 +211,8 @@ impl Router {
         route.map_or("", |route| &route.pattern)
     }
 
-    /// Where a path leads. A page does not hide an endpoint from a request that wants a WebSocket.
+    /// Finds the route of a path. A page does not hide an endpoint from a request that wants a
+    /// WebSocket.
     pub(super) fn find(&self, path: &str, wants_upgrade: bool) -> Option<Matched<'_>> {
         let exact = self.routes.iter().find(|route| *route.pattern == *path);
         exact
@@ -257,7 +258,8 @@ impl<'r> Matched<'r> {
         }
     }
 
-    /// The page, if this route has one and the request may have it.
+    /// Returns this route's page, or `None` if it has no page. The error is a missing or wrong
+    /// token.
     pub(super) fn page(
         &self,
         request: &Request<'_>,
@@ -289,7 +291,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The part of the path that stands for `{name}` in the route's pattern, as it was sent;
+    /// The segment of the path that matches `{name}` in the route's pattern, as the client sent it;
     /// empty if the pattern has no such parameter.
     pub fn param(&self, name: &str) -> &'a str {
         segments(self.pattern)
@@ -298,24 +300,24 @@ impl<'a> Request<'a> {
             .map_or("", |(_, segment)| segment)
     }
 
-    /// The request's path, as it was sent.
+    /// The request's path, as the client sent it.
     pub fn path(&self) -> &'a str {
         self.head.uri.path()
     }
 
-    /// What follows `?` in the request's target, as it was sent.
+    /// The query: the part of the request's target after `?`, as the client sent it.
     pub fn query(&self) -> Option<&'a str> {
         self.head.uri.query()
     }
 
-    /// The first value of a parameter of the query, with its escapes and plus signs read; empty
-    /// where the name stands without one.
+    /// The first value of a query parameter, with percent escapes and plus signs decoded; empty for
+    /// a name without a value.
     pub fn query_param(&self, name: &str) -> Option<Cow<'a, str>> {
         query::parameter(self.query().unwrap_or_default(), name)
     }
 
-    /// All parameters of the query: the names as they were sent, the values as
-    /// [`Request::query_param`] reads them.
+    /// All parameters of the query: the names as the client sent them, the values decoded as in
+    /// [`Request::query_param`].
     pub fn query_params(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> + use<'a> {
         query::parameters(self.query().unwrap_or_default())
     }
@@ -325,13 +327,14 @@ impl<'a> Request<'a> {
         &self.head.headers
     }
 
-    /// The client's address: of the other end of the connection, or the one that a trusted proxy there
-    /// gives by the PROXY protocol or by [`Policy::trusted_proxies`](crate::handshake::Policy::trusted_proxies).
+    /// The client's address: the peer's address, or the address that a trusted proxy sends by the
+    /// PROXY protocol or in the field of
+    /// [`Policy::trusted_proxies`](crate::handshake::Policy::trusted_proxies).
     pub fn peer_address(&self) -> PeerAddress {
         self.peer
     }
 
-    /// The subprotocol that was chosen.
+    /// The chosen subprotocol.
     pub fn subprotocol(&self) -> Option<&'a str> {
         self.subprotocol
     }
@@ -352,7 +355,7 @@ fn parameter(pattern: &str) -> Option<&str> {
     pattern.strip_prefix('{')?.strip_suffix('}')
 }
 
-/// The pattern of what no other pattern matches.
+/// The pattern for paths that no other pattern matches.
 const ANY: &str = "*";
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -369,8 +372,8 @@ fn matches(pattern: &str, path: &str) -> bool {
     all && path.next().is_none()
 }
 
-/// A segment that may stand for a parameter: 1 to 255 bytes of visible ASCII whose percent signs
-/// begin escapes (RFC 3986 §2.1).
+/// Whether a segment may be the value of a parameter: 1 to 255 bytes of visible ASCII in which each
+/// percent sign begins an escape (RFC 3986 §2.1).
 fn is_parameter_value(segment: &str) -> bool {
     let is_hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
     let mut bytes = segment.bytes();

@@ -1,5 +1,5 @@
-//! What a request is answered with: the fixed order of checks, so that a request with several
-//! faults has one answer.
+//! Answers requests. The checks have a fixed order, so that a request with several faults always
+//! gets the same answer.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -31,17 +31,17 @@ use crate::engine::{ClientSocket, ConnectionDriver, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
-/// hyper's view of one client: answers requests until one of them becomes a WebSocket. That
-/// one hyper never gets an answer to: what it needs is left where [`PendingUpgrade`] says.
+/// The hyper service of one connection: answers requests until one opens a WebSocket. hyper never
+/// gets an answer to that request; the service stores it in the [`PendingUpgrade`].
 pub(super) struct HttpService {
     context: Rc<HttpContext>,
     pending_upgrade: PendingUpgrade,
-    /// The other end: a client, or a proxy that speaks for one.
+    /// The peer: a client, or a client's proxy.
     peer: PeerAddress,
     progress: PhaseProgress,
 }
 
-/// Where a request that becomes a WebSocket is left.
+/// Holds an accepted WebSocket until the connection's task takes it.
 pub(super) type PendingUpgrade = Rc<Cell<Option<AcceptedUpgrade>>>;
 
 /// A WebSocket that waits for its stream.
@@ -49,15 +49,15 @@ pub(super) struct AcceptedUpgrade {
     pub(super) owner: UpgradeTarget,
     /// The client's address.
     pub(super) client: PeerAddress,
-    /// The 101, which must not go out before the connection is open: a client that has it may rely on
-    /// being a member of whatever the endpoint joins.
+    /// The 101. It must not be sent before the connection is open: a client that has it may rely on
+    /// being a member of the rooms that the endpoint joins.
     pub(super) response: Response<()>,
 }
 
 /// The owner of a WebSocket's stream.
 pub(super) enum UpgradeTarget {
     FrameLoop(Box<dyn ConnectionDriver<ClientSocket>>, EndpointIndex),
-    /// A mounted service, with the place among the connections of the client's address.
+    /// A mounted service, with the place in the limit of the client's address.
     Mount(OnUpgrade, Option<IpSlot>),
 }
 
@@ -110,7 +110,7 @@ impl HttpService {
         self.open(endpoint, &request, matched.index, head)
     }
 
-    /// Opens a WebSocket, if the handshake is in order and the endpoint takes it.
+    /// Opens a WebSocket, if the handshake is valid and the endpoint accepts it.
     fn open(
         &self,
         endpoint: &Endpoint,
@@ -135,7 +135,7 @@ impl HttpService {
             }
         };
         let endpoint = chosen.as_ref().unwrap_or(endpoint);
-        // A client that compresses has a window kept for it.
+        // Compression keeps a window for the client, so it is declined while memory is scarce.
         let compresses = endpoint.compresses() && !context.unfinished.is_scarce();
         let deflate = context.settings.deflate.as_ref();
         let accepted = accept(deflate.filter(|_| compresses))?;
@@ -196,8 +196,8 @@ impl HttpService {
         Ok(self.mounted_reply(replying, client))
     }
 
-    /// The answer of a mounted service: a response, or a stream of one, which is a connection of its
-    /// own from here on.
+    /// Returns the answer of a mounted service: a response, or a streamed body that takes over the
+    /// connection.
     fn mounted_reply(
         &self,
         replying: BoxFuture<ServiceResponse>,
@@ -216,7 +216,7 @@ impl HttpService {
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
             let unsent = context.unsent.clone();
             let adopt: OnUpgrade = Box::new(|stream| {
-                // A client that is gone needs nothing more.
+                // An error means that the client is gone: nothing is left to do.
                 tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
             });
             match place.and_then(|place| (context.admission)().map(|()| place)) {
@@ -231,7 +231,7 @@ impl HttpService {
         }))
     }
 
-    /// The stream of a WebSocket, for a mounted service that takes it.
+    /// Gives the stream of a WebSocket to the mounted service, if the service accepts it.
     fn mounted_upgrade(
         &self,
         upgrading: BoxFuture<Result<OnUpgrade, Rejection>>,
@@ -264,7 +264,8 @@ impl Service<http::Request<Incoming>> for HttpService {
     type Future = ResponseFuture;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        // Only mounted services read a body: pages take none, a handshake with one is refused.
+        // Only mounted services read a body: pages ignore it, and a handshake with a body is
+        // refused.
         let (head, body) = request.into_parts();
         self.progress.asked();
         self.respond(&head, body).unwrap_or_else(|error| {
@@ -274,13 +275,13 @@ impl Service<http::Request<Incoming>> for HttpService {
     }
 }
 
-/// What hyper is answered.
+/// The future of hyper's answer.
 pub(super) enum ResponseFuture {
-    /// This, once.
+    /// This response, once.
     Now(Option<Response<Full<Bytes>>>),
-    /// What a mounted service says, or nothing if it takes the stream.
+    /// The response of a mounted service; never completes if the service takes the stream.
     Later(Pin<Box<dyn Future<Output = Response<Full<Bytes>>>>>),
-    /// Nothing: the stream is about to be taken from it.
+    /// Never completes: the stream is about to be taken from hyper.
     Never,
 }
 
@@ -300,15 +301,15 @@ impl Future for ResponseFuture {
     }
 }
 
-/// What a request gets that wanted a WebSocket and gets none, or nothing at all: it is counted, and
-/// nothing after it is taken for another request.
+/// Completes a refusal: counts it, and closes the connection, so that later bytes are not read as
+/// another request.
 fn refused(
     context: &HttpContext,
     mut refusal: Response<Full<Bytes>>,
     version: Version,
 ) -> Response<Full<Bytes>> {
     context.observer.answered(refusal.status().as_u16());
-    // To a response of HTTP/1.1 hyper adds the keep-alive that an HTTP/1.0 client asks for.
+    // hyper adds the keep-alive that an HTTP/1.0 client asks for only to an HTTP/1.1 response.
     *refusal.version_mut() = version;
     let close = HeaderValue::from_static("close");
     refusal
@@ -319,7 +320,7 @@ fn refused(
 }
 
 fn page_response(page: Page, method: &Method) -> Response<Full<Bytes>> {
-    // hyper leaves the body out of the answer to a HEAD.
+    // hyper omits the body in the answer to a HEAD.
     match *method {
         Method::GET | Method::HEAD => page.into_response(),
         _ => {
@@ -332,7 +333,7 @@ fn page_response(page: Page, method: &Method) -> Response<Full<Bytes>> {
     }
 }
 
-/// Whether this is a proxy whose forwarded addresses are trusted.
+/// Whether the peer is a proxy whose forwarded addresses are trusted.
 pub(super) fn is_trusted(peer: PeerAddress, policy: &Policy) -> bool {
     match peer {
         PeerAddress::Ip(address) => policy.trusted_proxies.contains(address.ip()),
@@ -341,7 +342,7 @@ pub(super) fn is_trusted(peer: PeerAddress, policy: &Policy) -> bool {
     }
 }
 
-/// The client's address: of the other end, or the one that a trusted proxy there forwards.
+/// The client's address: the peer's, or the address that a trusted proxy forwards.
 pub(super) fn client(peer: PeerAddress, policy: &Policy, headers: &HeaderMap) -> PeerAddress {
     is_trusted(peer, policy)
         .then(|| policy.trusted_proxies.client(headers))

@@ -1,26 +1,27 @@
-//! How far a server is on its way to its end: one value, which all watch that have to know.
+//! The stages of a server's shutdown, in one watched value.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Ends a server, from any thread.
+/// Ends a server; usable from any thread.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     stage: Arc<watch::Sender<Stage>>,
 }
 
-/// How far a server is. No stage comes back.
+/// A stage of the shutdown. A server never returns to an earlier stage.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Stage {
-    /// It accepts connections and serves them.
+    /// The server accepts and serves connections.
     Serving,
-    /// It accepts no new connection, has sent each WebSocket a Close, and answers requests: those that
-    /// want a WebSocket with 503.
+    /// The server accepts no new connection and has sent each WebSocket a Close. It still answers
+    /// requests, but a request for a WebSocket gets 503.
     Draining,
-    /// No WebSocket is left: what has been asked is answered, and then each connection ends.
+    /// All WebSockets are closed. The server answers the requests in progress, then closes each
+    /// connection.
     Ending,
-    /// All that is left is cut.
+    /// The server closes all remaining connections at once.
     Cut,
 }
 
@@ -31,23 +32,23 @@ impl Shutdown {
         }
     }
 
-    /// Stops accepting, sends every client a Close 1001, waits for their answers for the drain
-    /// timeout at most, then cuts the clients that are left.
+    /// Stops accepting, sends every client a Close 1001, waits up to the drain timeout for the
+    /// answers, then cuts the remaining connections.
     pub fn drain(&self) {
         self.reach(Stage::Draining);
     }
 
-    /// Ends every connection now.
+    /// Closes every connection at once.
     pub fn cut(&self) {
         self.reach(Stage::Cut);
     }
 
-    /// Whether the server has been told to end.
+    /// Whether the shutdown has begun.
     pub fn is_draining(&self) -> bool {
         self.has_reached(Stage::Draining)
     }
 
-    /// Waits until the server is told to end.
+    /// Waits until the shutdown begins.
     pub async fn draining(&self) {
         self.reached(Stage::Draining).await;
     }
@@ -65,7 +66,7 @@ impl Shutdown {
     }
 
     pub(crate) async fn reached(&self, stage: Stage) {
-        // The sender is alive: it is `self`.
+        // This cannot fail: `self` keeps the sender alive.
         let _ = self
             .stage
             .subscribe()

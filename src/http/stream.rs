@@ -18,22 +18,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
-/// A connected stream that is tokio's, or is when it has to be waited for. It is non-blocking.
+/// A connected, non-blocking stream. tokio's poller registers a TCP stream only when it must wait.
 #[derive(Debug)]
 pub(crate) struct HttpStream {
     socket: TokioSocket,
-    /// The client's address: of the other end, or the one that a proxy there gives.
+    /// The client's address: the peer's, or the address that a proxy reports.
     peer: PeerAddress,
-    /// The deadline of what the client does not take, while there is such, and how many bytes it
-    /// still has to take by then.
+    /// While a write is blocked: its deadline, and the number of bytes that the client must read by
+    /// then.
     blocked: Option<(Pin<Box<Sleep>>, usize)>,
-    /// How long the client may take for [`PROGRESS`]; zero is for ever.
+    /// Time in which the client must read [`PROGRESS`]; zero switches the deadline off.
     write_stall: Duration,
-    /// How far it is with its requests.
+    /// The phase of the connection's requests.
     progress: PhaseProgress,
 }
 
-/// Bytes that a client must take in the write stall, or all that there are.
+/// Bytes that a client must read within the write stall, or all that are left if fewer.
 const PROGRESS: usize = 16 << 10;
 
 #[derive(Debug)]
@@ -44,8 +44,8 @@ enum TokioSocket {
 }
 
 impl HttpStream {
-    /// Takes the socket from tokio, for the frame loop's own poller. What has been read of it
-    /// already is appended to `early`.
+    /// Takes the socket from tokio, for the frame loop's own poller. Appends input that is already
+    /// read to `early`.
     pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<ClientSocket> {
         Ok(match self.socket {
             TokioSocket::Tcp(stream) => ClientSocket::new(stream.into_std()?, self.peer),
@@ -59,16 +59,15 @@ impl HttpStream {
         self.peer
     }
 
-    /// Changes the client's address: a proxy is at the other end, and has given another one.
+    /// Replaces the client's address by the address that a proxy reports.
     pub(super) fn with_peer(self, peer: PeerAddress) -> HttpStream {
         HttpStream { peer, ..self }
     }
 
-    /// Takes the header of the PROXY protocol off the stream, where that comes from one of these
-    /// proxies.
+    /// Reads the PROXY header from the stream, if the peer is one of these proxies.
     ///
     /// # Errors
-    /// When a proxy sends no such header, or leaves.
+    /// If a proxy sends no valid header, or closes the connection.
     pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<HttpStream> {
         let peer = self.peer.ip().map(|peer| peer.to_canonical());
         if let (TokioSocket::Tcp(stream), Some(peer)) = (&mut self.socket, peer)
@@ -80,11 +79,11 @@ impl HttpStream {
         Ok(self)
     }
 
-    /// Does the TLS handshake, where the stream is one over TCP. What the client says is kept in
-    /// `first` meanwhile.
+    /// Does the TLS handshake on a TCP stream; a Unix stream stays as it is. Records the client's
+    /// first bytes in `first`.
     ///
     /// # Errors
-    /// The stream as it was, which has been told by an alert, and what was wrong.
+    /// The error, and the stream without TLS. The client has received an alert.
     pub(super) async fn secured(
         self,
         config: &Arc<ServerConfig>,
@@ -115,12 +114,12 @@ impl HttpStream {
         }
     }
 
-    /// How far it is with its requests.
+    /// The phase of the connection's requests.
     pub(super) fn progress(&self) -> &PhaseProgress {
         &self.progress
     }
 
-    /// Closes the socket by RST, where its kind has such a thing.
+    /// Closes the socket by RST; a Unix socket has no RST.
     pub(super) fn abort(self) {
         match self.socket {
             TokioSocket::Tcp(stream) => stream.abort(),
@@ -129,7 +128,8 @@ impl HttpStream {
         }
     }
 
-    /// Whether closing tells a peer that has sent FIN all: TLS has a goodbye of its own.
+    /// Whether closing the socket is a clean end for a peer that has sent FIN. TLS must send its
+    /// own end first.
     pub(super) fn ends_by_close(&self) -> bool {
         match self.socket {
             TokioSocket::Tcp(_) | TokioSocket::Unix(_) => true,
@@ -137,12 +137,12 @@ impl HttpStream {
         }
     }
 
-    /// Whether the last that was to be written was not taken.
+    /// Whether the last write is blocked.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.is_some()
     }
 
-    /// Sets how long the client may take for [`PROGRESS`] of what waits for it: then writing fails.
+    /// Sets the time in which a blocked client must read [`PROGRESS`]; after it, writes fail.
     pub(super) fn with_write_stall(self, write_stall: Duration) -> HttpStream {
         HttpStream {
             write_stall,
@@ -150,8 +150,8 @@ impl HttpStream {
         }
     }
 
-    /// What writing so many bytes to the socket came to, unless it has come to too little for too
-    /// long.
+    /// Returns the result of writing `wanted` bytes, or `TimedOut` if the client has read too
+    /// little for too long.
     fn in_time(
         &mut self,
         wanted: usize,
@@ -248,7 +248,7 @@ impl AsyncWrite for HttpStream {
             TokioSocket::Tcp(stream) => Pin::new(stream).poll_flush(context),
             TokioSocket::Unix(stream) => Pin::new(stream).poll_flush(context),
             TokioSocket::Tls(stream) => {
-                // It keeps records that the socket has not taken.
+                // The TLS session buffers records that the socket has not accepted.
                 let flushed = Pin::new(stream).poll_flush(context).map_ok(|()| 0);
                 this.in_time(0, flushed, context).map_ok(drop)
             }
@@ -270,8 +270,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack 79: how many writes that take so much each, in a tenth of the write stall each, are
-    /// let pass, of a hundred.
+    /// Attack 79: returns how many of 100 writes succeed before the timeout. Each writes `taken`
+    /// bytes and takes a tenth of the write stall.
     async fn writes(taken: usize) -> usize {
         const STALL: Duration = Duration::from_millis(100);
         let (stream, _peer) = UnixStream::pair().unwrap();

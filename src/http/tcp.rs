@@ -1,8 +1,8 @@
-//! A TCP stream that tokio's poller learns of only when it has to be waited for.
+//! A TCP stream that is registered with tokio's poller only when a read or write must wait.
 //!
-//! What a busy server accepts has most often sent its request by then: it is read and answered, and
-//! as a WebSocket goes on to the frame loop's poller, and the two system calls of a registration and
-//! its end are saved, of seven.
+//! On a busy server most accepted clients have already sent their request. The server reads and
+//! answers it at once, and hands a WebSocket over to the frame loop's poller. This saves two of
+//! seven system calls: registering with tokio's poller, and deregistering.
 
 use std::io::{self, IoSlice, Read};
 use std::mem;
@@ -16,8 +16,8 @@ use rustix::net::{SendFlags, Shutdown, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes that are read at once of a stream that has just come: a request's head has as many at
-/// most, most often, and tokio reads without clearing the buffer first.
+/// Maximum bytes of the first read of a new stream. Most request heads are not larger. This read
+/// must clear its buffer first; tokio's reads need not.
 const FIRST_READ: usize = 2 << 10;
 
 /// A connected, non-blocking stream.
@@ -26,9 +26,9 @@ pub(super) struct Tcp(TcpState);
 
 #[derive(Debug)]
 enum TcpState {
-    /// Nothing has been asked of it.
+    /// It has not been read yet.
     Fresh(net::TcpStream),
-    /// It has been read once, without having been waited for.
+    /// It has been read once, without the poller.
     Unregistered(net::TcpStream),
     Registered(TcpStream),
     /// Registering has failed.
@@ -36,12 +36,12 @@ enum TcpState {
 }
 
 impl Tcp {
-    /// A stream that is non-blocking already.
+    /// Wraps a stream that is already non-blocking.
     pub(super) fn new(stream: net::TcpStream) -> Tcp {
         Tcp(TcpState::Fresh(stream))
     }
 
-    /// The bare stream, which no poller knows.
+    /// Returns the standard library's stream, which no poller has registered.
     pub(super) fn into_std(self) -> io::Result<net::TcpStream> {
         match self.0 {
             TcpState::Fresh(stream) | TcpState::Unregistered(stream) => Ok(stream),
@@ -50,7 +50,7 @@ impl Tcp {
         }
     }
 
-    /// The stream as tokio's poller knows it.
+    /// Returns tokio's stream; registers it if it is not registered yet.
     pub(super) fn registered(&mut self) -> io::Result<&mut TcpStream> {
         if let TcpState::Fresh(_) | TcpState::Unregistered(_) = self.0
             && let TcpState::Fresh(stream) | TcpState::Unregistered(stream) =
@@ -72,15 +72,15 @@ impl Tcp {
         }
     }
 
-    /// Has it dropped by RST instead of FIN.
+    /// Closes the connection by RST instead of FIN.
     pub(super) fn abort(self) {
         if let Ok(descriptor) = self.descriptor() {
-            // Without it the socket closes by FIN, which nothing here can mend.
+            // If this fails, the socket closes by FIN, which cannot be changed here.
             let _ = sockopt::set_socket_linger(descriptor, Some(Duration::ZERO));
         }
     }
 
-    /// Writes at once, whether the poller has said yet that it may or not, else waits.
+    /// Writes at once, without waiting for the poller; waits only if the socket is not writable.
     fn poll_write_by(
         &mut self,
         at_once: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
@@ -93,7 +93,7 @@ impl Tcp {
     }
 }
 
-/// Whether it can be done, but later.
+/// Whether the operation can succeed later.
 fn is_not_yet(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -155,7 +155,7 @@ impl AsyncWrite for Tcp {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // a socket keeps nothing back
+        Poll::Ready(Ok(())) // a socket has nothing to flush
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -181,7 +181,7 @@ mod tests {
         (client, Tcp::new(stream))
     }
 
-    /// Without a runtime, where registering would panic.
+    /// The test has no runtime, so registering would panic.
     #[test]
     fn what_has_come_is_read_and_answered_without_a_poller() {
         let (mut client, mut stream) = pair();
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_not_come_and_is_not_taken_is_waited_for() {
-        const SIZE: usize = 16 << 20; // more than the buffers on the way hold
+        const SIZE: usize = 16 << 20; // more than the socket buffers hold
         let (mut client, mut stream) = pair();
         let client = std::thread::spawn(move || {
             client.read_exact(&mut vec![0; SIZE]).unwrap();

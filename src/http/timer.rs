@@ -1,4 +1,4 @@
-//! Hyper's clock.
+//! The clock for hyper's timeouts.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::Sleep;
 
-/// Tokio's time, but for the last moment before a deadline, which passes only while this process
-/// runs: after a freeze, a client that kept its deadline is read before it is found late.
+/// Tokio's clock, except that the last 100 ms before a deadline pass only while this process runs.
+/// After a freeze, the server reads from a client that met its deadline before the deadline
+/// expires.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CoarseTimer;
 

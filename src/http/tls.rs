@@ -17,10 +17,10 @@ use crate::tls::ServerConfig;
 /// A stream whose TLS handshake is done.
 pub(super) type TlsSession = TlsStream<Recorded<Tcp>>;
 
-/// Does the TLS handshake. What the client says is kept in `first` meanwhile.
+/// Does the TLS handshake. Records the client's first bytes in `first`.
 ///
 /// # Errors
-/// What was wrong, and the stream as it was: the client has been told by an alert.
+/// The error, and the stream without TLS. The client has received an alert.
 pub(super) async fn secure(
     stream: Tcp,
     config: &Arc<ServerConfig>,
@@ -37,8 +37,8 @@ pub(super) async fn secure(
     }
 }
 
-/// The socket and its session, for the frame loop. What the session has read already is appended to
-/// `early`.
+/// Returns the socket with its session, for the frame loop. Appends input that the session has
+/// already read to `early`.
 pub(super) fn into_socket(
     session: TlsSession,
     early: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! How far a connection is with its requests, and how long it may stay there.
+//! The phase of a connection's requests, and the deadline of each phase.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use hyper::rt::{Sleep, Timer as _};
 
 use super::timer::CoarseTimer;
 
-/// How far a connection is, in the order in which connections are let go under pressure.
+/// The phase of a connection, in the order in which connections are closed under pressure.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum HttpPhase {
     /// Its last request is answered, and the next one has not begun.
     Idle,
-    /// It has not sent a byte yet, although it was asked for some.
+    /// It has not sent a byte yet, although the server has tried to read.
     Silent,
     /// A head has begun, or the phase is not known yet.
     Head,
@@ -23,18 +23,19 @@ pub(crate) enum HttpPhase {
     Answering,
 }
 
-/// Is told how far a connection is, as long as that is hyper's.
+/// Receives the phases of a connection while hyper serves it.
 pub(crate) trait Witness {
     fn moved(&self, phase: HttpPhase);
 }
 
-/// For connections whose phase nothing needs.
+/// Ignores the phases.
 impl Witness for () {
     fn moved(&self, _: HttpPhase) {}
 }
 
-/// The phase of one connection: its stream sees heads begin, its service sees them end, and hyper's
-/// clock sees it wait for the next. It is used by one thread; hyper wants its clock to be `Sync`.
+/// The phase of one connection. Its stream reports the begin of a head, its service reports the
+/// end, and hyper's clock reports the wait for the next head. Only one thread uses it, but hyper
+/// requires a clock that is `Sync`.
 #[derive(Clone, Debug)]
 pub(crate) struct PhaseProgress(Arc<AtomicU8>);
 
@@ -57,20 +58,21 @@ impl PhaseProgress {
         self.0.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// Something was read. What comes during an answer is a body, or for later.
+    /// Records that bytes were read. Bytes that come during an answer belong to a body or to a
+    /// later request, and do not change the phase.
     pub(super) fn heard(&self) {
         if self.phase() < HttpPhase::Head {
             self.set(HttpPhase::Head);
         }
     }
 
-    /// A whole head has come.
+    /// Records that a head is complete.
     pub(super) fn asked(&self) {
         self.set(HttpPhase::Answering);
     }
 
-    /// hyper waits for a head. Part of it may have come together with the last request: that
-    /// connection counts as idle, which gives it no longer than saying nothing would.
+    /// Records that hyper waits for a head. A part of that head may have come with the last
+    /// request: the connection still counts as idle, and gets no more time than a silent one.
     fn waits(&self) {
         if self.phase() == HttpPhase::Answering {
             self.set(HttpPhase::Idle);
@@ -78,19 +80,19 @@ impl PhaseProgress {
     }
 }
 
-/// How long a connection may wait; `None` is for ever.
+/// The deadlines of a connection's heads; `None` switches a deadline off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadDeadlines {
-    /// Until its first head is whole.
+    /// Until the first head is complete.
     pub(super) first: Option<Duration>,
-    /// From the first byte of a later head until that is whole.
+    /// From the first byte of a later head until that head is complete.
     pub(super) head: Option<Duration>,
     /// From an answer to the first byte of the next head.
     pub(super) keep_alive: Option<Duration>,
 }
 
-/// The clock that hyper is given, which it asks for a deadline each time it begins to wait for a
-/// head. It knows better than hyper which one that is.
+/// The clock for hyper, which asks for a deadline each time it begins to wait for a head. The clock
+/// ignores hyper's duration and chooses the deadline by the phase.
 pub(super) struct PhaseClock {
     pub(super) progress: PhaseProgress,
     pub(super) deadlines: HeadDeadlines,
@@ -117,10 +119,10 @@ impl hyper::rt::Timer for PhaseClock {
     }
 }
 
-/// Over when a head has not come in time.
+/// Completes when a head is not complete in time.
 struct WaitingConnection {
     left: Option<Pin<Box<dyn Sleep>>>,
-    /// Of an idle connection: what holds once a head has begun.
+    /// For an idle connection: the deadline that applies once a head has begun.
     next: Option<(PhaseProgress, Option<Duration>)>,
 }
 

@@ -1,5 +1,5 @@
-//! HTTP/2 without TLS, for clients that begin with it (RFC 9113 §3.3): mounted services, without
-//! WebSockets.
+//! HTTP/2 without TLS, for clients that begin with the HTTP/2 preface (RFC 9113 §3.3). It serves
+//! mounted services, without WebSockets.
 
 mod outgoing;
 mod streams;
@@ -30,24 +30,24 @@ use crate::handshake::{self, HandshakeError, Policy};
 use crate::log;
 use crate::protocol::AssemblyBudget;
 
-/// Requests of one client at a time.
+/// Maximum concurrent requests of one client.
 const MAX_CONCURRENT_STREAMS: u32 = 100;
 
-/// Requests of one client whose bodies are read, or answered, at a time: the others wait.
+/// Maximum requests with a body that are read or answered at a time for one client. Further
+/// requests wait.
 const MAX_BODIES: usize = 8;
 
-/// Bytes of a request's body that are kept before it is read. Bound: so many for each stream of a
-/// connection.
+/// Maximum unread bytes of a request's body. Bound: this number for each stream of a connection.
 const STREAM_WINDOW: u32 = 16 << 10;
 
-/// Bytes of a request's fields.
+/// Maximum bytes of a request's header fields.
 const MAX_HEADER_LIST_SIZE: u32 = 16 << 10;
 
-/// A client that is silent for this long is asked for a sign of life, and has as long to give it.
+/// A client that is silent for this long gets a PING, and has the same time to answer it.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// What the requests of one connection are answered by. The bodies of requests, and their answers,
-/// count in the budgets that all clients of the server share.
+/// The state that the requests of one connection share. Request bodies and responses count in the
+/// budgets of all clients of the server.
 struct Client {
     peer: PeerAddress,
     router: Arc<Router>,
@@ -58,8 +58,8 @@ struct Client {
     bodies: Arc<Semaphore>,
 }
 
-/// Answers requests until the client goes or the server ends. The stream's first bytes are the
-/// client's preface.
+/// Answers requests until the client disconnects or the server ends. The stream's first bytes are
+/// the client's preface.
 pub(super) fn serve(
     stream: Upgraded,
     peer: PeerAddress,
@@ -87,7 +87,7 @@ async fn answer(stream: Upgraded, client: Arc<Client>, streams: Streams) {
         .timer(CoarseTimer)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
-        // Requests that wait do not keep the others from being read.
+        // Waiting requests must not block the input of the others.
         .initial_connection_window_size(STREAM_WINDOW * MAX_CONCURRENT_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST_SIZE)
         .keep_alive_interval(SILENCE)
@@ -121,7 +121,8 @@ impl Client {
             Ok(ServiceResponse::Stream(response)) => response.map(Either::Right),
             Err(error) => {
                 let mut refusal = error.response().map(Full::from);
-                // It is the connection's, which has other requests (RFC 9113 §8.2.2).
+                // HTTP/2 forbids this field (RFC 9113 §8.2.2), and the connection has other
+                // requests.
                 refusal.headers_mut().remove(header::CONNECTION);
                 refusal.map(Either::Left)
             }
@@ -132,7 +133,7 @@ impl Client {
 
     async fn mounted(&self, request: Request<Incoming>) -> Result<ServiceResponse, HandshakeError> {
         let (mut head, body) = request.into_parts();
-        // What :authority says is Host's (RFC 9113 §8.3.1), and the target is the rest.
+        // Moves :authority to Host (RFC 9113 §8.3.1); the target keeps path and query.
         if let Some(authority) = head.uri.authority() {
             let host =
                 HeaderValue::from_str(authority.as_str()).map_err(|_| HandshakeError::Host)?;

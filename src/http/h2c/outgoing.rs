@@ -1,5 +1,5 @@
-//! The body of a response, sent in chunks. A chunk counts as unsent until its bytes have gone to the
-//! socket.
+//! The body of a response, sent in chunks. A chunk counts as unsent until its bytes are written to
+//! the socket.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,21 +13,21 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::engine::{Held, UnsentBudget};
 
-/// Bytes that HTTP/2's layer has of a body at a time. It asks for no more before the client has taken
-/// them.
+/// Bytes of a body that the HTTP/2 layer holds at a time. It gets the next chunk after the client
+/// has accepted this one.
 const CHUNK: usize = 16 << 10;
 
 /// A response's body.
 pub(super) struct Outgoing {
     source: Either<Full<Bytes>, Channel<Bytes>>,
-    /// What the source has given and has not become a chunk yet.
+    /// Bytes of the source that are not in a chunk yet. Bound: one piece of the source's data. It
+    /// counts in the unsent budget.
     rest: Bytes,
-    /// Bound: what one service says at once. It counts in the budget of what waits to be sent, which
-    /// all clients share.
+    /// The unsent budget, which all clients share.
     unsent: UnsentBudget,
-    /// Whether the client has yet to take a chunk.
+    /// Whether a chunk is still unsent.
     in_flight: watch::Sender<bool>,
-    /// The place of the request's body, given up when the first that is said has gone.
+    /// The place of the request's body, released after the first piece of the response is sent.
     place: Option<OwnedSemaphorePermit>,
     has_begun: bool,
 }
@@ -49,7 +49,7 @@ impl Outgoing {
         }
     }
 
-    /// The next chunk of the rest, which is not empty.
+    /// Splits the next chunk off `rest`, which must not be empty.
     fn chunk(&mut self) -> Bytes {
         self.has_begun = true;
         self.in_flight.send_replace(true);
@@ -70,7 +70,7 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
         if *this.in_flight.borrow() {
-            // The task that asks waits for the change itself (see `Streams`).
+            // The calling task waits for the change itself (see `Streams`).
             return Poll::Pending;
         }
         while this.rest.is_empty() {
@@ -90,18 +90,18 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        // After the first chunk the end is an empty frame of its own, sent when the last has gone:
-        // until then the stream is watched.
+        // After the first chunk, the end is a separate empty frame, sent after the last chunk:
+        // until then the write stall deadline applies.
         !self.has_begun && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        // It is asked for once, for Content-Length, before the first chunk.
+        // hyper calls this once, before the first chunk, for Content-Length.
         self.source.size_hint()
     }
 }
 
-/// What a service has said, in the budget of what waits to be sent.
+/// A piece of the response, which counts in the unsent budget.
 struct Counted {
     data: Bytes,
     _held: Held,
@@ -113,7 +113,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// A part of it that is on its way to the client.
+/// A part of a piece that is being sent.
 struct Chunk {
     data: Bytes,
     in_flight: watch::Sender<bool>,

@@ -1,4 +1,4 @@
-//! The tasks of a connection's streams, each of which ends when its client takes nothing for too
+//! Runs the tasks of a connection's streams. A task ends if its client accepts nothing for too
 //! long.
 
 use std::future::pending;
@@ -9,17 +9,18 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 tokio::task_local! {
-    /// Whether the client has yet to take a chunk of the stream that this task is.
+    /// Whether a chunk of this task's stream is still unsent.
     static IN_FLIGHT: watch::Sender<bool>;
 }
 
-/// What the body of the response says to the task that sends it. Only asked in the task of a stream.
+/// Returns the flag that the response's body sets for the task that sends it. Call it only in the
+/// task of a stream.
 pub(super) fn in_flight() -> watch::Sender<bool> {
     IN_FLIGHT.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// Runs streams. One whose chunk is not taken for `write_stall` is dropped, which resets it; zero is
-/// for ever.
+/// Runs streams. A stream whose chunk stays unsent for `write_stall` is dropped, which resets it.
+/// Zero switches the deadline off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Streams {
     write_stall: Duration,
@@ -30,7 +31,7 @@ impl Streams {
         Streams { write_stall }
     }
 
-    /// Comes to its end when one chunk has been on its way for too long.
+    /// Completes when one chunk has been unsent for too long.
     async fn stalls(self, mut in_flight: watch::Receiver<bool>) {
         while in_flight.wait_for(|in_flight| *in_flight).await.is_ok() {
             let gone = in_flight.changed();

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::lock::lock;
 
-/// The first bytes of a client, as far as they have come: at most 2 KiB, which a ClientHello is
-/// seldom beyond. Clones are the same.
+/// The bytes received first from a client: at most 2 KiB, which is enough for most ClientHellos.
+/// Clones share the bytes.
 #[derive(Clone, Debug, Default)]
 pub(in crate::http) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
@@ -28,7 +28,7 @@ impl FirstBytes {
         lock(&self.0).clone()
     }
 
-    /// Whether the client has said nothing, as one that only looks whether a port is open.
+    /// Whether the client has sent nothing, like a probe that only checks whether the port is open.
     pub(in crate::http) fn is_empty(&self) -> bool {
         self.get().is_empty()
     }
@@ -61,7 +61,7 @@ impl Display for FirstBytes {
     }
 }
 
-/// The first line of a request of HTTP, escaped and cut.
+/// The first line of an HTTP request, escaped and cut.
 fn request_line(bytes: &[u8]) -> Option<String> {
     const SHOWN: usize = 80;
     let line = bytes
@@ -73,7 +73,7 @@ fn request_line(bytes: &[u8]) -> Option<String> {
     is_request.then(|| line[..line.len().min(SHOWN)].escape_ascii().to_string())
 }
 
-/// A ClientHello (RFC 8446 §4.1.2), as far as it says why nothing could be agreed on.
+/// The fields of a ClientHello (RFC 8446 §4.1.2) that explain a failed negotiation.
 struct Hello {
     versions: Vec<u16>,
     cipher_suites: Vec<u16>,
@@ -81,15 +81,15 @@ struct Hello {
 }
 
 impl Hello {
-    /// Reads the first record of a stream: `None` if it is not a ClientHello, or is cut off before
-    /// its extensions.
+    /// Parses the first record of a stream. `None` if it is not a ClientHello, or ends before its
+    /// extensions.
     fn parse(mut bytes: &[u8]) -> Option<Hello> {
         const SERVER_NAME: u16 = 0;
         const SUPPORTED_VERSIONS: u16 = 43;
         let [0x16, 0x03, _, _, _, 0x01, ..] = bytes else {
             return None;
         };
-        // The record's head, the message's, its version, and 32 random bytes.
+        // Record header (5 bytes), message header (4), version (2), random bytes (32).
         bytes.split_off(..5 + 4)?;
         let version = number(&mut bytes)?;
         bytes.split_off(..32)?;
@@ -105,7 +105,7 @@ impl Hello {
         while let Some((kind, mut value)) = extension(&mut bytes) {
             match kind {
                 SERVER_NAME => {
-                    // A list of names, each behind its type.
+                    // A list of names, each after its type.
                     let name = value.split_off(..3).and_then(|_| vector(&mut value, 2));
                     hello.server_name = name.map(|name| name.escape_ascii().to_string());
                 }
@@ -128,7 +128,7 @@ fn number(bytes: &mut &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes([number[0], number[1]]))
 }
 
-/// Bytes behind their length, which has so many bytes itself.
+/// Reads bytes after their length, which has `length_size` bytes.
 fn vector<'b>(bytes: &mut &'b [u8], length_size: usize) -> Option<&'b [u8]> {
     let length = bytes.split_off(..length_size)?;
     let length = length
@@ -137,7 +137,7 @@ fn vector<'b>(bytes: &mut &'b [u8], length_size: usize) -> Option<&'b [u8]> {
     bytes.split_off(..length)
 }
 
-/// Numbers of two bytes, but for those that mean nothing (GREASE, RFC 8701).
+/// Reads two-byte numbers, without the meaningless GREASE values (RFC 8701).
 fn numbers(bytes: &[u8]) -> Vec<u16> {
     let numbers = bytes
         .chunks_exact(2)
@@ -170,7 +170,7 @@ impl Display for Hello {
     }
 }
 
-/// A stream whose first bytes are kept until its handshake is done.
+/// A stream that records its first bytes until its handshake is done.
 #[derive(Debug)]
 pub(in crate::http) struct Recorded<S> {
     stream: S,
@@ -185,7 +185,7 @@ impl<S> Recorded<S> {
         }
     }
 
-    /// Keeps no more.
+    /// Stops recording.
     pub(super) fn stop(&mut self) {
         self.first = None;
     }
@@ -251,7 +251,7 @@ mod tests {
         first.to_string()
     }
 
-    /// Whatever is cut off, nothing panics, and what was whole is told.
+    /// At every cut the parser does not panic, and the complete fields are reported.
     #[test]
     fn a_hello_is_told_by_its_versions_suites_and_name() {
         let extensions = b"\0\0\0\x0E\0\x0C\0\0\x09localhost\0\x2B\0\x05\x04\x03\x02\x0A\x0A";
