@@ -226,9 +226,9 @@ impl Handshakes {
         self.next
     }
 
-    /// Waits until there is room for one more connection, or until the first may be dropped. An
-    /// idle or silent one may be dropped at once. Others have a grace period: without it, many
-    /// clients that reconnect together would push each other out for ever.
+    /// Waits until there is room for one more connection, or until the first may be dropped: at
+    /// once if it is idle, silent or older than `GRACE`, otherwise after `PATIENCE`. Without this
+    /// wait, many clients that reconnect together would push each other out for ever.
     async fn room(handshakes: &RefCell<Handshakes>) {
         let full = || {
             let handshakes = handshakes.borrow();
