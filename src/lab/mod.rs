@@ -1,3 +1,3 @@
-//! Tools that are a client: they know the codec and the handshake, but not the server.
+//! Client tools. They use the codec and the handshake, but not the server.
 
 pub mod load;

@@ -1,4 +1,4 @@
-//! A connection that is being opened, and the time that each part takes.
+//! A connection during its opening, and how long each part takes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub(super) struct Arrival {
     stream: LoadStream,
     is_raw: bool,
     stage: OpeningStage,
-    /// Bytes of the request that are written.
+    /// Bytes of the request written so far.
     written: usize,
     head: Vec<u8>,
     times: OpeningTimes,
@@ -29,7 +29,7 @@ enum OpeningStage {
     Upgrading,
 }
 
-/// When each part was done.
+/// Times at which the parts of the opening were completed, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpeningTimes {
     begin: u64,
@@ -41,9 +41,9 @@ pub(super) struct OpeningTimes {
 /// The progress of an opening.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    /// It waits for the socket.
+    /// The opening waits for the socket.
     Waits,
-    /// The WebSocket is open; this many bytes behind the answer are in the buffer.
+    /// The WebSocket is open. The buffer holds `early` bytes received after the answer.
     Open { early: usize },
 }
 
@@ -80,10 +80,10 @@ impl Arrival {
         self.times.begin
     }
 
-    /// Advances as far as the socket allows.
+    /// Advances the opening as far as the socket allows.
     ///
     /// # Errors
-    /// A few words about the failure.
+    /// A short text about the failure.
     pub(super) fn advance(
         &mut self,
         opening: &Opening,
@@ -91,7 +91,7 @@ impl Arrival {
         clock: LoadClock,
     ) -> Result<Step, String> {
         let named = |error: io::Error| match error.get_ref() {
-            Some(inner) => inner.to_string(), // of TLS
+            Some(inner) => inner.to_string(), // a TLS error
             None => error.kind().to_string(),
         };
         if self.stage == OpeningStage::Connecting {
@@ -124,7 +124,7 @@ impl Arrival {
         self.answer(opening, buffer, clock)
     }
 
-    /// Whether all of the request is written.
+    /// Writes the request. Returns whether all of it is written.
     fn request(&mut self, opening: &Opening) -> io::Result<bool> {
         while self.written < opening.request.len() {
             match self.stream.write(&opening.request[self.written..]) {
@@ -160,7 +160,7 @@ impl Arrival {
                 opening.check(&self.head[..end])?;
                 self.times.end = clock.now();
                 let early = self.head.len() - end;
-                // They are at the end of the last read.
+                // The early bytes are at the end of the last read.
                 buffer.copy_within(length - early..length, 0);
                 return Ok(Step::Open { early });
             }

@@ -12,7 +12,7 @@ pub struct Assertion {
     text: String,
     figure: Figure,
     relation: Relation,
-    /// In nanoseconds where the figure is a time.
+    /// In nanoseconds if the figure is a time.
     bound: f64,
 }
 
@@ -24,13 +24,13 @@ enum Figure {
     Rate,
     Errors,
     Lost,
-    /// Microseconds of the server's CPU.
+    /// Server CPU time per operation, in microseconds.
     Cpu,
-    /// Bytes of the server's memory for a connection.
+    /// Server memory per connection, in bytes.
     Memory,
 }
 
-/// Of a value to its bound.
+/// Compares a value with its bound.
 type Relation = fn(&f64, &f64) -> bool;
 
 const RELATIONS: [(&str, Relation); 5] = [
@@ -42,10 +42,10 @@ const RELATIONS: [(&str, Relation); 5] = [
 ];
 
 impl Assertion {
-    /// Judges a run.
+    /// Checks whether the assertion holds for a run.
     ///
     /// # Errors
-    /// What does not hold, in a sentence.
+    /// A sentence that says which assertion fails and why.
     pub fn judge(&self, report: &Report<'_>) -> Result<(), String> {
         let Some(value) = self.figure.of(report) else {
             return Err(format!("{self}: the run has no such figure"));
@@ -126,7 +126,7 @@ impl fmt::Display for Assertion {
     }
 }
 
-/// `5ms`, `800us`, `1.5s`, `300ns`: a time has its unit.
+/// Parses a time with a unit, for example `5ms`, `800us`, `1.5s` or `300ns`.
 fn nanoseconds(text: &str) -> Option<f64> {
     let units = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
     let (number, unit) = units

@@ -1,10 +1,10 @@
-//! The time of a run, and the CPU time of a thread.
+//! The clock of a run, and the CPU time of a thread.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds since the run began, the same in all its threads.
+/// Counts nanoseconds since the start of the run. All threads of the run share it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoadClock(Instant);
 
@@ -19,7 +19,7 @@ impl LoadClock {
     }
 }
 
-/// CPU time that the calling thread has used.
+/// CPU time used by the calling thread.
 pub(super) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)

@@ -1,4 +1,4 @@
-//! Two servers, measured in turn: ratios with an interval of confidence.
+//! Compares two servers, measured in turn: ratios with confidence intervals.
 
 use std::fmt;
 use std::io;
@@ -7,29 +7,30 @@ use super::plan::Plan;
 use super::report::{Report, table_of_runs};
 use super::{Interrupt, LoadOutcome, LoadProgress, Machine, run};
 
-/// Rounds of A B A B, and the ratios of B to A.
+/// The results of measuring servers A and B in turn, and the ratios of B to A.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// How many rounds there were.
+    /// The number of completed rounds.
     pub rounds: usize,
-    /// All rounds of each server together.
+    /// The results of A and of B, each summed over all rounds.
     pub outcomes: [LoadOutcome; 2],
-    /// B as a multiple of A.
+    /// Figures of B divided by those of A.
     pub ratios: Vec<Ratio>,
 }
 
-/// One figure of B as a multiple of A's.
+/// The ratio of one figure, B divided by A.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Ratio {
-    /// Its name.
+    /// The name of the figure.
     pub figure: &'static str,
-    /// The geometric mean over rounds.
+    /// The geometric mean of the ratio over all rounds.
     pub middle: f64,
-    /// The interval that holds the true ratio with 95 % confidence, if rounds differ by chance.
+    /// The lower end of the interval that contains the true ratio with 95 % confidence, if rounds
+    /// differ only by chance.
     pub low: f64,
-    /// See [`Ratio::low`].
+    /// The upper end of the interval. See [`Ratio::low`].
     pub high: f64,
 }
 
@@ -52,7 +53,7 @@ fn quantile(report: &Report<'_>, quantile: f64) -> Option<f64> {
 /// Runs both plans in turn, `rounds` times.
 ///
 /// # Errors
-/// Those of [`run`].
+/// The same errors as [`run`].
 pub fn compare(
     plans: [&Plan; 2],
     rounds: usize,
@@ -96,7 +97,7 @@ pub fn compare(
     })
 }
 
-/// The mean of logarithms and its interval by Student's distribution.
+/// The mean of the logarithms and its confidence interval by Student's t-distribution.
 fn ratio(figure: &'static str, logarithms: &[f64]) -> Ratio {
     let count = logarithms.len() as f64;
     let mean = logarithms.iter().sum::<f64>() / count;
@@ -113,20 +114,20 @@ fn ratio(figure: &'static str, logarithms: &[f64]) -> Ratio {
     }
 }
 
-/// The quantile 0.975 of Student's distribution.
+/// The 0.975 quantile of Student's t-distribution.
 fn student(freedom: usize) -> f64 {
     const TABLE: [f64; 10] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     ];
     match TABLE.get(freedom.saturating_sub(1)) {
         Some(value) => *value,
-        // An approximation from above: 2.2 at 11, 2.04 at 30.
+        // An approximation that is slightly too high: 2.2 at 11, 2.04 at 30.
         None => 1.96 + 2.7 / freedom as f64,
     }
 }
 
 impl Comparison {
-    /// The comparison as a person reads it.
+    /// The comparison as text for people.
     pub fn text(&self, plans: [&Plan; 2], machine: &Machine) -> String {
         let reports = [0, 1].map(|place| Report::new(plans[place], &self.outcomes[place], machine));
         let is_bound = reports.iter().any(Report::is_generator_bound);

@@ -1,4 +1,4 @@
-//! One connection: what it has sent, what has come back, and what is in flight.
+//! One connection: its sent messages, its received replies, and its messages in flight.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,56 +20,57 @@ use crate::protocol::{AssemblyPool, CloseFrame, Message, OpCode, ProtocolError, 
 pub(super) struct LoadConnection {
     pub(super) stream: LoadStream,
     pub(super) incoming: Incoming,
-    /// Decompresses the replies, in a load that compresses each message.
+    /// Decompresses the replies if each message is compressed when it is sent.
     pub(super) inflating: Option<Box<Receiver>>,
     pub(super) sending: Sending,
-    /// The order of its own messages; in a broadcast `orders` has one for each publisher.
+    /// The order of the replies to the connection's own messages.
     pub(super) order: Order,
+    /// In a broadcast, the order of each publisher's messages.
     pub(super) orders: Vec<Order>,
-    /// Messages that wait for their replies, the oldest first.
+    /// Messages that await their replies, the oldest first.
     pub(super) flights: VecDeque<Flight>,
-    /// Pongs and a Close that wait to be written.
+    /// Pong and Close frames that have not been written.
     control: Vec<u8>,
     pub(super) is_closing: bool,
 }
 
-/// The progress of a connection's messages.
+/// The progress of sending a connection's messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sending {
-    /// The upper bits of its messages' numbers.
+    /// The connection's number: the high bits of its message numbers.
     pub(super) id: u64,
-    /// The first message that is not wholly written, and its slot.
+    /// The number and the slot of the first message that is not completely written.
     next: u64,
     slot: usize,
-    /// Messages from `next` on that wait to be written.
+    /// Number of messages, from `next` on, that are not completely written.
     pub(super) unsent: u64,
-    /// Bytes of them that are written.
+    /// Bytes of the unsent messages that are already written.
     offset: usize,
-    /// Messages that the socket took at least in part.
+    /// Number of messages written at least in part.
     pub(super) flown: u64,
 }
 
-/// Messages that were written together.
+/// Messages written together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
     pub(super) first: u64,
     pub(super) count: u64,
-    /// Messages without a reply.
+    /// Number of messages without a reply.
     pub(super) left: u64,
-    /// When they were written.
+    /// Time of the write in nanoseconds.
     pub(super) at: u64,
 }
 
-/// The reason that a connection is over.
+/// The reason why a connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ending {
-    /// A Close with this code; 1005 stands for a Close without one.
+    /// The server sent a Close frame with this code; 1005 if the frame had no code.
     Closed(u16),
-    /// The end of the stream, or a reset, without a Close.
+    /// The stream ended or was reset without a Close frame.
     Gone,
-    /// It broke a rule.
+    /// The server violated the protocol.
     Broken(ProtocolError),
-    /// It sent something after its Close (RFC 6455 §5.5.1).
+    /// The server sent data after its Close frame (RFC 6455 §5.5.1).
     AfterClose,
 }
 
@@ -79,7 +80,7 @@ impl From<io::Error> for Ending {
     }
 }
 
-/// What a thread lends to the connection whose turn it is.
+/// The resources of a thread that a connection uses during its turn.
 #[derive(Debug)]
 pub(super) struct ConnectionTurn<'a> {
     pub(super) ring: &'a mut Ring,
@@ -88,14 +89,14 @@ pub(super) struct ConnectionTurn<'a> {
     pub(super) tally: &'a mut Tally,
     pub(super) clock: LoadClock,
     pub(super) check: Check,
-    /// In an open loop: its times, and this connection's place in them.
+    /// In an open loop: the schedule, and this connection's place in it.
     pub(super) schedule: Option<(Schedule, usize)>,
     /// In a broadcast: the publications, and whether the loop is open.
     pub(super) publications: Option<(&'a Publications, bool)>,
 }
 
 impl Sending {
-    /// Messages that are written or wait to be written.
+    /// Number of messages that are written or queued.
     pub(super) fn begun(&self) -> u64 {
         self.next + self.unsent
     }
@@ -119,7 +120,7 @@ impl LoadConnection {
         }
     }
 
-    /// Whether every message has been written and answered, or given up.
+    /// Whether every message has been written and has been answered or has expired.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.flights.is_empty() && self.sending.unsent == 0
@@ -130,7 +131,7 @@ impl LoadConnection {
         self.sending.unsent > 0 || !self.control.is_empty() || self.stream.is_blocked()
     }
 
-    /// Writes the control frames that wait, unless a message is half written.
+    /// Writes the queued control frames, unless a message is partly written.
     pub(super) fn write_control(&mut self) -> io::Result<()> {
         while self.sending.offset == 0 && !self.control.is_empty() {
             match self.stream.write(&self.control) {
@@ -142,7 +143,7 @@ impl LoadConnection {
         Ok(())
     }
 
-    /// Writes what waits, as far as the socket takes it.
+    /// Writes queued frames until the queue is empty or the socket is full.
     #[inline]
     pub(super) fn write(&mut self, ring: &mut Ring, now: u64) -> io::Result<()> {
         if self.stream.is_blocked() {
@@ -195,8 +196,9 @@ impl LoadConnection {
 
     /// Reads until the socket is empty.
     ///
-    /// A read that does not fill the buffer has emptied the socket: later bytes are a new event.
-    /// The end of the stream may come without an event; `may_end` says that it is possible.
+    /// A read that does not fill the buffer has emptied the socket; later bytes cause a new event.
+    /// The end of the stream may cause no further event. If `may_end` is true, reads on until the
+    /// end of the stream or until the socket is empty.
     #[inline]
     pub(super) fn read(
         &mut self,
@@ -218,7 +220,7 @@ impl LoadConnection {
         }
     }
 
-    /// Takes `length` bytes of the buffer.
+    /// Handles the first `length` bytes of the buffer.
     #[inline]
     pub(super) fn take(
         &mut self,
@@ -276,7 +278,7 @@ impl LoadConnection {
         }
     }
 
-    /// Begins the closing handshake with code 1000.
+    /// Starts the closing handshake with code 1000.
     pub(super) fn close(&mut self) {
         if !self.is_closing {
             self.is_closing = true;
@@ -284,7 +286,7 @@ impl LoadConnection {
         }
     }
 
-    /// Gives up messages that were written before `since`; says how many.
+    /// Expires the messages written before `since`. Returns how many replies were missing.
     pub(super) fn expire(&mut self, since: u64) -> u64 {
         let mut expired = 0;
         while let Some(flight) = self.flights.front()
@@ -297,7 +299,7 @@ impl LoadConnection {
     }
 }
 
-/// Takes what was read, and decompresses it first where messages are compressed each time.
+/// Handles received bytes. `inflating` decompresses them if messages are compressed at each send.
 #[inline]
 fn feed(
     incoming: &mut Incoming,
@@ -343,21 +345,21 @@ fn inflate(
     Ok(())
 }
 
-/// A Close that came, and whether it was the last thing.
+/// A received Close frame, and whether no data followed it.
 #[derive(Clone, Copy, Debug)]
 struct Closed {
     code: Result<u16, ProtocolError>,
     is_last: bool,
 }
 
-/// Answers control frames.
+/// Handles control frames and queues the answers.
 pub(super) struct Controls<'a> {
     control: &'a mut Vec<u8>,
     closed: &'a mut Option<Closed>,
 }
 
 impl Controls<'_> {
-    /// Whether the server has sent a Close before this message.
+    /// Whether the server has sent a Close frame before the current frame.
     #[inline]
     pub(super) fn is_after_close(&mut self) -> bool {
         match self.closed {
@@ -393,7 +395,7 @@ impl Controls<'_> {
     }
 }
 
-/// Appends a control frame, masked as a client's must be.
+/// Appends a masked control frame.
 pub(super) fn put_control(to: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let key = fastrand::u32(..).to_ne_bytes();
     put_frame(to, (true, false, opcode), key, payload);

@@ -1,4 +1,4 @@
-//! Deliveries to a member of a broadcast.
+//! Handles the messages that a member of a broadcast receives.
 
 use super::connection::Controls;
 use super::incoming::{Replies, Reply, SEQUENCE};
@@ -8,10 +8,10 @@ use super::publications::{Publications, Publisher};
 use super::tally::Tally;
 use crate::protocol::OpCode;
 
-/// Deliveries to one member.
+/// Deliveries to one connection.
 pub(super) struct Deliveries<'a> {
     pub(super) publications: &'a Publications,
-    /// One for each publisher.
+    /// One order for each publisher.
     pub(super) orders: &'a mut [Order],
     pub(super) tally: &'a mut Tally,
     pub(super) now: u64,
@@ -91,7 +91,7 @@ impl Replies for Deliveries<'_> {
 }
 
 impl<'a> Deliveries<'a> {
-    /// Records a publication that this member has got.
+    /// Records that this member has received a publication.
     #[inline]
     fn delivered(&mut self, publisher: &Publisher, number: u64) {
         let Some(delivered) = publisher.deliver(number) else {
@@ -116,7 +116,8 @@ impl<'a> Deliveries<'a> {
         }
     }
 
-    /// A message without a readable number stands for the next one of the only publisher.
+    /// Treats a message without a readable number as the next message of the publisher, if there is
+    /// exactly one publisher.
     fn next(&self) -> Option<(usize, &'a Publisher, u64)> {
         let [order] = &self.orders else { return None };
         self.publications.find(order.next() & SEQUENCE)

@@ -1,4 +1,4 @@
-//! Replies on the connection that asked.
+//! Handles the replies that a connection receives to its own messages.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use super::schedule::Schedule;
 use super::tally::Tally;
 use crate::protocol::OpCode;
 
-/// Replies to one connection's own messages.
+/// The replies to one connection's own messages.
 pub(super) struct Echoes<'a> {
     pub(super) sending: Sending,
     pub(super) order: &'a mut Order,
@@ -50,14 +50,14 @@ impl Replies for Echoes<'_> {
         };
         let (number, is_intact) = match reply.number.filter(own) {
             Some(number) => (number & SEQUENCE, reply.is_intact),
-            // A reply without a number of this connection stands for the next one.
+            // A reply without a number of this connection counts as the next reply.
             None => (self.order.next(), false),
         };
         if !is_intact {
             counts.corrupt += 1;
         }
         if number >= self.sending.flown {
-            return; // nothing waits for an answer
+            return; // no message awaits a reply
         }
         match self.order.note(number) {
             Arrived::Repeated => {
@@ -105,7 +105,7 @@ impl Replies for Echoes<'_> {
 }
 
 impl Echoes<'_> {
-    /// Records how long the message took.
+    /// Records the latency of a message.
     #[inline]
     fn arrived(&mut self, number: u64) {
         if let Some((schedule, lane)) = self.schedule

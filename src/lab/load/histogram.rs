@@ -1,12 +1,12 @@
-//! Latencies: from a nanosecond to an hour, to three digits.
+//! A histogram of latencies from 1 ns to 1 h, with three significant digits.
 
 use hdrhistogram::Histogram;
 
-/// Times in nanoseconds.
+/// A histogram of times in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Latencies(Histogram<u64>);
 
-/// The percentiles that are reported.
+/// The reported percentiles: name and quantile.
 pub const PERCENTILES: [(&str, f64); 5] = [
     ("p50", 0.5),
     ("p90", 0.9),
@@ -19,14 +19,14 @@ const HOUR: u64 = 3_600_000_000_000;
 
 impl Default for Latencies {
     fn default() -> Latencies {
-        // The bounds are right, or the first test of this file fails.
+        // The bounds are valid; otherwise the first test of this file would fail.
         let of_any_size = || Histogram::new(3).unwrap_or_else(|_| unreachable!());
         Latencies(Histogram::new_with_bounds(1, HOUR, 3).unwrap_or_else(|_| of_any_size()))
     }
 }
 
 impl Latencies {
-    /// Records `count` latencies of the same length; one beyond an hour counts as an hour.
+    /// Records `count` equal latencies. A latency above one hour counts as one hour.
     #[inline]
     pub fn record(&mut self, nanoseconds: u64, count: u64) {
         self.0.saturating_record_n(nanoseconds, count);
@@ -38,17 +38,17 @@ impl Latencies {
         let _ = self.0.add(&other.0);
     }
 
-    /// How many there are.
+    /// The number of recorded latencies.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The latency at a quantile, 0.99 for p99, in nanoseconds.
+    /// The latency at a quantile, in nanoseconds. For p99, `quantile` is 0.99.
     pub fn at(&self, quantile: f64) -> u64 {
         self.0.value_at_quantile(quantile)
     }
 
-    /// The number of latencies that are at least as long.
+    /// The number of latencies greater than or equal to the latency at `quantile`.
     pub fn behind(&self, quantile: f64) -> u64 {
         match self.count() {
             0 => 0,
@@ -56,12 +56,12 @@ impl Latencies {
         }
     }
 
-    /// The longest, in nanoseconds.
+    /// The longest latency in nanoseconds.
     pub fn max(&self) -> u64 {
         self.0.max()
     }
 
-    /// The mean, in nanoseconds.
+    /// The mean latency in nanoseconds.
     pub fn mean(&self) -> f64 {
         self.0.mean()
     }
@@ -85,7 +85,8 @@ mod tests {
     }
 
     proptest! {
-        /// Percentiles are those of the sorted values to three digits, also of merged halves.
+        /// Percentiles equal those of the sorted values to three digits, also after merging two
+        /// histograms.
         #[test]
         fn percentiles_are_the_sorted_values(
             mut values in proptest::collection::vec(1..10_000_000_000_u64, 1..300),
@@ -103,7 +104,7 @@ mod tests {
                 let (right, got) = (values[place], one.at(quantile));
                 prop_assert!(got.abs_diff(right) <= right / 500 + 1, "{quantile}: {got}, not {right}");
                 let behind = values.iter().filter(|value| **value >= right).count() as u64;
-                // Values that share a bucket with the percentile count with it.
+                // The count includes all values in the bucket of the percentile.
                 prop_assert!(one.behind(quantile) >= behind.min(1));
             }
         }

@@ -1,47 +1,47 @@
-//! Takes what a server sends apart by its frame headers, and compares it while it arrives.
+//! Parses the frames that a server sends, and compares the payloads as they arrive.
 
 use super::numbering::{Numbering, nearest};
 use super::ring::Ring;
 use crate::protocol::frame::Expectation;
 use crate::protocol::{FrameHeader, OpCode, ProtocolError, Role, SizeLimits};
 
-/// Is told what a connection receives.
+/// Receives the replies and control frames of a connection.
 pub(super) trait Replies {
-    /// The number of the message that a reply without a number answers.
+    /// The message number to assume for a reply that carries no number.
     fn expected(&self) -> u64;
-    /// A data message has come to its end.
+    /// Handles a complete data message.
     fn reply(&mut self, reply: Reply);
-    /// A control frame.
+    /// Handles a control frame.
     fn control(&mut self, opcode: OpCode, payload: &[u8]);
-    /// The number of the next reply and how many may follow it in order, where nothing but their
-    /// count matters.
+    /// The number of the next reply, and how many replies from that one on may be counted together
+    /// by [`Replies::in_order`]. `None`: each reply must be handled.
     fn run(&self) -> Option<(u64, u64)>;
-    /// That many replies of `length` bytes have come as [`Replies::run`] said.
+    /// Counts `count` replies of `length` bytes, received in the order given by [`Replies::run`].
     fn in_order(&mut self, count: u64, length: usize);
-    /// Whether replies are compared, or counted only.
+    /// Whether payloads are compared byte for byte.
     fn compares(&self) -> bool;
 }
 
 /// A data message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
-    /// The number that it carries; that of [`Replies::expected`] if messages carry none, and `None`
-    /// if its digits cannot be read.
+    /// The number that the message carries. If messages carry no numbers, the value of
+    /// [`Replies::expected`]. `None` if the digits are not readable.
     pub(super) number: Option<u64>,
-    /// It is what was sent, byte for byte.
+    /// The payload equals the sent payload, byte for byte.
     pub(super) is_intact: bool,
     /// Bytes of payload.
     pub(super) length: usize,
 }
 
-/// What is kept between two reads.
+/// Parser state between two reads.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     head: [u8; FrameHeader::MAX_LENGTH],
     head_length: u8,
     frame: Option<IncomingFrame>,
     message: Option<PartialMessage>,
-    /// The payload of a control frame that is not all there.
+    /// The received part of a control frame's payload.
     control: Vec<u8>,
 }
 
@@ -53,25 +53,26 @@ struct IncomingFrame {
     key: Option<[u8; 4]>,
 }
 
-/// A data message under way.
+/// A data message of which a part has been received.
 #[derive(Clone, Copy, Debug)]
 struct PartialMessage {
     is_right_kind: bool,
-    /// Bytes that have come.
+    /// Bytes received so far.
     length: usize,
-    /// The bytes of its number.
+    /// The bytes of the message number.
     number: [u8; 16],
-    /// Known when the number is: the slot to compare with, and whether all was equal so far.
+    /// The slot to compare the payload with; `None` until the number is complete.
     slot: Option<usize>,
+    /// All bytes compared so far are equal.
     is_equal: bool,
     read: Option<u64>,
 }
 
 impl Incoming {
-    /// Takes all of `input`.
+    /// Parses all of `input`.
     ///
     /// # Errors
-    /// The rule of RFC 6455 that the server broke.
+    /// The rule of RFC 6455 that the server violated.
     #[inline]
     pub(super) fn feed(
         &mut self,
@@ -112,7 +113,7 @@ impl Incoming {
         self.head_length == 0 && self.frame.is_none() && self.message.is_none()
     }
 
-    /// Takes bytes up to the end of a header, a payload or the input.
+    /// Parses up to the end of a header, a payload or the input. Returns the bytes parsed.
     fn step(
         &mut self,
         input: &[u8],
@@ -266,11 +267,12 @@ impl PartialMessage {
     }
 }
 
-/// The part of a number that counts a connection's messages; above it is the connection's own.
+/// Mask of the low 40 bits of a number, which count a connection's messages. The high bits are the
+/// connection's own number.
 pub(super) const SEQUENCE: u64 = (1 << 40) - 1;
 
-/// The number that a payload begins with, made whole from what is expected where only half of it
-/// is there.
+/// The number at the start of a payload. If the payload carries only the lower half, the upper half
+/// is derived from `expected`.
 #[inline]
 fn number(payload: &[u8], key: Option<[u8; 4]>, ring: &Ring, expected: u64) -> Option<u64> {
     let mut bytes = [0; 16];
@@ -327,7 +329,7 @@ pub(super) fn whole(
     }
 }
 
-/// Bytes of the header, and of the payload, where the form is short and right.
+/// Lengths of header and payload; `None` if 64 KiB or more, not minimal, or wrongly masked.
 #[inline]
 fn short_header(input: &[u8], mask: usize) -> Option<(usize, usize)> {
     let second = usize::from(*input.get(1)?);
@@ -393,7 +395,7 @@ mod tests {
         Ring::new(&messages, 4, is_raw, 1)
     }
 
-    /// What an echo server answers to the first `count` messages.
+    /// The replies of an echo server to the first `count` messages.
     fn answers(ring: &mut Ring, count: u64) -> Vec<u8> {
         let mut answers = Vec::new();
         for number in 0..count {
@@ -424,7 +426,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, every reply is recognised, intact, with its number.
+        /// Every reply is recognised, intact and with its number, however reads split the bytes.
         #[test]
         fn cuts_change_nothing(
             size in prop_oneof![0..40_usize, 120..130_usize, 65_530..65_540_usize],
@@ -446,7 +448,7 @@ mod tests {
             prop_assert_eq!(heard.replies, all);
         }
 
-        /// One changed bit of a payload is seen, alone and among replies that come with it.
+        /// One changed bit of a payload is detected, in a single reply and in a batch of replies.
         #[test]
         fn a_changed_bit_is_seen(
             size in 8..300_usize,

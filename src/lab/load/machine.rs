@@ -1,4 +1,4 @@
-//! Where figures were made.
+//! Describes the machine that figures were measured on.
 
 use std::fs;
 
@@ -8,13 +8,13 @@ use serde::Serialize;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Machine {
-    /// The processor's name.
+    /// The model name of the processor.
     pub cpu: Option<String>,
     /// Cores that this process may use.
     pub cores: usize,
-    /// Operating system and its release.
+    /// The operating system and its release.
     pub kernel: Option<String>,
-    /// TCP's congestion control.
+    /// The TCP congestion control algorithm.
     pub congestion_control: Option<String>,
     /// The load averages before the run.
     pub load_average: Option<String>,
@@ -23,7 +23,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one, now.
+    /// Describes this machine at the current time.
     pub fn here() -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find(|line| line.starts_with("model name"));

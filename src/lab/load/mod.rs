@@ -1,9 +1,9 @@
-//! `frameloop load`: the load that WebSocket servers are measured with.
+//! `frameloop load`: generates load to measure WebSocket servers.
 //!
-//! Threads own their connections and wait for them in one poller each. A message is made once: a
-//! masked frame, into which its number is written when it goes out. One write sends a batch; what
-//! comes back is taken apart by its headers and compared byte for byte. Nothing is allocated for a
-//! message.
+//! Each thread owns its connections and polls them with one poller. A message is prepared once, as
+//! a masked frame; each send only writes the message number into the frame. One write sends a
+//! batch. Replies are parsed by their frame headers and compared byte for byte. Sending or
+//! receiving a message allocates nothing.
 
 mod arrival;
 mod assertion;
@@ -53,12 +53,13 @@ pub use target::{Target, TargetError};
 use shared::LoadShared;
 use worker::{LoadWorker, WorkerReport};
 
-/// Ends runs early: once with a whole report, the second time without waiting for replies.
+/// Ends runs early. The first interrupt still waits for replies and gives a complete report; the
+/// second does not wait for replies.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicU8>);
 
 impl Interrupt {
-    /// Interrupts.
+    /// Interrupts the run.
     pub fn interrupt(&self) {
         self.0.fetch_add(1, AcqRel);
     }
@@ -77,30 +78,32 @@ impl Interrupt {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOutcome {
-    /// Counts over all of the run.
+    /// Counts over the whole run, including warm-up and end.
     pub counts: Counts,
-    /// What was measured, between warm-up and end.
+    /// Counts of the measurement, between warm-up and end.
     pub measured: Measured,
-    /// From the write of a message to its reply.
+    /// Time from writing a message to receiving its reply.
     pub service: Latencies,
-    /// From when a message was due to its reply; empty in a closed loop.
+    /// Time from when a message was due until its reply was received; empty in a closed loop.
     pub response: Latencies,
-    /// From a publication to the last member that got it.
+    /// Time from a publication until the last member has received it.
     pub reach: Latencies,
-    /// Opening the connections.
+    /// Times of opening the connections.
     pub opening: OpeningLatencies,
-    /// For each thread of the generator, the share of a core that it used.
+    /// Share of a core that each generator thread used.
     pub threads: Vec<f64>,
-    /// The serving process before the connections, and at the begin and the end of the measurement.
+    /// Samples of the server process: before the connections open, at the start of the measurement,
+    /// and at its end.
     pub server: Option<[Sample; 3]>,
-    /// Bytes of memory of this process before the connections, and at the end of the measurement.
+    /// Bytes of memory of this process: before the connections open, and at the end of the
+    /// measurement.
     pub own_memory: Option<[u64; 2]>,
     /// The run was interrupted.
     pub is_interrupted: bool,
 }
 
 impl LoadOutcome {
-    /// Adds another run of the same plan.
+    /// Adds the results of another run of the same plan.
     pub(super) fn add(&mut self, other: &LoadOutcome) {
         self.counts.add(&other.counts);
         self.service.add(&other.service);
@@ -121,28 +124,28 @@ impl LoadOutcome {
     }
 }
 
-/// What was counted between warm-up and end.
+/// Counts between warm-up and end.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Measured {
-    /// How long it was.
+    /// Length of the measurement.
     pub time: Duration,
-    /// Replies.
+    /// Replies received.
     pub received: u64,
-    /// Bytes of payload of these.
+    /// Bytes of payload in these replies.
     pub received_bytes: u64,
     /// Connections opened.
     pub opened: u64,
 }
 
-/// Between two looks at how far the run is.
+/// Interval between two progress updates.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Runs a load, telling `progress` how far it is about 200 times a second.
+/// Runs a load and calls `progress` about 200 times a second.
 ///
 /// # Errors
-/// This process lacks something: descriptors, a core to be pinned to. Failures between it and the
-/// server are counted in the [`LoadOutcome`].
+/// This process lacks a resource, for example file descriptors or a core to pin a thread to.
+/// Failures between this process and the server are counted in the [`LoadOutcome`] instead.
 pub fn run(
     plan: &Plan,
     interrupt: &Interrupt,
@@ -169,7 +172,7 @@ pub fn run(
         shared.start.store(start, Release);
         let from = start + plan.warm_up.as_nanos() as u64;
         until(&|| shared.clock.now() >= from || all_are(&shared.loaded));
-        // A server that has gone meanwhile is told by what its connections meet.
+        // If the server process has exited, the errors of its connections show it.
         let begin = look(plan).ok().flatten();
         until(&|| all_are(&shared.loaded));
         let (end, own_after) = (look(plan).ok().flatten(), own_memory());
@@ -187,7 +190,8 @@ pub fn run(
     })
 }
 
-/// One thread of the generator. When it ends, even by an error, the others do not wait for it.
+/// Runs one generator thread. When it ends, even by an error, the other threads stop waiting for
+/// it.
 fn work(plan: &Plan, shared: &LoadShared, index: usize) -> io::Result<WorkerReport> {
     let _leaving = shared.leaving();
     if let Some(cpu) = plan.cpus.get(index % plan.cpus.len().max(1)) {
@@ -196,12 +200,12 @@ fn work(plan: &Plan, shared: &LoadShared, index: usize) -> io::Result<WorkerRepo
     LoadWorker::new(plan, shared, index)?.run()
 }
 
-/// Bytes of memory that this process holds.
+/// Bytes of resident memory of this process.
 fn own_memory() -> Option<u64> {
     process::resident(std::process::id()).ok()
 }
 
-/// Looks at the serving process, if there is one to look at.
+/// Samples the server process; `None` if the plan names no process.
 fn look(plan: &Plan) -> io::Result<Option<Sample>> {
     let Some(process) = plan.server else {
         return Ok(None);
@@ -233,7 +237,7 @@ fn outcome(told: Vec<WorkerReport>) -> LoadOutcome {
     outcome
 }
 
-/// Lets the calling thread run on these cores only, if there are any.
+/// Pins the calling thread to these cores. An empty slice changes nothing.
 #[cfg(target_os = "linux")]
 fn pin(cpus: &[usize]) -> io::Result<()> {
     use rustix::thread::{CpuSet, sched_setaffinity};

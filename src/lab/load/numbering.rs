@@ -1,20 +1,20 @@
-//! The number that a message carries at the front of its payload.
+//! The number at the start of each message's payload.
 
 use super::plan::{Compression, Content, Messages};
 
 /// How messages carry their numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Numbering {
-    /// They do not: they are shorter than 8 bytes, or come from a file.
+    /// No number: messages are shorter than 8 bytes, come from a file, or are compressed once.
     None,
-    /// 8 bytes, the highest first.
+    /// 8 bytes, big-endian.
     Binary,
-    /// So many hexadecimal digits: 16, or 8 for the lower half of the number.
+    /// This many hexadecimal digits: 16, or 8 for the lower half of the number.
     Hex(usize),
 }
 
 impl Numbering {
-    /// Bytes at the front of the payload.
+    /// Length of the number in bytes.
     pub(super) const fn length(self) -> usize {
         match self {
             Numbering::None => 0,
@@ -33,7 +33,7 @@ impl Numbering {
         }
     }
 
-    /// The number that a payload begins with; `None` if these are not digits.
+    /// The number at the start of a payload; `None` without a number or if a byte is not a digit.
     #[inline]
     pub(super) fn read(self, payload: &[u8]) -> Option<u64> {
         match self {
@@ -45,7 +45,7 @@ impl Numbering {
         }
     }
 
-    /// The bytes of a number, of which the first [`Numbering::length`] count.
+    /// The encoded number. Only the first [`Numbering::length`] bytes are used.
     #[inline]
     pub(super) fn write(self, number: u64) -> [u8; 16] {
         let mut bytes = [0; 16];
@@ -73,7 +73,7 @@ fn hex(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// The number with these low bits that is nearest to what is expected.
+/// The number nearest to `expected` whose low 32 bits are `low`.
 pub(super) fn nearest(low: u32, expected: u64) -> u64 {
     let ahead = low.wrapping_sub(expected as u32).cast_signed();
     expected.saturating_add_signed(ahead.into())

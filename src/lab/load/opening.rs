@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::target::Target;
 use crate::handshake::accept_key::accept_key;
 
-/// A request, made once for all connections of a thread, and the rules for its answer.
+/// The request, made once for all connections of a thread, and the rules for checking the answer.
 #[derive(Clone, Debug)]
 pub(super) struct Opening {
     pub(super) request: Vec<u8>,
@@ -16,12 +16,12 @@ pub(super) struct Opening {
     offers_deflate: bool,
 }
 
-/// Bytes of the longest head that is read.
+/// Longest accepted head of an answer, in bytes.
 pub(super) const MOST_HEAD: usize = 64 << 10;
 
 impl Opening {
-    /// The key is random but the same for all connections of this thread: making one takes longer
-    /// than sending a message.
+    /// Makes the request. All connections of this thread share one random key, because making a key
+    /// takes longer than sending a message.
     pub(super) fn new(
         target: &Target,
         headers: &[(String, String)],
@@ -60,10 +60,10 @@ impl Opening {
         }
     }
 
-    /// Whether the head of an answer, its empty line included, opens the WebSocket.
+    /// Checks that an answer opens the WebSocket. `head` includes the final empty line.
     ///
     /// # Errors
-    /// A few words: the status, or the field that is wrong.
+    /// A short text: the status, or the wrong field.
     pub(super) fn check(&self, head: &[u8]) -> Result<(), String> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");

@@ -1,24 +1,25 @@
-//! Tells lost, repeated and reordered messages of a connection apart, by their numbers.
+//! Detects lost, repeated and reordered messages of a connection by their numbers.
 
-/// The numbers seen so far, which begin at 0.
+/// The numbers received so far. The first number is 0.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// One more than the highest number seen.
+    /// One more than the highest received number.
     next: u64,
-    /// The numbers below `next` that have not come, in rising order; at most [`MOST_MISSING`].
+    /// The numbers below `next` that have not been received, in rising order.
+    /// Bound: [`MOST_MISSING`].
     missing: Vec<u64>,
-    /// Numbers that were given up when there were too many missing ones.
+    /// Count of missing numbers that did not fit in `missing`.
     forgotten: u64,
 }
 
-/// A number compared with the numbers before it.
+/// How a number relates to the numbers received before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Arrived {
-    /// The highest so far.
+    /// Higher than all earlier numbers.
     New,
-    /// One that a higher number has overtaken.
+    /// Received for the first time, after a higher number.
     Overtaken,
-    /// One that has come before.
+    /// Received before.
     Repeated,
 }
 
@@ -26,7 +27,7 @@ pub(super) enum Arrived {
 const MOST_MISSING: usize = 1 << 16;
 
 impl Order {
-    /// The number that comes next if nothing is lost.
+    /// The next number if nothing is lost.
     #[inline]
     pub(super) fn next(&self) -> u64 {
         self.next
@@ -41,7 +42,7 @@ impl Order {
         self.note_out_of_order(number)
     }
 
-    /// Notes that the next `count` numbers have come in order.
+    /// Notes that the next `count` numbers were received in order.
     #[inline]
     pub(super) fn advance(&mut self, count: u64) {
         self.next += count;
@@ -66,7 +67,7 @@ impl Order {
         }
     }
 
-    /// How many of the first `sent` numbers have not come.
+    /// How many of the first `sent` numbers have not been received.
     pub(super) fn lost(&self, sent: u64) -> u64 {
         self.missing.len() as u64 + self.forgotten + sent.saturating_sub(self.next)
     }
@@ -105,7 +106,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain set: every number is new, overtaken or repeated, and what never came is lost.
+        /// Compares with a plain set: every number is new, overtaken or repeated, and every number
+        /// that was never received is lost.
         #[test]
         fn it_agrees_with_a_set(numbers in proptest::collection::vec(0_u64..64, 0..200)) {
             let mut order = Order::default();

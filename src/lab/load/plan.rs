@@ -12,53 +12,56 @@ use super::target::Target;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The server.
+    /// The server to measure.
     pub target: Target,
     /// What the connections do.
     pub mode: Mode,
-    /// What they send.
+    /// The messages that the connections send.
     pub messages: Messages,
-    /// How many there are. In [`Mode::Connect`] and [`Mode::Churn`], how many at a time.
+    /// Number of connections. In [`Mode::Connect`] and [`Mode::Churn`], the number of connections
+    /// that exist at a time.
     pub connections: usize,
-    /// Messages that a connection sends in one write, and has in flight in a closed loop.
+    /// Number of messages that a connection sends in one write. In a closed loop also the number of
+    /// messages in flight.
     pub depth: usize,
-    /// Messages a second over all connections, or connections a second; `None` is a closed loop:
-    /// a connection sends when it has its answers.
+    /// Open loop: messages per second over all connections, or connections per second. `None`:
+    /// closed loop, in which a connection sends when it has received its replies.
     pub rate: Option<f64>,
-    /// When it ends.
+    /// When the run ends.
     pub end: End,
-    /// Load before the measurement.
+    /// Duration of the load before the measurement.
     pub warm_up: Duration,
-    /// The time over which the connections are opened; zero is as fast as they can be.
+    /// Time over which the opening of the connections is spread. Zero: as fast as possible.
     pub ramp: Duration,
-    /// An answer that takes longer counts as timed out.
+    /// A reply that takes longer than this counts as timed out.
     pub timeout: Duration,
-    /// Threads that generate the load.
+    /// Number of threads that generate the load.
     pub threads: usize,
-    /// The cores that they are pinned to, in turn; empty leaves them free.
+    /// Cores that the threads are pinned to, in turn. Empty: threads are not pinned.
     pub cpus: Vec<usize>,
-    /// The addresses that connections come from, in turn; none leaves it to the system.
+    /// Source addresses of the connections, in turn. Empty: the system chooses.
     pub sources: Vec<IpAddr>,
     /// Which replies are compared byte for byte.
     pub check: Check,
-    /// The same bytes go out for the same seed.
+    /// Seed of the random messages and masks. The same seed sends the same bytes.
     pub seed: u64,
-    /// Ends the run as soon as there are more errors than this; `None` lets it go on.
+    /// The run ends early when the number of errors exceeds this. `None`: errors never end it.
     pub max_errors: Option<u64>,
-    /// Further fields of the opening handshake.
+    /// Additional header fields of the opening handshake.
     pub headers: Vec<(String, String)>,
     /// Subprotocols to offer.
     pub subprotocols: Vec<String>,
-    /// The frames go over TCP without a handshake, and must come back as they went out.
+    /// Sends the frames over TCP without a handshake; the server must return the same bytes.
     pub is_raw: bool,
-    /// The process that serves, to be watched.
+    /// Process id of the server, for measuring its CPU time and memory.
     pub server: Option<u32>,
-    /// Which certificates are trusted, where the target is encrypted.
+    /// Which certificates are trusted, if the target uses TLS.
     pub trust: Trust,
 }
 
 impl Plan {
-    /// 50 connections, 1 KiB binary, one at a time, for 10 s after 1 s of warm-up, on one thread.
+    /// The default plan: 50 connections echo binary messages of 1 KiB, one at a time, for 10 s
+    /// after a warm-up of 1 s, on one thread.
     pub fn new(target: Target) -> Plan {
         Plan {
             target,
@@ -85,8 +88,9 @@ impl Plan {
         }
     }
 
-    /// Addresses of loopback for more connections than one address has ports: about 28,000, fewer
-    /// while those of finished connections linger. None where that is not needed, or does not work.
+    /// Loopback source addresses for more connections than one address has ports: about 28,000,
+    /// or fewer while ports of closed connections are still in use. Empty if one address suffices
+    /// or the system does not support several.
     pub fn usual_sources(&self) -> Vec<IpAddr> {
         const PORTS: usize = 25_000;
         let needs_many =
@@ -97,8 +101,8 @@ impl Plan {
         }
     }
 
-    /// Whether the load is small enough for a server that belongs to others: at most 1,000
-    /// connections and 1,000 messages or connections a second.
+    /// Whether the load is small enough for a server that other people own: at most 1,000
+    /// connections and at most 1,000 messages or connections per second.
     pub fn is_gentle(&self) -> bool {
         const MOST: usize = 1_000;
         let is_slow = match (self.mode, self.rate) {
@@ -113,11 +117,11 @@ impl Plan {
 /// Which certificates are trusted.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Those of the system's authorities.
+    /// Certificates of the system's authorities.
     System,
-    /// Those of the authorities in this file, in PEM.
+    /// Certificates of the authorities in this PEM file.
     File(PathBuf),
-    /// Any.
+    /// Any certificate.
     Anything,
 }
 
@@ -125,25 +129,25 @@ pub enum Trust {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// Each message comes back on its connection.
+    /// The server returns each message on the same connection.
     Echo,
-    /// Each message comes to every connection; the first `publishers` of them send.
+    /// The server sends each message to all connections. The first `publishers` connections send.
     Broadcast {
-        /// How many send.
+        /// Number of connections that send.
         publishers: usize,
     },
     /// Connections are opened and dropped.
     Connect,
-    /// Connections are opened, have one batch of messages echoed, and are closed by a handshake.
+    /// Each connection opens, exchanges one batch of messages, and closes by the closing handshake.
     Churn,
-    /// Connections are opened, have one message echoed, and stay.
+    /// Each connection opens, exchanges one message, and stays open.
     Idle,
 }
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
-    /// After the warm-up and this time.
+    /// After this time of measurement, which follows the warm-up.
     Time(Duration),
     /// After this number of messages over all connections; in [`Mode::Connect`] and
     /// [`Mode::Churn`], after this number of connections.
@@ -154,26 +158,26 @@ pub enum End {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
-    /// Every one.
+    /// Every reply.
     All,
-    /// The first of each connection; of the others number and length.
+    /// The first reply of each connection. For other replies only number and length are checked.
     First,
-    /// None; number and length only.
+    /// No reply. Only number and length are checked.
     None,
 }
 
-/// What is sent.
+/// The messages that connections send.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    /// Sizes, or the messages themselves.
+    /// Sizes of random messages, or the messages themselves.
     pub content: Content,
-    /// Text messages, and of which characters; `None` is binary.
+    /// Characters of text messages. `None`: binary messages.
     pub text: Option<Text>,
-    /// Bytes of payload in a frame, at least 16; `None` is a frame for each message.
+    /// Maximum payload of a frame in bytes, at least 16. `None`: each message is one frame.
     pub fragment: Option<usize>,
-    /// A new masking key for each frame, instead of one for each that is prepared.
+    /// Uses a new masking key for each sent frame. Otherwise a prepared frame keeps its key.
     pub fresh_masks: bool,
-    /// permessage-deflate, and when messages are compressed; `None` does not offer it.
+    /// Offers permessage-deflate and says when messages are compressed. `None`: not offered.
     pub compression: Option<Compression>,
 }
 
@@ -196,23 +200,23 @@ impl Default for Messages {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Once, when they are made: they carry no number, and replies are counted only.
+    /// Once, when they are prepared. Such messages carry no number, and replies are only counted.
     Once,
-    /// Each time that they are sent; replies are decompressed and compared.
+    /// At each send. Replies are decompressed and compared.
     Fresh,
 }
 
-/// Where messages come from.
+/// The source of the messages.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// Random ones, with sizes in this range, in bytes; both ends are in it.
+    /// Random messages with sizes in this inclusive range, in bytes.
     Sizes {
-        /// The smallest.
+        /// The smallest size in bytes.
         from: usize,
-        /// The largest.
+        /// The largest size in bytes.
         to: usize,
     },
-    /// These, in turn.
+    /// These messages, in turn.
     File(Vec<Vec<u8>>),
 }
 

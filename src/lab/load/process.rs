@@ -1,31 +1,32 @@
-//! The CPU time and memory of a serving process, from /proc.
+//! Reads the CPU time and memory of a server process from /proc.
 
 use std::fs;
 use std::io::{self, Error};
 use std::time::Duration;
 
-/// One look at a process.
+/// The state of a process at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Sample {
-    /// CPU time of all threads since they began, by the scheduler's count.
+    /// CPU time of all threads since their start, as counted by the scheduler.
     pub cpu: Duration,
-    /// How it divides, in ticks of the kernel: few, so that seconds are needed for a figure.
+    /// CPU time in user mode, in kernel ticks. A tick is coarse, so a reliable figure needs seconds
+    /// of measurement.
     pub user_ticks: u64,
-    /// See [`Sample::user_ticks`].
+    /// CPU time in kernel mode, in kernel ticks. See [`Sample::user_ticks`].
     pub system_ticks: u64,
-    /// Time that threads were ready to run while their core was taken by another.
+    /// Time that threads were ready to run but waited for a core.
     pub waited: Duration,
-    /// Bytes of memory.
+    /// Resident memory in bytes.
     pub resident: u64,
-    /// Open descriptors.
+    /// Open file descriptors.
     pub descriptors: u64,
-    /// Times that a thread gave up its core to wait for something.
+    /// Number of times that a thread gave up its core to wait.
     pub voluntary_switches: u64,
 }
 
 impl Sample {
-    /// Looks at a process.
+    /// Reads the state of a process.
     ///
     /// # Errors
     /// The process has ended or belongs to another user, or the system lacks /proc.
@@ -35,7 +36,7 @@ impl Sample {
         let (mut on_cpu, mut waited) = (0, 0);
         for task in fs::read_dir(format!("{root}/task"))? {
             let task = task?.path();
-            // A thread may end between two of these.
+            // The thread may end between listing the threads and reading these files.
             let (Ok(schedstat), Ok(status)) = (
                 fs::read_to_string(task.join("schedstat")),
                 fs::read_to_string(task.join("status")),
@@ -49,7 +50,7 @@ impl Sample {
         sample.cpu = Duration::from_nanos(on_cpu);
         sample.waited = Duration::from_nanos(waited);
         let stat = fs::read_to_string(format!("{root}/stat"))?;
-        // The name, in brackets, may hold spaces: count the fields from its end.
+        // The process name, in parentheses, may contain spaces: count the fields after the name.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         sample.user_ticks = field(after_name, 11)?;
         sample.system_ticks = field(after_name, 12)?;
@@ -58,7 +59,7 @@ impl Sample {
         Ok(sample)
     }
 
-    /// Adds what was used between two other looks.
+    /// Adds the resources used between two other samples.
     pub(super) fn add_use(&mut self, begin: &Sample, end: &Sample) {
         self.cpu += end.cpu.saturating_sub(begin.cpu);
         self.waited += end.waited.saturating_sub(begin.waited);
@@ -70,7 +71,8 @@ impl Sample {
         (self.resident, self.descriptors) = (end.resident, end.descriptors);
     }
 
-    /// The share of user mode between two looks, from 0 to 1; `None` where no tick tells.
+    /// The share of CPU time spent in user mode since an earlier sample, from 0 to 1; `None` if no
+    /// tick has passed.
     pub fn user_share(&self, since: &Sample) -> Option<f64> {
         let user = self.user_ticks.saturating_sub(since.user_ticks);
         let system = self.system_ticks.saturating_sub(since.system_ticks);
@@ -79,7 +81,7 @@ impl Sample {
     }
 }
 
-/// Bytes of memory that a process holds, as its page tables say.
+/// Resident memory of a process in bytes, according to its page tables.
 pub(super) fn resident(process: u32) -> io::Result<u64> {
     let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     Ok(entry(&rollup, "Rss:")? * 1_024)

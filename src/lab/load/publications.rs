@@ -1,45 +1,46 @@
-//! The messages of publishers and the members that have them, shared by the threads of a broadcast.
+//! The published messages of a broadcast and how many members have received each of them. All
+//! threads share this state.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::incoming::SEQUENCE;
 
-/// One entry for each publisher.
+/// The publishers, one entry each.
 #[derive(Debug)]
 pub(super) struct Publications(Vec<Publisher>);
 
 #[derive(Debug)]
 pub(super) struct Publisher {
-    /// Messages that were published.
+    /// Number of messages published.
     sent: AtomicU64,
-    /// Messages that every member has got, or that were given up.
+    /// Number of messages that all members have received or that have expired.
     complete: AtomicU64,
-    /// The last [`KEPT`] messages, by number.
+    /// The last [`KEPT`] messages, indexed by number modulo [`KEPT`].
     kept: Vec<SentPublication>,
-    /// Only one thread delivers: it needs no atomic subtraction.
+    /// The run has only one thread, so an atomic subtraction is not needed.
     is_alone: bool,
 }
 
 #[derive(Debug)]
 struct SentPublication {
     number: AtomicU64,
-    /// Members that have not got it.
+    /// Number of members that have not received the message.
     left: AtomicU64,
     due: AtomicU64,
     at: AtomicU64,
 }
 
-/// A publication as a member gets it.
+/// A publication that a member has received.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivered {
     pub(super) due: u64,
     pub(super) at: u64,
-    /// This member was the last one to get it.
+    /// All other members had received it before.
     pub(super) is_last: bool,
 }
 
-/// Messages of one publisher whose times are kept.
+/// Number of messages per publisher whose times are kept.
 const KEPT: u64 = 1 << 12;
 const NONE: u64 = u64::MAX;
 
@@ -69,12 +70,13 @@ impl Publications {
         &self.0
     }
 
-    /// Whether nothing is in flight.
+    /// Whether all members have received all messages, or the missing ones have expired.
     pub(super) fn is_quiet(&self) -> bool {
         self.0.iter().all(Publisher::is_quiet)
     }
 
-    /// The publisher and the message of a number; `None` if it was never sent.
+    /// The index of the publisher, the publisher, and the message number within that publisher;
+    /// `None` if the message was never sent.
     #[inline]
     pub(super) fn find(&self, number: u64) -> Option<(usize, &Publisher, u64)> {
         let place = (number >> 40) as usize;
@@ -93,7 +95,8 @@ impl Publisher {
         self.complete.load(Acquire) >= self.sent.load(Acquire)
     }
 
-    /// Notes `count` messages before they are written, each for `members` members.
+    /// Registers `count` messages, each for `members` members. Must be called before they are
+    /// written.
     pub(super) fn publish(&self, count: u64, members: u64, due: u64, now: u64) {
         let first = self.sent.load(Relaxed);
         for number in first..first + count {
@@ -107,7 +110,7 @@ impl Publisher {
         self.sent.store(first + count, Release);
     }
 
-    /// A member has got a message; `None` if it was given up before.
+    /// Notes that a member has received a message; `None` if the message has expired.
     #[inline]
     pub(super) fn deliver(&self, number: u64) -> Option<Delivered> {
         let kept = &self.kept[(number % KEPT) as usize];
@@ -133,8 +136,8 @@ impl Publisher {
         })
     }
 
-    /// Gives up what was published before `since` and has not reached all members; says how many
-    /// deliveries are missing. Only the publisher's own thread may call it.
+    /// Expires the messages published before `since` that some member has not received. Returns the
+    /// number of missing deliveries. Only the publisher's own thread may call this.
     pub(super) fn expire(&self, since: u64) -> u64 {
         let sent = self.sent.load(Relaxed);
         let mut missing = 0;

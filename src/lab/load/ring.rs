@@ -1,5 +1,5 @@
-//! The messages of a load, made once: masked frames as they go out, payloads as they must come
-//! back. A message is a slot of the ring with its number patched in.
+//! The messages of a load, prepared once: masked frames to send, and payloads to compare replies
+//! with. A message is a slot of the ring with the message number written into it.
 
 use fastrand::Rng;
 
@@ -12,30 +12,31 @@ use crate::protocol::mask::apply_masking_key;
 use crate::protocol::sender::encode_compressed_message;
 use crate::protocol::{Deflate, Deflater, FrameHeader, FrameSink, Message, OpCode};
 
-/// The slots, which all connections of a thread share.
+/// The slots. All connections of a thread share them.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// All slots' frames, one after the other.
+    /// The frames of all slots, concatenated.
     frames: Vec<u8>,
-    /// All slots' payloads: what the replies must hold. Masked where the server is a raw echo.
+    /// The expected reply payloads of all slots. Masked if the server is a raw TCP echo.
     payloads: Vec<u8>,
     slots: Vec<RingSlot>,
-    /// All slots' replies in one frame each, as servers send them.
+    /// The expected replies of all slots, each as one unmasked frame.
     replies: Vec<u8>,
-    /// Bytes of one of them and of its header, where all are alike and carry a binary number.
+    /// Length in bytes of one whole reply and of its header. `None` unless all replies have the
+    /// same length and carry a binary number.
     reply_size: Option<(usize, usize)>,
     /// The fragments of all slots.
     fragments: Vec<Fragment>,
     pub(super) numbering: Numbering,
     pub(super) is_raw: bool,
-    /// The first byte of a reply in one frame.
+    /// The first byte of an uncompressed reply in one frame.
     pub(super) first_byte: u8,
-    /// The same where the server compresses it.
+    /// The first byte of a compressed reply in one frame.
     pub(super) first_byte_compressed: u8,
-    /// Messages were compressed when they were made.
+    /// Messages were compressed once, when they were prepared.
     pub(super) is_compressed: bool,
     fresh_masks: bool,
-    /// Where messages are compressed each time that they are sent.
+    /// Compressor, if messages are compressed at each send.
     fresh: Option<Fresh>,
 }
 
@@ -46,26 +47,26 @@ struct RingSlot {
     fragments: (usize, usize),
 }
 
-/// One frame: its masking key is the four bytes before its payload.
+/// One frame. The four bytes before the payload are the masking key.
 #[derive(Clone, Copy, Debug)]
 struct Fragment {
     payload: (usize, usize),
 }
 
-/// State of a compression for each message.
+/// State for compressing each message when it is sent.
 #[derive(Debug, Default)]
 struct Fresh {
     deflater: Deflater,
     frames: Vec<u8>,
 }
 
-/// Past this many bytes sizes of a range repeat.
+/// Bound: bytes of prepared payloads. Beyond it, messages repeat.
 const MOST_BYTES: usize = 8 << 20;
-/// Slots of a range of sizes.
+/// Number of slots for messages of different sizes.
 const SIZES: usize = 256;
 
 impl Ring {
-    /// `batch` is how many messages go out together.
+    /// `batch` is the number of messages that one write sends.
     pub(super) fn new(messages: &Messages, batch: usize, is_raw: bool, seed: u64) -> Ring {
         let mut random = Rng::with_seed(seed);
         let payloads = payloads(messages, batch, &mut random);
@@ -139,8 +140,9 @@ impl Ring {
         self.reply_size = Some((whole, whole - size));
     }
 
-    /// How many replies `input` begins with, in order from `number` on and byte for byte, at most
-    /// `most`; and their bytes and the payload of one. One comparison for all of them.
+    /// Compares the start of `input` with up to `most` expected replies from `number` on, in one
+    /// comparison. Returns the number of matching replies, their length in bytes, and the length of
+    /// one payload. All are 0 if the comparison fails or fewer than two replies are complete.
     #[inline]
     pub(super) fn replies_in(
         &mut self,
@@ -188,7 +190,7 @@ impl Ring {
             let first = (after.is_empty(), is_compressed, opcode);
             put_frame(&mut self.frames, first, key, part);
             let at = self.frames.len() - part.len();
-            is_compressed = false; // only the first frame says so (RFC 7692 §6)
+            is_compressed = false; // only the first frame has RSV1 set (RFC 7692 §6)
             self.fragments.push(Fragment {
                 payload: (at, self.frames.len()),
             });
@@ -218,21 +220,23 @@ impl Ring {
     #[inline]
     pub(super) fn slot(&self, number: u64) -> usize {
         match self.slots.len() as u64 {
-            // A division takes longer than all else that is done for a small message.
+            // A division takes longer than all other work for a small message.
             slots if slots.is_power_of_two() => (number & (slots - 1)) as usize,
             slots => (number % slots) as usize,
         }
     }
 
-    /// What a reply to the message in `slot` holds; its number's place holds anything.
+    /// The expected payload of a reply to the message in `slot`. The bytes of the message number
+    /// are undefined.
     #[inline]
     pub(super) fn payload(&self, slot: usize) -> &[u8] {
         let RingSlot { payload, .. } = self.slots[slot];
         &self.payloads[payload.0..payload.1]
     }
 
-    /// The frames of up to `count` messages from `slot` on, the first of which has that number, as
-    /// they go out, and how many of them lie together.
+    /// The frames of up to `count` messages from `slot` on, ready to send, and the number of
+    /// messages in them: at most the slots up to the end of the ring. `number` is the number of
+    /// the first message.
     #[inline]
     pub(super) fn frames(&mut self, slot: usize, count: usize, number: u64) -> (&[u8], usize) {
         let count = count.min(self.slots.len() - slot);
@@ -247,7 +251,7 @@ impl Ring {
         (&self.frames[begin..end], count)
     }
 
-    /// Compresses messages when they are sent.
+    /// Compresses messages at each send.
     #[cold]
     fn compress(&mut self, slot: usize, count: usize, number: u64) -> &[u8] {
         let Some(fresh) = &mut self.fresh else {
@@ -263,7 +267,8 @@ impl Ring {
             let length = self.numbering.length();
             payload[..length].copy_from_slice(&self.numbering.write(number)[..length]);
             let compressed = compressed(&payload, opcode, &mut fresh.deflater);
-            // A message that a socket took half of is the same when it goes on.
+            // The key depends only on the number: after a partial write, the rest of the
+            // message must use the same key.
             let key = Rng::with_seed(number).u32(..).to_ne_bytes();
             let first = (true, compressed.is_some(), opcode);
             put_frame(
@@ -311,8 +316,8 @@ impl Ring {
             .unwrap_or_default()
     }
 
-    /// Gives a message the keys that belong to its number: a message that a socket took half of
-    /// has the same ones when it goes on.
+    /// Masks a message with keys that depend only on its number: after a partial write, the rest of
+    /// the message must use the same keys.
     fn remask(&mut self, slot: RingSlot, number: u64) {
         let mut random = Rng::with_seed(number);
         for fragment in slot.fragments.0..slot.fragments.1 {
@@ -325,7 +330,7 @@ impl Ring {
     }
 }
 
-/// Appends a frame with its FIN bit, RSV1 bit and opcode, masked as a client's is.
+/// Appends a masked frame with the given FIN bit, RSV1 bit and opcode.
 pub(super) fn put_frame(
     to: &mut Vec<u8>,
     (fin, rsv1, opcode): (bool, bool, OpCode),
@@ -349,7 +354,7 @@ fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>>
     match &messages.content {
         Content::File(messages) => messages.clone(),
         Content::Sizes { from, to } if from == to => {
-            // Enough for one write of a batch, and no more: the number makes them different.
+            // One batch is enough, because the numbers make the messages different.
             let slots = batch.clamp(1, (MOST_BYTES / from.max(&1)).max(1));
             (0..slots)
                 .map(|_| payload(*from, messages, random))
@@ -368,7 +373,7 @@ fn payloads(messages: &Messages, batch: usize, random: &mut Rng) -> Vec<Vec<u8>>
     }
 }
 
-/// A message's payload compressed without context; `None` if it does not become smaller.
+/// Compresses a payload without context; `None` if the result is not smaller.
 fn compressed(payload: &[u8], opcode: OpCode, deflater: &mut Deflater) -> Option<Vec<u8>> {
     struct Payload(Option<Vec<u8>>);
     impl FrameSink for Payload {
@@ -391,7 +396,7 @@ fn compressed(payload: &[u8], opcode: OpCode, deflater: &mut Deflater) -> Option
     output.0
 }
 
-/// Words, which compress to about a third.
+/// Makes text that compresses to about a third of its size.
 fn compressible(size: usize, random: &mut Rng) -> Vec<u8> {
     const WORDS: [&str; 16] = [
         "{\"id\":",
@@ -432,7 +437,7 @@ fn payload(size: usize, messages: &Messages, random: &mut Rng) -> Vec<u8> {
         }
         Some(Text::Ascii) => payload.resize_with(size, || random.u8(b' '..=b'~')),
         Some(Text::Multibyte) => {
-            // The number is digits: no character may lie across its end.
+            // The message number is ASCII digits: no multibyte character may start inside it.
             payload.resize_with(size.min(16), || b'0');
             let mut bytes = [0; 4];
             while payload.len() < size {

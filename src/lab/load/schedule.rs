@@ -1,19 +1,22 @@
-//! The times of an open loop: each message is due at a fixed time, whether the server keeps up or not.
+//! The schedule of an open loop: each message is due at a fixed time, whether the server keeps up
+//! or not.
 
-/// The times of one thread, whose connections take turns.
+/// The schedule of one thread. Its connections take turns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
-    /// Nanoseconds on the run's clock.
+    /// Start in nanoseconds on the run's clock.
     start: f64,
     /// Nanoseconds between two events.
     interval: f64,
+    /// Number of connections.
     lanes: u64,
+    /// Messages due at one event.
     burst: u64,
 }
 
 impl Schedule {
-    /// `rate` is the thread's, in messages a second, of which `burst` are due together; `lanes` is
-    /// how many connections it has.
+    /// `rate` is the thread's rate in messages per second. `burst` messages are due together.
+    /// `lanes` is the number of the thread's connections.
     pub(super) fn new(start: f64, rate: f64, lanes: usize, burst: usize) -> Schedule {
         Schedule {
             start,
@@ -23,17 +26,17 @@ impl Schedule {
         }
     }
 
-    /// When event `number` is due. Exact to a nanosecond for a hundred days.
+    /// The time at which event `number` is due. Exact to one nanosecond for 100 days.
     #[inline]
     pub(super) fn at(&self, number: u64) -> u64 {
         (self.start + number as f64 * self.interval) as u64
     }
 
-    /// How many events are due by `now`.
+    /// The number of events due by `now`.
     #[inline]
     pub(super) fn due(&self, now: u64) -> u64 {
         let guess = ((now as f64 - self.start) / self.interval).max(0.0) as u64;
-        // The division may be off by one, where `at` is not.
+        // Unlike `at`, the division may be off by one.
         let mut due = guess.saturating_sub(1);
         while self.at(due) <= now {
             due += 1;
@@ -41,13 +44,13 @@ impl Schedule {
         due
     }
 
-    /// The connection whose turn event `number` is.
+    /// The connection that event `number` belongs to.
     #[inline]
     pub(super) fn lane(&self, number: u64) -> usize {
         (number % self.lanes) as usize
     }
 
-    /// When a connection's message is due.
+    /// The time at which a connection's message is due.
     #[inline]
     pub(super) fn intended(&self, lane: usize, message: u64) -> u64 {
         self.at(message / self.burst * self.lanes + lane as u64)
@@ -67,14 +70,14 @@ mod tests {
         assert_eq!(schedule.due(1_000_049_999), 1);
         assert_eq!(schedule.due(1_000_050_000), 2);
         assert_eq!(schedule.due(2_000_000_000), 20_001);
-        // The 50 connections take turns: one has a message each 2.5 ms.
+        // The 50 connections take turns: each sends a message every 2.5 ms.
         assert_eq!((schedule.lane(49), schedule.lane(50)), (49, 0));
         assert_eq!(schedule.intended(3, 2), 1_000_000_000 + 103 * 50_000);
     }
 
     proptest! {
-        /// An event is due from its time on and not before; what is due does not depend on how
-        /// often one looks.
+        /// An event is due from its time on and not before. The result does not depend on how often
+        /// `due` is called.
         #[test]
         fn an_event_is_due_from_its_time_on(
             start in 0.0..1e12_f64,
@@ -89,7 +92,7 @@ mod tests {
             prop_assert!(at == 0 || schedule.due(at - 1) <= number);
         }
 
-        /// A connection's messages are due at the events that are its turns, `burst` at each.
+        /// A connection's messages are due at its own events, `burst` messages at each event.
         #[test]
         fn a_message_is_due_at_its_connections_turn(
             rate in 1.0..1e6_f64,

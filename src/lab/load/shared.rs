@@ -1,4 +1,4 @@
-//! What the threads of a run share.
+//! The state that all threads of a run share.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -15,22 +15,22 @@ use super::worker::share_begin;
 #[derive(Debug)]
 pub(super) struct LoadShared {
     pub(super) clock: LoadClock,
-    /// Threads that have opened their connections.
+    /// Number of threads that have opened their connections.
     pub(super) ready: AtomicUsize,
-    /// When the load begins; 0 until that is known.
+    /// Time at which the load begins, in nanoseconds; 0 while the time is not set.
     pub(super) start: AtomicU64,
-    /// Threads whose load is over.
+    /// Number of threads that have finished their load.
     pub(super) loaded: AtomicUsize,
-    /// The server's memory was read with all connections open: they may close now.
+    /// The server's memory has been read with all connections open, so the connections may close.
     pub(super) seen: AtomicBool,
-    /// The run ends early, with a whole report.
+    /// The run ends early, with a complete report.
     pub(super) stop: AtomicBool,
-    /// The run does not wait for replies, either.
+    /// The run ends without waiting for replies.
     pub(super) hurry: AtomicBool,
-    /// Connections that are open.
+    /// Number of open connections.
     pub(super) members: AtomicU64,
     pub(super) publications: Publications,
-    /// The thread of each publisher.
+    /// The index of each publisher's thread.
     publishers: Vec<usize>,
     wakers: Vec<OnceLock<Waker>>,
     /// The progress of each thread.
@@ -58,15 +58,15 @@ impl Drop for Leaving<'_> {
     }
 }
 
-/// The progress of a run.
+/// The progress of a run, summed over its threads.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LoadProgress {
-    /// Connections that were opened.
+    /// Connections opened.
     pub opened: u64,
-    /// Messages that came back.
+    /// Messages received.
     pub received: u64,
-    /// All that went wrong.
+    /// The sum of all errors.
     pub errors: u64,
 }
 
@@ -97,7 +97,8 @@ impl LoadShared {
         }
     }
 
-    /// Takes note of how often the run was interrupted.
+    /// Ends the run early if it was interrupted once, and without waiting for replies if it was
+    /// interrupted more often.
     pub(super) fn interrupted(&self, times: u8) {
         if times > 0 {
             self.stop.store(true, Relaxed);
@@ -107,8 +108,8 @@ impl LoadShared {
         }
     }
 
-    /// A guard of a thread. When it is dropped, the other threads no longer wait for this one; if the
-    /// run is not over by then, the thread has failed, and they stop.
+    /// Returns a guard for a thread. When the guard is dropped, the other threads stop waiting for
+    /// this thread. If the run is not over at that time, the thread has failed and the run stops.
     pub(super) fn leaving(&self) -> Leaving<'_> {
         Leaving(self)
     }
@@ -117,15 +118,15 @@ impl LoadShared {
         let _ = self.wakers[thread].set(waker);
     }
 
-    /// Wakes the thread of a publisher, which may publish now.
+    /// Wakes the thread of a publisher so that it publishes the next burst.
     pub(super) fn wake_publisher(&self, id: usize) {
         if let Some(waker) = self.wakers[self.publishers[id]].get() {
-            // Without the wake it publishes at its next look.
+            // If the wake fails, the thread publishes at its next sweep.
             let _ = waker.wake();
         }
     }
 
-    /// In a broadcast: the publications, and whether the loop is open.
+    /// The publications, and whether the loop is open; `None` unless the mode is broadcast.
     #[inline]
     pub(super) fn publications_of(&self, plan: &Plan) -> Option<(&Publications, bool)> {
         match plan.mode {

@@ -1,4 +1,4 @@
-//! Latency against offered load, up to the knee.
+//! Measures latency at rising loads, up to the knee of the curve.
 
 use std::io;
 use std::time::Duration;
@@ -7,39 +7,40 @@ use super::plan::{End, Plan};
 use super::report::{Report, number, table_of_runs};
 use super::{Interrupt, LoadOutcome, LoadProgress, Machine, run};
 
-/// A series of open loops, each with more load than the last.
+/// A series of open-loop runs with rising load.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Sweep {
-    /// The rate of a closed loop, a second; `None` where the loads were given.
+    /// Operations per second in a closed loop; `None` if the caller gave the loads.
     pub peak: Option<f64>,
     /// The loads and their runs.
     pub points: Vec<Point>,
-    /// The load at which p99 of the response time passes ten times its value at the first, which
-    /// is a tenth of the peak; `None` if it never does.
+    /// The load, in operations per second, at which p99 of the response time exceeds ten times its
+    /// value at the first load (by default a tenth of the peak); `None` if no load exceeds it.
     pub knee: Option<f64>,
 }
 
-/// One load.
+/// One load of a sweep.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Point {
-    /// An open loop.
+    /// The plan of an open loop.
     pub plan: Plan,
-    /// What the run found out.
+    /// The result of the run.
     pub outcome: LoadOutcome,
 }
 
-/// Shares of the peak.
+/// The default loads, as shares of the peak.
 const SHARES: [f64; 12] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2];
-/// At the knee p99 is this multiple of its first value.
+/// At the knee, p99 is this multiple of its value at the first load.
 const KNEE: f64 = 10.0;
 
-/// Runs an open loop at each of `loads`, or, where there are none, at a tenth of what a closed
-/// loop reaches, two tenths and so on; it ends one step behind the knee.
+/// Runs an open loop at each of `loads`. If `loads` is empty, first measures the peak rate in a
+/// closed loop, then runs at a tenth of the peak, two tenths and so on. Stops one step after the
+/// knee.
 ///
 /// # Errors
-/// Those of [`run`].
+/// The same errors as [`run`].
 pub fn sweep(
     plan: &Plan,
     loads: &[f64],
@@ -81,7 +82,7 @@ pub fn sweep(
 }
 
 impl Point {
-    /// Messages a second that were due.
+    /// Messages due per second.
     pub fn offered(&self) -> f64 {
         self.plan.rate.unwrap_or_default()
     }
@@ -91,8 +92,8 @@ impl Point {
     }
 }
 
-/// The load at which the latency passes ten times its first value, between two points as a straight
-/// line of its logarithm would have it.
+/// The load at which the latency exceeds ten times its first value. Between two points, the
+/// logarithm of the latency is interpolated linearly.
 fn knee(points: &[(f64, f64)]) -> Option<f64> {
     let bound = points.first()?.1 * KNEE;
     let pairs = points.iter().zip(points.get(1..)?);
@@ -106,7 +107,7 @@ fn knee(points: &[(f64, f64)]) -> Option<f64> {
 }
 
 impl Sweep {
-    /// The sweep as a person reads it.
+    /// The sweep as text for people.
     pub fn text<'a>(&'a self, plan: &Plan, machine: &'a Machine) -> String {
         let report = |point: &'a Point| {
             let name = format!("{}/s", number(point.offered().round()));
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(knee(&[]), None);
         assert_eq!(knee(&[(1.0, 5.0)]), None);
         assert_eq!(knee(&[(1.0, 5.0), (2.0, 50.0)]), None);
-        // From 10 to 1,000, of which 100 is half the way of the logarithm.
+        // On a logarithmic scale, 100 is halfway between 10 and 1,000.
         let found = knee(&[(100.0, 10.0), (200.0, 10.0), (300.0, 1_000.0), (400.0, 1e6)]);
         assert!((found.unwrap() - 250.0).abs() < 1e-9);
         let at_once = knee(&[(100.0, 10.0), (200.0, 100.1)]);

@@ -1,4 +1,4 @@
-//! What is counted, by each thread for itself.
+//! Counters and latencies of one thread.
 
 use std::collections::BTreeMap;
 
@@ -6,46 +6,46 @@ use serde::Serialize;
 
 use super::histogram::Latencies;
 
-/// The counts of a run, over all of it: warm-up and end are in them.
+/// The counts of a whole run, including warm-up and end.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Messages that were sent.
+    /// Messages sent.
     pub sent: u64,
-    /// Data messages that came, right or wrong.
+    /// Data messages received, correct or not.
     pub received: u64,
-    /// Bytes of payload of these.
+    /// Bytes of payload in the received data messages.
     #[serde(skip)]
     pub received_bytes: u64,
-    /// Messages of which no reply came, or of which a member got no copy.
+    /// Messages without a reply. In a broadcast, copies that a member did not receive.
     pub lost: u64,
-    /// Replies that came more than once.
+    /// Replies received more than once.
     pub repeated: u64,
-    /// Replies that a later one overtook.
+    /// Replies received after the reply to a later message.
     pub reordered: u64,
-    /// Replies that differ from what was sent.
+    /// Replies that differ from the sent message.
     pub corrupt: u64,
-    /// Replies that did not come within the timeout.
+    /// Replies not received within the timeout.
     pub timed_out: u64,
-    /// Replies that came after the timeout.
+    /// Replies received after the timeout.
     pub late: u64,
-    /// Messages that were due and never sent: their socket was full or closed.
+    /// Messages that were due but never sent, because the socket was full or closed.
     pub unsent: u64,
-    /// Connections that were opened.
+    /// Connections opened.
     pub opened: u64,
-    /// Connections that could not be opened, by what went wrong.
+    /// Connections that could not be opened, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Connections that the server closed, by close code; 1005 stands for a Close without a code, 1006
-    /// for a connection without a Close.
+    /// Connections closed by the server, by close code. 1005: the Close frame had no code. 1006:
+    /// the connection ended without a Close frame.
     pub closed: BTreeMap<u16, u64>,
-    /// Rules of the protocol that the server broke.
+    /// Protocol violations by the server, by rule.
     pub violations: BTreeMap<String, u64>,
-    /// Pings that were answered.
+    /// Pings answered.
     pub pings: u64,
 }
 
 impl Counts {
-    /// All that went wrong.
+    /// The sum of all errors. Timeouts count only as lost or late.
     pub fn errors(&self) -> u64 {
         let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
         self.lost
@@ -59,7 +59,7 @@ impl Counts {
             + sum(&self.violations)
     }
 
-    /// Adds another thread's.
+    /// Adds the counts of another thread.
     pub(super) fn add(&mut self, other: &Counts) {
         for (mine, theirs) in [
             (&mut self.sent, other.sent),
@@ -89,20 +89,20 @@ fn merge<K: Ord + Clone>(mine: &mut BTreeMap<K, u64>, theirs: &BTreeMap<K, u64>)
     }
 }
 
-/// What one thread counts.
+/// The counts and latencies of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) counts: Counts,
-    /// From the write of a message to its reply.
+    /// Time from writing a message to receiving its reply.
     pub(super) service: Latencies,
-    /// From when a message was due to its reply; only in an open loop.
+    /// Time from when a message was due until its reply was received; only in an open loop.
     pub(super) response: Latencies,
-    /// From a publication to its last member.
+    /// Time from a publication until the last member has received it.
     pub(super) reach: Latencies,
     pub(super) opening: OpeningLatencies,
-    /// Whether the time is one that is measured.
+    /// The measurement is running: latencies are recorded.
     pub(super) is_measured: bool,
-    /// Latencies that are the same are recorded together.
+    /// Equal latencies that have not been recorded yet.
     run: Run,
 }
 
@@ -112,17 +112,17 @@ struct Run {
     count: u64,
 }
 
-/// The parts of opening a connection.
+/// How long each part of opening a connection takes.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OpeningLatencies {
-    /// From `connect` to a TCP connection.
+    /// From `connect` until the TCP connection is established.
     pub tcp: Latencies,
     /// The TLS handshake.
     pub tls: Latencies,
-    /// From the request to the whole answer.
+    /// From the request to the complete answer.
     pub upgrade: Latencies,
-    /// All of it.
+    /// The whole opening.
     pub whole: Latencies,
 }
 
@@ -136,7 +136,8 @@ impl OpeningLatencies {
 }
 
 impl Tally {
-    /// Replies took this long. Those of one batch come in one read, with the same latency.
+    /// Notes `count` service times of the same length. Replies of one batch arrive in one read and
+    /// have the same latency.
     #[inline]
     pub(super) fn served(&mut self, nanoseconds: u64, count: u64) {
         if self.run.nanoseconds != nanoseconds {
@@ -146,7 +147,7 @@ impl Tally {
         self.run.count += count;
     }
 
-    /// Records what [`Tally::served`] has put together.
+    /// Records the equal latencies that [`Tally::served`] has collected.
     #[inline]
     pub(super) fn settle(&mut self) {
         if self.is_measured && self.run.count > 0 {

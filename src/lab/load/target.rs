@@ -1,4 +1,5 @@
-//! Where a load goes: a URL, the addresses behind it, and whether it may go there.
+//! The target of a load: its URL, its addresses, and whether it is on this machine or a private
+//! network.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,11 +9,11 @@ use std::time::Duration;
 /// A server to measure.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// As it was given.
+    /// The URL as given.
     pub url: String,
-    /// The server's addresses; connections go to them in turn.
+    /// The server's addresses. Connections use them in turn.
     pub(super) remotes: Vec<Remote>,
-    /// Whether the connections are encrypted.
+    /// Whether the connections use TLS.
     pub(super) is_tls: bool,
     /// The value of the Host field.
     pub(super) authority: String,
@@ -20,7 +21,7 @@ pub struct Target {
     pub(super) path: String,
 }
 
-/// What a socket connects to.
+/// The address that a socket connects to.
 #[derive(Clone, Debug)]
 pub(super) enum Remote {
     Tcp(SocketAddr),
@@ -30,15 +31,16 @@ pub(super) enum Remote {
 /// A target that cannot be used.
 #[derive(Debug)]
 pub enum TargetError {
-    /// The text is not a URL that a load can go to.
+    /// The text is not a supported URL.
     Url(String),
-    /// The host's name has no address, or none of its addresses answers.
+    /// The host name does not resolve, or no address of the host accepts a connection.
     Unreachable(String),
 }
 
 impl Target {
-    /// Reads `ws://HOST[:PORT]/PATH`, `wss://...` or `unix:SOCKET[:/PATH]`, and looks the host up.
-    /// Several hosts, separated by commas, are the nodes of one service. The first is in the Host field.
+    /// Parses `ws://HOST[:PORT]/PATH`, `wss://...` or `unix:SOCKET[:/PATH]`, and resolves the host.
+    /// Several hosts, separated by commas, are the nodes of one service. The Host field names the
+    /// first host.
     ///
     /// # Errors
     /// [`TargetError`]
@@ -78,7 +80,7 @@ impl Target {
         })
     }
 
-    /// Whether the address is this machine's, or one of a private network.
+    /// Whether all addresses belong to this machine or to private networks.
     pub fn is_near(&self) -> bool {
         self.remotes.iter().all(|remote| match remote {
             Remote::Unix(_) => true,
@@ -86,13 +88,13 @@ impl Target {
         })
     }
 
-    /// The host's name or address, without brackets: what its certificate is for.
+    /// The host name or address without brackets, as its certificate names it.
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     pub(super) fn host(&self) -> &str {
         host_and_port(&self.authority, self.is_tls).map_or("", |(host, _)| host)
     }
 
-    /// Whether a socket to it can have any address of 127.0.0.0/8.
+    /// Whether sockets to the target can use any source address of 127.0.0.0/8.
     pub fn is_loopback_v4(&self) -> bool {
         let is_loopback = |remote: &Remote| matches!(remote, Remote::Tcp(SocketAddr::V4(address)) if address.ip().is_loopback());
         self.remotes.iter().all(is_loopback)
@@ -116,7 +118,7 @@ fn unix(url: &str, rest: &str) -> Result<Target, TargetError> {
     })
 }
 
-/// The host without brackets, and the port.
+/// Splits an authority into the host, without brackets, and the port.
 fn host_and_port(authority: &str, is_tls: bool) -> Option<(&str, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -139,7 +141,8 @@ fn host_and_port(authority: &str, is_tls: bool) -> Option<(&str, u16)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// The first address that accepts a connection; the only one is not tried.
+/// The first address that accepts a connection. If the host has only one address, returns it
+/// without trying to connect.
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, TargetError> {
     let unreachable =
         |error: io::Error| TargetError::Unreachable(format!("{host}:{port}: {error}"));

@@ -1,4 +1,5 @@
-//! Wakes a thread on time: the timeout of a poller is a whole number of milliseconds.
+//! Wakes a thread with sub-millisecond precision. The timeout of the poller itself is a whole
+//! number of milliseconds.
 
 pub(super) use system::PaceTimer;
 
@@ -15,7 +16,7 @@ mod system {
         timerfd_settime,
     };
 
-    /// A descriptor that is readable when its time has come.
+    /// A timer descriptor that becomes readable when the time is over.
     #[derive(Debug)]
     pub(crate) struct PaceTimer(OwnedFd);
 
@@ -45,7 +46,7 @@ mod system {
                 it_interval: NONE,
                 it_value: value,
             };
-            // It is edge-triggered, so it need not be read.
+            // The poller is edge-triggered, so the descriptor need not be read.
             timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
             Ok(wait + Duration::from_millis(1))
         }

@@ -1,4 +1,4 @@
-//! HdrHistogram's log, version 2, which its tools read.
+//! The HdrHistogram log format, version 2. HdrHistogram's tools read it.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::Report;
 
-/// Writes the latencies of runs, in nanoseconds, each as one interval with a tag.
+/// Writes the latencies of runs in nanoseconds, each histogram as one interval with a tag.
 ///
 /// # Errors
-/// `to` takes no more.
+/// Writing to `to` fails.
 pub fn write(to: &mut impl io::Write, runs: &[Report<'_>]) -> io::Result<()> {
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
@@ -23,7 +23,7 @@ pub fn write(to: &mut impl io::Write, runs: &[Report<'_>]) -> io::Result<()> {
             run.title()
         ));
     }
-    // One million of a nanosecond's unit is a millisecond, as the tools expect.
+    // The tools expect milliseconds: 1,000,000 ns.
     builder.with_max_value_divisor(1e6);
     let mut log = builder.begin_log_with(to, &mut serializer)?;
     let mut start = std::time::Duration::ZERO;

@@ -1,4 +1,4 @@
-//! The report as a page of its own: nothing in it is fetched from elsewhere.
+//! The report as a self-contained HTML page, which loads no other resources.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-/// The page: charts, and below them `text` as it was printed.
+/// The page: charts, and below them the printed report `text`.
 pub fn page(runs: &[Report<'_>], sweep: Option<&Sweep>, text: &str) -> String {
     let title = runs.first().map_or("", |run| &run.plan.target.url);
     let mut page = format!(
@@ -66,7 +66,8 @@ fn lines(place: usize, runs: usize, run: &Report<'_>) -> Vec<Line> {
         .collect()
 }
 
-/// Nines against latency, as far as samples stand behind them.
+/// Points of latency against the number of nines of the percentile (2 is p99), up to six nines and
+/// only where at least one sample lies behind the percentile.
 fn percentiles(latencies: &Latencies) -> Vec<(f64, f64)> {
     let mut points = Vec::new();
     let mut nines = 0.0;
@@ -119,7 +120,8 @@ fn load_chart(sweep: &Sweep) -> String {
     )
 }
 
-/// Where points lie: one axis is linear, the other, a time, logarithmic.
+/// Maps values to positions in a chart. The horizontal axis is linear. The vertical axis is a time
+/// and logarithmic.
 struct PlotArea {
     right: f64,
     low: f64,
@@ -147,7 +149,7 @@ impl PlotArea {
         (HEIGHT - BOTTOM) - (HEIGHT - BOTTOM - 20.0) * part
     }
 
-    /// A line for each power of ten, and the names below.
+    /// Draws a horizontal line for each power of ten, and the names of `ticks` below the chart.
     fn axes(&self, ticks: &[(f64, String)]) -> String {
         let mut svg = String::new();
         let mut exponent = self.low;

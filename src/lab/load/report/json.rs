@@ -1,4 +1,4 @@
-//! The report as JSON, as `docs/load.schema.json` describes it.
+//! The report as JSON. `docs/load.schema.json` is its schema.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::lab::load::sweep::Sweep;
 /// The version of the schema.
 const VERSION: u32 = 1;
 
-/// One or more runs, and what they say together.
+/// The JSON document of one or more runs, with the comparison or the sweep of these runs.
 pub fn document(
     machine: &Machine,
     runs: &[Report<'_>],
@@ -141,7 +141,7 @@ fn server(report: &Report<'_>) -> Option<Value> {
     }))
 }
 
-/// `null` where there is none.
+/// The JSON of latencies; `null` if there are none.
 fn latencies(latencies: &Latencies) -> Option<Value> {
     if latencies.count() == 0 {
         return None;
@@ -161,7 +161,7 @@ fn latencies(latencies: &Latencies) -> Option<Value> {
     }))
 }
 
-/// Five significant digits, which is more than any figure is good for.
+/// Rounds to five significant digits, more than the precision of any figure. `null` if not finite.
 fn figure(value: f64) -> Option<f64> {
     format!("{value:.4e}")
         .parse()

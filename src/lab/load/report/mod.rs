@@ -1,4 +1,4 @@
-//! The report of a run: as text, JSON, HTML and a log of HdrHistogram.
+//! The report of a run, as text, JSON, HTML or an HdrHistogram log.
 
 pub mod hdr;
 pub mod html;
@@ -10,23 +10,23 @@ use std::fmt;
 use super::plan::{Content, End, Mode, Plan};
 use super::{Latencies, LoadOutcome, Machine};
 
-/// A run, its plan and its machine.
+/// A run with its plan and its machine.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Report<'a> {
     /// The plan of the run.
     pub plan: &'a Plan,
-    /// Its result.
+    /// The result of the run.
     pub outcome: &'a LoadOutcome,
-    /// Where it ran.
+    /// The machine that the generator ran on.
     pub machine: &'a Machine,
 }
 
-/// The share of a core above which a thread of the generator bounds what can be measured.
+/// The share of a core above which a generator thread limits the measured figures.
 pub const SATURATED: f64 = 0.9;
 
 impl<'a> Report<'a> {
-    /// The report of a run.
+    /// Makes the report of a run.
     pub fn new(plan: &'a Plan, outcome: &'a LoadOutcome, machine: &'a Machine) -> Report<'a> {
         Report {
             plan,
@@ -35,7 +35,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Messages that came back while it was measured; in connecting modes, connections.
+    /// Messages received during the measurement. In [`Mode::Connect`] and [`Mode::Churn`],
+    /// connections opened.
     pub fn operations(&self) -> u64 {
         match self.plan.mode {
             Mode::Connect | Mode::Churn => self.outcome.measured.opened,
@@ -43,13 +44,13 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// [`Report::operations`] a second.
+    /// [`Report::operations`] per second.
     pub fn rate(&self) -> f64 {
         self.operations() as f64 / self.outcome.measured.time.as_secs_f64().max(1e-9)
     }
 
-    /// The latencies that count: response times in an open loop, else service times; in
-    /// [`Mode::Connect`] the times of opening.
+    /// The main latencies: response times in an open loop, service times in a closed loop, and
+    /// opening times if a run has neither.
     pub fn latencies(&self) -> &'a Latencies {
         let outcome = self.outcome;
         [&outcome.response, &outcome.service]
@@ -58,7 +59,7 @@ impl<'a> Report<'a> {
             .unwrap_or(&outcome.opening.whole)
     }
 
-    /// The latencies of messages, by name; empty ones are left out.
+    /// The latencies of messages, by name. Empty histograms are left out.
     pub(super) fn named_latencies(&self) -> Vec<(&'static str, &'a Latencies)> {
         let outcome = self.outcome;
         present([
@@ -68,7 +69,7 @@ impl<'a> Report<'a> {
         ])
     }
 
-    /// The times of opening, by name; empty ones are left out.
+    /// The opening times, by name. Empty histograms are left out.
     pub(super) fn named_openings(&self) -> Vec<(&'static str, &'a Latencies)> {
         let opening = &self.outcome.opening;
         present([
@@ -79,14 +80,14 @@ impl<'a> Report<'a> {
         ])
     }
 
-    /// The part of the deliveries of a broadcast that came, from 0 to 1.
+    /// The share of a broadcast's deliveries that members received, from 0 to 1.
     pub fn reach(&self) -> f64 {
         let counts = &self.outcome.counts;
         let came = counts.received.saturating_sub(counts.repeated) as f64;
         came / (came + counts.lost as f64).max(1.0)
     }
 
-    /// The name of what is counted.
+    /// The name of the counted operations, in the plural.
     pub fn operation(&self) -> &'static str {
         match self.plan.mode {
             Mode::Connect | Mode::Churn => "connections",
@@ -95,7 +96,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// One of [`Report::operation`].
+    /// [`Report::operation`] in the singular.
     pub(super) fn one_operation(&self) -> &'static str {
         match self.plan.mode {
             Mode::Connect | Mode::Churn => "connection",
@@ -104,13 +105,13 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Whether a thread of the generator used so much of its core that rate and latency are its
-    /// own, not the server's.
+    /// Whether a generator thread used more than [`SATURATED`] of its core. Rate and latency are
+    /// then the generator's, not the server's.
     pub fn is_generator_bound(&self) -> bool {
         self.outcome.threads.iter().any(|share| *share > SATURATED)
     }
 
-    /// The server's CPU time for each operation, in microseconds, and the part of user mode.
+    /// The server's CPU time per operation in microseconds, and the part of it in user mode.
     pub fn server_cpu(&self) -> Option<(f64, Option<f64>)> {
         let [_, begin, end] = self.outcome.server.as_ref()?;
         let operations = match self.plan.mode {
@@ -124,7 +125,8 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// Cores that the server used, cores that it waited for, and its voluntary switches a second.
+    /// Cores that the server used, cores that it waited for, and its voluntary context switches per
+    /// second.
     pub(super) fn server_pace(&self) -> Option<[f64; 3]> {
         let [_, begin, end] = self.outcome.server.as_ref()?;
         let seconds = self.outcome.measured.time.as_secs_f64();
@@ -139,27 +141,27 @@ impl<'a> Report<'a> {
         Some([cores, waited, switches as f64].map(|used| used / seconds))
     }
 
-    /// Bytes of payload that came, a second.
+    /// Bytes of payload received per second.
     pub(super) fn bytes_per_second(&self) -> f64 {
         let measured = &self.outcome.measured;
         measured.received_bytes as f64 / measured.time.as_secs_f64().max(1e-9)
     }
 
-    /// Bytes of the server's memory for each open connection.
+    /// The server's memory per open connection, in bytes.
     pub fn server_memory(&self) -> Option<f64> {
         let [before, _, end] = self.outcome.server.as_ref()?;
         let grown = end.resident as f64 - before.resident as f64;
         (self.outcome.counts.opened > 0).then(|| grown / self.outcome.counts.opened as f64)
     }
 
-    /// Bytes of the generator's memory for each connection.
+    /// The generator's memory per connection, in bytes.
     pub fn own_memory(&self) -> Option<f64> {
         let [before, after] = self.outcome.own_memory?;
         let opened = self.outcome.counts.opened;
         (opened > 0).then(|| (after as f64 - before as f64) / opened as f64)
     }
 
-    /// The load in one line.
+    /// Describes the load in one line.
     pub fn title(&self) -> String {
         let pace = match (self.plan.rate, self.plan.mode) {
             (Some(rate), _) => format!("open loop at {}/s, ", number(rate)),
@@ -169,7 +171,7 @@ impl<'a> Report<'a> {
         self.title_with(&pace)
     }
 
-    /// The load in one line, with other words for its pace.
+    /// Describes the load in one line, with `pace` as the words for the pace.
     pub(super) fn title_with(&self, pace: &str) -> String {
         let plan = self.plan;
         let kind = match plan.messages.text {
@@ -209,7 +211,7 @@ fn present<'a, const N: usize>(
     all.filter(|(_, latencies)| latencies.count() > 0).collect()
 }
 
-/// Several runs, a row each; `head` is above their names.
+/// A table with one row for each run. `head` is the header of the name column.
 pub(super) fn table_of_runs(head: &str, runs: &[(String, Report<'_>)]) -> Table {
     let heads = "rate p50 p99 p99.9 max CPU-us errors generator".split(' ');
     let mut rows = vec![[head].into_iter().chain(heads).map(String::from).collect()];
@@ -228,7 +230,7 @@ pub(super) fn table_of_runs(head: &str, runs: &[(String, Report<'_>)]) -> Table 
     Table(rows)
 }
 
-/// Columns as wide as they must be; the first is aligned left.
+/// Columns are as wide as their longest cell. The first column is aligned left, the others right.
 #[derive(Debug)]
 pub(super) struct Table(Vec<Vec<String>>);
 
@@ -251,7 +253,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Bytes, as people write them.
+/// Formats a number of bytes for people.
 pub(super) fn size(bytes: usize) -> String {
     match bytes {
         0 => String::from("0 B"),
@@ -261,7 +263,7 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// A figure with its thousands apart.
+/// Formats a number with commas between thousands.
 pub(super) fn number(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         return format!("{value:.1}");
@@ -277,7 +279,7 @@ pub(super) fn number(value: f64) -> String {
     text
 }
 
-/// Nanoseconds, as people read them: three digits.
+/// Formats nanoseconds for people, with three digits.
 pub(super) fn time(nanoseconds: f64) -> String {
     let (value, unit) = match nanoseconds {
         small if small < 1e3 => return format!("{small:.0} ns"),
@@ -310,8 +312,8 @@ mod tests {
         assert_eq!(time(45_600_000.0), "45.6 ms");
         assert_eq!(time(2_000_000_000.0), "2.00 s");
     }
-    /// Above 90 % of a core every form of the report marks rate and latency; the figures of the
-    /// server's own process stand.
+    /// If a thread uses more than 90 % of a core, every form of the report marks rate and latency.
+    /// The figures of the server process remain valid.
     #[test]
     fn a_generator_without_time_left_marks_its_figures() {
         let mut plan = Plan::new(Target::parse("unix:/x").unwrap());

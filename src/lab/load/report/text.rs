@@ -1,4 +1,4 @@
-//! The report as a person reads it: one screen.
+//! The report as text that fits on one screen.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
@@ -233,7 +233,8 @@ impl Report<'_> {
     }
 }
 
-/// Rows of percentiles, with `behind` the number of samples behind each.
+/// Writes rows of percentiles. If `behind` is true, also writes the number of samples behind each
+/// percentile.
 fn table(
     out: &mut impl Write,
     title: &str,

@@ -1,4 +1,4 @@
-//! A socket that does not block.
+//! A non-blocking socket, with or without TLS.
 
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
@@ -25,7 +25,7 @@ pub(crate) enum LoadStream {
     Tls(Box<Secured>),
 }
 
-/// A socket of TCP or of the Unix domain.
+/// A TCP or Unix domain socket.
 #[derive(Debug)]
 pub(crate) struct LoadSocket(OwnedFd);
 
@@ -75,7 +75,7 @@ impl Write for LoadSocket {
 }
 
 impl LoadStream {
-    /// Begins to connect.
+    /// Starts to connect.
     pub(crate) fn connect(remote: &Remote, source: Option<IpAddr>) -> io::Result<LoadStream> {
         Ok(LoadStream::Plain(LoadSocket::connect(remote, source)?))
     }
@@ -87,7 +87,7 @@ impl LoadStream {
         }
     }
 
-    /// Whether it is connected by now.
+    /// Whether the socket is connected.
     ///
     /// # Errors
     /// The connection failed.
@@ -101,7 +101,7 @@ impl LoadStream {
         }
     }
 
-    /// Begins TLS.
+    /// Starts TLS.
     pub(crate) fn secure(self, connector: &Connector) -> io::Result<LoadStream> {
         match self {
             LoadStream::Plain(socket) => Ok(LoadStream::Tls(Box::new(connector.secure(socket)?))),
@@ -109,7 +109,7 @@ impl LoadStream {
         }
     }
 
-    /// Whether the TLS handshake is done, where there is one.
+    /// Advances the TLS handshake. Returns whether it is complete; always true without TLS.
     pub(crate) fn is_secured(&mut self) -> io::Result<bool> {
         match self {
             LoadStream::Tls(stream) => stream.handshake(),
@@ -117,7 +117,7 @@ impl LoadStream {
         }
     }
 
-    /// Whether bytes that were accepted wait to be written.
+    /// Whether accepted bytes have not been written to the socket.
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Stands in for TLS in a frameloop that is built without it.
+//! Replaces the TLS module in a build without TLS.
 
 use std::io::{self, Read, Write};
 

@@ -1,4 +1,4 @@
-//! TLS over a socket that does not block.
+//! TLS over a non-blocking socket.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use super::LoadSocket;
 use crate::lab::load::plan::Trust;
 use crate::lab::load::target::Target;
 
-/// The configuration that all connections of a thread share.
+/// The TLS configuration that all connections of a thread share.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
@@ -30,7 +30,7 @@ pub(crate) struct Secured {
     session: ClientConnection,
 }
 
-/// Where systems keep the certificates that they trust.
+/// Paths of the system's trusted certificates.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -39,10 +39,10 @@ const SYSTEM: [&str; 4] = [
 ];
 
 impl Connector {
-    /// Every handshake is a full one: sessions are not resumed.
+    /// Sessions are not resumed, so every handshake is a full handshake.
     ///
     /// # Errors
-    /// The certificates cannot be read, or the host's name cannot be in a certificate.
+    /// The certificates cannot be read, or the host name is not valid in a certificate.
     pub(crate) fn new(target: &Target, trust: &Trust) -> io::Result<Connector> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -100,7 +100,7 @@ fn roots(path: &std::path::Path) -> io::Result<RootCertStore> {
 }
 
 impl Secured {
-    /// Whether the TLS handshake is done.
+    /// Advances the TLS handshake. Returns whether it is complete.
     pub(crate) fn handshake(&mut self) -> io::Result<bool> {
         while self.session.is_handshaking() {
             let wrote = self.flush_tls()?;
@@ -113,12 +113,12 @@ impl Secured {
         Ok(true)
     }
 
-    /// Whether something waits to be written.
+    /// Whether the session has bytes to write.
     pub(crate) fn is_blocked(&self) -> bool {
         self.session.wants_write()
     }
 
-    /// Whether all of what waited is written.
+    /// Writes the session's bytes to the socket. Returns whether all were written.
     fn flush_tls(&mut self) -> io::Result<bool> {
         while self.session.wants_write() {
             match self.session.write_tls(&mut self.socket) {
@@ -130,7 +130,7 @@ impl Secured {
         Ok(true)
     }
 
-    /// Whether anything was there to read.
+    /// Reads from the socket into the session. Returns whether bytes were available.
     fn read_tls(&mut self) -> io::Result<bool> {
         match self.session.read_tls(&mut self.socket) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),

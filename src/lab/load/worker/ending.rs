@@ -1,4 +1,4 @@
-//! How connections and the run come to their end.
+//! Ends connections and the run.
 
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -9,11 +9,11 @@ use mio::Events;
 use super::{ConnectionSlot, LoadWorker, SWEEP};
 use crate::lab::load::connection::{Ending, LoadConnection};
 
-/// How long a connection may take to be opened, in nanoseconds.
+/// Timeout for opening a connection, in nanoseconds.
 const OPENING: u64 = 10_000_000_000;
 
 impl LoadWorker<'_> {
-    /// A connection is over.
+    /// Handles the end of a connection.
     #[cold]
     pub(super) fn end(&mut self, place: usize, ending: Ending) {
         let ConnectionSlot::Open(connection) =
@@ -43,7 +43,7 @@ impl LoadWorker<'_> {
             && !connection.is_closing
         {
             let mut connection = connection;
-            // The Close is answered; the socket is dropped, whether it takes the answer or not.
+            // Answers the Close frame. The socket is dropped even if the write fails.
             let _ = connection.write_control();
         }
         if self.connects_while_it_runs() {
@@ -52,7 +52,7 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// Adds up the messages that a connection has sent and those that never came back.
+    /// Adds a connection's sent, lost and unsent messages to the counts.
     pub(super) fn count(&mut self, connection: &LoadConnection) {
         let sending = &connection.sending;
         self.tally.counts.sent += sending.flown;
@@ -69,7 +69,8 @@ impl LoadWorker<'_> {
         self.tally.counts.unsent += sending.begun().saturating_sub(sending.flown);
     }
 
-    /// Gives up what has waited too long, and publishes this thread's progress.
+    /// Expires messages and openings that exceed their timeout, reports this thread's progress, and
+    /// stops the run if it has too many errors.
     pub(super) fn sweep(&mut self, now: u64) {
         let patience = self.plan.timeout.as_nanos() as u64;
         let since = now.saturating_sub(patience);
@@ -104,9 +105,9 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// Waits for the replies that are still to come.
+    /// Waits for outstanding replies.
     pub(super) fn drain(&mut self, events: &mut Events) -> io::Result<()> {
-        // Long enough for the last sweeps to give up what does not come.
+        // Long enough for the last sweeps to expire all missing replies.
         let end = self.clock.now() + self.plan.timeout.as_nanos() as u64 + 3 * SWEEP;
         while self.clock.now() < end && !self.is_hurried() && !self.is_quiet() {
             self.step(Duration::from_millis(5), events)?;
@@ -114,7 +115,7 @@ impl LoadWorker<'_> {
         Ok(())
     }
 
-    /// Whether the end waits for nothing, either.
+    /// Whether the run ends without waiting for replies.
     pub(super) fn is_hurried(&self) -> bool {
         self.shared.hurry.load(Relaxed)
     }
@@ -130,7 +131,7 @@ impl LoadWorker<'_> {
         })
     }
 
-    /// Closes what is open, by a handshake where there is one.
+    /// Closes the open connections by the closing handshake; does nothing in raw mode.
     pub(super) fn close(&mut self, events: &mut Events) -> io::Result<()> {
         const PATIENCE: u64 = 1_000_000_000;
         if self.plan.is_raw {
@@ -139,7 +140,7 @@ impl LoadWorker<'_> {
         for place in 0..self.places.len() {
             if let ConnectionSlot::Open(connection) = &mut self.places[place] {
                 connection.close();
-                // The socket's next event repeats an error.
+                // If the write fails, the socket's next event reports the error again.
                 let _ = connection.write_control();
             }
         }

@@ -1,4 +1,4 @@
-//! One thread of the generator: it owns its connections and waits for them in one poller.
+//! One thread of the generator. It owns its connections and polls them with one poller.
 
 mod ending;
 mod opening;
@@ -29,7 +29,7 @@ use crate::protocol::AssemblyPool;
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
-    reason = "nearly all are open, and what they hold lies together"
+    reason = "nearly all are open, and inline storage keeps their data together"
 )]
 enum ConnectionSlot {
     Vacant,
@@ -42,7 +42,7 @@ pub(crate) struct LoadWorker<'a> {
     plan: &'a Plan,
     shared: &'a LoadShared,
     index: usize,
-    /// The number of its first connection among all.
+    /// The index of the thread's first connection among all connections.
     first: usize,
     connector: Option<Connector>,
     clock: LoadClock,
@@ -55,23 +55,24 @@ pub(crate) struct LoadWorker<'a> {
     opening: Opening,
     tally: Tally,
     schedule: Option<Schedule>,
-    /// Events of the schedule that have begun.
+    /// Number of scheduled events that have been started.
     events: u64,
-    /// Connections being opened, and those that are open.
+    /// Number of connections that are being opened.
     arriving: usize,
+    /// Number of open connections.
     open: usize,
-    /// Connections begun: [`End::Messages`] bounds them.
+    /// Number of connections started. Bound: [`End::Messages`].
     begun: u64,
     is_sending: bool,
-    /// Its connections are among the members of the broadcast.
+    /// The thread's connections are counted as members of the broadcast.
     is_counted: bool,
-    /// The schedule waits for a connection to end.
+    /// The schedule is paused: all places are in use, or no events are left.
     is_held: bool,
     last_sweep: u64,
     window: Window,
 }
 
-/// The measurement: what was counted when it began and when it ended.
+/// The measurement: its times, and the counts at its start and at its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Window {
     pub(crate) begin: Mark,
@@ -99,7 +100,7 @@ pub(crate) struct WorkerReport {
 const BUFFER: usize = 256 << 10;
 const TIMER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
-/// Between two looks at deadlines and at whether to stop.
+/// Interval between two sweeps, in nanoseconds.
 const SWEEP: u64 = 20_000_000;
 
 impl<'a> LoadWorker<'a> {
@@ -112,7 +113,7 @@ impl<'a> LoadWorker<'a> {
         let timer = PaceTimer::new(poll.registry(), TIMER)?;
         shared.register_waker(index, Waker::new(poll.registry(), WAKER)?);
         let connections = share(plan.connections, plan.threads, index);
-        // In an open loop messages that have waited go out together.
+        // In an open loop, queued messages are sent together.
         let batch = if plan.rate.is_some() {
             plan.depth.max(64)
         } else {
@@ -182,7 +183,7 @@ impl<'a> LoadWorker<'a> {
         })
     }
 
-    /// This thread's part of an open loop.
+    /// This thread's share of the open-loop schedule; `None` in a closed loop.
     fn own_schedule(&self, start: u64) -> Option<Schedule> {
         let (lanes, all) = match self.plan.mode {
             Mode::Broadcast { publishers } => (self.own_publishers(), publishers),
@@ -193,7 +194,7 @@ impl<'a> LoadWorker<'a> {
             true => 1,
             false => self.plan.depth,
         };
-        // Threads take turns, too.
+        // The events of different threads are evenly staggered.
         let shift = 1e9 * burst as f64 / rate * self.index as f64 / self.plan.threads as f64;
         Some(Schedule::new(start as f64 + shift, rate, lanes, burst))
     }
@@ -206,7 +207,7 @@ impl<'a> LoadWorker<'a> {
         self.shared.stop.load(Relaxed)
     }
 
-    /// The load itself, from the start to the end of the measurement.
+    /// Runs the load, from the start of the warm-up to the end of the measurement.
     fn load(&mut self, events: &mut Events) -> io::Result<()> {
         let start = match self.shared.start.load(Acquire) {
             0 => self.clock.now(),
@@ -239,7 +240,7 @@ impl<'a> LoadWorker<'a> {
         Ok(())
     }
 
-    /// Notes the begin and the end of the measurement when they are there.
+    /// Records the start and the end of the measurement when their times are reached.
     fn mark(&mut self, now: u64) {
         if !self.tally.is_measured && self.window.begin.at == 0 && now >= self.window.from {
             self.window.begin = self.marked(now);
@@ -262,7 +263,7 @@ impl<'a> LoadWorker<'a> {
         }
     }
 
-    /// Waits for events, and gives each its turn.
+    /// Waits for events, gives each connection with an event a turn, and sweeps if one is due.
     fn step(&mut self, wait: Duration, events: &mut Events) -> io::Result<()> {
         match self.poll.poll(events, Some(wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -286,7 +287,7 @@ impl<'a> LoadWorker<'a> {
     fn turn(&mut self, event: &Event) {
         let place = event.token().0;
         let lane = match self.connects_while_it_runs() {
-            true => None, // it is the connections that are due
+            true => None, // connections are scheduled, not messages
             false => self.schedule.map(|schedule| (schedule, place)),
         };
         let Some(ConnectionSlot::Open(connection)) = self.places.get_mut(place) else {
@@ -317,7 +318,7 @@ impl<'a> LoadWorker<'a> {
         }
     }
 
-    /// Sends the next messages of a connection that has read, or was just opened.
+    /// Sends the next messages of a connection after a read or after its opening.
     #[inline]
     fn continue_with(&mut self, place: usize) {
         let Some(ConnectionSlot::Open(connection)) = self.places.get(place) else {
@@ -351,12 +352,12 @@ impl<'a> LoadWorker<'a> {
     }
 }
 
-/// Part `index` of `parts` of a whole.
+/// The size of part `index` when `whole` is divided into `parts`.
 pub(crate) fn share(whole: usize, parts: usize, index: usize) -> usize {
     share_begin(whole, parts, index + 1) - share_begin(whole, parts, index)
 }
 
-/// The sum of the parts before part `index`.
+/// The sum of all parts before part `index`.
 pub(crate) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
     (whole as u128 * index as u128 / parts.max(1) as u128) as usize
 }

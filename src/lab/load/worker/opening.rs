@@ -1,4 +1,4 @@
-//! Connections on their way in.
+//! Opens connections.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::lab::load::order::Order;
 use crate::lab::load::plan::{Compression, Mode};
 use crate::protocol::{DeflateParameters, Receiver, Role, SizeLimits};
 
-/// Connections that a thread opens at a time: as many as any server's backlog takes.
+/// Bound: connections that a thread opens at a time. Every server's listen backlog holds this
+/// many.
 const MOST_ARRIVING: usize = 64;
 
 impl LoadWorker<'_> {
@@ -67,11 +68,11 @@ impl LoadWorker<'_> {
         *self.tally.counts.refused.entry(why).or_default() += 1;
         self.places[place] = ConnectionSlot::Ended;
         if self.connects_while_it_runs() {
-            self.places[place] = ConnectionSlot::Vacant; // the next event or sweep begins anew
+            self.places[place] = ConnectionSlot::Vacant; // the next event or sweep opens a new one
         }
     }
 
-    /// Goes on with a connection that is being opened.
+    /// Advances the opening of a connection.
     pub(super) fn arriving(&mut self, place: usize) {
         let Some(ConnectionSlot::Opening(arrival)) = self.places.get_mut(place) else {
             return;
@@ -86,7 +87,8 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// The handshake is done; `early` bytes that came behind it are in the buffer.
+    /// Handles a completed opening handshake. The buffer holds `early` bytes received after the
+    /// answer.
     pub(super) fn opened(&mut self, place: usize, early: usize) {
         let ConnectionSlot::Opening(arrival) =
             std::mem::replace(&mut self.places[place], ConnectionSlot::Vacant)
@@ -138,7 +140,7 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// Begins a connection in a place whose last one is over.
+    /// Opens a new connection in a vacant place.
     pub(super) fn begin_anew(&mut self, place: usize) {
         let is_over = self.bound().is_some_and(|bound| self.begun >= bound);
         if matches!(self.places[place], ConnectionSlot::Vacant)
@@ -156,8 +158,8 @@ impl LoadWorker<'_> {
     }
 }
 
-/// Decompresses replies. It keeps what came before, whether the server
-/// refers to it or has agreed not to.
+/// Makes a decompressor for replies. It keeps the context between messages, even if the server has
+/// agreed not to use it.
 fn inflating() -> Receiver {
     let parameters = DeflateParameters {
         server_no_context_takeover: false,

@@ -1,4 +1,4 @@
-//! Decides what is sent, and when.
+//! Decides which messages are sent, and when.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::lab::load::connection::LoadConnection;
 use crate::lab::load::plan::{End, Mode};
 
 impl LoadWorker<'_> {
-    /// Whether all work is done before the time is over.
+    /// Whether the load is complete before its time is over.
     pub(super) fn is_done(&self) -> bool {
         match self.plan.mode {
             Mode::Connect | Mode::Churn => self
@@ -30,7 +30,7 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// This thread's part of [`End::Messages`].
+    /// This thread's share of [`End::Messages`].
     pub(super) fn bound(&self) -> Option<u64> {
         match self.plan.end {
             End::Time(_) => None,
@@ -50,7 +50,7 @@ impl LoadWorker<'_> {
         })
     }
 
-    /// Messages that a connection may still begin.
+    /// Number of messages that a connection may still start to send.
     pub(super) fn quota(&self, place: usize, connection: &LoadConnection) -> u64 {
         let begun = connection.sending.begun();
         match (self.plan.mode, self.bound()) {
@@ -75,7 +75,7 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// Begins what the schedule has made due.
+    /// Starts all scheduled events that are due.
     pub(super) fn pace(&mut self, now: u64) {
         let Some(schedule) = self.schedule else {
             return;
@@ -103,7 +103,7 @@ impl LoadWorker<'_> {
         self.is_held = self.events >= bound;
     }
 
-    /// Sends a burst of a publisher to all members.
+    /// Sends a publisher's burst to all members.
     fn publish(&mut self, place: usize, due: u64, now: u64) {
         let allowed = self.burst(place);
         let ConnectionSlot::Open(connection) = &mut self.places[place] else {
@@ -119,15 +119,15 @@ impl LoadWorker<'_> {
         publisher.publish(allowed, self.shared.members.load(Acquire), due, now);
         connection.sending.unsent += allowed;
         let written = connection.write(&mut self.ring, now);
-        // Its own copy comes as a delivery.
+        // The publisher receives its own copy as a delivery, not as a reply.
         connection.flights.clear();
         if let Err(error) = written {
             self.end(place, error.into());
         }
     }
 
-    /// In a closed loop of a broadcast: a publisher sends its next burst when all members have the
-    /// last one.
+    /// In a closed-loop broadcast, sends a publisher's next burst when all members have received
+    /// the previous burst.
     #[inline]
     pub(super) fn publish_more(&mut self) {
         if !self.is_broadcast() || !self.is_sending || self.plan.rate.is_some() {
@@ -151,7 +151,7 @@ impl LoadWorker<'_> {
         matches!(self.plan.mode, Mode::Broadcast { .. })
     }
 
-    /// How many of this thread's connections publish: its first ones.
+    /// Number of this thread's connections that publish. They are the thread's first connections.
     pub(super) fn own_publishers(&self) -> usize {
         match self.plan.mode {
             Mode::Broadcast { publishers } => {
@@ -171,7 +171,8 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// Messages of a burst that a connection may send; without a connection they are never sent.
+    /// Number of messages of a burst that a connection may send. If the place has no open
+    /// connection, the burst counts as unsent.
     fn burst(&mut self, place: usize) -> u64 {
         let burst = self.plan.depth as u64;
         match &self.places[place] {
@@ -183,7 +184,7 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// How long this thread may sleep unless something arrives.
+    /// How long this thread may wait for events.
     pub(super) fn wait(&self) -> io::Result<Duration> {
         let sweep = Duration::from_nanos(SWEEP);
         let Some(schedule) = self.schedule else {
