@@ -230,7 +230,7 @@ Ctrl-C ends early with a whole report; a second Ctrl-C does not wait for replies
 Exit codes: 0 nothing lost or wrong, 1 lost, corrupt or too many errors, 2 wrong flag or value,
 3 cannot connect.";
 
-/// --max-errors is FRAMELOOP_LOAD_MAX_ERRORS.
+/// Names the environment variable of a flag: FRAMELOOP_LOAD_MAX_ERRORS for --max-errors.
 fn variable(argument: clap::Arg) -> clap::Arg {
     match argument.get_long() {
         None => argument,
@@ -255,7 +255,7 @@ impl Load {
         plan.connections = self.connections as usize;
         plan.depth = self.depth as usize;
         plan.rate = self.rate;
-        // The rounds of two URLs divide the time.
+        // With two URLs, the rounds share the time.
         let rounds = if self.urls.len() > 1 {
             self.rounds.into()
         } else {
@@ -334,7 +334,7 @@ impl Load {
         })
     }
 
-    /// Refuses bad combinations, and large loads on other people's servers.
+    /// Refuses invalid combinations of flags, and large loads on other people's servers.
     fn refuse(&self, plan: &Plan) -> Result<(), Unusable> {
         let usage = |why: &str| Err(Unusable::Usage(why.to_owned()));
         if self.fragment.is_some_and(|size| size < 16) {
@@ -383,7 +383,7 @@ impl Load {
     }
 }
 
-/// A command line that cannot be run.
+/// The reason why a command line cannot be run.
 #[derive(Debug)]
 enum Unusable {
     Usage(String),

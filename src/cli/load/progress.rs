@@ -1,11 +1,12 @@
-//! The progress of a run, and the signals that end it.
+//! Shows the progress of a run, and handles the signals that end it.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::lab::load::{Interrupt, LoadProgress};
 
-/// A line on standard error: each second in a terminal, each ten seconds elsewhere.
+/// Prints a progress line on standard error: every second in a terminal, otherwise every ten
+/// seconds.
 pub(super) struct ProgressLine {
     begin: Instant,
     shown: Instant,
@@ -35,7 +36,7 @@ impl ProgressLine {
         };
     }
 
-    /// The line that is due at `now`, if one is.
+    /// The progress line to print at `now`; `None` if the interval is not over.
     fn line(&mut self, now: Instant, progress: LoadProgress) -> Option<String> {
         let interval = Duration::from_secs(if self.is_terminal { 1 } else { 10 });
         let since = now - self.shown;
@@ -61,7 +62,7 @@ impl ProgressLine {
     }
 }
 
-/// SIGINT and SIGTERM end a run early.
+/// Interrupts the run on SIGINT and SIGTERM.
 pub(super) fn interrupt_on_signal(interrupt: Interrupt) {
     use tokio::signal::unix::{SignalKind, signal};
     std::thread::spawn(move || {
@@ -91,7 +92,8 @@ pub(super) fn interrupt_on_signal(interrupt: Interrupt) {
 mod tests {
     use super::*;
 
-    /// A run of 30 s that is looked at 200 times a second, with 10 messages between two looks.
+    /// The lines of a run of 30 s with 200 progress updates per second and 10 messages between two
+    /// updates.
     fn lines(is_terminal: bool) -> Vec<String> {
         let mut line = ProgressLine::new();
         line.is_terminal = is_terminal;

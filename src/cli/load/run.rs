@@ -13,7 +13,7 @@ use crate::lab::load::{
     Comparison, Interrupt, LoadOutcome, Machine, Plan, Sweep, compare, run, sweep,
 };
 
-/// What was measured.
+/// The results of all runs of a command.
 struct Measurement {
     plans: Vec<Plan>,
     outcomes: Vec<LoadOutcome>,

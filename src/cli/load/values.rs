@@ -1,4 +1,4 @@
-//! The values of `frameloop load`'s flags as people write them.
+//! Parses the values of `frameloop load`'s flags.
 
 use std::fs;
 use std::net::IpAddr;
@@ -26,14 +26,14 @@ pub(super) enum Checked {
     None,
 }
 
-/// A size or a range of them.
+/// A range of message sizes in bytes. A single size is a range with equal ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
     pub(super) from: usize,
     pub(super) to: usize,
 }
 
-/// The first and the last address.
+/// A range of addresses: the first and the last address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sources(IpAddr, IpAddr);
 
@@ -81,7 +81,7 @@ pub(super) fn field(text: &str) -> Result<(String, String), String> {
         .ok_or_else(wrong)
 }
 
-/// RFC 9110 §5.6.2.
+/// Parses a token (RFC 9110 §5.6.2).
 pub(super) fn token(text: &str) -> Result<String, String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match !text.is_empty() && text.bytes().all(is_token) {
@@ -109,7 +109,8 @@ pub(super) fn sources(text: &str) -> Result<Sources, String> {
     is_range.then_some(Sources(first, last)).ok_or_else(wrong)
 }
 
-/// The messages of a file: its lines, or records that each begin with their length, 32 bits big-endian.
+/// Reads the messages of a file: its lines, or records. A record begins with its length as a
+/// 32-bit big-endian number.
 pub(super) fn messages(
     path: &Path,
     is_records: bool,
