@@ -59,7 +59,7 @@ pub trait Handler: 'static {
         error.close_code()
     }
 
-    /// The handler as a [`RawHandler`], which takes over tasks of the engine. Default: `None`.
+    /// The handler as a `RawHandler`, which takes over tasks of the engine. Default: `None`.
     #[doc(hidden)]
     #[inline]
     fn raw(&mut self) -> Option<&mut dyn RawHandler> {

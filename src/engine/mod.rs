@@ -78,8 +78,8 @@ pub struct Settings {
     /// added if the client was closed because its message is too big or it publishes too fast.
     /// Default: 1 MiB.
     pub linger_size: usize,
-    /// Maximum number of bytes in all unfinished messages of a server. A client that exceeds the
-    /// maximum is closed with 1013. Default: 1 GiB.
+    /// Maximum number of bytes in all unfinished messages of a server. When they are used up,
+    /// the next client that needs more is closed with 1013. Default: 1 GiB.
     pub max_unfinished_size: usize,
     /// The unsent budget: bytes of memory for all data that waits to be sent to the clients of a
     /// server. Data that several clients wait for counts once. When the budget is spent, the
