@@ -1,4 +1,5 @@
-//! Events of `tracing`. What a peer said is escaped and cut, and peers' faults are limited to a rate.
+//! Log events, through `tracing`. Text from peers is escaped and cut, and lines about peers' faults
+//! are limited to a rate.
 
 #[cfg(feature = "cli")]
 mod binary;
@@ -18,12 +19,12 @@ use crate::lock::lock;
 
 static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
 
-/// What differs from one run to the next, where that may be logged.
+/// Returns a value that differs between runs. `None` if the log is deterministic.
 fn varying<T>(value: T) -> Option<T> {
     (!DETERMINISTIC.load(Ordering::Relaxed)).then_some(value)
 }
 
-/// A connection ended because of what its peer did or did not do.
+/// Logs that a connection ended because of a fault of its peer.
 pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
     if FAULTS.admits() {
         let peer = varying(tracing::field::display(peer));
@@ -31,7 +32,7 @@ pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
     }
 }
 
-/// A connection is over: the access log, a line each, up to a rate.
+/// Writes the access log's line about an ended connection, up to a rate.
 pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRecord<'_>) {
     macro_rules! line {
         ($level:ident) => {
@@ -58,21 +59,22 @@ pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRec
     }
 }
 
-/// A network scanner resets its connections before a message passes: that is not worth a line.
+/// Whether the connection looks like a network scan: a reset before any message. It is logged at
+/// `debug` only.
 fn is_scan(record: &ConnectionRecord<'_>) -> bool {
     let is_broken = matches!(record.why, Disconnect::Broken(_));
     is_broken && record.received.messages == 0 && record.sent.messages == 0
 }
 
-/// A load balancer sent no valid header of the PROXY protocol.
+/// Logs that a load balancer sent no valid PROXY header.
 pub(crate) fn not_proxied(error: &io::Error) {
     if FAULTS.admits() {
         tracing::info!("proxy refused: {error}");
     }
 }
 
-/// A TLS handshake failed; `said` describes the client's first bytes. A `silent` client, such as a
-/// probe of a load balancer, is logged at `debug`.
+/// Logs a failed TLS handshake; `said` describes the client's first bytes. A `silent` client, such
+/// as a probe of a load balancer, is logged at `debug`.
 pub(crate) fn not_secured(
     why: &impl Display,
     said: &impl Display,
@@ -87,7 +89,7 @@ pub(crate) fn not_secured(
     }
 }
 
-/// A request was refused.
+/// Logs a refused request.
 pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
     if FAULTS.admits() {
         let status = error.status().as_u16();
@@ -96,17 +98,17 @@ pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
     }
 }
 
-/// A client sent an invalid request, or left.
+/// Logs an invalid request, or a client that closed the connection before its request was complete.
 pub(crate) fn bad_request(error: &hyper::Error) {
     tracing::debug!("bad request: {error}");
 }
 
-/// A connection broke before it was accepted.
+/// Logs a connection that broke before it was accepted.
 pub(crate) fn not_accepted(error: &io::Error) {
     tracing::debug!("not accepted: {error}");
 }
 
-/// Something that accepting needs is exhausted.
+/// Logs that a resource for accepting connections is exhausted.
 pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
     tracing::warn!(
         turned_away,
@@ -114,7 +116,7 @@ pub(crate) fn exhausted(error: &io::Error, turned_away: u64) {
     );
 }
 
-/// Redis has gone, or come back, or cannot be told something.
+/// Logs that Redis is disconnected, is connected again, or did not get a command.
 #[cfg(feature = "redis")]
 pub(crate) fn redis(what: impl Display) {
     if FAULTS.admits() {
@@ -123,7 +125,8 @@ pub(crate) fn redis(what: impl Display) {
     }
 }
 
-/// What a client said, escaped, and cut to a length that a line can hold.
+/// Text from a client, escaped and cut to the length of a log line. The values of tokens are
+/// hidden.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -132,7 +135,7 @@ impl Display for Escaped<'_> {
         const TOKEN: &str = "token=";
         let end = self.0.floor_char_boundary(MAX_BYTES);
         let (mut shown, cut) = self.0.split_at(end);
-        // What a query shows as the token, wherever a query stands.
+        // Hides the value of each token in a query, wherever the query is in the text.
         while let Some(begin) = shown.find(TOKEN) {
             let (before, rest) = shown.split_at(begin + TOKEN.len());
             write!(formatter, "{}***", before.escape_debug())?;
@@ -148,19 +151,20 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A socket could not be given to the poller.
+/// Logs a connection that the frame loop could not adopt.
 pub(crate) fn not_adopted(error: &io::Error) {
     tracing::warn!("a connection was dropped: {error}");
 }
 
-/// Lines about peers' faults.
+/// Limits the lines about peers' faults.
 static FAULTS: LogThrottle = LogThrottle::new(100, "lines about peers' faults were left out");
 
-/// The access log: one line costs more than an opening handshake leaves over.
+/// Limits the access log: one line costs more time than a busy server has left after an opening
+/// handshake.
 static ACCESS: LogThrottle =
     LogThrottle::new(1_000, "connections ended without a line of their own");
 
-/// At most so many lines a second; those left out are counted.
+/// Allows at most `lines_per_second` lines; lines left out are counted.
 struct LogThrottle {
     lines_per_second: u32,
     /// The message about lines that are left out.

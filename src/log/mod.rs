@@ -1,5 +1,5 @@
-//! Everything that the library logs, in one place, so that no peer can forge a line or flood the
-//! log. Without the feature `tracing` nothing is logged.
+//! All log lines of the library, in one place, so that no peer can forge a line or flood the log.
+//! Without the feature `tracing` nothing is logged.
 
 #[cfg_attr(not(feature = "tracing"), path = "none.rs")]
 mod events;

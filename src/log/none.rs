@@ -1,4 +1,4 @@
-//! No logs.
+//! Empty log functions: the feature `tracing` is off.
 
 use std::fmt::Display;
 use std::io;

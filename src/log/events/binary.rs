@@ -1,32 +1,31 @@
-//! What only the binary logs, or asks of the log.
+//! Log functions that only the binary uses.
 
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 use super::{DETERMINISTIC, Escaped, FAULTS, LogThrottle};
 
-/// From now on the same events are logged in the same lines, all of them: without addresses and
-/// times, and at any rate.
+/// Makes the log deterministic: lines have no addresses and times, and no rate limit applies.
 pub(crate) fn make_deterministic() {
     DETERMINISTIC.store(true, Ordering::Relaxed);
 }
 
-/// A client entered or left a namespace of Socket.IO.
+/// Logs that a client entered or left a namespace of Socket.IO.
 pub(crate) fn socketio(what: impl Display, sid: impl Display) {
     if FAULTS.admits() {
         tracing::info!(%sid, "socket.io: {what}");
     }
 }
 
-/// A server that stands in for one which logs its requests and messages logs them, too.
+/// Logs a request or a message as a compatible service logs it.
 pub(crate) fn compat_line(what: impl Display, said: &str) {
     if ECHOES.admits() {
         tracing::info!(target: COMPAT_TARGET, "{what}{}", Escaped(said));
     }
 }
 
-/// The target of lines that are another server's: its users know them as they are.
+/// The target of lines in the format of a compatible service, which its users expect unchanged.
 pub(crate) const COMPAT_TARGET: &str = "compat";
 
-/// Requests and messages of a service in whose stead this one logs them.
+/// Limits the lines about requests and messages of a compatible service.
 static ECHOES: LogThrottle = LogThrottle::new(1_000, "requests and messages were left out");
