@@ -1,4 +1,4 @@
-//! Flags for who may connect.
+//! The flags that restrict access.
 
 use clap::Args;
 

@@ -14,7 +14,7 @@ use crate::server::ListenAddress;
 pub(super) struct Announcement<'a> {
     pub(super) addresses: &'a [ListenAddress],
     pub(super) is_secure: bool,
-    /// Of a self-signed certificate, for users of clients to trust.
+    /// The fingerprint of a self-signed certificate, which users must tell their clients to trust.
     pub(super) fingerprint: Option<String>,
     pub(super) compat: Option<EchoService>,
     pub(super) is_deterministic: bool,
@@ -22,10 +22,11 @@ pub(super) struct Announcement<'a> {
 }
 
 impl Announcement<'_> {
-    /// Prints it, as an object a line where the log is so.
+    /// Prints the announcement in the log's format: as text, or as one JSON object for each
+    /// address.
     ///
     /// # Errors
-    /// Of standard output.
+    /// An error of standard output.
     pub(super) fn print(&self, format: LogFormat) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match format {

@@ -228,7 +228,7 @@ impl Serve {
     }
 
     pub(super) fn max_connections(&self, max_open_files: usize) -> usize {
-        // Listeners, pollers, logs, and room to tell those beyond the bound so.
+        // For listeners, pollers, logs, and connections that only get a 503.
         let reserve = (max_open_files / 4).min(64);
         self.limits
             .max_connections
@@ -236,7 +236,7 @@ impl Serve {
     }
 }
 
-/// The service to stand in for, if one is chosen.
+/// The chosen compatible service. `None` without --compat.
 pub(super) fn compat(matches: &ArgMatches) -> Option<EchoService> {
     let matches = match matches.subcommand() {
         None => matches,
@@ -266,11 +266,11 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
         .mut_subcommand("healthcheck", |healthcheck| change(healthcheck, service))
 }
 
-/// Flags whose values are secrets, or may have a password. No output shows them.
+/// Flags whose values are secrets, or may contain a password. No output shows them.
 pub(super) const SECRETS: [&str; 3] = ["token", "redis-url", "socketio-redis"];
 
-/// Every setting that holds, one `flag = value` a line; `max_open_files` is what the operating
-/// system allows.
+/// All effective settings, one `flag = value` a line; `max_open_files` is the operating system's
+/// limit.
 pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usize) -> String {
     let mut text = String::new();
     for argument in Cli::command().get_arguments() {

@@ -1,13 +1,13 @@
-//! What runs beside the server for its flags to hold.
+//! Tasks that flags need in addition to the server.
 
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::Pin;
 
-/// It never ends.
+/// A task that never ends.
 pub(super) type BackgroundTask = Pin<Box<dyn Future<Output = Infallible>>>;
 
-/// Nothing does.
+/// A task that does nothing.
 pub(super) fn nothing() -> BackgroundTask {
     Box::pin(pending())
 }

@@ -1,4 +1,4 @@
-//! The flags of rooms that several processes have.
+//! The flags of rooms that several processes share.
 
 use clap::{Args, ValueEnum};
 

@@ -1,4 +1,4 @@
-//! The tables of docs/configuration.md come from the flags.
+//! Tests that the tables of docs/configuration.md list the flags; writes them on request.
 
 use std::path::Path;
 
@@ -80,7 +80,8 @@ fn table<'a>(heading: &str, rows: impl Iterator<Item = &'a Arg>, command: &Comma
     text + "\n"
 }
 
-/// The last text of the help before values and variable, and the default in brackets or clap's.
+/// Returns the last paragraph of the help, without possible values and variable, and the default:
+/// from the brackets in that paragraph, or clap's.
 fn what_and_default(argument: &Arg) -> (String, String) {
     let help = argument.get_long_help().or(argument.get_help());
     let help = help.unwrap().to_string();
@@ -102,7 +103,7 @@ fn what_and_default(argument: &Arg) -> (String, String) {
     }
 }
 
-/// The unit and the range. The ends of a range are found by asking the parser.
+/// Returns the unit and the range. The parser is tried with values to find the ends of a range.
 fn range(argument: &Arg, command: &Command) -> String {
     let values = argument.get_possible_values();
     if !argument.get_action().takes_values() {

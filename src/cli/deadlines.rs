@@ -1,4 +1,4 @@
-//! Flags for how long each step may take.
+//! The flags for how long each step may take.
 
 use std::time::Duration;
 

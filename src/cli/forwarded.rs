@@ -1,4 +1,4 @@
-//! The flags about HTTP proxies that speak for clients.
+//! The flags of HTTP proxies that forward the clients' addresses.
 
 use std::str::FromStr;
 

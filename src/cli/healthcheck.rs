@@ -55,16 +55,16 @@ pub(super) struct Healthcheck {
 }
 
 impl Healthcheck {
-    /// Whether the server answers as it should.
+    /// Checks that the server answers as a healthy one does.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why the server is not healthy.
     pub(super) fn run(&self) -> io::Result<()> {
         let timeout = Some(self.timeout).filter(|timeout| !timeout.is_zero());
         let address = self.address.as_ref().or(self.admin_listen.as_ref());
         let listen = self.listen.first().and_then(|AddressList(all)| all.first());
         let address = address.or(listen).map_or("", String::as_str);
-        // A star stands for any name.
+        // A star matches any name: ask for one of them.
         let host = self.host.first().map_or("", String::as_str);
         let host = &host.replacen('*', "health", 1);
         if address == SYSTEMD {
@@ -80,7 +80,7 @@ impl Healthcheck {
             return check(stream, host);
         }
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        // The operator's address takes no header of the PROXY protocol.
+        // The operator's address accepts no PROXY header.
         let is_admin = self.admin_listen.as_deref() == Some(address);
         for address in address.to_socket_addrs()?.map(reachable) {
             let connected = match timeout {
@@ -101,7 +101,7 @@ impl Healthcheck {
         Err(last)
     }
 
-    /// Whether the server takes this end of the stream for a proxy.
+    /// Whether the server expects a PROXY header from this end of the stream.
     fn is_proxy(&self, stream: &TcpStream) -> io::Result<bool> {
         let own = stream.local_addr()?.ip().to_canonical();
         let mut proxies = self.proxy_protocol_from.iter();
@@ -109,10 +109,10 @@ impl Healthcheck {
     }
 }
 
-/// The PROXY protocol's header of a proxy that speaks for itself, version 2, command LOCAL.
+/// The PROXY header, version 2, command LOCAL: the proxy connects for itself.
 const PROXY_LOCAL: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// A server that listens on every address is reached on the loopback one.
+/// Replaces the unspecified address, which stands for all addresses, by the loopback address.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -131,8 +131,8 @@ fn check(mut stream: impl Read + Write, host: &str) -> io::Result<()> {
     )?;
     let mut answer = Vec::new();
     stream.take(OK.len() as u64).read_to_end(&mut answer)?;
-    // A server that speaks TLS tells a client that does not by an alert (RFC 8446 §6): it lives,
-    // and what its certificate is worth is not the question.
+    // A TLS server answers a client without TLS with an alert (RFC 8446 §6): the server is alive,
+    // and the check does not verify its certificate.
     if answer == OK || answer.starts_with(&[0x15, 0x03]) {
         Ok(())
     } else {

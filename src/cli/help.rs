@@ -1,10 +1,10 @@
-//! `--help` is one screen with the flags that most people need; `--help-all` has them all.
+//! `--help` shows one screen with the flags that most people need; `--help-all` shows all flags.
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::arguments::Cli;
 
-/// The flags on the one screen, by the names of their fields.
+/// The flags of `--help`, by field name.
 const SHORT: [&str; 10] = [
     "listen",
     "print_config",
@@ -39,7 +39,7 @@ Exit codes: 0 stopped as told, 1 failed while serving or not healthy, 2 wrong fl
 
 /// The command line.
 pub(super) fn command() -> Command {
-    // The parent's help flag is off for its children, too: each gets one of its own.
+    // This switches the help flag off in the subcommands, too: each gets its own.
     let command = Cli::command().disable_help_flag(true);
     let command = command.override_usage("frameloop [OPTIONS] [COMMAND]");
     short_and_long(command).mut_subcommands(|command| match command.get_name() {
@@ -68,7 +68,8 @@ fn short_and_long(command: Command) -> Command {
         ))
 }
 
-/// Variables and possible values would take a line of the screen for each flag.
+/// Moves variables and possible values to the long help: in `--help` they would add a line for each
+/// flag.
 fn with_all_in_long_help(argument: Arg) -> Arg {
     let text = argument.get_long_help().or(argument.get_help());
     let mut text = text.map(ToString::to_string).unwrap_or_default();

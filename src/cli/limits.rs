@@ -1,4 +1,4 @@
-//! Flags for what a client, and all of them together, may use.
+//! The flags that limit the resources of one client and of all clients together.
 
 use clap::Args;
 

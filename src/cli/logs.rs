@@ -1,5 +1,5 @@
-//! Log lines on standard error, for which no other thread waits. The lines of a compatible service
-//! are on standard output, as its users know them.
+//! Writes log lines to standard error without blocking other threads. The lines of a compatible
+//! service are written to standard output, where its users expect them.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -22,7 +22,7 @@ use crate::log;
 /// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request. The last
 /// lines are written when the returned value is dropped.
 ///
-/// A deterministic log has no times, and each line is written before anything else is done.
+/// A deterministic log has no times, and writes each line at once.
 pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
     let level = match arguments.log_level {
         LogLevel::Off => LevelFilter::OFF,
@@ -57,7 +57,7 @@ pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
     Logs(lines)
 }
 
-/// Leaves time and level out of the lines of a service that is stood in for.
+/// Omits time and level in the lines of a compatible service.
 struct CompatFormat<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for CompatFormat<F>
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// Where a line goes.
+/// Chooses the destination of a line by its target.
 struct ByTarget {
     lines: Arc<Lines>,
     is_text: bool,
@@ -108,7 +108,7 @@ enum Destination {
 }
 
 impl Destination {
-    /// It may be closed or full: there is nowhere to tell of it.
+    /// Ignores errors: the destination may be closed or full, and nothing else could report it.
     fn write(self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -123,7 +123,7 @@ impl Destination {
     }
 }
 
-/// The running log.
+/// The running log. Its drop writes the last lines.
 pub(super) struct Logs(Arc<Lines>);
 
 impl Drop for Logs {
@@ -138,8 +138,8 @@ impl Drop for Logs {
     }
 }
 
-/// Lines on their way to a thread of their own: a reader of the log that stops, or a slow disk,
-/// must not stop the server. What does not fit is left out and counted.
+/// Sends lines to a separate thread: a stopped reader of the log, or a slow disk, must not stop the
+/// server. Bound: `MAX_BYTES` of waiting lines; further lines are left out and counted.
 struct Lines {
     /// `None` writes at once.
     queue: Option<Sender<LogEntry>>,
@@ -164,7 +164,7 @@ impl Lines {
         let (queue, entries) = mpsc::channel();
         let waiting = Arc::new(WaitingLines::default());
         let written = Arc::clone(&waiting);
-        // Without the thread nothing is logged, and there is nowhere to tell of it.
+        // If the thread cannot start, nothing is logged, and nothing can report it.
         let _ = thread::Builder::new()
             .name(String::from("log"))
             .spawn(move || write(&entries, &written));
@@ -197,7 +197,7 @@ impl Write for LinesTo<'_> {
             bytes.fetch_sub(line.len(), Ordering::Relaxed);
             left_out.fetch_add(1, Ordering::Relaxed);
         } else {
-            // Without a thread nothing can write it.
+            // Without the log thread the line is lost.
             let _ = queue.send(LogEntry::Line(*output, line.into()));
         }
         Ok(line.len())
@@ -210,8 +210,8 @@ impl Write for LinesTo<'_> {
 
 /// Writes lines until all senders are gone.
 fn write(entries: &Receiver<LogEntry>, waiting: &WaitingLines) {
-    /// What comes within this time is written together: thousands of lines a second wake this
-    /// thread a hundred times.
+    /// Lines that come within this time are written together: thousands of lines a second wake this
+    /// thread only a hundred times.
     const GATHERING: Duration = Duration::from_millis(10);
     let mut gathered = Gathered::default();
     while let Ok(first) = entries.recv() {

@@ -31,18 +31,18 @@ use clap::{ArgMatches, FromArgMatches};
 
 use crate::app::compat::EchoService;
 
-/// What the process ends with, as `--help-all` documents it.
+/// The exit code, as `--help-all` documents it.
 #[derive(Clone, Copy, Debug)]
 enum Exit {
-    /// 0: served until it was told to stop.
+    /// 0: success, or stopped by a signal.
     Done,
     /// 1: something failed while serving, or a server is not healthy.
     Failed,
     /// 2: a flag, a variable or a value is wrong.
     Usage,
-    /// 3: an address cannot be listened on.
+    /// 3: cannot listen on an address.
     CannotListen,
-    /// 3: a server cannot be connected to.
+    /// 3: cannot connect to a server.
     #[cfg(feature = "lab")]
     CannotConnect,
 }
@@ -60,7 +60,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Runs the command line that this process was given.
+/// Runs this process's command line. Returns the exit code.
 pub fn run() -> ExitCode {
     let parsed = parse(None).and_then(|matches| match arguments::compat(&matches) {
         Some(service) => parse(Some(service)),
@@ -109,7 +109,7 @@ pub fn run() -> ExitCode {
     .into()
 }
 
-/// The flags and variables, with the defaults of the service that is stood in for.
+/// Parses the flags and variables, with the defaults of a compatible service.
 fn parse(service: Option<EchoService>) -> Result<ArgMatches, clap::Error> {
     let command = service.map_or_else(help::command, arguments::with_defaults);
     let command = variables::without_empty(command);
@@ -125,7 +125,7 @@ fn serve(arguments: &Serve, matches: &ArgMatches) -> Exit {
     serve::serve(arguments)
 }
 
-/// `print!` would panic where standard output is closed or full.
+/// Prints bytes. `print!` would panic if standard output is closed or full.
 fn print(bytes: &[u8]) -> Exit {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

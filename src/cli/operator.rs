@@ -6,11 +6,11 @@ use crate::http::{Page, Router};
 use crate::metrics::Metrics;
 use crate::server::Shutdown;
 
-/// What those pages tell of.
+/// The state that the operator's pages show.
 pub(super) struct Operator {
     shutdown: Shutdown,
     pub(super) metrics: Metrics,
-    /// Whether there is a page of them.
+    /// Whether /metrics exists.
     has_metrics: bool,
 }
 
@@ -23,7 +23,7 @@ impl Operator {
         }
     }
 
-    /// Adds whether more clients should be sent here.
+    /// Adds /readyz, which says whether the server should get more clients.
     pub(super) fn readiness(&self, router: Router) -> Router {
         let shutdown = self.shutdown.clone();
         router.probe("/readyz", move |_| match shutdown.is_draining() {
@@ -32,7 +32,7 @@ impl Operator {
         })
     }
 
-    /// Adds the metrics, if there is a page of them.
+    /// Adds /metrics, if it is switched on.
     pub(super) fn metrics(&self, router: Router) -> Router {
         if !self.has_metrics {
             return router;
@@ -43,7 +43,7 @@ impl Operator {
         })
     }
 
-    /// All that an address for the operator alone has.
+    /// The pages of an address that only the operator uses.
     pub(super) fn router(&self) -> Router {
         let router = Router::new().probe("/healthz", |_| Page::text("ok"));
         self.metrics(self.readiness(router))

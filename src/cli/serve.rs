@@ -1,4 +1,4 @@
-//! `frameloop serve`: binds, tells where, serves, and drains on a signal.
+//! `frameloop serve`: binds, prints the addresses, serves, and drains on a signal.
 
 use std::convert::Infallible;
 use std::io;
@@ -50,7 +50,7 @@ async fn run(arguments: &Serve) -> Exit {
     }
 }
 
-/// What the endpoints are told, and what has to run beside the server for that.
+/// Returns the settings of the endpoints and the background tasks that they need.
 fn app_settings(arguments: &Serve) -> Result<(AppSettings, [BackgroundTask; 2]), String> {
     if let Some(service) = arguments.compat {
         service.check_variables()?;
@@ -67,10 +67,10 @@ fn app_settings(arguments: &Serve) -> Result<(AppSettings, [BackgroundTask; 2]),
     Ok((app, [first, second]))
 }
 
-/// A server that listens, and what goes with it.
+/// A server that listens, with its signals and its certificate.
 struct Prepared {
     server: Server,
-    /// Serves the operator, where that is on an address of its own.
+    /// The operator's server, if it has a separate address.
     admin: Option<Server>,
     signals: Signals,
     has_metrics: bool,
@@ -98,7 +98,7 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
         .with_drain_timeout(arguments.deadlines.drain_timeout)
         .on_worker_idle(memory::give_back);
     let server = server.with_proxies(arguments.access.proxy_protocol_from.clone());
-    // Before anybody is told where: from then on a signal means a drain.
+    // Before the addresses are printed: from then on a signal must start a drain.
     let signals = Signals::new().map_err(|error| {
         tracing::error!("cannot listen for signals: {error}");
         Exit::Failed
@@ -120,13 +120,13 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
         is_deterministic: arguments.deterministic,
         has_socketio: app.has_socketio(),
     };
-    // Standard output may be closed: then this is lost.
+    // Standard output may be closed: then the announcement is lost.
     let _ = announcement.print(arguments.logs.log_format);
     Ok(Prepared {
         server,
         admin,
         signals,
-        // Memory and times are never the same.
+        // Metrics show memory and times, which differ between runs.
         has_metrics: !arguments.no_metrics && !arguments.deterministic,
         certificate,
     })
@@ -153,7 +153,7 @@ impl Prepared {
         service_manager::is_ready();
         let served = tokio::select! {
             served = server.serve(router) => served,
-            // Nothing shuts it down: it ends only if it fails.
+            // Nothing shuts the operator's server down: it ends only if it fails.
             Some(Err(error)) = async { Some(administer?.await) } => Err(error),
             never = self.signals.obey(shutdown, reload) => match never {},
         };
@@ -167,7 +167,8 @@ impl Prepared {
     }
 }
 
-/// A server that listens on these addresses, which `flag` names. Where it cannot, the user is told.
+/// Returns a server that listens on these addresses, the values of `flag`. Prints an error with
+/// advice if it cannot listen.
 async fn bind(addresses: &[String], flag: &str) -> Result<Server, Exit> {
     let mut server = Server::default();
     for address in addresses {
@@ -202,7 +203,7 @@ fn advice(error: &io::Error, flag: &str) -> String {
     }
 }
 
-/// Raises the soft limit of open files to the hard one, and says what holds now.
+/// Raises the soft limit of open files to the hard limit. Returns the limit that applies now.
 pub(super) fn raise_open_files() -> usize {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -229,7 +230,7 @@ impl Signals {
         })
     }
 
-    /// Drains on the first, cuts on the second; reloads on every SIGHUP.
+    /// Drains on the first SIGTERM or SIGINT, cuts on the second; reloads on every SIGHUP.
     async fn obey(mut self, shutdown: Shutdown, reload: impl Fn()) -> Infallible {
         self.next(&reload).await;
         tracing::info!("stopping: clients are sent a Close; once more stops at once");

@@ -1,5 +1,5 @@
-//! What systemd, or whatever speaks its protocols, gives a service and wants to know of it:
-//! sockets (sd_listen_fds(3)) and readiness (sd_notify(3)).
+//! The interface to systemd and compatible service managers: sockets (sd_listen_fds(3)) and
+//! readiness (sd_notify(3)).
 
 use std::io;
 
@@ -8,10 +8,10 @@ use sd_notify::NotifyState;
 
 use crate::server::{Listener, Server};
 
-/// Stands for the sockets that were passed, where an address to listen on may stand.
+/// The address to listen on that stands for the sockets that the service manager passed.
 pub(super) const SYSTEMD: &str = "systemd";
 
-/// Listens on every socket that was passed.
+/// Listens on every socket that the service manager passed.
 pub(super) fn listen(mut server: Server) -> io::Result<Server> {
     let mut passed = ListenFd::from_env();
     if passed.len() == 0 {
@@ -32,18 +32,18 @@ pub(super) fn listen(mut server: Server) -> io::Result<Server> {
     Ok(server)
 }
 
-/// Connections are accepted from now on.
+/// Tells the service manager that the server accepts connections.
 pub(super) fn is_ready() {
     notify(NotifyState::Ready);
 }
 
-/// The drain has begun.
+/// Tells the service manager that the drain has begun.
 pub(super) fn is_stopping() {
     notify(NotifyState::Stopping);
 }
 
 fn notify(state: NotifyState<'_>) {
-    // Without NOTIFY_SOCKET it does nothing.
+    // `notify` does nothing without NOTIFY_SOCKET.
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!("cannot tell the service manager: {error}");
     }

@@ -1,4 +1,4 @@
-//! The flags of Socket.IO, and how it is joined with other processes.
+//! The flags of Socket.IO and of the Redis that it shares with other processes.
 
 use clap::Args;
 
@@ -44,8 +44,8 @@ pub(super) struct SocketIoArguments {
 }
 
 impl SocketIoArguments {
-    /// The settings beside those of the server, and what has to run for them to hold; or what is
-    /// wrong.
+    /// Returns the settings of Socket.IO and the background task that they need, or an error
+    /// message.
     pub(super) fn settings(
         &self,
         server: &crate::engine::Settings,

@@ -61,7 +61,8 @@ impl TlsArguments {
         }
     }
 
-    /// The fingerprint of a self-signed certificate, for users of clients to trust.
+    /// The fingerprint of a self-signed certificate, which users must tell their clients to trust.
+    /// `None` for other certificates.
     pub(super) fn fingerprint(&self, certificate: Option<&Certificate>) -> Option<String> {
         let certificate = certificate.filter(|_| self.tls_self_signed)?;
         Some(certificate.fingerprint())

@@ -31,11 +31,12 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(wrong)
 }
 
-/// At least one address.
+/// A list of at least one address.
 #[derive(Clone, Debug)]
 pub(super) struct AddressList(pub(super) Vec<String>);
 
-/// Reads addresses between commas. A part that is `name=value` belongs to the address before it.
+/// Parses addresses separated by commas. A part that is `name=value` belongs to the address before
+/// it.
 pub(super) fn addresses(text: &str) -> Result<AddressList, String> {
     let mut addresses: Vec<String> = Vec::new();
     for part in text.split(',').map(str::trim) {

@@ -1,5 +1,5 @@
-//! Environment variables: an empty one is unset, and a message about a value names the variable
-//! that the value comes from.
+//! Environment variables. An empty variable counts as unset, and an error about a value names the
+//! variable that sets the value.
 
 use std::env;
 
@@ -9,11 +9,11 @@ use clap::{Arg, Command, Error};
 use super::arguments::SECRETS;
 use crate::app::compat::EchoService;
 
-/// The one variable that counts although it is empty: a server whose secret was lost on the way
-/// must not serve everybody.
+/// The only variable that counts even if it is empty: a server whose secret was lost during
+/// deployment must not serve everybody.
 const NEVER_UNSET: &str = "FRAMELOOP_TOKEN";
 
-/// Takes empty variables for unset ones, as Compose files and service managers pass them.
+/// Treats empty variables as unset: Compose files and service managers pass them.
 pub(super) fn without_empty(command: Command) -> Command {
     command
         .mut_args(|argument| match has_empty_variable(&argument) {
@@ -29,15 +29,15 @@ fn has_empty_variable(argument: &Arg) -> bool {
     is_empty && variable != NEVER_UNSET
 }
 
-/// Adds to an error which variables its values come from, and takes secrets out of it. The `service` that is stood in for has
-/// variables of its own.
+/// Adds the variables that set the values to an error, and removes secrets from it. A compatible
+/// `service` has variables of its own.
 pub(super) fn explain(mut error: Error, command: &Command, service: Option<EchoService>) -> Error {
     let named = flags_in(&error);
     if named.iter().any(|named| SECRETS.contains(&&**named)) {
         let hidden = ContextValue::String(String::from("***"));
         error.insert(ContextKind::InvalidValue, hidden);
     }
-    // The error names the missing flag, not the one that requires it.
+    // The error names the missing flag, not the flag that requires it.
     let concerns_all = error.kind() == ErrorKind::MissingRequiredArgument;
     let mut tips: Vec<String> = Vec::new();
     let subcommands = command.get_subcommands();
@@ -64,7 +64,7 @@ pub(super) fn explain(mut error: Error, command: &Command, service: Option<EchoS
     error
 }
 
-/// The long flags that an error is about.
+/// The long flags that an error names.
 fn flags_in(error: &Error) -> Vec<String> {
     let mut named = Vec::new();
     for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
@@ -82,7 +82,7 @@ fn flags_in(error: &Error) -> Vec<String> {
     named.into_iter().filter_map(flag).collect()
 }
 
-/// The variables that a flag's value comes from; none if it is on the command line.
+/// The variables that set a flag's value; empty if the command line sets it.
 fn variables_of(argument: &Arg, flag: &str, service: Option<EchoService>) -> Vec<String> {
     let is_written = env::args_os().skip(1).any(|written| {
         let written = written.to_string_lossy();
