@@ -64,7 +64,7 @@ impl Healthcheck {
         let address = self.address.as_ref().or(self.admin_listen.as_ref());
         let listen = self.listen.first().and_then(|AddressList(all)| all.first());
         let address = address.or(listen).map_or("", String::as_str);
-        // A star matches any name: ask for one of them.
+        // A star matches any name, such as `health`.
         let host = self.host.first().map_or("", String::as_str);
         let host = &host.replacen('*', "health", 1);
         if address == SYSTEMD {

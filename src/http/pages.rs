@@ -83,7 +83,7 @@ impl Page {
     }
 }
 
-/// Forbids browsers to guess another content type (Fetch §3.6).
+/// Stops browsers from guessing another content type (Fetch §3.6).
 pub(super) fn forbid_sniffing(headers: &mut HeaderMap) {
     let nosniff = HeaderValue::from_static("nosniff");
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);

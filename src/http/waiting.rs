@@ -33,7 +33,7 @@ impl Witness for () {
     fn moved(&self, _: HttpPhase) {}
 }
 
-/// The phase of one connection. Its stream reports the begin of a head, its service reports the
+/// The phase of one connection. Its stream reports the beginning of a head, its service reports the
 /// end, and hyper's clock reports the wait for the next head. Only one thread uses it, but hyper
 /// requires a clock that is `Sync`.
 #[derive(Clone, Debug)]
