@@ -1,10 +1,10 @@
-//! A chat room of Django Channels over one Redis: deliveries a second, and the servers' CPU for
-//! each, of one frameloop, of two, and of daphne with the same layer of channels_redis.
+//! A Django Channels chat room over one Redis: deliveries per second and server CPU per delivery,
+//! for one frameloop, two frameloops, and daphne with the same channels_redis layer.
 //!
-//! `cargo bench --bench cluster` needs `redis-server`, and for daphne the Python of
-//! `tests/interop` (`tests/interop/run python_channels` installs it into `target/interop`, or
-//! `CHANNELS_PYTHON` names another). One member publishes; when all have the message, it publishes
-//! the next. The CPU time of Redis is not counted: it is the same for all.
+//! `cargo bench --bench cluster` needs `redis-server`. daphne needs the Python of `tests/interop`:
+//! `tests/interop/run python_channels` installs it into `target/interop`, or `CHANNELS_PYTHON`
+//! names another. One member publishes a message; when all members have received it, the member
+//! publishes the next. The CPU time of Redis is not counted: it is the same for all servers.
 #![allow(
     clippy::cast_precision_loss,
     clippy::expect_used,
@@ -38,12 +38,12 @@ struct Arguments {
     #[arg(long)]
     json: Option<String>,
 
-    /// Cargo says this to every bench
+    /// Cargo passes this flag to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// A process that ends with its measurement.
+/// A server process, which is ended when it is dropped.
 struct Process {
     child: Child,
     port: u16,
@@ -112,7 +112,7 @@ fn frameloop(redis: &Process, layer: &str) -> Process {
     Process::start(&mut command, port)
 }
 
-/// `None` without a Python with Channels.
+/// Starts daphne; `None` if the Python with Channels is not installed.
 fn daphne(redis: &Process, layer: &str) -> Option<Process> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let installed = root.join("target/interop/venv/bin/python");
@@ -128,7 +128,8 @@ fn daphne(redis: &Process, layer: &str) -> Option<Process> {
     python.exists().then(|| Process::start(&mut command, port))
 }
 
-/// One member publishes, and publishes the next when all have it.
+/// Measures deliveries per second and CPU per delivery. One member publishes; when all members have
+/// received the message, it publishes the next.
 fn measure(nodes: &[Process], arguments: &Arguments) -> (f64, f64) {
     let hosts: Vec<_> = nodes
         .iter()
@@ -140,7 +141,7 @@ fn measure(nodes: &[Process], arguments: &Arguments) -> (f64, f64) {
     plan.connections = arguments.members;
     plan.messages.text = Some(Text::Ascii);
     plan.messages.content = Content::File(vec![br#"{"message": "sixteen bytes.."}"#.to_vec()]);
-    // A node that has not joined the group by then gets nothing; that is over when the warm-up is.
+    // A node that has not joined the group yet receives nothing. The warm-up is longer than that.
     plan.warm_up = Duration::from_secs(3);
     plan.timeout = Duration::from_secs(1);
     plan.end = End::Time(Duration::from_secs(arguments.seconds));

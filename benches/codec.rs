@@ -1,6 +1,6 @@
-//! The codec alone, without sockets: bytes per second against `memcpy` and against tungstenite.
+//! The codec without sockets: bytes per second, compared with `memcpy` and with tungstenite.
 //!
-//! `cargo bench --bench codec`; a filter may follow, as in `cargo bench --bench codec -- unmask`.
+//! Run with `cargo bench --bench codec`, or with a filter: `cargo bench --bench codec -- unmask`.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -25,7 +25,7 @@ fn main() {
     divan::main();
 }
 
-/// Unmasking in place, at every alignment in turn.
+/// Unmasks in place, at each alignment in turn.
 #[divan::bench(args = SIZES)]
 fn unmask(bencher: Bencher<'_, '_>, size: usize) {
     let mut buffer = vec![0x5A; size + 64];
@@ -36,7 +36,7 @@ fn unmask(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-/// The limit: the same bytes copied, at every alignment in turn.
+/// The limit: copies the same bytes, at each alignment in turn.
 #[divan::bench(args = SIZES)]
 fn memcpy(bencher: Bencher<'_, '_>, size: usize) {
     let from = vec![0x5A; size + 64];
@@ -64,13 +64,13 @@ fn validate(bencher: Bencher<'_, '_>, text: &str) {
         .bench_local(|| Utf8Validator::default().validate(black_box(text.as_bytes())));
 }
 
-/// 16 masked binary frames that one read brought.
+/// Parses 16 masked binary frames from one read.
 #[divan::bench(args = SIZES)]
 fn receive(bencher: Bencher<'_, '_>, size: usize) {
     let batch = frames(size);
     let mut receiver = Receiver::new(Role::Server, SizeLimits::default());
     let mut pool = AssemblyPool::default();
-    // Unmasking twice gives the masked frames back, so the batch is copied for each round.
+    // Receiving unmasks the buffer in place, so the masked batch is copied for each round.
     let mut buffer = batch.clone();
     bencher.counter(BytesCount::new(16 * size)).bench_local(|| {
         buffer.copy_from_slice(&batch);
@@ -93,7 +93,7 @@ fn receive_by_tungstenite(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-/// How many clients send in turn.
+/// Numbers of clients that send in turn.
 const CLIENTS: [usize; 4] = [1, 50, 200, 1_000];
 
 /// Compressed messages of 1 KiB, each without context.
@@ -102,8 +102,8 @@ fn inflate_without_context(bencher: Bencher<'_, '_>, clients: usize) {
     inflate(bencher, clients, true);
 }
 
-/// The same messages, but each refers to the client's messages before it, up to 32 KiB back. The
-/// median for 50 clients is to stay within 1.15 times that without context.
+/// The same messages, but each refers to the client's earlier messages, up to 32 KiB back. The
+/// median for 50 clients should be at most 1.15 times the median without context.
 #[divan::bench(args = CLIENTS)]
 fn inflate_with_context(bencher: Bencher<'_, '_>, clients: usize) {
     inflate(bencher, clients, false);
@@ -129,7 +129,7 @@ fn inflate(bencher: Bencher<'_, '_>, clients: usize, client_no_context_takeover:
     let mut receivers: Vec<Receiver> = (0..clients)
         .map(|_| Receiver::new(Role::Server, SizeLimits::default()).with_deflate(&parameters))
         .collect();
-    // What comes round again refers to what came before it the first time, too.
+    // A repeated message refers to the same earlier messages as the first time.
     let mut receive = |client: usize, round: usize| {
         let frame: &mut [u8] = &mut rounds[round];
         let mut input = &mut *frame;
@@ -138,7 +138,7 @@ fn inflate(bencher: Bencher<'_, '_>, clients: usize, client_no_context_takeover:
         black_box(message);
         apply_masking_key(&mut frame[8..], KEY, 0);
     };
-    // Until every window is full.
+    // Fills every window before the measurement.
     for round in 0..64 {
         (0..clients).for_each(|client| receive(client, round));
     }
@@ -190,7 +190,7 @@ fn compressed_frame(compress: &mut Compress, text: &[u8]) -> Vec<u8> {
     [header.encode().as_ref(), &payload].concat()
 }
 
-/// 16 binary frames into one buffer.
+/// Writes 16 binary frames into one buffer.
 #[divan::bench(args = SIZES)]
 fn send(bencher: Bencher<'_, '_>, size: usize) {
     let payload = vec![0x5A; size];
@@ -230,7 +230,7 @@ fn frames(size: usize) -> Vec<u8> {
     [header.encode().as_ref(), &payload].concat().repeat(16)
 }
 
-/// The same bytes over and over.
+/// A reader that repeats the same bytes.
 struct Repeated {
     batch: Vec<u8>,
     position: usize,
@@ -254,7 +254,7 @@ impl Write for Repeated {
     }
 }
 
-/// Takes everything.
+/// Accepts and discards all bytes.
 struct Void;
 
 impl Read for Void {

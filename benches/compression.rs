@@ -1,9 +1,10 @@
-//! permessage-deflate: what a compressed message costs the server, to echo and to fan out, and what
-//! a connection keeps after one.
+//! permessage-deflate: the server CPU for echoing and for fanning out a compressed message, and the
+//! memory that a connection holds after a compressed message.
 //!
 //! `cargo bench --bench compression` compares frameloop with sockudo-ws and yawc, and with `ws` of
-//! Node and aiohttp, which `benches/run --rest` installs. Messages are 1 KiB of text that compresses to
-//! a third, compressed both ways; all servers take turns. The figure is server CPU per message.
+//! Node and aiohttp, which `benches/run --rest` installs. Messages are 1 KiB of text that
+//! compresses to a third, compressed in both directions. The servers take turns. The figure is
+//! server CPU per message.
 #![allow(
     clippy::cast_precision_loss,
     clippy::expect_used,
@@ -200,7 +201,7 @@ fn memory(peer: Peer, options: &Options) -> io::Result<f64> {
     measure(peer, "echo", Mode::Idle, IDLE, options)
 }
 
-/// Microseconds of the server's CPU for each message, or bytes of its memory for each connection.
+/// Server CPU per message in microseconds, or server memory per connection in bytes.
 fn measure(
     peer: Peer,
     duty: &str,

@@ -1,8 +1,9 @@
-//! Connections: what an idle one holds in memory, and what it costs to open one.
+//! Connections: the memory of an idle connection, and the CPU for opening a connection.
 //!
-//! `cargo bench --bench connections` first opens 15,000 connections, has each echo one message, and
-//! divides the growth of the server's resident memory by their number; then it opens and drops
-//! connections as fast as it can. The limit for opening is hyper alone, which answers `101` and closes.
+//! `cargo bench --bench connections` first opens 15,000 connections, echoes one message on each,
+//! and divides the growth of the server's resident memory by the number of connections. Then it
+//! opens and drops connections as fast as possible. The limit for opening is hyper alone, which
+//! answers `101` and closes.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -46,14 +47,14 @@ const OPENING_SERVERS: [Contestant; 5] = [
     Contestant::TokioTungstenite,
 ];
 
-/// Size of the one message that each idle connection has echoed.
+/// Size in bytes of the message that each connection echoes before it is idle.
 const MESSAGE_SIZE: usize = 20;
 
 /// Connections: memory of an idle one, CPU to open one
 #[derive(Debug, Parser)]
 #[command(name = "connections")]
 struct ConnectionsOptions {
-    /// Measure one of the two only
+    /// Measure only this part
     #[arg(long)]
     only: Option<Part>,
 
@@ -122,7 +123,8 @@ fn compare_memory(options: &ConnectionsOptions, report: &mut Report) {
     report.add(json!({ "part": "memory", "idle": options.idle, "servers": figures }));
 }
 
-/// What each of `count` connections adds to the resident memory of a server, after one echo.
+/// Growth of a server's resident memory per connection in bytes, with `count` connections after one
+/// echo each.
 fn idle_memory(server: Contestant, count: usize, options: &Options) -> io::Result<f64> {
     let process = server.start(Duty::Echo, options)?;
     let mut plan = lab::plan(server, Duty::Echo, &process, MESSAGE_SIZE, options)?;
@@ -152,7 +154,7 @@ fn compare_handshakes(options: &ConnectionsOptions, report: &mut Report) {
     }));
 }
 
-/// One server, started for this. Its CPU time covers accepting, answering and closing.
+/// Starts one server and measures it. The CPU time covers accepting, answering and closing.
 fn handshakes(server: Contestant, in_flight: usize, options: &Options) -> io::Result<Round> {
     let duty = match server {
         Contestant::Hyper => Duty::Close,

@@ -1,10 +1,10 @@
-//! Echo: what a message costs the server, as a multiple of what TCP alone costs.
+//! Echo: the server CPU per message, as a multiple of the CPU that TCP alone costs.
 //!
 //! `cargo bench --bench echo -- --quick` compares a raw TCP echo, frameloop as built and
 //! the Rust peers. In each cell (size, connections, depth, kind) the servers take turns,
-//! round after round, each alone on its core, under a generator on the other that checks
-//! every byte. The figure to read is **server CPU per message** relative to raw TCP:
-//! messages per second also tell about the generator, and both move with the machine.
+//! round after round. Each server runs alone on one core. The generator runs on another core
+//! and checks every byte. The figure to read is **server CPU per message** relative to raw
+//! TCP. Messages per second also depend on the generator, and both depend on the machine.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -42,7 +42,7 @@ const SERVERS: [Contestant; 5] = [
 
 const KIB: usize = 1_024;
 const MIB: usize = 1_024 * KIB;
-/// More than this in flight would measure the kernel's memory limits.
+/// Bound: bytes in flight. More would measure the kernel's memory limits.
 const MAX_IN_FLIGHT: usize = 1_024 * MIB;
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, ValueEnum)]
@@ -64,12 +64,12 @@ impl Kind {
     }
 }
 
-/// What is sent, how much at a time, over how many connections.
+/// The size and kind of messages, the number in flight, and the number of connections.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Cell {
     size: usize,
     connections: usize,
-    /// Messages that a connection has in flight; 1 is ping-pong.
+    /// Messages in flight on a connection; 1 is ping-pong.
     depth: usize,
     kind: Kind,
 }
@@ -105,7 +105,7 @@ fn main() -> io::Result<()> {
     report.finish(options.common.json.as_deref())
 }
 
-/// Measures cells that differ in kind only, in turn, so that kinds compare as servers do.
+/// Measures cells that differ only in kind, in turn, so that kinds can be compared like servers.
 fn compare(group: &[Cell], servers: &[Contestant], options: &Options, report: &mut Report) {
     let entrants = group
         .iter()
@@ -140,7 +140,8 @@ fn compare(group: &[Cell], servers: &[Contestant], options: &Options, report: &m
     }
 }
 
-/// What text costs each server more than binary messages of that size: printed, and as JSON.
+/// Prints and returns each server's CPU per text message, as a multiple of its CPU per binary
+/// message of the same size.
 fn cpu_to_binary(text: &[(Contestant, Summary)], binary: &[(Contestant, Summary)]) -> Value {
     let mut ratios = serde_json::Map::new();
     let mut line = String::new();
@@ -157,7 +158,7 @@ fn cpu_to_binary(text: &[(Contestant, Summary)], binary: &[(Contestant, Summary)
     ratios.into()
 }
 
-/// One server, started for this, in one cell.
+/// Starts one server and measures it in one cell.
 fn measure(server: Contestant, cell: Cell, seed: u64, options: &Options) -> io::Result<Round> {
     let process = server.start(Duty::Echo, options)?;
     let mut plan = lab::plan(server, Duty::Echo, &process, cell.size, options)?;
@@ -198,7 +199,7 @@ fn groups(options: &EchoOptions) -> Vec<Vec<Cell>> {
         for connections in [1, 50, 500] {
             for depth in [1, 16] {
                 if size * connections * depth <= MAX_IN_FLIGHT {
-                    // Texts at 50 connections only: their number has no part in UTF-8.
+                    // Text only at 50 connections: UTF-8 cost does not depend on their number.
                     let kinds = if connections == 50 {
                         Kind::value_variants()
                     } else {

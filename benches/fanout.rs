@@ -1,8 +1,8 @@
-//! Fan-out: what it costs the server to deliver one message to one member of a topic.
+//! Fan-out: the server CPU for delivering one message to one member of a topic.
 //!
-//! `cargo bench --bench fanout` has one publisher send 100 B, alone or in bursts of 16, to
-//! 100, 1,000 and 5,000 members, itself one of them. The limit is a bare loop with one
-//! `write` per member and message, of the same frames; frameloop may go below it in bursts.
+//! In `cargo bench --bench fanout`, one publisher sends messages of 100 B, alone or in bursts
+//! of 16, to 100, 1,000 and 5,000 members including itself. The limit is a bare loop with one
+//! `write` of the same frame per member and message. In bursts frameloop may cost less.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -110,7 +110,7 @@ fn compare(cell: Cell, servers: &[Contestant], options: &Options, report: &mut R
     }));
 }
 
-/// One server, started for this. Latency is that of a delivery.
+/// Starts one server and measures it. The latency is that of a delivery.
 fn measure(server: Contestant, cell: Cell, options: &Options) -> io::Result<Round> {
     let process = server.start(Duty::Fanout, options)?;
     let mut plan = lab::plan(server, Duty::Fanout, &process, PUBLISHED_SIZE, options)?;

@@ -1,9 +1,9 @@
-//! What the generator itself costs: `frameloop load` beside a bare loop that writes a buffer made
-//! before and reads into one buffer, knowing nothing of messages.
+//! The CPU cost of the generator: `frameloop load` compared with a bare loop that writes a prepared
+//! buffer and reads into one buffer without parsing messages.
 //!
-//! `cargo bench --bench generator` gives both the same server, in turn, and fails unless a message
-//! costs `frameloop load` at most 1.15 times the CPU time, and at 16 messages a write the rate that
-//! it reaches is at least 95 % of the loop's.
+//! `cargo bench --bench generator` runs both against the same server, in turn. It fails unless
+//! `frameloop load` needs at most 1.15 times the loop's CPU time per message and, at 16 messages
+//! per write, reaches at least 95 % of the loop's rate.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -29,11 +29,12 @@ use support::{
     statistics::{figure, median},
 };
 
-/// What a message may cost, as a multiple of the bare loop's.
+/// Bound: CPU per message, as a multiple of the bare loop's.
 const MOST_CPU: f64 = 1.15;
-/// The least rate at 16 messages a write, as a part of the bare loop's.
+/// Lower bound: rate at 16 messages per write, as a share of the bare loop's.
 const LEAST_RATE: f64 = 0.95;
-/// How far the median of one connection may be from a blocking client's, as a part of it.
+/// Bound: relative difference between the median latency of one connection and that of a blocking
+/// client.
 const AGREES: f64 = 0.1;
 
 /// Generator: CPU per message against a bare loop
@@ -83,10 +84,10 @@ const fn fanout(name: &'static str, depth: usize) -> Cell {
     }
 }
 
-/// What one of the two did in a while.
+/// The measurement of `frameloop load` or of the bare loop.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
-    /// Microseconds of the generator's CPU for a message.
+    /// Generator CPU per message in microseconds.
     cpu: f64,
     rate: f64,
 }
@@ -152,7 +153,7 @@ fn main() -> io::Result<()> {
     report.finish(options.json.as_deref())
 }
 
-/// The median latency of one connection, beside that of a blocking client on `std::net`.
+/// Compares the median latency of one connection with that of a blocking client on `std::net`.
 fn agree(options: &Options, report: &mut Report) -> io::Result<()> {
     let time = Duration::from_secs_f64(options.seconds);
     let mut ratios = Vec::new();
@@ -180,7 +181,7 @@ fn agree(options: &Options, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Both against one server, in an order that changes with the round.
+/// Measures both against one server. The order alternates from round to round.
 fn measure(cell: Cell, round: usize, options: &Options) -> io::Result<(Measured, Measured)> {
     let server = Contestant::Frameloop.start(cell.duty, options)?;
     let time = Duration::from_secs_f64(options.seconds);

@@ -1,14 +1,15 @@
 //! Instructions that the server executes for a message, a delivery and an opening handshake,
-//! counted by callgrind: figures that a noisy machine does not move, and the gate against
-//! slowing down unnoticed.
+//! counted by callgrind. The counts do not depend on the load of the machine, so this bench
+//! is the check that detects regressions.
 //!
-//! `cargo bench --bench instructions` runs the release binary under callgrind, one client in
-//! lockstep with it, and compares with `benches/results/instructions.json`; it fails if a count
-//! has grown by more than 5 %. `-- --store` writes the counts there instead. Without valgrind it
-//! says so and measures nothing.
+//! `cargo bench --bench instructions` runs the release binary under callgrind with one client in
+//! lockstep, and compares the counts with `benches/results/instructions.json`. It fails if a count
+//! has grown by more than 5 %. `-- --store` writes the counts to that file instead. Without
+//! valgrind it prints a message and measures nothing.
 //!
-//! Counted is what [`TURN`] and all that it calls execute: the kernel is left out, and tokio's
-//! waiting, which depends on the moment. Of a handshake the whole process is counted.
+//! For messages and deliveries, the instructions of [`TURN`] and of all functions that it calls are
+//! counted, without the kernel and without tokio's waiting, which varies. For a handshake, the
+//! whole process is counted.
 #![allow(
     clippy::cast_precision_loss,
     clippy::expect_used,
@@ -34,20 +35,20 @@ use support::options::is_test_run;
 use support::process::Process;
 use support::wire::{Batch, Kind, PUBLISHED_SIZE, connect};
 
-/// The frame loop's turn: poll, read, receive, handle, write.
+/// The function of the frame loop's turn: poll, read, receive, handle, write.
 const TURN: &str = "*FrameLoop::turn*";
 
-/// A count may grow by this share before it fails.
+/// Bound: the share by which a count may grow.
 const TOLERANCE: f64 = 0.05;
 
 /// Counts the instructions of a message, a delivery and a handshake
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Keep the counts as those to compare with, instead of comparing
+    /// Store the counts for later comparisons instead of comparing
     #[arg(long)]
     store: bool,
 
-    /// Cargo says this to every bench
+    /// Cargo passes this flag to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -59,7 +60,7 @@ enum Load {
         size: usize,
         depth: usize,
     },
-    /// Messages of 100 bytes, `burst` at a time, to so many members.
+    /// Messages of 100 bytes, `burst` at a time, to `members` members.
     FanOut {
         members: usize,
         burst: usize,
@@ -164,7 +165,7 @@ fn store(counts: &BTreeMap<&str, u64>, file: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints both counts of each case; fails if one has grown too much, or was never stored.
+/// Prints both counts of each case. Fails if a count has grown too much or is not stored.
 fn compare(counts: &BTreeMap<&str, u64>, stored: &Value) -> ExitCode {
     println!("{:<36} {:>8} {:>8}", "instructions", "stored", "now");
     let mut grown = 0;
@@ -201,7 +202,7 @@ fn count(load: &Load) -> io::Result<u64> {
             let (fewer, more) = (run(load, few)?, run(load, many)?);
             Ok((more - fewer) / (many - few))
         }
-        // What is counted begins with the first message, so there is nothing to subtract.
+        // Counting starts with the first message, so subtraction is not needed.
         Load::Echo { depth, .. } => Ok(run(load, many)? / many / *depth as u64),
         Load::FanOut { members, burst } => {
             Ok(run(load, few)? / few / (*members as u64 * *burst as u64))
@@ -209,7 +210,7 @@ fn count(load: &Load) -> io::Result<u64> {
     }
 }
 
-/// Instructions of `times` exchanges.
+/// The number of instructions of `times` exchanges.
 fn run(load: &Load, times: u64) -> io::Result<u64> {
     let counted = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("callgrind.out");
     let mut command = Command::new("valgrind");
@@ -243,7 +244,7 @@ fn exchange(load: &Load, times: u64, address: SocketAddr) -> io::Result<()> {
     match *load {
         Load::Handshake => {
             for _ in 0..times {
-                // The server's FIN says that it is done with this one before the next begins.
+                // The server's FIN shows that this connection has ended before the next starts.
                 let mut client = connect(address, "/echo")?;
                 client.shutdown(std::net::Shutdown::Write)?;
                 client.read_to_end(&mut Vec::new())?;

@@ -1,9 +1,10 @@
-//! Socket.IO: what a broadcast and a connect cost, beside Flask-SocketIO on gevent.
+//! Socket.IO: the server CPU for a broadcast and for a connect, compared with Flask-SocketIO on
+//! gevent.
 //!
-//! `cargo bench --bench socketio` has one of 1,000 clients of the Flask-SocketIO tutorial send
-//! messages of 100 B to all, by WebSocket, alone or in bursts of 16; then clients connect, join and
-//! leave, by WebSocket and by polling. Beside it the same fan-out without Socket.IO, by frameloop's
-//! `/broadcast`.
+//! In `cargo bench --bench socketio`, one of 1,000 clients of the Flask-SocketIO tutorial sends
+//! messages of 100 B to all clients over WebSocket, alone or in bursts of 16. Then clients connect,
+//! join and leave, over WebSocket and over polling. For comparison, the same fan-out is measured
+//! without Socket.IO at frameloop's `/broadcast`.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -35,7 +36,7 @@ use support::{
 
 const SERVERS: [Contestant; 2] = [Contestant::FlaskSocketio, Contestant::Frameloop];
 
-/// Messages that are sent at once.
+/// Numbers of messages in a burst.
 const BURSTS: [usize; 2] = [1, 16];
 
 /// Socket.IO: CPU per delivery and per connect against Flask-SocketIO
@@ -54,12 +55,12 @@ struct SocketioOptions {
     common: Options,
 }
 
-/// What is measured.
+/// A part of the bench.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Part {
-    /// In bursts of so many messages.
+    /// A broadcast in bursts of this many messages.
     Broadcast(usize),
-    /// The same by plain WebSockets, of frameloop alone.
+    /// The same broadcast over plain WebSockets; frameloop only.
     PlainBroadcast(usize),
     Connects(Transport),
 }
@@ -137,7 +138,7 @@ fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report
     }));
 }
 
-/// One server, started for this.
+/// Starts one server and measures it.
 fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Result<Round> {
     let process = server.start(Duty::Fanout, &options.common)?;
     let address = process.address();
@@ -162,7 +163,7 @@ fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Res
     }
 }
 
-/// Repeats a round of Socket.IO with so many operations: first to warm up, then measured.
+/// Repeats a Socket.IO round of `operations` operations, first to warm up, then to measure.
 fn measure_session(
     process: &Process,
     operations: usize,

@@ -18,7 +18,7 @@ SERVERS = [
 ]
 NAMES = {"raw-tcp": "raw TCP (`--raw`)", "node-ws": "`ws` of Node"}
 
-# A load average above which rates and latencies are not those of an idle machine: server and generator make two.
+# Above this load average the machine is busy with other work: server and generator alone make 2.
 BUSY = 3
 
 HEAD = """# Performance

@@ -1,4 +1,4 @@
-"""aiohttp's server: echo, compressed whatever the size."""
+"""The server of aiohttp: echo. Compresses messages of every size."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-// ws, the WebSocket server of Node: echo, or every message to everybody, compressed whatever the size.
+// ws, the WebSocket server of Node: echo, or fan-out to all. Compresses messages of every size.
 
 import { createRequire } from "node:module";
 import path from "node:path";

@@ -1,4 +1,4 @@
-"""websockets' server: echo."""
+"""The server of websockets: echo."""
 
 import asyncio
 

@@ -1,5 +1,5 @@
-//! The least that a generator can do: write a buffer that was made before, read into one buffer,
-//! count bytes. It knows neither messages nor times.
+//! The minimal work of a generator: write a prepared buffer, read into one buffer, count bytes. It
+//! does not parse messages or measure latencies.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use super::{
 const BUFFER_SIZE: usize = 256 * 1_024;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Messages, the CPU time of the thread, and the time that passed.
+/// Number of messages, CPU time of the thread, and elapsed time.
 pub(crate) type Done = (u64, Duration, Duration);
 
 struct Client {
@@ -63,7 +63,7 @@ impl Client {
         Ok(())
     }
 
-    /// True if that completes a reply of so many bytes.
+    /// Reads available bytes. Returns whether a reply of `reply` bytes is complete.
     fn receive(&mut self, buffer: &mut [u8], reply: usize) -> io::Result<bool> {
         loop {
             let length = match self.stream.read(buffer) {
@@ -84,7 +84,7 @@ impl Client {
     }
 }
 
-/// The latencies of one connection that a blocking client measures, 20 bytes at a time.
+/// The latencies of one connection with messages of 20 bytes, measured by a blocking client.
 pub(crate) fn blocking_echo(address: SocketAddr, time: Duration) -> io::Result<Latencies> {
     let mut stream = wire::connect(address, "/echo")?;
     let batch = batch(20, 1);
@@ -186,7 +186,7 @@ impl BareFanout {
         })
     }
 
-    /// Publishes a burst, waits until every member has it, and publishes the next.
+    /// Publishes a burst, waits until every member has received it, and publishes the next.
     pub(crate) fn run(&mut self, time: Duration) -> io::Result<Done> {
         let mut events = Events::with_capacity(1_024);
         let (begin, cpu) = (Instant::now(), thread_cpu());

@@ -1,28 +1,28 @@
-//! The servers that are compared.
+//! The compared servers.
 
 use clap::ValueEnum;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Contestant {
-    /// The limit: the same bytes over TCP, no WebSocket in it (`peers/src/raw_tcp.rs`).
+    /// The limit: the same bytes over TCP without WebSocket (`peers/src/raw_tcp.rs`).
     RawTcp,
-    /// The product: its release binary, with everything that it does by default.
+    /// The product: its release binary with its default settings.
     Frameloop,
     TokioTungstenite,
     Fastwebsockets,
     SockudoWs,
-    /// hyper, answering `101` and closing: an opening handshake without a WebSocket behind it.
+    /// hyper, which answers `101` and closes: an opening handshake without a WebSocket.
     Hyper,
     /// Flask-SocketIO on gevent, as its documentation deploys it (`tests/interop`).
     FlaskSocketio,
 }
 
-/// What a server does.
+/// The task of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Duty {
     Echo,
     Fanout,
-    /// It closes as soon as a handshake is done.
+    /// The server closes the connection after the handshake.
     Close,
 }
 

@@ -1,4 +1,4 @@
-//! Which core a thread may run on, and what it used of it.
+//! Pins threads to cores, and reads a thread's CPU time.
 
 use std::{io, time::Duration};
 
@@ -7,7 +7,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-/// Lets the calling thread, and the processes that it starts from now on, run on `cores` only.
+/// Pins the calling thread to `cores`. Processes that the thread starts later inherit this.
 pub(crate) fn pin(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for &core in cores {
@@ -16,7 +16,7 @@ pub(crate) fn pin(cores: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// CPU time that the calling thread has used.
+/// CPU time used by the calling thread.
 pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(

@@ -1,4 +1,4 @@
-//! The generator of all benches is `frameloop load`'s own.
+//! Runs `frameloop load`'s generator, which all benches use.
 
 use std::{io, io::Error, time::Duration};
 
@@ -14,8 +14,8 @@ use super::{
     report::WARM_UP_SECONDS,
 };
 
-/// A plan against a server that was started, with messages of `size` bytes, for as long as the
-/// options say. The generator's thread runs on the cores of the calling thread.
+/// A plan for a running server, with messages of `size` bytes and the duration of the options. The
+/// generator's thread runs on the cores of the calling thread.
 pub(crate) fn plan(
     server: Contestant,
     duty: Duty,
@@ -42,7 +42,8 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// Bytes of the server's memory for each idle connection, without what the first ten bring in.
+/// The server's memory per idle connection in bytes. Memory that the first ten connections
+/// allocate is not counted.
 pub(crate) fn idle_memory(plan: &Plan) -> io::Result<f64> {
     let mut plan = plan.clone();
     (plan.mode, plan.warm_up) = (Mode::Idle, Duration::ZERO);
@@ -57,7 +58,7 @@ pub(crate) fn idle_memory(plan: &Plan) -> io::Result<f64> {
         .ok_or_else(|| Error::other("the server was not watched"))
 }
 
-/// Runs it. An error if anything was lost or wrong.
+/// Runs a plan. Returns an error if the run counts any error.
 pub(crate) fn measure(plan: &Plan) -> io::Result<LoadOutcome> {
     let outcome = run(plan, &Interrupt::default(), |_| {})?;
     match outcome.counts.errors() {

@@ -1,4 +1,4 @@
-//! Where and when the figures were made.
+//! The machine, the time and the versions of a measurement.
 
 use std::{fs, process::Command};
 
@@ -57,7 +57,7 @@ fn read(path: &str) -> String {
         .to_owned()
 }
 
-/// The value of `key: value` in a file of such lines.
+/// The value of the line `key: value` in `text`.
 fn entry(text: &str, key: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(key))?;
     Some(line.split_once(':')?.1.trim().to_owned())

@@ -1,4 +1,4 @@
-//! One server under load for a while, and what several such rounds say together.
+//! The measurement of one server under load, and the summary of several such rounds.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use super::{
     statistics::{Latency, figure, median},
 };
 
-/// The share of its cores at which a side counts as saturated.
+/// A server or generator that uses at least this share of its cores counts as saturated.
 const SATURATED: f64 = 0.95;
 
-/// Opened when the load is warm, closed when it has run long enough.
+/// A measurement in progress: opened after the warm-up, closed at the end of the load.
 pub(crate) struct Window {
     server: u32,
     begin: Instant,
@@ -36,7 +36,7 @@ impl Window {
         })
     }
 
-    /// `operations` are what was done since: deliveries, or connects.
+    /// Ends the measurement. `operations` counts deliveries or connects since the start.
     pub(crate) fn close(self, operations: u64, latency: &Latencies) -> io::Result<Round> {
         Ok(Round {
             time: self.begin.elapsed(),
@@ -52,14 +52,14 @@ impl Window {
 pub(crate) struct Round {
     time: Duration,
     operations: f64,
-    /// The server at the begin and at the end.
+    /// Samples of the server at the start and at the end.
     server: [Sample; 2],
     generator_cpu: Duration,
     latency: Latency,
 }
 
 impl Round {
-    /// What a run of `frameloop load` has measured.
+    /// The measurement of one run of `frameloop load`.
     pub(crate) fn of(plan: &Plan, outcome: &LoadOutcome) -> io::Result<Self> {
         let machine = Machine::here();
         let report = LoadReport::new(plan, outcome, &machine);
@@ -76,7 +76,7 @@ impl Round {
         })
     }
 
-    /// What a counter of the server grew by.
+    /// The growth of a server counter during the round.
     fn grown<T: std::ops::Sub>(&self, counter: fn(&Sample) -> T) -> T::Output {
         counter(&self.server[1]) - counter(&self.server[0])
     }
@@ -126,14 +126,15 @@ pub(crate) struct Summary {
     pub(crate) rate: f64,
     /// Server CPU per operation, in microseconds.
     pub(crate) cpu: f64,
-    /// The part of it in user mode. Ticks are few, so those of all rounds count together.
+    /// The part of the CPU in user mode. A round has few ticks, so the ticks of all rounds are
+    /// added up.
     pub(crate) user: f64,
     pub(crate) latency: Latency,
     /// Cores that the server used.
     pub(crate) server_cores: f64,
-    /// Cores that the generator used, of one.
+    /// Share of one core that the generator used.
     pub(crate) generator_cores: f64,
-    /// The part of the time that a core of the server was taken by another process: noise.
+    /// The share of time in which another process occupied a core of the server: noise.
     pub(crate) waited: f64,
 }
 
@@ -157,12 +158,12 @@ impl Summary {
         }
     }
 
-    /// CPU per operation, as a multiple of `baseline`'s: the median over rounds.
+    /// CPU per operation, divided by that of `baseline`: the median over rounds.
     pub(crate) fn cpu_ratio(&self, baseline: &Self) -> f64 {
         self.ratio(baseline, Round::cpu)
     }
 
-    /// Operations per second, as a multiple of `baseline`'s: the median over rounds.
+    /// Operations per second, divided by those of `baseline`: the median over rounds.
     pub(crate) fn rate_ratio(&self, baseline: &Self) -> f64 {
         self.ratio(baseline, Round::rate)
     }
@@ -172,7 +173,7 @@ impl Summary {
         median(rounds.map(|(ours, theirs)| value(ours) / value(theirs)))
     }
 
-    /// Which side could not do more.
+    /// Names the saturated side: server, generator, both or neither.
     pub(crate) fn saturated(&self, server_cores: usize) -> &'static str {
         let server = self.server_cores >= SATURATED * server_cores as f64;
         let generator = self.generator_cores >= SATURATED;

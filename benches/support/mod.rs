@@ -1,8 +1,8 @@
-//! What the benches share: the servers under test, plans of `frameloop load`, and the report.
+//! Shared code of the benches: the servers under test, plans of `frameloop load`, and the report.
 //!
 //! A run puts one server process on the server's core and the generator, one thread, on
-//! the other. Servers take turns within one run (A B C A B C), each started afresh, so
-//! that a noisy minute falls on all of them; ratios are taken within a round.
+//! another core. Servers take turns within one run (A B C A B C), and each is started anew,
+//! so that a noisy minute affects all of them. Ratios are computed within a round.
 #![allow(dead_code, reason = "each bench uses its part")]
 
 pub(crate) mod bare_loop;

@@ -36,7 +36,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     pub(crate) workers: usize,
 
-    /// Another frameloop binary than the one just built
+    /// Use this frameloop binary instead of the one just built
     #[arg(long, value_name = "FILE")]
     pub(crate) frameloop: Option<PathBuf>,
 
@@ -44,18 +44,18 @@ pub(crate) struct Options {
     #[arg(long = "frameloop-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) frameloop_args: Vec<String>,
 
-    /// Cargo says this to every bench
+    /// Cargo passes this flag to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// True if `cargo test --all-targets` has run the bench: there is nothing to test.
+/// Whether `cargo test --all-targets` runs the bench. The bench then does nothing.
 pub(crate) fn is_test_run() -> bool {
     env::args_os().len() == 1
 }
 
 impl Options {
-    /// The servers that were asked for and that the bench knows.
+    /// The requested servers that the bench supports, by default all of them.
     pub(crate) fn contestants(&self, known: &[Contestant]) -> Vec<Contestant> {
         if self.servers.is_empty() {
             return known.to_vec();

@@ -1,4 +1,4 @@
-//! A server process: started on its core, ended on drop.
+//! A server process, pinned to its cores and ended on drop.
 
 use std::{
     fs, io,
@@ -22,8 +22,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command` on `server_cores` and waits for the line that names its address.
     ///
-    /// The calling thread is left on `generator_core`. What the server writes to stderr
-    /// goes to `log`.
+    /// Pins the calling thread to `generator_core`. The server's stderr is written to `log`.
     pub(crate) fn start(
         mut command: Command,
         server_cores: &[usize],
@@ -59,7 +58,7 @@ impl Process {
         self.address
     }
 
-    /// Ends the process by SIGTERM and waits until it has cleaned up.
+    /// Ends the process with SIGTERM and waits until it has exited.
     pub(crate) fn terminate(mut self) -> io::Result<()> {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             kill_process(pid, Signal::TERM)?;
@@ -70,7 +69,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only if the server has ended by itself, which the load has noticed.
+        // Both fail only if the server has already exited, which the load has detected.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -81,7 +80,7 @@ fn announced_address(child: &mut Child) -> io::Result<SocketAddr> {
     let mut stdout = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
     let mut line = String::new();
     stdout.read_line(&mut line)?;
-    // Nobody reads the rest, but a full pipe must not stop the server.
+    // The rest of stdout is discarded, because a full pipe would block the server.
     thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
     let address = line.split("http://").nth(1).unwrap_or_default();
     let end = address.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');

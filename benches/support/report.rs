@@ -1,4 +1,4 @@
-//! What a bench prints, and the JSON file that it leaves.
+//! The printed report of a bench, and its JSON file.
 
 use std::{env, fs, io, io::Error, path::Path};
 
@@ -8,7 +8,7 @@ use super::{
     contestants::Contestant, machine, measurement::Summary, options::Options, statistics::figure,
 };
 
-/// The figures of a bench with the conditions that they hold under.
+/// The figures of a bench with the conditions of the measurement.
 #[derive(Debug)]
 pub(crate) struct Report {
     head: Value,
@@ -50,7 +50,7 @@ impl Report {
         self.failures.push(problem);
     }
 
-    /// Writes the file, if one was asked for. An error if any measurement failed.
+    /// Writes the JSON file if `path` is given. Returns an error if any measurement failed.
     pub(crate) fn finish(self, path: Option<&Path>) -> io::Result<()> {
         let failures = self.failures.len();
         if let Some(path) = path {
@@ -66,7 +66,7 @@ impl Report {
         }
     }
 
-    /// The conditions in full, then one line for each cell.
+    /// Formats the JSON: the conditions, then one line for each cell.
     fn json(&self) -> String {
         let mut head = self.head.clone();
         head["failures"] = self.failures.clone().into();
@@ -81,23 +81,23 @@ impl Report {
     }
 }
 
-/// Load that runs before the clock does.
+/// Duration of the load before the measurement, in seconds.
 pub(crate) const WARM_UP_SECONDS: f64 = 0.5;
 
-/// The part of its time that a server may wait for its core before a table says so.
+/// A server that waits for its core for a larger share of the time is reported as noisy.
 const NOISY: f64 = 0.03;
 
-/// The servers of one cell, the baseline first: printed as a table, and as JSON.
+/// The servers of one cell, the baseline first. Formatted as a table or as JSON.
 pub(crate) struct Comparison<'a> {
     pub(crate) title: String,
-    /// What is counted: `msg`, `delivery`.
+    /// The name of the counted operation: `msg`, `delivery`.
     pub(crate) operation: &'a str,
     pub(crate) servers: &'a [(Contestant, Summary)],
     pub(crate) server_cores: usize,
 }
 
 impl Comparison<'_> {
-    /// Ratios are to the first server.
+    /// Prints the table. Ratios are relative to the first server.
     pub(crate) fn print(&self) {
         let Self {
             title,
@@ -152,7 +152,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// By server name; ratios are to the first server.
+    /// The figures by server name. Ratios are relative to the first server.
     pub(crate) fn json(&self) -> Value {
         let mut all = serde_json::Map::new();
         for (server, summary) in self.servers {
@@ -168,7 +168,7 @@ impl Comparison<'_> {
     }
 }
 
-/// Columns as wide as they must be; the first is aligned left.
+/// Columns are as wide as their longest cell. The first column is aligned left, the others right.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,

@@ -1,5 +1,5 @@
-//! Clients of the Flask-SocketIO tutorial. `frameloop load` knows no Socket.IO session, so these
-//! block, one after the other, over the codec of tungstenite.
+//! Clients of the Flask-SocketIO tutorial. `frameloop load` does not support Socket.IO, so these
+//! clients use blocking sockets, one after the other, with the codec of tungstenite.
 
 use std::{
     io,
@@ -17,16 +17,16 @@ use super::wire;
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// A session over a WebSocket.
+/// A Socket.IO session over a WebSocket.
 type Client = WebSocket<TcpStream>;
 
 pub(crate) struct Tally {
     pub(crate) operations: u64,
-    /// From the beginning of a round to its end.
+    /// Time from the start of a round to its end.
     pub(crate) latency: Latencies,
 }
 
-/// Repeats a round of so many operations for `time`.
+/// Repeats a round of `operations` operations for `time`.
 pub(crate) fn repeat(
     time: Duration,
     operations: usize,
@@ -50,7 +50,7 @@ fn send(client: &mut Client, packet: String) -> io::Result<()> {
     client.send(Message::text(packet)).map_err(Error::other)
 }
 
-/// The next packet that begins with `prefix`. A Ping, `2`, is answered by a Pong, `3`.
+/// The next packet that begins with `prefix`. Answers a Ping (`2`) with a Pong (`3`).
 fn next(client: &mut Client, prefix: &str) -> io::Result<String> {
     loop {
         let packet = client.read().map_err(Error::other)?;
@@ -63,7 +63,7 @@ fn next(client: &mut Client, prefix: &str) -> io::Result<String> {
     }
 }
 
-/// Clients of one namespace. The first sends messages that all get.
+/// Clients of one namespace. The first client sends messages to all.
 pub(crate) struct BroadcastLoad {
     clients: Vec<Client>,
     sent: u64,
@@ -78,7 +78,8 @@ impl BroadcastLoad {
         Ok(Self { clients, sent: 0 })
     }
 
-    /// Sends `burst` messages of 100 bytes in one write, and waits until all clients have them.
+    /// Sends `burst` messages of 100 bytes in one write, and waits until all clients have
+    /// received them.
     pub(crate) fn broadcast(&mut self, burst: usize) -> io::Result<()> {
         let texts: Vec<_> = (self.sent..)
             .take(burst)
@@ -116,7 +117,7 @@ impl Transport {
         }
     }
 
-    /// So many clients connect at once and join `/`; they leave at the end.
+    /// Connects `at_once` clients at the same time. They join `/`, and leave at the end.
     pub(crate) fn connect(self, address: SocketAddr, at_once: usize) -> io::Result<()> {
         match self {
             Self::WebSocket => by_websocket(address, at_once).map(drop),
@@ -125,7 +126,8 @@ impl Transport {
     }
 }
 
-/// A socket whose own address is one of many of loopback, in turn: the ports of one address run out.
+/// Connects a socket. Source addresses are 250 loopback addresses in turn, because one address
+/// does not have enough ports.
 fn dial(address: SocketAddr, place: usize) -> io::Result<TcpStream> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     let source = SocketAddr::from(([127, 1, 0, (place % 250 + 1) as u8], 0));
@@ -153,7 +155,7 @@ fn by_websocket(address: SocketAddr, at_once: usize) -> io::Result<Vec<Client>> 
         clients.push(client);
     }
     for client in &mut clients {
-        // A confirmation and a greeting. Flask-SocketIO greets first.
+        // A confirmation and a greeting, in any order. Flask-SocketIO sends the greeting first.
         next(client, "4")?;
         next(client, "4")?;
     }
@@ -196,7 +198,7 @@ fn ask(stream: &mut TcpStream, method: &str, session: &str, body: &str) -> io::R
     stream.write_all(request.as_bytes())
 }
 
-/// The body of a response with a Content-Length.
+/// Reads the body of a response with a Content-Length.
 fn answer(stream: &mut TcpStream) -> io::Result<String> {
     let mut received = Vec::new();
     let mut chunk = [0; 4_096];

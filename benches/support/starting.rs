@@ -1,4 +1,4 @@
-//! How each server is installed and started.
+//! Installs and starts each server.
 
 use std::{
     env, io,
@@ -33,7 +33,7 @@ impl Contestant {
                 command
                     .arg(options.workers.to_string())
                     .args(&options.frameloop_args)
-                    // The others have no such limit.
+                    // The other servers do not limit the rate.
                     .env("FRAMELOOP_MAX_PUBLISH_RATE", "0");
                 Ok(command)
             }
@@ -42,7 +42,7 @@ impl Contestant {
                 command
                     .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(FLASK_APP))
                     .env("ASYNC_MODE", "gevent")
-                    // While a thousand connect, those that are connected do not listen.
+                    // While 1,000 clients connect, connected clients do not answer pings.
                     .env("PING_TIMEOUT", "120");
                 Ok(command)
             }
@@ -51,7 +51,7 @@ impl Contestant {
     }
 }
 
-/// Builds the peers, a package of their own, unless they are built.
+/// Builds the peers, which are a separate package. Cargo skips them if they are up to date.
 pub(crate) fn build_peers() -> io::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -83,7 +83,7 @@ const FLASK_PACKAGES: [&str; 5] = [
     "gevent-websocket==0.10.1",
 ];
 
-/// Installs Flask-SocketIO, unless it is installed.
+/// Installs Flask-SocketIO unless it is already installed.
 pub(crate) fn install_flask() -> io::Result<()> {
     let folder = temporary_folder().join("flask");
     if flask_python().exists() {
@@ -105,7 +105,7 @@ fn flask_python() -> PathBuf {
     temporary_folder().join("flask/bin/python")
 }
 
-/// A server of the peers' program.
+/// The command that starts a server of the peers' program.
 pub(crate) fn peer(name: &str, duty: &str) -> Command {
     let mut command = Command::new(peers_target().join("release/peers"));
     command.args([name, duty]);
@@ -125,7 +125,7 @@ fn peers_target() -> PathBuf {
     temporary_folder().join("peers")
 }
 
-/// Cargo's own place for what benches leave behind, in `target`.
+/// Cargo's folder in `target` for temporary files of benches.
 pub(crate) fn temporary_folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }

@@ -45,7 +45,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// A figure for a file: four significant digits, more than any of them is good for.
+/// Rounds a figure to four significant digits, more than its precision.
 pub(crate) fn figure(value: f64) -> Value {
     format!("{value:.3e}").parse::<f64>().ok().into()
 }

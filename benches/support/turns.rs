@@ -1,4 +1,4 @@
-//! Servers take turns: A B C A B C.
+//! Measures servers in turn: A B C A B C.
 
 use std::{fmt::Debug, io};
 
@@ -6,7 +6,7 @@ use super::report::Report;
 
 /// Measures every entrant once a round, in the order given.
 ///
-/// An entrant that fails is reported and left out; the others go on.
+/// If an entrant fails, its error is reported and it is left out of later rounds.
 pub(crate) fn take_turns<E: Copy + Debug, R>(
     entrants: impl IntoIterator<Item = E>,
     rounds: usize,

@@ -1,5 +1,5 @@
-//! Bytes made before they are needed, for clients that know nothing of messages: the bare loop, and
-//! the exchanges whose instructions are counted.
+//! Prepared requests and expected replies, for clients that do not parse messages: the bare loop
+//! and the exchanges of the `instructions` bench.
 
 use std::{
     io,
@@ -9,14 +9,14 @@ use std::{
 
 use fastrand::Rng;
 
-/// The example key of RFC 6455 §1.3, and the answer to it.
+/// The example key of RFC 6455 §1.3, and the matching Sec-WebSocket-Accept value.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Size of the messages of the fan-out bench.
+/// Size of the messages of the fan-out bench, in bytes.
 pub(crate) const PUBLISHED_SIZE: usize = 100;
 
-/// A blocking socket with the opening handshake done.
+/// Connects a blocking socket and completes the opening handshake.
 pub(crate) fn connect(address: SocketAddr, path: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     ask(&mut stream, path)?;
@@ -26,7 +26,7 @@ pub(crate) fn connect(address: SocketAddr, path: &str) -> io::Result<TcpStream> 
     }
 }
 
-/// Asks for a WebSocket.
+/// Sends the request of the opening handshake.
 pub(crate) fn ask(stream: &mut TcpStream, path: &str) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let request = format!(
@@ -36,7 +36,7 @@ pub(crate) fn ask(stream: &mut TcpStream, path: &str) -> io::Result<()> {
     stream.write_all(request.as_bytes())
 }
 
-/// Waits for the answer to [`ask`], and returns the bytes behind it.
+/// Waits for the answer to [`ask`], and returns the bytes received after it.
 pub(crate) fn answer(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut chunk = [0; 1_024];
@@ -65,7 +65,7 @@ pub(crate) enum Kind {
     Text,
 }
 
-/// Messages that a client sends at once, and the bytes of a right answer.
+/// Messages that a client sends in one write, and the bytes of the correct reply.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) request: Vec<u8>,

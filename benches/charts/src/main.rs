@@ -1,5 +1,5 @@
 //! Draws `benches/results/*.svg` from `benches/results/*.json`: one bar for each server, shorter
-//! is better. Colours and greys are those that a light and a dark page both show.
+//! is better. The colours and greys are readable on a light and on a dark page.
 
 use std::error::Error;
 use std::fs;
@@ -18,7 +18,7 @@ struct Chart {
     groups: Vec<Group>,
 }
 
-/// Bars that are compared with one another, and have a scale of their own.
+/// Bars to compare with each other. Each group has its own scale.
 struct Group {
     name: String,
     bars: Vec<Bar>,
@@ -53,7 +53,7 @@ fn read(results: &Path, name: &str) -> Result<Value> {
 }
 
 fn echo(results: &Value) -> Chart {
-    /// Size, connections and depth of the cells that are drawn.
+    /// Size, connections and depth of the drawn cells.
     const DRAWN: [(u64, u64, u64); 5] = [
         (20, 50, 1),
         (20, 50, 16),
@@ -171,7 +171,7 @@ impl Chart {
     const GROUP_HEAD: i32 = 26;
     const BAR: i32 = 20;
     const GROUP_GAP: i32 = 10;
-    /// Where the bars begin, and how long the longest is.
+    /// Left end of the bars, and length of the longest bar, in pixels.
     const LEFT: i32 = 150;
     const LONGEST: i32 = 480;
     const GREY: RGBColor = RGBColor(0x80, 0x80, 0x80);

@@ -29,7 +29,7 @@ async fn accept(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>
         *refusal.status_mut() = ::hyper::StatusCode::BAD_REQUEST;
         return Ok(refusal);
     };
-    // As its example does: without tokio's budget of steps per turn.
+    // Like the example of fastwebsockets, runs without tokio's cooperative budget.
     tokio::spawn(tokio::task::unconstrained(echo_frames(upgrading)));
     Ok(response)
 }

@@ -1,4 +1,4 @@
-//! hyper answering `101` and closing: what an opening handshake costs without a WebSocket.
+//! hyper answers `101` and closes: the cost of an opening handshake without a WebSocket.
 
 use std::convert::Infallible;
 

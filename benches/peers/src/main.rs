@@ -1,6 +1,6 @@
-//! The servers that frameloop is measured against, one program for all: `peers NAME DUTY`.
+//! One program with all servers that frameloop is compared with: `peers NAME DUTY`.
 //!
-//! Each is written the way its own documentation shows, with `TCP_NODELAY`, on a
+//! Each server is written as its own documentation shows, with `TCP_NODELAY`, on a
 //! current-thread runtime, so that a server is one thread on one core. The first line on
 //! stdout names the address.
 
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Accepts for ever, and gives each connection a task of its own.
+/// Accepts connections forever. Each connection has its own task.
 async fn serve<F>(connection: impl Fn(TcpStream) -> F) -> LoadOutcome
 where
     F: Future<Output = LoadOutcome> + Send + 'static,
@@ -61,7 +61,7 @@ where
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // The load generator checks the replies, so errors of a connection are not logged.
+        // The load generator checks the replies, so connection errors are not logged.
         tokio::spawn(connection(stream));
     }
 }

@@ -1,7 +1,7 @@
-//! The limit: servers with no WebSocket in them, over the same sockets and bytes.
+//! The limit: servers without WebSocket, with the same sockets and bytes.
 //!
-//! One thread, one edge-triggered epoll, one buffer for all connections. An echo is one
-//! `read` and one `write` of the same bytes; a fan-out is one `write` for each member.
+//! One thread, one edge-triggered epoll, and one buffer for all connections. An echo is one
+//! `read` and one `write` of the same bytes. A fan-out is one `write` for each member.
 
 use std::{
     io,
@@ -16,16 +16,16 @@ use mio::{
 
 
 const LISTENER: Token = Token(usize::MAX);
-/// A masked frame of the fan-out bench.
+/// Length of a masked frame of the fan-out bench, in bytes.
 const PUBLISHED_FRAME: usize = 2 + 4 + 100;
 const BUFFER_SIZE: usize = 256 * 1_024;
 
-/// Sends everything back, for ever.
+/// Echoes all bytes. Runs forever.
 pub(crate) fn echo() -> io::Result<()> {
     Server::bind()?.run(Server::echo)
 }
 
-/// Sends the messages of any connection to all, for ever.
+/// Sends the messages of each connection to all connections. Runs forever.
 pub(crate) fn fanout() -> io::Result<()> {
     Server::bind()?.run(Server::publish)
 }
@@ -34,14 +34,14 @@ struct Server {
     poll: Poll,
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
-    /// Places in `connections` that are empty.
+    /// Indexes of empty places in `connections`.
     vacant: Vec<usize>,
     buffer: Vec<u8>,
 }
 
 struct Connection {
     stream: TcpStream,
-    /// What the socket refused. Until it is gone, nothing more is read.
+    /// Bytes that the socket did not accept. While there are any, nothing is read.
     unsent: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl Server {
         })
     }
 
-    /// Calls `serve` for each event of a connection, and drops those where it fails.
+    /// Calls `serve` for each event of a connection. Drops the connection if `serve` fails.
     fn run(&mut self, serve: impl Fn(&mut Self, &Event) -> io::Result<()>) -> io::Result<()> {
         let mut events = Events::with_capacity(1_024);
         loop {
@@ -100,10 +100,10 @@ impl Server {
         }
     }
 
-    /// Sends back what there is to read.
+    /// Echoes the available bytes.
     ///
-    /// A read that does not fill the buffer has emptied the socket: the next byte is a new
-    /// event, so no second `read` has to find out. Only the end of the stream makes none.
+    /// A read that does not fill the buffer has emptied the socket. The next byte causes a new
+    /// event, so a second `read` is not needed. Only the end of the stream causes no new event.
     fn echo(&mut self, event: &Event) -> io::Result<()> {
         let Some(connection) = &mut self.connections[event.token().0] else {
             return Ok(());
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// Writes each frame that is read to every connection, one write for each.
+    /// Writes each received frame to every connection, with one write per connection.
     fn publish(&mut self, event: &Event) -> io::Result<()> {
         let Some(publisher) = &mut self.connections[event.token().0] else {
             return Ok(());
@@ -138,8 +138,8 @@ impl Server {
         };
         for frame in self.buffer[..length].chunks(PUBLISHED_FRAME) {
             for member in self.connections.iter_mut().flatten() {
-                // Publishers wait for all members, so there is room; an error shows by
-                // itself, as its member's own event.
+                // Publishers wait for all members, so the socket has room. An error causes an
+                // event of the member's own connection.
                 let _ = member.stream.write(frame);
             }
         }
@@ -148,14 +148,14 @@ impl Server {
 }
 
 impl Connection {
-    /// True if all of `bytes` went out; else the rest waits in `unsent`.
+    /// Returns whether all of `bytes` were written. Otherwise the rest is stored in `unsent`.
     fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
         let sent = accepted(self.stream.write(bytes))?;
         self.unsent.extend_from_slice(&bytes[sent..]);
         Ok(sent == bytes.len())
     }
 
-    /// True if nothing waits any more.
+    /// Writes the bytes of `unsent`. Returns whether all were written.
     fn flush(&mut self) -> io::Result<bool> {
         if !self.unsent.is_empty() {
             let sent = accepted(self.stream.write(&self.unsent))?;
@@ -165,7 +165,7 @@ impl Connection {
     }
 }
 
-/// A full socket accepts nothing.
+/// The number of bytes that the socket accepted; 0 if it is full.
 fn accepted(written: io::Result<usize>) -> io::Result<usize> {
     match written {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),

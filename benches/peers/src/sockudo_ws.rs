@@ -18,7 +18,7 @@ pub(crate) async fn echo(mut stream: TcpStream) -> LoadOutcome {
     echo_messages(WebSocketStream::server(stream, Config::default())).await
 }
 
-/// With permessage-deflate at its fastest level, and no context kept.
+/// permessage-deflate at the fastest level, without context takeover.
 pub(crate) async fn echo_compressed(mut stream: TcpStream) -> LoadOutcome {
     let policy = DeflateConfig {
         server_no_context_takeover: true,

@@ -26,7 +26,7 @@ pub(crate) async fn echo(stream: TcpStream) -> LoadOutcome {
     Ok(())
 }
 
-/// Publishes what it hears and sends what anybody published, itself included.
+/// Publishes each received message, and sends each published message, including its own.
 pub(crate) async fn member(stream: TcpStream, topic: Topic) -> LoadOutcome {
     let mut published = topic.subscribe();
     let (mut sink, mut source) = accept_async(stream).await?.split();

@@ -1,4 +1,4 @@
-//! yawc: the echo loop of its documentation, with permessage-deflate and no context kept.
+//! yawc: the echo loop of its documentation, with permessage-deflate without context takeover.
 
 use std::convert::Infallible;
 
