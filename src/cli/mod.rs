@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod logs;
 mod memory;
+mod open_files;
 mod operator;
 mod serve;
 mod service_manager;
@@ -119,7 +120,7 @@ fn parse(service: Option<EchoService>) -> Result<ArgMatches, clap::Error> {
 
 fn serve(arguments: &Serve, matches: &ArgMatches) -> Exit {
     if arguments.print_config {
-        let max_open_files = serve::raise_open_files();
+        let max_open_files = open_files::raise_open_files();
         return print(arguments::effective(arguments, matches, max_open_files).as_bytes());
     }
     serve::serve(arguments)

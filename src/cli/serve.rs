@@ -11,6 +11,7 @@ use super::arguments::Serve;
 use super::background_task::BackgroundTask;
 use super::logs;
 use super::memory;
+use super::open_files::raise_open_files;
 use super::operator::Operator;
 use super::service_manager;
 use crate::app::{self, AppSettings};
@@ -200,17 +201,6 @@ fn advice(error: &io::Error, flag: &str) -> String {
             "this machine does not have that address; 127.0.0.1 is for itself, 0.0.0.0 for all",
         ),
         _ => format!("{error}; choose another address with {flag}"),
-    }
-}
-
-/// Raises the soft limit of open files to the hard limit. Returns the limit that applies now.
-pub(super) fn raise_open_files() -> usize {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
-        Err(error) => {
-            tracing::warn!("cannot read the limit of open files: {error}");
-            1_024
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! waits, spawn a task and give it a [`Peer`].
 
 mod backlog;
+mod bare;
 mod compression;
 mod connection;
 mod connections;

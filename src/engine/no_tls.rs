@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::socket::Bare;
+use super::bare::Bare;
 
 /// Has no values.
 #[derive(Debug)]

@@ -1,19 +1,17 @@
 //! The sockets that the frame loop polls.
-//!
-//! Reads and writes are direct system calls. The C library's functions are cancellation points,
-//! with two locked instructions in each call: a tenth of a message's user time.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::net::{Shutdown, sockopt};
 
+use super::bare::Bare;
 use super::tls::TlsSession;
 
 /// A connected, non-blocking stream socket: TCP over IPv4 or IPv6, or a Unix domain socket.
@@ -74,7 +72,7 @@ impl ClientSocket {
     /// A socket without TLS, and the address of its peer.
     pub fn new(socket: impl Into<OwnedFd>, peer: PeerAddress) -> ClientSocket {
         ClientSocket {
-            bare: Bare(socket.into()),
+            bare: Bare::from(socket.into()),
             tls: None,
             peer: peer.into(),
         }
@@ -155,7 +153,7 @@ impl Stream for ClientSocket {
         if let Some(tls) = &mut self.tls {
             tls.send_goodbye(&mut self.bare)?;
         }
-        Ok(rustix::net::shutdown(&self.bare.0, Shutdown::Write)?)
+        Ok(rustix::net::shutdown(&self.bare, Shutdown::Write)?)
     }
 
     fn peer_address(&self) -> PeerAddress {
@@ -168,7 +166,7 @@ impl Stream for ClientSocket {
 
     fn reset(&mut self) {
         // If this fails, the socket closes with FIN, as a Unix domain socket always does.
-        let _ = sockopt::set_socket_linger(&self.bare.0, Some(Duration::ZERO));
+        let _ = sockopt::set_socket_linger(&self.bare, Some(Duration::ZERO));
     }
 }
 
@@ -214,7 +212,7 @@ impl Source for ClientSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        SourceFd(&self.bare.0.as_raw_fd()).register(registry, token, interests)
+        SourceFd(&self.bare.as_fd().as_raw_fd()).register(registry, token, interests)
     }
 
     fn reregister(
@@ -223,38 +221,10 @@ impl Source for ClientSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        SourceFd(&self.bare.0.as_raw_fd()).reregister(registry, token, interests)
+        SourceFd(&self.bare.as_fd().as_raw_fd()).reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.bare.0.as_raw_fd()).deregister(registry)
-    }
-}
-
-/// A socket without TLS.
-#[derive(Debug)]
-pub(super) struct Bare(OwnedFd);
-
-impl Read for Bare {
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (received, _) = rustix::net::recv(&self.0, buffer, RecvFlags::empty())?;
-        Ok(received)
-    }
-}
-
-impl Write for Bare {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL)?)
-    }
-
-    #[inline]
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(rustix::io::writev(&self.0, slices)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        SourceFd(&self.bare.as_fd().as_raw_fd()).deregister(registry)
     }
 }

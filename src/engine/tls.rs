@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 
 use rustls::ServerConnection;
 
-use super::socket::Bare;
+use super::bare::Bare;
 
 /// A TLS session after its handshake.
 ///

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
-use super::engine::{EngineViolation, Protocol};
+use super::engine::Protocol;
 use super::namespace::{Namespaces, Outcome};
 use super::packet::{EncodedPacket, Packet, PacketKind};
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::socket::{Ack, Event, Socket, SocketInner};
 use super::value::Args;
+use super::violation::EngineViolation;
 use crate::lock::lock;
 use crate::protocol::Message;
 

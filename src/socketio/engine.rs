@@ -10,6 +10,7 @@ use super::clock::SessionDeadlines;
 use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
+use super::violation::EngineViolation;
 use crate::engine::PeerAddress;
 use crate::http::{Admission, IpConnectionLimit, IpSlot};
 use crate::lock::lock;
@@ -44,10 +45,6 @@ pub(super) trait Protocol: Send + Sync {
     /// Called once, when a session has ended and after all other calls.
     fn closed(&self, _: &Arc<Session>, _: DisconnectReason) {}
 }
-
-/// A violation of the protocol by a client. Ends the client's session.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct EngineViolation(pub(super) &'static str);
 
 impl Engine {
     pub(super) fn new(settings: SocketIoSettings, protocol: Box<dyn Protocol>) -> Engine {

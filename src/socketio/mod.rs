@@ -51,6 +51,7 @@ mod session;
 mod sid;
 mod socket;
 mod value;
+mod violation;
 mod websocket;
 
 #[cfg(feature = "redis")]

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::engine::EngineViolation;
 use super::value::{Args, json_of};
+use super::violation::EngineViolation;
 use crate::engine::{HeldForAll, Publication, UnsentBudget};
 use crate::protocol::Message;
 

@@ -7,7 +7,7 @@ use std::mem;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::engine::EngineViolation;
+use super::violation::EngineViolation;
 
 /// All arguments of an event, or of its acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq)]

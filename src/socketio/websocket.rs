@@ -4,9 +4,10 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::engine::{Engine, EngineViolation};
+use super::engine::Engine;
 use super::service;
 use super::session::{DisconnectReason, Session};
+use super::violation::EngineViolation;
 use crate::engine::{Disconnect, Handler, PeerId, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::http::{Endpoint, Request};

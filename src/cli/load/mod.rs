@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::serve::raise_open_files;
+use super::open_files::raise_open_files;
 use super::values::{duration, size};
 use crate::lab::load::{
     Assertion, Check, Compression, Content, End, Messages, Mode, Plan, Target, TargetError, Text,

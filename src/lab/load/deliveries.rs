@@ -1,7 +1,8 @@
 //! Handles the messages that a member of a broadcast receives.
 
 use super::connection::Controls;
-use super::incoming::{Replies, Reply, SEQUENCE};
+use super::incoming::{Replies, Reply};
+use super::numbering::SEQUENCE;
 use super::order::{Arrived, Order};
 use super::plan::Check;
 use super::publications::{Publications, Publisher};

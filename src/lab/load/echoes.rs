@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::connection::{Controls, Flight, Sending};
-use super::incoming::{Replies, Reply, SEQUENCE};
+use super::incoming::{Replies, Reply};
+use super::numbering::SEQUENCE;
 use super::order::{Arrived, Order};
 use super::plan::Check;
 use super::schedule::Schedule;

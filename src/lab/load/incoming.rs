@@ -1,6 +1,6 @@
 //! Parses the frames that a server sends, and compares the payloads as they arrive.
 
-use super::numbering::{Numbering, nearest};
+use super::numbering::{Numbering, SEQUENCE, nearest};
 use super::ring::Ring;
 use crate::protocol::frame::Expectation;
 use crate::protocol::{FrameHeader, OpCode, ProtocolError, Role, SizeLimits};
@@ -266,10 +266,6 @@ impl PartialMessage {
         }
     }
 }
-
-/// Mask of the low 40 bits of a number, which count a connection's messages. The high bits are the
-/// connection's own number.
-pub(super) const SEQUENCE: u64 = (1 << 40) - 1;
 
 /// The number at the start of a payload. If the payload carries only the lower half, the upper half
 /// is derived from `expected`.

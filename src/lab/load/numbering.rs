@@ -2,6 +2,10 @@
 
 use super::plan::{Compression, Content, Messages};
 
+/// Mask of the low 40 bits of a number, which count a connection's messages. The high bits are the
+/// connection's own number.
+pub(super) const SEQUENCE: u64 = (1 << 40) - 1;
+
 /// How messages carry their numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Numbering {
@@ -82,7 +86,6 @@ pub(super) fn nearest(low: u32, expected: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     #[test]
     fn half_a_number_is_made_whole() {
         for (low, expected, whole) in [

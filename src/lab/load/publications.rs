@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::incoming::SEQUENCE;
+use super::numbering::SEQUENCE;
 
 /// The publishers, one entry each.
 #[derive(Debug)]

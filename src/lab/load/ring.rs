@@ -3,8 +3,7 @@
 
 use fastrand::Rng;
 
-use super::incoming::SEQUENCE;
-use super::numbering::Numbering;
+use super::numbering::{Numbering, SEQUENCE};
 use super::plan::{Compression, Content, Messages, Text};
 use crate::protocol::deflate::ContextTakeover;
 use crate::protocol::frame::EncodedHeader;

@@ -10,7 +10,6 @@ use super::clock::LoadClock;
 use super::plan::{Mode, Plan};
 use super::publications::Publications;
 use super::tally::Counts;
-use super::worker::share_begin;
 
 #[derive(Debug)]
 pub(super) struct LoadShared {
@@ -151,4 +150,9 @@ impl LoadShared {
         }
         progress
     }
+}
+
+/// The sum of all parts before part `index`.
+pub(crate) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
+    (whole as u128 * index as u128 / parts.max(1) as u128) as usize
 }

@@ -19,7 +19,7 @@ use crate::lab::load::opening::Opening;
 use crate::lab::load::plan::{End, Mode, Plan};
 use crate::lab::load::ring::Ring;
 use crate::lab::load::schedule::Schedule;
-use crate::lab::load::shared::LoadShared;
+use crate::lab::load::shared::{LoadShared, share_begin};
 use crate::lab::load::stream::Connector;
 use crate::lab::load::tally::Tally;
 use crate::lab::load::timer::PaceTimer;
@@ -355,9 +355,4 @@ impl<'a> LoadWorker<'a> {
 /// The size of part `index` when `whole` is divided into `parts`.
 pub(crate) fn share(whole: usize, parts: usize, index: usize) -> usize {
     share_begin(whole, parts, index + 1) - share_begin(whole, parts, index)
-}
-
-/// The sum of all parts before part `index`.
-pub(crate) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
-    (whole as u128 * index as u128 / parts.max(1) as u128) as usize
 }
