@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -17,17 +18,19 @@ SERVERS = [
     "aiohttp",
 ]
 NAMES = {"raw-tcp": "raw TCP (`--raw`)", "node-ws": "`ws` of Node"}
+LOCK = Path(__file__).with_name("peers") / "Cargo.lock"
 
 # Above this load average the machine is busy with other work: server and generator alone make 2.
 BUSY = 3
 
 HEAD = """# Performance
 
-Made by `benches/run`: each row is a line of `frameloop load`, each server one process on one core,
-the generator on the other, servers in turn and started afresh. Read the **CPU** column: microseconds of
-the server's CPU for a message, a delivery or a connection, and its ratio to raw TCP, an echo of the
-same bytes without WebSocket. Rates and latencies also depend on the generator and the machine.
-In brackets they are the generator's, which used more than 90 % of its core.
+`benches/run` writes this page: each row is one run of `frameloop load`. Each server is one process on
+one core, and the generator has the other core. The servers take turns, and each starts anew for each
+run. Read the **CPU** column first: microseconds of the server's CPU for a message, a delivery or a
+connection, and the ratio to raw TCP, an echo of the same bytes without WebSocket. Rates and latencies
+also depend on the generator and the machine. Figures in brackets show the limit of the generator, which
+used more than 90 % of its core.
 """
 
 
@@ -44,7 +47,13 @@ def number(value, digits=3):
     return f"{value:.{digits}g}" if value < 100 else f"{value:.0f}"
 
 
-def main(folder, commit):
+def versions(given):
+    """The versions of the other servers: as given (`name=version`), or from the lock file."""
+    lock = re.findall(r'name = "(.*)"\nversion = "(.*)"', LOCK.read_text())
+    return dict(lock) | dict(version.split("=") for version in given)
+
+
+def main(folder, commit, *given):
     rounds = sorted(path for path in folder.iterdir() if path.is_dir())
     reports, loads = {}, []
     for place, path in enumerate(rounds):
@@ -61,9 +70,12 @@ def main(folder, commit):
     )
     if max(loads) > BUSY:
         print(
-            "**The machine was busy with other work**: servers and generator had a part of a core each, and rates and\n"
-            "latencies show it. CPU times and their ratios hold, but caches shared with others add to them.\n"
+            "**The machine was busy with other work**, so rates and latencies are not those of an idle machine. CPU\n"
+            "times and their ratios hold, but are a little higher, because other work used the caches.\n"
         )
+    known = versions(given)
+    named = [name for name in SERVERS if name in known]
+    print("Versions: " + ", ".join(f"{NAMES.get(name, name)} {known[name]}" for name in named) + ".\n")
     for cell, servers in reports.items():
         title = next(iter(next(iter(servers.values())).values()))["title"]
         print(f"## {cell}\n\n{title}\n")
@@ -109,4 +121,4 @@ def idle(servers):
         print(f"| {NAMES.get(name, name)} | {number(size)} | {sum(run['counts']['errors'] for run in runs)} |")
 
 
-main(Path(sys.argv[1]), sys.argv[2])
+main(Path(sys.argv[1]), *sys.argv[2:])
