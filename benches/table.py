@@ -113,6 +113,10 @@ def latency(run, quantile):
 
 
 def idle(servers):
+    print(
+        "The growth of the resident memory from 10 connections to all of them, for each. It includes memory that the\n"
+        "handshakes used and the allocator keeps.\n"
+    )
     print("| server | bytes a connection | errors |")
     print("|---|--:|--:|")
     for name in (name for name in SERVERS if name in servers):
