@@ -4,17 +4,19 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::clock::LoadClock;
+use super::controls::{Closed, Controls};
 use super::deliveries::Deliveries;
 use super::echoes::Echoes;
 use super::incoming::{Incoming, Replies, whole};
 use super::order::Order;
 use super::plan::Check;
 use super::publications::Publications;
-use super::ring::{Ring, put_frame};
+use super::ring::Ring;
 use super::schedule::Schedule;
+use super::sending::{Flight, Sending};
 use super::stream::LoadStream;
-use super::tally::{Counts, Tally};
-use crate::protocol::{AssemblyPool, CloseFrame, Message, OpCode, ProtocolError, Receiver};
+use super::tally::Tally;
+use crate::protocol::{AssemblyPool, Message, OpCode, ProtocolError, Receiver};
 
 #[derive(Debug)]
 pub(super) struct LoadConnection {
@@ -29,36 +31,8 @@ pub(super) struct LoadConnection {
     pub(super) orders: Vec<Order>,
     /// Messages that await their replies, the oldest first.
     pub(super) flights: VecDeque<Flight>,
-    /// Pong and Close frames that have not been written.
-    control: Vec<u8>,
+    controls: Controls,
     pub(super) is_closing: bool,
-}
-
-/// The progress of sending a connection's messages.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sending {
-    /// The connection's number: the high bits of its message numbers.
-    pub(super) id: u64,
-    /// The number and the slot of the first message that is not completely written.
-    next: u64,
-    slot: usize,
-    /// Number of messages, from `next` on, that are not completely written.
-    pub(super) unsent: u64,
-    /// Bytes of the unsent messages that are already written.
-    offset: usize,
-    /// Number of messages written at least in part.
-    pub(super) flown: u64,
-}
-
-/// Messages written together.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Flight {
-    pub(super) first: u64,
-    pub(super) count: u64,
-    /// Number of messages without a reply.
-    pub(super) left: u64,
-    /// Time of the write in nanoseconds.
-    pub(super) at: u64,
 }
 
 /// The reason why a connection ended.
@@ -95,13 +69,6 @@ pub(super) struct ConnectionTurn<'a> {
     pub(super) publications: Option<(&'a Publications, bool)>,
 }
 
-impl Sending {
-    /// Number of messages that are written or queued.
-    pub(super) fn begun(&self) -> u64 {
-        self.next + self.unsent
-    }
-}
-
 impl LoadConnection {
     pub(super) fn new(stream: LoadStream, id: u64) -> LoadConnection {
         LoadConnection {
@@ -115,7 +82,7 @@ impl LoadConnection {
             order: Order::default(),
             orders: Vec::new(),
             flights: VecDeque::new(),
-            control: Vec::new(),
+            controls: Controls::default(),
             is_closing: false,
         }
     }
@@ -128,19 +95,15 @@ impl LoadConnection {
 
     #[inline]
     pub(super) fn has_to_write(&self) -> bool {
-        self.sending.unsent > 0 || !self.control.is_empty() || self.stream.is_blocked()
+        self.sending.unsent > 0 || !self.controls.is_written() || self.stream.is_blocked()
     }
 
     /// Writes the queued control frames, unless a message is partly written.
     pub(super) fn write_control(&mut self) -> io::Result<()> {
-        while self.sending.offset == 0 && !self.control.is_empty() {
-            match self.stream.write(&self.control) {
-                Ok(written) => drop(self.control.drain(..written)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
+        match self.sending.offset {
+            0 => self.controls.write(&mut self.stream),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes queued frames until the queue is empty or the socket is full.
@@ -150,11 +113,11 @@ impl LoadConnection {
             self.stream.flush()?;
         }
         loop {
-            if !self.control.is_empty() {
+            if !self.controls.is_written() {
                 self.write_control()?;
             }
             let sending = &mut self.sending;
-            let waits_for_control = sending.offset == 0 && !self.control.is_empty();
+            let waits_for_control = sending.offset == 0 && !self.controls.is_written();
             if sending.unsent == 0 || waits_for_control {
                 return Ok(());
             }
@@ -228,11 +191,7 @@ impl LoadConnection {
         length: usize,
         now: u64,
     ) -> Result<(), Ending> {
-        let mut closed = None;
-        let controls = Controls {
-            control: &mut self.control,
-            closed: &mut closed,
-        };
+        let controls = &mut self.controls;
         let input = &mut turn.buffer[..length];
         let (ring, pool) = (&mut *turn.ring, &mut *turn.pool);
         let (incoming, inflating) = (&mut self.incoming, self.inflating.as_deref_mut());
@@ -264,25 +223,21 @@ impl LoadConnection {
             }
         };
         turn.tally.settle();
-        match (fed, closed) {
-            (Err(error), None) => Err(Ending::Broken(error)),
-            (Ok(()), None) => Ok(()),
-            (_, Some(Closed { is_last: false, .. })) | (Err(_), Some(_)) => Err(Ending::AfterClose),
-            (
-                Ok(()),
-                Some(Closed {
-                    code: Err(error), ..
-                }),
-            ) => Err(Ending::Broken(error)),
-            (Ok(()), Some(Closed { code: Ok(code), .. })) => Err(Ending::Closed(code)),
+        let Some(Closed { code, is_last }) = self.controls.closed else {
+            return fed.map_err(Ending::Broken);
+        };
+        if fed.is_err() || !is_last {
+            return Err(Ending::AfterClose);
         }
+        Err(code.map_or_else(Ending::Broken, Ending::Closed))
     }
 
     /// Starts the closing handshake with code 1000.
     pub(super) fn close(&mut self) {
         if !self.is_closing {
             self.is_closing = true;
-            put_control(&mut self.control, OpCode::Close, &1000_u16.to_be_bytes());
+            self.controls
+                .put(OpCode::Close, &1000_u16.to_be_bytes());
         }
     }
 
@@ -343,60 +298,4 @@ fn inflate(
         replies.reply(reply);
     }
     Ok(())
-}
-
-/// A received Close frame, and whether no data followed it.
-#[derive(Clone, Copy, Debug)]
-struct Closed {
-    code: Result<u16, ProtocolError>,
-    is_last: bool,
-}
-
-/// Handles control frames and queues the answers.
-pub(super) struct Controls<'a> {
-    control: &'a mut Vec<u8>,
-    closed: &'a mut Option<Closed>,
-}
-
-impl Controls<'_> {
-    /// Whether the server has sent a Close frame before the current frame.
-    #[inline]
-    pub(super) fn is_after_close(&mut self) -> bool {
-        match self.closed {
-            None => false,
-            Some(closed) => {
-                closed.is_last = false;
-                true
-            }
-        }
-    }
-
-    pub(super) fn control(&mut self, opcode: OpCode, payload: &[u8], counts: &mut Counts) {
-        if self.is_after_close() {
-            return;
-        }
-        match opcode {
-            OpCode::Ping => {
-                counts.pings += 1;
-                put_control(self.control, OpCode::Pong, payload);
-            }
-            OpCode::Close => {
-                let frame = CloseFrame::decode(payload);
-                let code = frame.map(|frame| frame.map_or(1005, |frame| frame.code.into()));
-                *self.closed = Some(Closed {
-                    code,
-                    is_last: true,
-                });
-                let code = payload.get(..2).unwrap_or_default();
-                put_control(self.control, OpCode::Close, code);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Appends a masked control frame.
-pub(super) fn put_control(to: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    let key = fastrand::u32(..).to_ne_bytes();
-    put_frame(to, (true, false, opcode), key, payload);
 }

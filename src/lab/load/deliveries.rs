@@ -1,6 +1,6 @@
 //! Handles the messages that a member of a broadcast receives.
 
-use super::connection::Controls;
+use super::controls::Controls;
 use super::incoming::{Replies, Reply};
 use super::numbering::SEQUENCE;
 use super::order::{Arrived, Order};
@@ -18,7 +18,7 @@ pub(super) struct Deliveries<'a> {
     pub(super) now: u64,
     pub(super) check: Check,
     pub(super) is_open_loop: bool,
-    pub(super) controls: Controls<'a>,
+    pub(super) controls: &'a mut Controls,
 }
 
 impl Replies for Deliveries<'_> {
@@ -87,7 +87,7 @@ impl Replies for Deliveries<'_> {
     #[cold]
     fn control(&mut self, opcode: OpCode, payload: &[u8]) {
         self.controls
-            .control(opcode, payload, &mut self.tally.counts);
+            .handle(opcode, payload, &mut self.tally.counts);
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::connection::{Controls, Flight, Sending};
+use super::controls::Controls;
 use super::incoming::{Replies, Reply};
 use super::numbering::SEQUENCE;
 use super::order::{Arrived, Order};
 use super::plan::Check;
 use super::schedule::Schedule;
+use super::sending::{Flight, Sending};
 use super::tally::Tally;
 use crate::protocol::OpCode;
 
@@ -20,7 +21,7 @@ pub(super) struct Echoes<'a> {
     pub(super) now: u64,
     pub(super) schedule: Option<(Schedule, usize)>,
     pub(super) check: Check,
-    pub(super) controls: Controls<'a>,
+    pub(super) controls: &'a mut Controls,
 }
 
 impl Replies for Echoes<'_> {
@@ -101,7 +102,7 @@ impl Replies for Echoes<'_> {
     #[cold]
     fn control(&mut self, opcode: OpCode, payload: &[u8]) {
         self.controls
-            .control(opcode, payload, &mut self.tally.counts);
+            .handle(opcode, payload, &mut self.tally.counts);
     }
 }
 
