@@ -10,6 +10,10 @@
 //! For messages and deliveries, the instructions of [`TURN`] and of all functions that it calls are
 //! counted, without the kernel and without tokio's waiting, which varies. For a handshake, the
 //! whole process is counted.
+//!
+//! The client is not the load generator: it sends the next batch only after the last reply of the
+//! one before, so that every run gives the server the same bytes in the same turns. With a client
+//! that polls many sockets, the number of turns and with it the counts would vary.
 #![allow(
     clippy::cast_precision_loss,
     clippy::expect_used,

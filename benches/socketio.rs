@@ -4,7 +4,12 @@
 //! In `cargo bench --bench socketio`, one of 1,000 clients of the Flask-SocketIO tutorial sends
 //! messages of 100 B to all clients over WebSocket, alone or in bursts of 16. Then clients connect,
 //! join and leave, over WebSocket and over polling. For comparison, the same fan-out is measured
-//! without Socket.IO at frameloop's `/broadcast`.
+//! without Socket.IO at frameloop's `/broadcast`, by the load generator.
+//!
+//! The Socket.IO clients are not the load generator's: its messages begin with their number and come
+//! back as they were sent, while a Socket.IO message begins with its event and comes back between
+//! other packets. They are blocking sockets without figures of their own, which only start and end
+//! rounds.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
