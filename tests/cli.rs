@@ -6,121 +6,18 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
+use client::{Client, close_frame, request};
+use process::{ServerProcess, command_under, frameloop, run, temporary};
 use report::{Kind, figure};
 use support::*;
-
-fn frameloop(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
-    command.args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
-
-/// A serving process, killed when dropped.
-struct Served {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    address: String,
-}
-
-impl Served {
-    fn start(command: &mut Command) -> Served {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        stdout.read_line(&mut first).unwrap();
-        let address = first
-            .trim()
-            .trim_end_matches("\"}")
-            .rsplit_once("http://")
-            .map(|(_, address)| address.to_owned())
-            .unwrap_or_default();
-        Served {
-            child,
-            stdout,
-            address,
-        }
-    }
-
-    fn open(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        upgrade(&mut stream);
-        stream
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits until the process exits. Returns its exit code and its log.
-    fn ended(mut self) -> (Option<i32>, String) {
-        // The log must be read first: a process blocks when its pipe is full.
-        let mut log = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut log).unwrap();
-        let status = self.child.wait().unwrap();
-        (status.code(), log)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Opens a WebSocket on `/echo` over this stream.
-fn upgrade(stream: &mut (impl Read + Write)) {
-    let request = "GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-                   Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                   Sec-WebSocket-Version: 13\r\n\r\n";
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101 "));
-}
-
-/// Sends a text message and expects its echo.
-fn echo(stream: &mut (impl Read + Write)) {
-    stream.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
-    let mut reply = [0; 4];
-    stream.read_exact(&mut reply).unwrap();
-    assert_eq!(&reply, b"\x81\x02hi");
-}
 
 #[test]
 fn help_fits_one_screen_and_shows_the_common_flags() {
@@ -199,31 +96,29 @@ fn compat_services_have_their_own_defaults_and_variables() {
 /// LOG_HTTP_HEADERS and LOG_HTTP_BODY log requests, responses and messages.
 #[test]
 fn compat_jmalloc_logs_requests_and_messages() {
-    let mut command = frameloop(&["--compat", "jmalloc", "--listen", "127.0.0.1:0"]);
-    let mut served = Served::start(
-        command
+    let mut served = ServerProcess::spawn(
+        frameloop(&["--compat", "jmalloc"])
             .env("LOG_HTTP_HEADERS", "true")
             .env("LOG_HTTP_BODY", "true")
-            .env("SEND_SERVER_HOSTNAME", "false"),
+            .env("SEND_SERVER_HOSTNAME", "false")
+            .stderr(Stdio::piped()),
     );
-    let mut client = served.open();
-    let address = client.local_addr().unwrap();
-    client.read_exact(&mut [0; 2]).unwrap();
-    client
-        .write_all(b"\x81\x83\0\0\0\0a\nb\x82\x83\0\0\0\0\0\0\0")
-        .unwrap();
-    client.read_exact(&mut [0; 5 + 5]).unwrap();
-    let mut other = TcpStream::connect(&served.address).unwrap();
+    let mut client = served.open("/echo");
+    let address = client.stream.local_addr().unwrap();
+    client.receives_text("");
+    client.send(b"\x81\x83\0\0\0\0a\nb\x82\x83\0\0\0\0\0\0\0");
+    client.receives(b"\x81\x03a\nb\x82\x03\0\0\0");
+    let mut other = TcpStream::connect(served.address).unwrap();
     let port = other.peer_addr().unwrap().port();
     let request = "POST /path?a=1 HTTP/1.1\r\nHost: a\r\nX-Field: its value\r\n\
                    Content-Length: 18\r\nConnection: close\r\n\r\nhello\0hello|hello.";
     other.write_all(request.as_bytes()).unwrap();
     other.read_to_end(&mut Vec::new()).unwrap();
     drop(client);
-    served.signal("TERM");
+    served.signal(Signal::TERM);
     let mut said = String::new();
     served.stdout.read_to_string(&mut said).unwrap();
-    let (_, log) = served.ended();
+    let (_, log) = served.ended_with_log();
     let other = other.local_addr().unwrap();
     for line in [
         &*format!("Echo server listening on port {}.", port),
@@ -247,9 +142,8 @@ fn compat_jmalloc_logs_requests_and_messages() {
 
 #[test]
 fn compat_httpbin_reads_its_variables() {
-    let mut command = frameloop(&["--compat", "httpbin", "--listen", "127.0.0.1:0"]);
-    let served = Served::start(
-        command
+    let served = ServerProcess::spawn(
+        frameloop(&["--compat", "httpbin"])
             .env("MAX_BODY_SIZE", "10")
             .env("MAX_DURATION", "200ms"),
     );
@@ -257,12 +151,8 @@ fn compat_httpbin_reads_its_variables() {
         ("max_message_size=11", "400"),
         ("max_message_size=10", "101"),
     ] {
-        let mut stream = TcpStream::connect(&served.address).unwrap();
-        let request = format!(
-            "GET /websocket/echo?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Version: 13\r\n\r\n"
-        );
+        let mut stream = TcpStream::connect(served.address).unwrap();
+        let request = request(&format!("/websocket/echo?{query}"));
         let patience = Duration::from_secs(5); // less than the default of 10 s
         stream.set_read_timeout(Some(patience)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -299,19 +189,16 @@ fn compat_httpbin_reads_its_variables() {
 /// The first message of jmalloc's echo server, and one of its response headers.
 #[test]
 fn compat_jmalloc_reads_its_variables() {
-    let mut command = frameloop(&["--compat", "jmalloc", "--listen", "127.0.0.1:0"]);
-    let served = Served::start(
-        command
+    let served = ServerProcess::spawn(
+        frameloop(&["--compat", "jmalloc"])
             .env("SEND_SERVER_HOSTNAME", "false")
             .env("SEND_HEADER_X_SERVED_IN", "a test")
             .env("WEBSOCKET_ROOT", "/root\"&"),
     );
-    let mut stream = served.open();
-    let mut first = [0; 2];
-    stream.read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"\x81\x00");
-    echo(&mut stream);
-    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let mut client = served.open("/echo");
+    client.receives_text("");
+    client.is_echoed();
+    let mut stream = TcpStream::connect(served.address).unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     stream.write_all(request).unwrap();
     let mut response = String::new();
@@ -322,7 +209,7 @@ fn compat_jmalloc_reads_its_variables() {
     );
     let body = "\r\n\r\nGET / HTTP/1.1\n\nHost: a\nConnection: close\n";
     assert!(response.ends_with(body), "{response}");
-    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let mut stream = TcpStream::connect(served.address).unwrap();
     let request = b"GET /.ws HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     stream.write_all(request).unwrap();
     let mut page = String::new();
@@ -425,8 +312,8 @@ fn flags_take_precedence_over_variables() {
 
 #[test]
 fn the_first_line_has_the_address_and_the_rest_lists_endpoints() {
-    let mut served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
-    echo(&mut served.open());
+    let mut served = ServerProcess::logging(&[]);
+    served.open("/echo").is_echoed();
     let mut line = String::new();
     let mut listed = Vec::new();
     while !line.starts_with("Ctrl-C") {
@@ -442,72 +329,59 @@ fn the_first_line_has_the_address_and_the_rest_lists_endpoints() {
 
 #[test]
 fn it_listens_on_several_addresses_and_on_unix_sockets() {
-    let path = std::env::temp_dir().join(format!("frameloop-{}.sock", std::process::id()));
+    let path = temporary("listen.sock");
     let unix = format!("unix:{}", path.display());
     let arguments = ["--listen", "127.0.0.1:0", "--listen", &unix];
     for _ in 0..2 {
-        let served = Served::start(&mut frameloop(&arguments));
-        echo(&mut served.open());
-        let mut stream = UnixStream::connect(&path).unwrap();
-        upgrade(&mut stream);
-        echo(&mut stream);
+        let served = ServerProcess::start(&arguments);
+        served.open("/echo").is_echoed();
+        Client::on(UnixStream::connect(&path).unwrap(), "/echo").is_echoed();
         // A killed server leaves its socket file behind, and the next server replaces it.
     }
-    let served = Served::start(&mut frameloop(&arguments));
-    served.signal("TERM");
-    assert_eq!(served.ended().0, Some(0));
+    let served = ServerProcess::start(&arguments);
+    served.signal(Signal::TERM);
+    assert_eq!(served.ended().code(), Some(0));
     assert!(!path.exists(), "the file was not removed at the end");
 }
 
 #[test]
 fn a_signal_sends_1001_and_ends_with_0() {
-    for name in ["TERM", "INT"] {
-        let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
-        let mut client = served.open();
-        served.signal(name);
-        let mut close = [0; 4];
-        client.read_exact(&mut close).unwrap();
-        assert_eq!(&close, b"\x88\x02\x03\xE9");
-        client.write_all(b"\x88\x82\0\0\0\0\x03\xE9").unwrap();
+    for signal in [Signal::TERM, Signal::INT] {
+        let served = ServerProcess::start(&[]);
+        let mut client = served.open("/echo");
+        served.signal(signal);
+        client.receives(b"\x88\x02\x03\xE9");
+        client.send(b"\x88\x82\0\0\0\0\x03\xE9");
         drop(client);
-        assert_eq!(served.ended().0, Some(0), "{name}");
+        assert_eq!(served.ended().code(), Some(0), "{signal:?}");
     }
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let arguments = ["--listen", "127.0.0.1:0", "--drain-timeout", "1h"];
-    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
-        let served = Served::start(&mut frameloop(&arguments));
-        let mut silent = served.open();
+    let (term, int) = (Signal::TERM, Signal::INT);
+    for (first, second) in [(term, term), (int, int), (term, int)] {
+        let served = ServerProcess::start(&["--drain-timeout", "1h"]);
+        let mut silent = served.open("/echo");
         served.signal(first);
-        let mut close = [0; 4];
-        silent.read_exact(&mut close).unwrap();
+        silent.receives(b"\x88\x02\x03\xE9");
         served.signal(second);
-        assert_eq!(served.ended().0, Some(0), "{first}, {second}");
+        assert_eq!(served.ended().code(), Some(0), "{first:?}, {second:?}");
     }
 }
 
 #[test]
 fn a_unix_socket_in_use_exits_with_3() {
-    let path = std::env::temp_dir().join(format!("frameloop-{}-live.sock", std::process::id()));
+    let path = temporary("live.sock");
     let unix = format!("unix:{}", path.display());
-    let first = Served::start(&mut frameloop(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--listen",
-        &unix,
-    ]));
+    let first = ServerProcess::start(&["--listen", "127.0.0.1:0", "--listen", &unix]);
     let (code, _, message) = run(&mut frameloop(&["--listen", &unix]));
     assert_eq!(code, Some(3), "{message}");
     assert!(message.contains("in use"), "{message}");
     // The first server still serves there.
-    let mut stream = UnixStream::connect(&path).unwrap();
-    upgrade(&mut stream);
-    echo(&mut stream);
-    drop(stream);
-    first.signal("TERM");
-    assert_eq!(first.ended().0, Some(0));
+    Client::on(UnixStream::connect(&path).unwrap(), "/echo").is_echoed();
+    first.signal(Signal::TERM);
+    assert_eq!(first.ended().code(), Some(0));
 }
 
 #[test]
@@ -530,40 +404,23 @@ fn print_config_prints_all_settings_or_the_error() {
 
 #[test]
 fn json_logs_have_one_object_per_line_for_any_input() {
-    let arguments = [
-        "--listen",
-        "127.0.0.1:0",
-        "--log-format",
-        "json",
-        "--log-level",
-        "debug",
-    ];
-    let mut served = Served::start(&mut frameloop(&arguments));
+    let arguments = ["--log-format", "json", "--log-level", "debug"];
+    let mut served = ServerProcess::logging(&arguments);
     for hostile in ["/%0a{\"level\":\"error\"}", "/\u{1F600}"] {
-        let mut stream = TcpStream::connect(&served.address).unwrap();
+        let mut stream = TcpStream::connect(served.address).unwrap();
         write!(stream, "GET {hostile} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
     }
-    let mut client = served.open();
+    let mut client = served.open("/echo");
     let reason = b"\x1B]0;x\x07\n{\"level\":\"error\"}";
-    let header = [
-        0x88,
-        0x80 | (reason.len() + 2) as u8,
-        0,
-        0,
-        0,
-        0,
-        0x03,
-        0xE8,
-    ];
-    client.write_all(&[&header[..], reason].concat()).unwrap();
-    client.read_to_end(&mut Vec::new()).unwrap();
+    client.send(&close_frame(1000, reason));
+    client.stream.read_to_end(&mut Vec::new()).unwrap();
     drop(client);
-    served.signal("TERM");
+    served.signal(Signal::TERM);
     let mut said = String::new();
     served.stdout.read_to_string(&mut said).unwrap();
     assert_eq!(said, "", "more than the address on standard output");
-    let (_, log) = served.ended();
+    let (_, log) = served.ended_with_log();
     assert!(log.lines().count() >= 3, "{log}");
     for line in log.lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -586,9 +443,9 @@ fn json_logs_have_one_object_per_line_for_any_input() {
 #[test]
 fn attack_40_a_flood_of_invalid_handshakes_does_not_flood_the_log() {
     const REQUESTS: usize = 3_000;
-    let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
+    let served = ServerProcess::logging(&[]);
     let refused = || {
-        let mut stream = TcpStream::connect(&served.address).unwrap();
+        let mut stream = TcpStream::connect(served.address).unwrap();
         stream
             .write_all(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
@@ -600,8 +457,8 @@ fn attack_40_a_flood_of_invalid_handshakes_does_not_flood_the_log() {
     // The first line of the next second counts the suppressed ones.
     std::thread::park_timeout(Duration::from_millis(1_050));
     refused();
-    served.signal("TERM");
-    let (_, log) = served.ended();
+    served.signal(Signal::TERM);
+    let (_, log) = served.ended_with_log();
     let lines = log
         .lines()
         .filter(|line| line.contains("request refused"))
@@ -634,27 +491,22 @@ fn attack_40_a_flood_of_invalid_handshakes_does_not_flood_the_log() {
 /// Attack 38: the server survives clients that reset during an echo, and a closed log pipe.
 #[test]
 fn attack_38_broken_pipes_do_not_end_the_server() {
-    let mut served = Served::start(&mut frameloop(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--log-level",
-        "debug",
-    ]));
-    drop(served.child.stderr.take());
-    let mut bystander = served.open();
+    let mut served = ServerProcess::logging(&["--log-level", "debug"]);
+    drop(served.stderr());
+    let mut bystander = served.open("/echo");
     for _ in 0..20 {
-        let mut stream = served.open();
+        let mut client = served.open("/echo");
         let mut message = b"\x82\xFF\0\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
         message.resize(message.len() + (16 << 20), 7);
-        stream.write_all(&message).unwrap();
+        client.send(&message);
         // The echo has begun, but most of it cannot be sent.
-        stream.read_exact(&mut [0; 10]).unwrap();
-        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
-        drop(stream);
-        echo(&mut bystander);
+        client.stream.read_exact(&mut [0; 10]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&client.stream, Some(Duration::ZERO)).unwrap();
+        drop(client);
+        bystander.is_echoed();
     }
-    served.signal("TERM");
-    let status = served.child.wait().unwrap();
+    served.signal(Signal::TERM);
+    let status = served.ended();
     figure(
         Kind::Attack,
         38,
@@ -667,45 +519,38 @@ fn attack_38_broken_pipes_do_not_end_the_server() {
 
 #[test]
 fn a_closed_standard_output_or_error_does_not_end_the_server() {
-    let mut served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
-    drop(served.child.stderr.take());
+    let mut served = ServerProcess::logging(&[]);
+    drop(served.stderr());
     // A refused request is logged, but the pipe is closed.
-    let mut stream = TcpStream::connect(&served.address).unwrap();
+    let mut stream = TcpStream::connect(served.address).unwrap();
     stream
         .write_all(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
-    echo(&mut served.open());
+    served.open("/echo").is_echoed();
 }
 
 /// Attack 35: without a free descriptor the server still serves its connections, does not spin, and
 /// accepts again once a descriptor is free.
 #[test]
 fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
-    let mut shell = Command::new("sh");
-    shell
-        .args([
-            "-c",
-            "ulimit -n 40; exec \"$0\" --listen 127.0.0.1:0 --workers 1",
-        ])
-        .arg(env!("CARGO_BIN_EXE_frameloop"))
-        .stdin(Stdio::null());
-    let served = Served::start(&mut shell);
-    let mut first = served.open();
+    let limited = ["sh", "-c", "ulimit -n 40; exec \"$0\" \"$@\""];
+    let served = ServerProcess::spawn(&mut command_under(&limited, &["--workers", "1"]));
+    let mut first = served.open("/echo");
     let mut others = Vec::new();
     // More connections than descriptors: the rest is closed or waits.
     for _ in 0..100 {
-        others.push(TcpStream::connect(&served.address).unwrap());
-        echo(&mut first);
+        others.push(TcpStream::connect(served.address).unwrap());
+        first.is_echoed();
     }
-    let ticks = cpu_ticks(served.child.id());
+    let ticks = cpu_ticks(served.id());
     let before = ticks;
     for _ in 0..20 {
-        echo(&mut first);
+        first.is_echoed();
         std::thread::park_timeout(Duration::from_millis(50));
     }
     // A tick is 10 ms: spinning for a second would take 100 ticks.
-    let spent = cpu_ticks(served.child.id()) - before;
+    let spent = cpu_ticks(served.id()) - before;
     figure(
         Kind::Attack,
         35,
@@ -717,7 +562,7 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
     drop(others);
     // The other connections may take a moment to close.
     let is_served = (0..1_000).any(|_| {
-        let mut stream = TcpStream::connect(&served.address).unwrap();
+        let mut stream = TcpStream::connect(served.address).unwrap();
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .unwrap();
@@ -725,20 +570,17 @@ fn attack_35_exhausted_descriptors_neither_spin_nor_kill() {
         stream.read_to_string(&mut response).is_ok() && response.ends_with("ok")
     });
     assert!(is_served);
-    echo(&mut first);
+    first.is_echoed();
 }
 
 /// Attack 34, C26, C27 and fault 1: a client that resets its connection at any byte leaves no
 /// descriptor behind. A reset before its first message is not logged.
 #[test]
 fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_log_line() {
-    let served = Served::start(&mut frameloop(&["--listen", "127.0.0.1:0"]));
-    let mut bystander = served.open();
-    let request = b"GET /broadcast HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-                    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                    Sec-WebSocket-Version: 13\r\n\r\n";
+    let served = ServerProcess::logging(&[]);
+    let mut bystander = served.open("/echo");
     let session = [
-        &request[..],
+        request("/broadcast").as_bytes(),
         b"\x81\x82\0\0\0\0hi",
         b"\x01\x81\0\0\0\0a",
         b"\x89\x80\0\0\0\0",
@@ -746,24 +588,24 @@ fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_log_line() {
         b"\x88\x82\0\0\0\0\x03\xE8",
     ]
     .concat();
-    let before = descriptors(served.child.id());
+    let before = descriptors(served.id());
     for length in 0..=session.len() {
-        let mut stream = TcpStream::connect(&served.address).unwrap();
+        let mut stream = TcpStream::connect(served.address).unwrap();
         stream.write_all(&session[..length]).unwrap();
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         drop(stream);
         if length % 50 == 0 {
-            echo(&mut bystander);
+            bystander.is_echoed();
         }
     }
     // The server accepts in order, so it has accepted all earlier connections by now.
-    echo(&mut served.open());
+    served.open("/echo").is_echoed();
     let began = Instant::now();
-    while descriptors(served.child.id()) > before {
+    while descriptors(served.id()) > before {
         assert!(
             began.elapsed() < Duration::from_secs(5),
             "{} descriptors, {before} before",
-            descriptors(served.child.id())
+            descriptors(served.id())
         );
         std::thread::park_timeout(Duration::from_millis(5));
     }
@@ -777,11 +619,11 @@ fn attack_34_resets_at_every_byte_leave_no_descriptor_and_no_log_line() {
         "0; 0",
         format_args!("0 after {:.1?}; 0", began.elapsed()),
     );
-    echo(&mut bystander);
+    bystander.is_echoed();
     drop(bystander);
-    served.signal("TERM");
-    let (code, log) = served.ended();
-    assert_eq!(code, Some(0));
+    served.signal(Signal::TERM);
+    let (status, log) = served.ended_with_log();
+    assert_eq!(status.code(), Some(0));
     // A client that has sent a message has an access log line.
     let has_spoken = |line: &str| line.contains("endpoint=") && !line.contains(" received=0 ");
     let lines = log.lines().filter(|line| !has_spoken(line));

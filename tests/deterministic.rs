@@ -13,7 +13,6 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Stdio;
 
 use client::{LONG_PATIENCE, frame, receive_head, request};
 use process::{ServerProcess, frameloop};
@@ -96,9 +95,7 @@ struct Run {
 /// Starts a server with these arguments and plays the script in pieces of at most `cut` bytes. The
 /// server reads each piece before the next is sent.
 fn run(arguments: &[&str], cut: usize) -> Run {
-    let mut command = frameloop(arguments);
-    let mut server = ServerProcess::spawn(command.stderr(Stdio::piped()));
-    let mut stderr = server.stderr();
+    let server = ServerProcess::logging(arguments);
     let mut beside = connect(server.address);
     let mut play = |bytes: &[u8]| play_on(connect(server.address), bytes, cut, &mut beside);
     let answers: Vec<String> = script().iter().map(|bytes| play(bytes)).collect();
@@ -112,9 +109,8 @@ fn run(arguments: &[&str], cut: usize) -> Run {
     ask(&mut beside); // by now the member's end is logged
     drop(beside);
     server.signal(Signal::TERM);
-    let mut log = String::new();
-    stderr.read_to_string(&mut log).unwrap();
-    assert!(server.ended().success());
+    let (status, log) = server.ended_with_log();
+    assert!(status.success());
     Run {
         answers: [answers, vec![head, published, received]].concat(),
         log,
@@ -214,12 +210,9 @@ fn nothing_differs_between_runs() {
 #[test]
 fn flags_that_cannot_be_deterministic_are_refused() {
     for arguments in [["--workers", "2"], ["--tls-cert", "x"]] {
-        let output = frameloop(&["--deterministic", arguments[0], arguments[1]])
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(2));
-        let error = String::from_utf8_lossy(&output.stderr);
+        let words = ["--deterministic", arguments[0], arguments[1]];
+        let (code, _, error) = process::run(&mut frameloop(&words));
+        assert_eq!(code, Some(2));
         assert!(error.contains("cannot be used with"), "{error}");
     }
 }

@@ -18,18 +18,18 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-const FRAMELOOP: &str = env!("CARGO_BIN_EXE_frameloop");
+use process::{FRAMELOOP, ServerProcess, succeeds};
+use support::*;
 
 #[test]
 fn each_block_of_commands_runs() {
-    let server = Served::start();
+    let server = ServerProcess::start(&[]);
     let (mut ran, mut marked, mut failures) = (0, 0, Vec::new());
     let mut skipped: Vec<String> = Vec::new();
-    for (at, outcome) in outcomes(&server.address) {
+    for (at, outcome) in outcomes(&server.address.to_string()) {
         match outcome {
             Outcome::Ran => ran += 1,
             Outcome::Marked => marked += 1,
@@ -318,13 +318,6 @@ fn run(program: &str, arguments: &[&str]) -> Outcome {
     }
 }
 
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null());
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
-}
-
 fn temporary(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join("documents")
@@ -409,33 +402,4 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A serving process, killed when dropped.
-struct Served {
-    child: Child,
-    address: String,
-}
-
-impl Served {
-    fn start() -> Served {
-        let mut child = Command::new(FRAMELOOP)
-            .args(["--listen", "127.0.0.1:0", "--log-level", "off"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut first = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut first).unwrap();
-        let (_, address) = first.trim().rsplit_once("http://").unwrap();
-        let address = address.trim_end_matches('/').to_owned();
-        Served { child, address }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

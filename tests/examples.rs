@@ -10,58 +10,34 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
+use std::process::Command;
 
 use client::open;
+use process::ServerProcess;
 use support::*;
-use tungstenite::Message;
+use tungstenite::{Message, WebSocket};
 
-/// A running example, killed when dropped.
-struct Example {
-    process: Child,
-    address: SocketAddr,
-    path: String,
+fn start(name: &str) -> ServerProcess {
+    let tests = std::env::current_exe().unwrap();
+    let built = tests.parent().unwrap().parent().unwrap().join("examples");
+    let program = built.join(name);
+    assert!(program.exists(), "{name} is not built");
+    ServerProcess::spawn(Command::new(program).arg("127.0.0.1:0"))
 }
 
-impl Example {
-    fn start(name: &str) -> Example {
-        let tests = std::env::current_exe().unwrap();
-        let built = tests.parent().unwrap().parent().unwrap().join("examples");
-        let mut process = Command::new(built.join(name))
-            .arg("127.0.0.1:0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} is not built: {error}"));
-        let mut line = String::new();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ws://").unwrap();
-        let (address, path) = url.split_once('/').unwrap();
-        Example {
-            process,
-            address: address.parse().unwrap(),
-            path: format!("/{path}"),
-        }
-    }
-
-    fn client(&self) -> tungstenite::WebSocket<std::net::TcpStream> {
-        open(self.address, &self.path).unwrap()
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+fn open_at(example: &ServerProcess) -> WebSocket<TcpStream> {
+    let (_, path) = example
+        .url
+        .rsplit_once(&example.address.to_string())
+        .unwrap();
+    open(example.address, path).unwrap()
 }
 
 #[test]
 fn echo_sends_messages_back() {
-    let example = Example::start("echo");
-    let mut client = example.client();
+    let example = start("echo");
+    let mut client = open_at(&example);
     for message in [Message::text("é"), Message::binary(vec![0, 255])] {
         client.send(message.clone()).unwrap();
         assert_eq!(client.read().unwrap(), message);
@@ -70,8 +46,8 @@ fn echo_sends_messages_back() {
 
 #[test]
 fn chat_sends_text_to_the_whole_room() {
-    let example = Example::start("chat");
-    let (mut first, mut second) = (example.client(), example.client());
+    let example = start("chat");
+    let (mut first, mut second) = (open_at(&example), open_at(&example));
     first.send(Message::text("hello")).unwrap();
     for client in [&mut first, &mut second] {
         assert_eq!(client.read().unwrap(), Message::text("hello"));
@@ -85,8 +61,8 @@ fn chat_sends_text_to_the_whole_room() {
 
 #[test]
 fn push_sends_from_another_task() {
-    let example = Example::start("push");
-    let mut client = example.client();
+    let example = start("push");
+    let mut client = open_at(&example);
     for number in ["1", "2", "3"] {
         assert_eq!(client.read().unwrap(), Message::text(number));
     }

@@ -3,67 +3,47 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/mod.rs"]
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+use client::{Client, PATIENCE, connect, frame, reply};
+use process::{ServerProcess, frameloop, temporary};
+use rustix::process::Signal;
+use support::*;
 
-/// A serving process with an admin address.
+/// A server with an admin address.
 struct Served {
-    child: Child,
-    address: String,
+    server: ServerProcess,
     admin: PathBuf,
 }
 
 impl Served {
     fn start(name: &str, arguments: &[&str]) -> Served {
-        let admin = std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_frameloop"))
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+        let admin = temporary(name);
+        let mut command = frameloop(&["--log-format", "json"]);
+        command
             .arg(format!("--admin-listen=unix:{}", admin.display()))
             .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut first = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut first).unwrap();
-        let first: serde_json::Value = serde_json::from_str(&first).unwrap();
-        let (_, address) = first["message"]
-            .as_str()
-            .unwrap()
-            .rsplit_once("//")
-            .unwrap();
+            .stderr(Stdio::piped());
         Served {
-            address: address.into(),
+            server: ServerProcess::spawn(&mut command),
             admin,
-            child,
         }
     }
 
-    fn open(&self, path: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Version: 13\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "));
-        stream
+    fn open(&self, path: &str) -> Client {
+        self.server.open(path)
+    }
+
+    fn connect(&self) -> TcpStream {
+        connect(self.server.address, PATIENCE).unwrap()
     }
 
     /// The status and body of a response on the admin address.
@@ -98,20 +78,10 @@ impl Served {
             std::thread::yield_now();
         }
     }
-
-    fn signal(&self, name: &str) {
-        let mut kill = Command::new("kill");
-        let status = kill
-            .args(["-s", name, &self.child.id().to_string()])
-            .status();
-        assert!(status.unwrap().success());
-    }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.admin);
     }
 }
@@ -131,10 +101,8 @@ fn metrics_count_throttled_publishers() {
     let served = Served::start("held", &["--max-publish-rate", "1"]);
     let mut publisher = served.open("/broadcast");
     // The first message uses up the rate of a second; the second waits for the next.
-    publisher
-        .write_all(&b"\x81\x81\0\0\0\0x".repeat(2))
-        .unwrap();
-    publisher.read_exact(&mut [0; 3 + 3]).unwrap();
+    publisher.send(&b"\x81\x81\0\0\0\0x".repeat(2));
+    publisher.receives(&b"\x81\x01x".repeat(2));
     served.tells("frameloop_publishers_held_total 2");
     served.tells("frameloop_fanout_deliveries_total 2");
 }
@@ -151,10 +119,8 @@ fn check_metrics_of(served: &Served, path: &str) {
     served.tells("frameloop_connections{endpoint=\"/echo\"} 1");
     served.tells("frameloop_handshakes_total{status=\"101\"} 1");
     // A text message of two bytes, a binary one of three, an empty Ping.
-    client
-        .write_all(b"\x81\x82\0\0\0\0hi\x82\x83\0\0\0\0abc\x89\x80\0\0\0\0")
-        .unwrap();
-    client.read_exact(&mut [0; 4 + 5 + 2]).unwrap();
+    client.send(b"\x81\x82\0\0\0\0hi\x82\x83\0\0\0\0abc\x89\x80\0\0\0\0");
+    client.receives(b"\x81\x02hi\x82\x03abc\x8A\0");
     for direction in ["received", "sent"] {
         for (kind, bytes) in [("text", 2), ("binary", 3), ("control", 0)] {
             let labels = format!("direction=\"{direction}\",type=\"{kind}\"");
@@ -164,8 +130,8 @@ fn check_metrics_of(served: &Served, path: &str) {
             ));
         }
     }
-    client.write_all(b"\x88\x82\0\0\0\0\x03\xE8").unwrap();
-    client.read_exact(&mut [0; 4]).unwrap();
+    client.send(b"\x88\x82\0\0\0\0\x03\xE8");
+    client.receives(b"\x88\x02\x03\xE8");
     drop(client);
     served.tells("frameloop_connections{endpoint=\"/echo\"} 0");
     served.tells("frameloop_closes_total{code_sent=\"1000\",code_received=\"1000\",reason=\"closed by peer\"} 1");
@@ -176,8 +142,7 @@ fn check_metrics_of(served: &Served, path: &str) {
     served.tells("frameloop_publishers_held_total 0");
     served.tells("frameloop_fanout_dropped_total 0");
 
-    let mut refused = TcpStream::connect(&served.address).unwrap();
-    assert_eq!(get(&mut refused, "/nowhere").0, 404);
+    assert_eq!(get(&mut served.connect(), "/nowhere").0, 404);
     served.tells("frameloop_handshakes_total{status=\"404\"} 1");
     let (_, text) = served.get("/metrics");
     for name in [
@@ -197,24 +162,10 @@ fn check_metrics_of(served: &Served, path: &str) {
 #[test]
 fn fan_out_is_counted_once_for_each_receiver() {
     let served = Served::start("fan-out", &[]);
-    let mut members = [(); 3].map(|()| {
-        let mut stream = TcpStream::connect(&served.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = "GET /broadcast HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-                       Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-                       Sec-WebSocket-Version: 13\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        stream
-    });
-    members[0].write_all(b"\x81\x82\0\0\0\0hi").unwrap();
+    let mut members = [(); 3].map(|()| served.open("/broadcast"));
+    members[0].send_text("hi");
     for member in &mut members {
-        member.read_exact(&mut [0; 4]).unwrap();
+        member.receives_text("hi");
     }
     served.tells("frameloop_fanout_deliveries_total 3");
     served.tells("frameloop_fanout_bytes_total 12");
@@ -226,33 +177,25 @@ fn metrics_show_the_backlog_of_a_client_that_does_not_read() {
     const LENGTH: usize = 15 << 20;
     let served = Served::start("backlog", &[]);
     let mut client = served.open("/echo");
-    let mut message = vec![0x82, 0xFF];
-    message.extend(LENGTH.to_be_bytes());
-    message.resize(message.len() + 4 + LENGTH, 0);
-    client.write_all(&message).unwrap();
+    client.send(&frame(0x82, &vec![0; LENGTH]));
     served.tells_above_zero("frameloop_backlog_bytes");
     served.tells_above_zero("frameloop_unsent_bytes");
-    client.read_exact(&mut vec![0; 10 + LENGTH]).unwrap();
+    client.receives(&reply(0x82, &vec![0; LENGTH]));
     served.tells("frameloop_backlog_bytes 0");
 }
 
 #[test]
 fn metrics_count_slow_consumers() {
-    const LENGTH: u16 = 60_000;
+    let message = vec![0; 60_000];
     // The connection ends when the deadline of its Close is over.
     let options = ["--max-queue-size", "100000", "--write-timeout", "1s"];
     let served = Served::start("slow", &options);
     let _slow = served.open("/broadcast");
     let mut publisher = served.open("/broadcast");
-    let mut message = vec![0x82, 0xFE];
-    message.extend(LENGTH.to_be_bytes());
-    message.resize(message.len() + 4 + usize::from(LENGTH), 0);
     // More than the kernel's buffers hold.
     for _ in 0..400 {
-        publisher.write_all(&message).unwrap();
-        publisher
-            .read_exact(&mut vec![0; 4 + usize::from(LENGTH)])
-            .unwrap();
+        publisher.send(&frame(0x82, &message));
+        publisher.receives(&reply(0x82, &message));
     }
     served.tells("frameloop_slow_consumers_total 1");
     served.tells("frameloop_closes_total{code_sent=\"1008\",code_received=\"1006\",reason=\"slow consumer\"} 1");
@@ -261,26 +204,15 @@ fn metrics_count_slow_consumers() {
 #[test]
 fn metrics_move_to_the_admin_address_if_there_is_one() {
     let served = Served::start("where", &[]);
-    let mut public = TcpStream::connect(&served.address).unwrap();
-    assert_eq!(get(&mut public, "/metrics").0, 404);
-    let mut public = TcpStream::connect(&served.address).unwrap();
-    assert_eq!(get(&mut public, "/readyz"), (200, "ready".into()));
+    assert_eq!(get(&mut served.connect(), "/metrics").0, 404);
+    let ready = get(&mut served.connect(), "/readyz");
+    assert_eq!(ready, (200, "ready".into()));
     assert_eq!(served.get("/healthz"), (200, "ok".into()));
     assert_eq!(served.get("/echo").0, 404);
 
-    let mut child = Command::new(env!("CARGO_BIN_EXE_frameloop"))
-        .args(["--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut first = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    stdout.read_line(&mut first).unwrap();
-    let (_, address) = first.trim().rsplit_once("//").unwrap();
-    let (status, text) = get(&mut TcpStream::connect(address).unwrap(), "/metrics");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let server = ServerProcess::start(&[]);
+    let mut stream = connect(server.address, PATIENCE).unwrap();
+    let (status, text) = get(&mut stream, "/metrics");
     assert_eq!(status, 200);
     assert!(text.contains("frameloop_messages_total"));
 }
@@ -290,10 +222,8 @@ fn readyz_answers_503_during_a_drain() {
     let served = Served::start("drains", &["--drain-timeout", "10s"]);
     let mut client = served.open("/echo");
     assert_eq!(served.get("/readyz"), (200, "ready".into()));
-    served.signal("TERM");
-    let mut close = [0; 4];
-    client.read_exact(&mut close).unwrap();
-    assert_eq!(close, *b"\x88\x02\x03\xE9");
+    served.server.signal(Signal::TERM);
+    client.receives(b"\x88\x02\x03\xE9");
     // The client has not answered yet, so the server is still draining.
     assert_eq!(served.get("/readyz"), (503, "draining".into()));
 }
@@ -307,11 +237,8 @@ fn each_connection_that_ends_has_a_log_line() {
 
 fn a_line_is_logged(mut served: Served, path: &str) {
     let mut client = served.open(path);
-    client
-        .write_all(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xE8")
-        .unwrap();
-    let mut rest = Vec::new();
-    client.read_to_end(&mut rest).unwrap();
+    client.send(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xE8");
+    client.stream.read_to_end(&mut Vec::new()).unwrap();
     drop(client);
     let line = access_line(&mut served);
     let fields = &line;
@@ -339,7 +266,7 @@ fn a_line_is_logged(mut served: Served, path: &str) {
 
 /// The first line of the access log.
 fn access_line(served: &mut Served) -> serde_json::Value {
-    let log = BufReader::new(served.child.stderr.take().unwrap());
+    let log = BufReader::new(served.server.stderr());
     let mut lines = log.lines().map(Result::unwrap);
     let line = lines.find(|line| line.contains("\"endpoint\"")).unwrap();
     serde_json::from_str(&line).unwrap()
@@ -355,8 +282,7 @@ fn a_reset_is_logged_only_after_a_message() {
             "frameloop_closes_total{code_sent=\"1006\",code_received=\"1006\",reason=\"broken\"} 1",
         );
         let mut client = served.open(path);
-        client.write_all(b"\x81\x82\0\0\0\0hi").unwrap();
-        client.read_exact(&mut [0; 4]).unwrap();
+        client.is_echoed();
         reset(client);
         // Only the second reset is logged: its line is the first.
         let line = access_line(&mut served);
@@ -372,8 +298,8 @@ fn a_reset_is_logged_only_after_a_message() {
 }
 
 /// Ends the connection with RST.
-fn reset(stream: TcpStream) {
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+fn reset(client: Client) {
+    rustix::net::sockopt::set_socket_linger(&client.stream, Some(Duration::ZERO)).unwrap();
 }
 
 /// Every metric on the dashboard exists under that name.
@@ -408,8 +334,8 @@ fn every_metric_on_the_dashboard_exists() {
 
 /// The log lines of failed TLS handshakes, until the server exits.
 fn failed_handshakes(mut served: Served) -> Vec<serde_json::Value> {
-    let log = BufReader::new(served.child.stderr.take().unwrap());
-    served.signal("TERM");
+    let log = BufReader::new(served.server.stderr());
+    served.server.signal(Signal::TERM);
     let lines = log.lines().map(Result::unwrap);
     let events = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
     events
@@ -424,8 +350,7 @@ fn failed_handshakes(mut served: Served) -> Vec<serde_json::Value> {
 
 /// Sends these bytes and reads to the end.
 fn says(served: &Served, bytes: &[u8]) -> std::net::SocketAddr {
-    let mut client = TcpStream::connect(&served.address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = served.connect();
     client.write_all(bytes).unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     let _ = client.read_to_end(&mut Vec::new());
@@ -468,7 +393,7 @@ fn a_failed_tls_handshake_is_logged_with_what_the_client_sent() {
         .map(|(bytes, _)| says(&served, bytes).to_string())
         .collect();
     // A client without trusted roots: its offer is fine, and its alert names the problem.
-    let mut distrusting = TcpStream::connect(&served.address).unwrap();
+    let mut distrusting = served.connect();
     peers.push(distrusting.local_addr().unwrap().to_string());
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -482,13 +407,13 @@ fn a_failed_tls_handshake_is_logged_with_what_the_client_sent() {
     let _ = session.write_tls(&mut distrusting);
     let _ = distrusting.read_to_end(&mut Vec::new());
     // Half a ClientHello, and nothing more until the deadline.
-    let mut slow = TcpStream::connect(&served.address).unwrap();
+    let mut slow = served.connect();
     peers.push(slow.local_addr().unwrap().to_string());
     slow.write_all(half).unwrap();
     let _ = slow.read_to_end(&mut Vec::new());
     // A connection without a byte is a port check: it is not logged, whichever side closes it.
     says(&served, b"");
-    let mut silent = TcpStream::connect(&served.address).unwrap();
+    let mut silent = served.connect();
     let _ = silent.read_to_end(&mut Vec::new());
 
     let expected = cases.iter().map(|(_, expected)| *expected);

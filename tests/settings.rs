@@ -10,37 +10,23 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
+use client::Client;
 use nginx::Nginx;
-use process::{ServerProcess, succeeds};
+use process::{ServerProcess, command_under, frameloop, succeeds, temporary};
 use report::{Kind, skip};
 use support::*;
 
-/// `frameloop` without any of its variables in the environment.
-fn frameloop(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
-    command.args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
 /// The exit code, and everything on both outputs.
 fn run(command: &mut Command) -> (Option<i32>, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    let said = [stdout, stderr].concat();
-    (status.code(), String::from_utf8(said).unwrap())
+    let (code, said, error) = process::run(command);
+    (code, said + &error)
 }
 
 /// Asserts that `--print-config` prints these lines.
@@ -373,33 +359,8 @@ fn an_unusable_certificate_or_key_is_reported_with_the_reason() {
     }
     let mut command = frameloop(&["--listen", "127.0.0.1:0"]);
     command.args(["--tls-cert", &cert, "--tls-key", &key("key")]);
-    let (_server, mut stdout) = serving(&mut command);
-    let mut first = String::new();
-    stdout.read_line(&mut first).unwrap();
-    assert!(first.contains("https://"), "{first}");
-}
-
-fn temporary(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    path
-}
-
-/// A process that is killed when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts a server and waits until it serves.
-fn serving(command: &mut Command) -> (Killed, BufReader<std::process::ChildStdout>) {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    (Killed(child), stdout)
+    let server = ServerProcess::spawn(&mut command);
+    assert!(server.url.starts_with("https://"), "{}", server.url);
 }
 
 #[test]
@@ -413,20 +374,14 @@ fn a_host_name_listens_on_all_its_addresses() {
         return skip(Kind::Fault, 23, WHAT, "no right to another /etc/hosts");
     }
     let script = format!("{bind} && exec \"$@\"");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", &script, &hosts])
-        .args([
-            env!("CARGO_BIN_EXE_frameloop"),
-            "--listen",
-            "several.test:0",
-        ]);
-    let (_server, stdout) = serving(command.stdin(Stdio::null()));
-    let said = stdout.lines().map(Result::unwrap);
-    let addresses: Vec<SocketAddr> = said
-        .take_while(|line| !line.is_empty())
-        .map(|line| line.rsplit_once("//").unwrap().1.parse().unwrap())
-        .collect();
+    let mut server = ServerProcess::spawn(&mut command_under(
+        &["unshare", "--mount", "sh", "-c", &script, &hosts],
+        &["--listen", "several.test:0"],
+    ));
+    let rest = server.stdout.by_ref().lines().map(Result::unwrap);
+    let rest = rest.take_while(|line| !line.is_empty());
+    let rest = rest.map(|line| line.rsplit_once("//").unwrap().1.parse().unwrap());
+    let addresses: Vec<SocketAddr> = [server.address].into_iter().chain(rest).collect();
     let mut ips: Vec<_> = addresses
         .iter()
         .map(|address| address.ip().to_string())
@@ -450,8 +405,7 @@ fn a_unix_socket_has_the_requested_mode_and_group() {
     ] {
         let path = temporary("mode.sock");
         let address = format!("unix:{}{options}", path.display());
-        let (server, mut stdout) = serving(&mut frameloop(&["--listen", &address]));
-        stdout.read_line(&mut String::new()).unwrap();
+        let server = ServerProcess::start(&["--listen", "127.0.0.1:0", "--listen", &address]);
         let metadata = std::fs::metadata(&path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, mode, "{options}");
         assert_eq!(metadata.gid(), group, "{options}");
@@ -495,8 +449,8 @@ fn nginx_reaches_a_unix_socket_of_its_group() {
     for (options, status) in [(",mode=0660,group=www-data", "200"), (",mode=0600", "502")] {
         let path = directory.join("frameloop.sock");
         let address = format!("unix:{}{options}", path.display());
-        let (_server, mut stdout) = serving(&mut frameloop(&["--listen", &address]));
-        stdout.read_line(&mut String::new()).unwrap();
+        let arguments = ["--listen", "127.0.0.1:0", "--listen", &address];
+        let _server = ServerProcess::start(&arguments);
         let nginx = NginxSocket::start(&directory, &path);
         let answer =
             nginx.asked("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -505,25 +459,10 @@ fn nginx_reaches_a_unix_socket_of_its_group() {
             "{options}: {answer}"
         );
         if status == "200" {
-            let mut stream = nginx.connect();
-            stream
-                .write_all(client::request("/echo").as_bytes())
-                .unwrap();
-            let head = read_head(&mut stream);
-            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            Client::on(nginx.connect(), "/echo").is_echoed();
         }
     }
     let _ = std::fs::remove_dir_all(&directory);
-}
-
-fn read_head(stream: &mut UnixStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
 }
 
 /// nginx in front of a Unix domain socket.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -15,7 +15,7 @@ use frameloop::metrics::Metrics;
 use rustix::process::Signal;
 
 use crate::client::{Client, PATIENCE, request};
-use crate::process::{ServerProcess, frameloop, signal_to};
+use crate::process::{ServerProcess, frameloop};
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
@@ -296,12 +296,7 @@ fn attack_74_no_log_line_contains_the_token() {
     for mode in [&["--compat", "jmalloc"][..], &[], &["--log-format", "json"]] {
         let mut command = frameloop(mode);
         command.env("LOG_HTTP_HEADERS", "1").stderr(Stdio::piped());
-        let mut child = command.args(["--token", TOKEN]).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        stdout.read_line(&mut first).unwrap();
-        let address = first.trim().trim_end_matches("\"}").rsplit_once("http://");
-        let address = address.unwrap().1.parse().unwrap();
+        let mut server = ServerProcess::spawn(command.args(["--token", TOKEN]));
         let plain = |target: &str, field: &str| {
             format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{field}Connection: close\r\n\r\n")
         };
@@ -314,20 +309,14 @@ fn attack_74_no_log_line_contains_the_token() {
             request(&shown),
             request(&shown).replace(": 13", ": 1777"),
         ] {
-            let mut client = Client::at(address);
-            client.stream.write_all(request.as_bytes()).unwrap();
+            let mut client = Client::at(server.address);
+            client.send(request.as_bytes());
             client.receive_head();
         }
         // A drain closes every connection, so every log line is written.
-        signal_to(child.id(), Signal::TERM);
-        stdout.read_to_string(&mut seen).unwrap();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut seen)
-            .unwrap();
-        child.wait().unwrap();
+        server.signal(Signal::TERM);
+        server.stdout.read_to_string(&mut seen).unwrap();
+        seen += &server.ended_with_log().1;
         lines = seen.lines().count();
     }
     let occurrences = seen.matches(TOKEN).count();

@@ -21,7 +21,7 @@ use crate::server::TestServer;
 use crate::{
     client::{PATIENCE, close_frame},
     nginx::Nginx,
-    process::{ServerProcess, frameloop, succeeds},
+    process::{ServerProcess, frameloop, succeeds, temporary},
     report::{Kind, figure, skip},
 };
 
@@ -184,7 +184,7 @@ fn clients_behind_nginx_are_counted_and_logged_by_their_own_addresses() {
     if !succeeds("nginx", &["-v"]) {
         return skip(Kind::Attack, 36, WHAT, "nginx is missing");
     }
-    let directory = std::env::temp_dir().join(format!("frameloop-nginx-{}", std::process::id()));
+    let directory = temporary("nginx");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
     let upstream = directory.join("frameloop.sock");

@@ -1,19 +1,19 @@
 //! The bytes around a handshake: early, late, in pieces, or missing; and servers that are full or
 //! shutting down.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use frameloop::handshake::HandshakeError;
 use frameloop::http::HttpSettings;
 use frameloop::{Message, Router, WebSocket};
+use rustix::process::Signal;
 use tokio::net::TcpSocket;
 
 use crate::client::{Client, PATIENCE, close_frame, frame, reply, request};
 use crate::handshake::{ACCEPTED, Answer, Expected, receive_answer, valid};
+use crate::process::ServerProcess;
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
@@ -280,20 +280,8 @@ fn attack_69_silent_connections_are_dropped_at_once_under_a_flood() {
 /// This test runs the binary because it checks the log.
 #[test]
 fn r98_a_client_that_resets_at_once_is_not_logged() {
-    let mut server = Command::new(env!("CARGO_BIN_EXE_frameloop"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "info"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let address = line.trim().rsplit("http://").next().unwrap();
-    let connect = || Client {
-        stream: TcpStream::connect(address).unwrap(),
-    };
+    let server = ServerProcess::logging(&["--log-level", "info"]);
+    let connect = || Client::at(server.address);
     for _ in 0..100 {
         let mut client = connect();
         // With zero linger, closing sends RST.
@@ -304,14 +292,9 @@ fn r98_a_client_that_resets_at_once_is_not_logged() {
     }
     // Once the server answers, its signal handlers are installed.
     receives_page(&mut connect(), PLAIN_GET);
-    let stopped = Command::new("kill")
-        .arg(server.id().to_string())
-        .status()
-        .unwrap();
-    assert!(stopped.success());
-    let output = server.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let log = String::from_utf8(output.stderr).unwrap();
+    server.signal(Signal::TERM);
+    let (status, log) = server.ended_with_log();
+    assert!(status.success(), "{status:?}");
     let lines: Vec<&str> = log
         .lines()
         .filter(|line| !line.contains("stopping: "))

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::client::{PATIENCE, close_frame, frame, reply, request};
+use crate::process::temporary;
 use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
@@ -26,8 +27,7 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new(name: &str) -> Files {
-        let directory =
-            std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
+        let directory = temporary(name);
         std::fs::create_dir_all(&directory).unwrap();
         let mut files = Files {
             directory,

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::checker::{self, Log};
 use crate::client::{self, LONG_PATIENCE, frame, request};
 use crate::load;
-use crate::process::{ServerProcess, signal_to, succeeds};
+use crate::process::{ServerProcess, frameloop, signal_to, succeeds};
 use crate::report::{Kind, skip};
 use crate::{lasting, times, under_load};
 
@@ -294,13 +294,8 @@ fn row_6_a_client_process_frozen_and_thawed() {
                 let before = server.resources().descriptors;
                 // The client does another round of echoes after the freeze.
                 let url = format!("ws://{}/echo", server.address);
-                let client = Command::new(env!("CARGO_BIN_EXE_frameloop"))
-                    .args(["load", &url, "-c", "1", "--rate", "50", "--messages", "50"])
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap();
+                let words = ["load", &url, "-c", "1", "--rate", "50", "--messages", "50"];
+                let client = frameloop(&words).stdout(Stdio::piped()).spawn().unwrap();
                 while server.resources().descriptors == before {
                     thread::sleep(Duration::from_millis(1));
                 }

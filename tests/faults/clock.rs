@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client;
-use crate::process::{ServerProcess, frameloop, succeeds};
+use crate::process::{ServerProcess, frameloop, succeeds, temporary};
 use crate::report::{Kind, skip};
 use crate::{lasting, under_load};
 
@@ -22,7 +22,7 @@ fn row_15_a_clock_that_jumps_by_days_ends_nothing() {
     let Some(library) = library.filter(|_| succeeds("faketime", &["--version"])) else {
         return skip(Kind::Fault, 15, WHAT, "no faketime");
     };
-    let offset = std::env::temp_dir().join(format!("frameloop-clock-{}", std::process::id()));
+    let offset = temporary("clock");
     let jump = |to: &str| fs::write(&offset, format!("{to}\n")).unwrap();
     jump("+0");
     let mut command = frameloop(&["--message-timeout", "5s", "--log-level", "debug"]);

@@ -1,13 +1,12 @@
 //! Row 16: a handler of an application panics.
 
 use std::net::SocketAddr;
-use std::thread;
 
-use frameloop::server::{ListenAddress, Server};
 use frameloop::{Message, WebSocket, app};
 
 use crate::client;
 use crate::load::Load;
+use crate::server::TestServer;
 use crate::{tell, times};
 
 fn panics(_: &mut WebSocket<'_>, message: Message<'_>) {
@@ -18,18 +17,9 @@ fn panics(_: &mut WebSocket<'_>, message: Message<'_>) {
 
 #[test]
 fn row_16_a_panic_in_a_handler_closes_only_its_connection() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let server = runtime.block_on(Server::bind("127.0.0.1:0")).unwrap();
-    let server = server.with_workers(2);
-    let ListenAddress::Tcp(address) = server.local_addresses().unwrap()[0] else {
-        unreachable!()
-    };
-    let shutdown = server.shutdown();
     let router = app::router().websocket("/panics", |_| panics);
-    let serving = thread::spawn(move || runtime.block_on(server.serve(router)));
+    let server = TestServer::plainly_serving(router, |server| server);
+    let address = server.address;
     let load = Load::start(address);
     let panicked = times(10_000, 100);
     for _ in 0..panicked {
@@ -41,8 +31,8 @@ fn row_16_a_panic_in_a_handler_closes_only_its_connection() {
         "a handler panics (embedded)",
         format_args!("{panicked} panics, each 1011 for its own client; others: {tally}"),
     );
-    shutdown.cut();
-    serving.join().unwrap().unwrap();
+    server.shutdown.cut();
+    server.stopped().unwrap();
 }
 
 fn code_after_panic(address: SocketAddr) -> u16 {

@@ -1,10 +1,9 @@
 //! Row 14: the reader of the log is gone or stopped, or the disk is full.
 
 use std::fs::{self, File};
-use std::process::Stdio;
 
 use crate::client;
-use crate::process::{ServerProcess, frameloop, succeeds};
+use crate::process::{ServerProcess, frameloop, succeeds, temporary};
 use crate::report::{Kind, skip};
 use crate::under_load;
 
@@ -19,18 +18,14 @@ fn provoke(server: &mut ServerProcess) -> String {
 
 #[test]
 fn row_14_a_log_reader_that_is_gone() {
-    let mut command = frameloop(&["--log-level", "debug"]);
-    command.stderr(Stdio::piped());
-    let mut server = ServerProcess::spawn(&mut command);
+    let mut server = ServerProcess::logging(&["--log-level", "debug"]);
     drop(server.stderr());
     under_load(14, "log pipe closed", &mut server, provoke);
 }
 
 #[test]
 fn row_14_a_log_reader_that_does_not_read() {
-    let mut command = frameloop(&["--log-level", "debug"]);
-    command.stderr(Stdio::piped());
-    let mut server = ServerProcess::spawn(&mut command);
+    let mut server = ServerProcess::logging(&["--log-level", "debug"]);
     let unread = server.stderr();
     under_load(14, "log reader stopped", &mut server, provoke);
     drop(unread);
@@ -39,7 +34,7 @@ fn row_14_a_log_reader_that_does_not_read() {
 #[test]
 fn row_14_a_full_disk() {
     const WHAT: &str = "log on a full disk (tmpfs)";
-    let mount = std::env::temp_dir().join(format!("frameloop-full-{}", std::process::id()));
+    let mount = temporary("full");
     let path = mount.to_str().unwrap();
     fs::create_dir_all(&mount).unwrap();
     if !succeeds("mount", &["-t", "tmpfs", "-o", "size=16k", "none", path]) {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use frameloop::engine::SlowConsumerPolicy;
 use frameloop::metrics::Metrics;
-use frameloop::server::{ListenAddress, Server};
 use frameloop::{CloseCode, Handler, Membership, Message, Rooms, Router};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tungstenite::{Error, WebSocket};
@@ -19,6 +18,7 @@ use crate::checker::{self, Log, Tally};
 use crate::load;
 
 use crate::client::{self, LONG_PATIENCE};
+use crate::server::TestServer;
 use crate::tell;
 
 /// A member of a room whose publishers number their messages.
@@ -72,20 +72,12 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
         (SlowConsumerPolicy::DropNewest, "newest"),
     ] {
         let end = Arc::new(AtomicU64::new(u64::MAX));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
         let metrics = Metrics::new();
-        let server = runtime.block_on(Server::bind("127.0.0.1:0")).unwrap();
-        let server = server.with_workers(2).with_metrics(metrics.clone());
-        let ListenAddress::Tcp(address) = server.local_addresses().unwrap()[0] else {
-            unreachable!()
-        };
-        let shutdown = server.shutdown();
         let rooms = Rooms::with_policy(policy);
         let router = Router::new().websocket("/", move |_| Member(rooms.clone(), None));
-        let serving = thread::spawn(move || runtime.block_on(server.serve(router)));
+        let server =
+            TestServer::plainly_serving(router, |server| server.with_metrics(metrics.clone()));
+        let address = server.address;
 
         let mut publisher = client::open(address, "/").unwrap();
         let mut own = Log::joining([(9, 0)]);
@@ -136,8 +128,8 @@ fn row_5_members_that_stop_reading_lose_the_oldest_or_the_newest_and_go_on() {
                 p99(meanwhile)
             ),
         );
-        shutdown.cut();
-        serving.join().unwrap().unwrap();
+        server.shutdown.cut();
+        server.stopped().unwrap();
     }
 }
 

@@ -10,21 +10,17 @@ use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::client::LONG_PATIENCE;
-use crate::command;
-use crate::process::signal_to;
+use crate::process::{frameloop, signal_to};
 
 /// Ctrl-C ends a run of a minute at once, with a whole report.
 #[test]
 fn an_interrupted_run_still_reports() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
-    let mut child = command()
-        .args([
-            "load", &url, "--raw", "-c", "1", "-t", "60s", "--warmup", "0",
-        ])
-        .stdin(Stdio::null())
+    let flags = ["--raw", "-c", "1", "-t", "60s", "--warmup", "0"];
+    let mut child = frameloop(&["load", &url])
+        .args(flags)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let (mut stream, _) = listener.accept().unwrap();
@@ -71,22 +67,10 @@ fn a_server_that_dies_ends_a_run() {
     let server = crate::process::ServerProcess::start(&[]);
     let url = format!("ws://{}/echo", server.address);
     let pid = server.id().to_string();
-    let mut child = command()
-        .args([
-            "load",
-            &url,
-            "-c",
-            "2",
-            "-t",
-            "3600s",
-            "--threads",
-            "2",
-            "--pid",
-            &pid,
-        ])
-        .stdin(Stdio::null())
+    let flags = ["-c", "2", "-t", "3600s", "--threads", "2", "--pid", &pid];
+    let mut child = frameloop(&["load", &url])
+        .args(flags)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let both = "frameloop_connections{endpoint=\"/echo\"} 2\n";
@@ -112,9 +96,7 @@ fn a_terminal_shows_the_progress() {
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
     let terminal = File::options().write(true).open(name.to_str().unwrap());
-    let mut child = command()
-        .args(["load", &url, "-c", "2", "-t", "3600s"])
-        .stdin(Stdio::null())
+    let mut child = frameloop(&["load", &url, "-c", "2", "-t", "3600s"])
         .stdout(Stdio::null())
         .stderr(terminal.unwrap())
         .spawn()

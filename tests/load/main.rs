@@ -24,7 +24,8 @@ mod schema;
 mod usage;
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+
+use process::{frameloop, run, temporary};
 
 /// The output of `frameloop load`.
 struct Ran {
@@ -33,22 +34,12 @@ struct Ran {
     said: String,
 }
 
-/// `frameloop load` without FRAMELOOP_* variables.
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_frameloop"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
 /// A file of this test's own, removed when dropped.
 struct Temporary(PathBuf);
 
 impl Temporary {
     fn new(name: &str) -> Temporary {
-        let name = format!("frameloop-load-{}-{name}", std::process::id());
-        Temporary(std::env::temp_dir().join(name))
+        Temporary(temporary(name))
     }
 
     fn path(&self) -> String {
@@ -68,17 +59,9 @@ impl Drop for Temporary {
 
 /// `frameloop load URL` with these further arguments, a word each.
 fn load(url: &str, arguments: &str) -> Ran {
-    let mut command = command();
-    command
-        .arg("load")
-        .arg(url)
-        .args(arguments.split_whitespace());
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    Ran {
-        code: output.status.code(),
-        report: String::from_utf8(output.stdout).unwrap(),
-        said: String::from_utf8(output.stderr).unwrap(),
-    }
+    let mut command = frameloop(&["load", url]);
+    let (code, report, said) = run(command.args(arguments.split_whitespace()));
+    Ran { code, report, said }
 }
 
 impl Ran {

@@ -1,8 +1,6 @@
 //! What a user can ask for.
 
-use std::io::{BufRead, BufReader};
-
-use crate::process::ServerProcess;
+use crate::process::{ServerProcess, temporary};
 use crate::{Temporary, load};
 
 #[test]
@@ -103,7 +101,7 @@ fn idle_connections_stay_and_the_server_is_watched() {
 
 #[test]
 fn a_unix_socket_is_loaded() {
-    let path = std::env::temp_dir().join(format!("frameloop-load-{}", std::process::id()));
+    let path = temporary("load");
     let listen = format!("127.0.0.1:0,unix:{}", path.display());
     let _server = ServerProcess::start(&["--listen", &listen]);
     load(
@@ -188,14 +186,8 @@ fn a_broadcast_that_reaches_one_of_four_says_so() {
 
 #[test]
 fn tls_needs_a_certificate_that_is_trusted() {
-    let mut command = crate::process::frameloop(&["--tls-self-signed"]);
-    let mut server = command.spawn().unwrap();
-    let mut first = String::new();
-    BufReader::new(server.stdout.as_mut().unwrap())
-        .read_line(&mut first)
-        .unwrap();
-    let address = first.trim().rsplit_once("https://").unwrap().1.to_owned();
-    let url = format!("wss://{address}/echo");
+    let server = ServerProcess::start(&["--tls-self-signed"]);
+    let url = format!("wss://{}/echo", server.address);
     for arguments in [
         "-c 3 --messages 60 -s 20 -d 16",
         "-c 2 --messages 20 -s 300KiB -d 2",
@@ -210,7 +202,6 @@ fn tls_needs_a_certificate_that_is_trusted() {
     let ran = load(&url, "-c 2 --messages 2");
     assert_ne!(ran.code, Some(0));
     assert!(ran.said.contains("certificate"), "{}", ran.said);
-    let _ = (server.kill(), server.wait());
 }
 
 #[test]

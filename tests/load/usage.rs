@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use crate::load;
+use crate::process::{frameloop, run};
 
 #[test]
 fn wrong_flags_are_refused_in_a_sentence() {
@@ -73,8 +74,7 @@ fn a_server_that_is_not_there_ends_with_3() {
 
 #[test]
 fn every_flag_has_a_line_of_help_and_a_variable() {
-    let help = crate::command().args(["load", "--help"]).output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, help, _) = run(&mut frameloop(&["load", "--help"]));
     let mut flags = 0;
     for line in help
         .lines()
@@ -94,9 +94,7 @@ fn every_flag_has_a_line_of_help_and_a_variable() {
     }
     assert!(flags > 30, "{flags}: {help}");
     assert!(help.contains("Exit codes: 0 "), "{help}");
-    let mut command = crate::command();
-    command
-        .args(["load", "ws://127.0.0.1:1/"])
-        .env("FRAMELOOP_LOAD_SIZE", "never");
-    assert_eq!(command.output().unwrap().status.code(), Some(2));
+    let mut command = frameloop(&["load", "ws://127.0.0.1:1/"]);
+    let (code, ..) = run(command.env("FRAMELOOP_LOAD_SIZE", "never"));
+    assert_eq!(code, Some(2));
 }

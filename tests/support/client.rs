@@ -186,6 +186,13 @@ impl<S: Read + Write> Client<S> {
         );
     }
 
+    /// Sends a text message and expects its echo.
+    #[track_caller]
+    pub(crate) fn is_echoed(&mut self) {
+        self.send_text("hi");
+        self.receives_text("hi");
+    }
+
     /// Expects these bytes next.
     #[track_caller]
     pub(crate) fn receives(&mut self, expected: &[u8]) {

@@ -1,24 +1,30 @@
 //! A server in its own process, which can be frozen, starved, killed and measured.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::client::{LONG_PATIENCE, open};
+use super::client::{Client, LONG_PATIENCE, PATIENCE, connect, open};
 pub(crate) use super::resources::Resources;
+
+pub(crate) const FRAMELOOP: &str = env!("CARGO_BIN_EXE_frameloop");
 
 /// A serving process, killed when dropped.
 pub(crate) struct ServerProcess {
     child: Child,
+    /// The URL in the first line of the standard output.
+    pub(crate) url: String,
     pub(crate) address: SocketAddr,
+    /// The rest of the standard output.
+    pub(crate) stdout: BufReader<ChildStdout>,
 }
 
-/// `frameloop` with these arguments, without logs and on a free port of the loopback interface by
-/// default.
+/// `frameloop` with these arguments, without input, without logs and without its variables.
 pub(crate) fn frameloop(arguments: &[&str]) -> Command {
     command_under(&[], arguments)
 }
@@ -26,27 +32,31 @@ pub(crate) fn frameloop(arguments: &[&str]) -> Command {
 /// [`frameloop`], started by another command that replaces itself with it or detaches from it:
 /// `prlimit`, `ip netns exec`, `strace -D`.
 pub(crate) fn command_under(wrapper: &[&str], arguments: &[&str]) -> Command {
-    let frameloop = env!("CARGO_BIN_EXE_frameloop");
-    let mut command = match wrapper {
-        [] => Command::new(frameloop),
-        [wrapper, its @ ..] => {
-            let mut command = Command::new(wrapper);
-            command.args(its).arg(frameloop);
-            command
-        }
-    };
+    let words = [wrapper, &[FRAMELOOP], arguments].concat();
+    let mut command = Command::new(words[0]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FRAMELOOP_")) {
         command.env_remove(name);
     }
-    if !arguments.contains(&"--listen") {
-        command.args(["--listen", "127.0.0.1:0"]);
-    }
     command
-        .args(arguments)
+        .args(&words[1..])
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
         .stderr(Stdio::null());
     command
+}
+
+/// Runs a command to its end. Returns its exit code, its standard output and its standard error.
+pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output();
+    let output = output.expect("the command starts");
+    let text = |bytes| String::from_utf8(bytes).expect("it is text");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 impl ServerProcess {
@@ -55,19 +65,39 @@ impl ServerProcess {
         ServerProcess::spawn(&mut frameloop(arguments))
     }
 
-    /// Waits until the server prints its address.
+    /// Starts `frameloop` with these arguments, and its log in a pipe.
+    pub(crate) fn logging(arguments: &[&str]) -> ServerProcess {
+        ServerProcess::spawn(frameloop(arguments).stderr(Stdio::piped()))
+    }
+
+    /// Starts a server, by default on a free port of the loopback interface, and waits until it
+    /// prints its URL.
     pub(crate) fn spawn(command: &mut Command) -> ServerProcess {
+        command
+            .env("FRAMELOOP_LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::piped());
         let mut child = command.spawn().expect("the server starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut first = String::new();
         stdout.read_line(&mut first).expect("it is text");
+        let (scheme, rest) = first.split_once("://").unwrap_or_default();
+        let scheme = scheme.rsplit(' ').next().unwrap_or_default();
         // In text or JSON.
-        let address = first.trim().trim_end_matches("\"}").rsplit_once("http://");
-        let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
-        let address = address.1.parse().expect("an address");
-        // Without a reader its next line would break the pipe.
-        thread::spawn(move || stdout.lines().count());
-        ServerProcess { child, address }
+        let rest = rest.split(['"', '\n']).next().unwrap_or_default();
+        let address = rest.split('/').next().unwrap_or_default().parse();
+        ServerProcess {
+            child,
+            url: format!("{scheme}://{rest}"),
+            address: address.unwrap_or_else(|_| panic!("no address in {first:?}")),
+            stdout,
+        }
+    }
+
+    /// Opens a WebSocket.
+    #[track_caller]
+    pub(crate) fn open(&self, path: &str) -> Client {
+        let stream = connect(self.address, PATIENCE).expect("it listens");
+        Client::on(stream, path)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -128,6 +158,14 @@ impl ServerProcess {
         }
     }
 
+    /// Waits until the process has exited. Returns its exit status and the rest of its log.
+    pub(crate) fn ended_with_log(mut self) -> (ExitStatus, String) {
+        // The log must be read first: a process blocks when its pipe is full.
+        let mut log = String::new();
+        self.stderr().read_to_string(&mut log).expect("it is text");
+        (self.ended(), log)
+    }
+
     #[track_caller]
     pub(crate) fn lives(&mut self) {
         let status = self.child.try_wait().expect("it is a child");
@@ -145,6 +183,13 @@ impl Drop for ServerProcess {
 pub(crate) fn signal_to(process: u32, signal: Signal) {
     let process = Pid::from_raw(process as i32).expect("a process");
     kill_process(process, signal).expect("it runs");
+}
+
+/// A path for a file or a folder of this test process. No file is there.
+pub(crate) fn temporary(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("frameloop-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
 }
 
 /// Whether a command exists and succeeds.

@@ -236,8 +236,7 @@ impl LoadConnection {
     pub(super) fn close(&mut self) {
         if !self.is_closing {
             self.is_closing = true;
-            self.controls
-                .put(OpCode::Close, &1000_u16.to_be_bytes());
+            self.controls.put(OpCode::Close, &1000_u16.to_be_bytes());
         }
     }
 
