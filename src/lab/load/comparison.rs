@@ -34,21 +34,13 @@ pub struct Ratio {
     pub high: f64,
 }
 
-type FigureFn = fn(&Report<'_>) -> Option<f64>;
-
-const FIGURES: [(&str, FigureFn); 4] = [
-    ("rate", |report| Some(report.rate())),
-    ("p50", |report| quantile(report, 0.5)),
-    ("p99", |report| quantile(report, 0.99)),
-    ("server CPU", |report| {
-        report.server_cpu().map(|(each, _)| each)
-    }),
+/// The compared figures: names for people, and names that [`Report::figure`] knows.
+const FIGURES: [(&str, &str); 4] = [
+    ("rate", "rate"),
+    ("p50", "p50"),
+    ("p99", "p99"),
+    ("server CPU", "cpu"),
 ];
-
-fn quantile(report: &Report<'_>, quantile: f64) -> Option<f64> {
-    let latencies = report.latencies();
-    (latencies.count() > 0).then(|| latencies.at(quantile) as f64)
-}
 
 /// Runs both plans in turn, `rounds` times.
 ///
@@ -76,7 +68,7 @@ pub fn compare(
         }
         let [a, b] = [0, 1].map(|place| Report::new(plans[place], &round[place], &machine));
         for ((_, figure), logarithms) in FIGURES.iter().zip(&mut logarithms) {
-            if let (Some(a), Some(b)) = (figure(&a), figure(&b))
+            if let (Some(a), Some(b)) = (a.figure(figure), b.figure(figure))
                 && a > 0.0
                 && b > 0.0
             {

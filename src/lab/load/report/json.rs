@@ -52,7 +52,7 @@ fn run(report: &Report<'_>) -> Value {
         "counts": counts,
         "measured": {
             "seconds": figure(outcome.measured.time.as_secs_f64()),
-            "operation": report.operation(),
+            "operation": report.operation()[1],
             "operations": report.operations(),
             "per_second": figure(report.rate()),
             "offered_per_second": report.plan.rate.map(figure),

@@ -8,7 +8,7 @@ mod text;
 use std::fmt;
 
 use super::plan::{Content, End, Mode, Plan};
-use super::{Latencies, LoadOutcome, Machine};
+use super::{Latencies, LoadOutcome, Machine, PERCENTILES};
 
 /// A run with its plan and its machine.
 #[derive(Debug)]
@@ -59,6 +59,27 @@ impl<'a> Report<'a> {
             .unwrap_or(&outcome.opening.whole)
     }
 
+    /// A figure by its name: a percentile (`p99`), `max` or `mean` of the main latencies in
+    /// nanoseconds; `rate`, `errors` or `lost`; `cpu`, the server's per operation in microseconds;
+    /// `memory`, the server's per connection in bytes. `None` if the run has no such figure.
+    pub(super) fn figure(&self, name: &str) -> Option<f64> {
+        let latencies = Some(self.latencies()).filter(|latencies| latencies.count() > 0);
+        let counts = &self.outcome.counts;
+        match name {
+            "rate" => Some(self.rate()),
+            "errors" => Some(counts.errors() as f64),
+            "lost" => Some(counts.lost as f64),
+            "cpu" => self.server_cpu().map(|(each, _)| each),
+            "memory" => self.server_memory(),
+            "max" => latencies.map(|latencies| latencies.max() as f64),
+            "mean" => latencies.map(Latencies::mean),
+            _ => {
+                let (_, quantile) = PERCENTILES.iter().find(|(known, _)| *known == name)?;
+                latencies.map(|latencies| latencies.at(*quantile) as f64)
+            }
+        }
+    }
+
     /// The latencies of messages, by name. Empty histograms are left out.
     pub(super) fn named_latencies(&self) -> Vec<(&'static str, &'a Latencies)> {
         let outcome = self.outcome;
@@ -87,21 +108,12 @@ impl<'a> Report<'a> {
         came / (came + counts.lost as f64).max(1.0)
     }
 
-    /// The name of the counted operations, in the plural.
-    pub fn operation(&self) -> &'static str {
+    /// The name of a counted operation, in the singular and in the plural.
+    pub fn operation(&self) -> [&'static str; 2] {
         match self.plan.mode {
-            Mode::Connect | Mode::Churn => "connections",
-            Mode::Broadcast { .. } => "deliveries",
-            _ => "messages",
-        }
-    }
-
-    /// [`Report::operation`] in the singular.
-    pub(super) fn one_operation(&self) -> &'static str {
-        match self.plan.mode {
-            Mode::Connect | Mode::Churn => "connection",
-            Mode::Broadcast { .. } => "delivery",
-            _ => "message",
+            Mode::Connect | Mode::Churn => ["connection", "connections"],
+            Mode::Broadcast { .. } => ["delivery", "deliveries"],
+            _ => ["message", "messages"],
         }
     }
 

@@ -132,7 +132,7 @@ impl Report<'_> {
         };
         write!(out, "\nserver       ")?;
         if let Some((cpu, user)) = self.server_cpu() {
-            let operation = self.one_operation();
+            let [operation, _] = self.operation();
             write!(out, "{cpu:.3} us of CPU a {operation}")?;
             if let Some(user) = user {
                 write!(out, " ({user:.3} user, {:.3} system)", cpu - user)?;
