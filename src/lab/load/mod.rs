@@ -164,7 +164,7 @@ pub fn run(
         let mut until = |is_so: &dyn Fn() -> bool| {
             while !is_so() {
                 thread::sleep(GLANCE);
-                shared.interrupted(interrupt.times());
+                shared.stop(interrupt.times());
                 progress(shared.progress());
             }
         };

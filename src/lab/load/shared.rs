@@ -1,8 +1,8 @@
 //! The state that all threads of a run share.
 
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
+use std::sync::{Mutex, OnceLock};
 
 use mio::Waker;
 
@@ -10,6 +10,7 @@ use super::clock::LoadClock;
 use super::plan::{Mode, Plan};
 use super::publications::Publications;
 use super::tally::Counts;
+use crate::lock::lock;
 
 #[derive(Debug)]
 pub(super) struct LoadShared {
@@ -22,10 +23,8 @@ pub(super) struct LoadShared {
     pub(super) loaded: AtomicUsize,
     /// The server's memory has been read with all connections open, so the connections may close.
     pub(super) seen: AtomicBool,
-    /// The run ends early, with a complete report.
-    pub(super) stop: AtomicBool,
-    /// The run ends without waiting for replies.
-    pub(super) hurry: AtomicBool,
+    /// 1: the run ends early, with a complete report. 2: it does not wait for replies either.
+    stop: AtomicU8,
     /// Number of open connections.
     pub(super) members: AtomicU64,
     pub(super) publications: Publications,
@@ -33,14 +32,7 @@ pub(super) struct LoadShared {
     publishers: Vec<usize>,
     wakers: Vec<OnceLock<Waker>>,
     /// The progress of each thread.
-    told: Vec<Told>,
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    opened: AtomicU64,
-    received: AtomicU64,
-    errors: AtomicU64,
+    told: Vec<Mutex<LoadProgress>>,
 }
 
 /// See [`LoadShared::leaving`].
@@ -50,7 +42,7 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let Leaving(shared) = self;
         if !shared.seen.load(Acquire) {
-            shared.stop.store(true, Relaxed);
+            shared.stop(1);
         }
         shared.ready.fetch_add(1, AcqRel);
         shared.loaded.fetch_add(1, AcqRel);
@@ -90,21 +82,23 @@ impl LoadShared {
             start: AtomicU64::new(0),
             loaded: AtomicUsize::new(0),
             seen: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            hurry: AtomicBool::new(false),
-            told: (0..threads).map(|_| Told::default()).collect(),
+            stop: AtomicU8::new(0),
+            told: (0..threads).map(|_| Mutex::default()).collect(),
         }
     }
 
-    /// Ends the run early if it was interrupted once, and without waiting for replies if it was
-    /// interrupted more often.
-    pub(super) fn interrupted(&self, times: u8) {
-        if times > 0 {
-            self.stop.store(true, Relaxed);
-        }
-        if times > 1 {
-            self.hurry.store(true, Relaxed);
-        }
+    /// Ends the run early if `urgency` is 1, and without waiting for replies if it is higher.
+    pub(super) fn stop(&self, urgency: u8) {
+        self.stop.fetch_max(urgency, Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Relaxed) > 0
+    }
+
+    /// Whether the run ends without waiting for replies.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.stop.load(Relaxed) > 1
     }
 
     /// Returns a guard for a thread. When the guard is dropped, the other threads stop waiting for
@@ -135,20 +129,20 @@ impl LoadShared {
     }
 
     pub(super) fn tell(&self, thread: usize, counts: &Counts) {
-        let told = &self.told[thread];
-        told.opened.store(counts.opened, Relaxed);
-        told.received.store(counts.received, Relaxed);
-        told.errors.store(counts.errors(), Relaxed);
+        *lock(&self.told[thread]) = LoadProgress {
+            opened: counts.opened,
+            received: counts.received,
+            errors: counts.errors(),
+        };
     }
 
     pub(super) fn progress(&self) -> LoadProgress {
-        let mut progress = LoadProgress::default();
-        for told in &self.told {
-            progress.opened += told.opened.load(Relaxed);
-            progress.received += told.received.load(Relaxed);
-            progress.errors += told.errors.load(Relaxed);
-        }
-        progress
+        let told = self.told.iter().map(|told| *lock(told));
+        told.fold(LoadProgress::default(), |sum, told| LoadProgress {
+            opened: sum.opened + told.opened,
+            received: sum.received + told.received,
+            errors: sum.errors + told.errors,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ends connections and the run.
 
 use std::io;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::AcqRel;
 use std::time::Duration;
 
 use mio::Events;
@@ -48,7 +48,7 @@ impl LoadWorker<'_> {
         }
         if self.connects_while_it_runs() {
             self.places[place] = ConnectionSlot::Vacant;
-            self.begin_anew_if_sending(place);
+            self.begin_anew(place);
         }
     }
 
@@ -89,7 +89,7 @@ impl LoadWorker<'_> {
                         self.continue_with(place);
                     }
                 }
-                ConnectionSlot::Vacant if connects => self.begin_anew_if_sending(place),
+                ConnectionSlot::Vacant if connects => self.begin_anew(place),
                 _ => {}
             }
         }
@@ -101,7 +101,7 @@ impl LoadWorker<'_> {
         let errors = self.tally.counts.errors();
         self.shared.tell(self.index, &self.tally.counts);
         if self.plan.max_errors.is_some_and(|most| errors > most) {
-            self.shared.stop.store(true, Relaxed);
+            self.shared.stop(1);
         }
     }
 
@@ -109,15 +109,10 @@ impl LoadWorker<'_> {
     pub(super) fn drain(&mut self, events: &mut Events) -> io::Result<()> {
         // Long enough for the last sweeps to expire all missing replies.
         let end = self.clock.now() + self.plan.timeout.as_nanos() as u64 + 3 * SWEEP;
-        while self.clock.now() < end && !self.is_hurried() && !self.is_quiet() {
+        while self.clock.now() < end && !self.shared.is_hurried() && !self.is_quiet() {
             self.step(Duration::from_millis(5), events)?;
         }
         Ok(())
-    }
-
-    /// Whether the run ends without waiting for replies.
-    pub(super) fn is_hurried(&self) -> bool {
-        self.shared.hurry.load(Relaxed)
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -145,7 +140,7 @@ impl LoadWorker<'_> {
             }
         }
         let end = self.clock.now() + PATIENCE;
-        while self.open > 0 && self.clock.now() < end && !self.is_hurried() {
+        while self.open > 0 && self.clock.now() < end && !self.shared.is_hurried() {
             self.step(Duration::from_millis(5), events)?;
         }
         Ok(())

@@ -5,7 +5,7 @@ mod opening;
 mod pace;
 
 use std::io;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -166,7 +166,7 @@ impl<'a> LoadWorker<'a> {
         self.shared.members.fetch_add(self.open as u64, AcqRel);
         self.is_counted = true;
         self.shared.ready.fetch_add(1, AcqRel);
-        while self.shared.start.load(Acquire) == 0 && !self.is_stopped() {
+        while self.shared.start.load(Acquire) == 0 && !self.shared.is_stopped() {
             self.step(Duration::from_millis(1), &mut events)?;
         }
         self.load(&mut events)?;
@@ -203,10 +203,6 @@ impl<'a> LoadWorker<'a> {
         matches!(self.plan.mode, Mode::Connect | Mode::Churn)
     }
 
-    fn is_stopped(&self) -> bool {
-        self.shared.stop.load(Relaxed)
-    }
-
     /// Runs the load, from the start of the warm-up to the end of the measurement.
     fn load(&mut self, events: &mut Events) -> io::Result<()> {
         let start = match self.shared.start.load(Acquire) {
@@ -226,7 +222,7 @@ impl<'a> LoadWorker<'a> {
         loop {
             let now = self.clock.now();
             self.mark(now);
-            if now >= self.window.to || self.is_stopped() || self.is_done() {
+            if now >= self.window.to || self.shared.is_stopped() || self.is_done() {
                 break;
             }
             self.pace(now);
@@ -322,10 +318,7 @@ impl<'a> LoadWorker<'a> {
     #[inline]
     fn continue_with(&mut self, place: usize) {
         let Some(ConnectionSlot::Open(connection)) = self.places.get(place) else {
-            if self.is_sending && self.connects_while_it_runs() {
-                self.begin_anew(place);
-            }
-            return;
+            return self.begin_anew(place);
         };
         let is_closed_loop = self.plan.rate.is_none() && !self.is_broadcast();
         let is_sending = self.is_sending || self.plan.mode == Mode::Idle;

@@ -22,7 +22,7 @@ impl LoadWorker<'_> {
         let all = self.places.len();
         let each = self.plan.ramp.as_nanos() as u64 / all.max(1) as u64;
         let mut next = 0;
-        while (next < all || self.arriving > 0) && !self.is_stopped() {
+        while (next < all || self.arriving > 0) && !self.shared.is_stopped() {
             let due = begin + next as u64 * each;
             while next < all
                 && self.arriving < MOST_ARRIVING
@@ -111,7 +111,7 @@ impl LoadWorker<'_> {
         }
         if self.plan.mode == Mode::Connect {
             drop(stream);
-            return self.begin_anew_if_sending(place);
+            return self.begin_anew(place);
         }
         let id = self.first + place;
         self.open += 1;
@@ -140,20 +140,13 @@ impl LoadWorker<'_> {
         }
     }
 
-    /// Opens a new connection in a vacant place.
+    /// In a closed loop that opens connections while it runs: opens one in a vacant place.
     pub(super) fn begin_anew(&mut self, place: usize) {
+        let is_vacant = matches!(self.places[place], ConnectionSlot::Vacant);
         let is_over = self.bound().is_some_and(|bound| self.begun >= bound);
-        if matches!(self.places[place], ConnectionSlot::Vacant)
-            && self.schedule.is_none()
-            && !is_over
-        {
+        let begins = self.is_sending && self.connects_while_it_runs() && self.schedule.is_none();
+        if begins && is_vacant && !is_over {
             self.arrive(place);
-        }
-    }
-
-    pub(super) fn begin_anew_if_sending(&mut self, place: usize) {
-        if self.is_sending {
-            self.begin_anew(place);
         }
     }
 }
