@@ -179,7 +179,7 @@ fn compare(
             json!({ "median": figure(middle), "rounds": rounds }),
         );
     }
-    table.print();
+    print!("{table}");
     report.add(json!({ "part": title, "unit": unit, "servers": cells }));
 }
 

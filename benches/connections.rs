@@ -119,7 +119,7 @@ fn compare_memory(options: &ConnectionsOptions, report: &mut Report) {
         let figure = json!({ "resident_bytes": figure(middle), "rounds": rounds });
         figures.insert(server.name().to_owned(), figure);
     }
-    table.print();
+    print!("{table}");
     report.add(json!({ "part": "memory", "idle": options.idle, "servers": figures }));
 }
 

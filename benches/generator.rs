@@ -148,7 +148,7 @@ fn main() -> io::Result<()> {
             report.fail(format!("{}: {rate:.3} of a bare loop's rate", cell.name));
         }
     }
-    table.print();
+    print!("{table}");
     agree(&options, &mut report)?;
     report.finish(options.json.as_deref())
 }

@@ -2,6 +2,7 @@
 
 use std::{env, fs, io, io::Error, path::Path};
 
+pub(crate) use frameloop::lab::load::report::Table;
 use serde_json::{Value, json};
 
 use super::{
@@ -139,7 +140,7 @@ impl Comparison<'_> {
                 summary.saturated(*server_cores).to_owned(),
             ]);
         }
-        table.print();
+        print!("{table}");
         let waited = servers
             .iter()
             .map(|(_, summary)| summary.waited)
@@ -165,37 +166,5 @@ impl Comparison<'_> {
             all.insert(server.name().to_owned(), figures);
         }
         all.into()
-    }
-}
-
-/// Columns are as wide as their longest cell. The first column is aligned left, the others right.
-#[derive(Debug)]
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    pub(crate) fn new(heads: &[&str]) -> Self {
-        Self {
-            rows: vec![heads.iter().map(|&head| head.to_owned()).collect()],
-        }
-    }
-
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
-    }
-
-    pub(crate) fn print(&self) {
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(String::len).max().unwrap_or(0)
-        };
-        for row in &self.rows {
-            let mut line = format!("{:<1$}", row[0], width(0));
-            for (column, cell) in row.iter().enumerate().skip(1) {
-                line += &format!("  {:>1$}", cell, width(column));
-            }
-            println!("{line}");
-        }
     }
 }

@@ -225,8 +225,17 @@ fn present<'a, const N: usize>(
 
 /// A table with one row for each run. `head` is the header of the name column.
 pub(super) fn table_of_runs(head: &str, runs: &[(String, Report<'_>)]) -> Table {
-    let heads = "rate p50 p99 p99.9 max CPU-us errors generator".split(' ');
-    let mut rows = vec![[head].into_iter().chain(heads).map(String::from).collect()];
+    let mut table = Table::new(&[
+        head,
+        "rate",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "CPU-us",
+        "errors",
+        "generator",
+    ]);
     for (name, report) in runs {
         let latencies = report.latencies();
         let busiest = report.outcome.threads.iter().copied().fold(0.0, f64::max);
@@ -237,14 +246,27 @@ pub(super) fn table_of_runs(head: &str, runs: &[(String, Report<'_>)]) -> Table 
         row.push(cpu.map_or_else(|| String::from("-"), |(each, _)| format!("{each:.3}")));
         row.push(number(report.outcome.counts.errors() as f64));
         row.push(format!("{:.0} %", busiest * 100.0));
-        rows.push(row);
+        table.row(row);
     }
-    Table(rows)
+    table
 }
 
 /// Columns are as wide as their longest cell. The first column is aligned left, the others right.
 #[derive(Debug)]
-pub(super) struct Table(Vec<Vec<String>>);
+pub struct Table(Vec<Vec<String>>);
+
+impl Table {
+    /// A table with these headers.
+    pub fn new(heads: &[&str]) -> Table {
+        let heads = heads.iter().copied();
+        Table(vec![heads.map(String::from).collect()])
+    }
+
+    /// Appends a row.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
+}
 
 impl fmt::Display for Table {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 
-use super::{Report, number, size, time};
+use super::{Report, Table, number, size, time};
 use crate::lab::load::histogram::{Latencies, PERCENTILES};
 use crate::lab::load::plan::{Check, Compression, Content, Mode};
 
@@ -101,7 +101,7 @@ impl Report<'_> {
             return Ok(());
         }
         writeln!(out)?;
-        table(out, "latency", &rows, true)?;
+        table(out, "latency     ", &rows, true)?;
         if self.plan.rate.is_some() {
             writeln!(
                 out,
@@ -121,7 +121,7 @@ impl Report<'_> {
             return Ok(());
         }
         writeln!(out)?;
-        table(out, "connecting", &rows, false)
+        table(out, "connecting  ", &rows, false)
     }
 
     fn server(&self, out: &mut impl Write) -> fmt::Result {
@@ -241,26 +241,20 @@ fn table(
     rows: &[(&str, &Latencies)],
     behind: bool,
 ) -> fmt::Result {
-    write!(out, "{title:<12}")?;
-    for (name, _) in PERCENTILES {
-        write!(out, "{name:>10}")?;
-    }
-    writeln!(out, "{:>10}", "max")?;
+    let heads = PERCENTILES.map(|(name, _)| format!("{name:>8}"));
+    let heads = heads.each_ref().map(String::as_str);
+    let mut table = Table::new(&[&[title][..], &heads, &["     max"]].concat());
     for (name, latencies) in rows {
-        write!(out, "{name:<12}")?;
-        for (_, quantile) in PERCENTILES {
-            write!(out, "{:>10}", time(latencies.at(quantile) as f64))?;
-        }
-        writeln!(out, "{:>10}", time(latencies.max() as f64))?;
+        let cells = PERCENTILES.map(|(_, quantile)| time(latencies.at(quantile) as f64));
+        let max = time(latencies.max() as f64);
+        table.row([&[(*name).to_owned()][..], &cells, &[max]].concat());
         if behind {
-            write!(out, "{:<12}", "  samples")?;
-            for (_, quantile) in PERCENTILES {
-                write!(out, "{:>10}", latencies.behind(quantile))?;
-            }
-            writeln!(out, "{:>10}", latencies.count().min(1))?;
+            let cells = PERCENTILES.map(|(_, quantile)| latencies.behind(quantile).to_string());
+            let max = latencies.count().min(1).to_string();
+            table.row([&[String::from("  samples")][..], &cells, &[max]].concat());
         }
     }
-    Ok(())
+    write!(out, "{table}")
 }
 
 fn size_of_rate(bytes: f64) -> String {
