@@ -27,6 +27,12 @@ pub(super) fn take_deflated() -> usize {
     DEFLATED.take()
 }
 
+/// Counts bytes that a handler has encoded itself, as if they were compressed.
+#[cfg(feature = "cli")]
+pub(super) fn count_encoded(bytes: usize) {
+    DEFLATED.set(DEFLATED.get() + bytes);
+}
+
 /// The number that [`take_deflated`] would return, without a reset.
 pub(super) fn deflated() -> usize {
     DEFLATED.get()

@@ -1,6 +1,10 @@
 //! Raw handlers, which take over tasks of the engine. Only fault injection uses them.
 
+#[cfg(feature = "cli")]
+use super::compression;
 use super::handler::WebSocket;
+#[cfg(feature = "cli")]
+use super::turn::Turn;
 #[cfg(feature = "cli")]
 use super::unsent::Held;
 use crate::protocol::CloseFrame;
@@ -53,10 +57,19 @@ pub enum Demand {
 }
 
 impl WebSocket<'_> {
-    /// Writes bytes unchanged.
+    /// Writes bytes unchanged. They count towards the turn like compressed bytes.
     #[cfg(feature = "cli")]
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         self.batch.raw(bytes);
+        self.batch.ask_to_stop();
+        compression::count_encoded(bytes.len());
+    }
+
+    /// Whether the bytes sent by [`WebSocket::send_raw`] fill a turn. The handler sends the rest
+    /// when it is woken again.
+    #[cfg(feature = "cli")]
+    pub(crate) fn has_used_turn(&self) -> bool {
+        compression::deflated() >= Turn::CODEC_SHARE
     }
 
     /// Counts a message that was sent by [`WebSocket::send_raw`]. `size` is in bytes of payload.

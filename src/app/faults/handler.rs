@@ -168,7 +168,8 @@ impl Faulty {
             FaultPhase::Open => (at(self.faults.close_after), self.next_ping),
             _ => (None, None),
         };
-        // While the socket is full, the engine wakes this handler.
+        // While the socket is full, the engine wakes this handler. Bytes that did not fit into the
+        // turn are due already, so the timer rings at once.
         let outgoing = self.outgoing.next_at().filter(|_| !self.wants_room);
         let others = [at(self.faults.abort), at(self.faults.stall)];
         let ends = [Some(self.begun + LIFETIME), self.keeping_ends()];
@@ -321,7 +322,85 @@ impl RawHandler for Faulty {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Read, Write};
+    use std::mem;
+
     use super::*;
+    use crate::engine::{Settings, Simulation, Stream};
+    use crate::protocol::FrameHeader;
+
+    /// A client that has sent `input`, and how many bytes it has received.
+    struct Client {
+        input: Vec<u8>,
+        received: usize,
+    }
+
+    impl Read for Client {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let size = self.input.len().min(buffer.len());
+            let rest = self.input.split_off(size);
+            buffer[..size].copy_from_slice(&mem::replace(&mut self.input, rest));
+            match size {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                size => Ok(size),
+            }
+        }
+    }
+
+    impl Write for Client {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.received += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Client {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The fragments of one message, and of many messages in one read, take many turns.
+    #[tokio::test]
+    async fn fragments_are_sent_in_turns() {
+        for (size, count) in [(1 << 20, 1), (1 << 10, 120)] {
+            let faults = Faults {
+                fragment: Some(1),
+                ..Faults::default()
+            };
+            let header = FrameHeader {
+                fin: true,
+                rsv1: false,
+                opcode: OpCode::Binary,
+                masking_key: Some([0; 4]),
+                payload_length: size as u64,
+            };
+            let frame = [header.encode().as_ref(), &vec![7; size]].concat();
+            let client = Client {
+                input: frame.repeat(count),
+                received: 0,
+            };
+            let mut simulation = Simulation::new(&Settings::default());
+            let connection = simulation.open(client, Faulty::new(faults, Some(0)), None);
+            simulation.ready(connection);
+            let (mut received, mut most, mut longest) = (0, 0, Duration::ZERO);
+            while received < 3 * size * count {
+                tokio::task::yield_now().await; // the timer of the faults
+                let began = Instant::now();
+                simulation.turn();
+                longest = longest.max(began.elapsed());
+                let client = simulation.stream(connection).unwrap();
+                most = most.max(client.received - received);
+                received = client.received;
+            }
+            println!("{count} of {size} bytes: at most {most} bytes, {longest:.1?} in a turn");
+            assert!(most <= 160 << 10, "{most} bytes in one turn");
+        }
+    }
 
     /// Attack 66: a connection with a large queue ends sooner than one with a small queue.
     #[test]

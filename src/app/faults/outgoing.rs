@@ -6,9 +6,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::violation::length;
 use crate::engine::WebSocket;
-use crate::protocol::OpCode;
+use crate::protocol::{FrameHeader, OpCode};
 
 /// Bytes, and messages, in the queue at which reading pauses.
 const MAX_BYTES: usize = 1 << 20;
@@ -52,7 +51,7 @@ pub(super) struct FramedMessage {
     /// How many bytes of `rest` belong to the frame whose header is already encoded.
     left_of_frame: usize,
     /// The opcode of the next frame; `None` after the last one.
-    next: Option<u8>,
+    next: Option<OpCode>,
     /// Maximum payload of a frame, in bytes.
     fragment: usize,
 }
@@ -65,7 +64,7 @@ impl FramedMessage {
             size: payload.len(),
             rest: payload,
             left_of_frame: 0,
-            next: Some(opcode as u8),
+            next: Some(opcode),
             fragment,
         }
     }
@@ -98,10 +97,16 @@ impl FramedMessage {
                 };
                 let size = self.rest.len().min(self.fragment);
                 let is_last = size == self.rest.len();
-                piece.push(if is_last { 0x80 | opcode } else { opcode });
-                piece.extend(length(size));
+                let header = FrameHeader {
+                    fin: is_last,
+                    rsv1: false,
+                    opcode,
+                    masking_key: None,
+                    payload_length: size as u64,
+                };
+                header.encode().append_to(piece);
                 self.left_of_frame = size;
-                self.next = (!is_last).then_some(0x0);
+                self.next = (!is_last).then_some(OpCode::Continuation);
             }
             let bytes = self.left_of_frame.min(PIECE);
             piece.extend_from_slice(&self.rest[..bytes]);
@@ -256,9 +261,10 @@ impl Outgoing {
         Some(first.due.max(self.next_drop))
     }
 
-    /// Sends the bytes that are due. Returns whether due bytes wait for the socket.
+    /// Sends the bytes that are due, as many as fit into a turn. Returns whether due bytes wait for
+    /// the socket.
     pub(super) fn send_due(&mut self, socket: &mut WebSocket<'_>, now: Instant) -> bool {
-        while self.next_at().is_some_and(|at| at <= now) {
+        while self.next_at().is_some_and(|at| at <= now) && !socket.has_used_turn() {
             if socket.is_blocked() {
                 return true;
             }

@@ -155,7 +155,7 @@ impl Violation {
 }
 
 /// The length field of a frame in its shortest form, without a mask bit (§5.2).
-pub(super) fn length(bytes: usize) -> Vec<u8> {
+fn length(bytes: usize) -> Vec<u8> {
     match bytes {
         0..=125 => vec![bytes as u8],
         126..=0xFFFF => [&[126], &(bytes as u16).to_be_bytes()[..]].concat(),

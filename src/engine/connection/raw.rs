@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use super::{Connection, INTERNAL_ERROR, Phase};
 use crate::engine::backlog::Backlog;
+use crate::engine::compression;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::{ConnectionDriver, Context, Progress};
 use crate::engine::handler::{Handler, WebSocket};
@@ -87,6 +88,7 @@ impl<H: Handler> Connection<H> {
             }
         }));
         let written = socket.batch.finish();
+        context.turn.charge_codec(compression::take_deflated());
         if before != self.outbound.backlog.is_empty() {
             self.waiting_since = context.now;
         }

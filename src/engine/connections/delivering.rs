@@ -113,6 +113,11 @@ impl<S: Stream> Connections<S> {
                 self.drive_stream(to);
                 turn.charge_work(self.context.turn.used());
             }
+            Command::Wake { to } => {
+                self.context.begin_turn();
+                self.wake(to);
+                turn.charge_work(self.context.turn.used());
+            }
             command => {
                 turn.charge_command();
                 self.obey(command);
@@ -132,11 +137,11 @@ impl<S: Stream> Connections<S> {
                 });
                 self.close(to, frame);
             }
-            Command::Wake { to } => self.wake(to),
             Command::CloseAll { code } => self.close_all(code),
             Command::Drop(_)
             // Carried out by the callers.
             | Command::Resume { .. }
+            | Command::Wake { .. }
             | Command::Deliver { .. }
             | Command::DeliverShared { .. }
             | Command::Send { .. }
