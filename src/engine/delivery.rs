@@ -20,23 +20,6 @@ pub(crate) struct Delivery<'a> {
     pub(super) is_lenient: bool,
 }
 
-impl<'a> Delivery<'a> {
-    pub(super) fn new(
-        plain: Encoded<'a>,
-        compressed: Option<Encoded<'a>>,
-        messages: usize,
-        policy: SlowConsumerPolicy,
-    ) -> Delivery<'a> {
-        Delivery {
-            plain,
-            compressed,
-            messages,
-            policy,
-            is_lenient: false,
-        }
-    }
-}
-
 /// Encoded frames, and the shared frame that keeps them for all connections whose sockets block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encoded<'a> {

@@ -104,7 +104,7 @@ pub(crate) trait ConnectionDriver<S> {
     /// Writes the backlog, reads the input, handles it and writes the answers.
     fn drive(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
 
-    /// Wakes a handler that has a timer.
+    /// Drives the connection for its handler, which was busy or has a timer.
     fn wake(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
 
     /// The peer has sent FIN, or the connection broke. `drive` has read all input that it reads.

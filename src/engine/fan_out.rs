@@ -95,6 +95,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.mailbox.resume(self.key);
+        self.mailbox.wake_connection(self.key);
     }
 }

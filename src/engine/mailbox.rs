@@ -68,8 +68,9 @@ pub(super) struct CommandQueue {
     pub(super) plain: Frames,
     /// The same messages compressed, if a receiver accepts compression.
     pub(super) compressed: Frames,
-    /// Connections with a [`Command::Overrun`] in this queue. Further messages to them are
-    /// dropped. Bound: the connections of the worker.
+    /// Connections with a command in this queue that ends them as slow consumers, because the
+    /// mailboxes are full. Further messages to them are dropped. Bound: the connections of the
+    /// worker.
     overrun: HashSet<ConnectionKey>,
     /// The worker has stopped: new commands are dropped.
     is_dead: bool,
@@ -83,62 +84,62 @@ pub(super) struct Frames {
     taken: usize,
 }
 
+/// What a worker is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Send the next `length` bytes of `plain` to every member. If `compressed_length` is not 0,
-    /// members that accept compression receive the next `compressed_length` bytes of `compressed`.
+    /// Send frames to every member of a group.
     Deliver {
         members: Arc<GroupMembers>,
         epoch: Epoch,
-        length: usize,
-        compressed_length: usize,
+        frames: FrameSource,
         messages: usize,
-    },
-    /// Send a large, shared frame to every member.
-    DeliverShared {
-        members: Arc<GroupMembers>,
-        epoch: Epoch,
-        frame: Arc<SharedFrame>,
-        compressed: Option<Arc<SharedFrame>>,
-        messages: usize,
-        /// The place of the next member: members before it have received the frame.
+        /// The place of the next member: members before it have received the frames.
         from: u32,
     },
-    /// Drop this value: all commands queued before it have been carried out.
-    Drop(#[allow(dead_code, reason = "to drop it is all")] Arc<dyn Any + Send + Sync>),
-    /// Send the next `length` bytes of `plain` or `compressed` to one connection.
+    /// Send frames to one connection.
     Send {
         to: ConnectionKey,
-        length: usize,
-        is_compressed: bool,
-    },
-    /// Send a large frame, or several frames, to one connection.
-    SendShared {
-        to: ConnectionKey,
-        frames: Arc<SharedFrame>,
-        compressed: Option<Arc<SharedFrame>>,
+        frames: FrameSource,
         messages: usize,
+        /// The frames fit if the backlog is within its bound, regardless of their own size.
+        is_lenient: bool,
     },
-    /// Close a connection as a slow consumer, because the mailboxes are full.
-    Overrun { to: ConnectionKey },
-    /// Drive a connection again whose handler was busy.
-    Resume { to: ConnectionKey },
-    /// End a connection with this Close.
+    /// Do something else with one connection.
+    Act(ConnectionKey, Act),
+    /// Begin the closing handshake with all connections.
+    CloseAll(CloseCode),
+    /// Drop this value: all commands queued before it have been carried out.
+    Drop(Arc<dyn Any + Send + Sync>),
+}
+
+/// The place of a command's frames.
+#[derive(Debug)]
+pub(super) enum FrameSource {
+    /// The next `length` bytes of `plain`. If `compressed_length` is not 0, receivers that accept
+    /// compression get the next `compressed_length` bytes of `compressed` instead.
+    Queued {
+        length: usize,
+        compressed_length: usize,
+    },
+    /// Shared frames: large ones, and those of which a part of a group has received its share.
+    Shared {
+        plain: Arc<SharedFrame>,
+        compressed: Option<Arc<SharedFrame>>,
+    },
+}
+
+/// What a command without frames does with its connection.
+#[derive(Debug)]
+pub(super) enum Act {
+    /// Drive the connection again: its handler was busy, or has a timer.
+    Wake,
+    /// End the connection with this Close.
     End {
-        to: ConnectionKey,
         why: Disconnect,
         frame: (CloseCode, &'static str),
     },
-    /// Begin the closing handshake with one connection.
-    Close {
-        to: ConnectionKey,
-        frame: Option<(CloseCode, Box<str>)>,
-    },
-    /// Wake the handler of one connection.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "faults have timers"))]
-    Wake { to: ConnectionKey },
-    /// Begin the closing handshake with all connections.
-    CloseAll { code: CloseCode },
+    /// Begin the closing handshake.
+    Close(Option<(CloseCode, Box<str>)>),
 }
 
 impl Mailbox {
@@ -204,11 +205,16 @@ impl Mailbox {
         mem::swap(&mut *queue, emptied);
     }
 
-    /// Sends a message to one connection. If the connection `compresses`, the message is compressed
-    /// if that makes it smaller.
-    pub(super) fn send(&self, to: ConnectionKey, compresses: bool, message: Message<'_>) {
+    /// Sends messages to one connection: compressed, if the connection `compresses` and that makes
+    /// them smaller. For `is_lenient` see [`Command::Send`].
+    pub(super) fn send(
+        &self,
+        to: ConnectionKey,
+        compresses: bool,
+        publication: &Publication<'_>,
+        is_lenient: bool,
+    ) {
         let is_exceeded = self.congestion.is_exceeded();
-        let publication = Publication::new(message);
         let compressed = publication.compressed_for(compresses && !is_exceeded, self.deflate());
         self.put(|queue| {
             if queue.overrun.contains(&to) {
@@ -216,43 +222,26 @@ impl Mailbox {
             }
             if is_exceeded {
                 queue.overrun.insert(to);
-                queue.commands.push_back(Command::Overrun { to });
+                let (why, frame) = (Disconnect::SlowConsumer, Disconnect::OVERRUN);
+                let act = Act::End { why, frame };
+                queue.commands.push_back(Command::Act(to, act));
                 return 0;
             }
-            let is_compressed = compressed.is_some();
-            let length = match compressed {
-                Some(frame) => queue.compressed.append(frame),
-                None => queue.plain.encode(message),
+            let frames = match publication.shared.as_ref().or(compressed) {
+                Some(plain) => FrameSource::shared(plain, compressed),
+                None => FrameSource::Queued {
+                    length: queue.plain.encode(publication.message),
+                    compressed_length: 0,
+                },
             };
+            let size = frames.size();
             queue.commands.push_back(Command::Send {
                 to,
-                length,
-                is_compressed,
-            });
-            length
-        });
-    }
-
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(super) fn publish(
-        &self,
-        to: ConnectionKey,
-        compresses: bool,
-        publication: &Publication<'_>,
-    ) {
-        let shared = publication.shared.as_ref();
-        let Some(frames) = shared.filter(|_| !self.congestion.is_exceeded()) else {
-            return self.send(to, compresses, publication.message);
-        };
-        let compressed = publication.compressed_for(compresses, self.deflate());
-        self.put(|queue| {
-            queue.commands.push_back(Command::SendShared {
-                to,
-                frames: Arc::clone(frames),
-                compressed: compressed.cloned(),
+                frames,
                 messages: publication.messages,
+                is_lenient,
             });
-            frames.len() + compressed.map_or(0, |shared_frame| shared_frame.len())
+            size
         });
     }
 
@@ -266,49 +255,26 @@ impl Mailbox {
         self.put_quietly(|queue| queue.deliver(members, publication, compressed))
     }
 
-    /// Drops `value` after the commands queued so far have been carried out.
-    pub(super) fn drop_in_turn(&self, value: Arc<dyn Any + Send + Sync>) {
-        self.put(|queue| {
-            queue.commands.push_back(Command::Drop(value));
-            0
-        });
+    /// Drives a connection again whose handler was busy or has a timer.
+    pub(super) fn wake_connection(&self, to: ConnectionKey) {
+        self.command(Command::Act(to, Act::Wake));
     }
 
-    pub(super) fn resume(&self, to: ConnectionKey) {
-        self.put(|queue| {
-            queue.commands.push_back(Command::Resume { to });
-            0
-        });
-    }
-
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(super) fn end(&self, to: ConnectionKey, why: Disconnect, frame: (CloseCode, &'static str)) {
-        self.put(|queue| {
-            queue.commands.push_back(Command::End { to, why, frame });
-            0
-        });
-    }
-
+    /// Begins the closing handshake with one connection.
     pub(super) fn close(&self, to: ConnectionKey, frame: Option<CloseFrame<'_>>) {
         let frame = frame.map(|frame| (frame.code, frame.reason.into()));
-        self.put(|queue| {
-            queue.commands.push_back(Command::Close { to, frame });
-            0
-        });
-    }
-
-    #[cfg(feature = "cli")]
-    pub(super) fn wake_handler(&self, to: ConnectionKey) {
-        self.put(|queue| {
-            queue.commands.push_back(Command::Wake { to });
-            0
-        });
+        self.command(Command::Act(to, Act::Close(frame)));
     }
 
     /// Begins the closing handshake with every connection of this worker.
     pub(crate) fn close_all(&self, code: CloseCode) {
+        self.command(Command::CloseAll(code));
+    }
+
+    /// Queues a command without frames.
+    pub(super) fn command(&self, command: Command) {
         self.put(|queue| {
-            queue.commands.push_back(Command::CloseAll { code });
+            queue.commands.push_back(command);
             0
         });
     }
@@ -378,26 +344,30 @@ impl CommandQueue {
     ) -> usize {
         const COALESCED: usize = 64 << 10;
         let now = members.epoch();
-        let compressed_size = compressed.map_or(0, |frame| frame.len());
-        if let Some(frame) = &publication.shared {
-            self.commands.push_back(Command::DeliverShared {
+        if let Some(plain) = &publication.shared {
+            let frames = FrameSource::shared(plain, compressed);
+            let size = frames.size();
+            self.commands.push_back(Command::Deliver {
                 members: Arc::clone(members),
                 epoch: now,
-                frame: Arc::clone(frame),
-                compressed: compressed.cloned(),
+                frames,
                 messages: publication.messages,
                 from: 0,
             });
-            return frame.len() + compressed_size;
+            return size;
         }
         let encoded = self.plain.encode(publication.message);
         match self.commands.back_mut() {
             Some(Command::Deliver {
                 members: others,
                 epoch,
-                length,
-                compressed_length,
+                frames:
+                    FrameSource::Queued {
+                        length,
+                        compressed_length,
+                    },
                 messages,
+                ..
             }) if Arc::ptr_eq(others, members)
                 && *epoch == now
                 && *length < COALESCED
@@ -415,12 +385,15 @@ impl CommandQueue {
             _ => self.commands.push_back(Command::Deliver {
                 members: Arc::clone(members),
                 epoch: now,
-                length: encoded,
-                compressed_length: compressed.map_or(0, |frame| self.compressed.append(frame)),
+                frames: FrameSource::Queued {
+                    length: encoded,
+                    compressed_length: compressed.map_or(0, |frame| self.compressed.append(frame)),
+                },
                 messages: 1,
+                from: 0,
             }),
         }
-        encoded + compressed_size
+        encoded + compressed.map_or(0, |frame| frame.len())
     }
 
     /// Puts back the unfinished rest of a command, as the next command.
@@ -443,6 +416,28 @@ impl CommandQueue {
         self.compressed.bytes.shrink_to(KEPT);
         self.commands.shrink_to(KEPT / size_of::<Command>());
         self.overrun.shrink_to(0);
+    }
+}
+
+impl FrameSource {
+    fn shared(plain: &Arc<SharedFrame>, compressed: Option<&Arc<SharedFrame>>) -> FrameSource {
+        FrameSource::Shared {
+            plain: Arc::clone(plain),
+            compressed: compressed.cloned(),
+        }
+    }
+
+    /// Size of the frames in bytes.
+    fn size(&self) -> usize {
+        match self {
+            FrameSource::Queued {
+                length,
+                compressed_length,
+            } => length + compressed_length,
+            FrameSource::Shared { plain, compressed } => {
+                plain.len() + compressed.as_ref().map_or(0, |frame| frame.len())
+            }
+        }
     }
 }
 

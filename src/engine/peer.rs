@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::disconnect::Disconnect;
-use super::mailbox::Mailbox;
+use super::mailbox::{Act, Command, Mailbox};
 use super::publication::Publication;
 use super::slab::ConnectionKey;
 use crate::protocol::{CloseCode, CloseFrame, Message};
@@ -48,7 +48,11 @@ impl Peer {
     pub fn send(&self, message: Message<'_>) {
         match message {
             Message::Close(frame) => self.mailbox.close(self.key, frame),
-            message => self.mailbox.send(self.key, self.compresses, message),
+            message => {
+                let publication = Publication::new(message);
+                self.mailbox
+                    .send(self.key, self.compresses, &publication, false);
+            }
         }
     }
 
@@ -60,13 +64,15 @@ impl Peer {
     /// Asks the handler again whether it is [busy](super::Handler::is_busy). If it is not, the
     /// client's next message is handled.
     pub fn resume(&self) {
-        self.mailbox.resume(self.key);
+        self.mailbox.wake_connection(self.key);
     }
 
     /// Ends the connection with a Close, without a wait for the answer, as a passed deadline does.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) fn end(&self, why: Disconnect, code: CloseCode, reason: &'static str) {
-        self.mailbox.end(self.key, why, (code, reason));
+        let frame = (code, reason);
+        let act = Act::End { why, frame };
+        self.mailbox.command(Command::Act(self.key, act));
     }
 
     /// Sends messages that are already encoded. The same bound as in [`Peer::send`] applies, except
@@ -74,13 +80,8 @@ impl Peer {
     /// the connection.
     #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) fn publish(&self, publication: &Publication<'_>) {
-        self.mailbox.publish(self.key, self.compresses, publication);
-    }
-
-    /// Wakes the connection's [`RawHandler`](super::RawHandler).
-    #[cfg(feature = "cli")]
-    pub(crate) fn wake(&self) {
-        self.mailbox.wake_handler(self.key);
+        self.mailbox
+            .send(self.key, self.compresses, publication, true);
     }
 
     /// An identity that stays unique while a handle or a group of the connection's worker exists.

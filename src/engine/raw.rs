@@ -15,7 +15,7 @@ use crate::protocol::OpCode;
 /// connection ends, that answers Pings itself, and that writes raw bytes. Ordinary handlers do not
 /// pay for these features.
 pub trait RawHandler {
-    /// Called after [`Peer::wake`](super::Peer::wake), and when the backlog becomes empty if
+    /// Called after [`Peer::resume`](super::Peer::resume), and when the backlog becomes empty if
     /// [`wants_room`](RawHandler::wants_room) returns true.
     fn wake(&mut self, socket: &mut WebSocket<'_>);
 

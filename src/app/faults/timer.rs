@@ -47,7 +47,7 @@ async fn wake(mut times: watch::Receiver<Option<Instant>>, peer: Peer) {
                 Err(_) => return,
             },
             () = sleep_until(at) => {
-                peer.wake();
+                peer.resume();
                 if times.changed().await.is_err() {
                     return;
                 }

@@ -306,7 +306,10 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
     }
 
     fn wake(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress {
-        self.wake_handler(key, stream, context)
+        match self.handler.raw().is_some() {
+            true => self.wake_handler(key, stream, context),
+            false => self.drive(key, stream, context),
+        }
     }
 
     fn hang_up(&mut self, key: ConnectionKey, context: &mut Context) -> Progress {

@@ -14,6 +14,7 @@ use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Context;
 use crate::engine::fan_out::{self, Ticket};
 use crate::engine::handler::{Handler, WebSocket};
+use crate::engine::mailbox::Command;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::stats::{Traffic, WorkerStats};
@@ -140,7 +141,7 @@ impl<H: Handler> Connection<H> {
         let ticks = patience.as_nanos() / context.tick.as_nanos();
         let until = context.now.wrapping_add(ticks as Tick + 1);
         DeferredInput::pause(&mut self.deferred, until, &ticket);
-        context.mailbox.drop_in_turn(ticket);
+        context.mailbox.command(Command::Drop(ticket));
     }
 
     /// Begins to end the connection, for the reason that an event gave.

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use super::{Connections, Entry};
 use crate::engine::SlowConsumerPolicy;
 use crate::engine::delivery::{Delivery, Encoded};
-use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Progress;
-use crate::engine::mailbox::{Command, CommandQueue};
+use crate::engine::mailbox::{Act, Command, CommandQueue, FrameSource};
 use crate::engine::members::{Epoch, GroupMembers};
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::turn::Turn;
-use crate::engine::unsent::SharedFrame;
 use crate::protocol::{CloseCode, CloseFrame};
 
 impl<S: Stream> Connections<S> {
@@ -51,109 +49,65 @@ impl<S: Stream> Connections<S> {
             Command::Deliver {
                 members,
                 epoch,
-                length,
-                compressed_length,
-                messages,
-            } => {
-                let shared_frames = [const { OnceCell::new() }; 2];
-                let plain = Encoded::new(queue.plain.take(length), &shared_frames[0]);
-                let compressed = queue.compressed.take(compressed_length);
-                let compressed =
-                    (compressed_length > 0).then_some(Encoded::new(compressed, &shared_frames[1]));
-                let delivery = Delivery::new(plain, compressed, messages, members.policy());
-                let rest = self.deliver_to(members, epoch, 0, &delivery, turn);
-                queue.put_back(rest);
-            }
-            Command::DeliverShared {
-                members,
-                epoch,
-                frame,
-                compressed,
+                frames,
                 messages,
                 from,
-            } => with_shared(frame, compressed, |plain, compressed| {
-                let delivery = Delivery::new(plain, compressed, messages, members.policy());
-                let rest = self.deliver_to(members, epoch, from, &delivery, turn);
+            } => {
+                let policy = members.policy();
+                let rest = with_frames(frames, queue, |plain, compressed| {
+                    let delivery = Delivery {
+                        plain,
+                        compressed,
+                        messages,
+                        policy,
+                        is_lenient: false,
+                    };
+                    self.deliver_to(members, epoch, from, &delivery, turn)
+                });
                 queue.put_back(rest);
-            }),
-            command => self.carry_out_for_one(command, queue, turn),
-        }
-    }
-
-    /// Carries out a command that is not a delivery to a group.
-    fn carry_out_for_one(&mut self, command: Command, queue: &mut CommandQueue, turn: &mut Turn) {
-        match command {
+            }
             Command::Send {
                 to,
-                length,
-                is_compressed,
-            } => {
-                let frames = match is_compressed {
-                    true => &mut queue.compressed,
-                    false => &mut queue.plain,
-                };
-                let shared_frame = OnceCell::new();
-                let frame = Encoded::new(frames.take(length), &shared_frame);
-                let compressed = is_compressed.then_some(frame);
-                let delivery = Delivery::new(frame, compressed, 1, SlowConsumerPolicy::Close);
-                self.send(to, &delivery, turn);
-            }
-            Command::SendShared {
-                to,
                 frames,
-                compressed,
                 messages,
-            } => with_shared(frames, compressed, |plain, compressed| {
-                let policy = SlowConsumerPolicy::Close;
-                let mut delivery = Delivery::new(plain, compressed, messages, policy);
-                delivery.is_lenient = true;
-                self.send(to, &delivery, turn);
+                is_lenient,
+            } => with_frames(frames, queue, |plain, compressed| {
+                let delivery = Delivery {
+                    plain,
+                    compressed,
+                    messages,
+                    policy: SlowConsumerPolicy::Close,
+                    is_lenient,
+                };
+                turn.charge_delivery(plain.bytes().len());
+                self.drive(to, |connection, stream, context| {
+                    connection.deliver(&delivery, stream, context)
+                });
             }),
-            Command::Resume { to } => {
-                self.drive_stream(to);
-                turn.charge_work(self.context.turn.used());
-            }
-            Command::Wake { to } => {
-                self.context.begin_turn();
-                self.wake(to);
-                turn.charge_work(self.context.turn.used());
-            }
-            command => {
-                turn.charge_command();
-                self.obey(command);
-            }
+            Command::Act(to, act) => self.perform(to, act, turn),
+            Command::CloseAll(code) => self.close_all(code),
+            Command::Drop(value) => drop(value),
         }
     }
 
-    /// Carries out a command without encoded frames.
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Overrun { to } => self.end_with(to, Disconnect::SlowConsumer, Disconnect::OVERRUN),
-            Command::End { to, why, frame } => self.end_with(to, why, frame),
-            Command::Close { to, frame } => {
+    fn perform(&mut self, key: ConnectionKey, act: Act, turn: &mut Turn) {
+        turn.charge_command();
+        match act {
+            Act::Wake => {
+                self.wake(key);
+                turn.charge_work(self.context.turn.used());
+            }
+            Act::End { why, frame } => self.drive(key, |connection, stream, context| {
+                connection.end(why, frame, stream, context)
+            }),
+            Act::Close(frame) => {
                 let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
                     code: *code,
                     reason,
                 });
-                self.close(to, frame);
+                self.close(key, frame);
             }
-            Command::CloseAll { code } => self.close_all(code),
-            Command::Drop(_)
-            // Carried out by the callers.
-            | Command::Resume { .. }
-            | Command::Wake { .. }
-            | Command::Deliver { .. }
-            | Command::DeliverShared { .. }
-            | Command::Send { .. }
-            | Command::SendShared { .. } => {}
         }
-    }
-
-    fn send(&mut self, to: ConnectionKey, delivery: &Delivery<'_>, turn: &mut Turn) {
-        turn.charge_delivery(delivery.plain.bytes().len());
-        self.drive(to, |connection, stream, context| {
-            connection.deliver(delivery, stream, context)
-        });
     }
 
     /// Delivers to the members of a group, beginning at the place `from`, until the turn is over.
@@ -199,20 +153,16 @@ impl<S: Stream> Connections<S> {
             self.end(member, &why);
         }
         self.relieve();
-        rest.map(|from| Command::DeliverShared {
+        rest.map(|from| Command::Deliver {
             members: group,
             epoch,
-            frame: Arc::clone(delivery.plain.share()),
-            compressed: delivery.compressed.map(|frames| Arc::clone(frames.share())),
+            frames: FrameSource::Shared {
+                plain: Arc::clone(delivery.plain.share()),
+                compressed: delivery.compressed.map(|frames| Arc::clone(frames.share())),
+            },
             messages: delivery.messages,
             from,
         })
-    }
-
-    fn end_with(&mut self, key: ConnectionKey, why: Disconnect, frame: (CloseCode, &'static str)) {
-        self.drive(key, |connection, stream, context| {
-            connection.end(why, frame, stream, context)
-        });
     }
 
     fn close(&mut self, key: ConnectionKey, frame: Option<CloseFrame<'_>>) {
@@ -230,13 +180,27 @@ impl<S: Stream> Connections<S> {
     }
 }
 
-/// Runs `act` with shared frames.
-fn with_shared(
-    plain: Arc<SharedFrame>,
-    compressed: Option<Arc<SharedFrame>>,
-    act: impl FnOnce(Encoded<'_>, Option<Encoded<'_>>),
-) {
-    let plain = OnceCell::from(plain);
-    let compressed = compressed.map(OnceCell::from);
-    act(Encoded::of(&plain), compressed.as_ref().map(Encoded::of));
+/// Runs `act` with the frames of a command, plain and compressed.
+fn with_frames<T>(
+    frames: FrameSource,
+    queue: &mut CommandQueue,
+    act: impl FnOnce(Encoded<'_>, Option<Encoded<'_>>) -> T,
+) -> T {
+    match frames {
+        FrameSource::Queued {
+            length,
+            compressed_length,
+        } => {
+            let shared_frames = [const { OnceCell::new() }; 2];
+            let plain = Encoded::new(queue.plain.take(length), &shared_frames[0]);
+            let compressed = queue.compressed.take(compressed_length);
+            let compressed = Encoded::new(compressed, &shared_frames[1]);
+            act(plain, (compressed_length > 0).then_some(compressed))
+        }
+        FrameSource::Shared { plain, compressed } => {
+            let plain = OnceCell::from(plain);
+            let compressed = compressed.map(OnceCell::from);
+            act(Encoded::of(&plain), compressed.as_ref().map(Encoded::of))
+        }
+    }
 }

@@ -167,7 +167,8 @@ impl<S: Stream> Connections<S> {
     fn drive_queued(&mut self, key: ConnectionKey) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.is_ready = false;
-            self.drive_stream(key);
+            let (progress, hung_up) = entry.drive(key, &mut self.context);
+            self.follow(key, progress, hung_up);
             self.deliver_if_full();
         }
     }
@@ -287,14 +288,6 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Gives a connection its turn: writes the backlog and reads the input.
-    fn drive_stream(&mut self, key: ConnectionKey) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            let (progress, hung_up) = entry.drive(key, &mut self.context);
-            self.follow(key, progress, hung_up);
-        }
-    }
-
     /// Acts on the result of a connection's turn.
     #[inline]
     fn follow(&mut self, key: ConnectionKey, progress: Progress, hung_up: bool) {
@@ -315,23 +308,20 @@ impl<S: Stream> Connections<S> {
             self.drive(key, |connection, stream, context| {
                 connection.drive(key, stream, context)
             });
-            self.hang_up(key);
+            self.drive(key, |connection, _, context| {
+                connection.hang_up(key, context)
+            });
         }
     }
 
-    #[cold]
-    fn hang_up(&mut self, key: ConnectionKey) {
-        self.drive(key, |connection, _, context| {
-            connection.hang_up(key, context)
-        });
-    }
-
+    /// Gives a connection its turn again: its handler was busy, or has a timer.
     fn wake(&mut self, key: ConnectionKey) {
+        self.context.begin_turn();
         self.drive(key, |connection, stream, context| {
             connection.wake(key, stream, context)
         });
         if self.entries.get_mut(key).is_some_and(|entry| entry.hung_up) {
-            self.hang_up(key);
+            self.drive_to_end(key);
         }
     }
 
