@@ -15,7 +15,7 @@ thread_local! {
 pub(super) fn with_deflater<T>(act: impl FnOnce(&mut Deflater) -> T) -> T {
     DEFLATER.with_borrow_mut(|deflater| {
         let result = act(deflater);
-        DEFLATED.set(DEFLATED.get() + deflater.take_deflated());
+        count_encoded(deflater.take_deflated());
         result
     })
 }
@@ -27,8 +27,7 @@ pub(super) fn take_deflated() -> usize {
     DEFLATED.take()
 }
 
-/// Counts bytes that a handler has encoded itself, as if they were compressed.
-#[cfg(feature = "cli")]
+/// Counts bytes that were compressed, or whose encoding takes as long.
 pub(super) fn count_encoded(bytes: usize) {
     DEFLATED.set(DEFLATED.get() + bytes);
 }

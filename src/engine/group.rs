@@ -12,7 +12,7 @@ use super::publication::Publication;
 /// The members of one room on one worker. A clone is the same group.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     members: Arc<GroupMembers>,
 }
 
@@ -64,12 +64,6 @@ impl Group {
     #[cfg(feature = "redis")]
     pub(crate) fn is_congested(&self) -> bool {
         self.mailbox.is_congested()
-    }
-
-    /// Whether the worker's mailbox is full, so that a publishing task should yield.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(crate) fn is_full(&self) -> bool {
-        self.mailbox.is_full()
     }
 
     /// Puts a message for all members into the worker's mailbox.

@@ -1,17 +1,11 @@
 //! Handlers: the code of an endpoint that handles the messages of its connections.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::compression::with_deflater;
 use super::disconnect::Disconnect;
-use super::mailbox::Mailbox;
-use super::peer::Peer;
 use super::raw::RawHandler;
-use super::slab::ConnectionKey;
-use super::write_batch::WriteBatch;
-use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError, Sender};
+use super::web_socket::WebSocket;
+use crate::protocol::{CloseCode, Message, ProtocolError};
 
 /// The code that handles one connection. Each connection has its own handler, and only the
 /// connection's worker calls it.
@@ -40,7 +34,8 @@ pub trait Handler: 'static {
     }
 
     /// Whether the client's next message must wait for work that the last message has started.
-    /// Called after each data message, and again after [`Peer::resume`]. Default: false.
+    /// Called after each data message, and again after [`Peer::resume`](super::Peer::resume).
+    /// Default: false.
     #[inline]
     fn is_busy(&self) -> bool {
         false
@@ -79,84 +74,5 @@ where
     #[inline]
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
         self(socket, message);
-    }
-}
-
-/// A connection while one of its events is being handled.
-///
-/// All frames sent during one event leave in one write. Bytes that the socket does not accept stay
-/// in the backlog: at most 16 MiB and one message per event. If a handler sends more, the
-/// connection is closed with 1011 `too much sent at once`. Send longer answers from a task, by
-/// [`WebSocket::peer`], at a limited rate.
-pub struct WebSocket<'a> {
-    pub(super) sender: &'a mut Sender,
-    pub(super) batch: WriteBatch<'a>,
-    pub(super) mailbox: &'a Arc<Mailbox>,
-    pub(super) key: ConnectionKey,
-}
-
-impl WebSocket<'_> {
-    /// Sends a message or control frame in one frame, compressed if compression was negotiated and
-    /// makes the message smaller. Does nothing after a Close has been sent or received.
-    #[inline]
-    pub fn send(&mut self, message: Message<'_>) {
-        if self.sender.may_compress() {
-            return self.send_compressed(message);
-        }
-        self.sender.send(message, &mut self.batch);
-    }
-
-    /// Like [`WebSocket::send`], but uncompressed and in fragments of at most `max_fragment_size`
-    /// bytes of payload.
-    pub fn send_fragmented(&mut self, message: Message<'_>, max_fragment_size: usize) {
-        let mut frames = Vec::new();
-        self.sender
-            .send_fragmented(message, max_fragment_size, &mut frames);
-        self.batch.encoded(&frames, message);
-    }
-
-    #[inline(never)]
-    fn send_compressed(&mut self, message: Message<'_>) {
-        let WebSocket {
-            sender,
-            batch,
-            mailbox,
-            ..
-        } = self;
-        match mailbox.deflate() {
-            Some(deflate) => {
-                let before = batch.sent_data();
-                with_deflater(|deflater| {
-                    sender.send_compressed(message, deflate, deflater, batch);
-                });
-                batch.recount(message, before);
-                batch.ask_to_stop();
-            }
-            None => sender.send(message, batch),
-        }
-    }
-
-    /// Begins the closing handshake. `reason` is cut to 123 bytes, the maximum in a Close.
-    pub fn close(&mut self, code: CloseCode, reason: &str) {
-        let frame = CloseFrame { code, reason };
-        self.sender.close(Some(frame), &mut self.batch);
-    }
-
-    /// A handle to this connection, which can be kept and sent to other threads.
-    pub fn peer(&self) -> Peer {
-        let compresses = self.mailbox.deflate().is_some_and(|deflate| {
-            self.sender
-                .accepts_compressed(deflate.window_bits, usize::MAX)
-        });
-        Peer::new(Arc::clone(self.mailbox), self.key, compresses)
-    }
-}
-
-impl fmt::Debug for WebSocket<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("WebSocket")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
     }
 }

@@ -15,6 +15,10 @@ mod delivery;
 mod disconnect;
 mod driver;
 mod fan_out;
+#[cfg(feature = "cli")]
+pub(crate) mod for_faults;
+#[cfg(feature = "socketio")]
+pub(crate) mod for_socketio;
 mod frame_loop;
 mod group;
 mod handler;
@@ -34,6 +38,7 @@ mod tests;
 mod tls;
 mod turn;
 mod unsent;
+mod web_socket;
 mod write_batch;
 
 pub(crate) use connection::Connection;
@@ -42,23 +47,20 @@ pub use disconnect::{Disconnect, Timeout, Unanswered};
 pub(crate) use driver::ConnectionDriver;
 pub(crate) use frame_loop::FrameLoopHandle;
 pub(crate) use group::{Group, Sleeper};
-pub use handler::{Handler, WebSocket};
+pub use handler::Handler;
 pub(crate) use members::GroupPlace;
 pub use peer::Peer;
 pub(crate) use peer::PeerId;
 pub(crate) use publication::Publication;
-#[cfg(feature = "cli")]
-pub(crate) use raw::Demand;
 pub(crate) use raw::RawHandler;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{ClientSocket, PeerAddress, Stream};
 pub(crate) use stats::{ConnectionRecord, EndpointIndex, Observer, WorkerStats};
+pub(crate) use unsent::{Held, UnsentBudget};
+pub use web_socket::WebSocket;
 
 use crate::protocol::{AssemblyBudget, Deflate, SizeLimits};
 use mailbox::Congestion;
-#[cfg(feature = "socketio")]
-pub(crate) use unsent::HeldForAll;
-pub(crate) use unsent::{Held, UnsentBudget};
 
 /// The settings of every connection of a server.
 #[derive(Clone, Debug)]

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::disconnect::Disconnect;
-use super::mailbox::{Act, Command, Mailbox};
+use super::mailbox::Mailbox;
 use super::publication::Publication;
 use super::slab::ConnectionKey;
-use crate::protocol::{CloseCode, CloseFrame, Message};
+use crate::protocol::{CloseFrame, Message};
 
 /// A handle to a connection, usable from any thread. Each call queues a command for the
 /// connection's worker. Sending to a connection that has ended does nothing.
@@ -65,23 +64,6 @@ impl Peer {
     /// client's next message is handled.
     pub fn resume(&self) {
         self.mailbox.wake_connection(self.key);
-    }
-
-    /// Ends the connection with a Close, without a wait for the answer, as a passed deadline does.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(crate) fn end(&self, why: Disconnect, code: CloseCode, reason: &'static str) {
-        let frame = (code, reason);
-        let act = Act::End { why, frame };
-        self.mailbox.command(Command::Act(self.key, act));
-    }
-
-    /// Sends messages that are already encoded. The same bound as in [`Peer::send`] applies, except
-    /// that a backlog within the bound accepts a message of any size: a long answer does not close
-    /// the connection.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(crate) fn publish(&self, publication: &Publication<'_>) {
-        self.mailbox
-            .send(self.key, self.compresses, publication, true);
     }
 
     /// An identity that stays unique while a handle or a group of the connection's worker exists.

@@ -16,7 +16,7 @@ pub(crate) struct Publication<'a> {
     pub(super) messages: usize,
     pub(super) shared: Option<Arc<SharedFrame>>,
     /// Contains `None` if compression does not make the message smaller.
-    compressed: OnceCell<Option<Arc<SharedFrame>>>,
+    pub(super) compressed: OnceCell<Option<Arc<SharedFrame>>>,
 }
 
 impl<'a> Publication<'a> {
@@ -36,23 +36,6 @@ impl<'a> Publication<'a> {
                 SharedFrame::new(frame)
             }),
             compressed: OnceCell::new(),
-        }
-    }
-
-    /// Several messages that stay consecutive on the wire. They are never compressed.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
-    pub(crate) fn of_several<'m>(messages: impl Iterator<Item = Message<'m>>) -> Publication<'a> {
-        let mut frames = Vec::new();
-        let mut count = 0;
-        for message in messages {
-            sender::encode_message(message, &mut frames);
-            count += 1;
-        }
-        Publication {
-            message: Message::Binary(&[]),
-            messages: count,
-            shared: Some(SharedFrame::new(frames)),
-            compressed: OnceCell::from(None),
         }
     }
 

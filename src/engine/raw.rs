@@ -1,15 +1,7 @@
 //! Raw handlers, which take over tasks of the engine. Only fault injection uses them.
 
-#[cfg(feature = "cli")]
-use super::compression;
-use super::handler::WebSocket;
-#[cfg(feature = "cli")]
-use super::turn::Turn;
-#[cfg(feature = "cli")]
-use super::unsent::Held;
+use super::web_socket::WebSocket;
 use crate::protocol::CloseFrame;
-#[cfg(feature = "cli")]
-use crate::protocol::OpCode;
 
 /// A handler that controls when its connection is read from, when a Close is sent and how the
 /// connection ends, that answers Pings itself, and that writes raw bytes. Ordinary handlers do not
@@ -54,46 +46,4 @@ pub enum Demand {
     End,
     /// The connection ends by RST.
     Abort,
-}
-
-impl WebSocket<'_> {
-    /// Writes bytes unchanged. They count towards the turn like compressed bytes.
-    #[cfg(feature = "cli")]
-    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
-        self.batch.raw(bytes);
-        self.batch.ask_to_stop();
-        compression::count_encoded(bytes.len());
-    }
-
-    /// Whether the bytes sent by [`WebSocket::send_raw`] fill a turn. The handler sends the rest
-    /// when it is woken again.
-    #[cfg(feature = "cli")]
-    pub(crate) fn has_used_turn(&self) -> bool {
-        compression::deflated() >= Turn::CODEC_SHARE
-    }
-
-    /// Counts a message that was sent by [`WebSocket::send_raw`]. `size` is in bytes of payload.
-    #[cfg(feature = "cli")]
-    pub(crate) fn count_sent(&mut self, opcode: OpCode, size: usize) {
-        self.batch
-            .count(opcode.is_control(), opcode == OpCode::Text, size);
-    }
-
-    /// Whether the backlog holds anything.
-    #[cfg(feature = "cli")]
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.batch.is_blocked()
-    }
-
-    /// A counter in the unsent budget for the bytes that the handler keeps for the peer.
-    #[cfg(feature = "cli")]
-    pub(crate) fn hold(&self) -> Held {
-        Held::new(0, self.batch.unsent())
-    }
-
-    /// Sends the postponed Close, or another one.
-    #[cfg(feature = "cli")]
-    pub(crate) fn release_close(&mut self, frame: Option<CloseFrame<'_>>) {
-        self.mailbox.close(self.key, frame);
-    }
 }

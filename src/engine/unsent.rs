@@ -58,11 +58,11 @@ impl UnsentBudget {
         ClientShare(self.clone())
     }
 
-    fn take(&self, bytes: usize) {
+    pub(super) fn take(&self, bytes: usize) {
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn give_back(&self, bytes: usize) {
+    pub(super) fn give_back(&self, bytes: usize) {
         self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -86,15 +86,13 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn new(bytes: usize, budget: &UnsentBudget) -> Held {
-        budget.take(bytes);
-        Held {
-            bytes,
-            client: budget.client(),
-        }
+        let client = budget.client();
+        let mut held = Held { bytes: 0, client };
+        held.set(bytes);
+        held
     }
 
     /// Sets the number of bytes taken.
-    #[allow(dead_code, reason = "what calls it is optional")]
     pub(crate) fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
         self.client.0.take(bytes);
@@ -110,30 +108,6 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.client.0.give_back(self.bytes);
-    }
-}
-
-/// Memory taken from the budget for several clients. Dropping this value gives it back.
-#[derive(Debug)]
-pub(crate) struct HeldForAll {
-    bytes: usize,
-    budget: UnsentBudget,
-}
-
-#[allow(dead_code, reason = "Socket.IO is optional")]
-impl HeldForAll {
-    pub(crate) fn new(bytes: usize, budget: &UnsentBudget) -> HeldForAll {
-        budget.take(bytes);
-        HeldForAll {
-            bytes,
-            budget: budget.clone(),
-        }
-    }
-}
-
-impl Drop for HeldForAll {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
     }
 }
 

@@ -152,11 +152,10 @@ impl<'a> WriteBatch<'a> {
             return;
         };
         self.count(opcode.is_control(), opcode == OpCode::Text, payload.len());
-        self.write(frames);
+        self.raw(frames);
     }
 
     /// Sends raw bytes, which need not be whole frames.
-    #[cfg(feature = "cli")]
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         if bytes.len() >= Self::LARGE {
             return self.write(bytes);
@@ -168,7 +167,6 @@ impl<'a> WriteBatch<'a> {
     }
 
     /// Whether the backlog holds anything.
-    #[cfg(feature = "cli")]
     pub(super) fn is_blocked(&self) -> bool {
         !self.outbound.backlog.is_empty()
     }
@@ -212,7 +210,7 @@ impl<'a> WriteBatch<'a> {
     /// Writes the buffer and then `payload`. Bytes that the socket does not accept stay in the
     /// backlog.
     fn write(&mut self, payload: &[u8]) {
-        if self.outbound.backlog.is_empty() && self.error.is_none() {
+        if !self.is_blocked() && self.error.is_none() {
             let result = match payload.is_empty() {
                 true => self.stream.write(&self.buffer.bytes),
                 false => self

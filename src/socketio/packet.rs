@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::value::{Args, json_of};
 use super::violation::EngineViolation;
-use crate::engine::{HeldForAll, Publication, UnsentBudget};
+use crate::engine::for_socketio::HeldForAll;
+use crate::engine::{Publication, UnsentBudget};
 use crate::protocol::Message;
 
 /// The kind of a packet. The binary kinds announce attachments.

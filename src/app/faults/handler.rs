@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::outgoing::{FramedMessage, Outgoing};
 use super::parameters::{After, Faults};
 use super::timer::FaultTimer;
-use crate::engine::{Demand, Handler, Held, RawHandler, WebSocket};
+use crate::engine::for_faults::Demand;
+use crate::engine::{Handler, Held, RawHandler, WebSocket};
 use crate::protocol::{CloseCode, CloseFrame, Message, OpCode};
 
 /// Maximum lifetime of a connection with faults. Some faults prevent it from ending by itself.

@@ -8,10 +8,11 @@ use crate::engine::backlog::Backlog;
 use crate::engine::compression;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::{ConnectionDriver, Context, Progress};
-use crate::engine::handler::{Handler, WebSocket};
+use crate::engine::handler::Handler;
 use crate::engine::raw::Demand;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
+use crate::engine::web_socket::WebSocket;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::CloseFrame;
 

@@ -13,12 +13,13 @@ use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Context;
 use crate::engine::fan_out::{self, Ticket};
-use crate::engine::handler::{Handler, WebSocket};
+use crate::engine::handler::Handler;
 use crate::engine::mailbox::Command;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::stats::{Traffic, WorkerStats};
 use crate::engine::turn::Turn;
+use crate::engine::web_socket::WebSocket;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{AssemblyPool, CloseFrame, Message, ProtocolError, Receiver};
 

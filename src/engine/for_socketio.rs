@@ -1,0 +1,76 @@
+//! What only Socket.IO needs of the engine.
+
+use std::cell::OnceCell;
+
+use super::disconnect::Disconnect;
+use super::group::Group;
+use super::mailbox::{Act, Command};
+use super::peer::Peer;
+use super::publication::Publication;
+use super::unsent::{SharedFrame, UnsentBudget};
+use crate::protocol::{CloseCode, Message, sender};
+
+impl Peer {
+    /// Ends the connection with a Close, without a wait for the answer, as a passed deadline does.
+    pub(crate) fn end(&self, why: Disconnect, code: CloseCode, reason: &'static str) {
+        let frame = (code, reason);
+        let act = Act::End { why, frame };
+        self.mailbox().command(Command::Act(self.key(), act));
+    }
+
+    /// Sends messages that are already encoded. The same bound as in [`Peer::send`] applies, except
+    /// that a backlog within the bound accepts a message of any size: a long answer does not close
+    /// the connection.
+    pub(crate) fn publish(&self, publication: &Publication<'_>) {
+        self.mailbox()
+            .send(self.key(), self.compresses(), publication, true);
+    }
+}
+
+impl Group {
+    /// Whether the worker's mailbox is full, so that a publishing task should yield.
+    pub(crate) fn is_full(&self) -> bool {
+        self.mailbox.is_full()
+    }
+}
+
+impl<'a> Publication<'a> {
+    /// Several messages that stay consecutive on the wire. They are never compressed.
+    pub(crate) fn of_several<'m>(messages: impl Iterator<Item = Message<'m>>) -> Publication<'a> {
+        let mut frames = Vec::new();
+        let mut count = 0;
+        for message in messages {
+            sender::encode_message(message, &mut frames);
+            count += 1;
+        }
+        Publication {
+            message: Message::Binary(&[]),
+            messages: count,
+            shared: Some(SharedFrame::new(frames)),
+            compressed: OnceCell::from(None),
+        }
+    }
+}
+
+/// Memory taken from the budget for several clients. Dropping this value gives it back.
+#[derive(Debug)]
+pub(crate) struct HeldForAll {
+    bytes: usize,
+    budget: UnsentBudget,
+}
+
+impl HeldForAll {
+    pub(crate) fn new(bytes: usize, budget: &UnsentBudget) -> HeldForAll {
+        budget.take(bytes);
+        HeldForAll {
+            bytes,
+            budget: budget.clone(),
+        }
+    }
+}
+
+impl Drop for HeldForAll {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
