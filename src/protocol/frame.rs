@@ -137,6 +137,15 @@ impl FrameHeader {
         Ok(Some((header, bytes.len().saturating_sub(rest.len()))))
     }
 
+    /// The header of the rest of the frame, after the first `bytes` bytes of its payload.
+    pub(super) fn after(mut self, bytes: usize) -> FrameHeader {
+        if let Some(key) = &mut self.masking_key {
+            key.rotate_left(bytes % 4);
+        }
+        self.payload_length = self.payload_length.saturating_sub(bytes as u64);
+        self
+    }
+
     /// Encodes this header in its shortest form.
     #[inline]
     pub fn encode(&self) -> EncodedHeader {

@@ -408,6 +408,6 @@ mod tests {
             size_of::<Connection<H>>()
         }
         let size = of(|_: &mut WebSocket<'_>, _: Message<'_>| {});
-        assert!(size <= 168, "{size} bytes");
+        assert!(size <= 160, "{size} bytes");
     }
 }

@@ -391,8 +391,8 @@ mod tests {
     use super::*;
     use crate::engine::ClientSocket;
 
-    /// Together with the slot's generation (8 bytes), and with the 192 bytes that the allocator
-    /// uses for a connection of 168, that is 280 bytes.
+    /// Together with the slot's generation (8 bytes), and with the 160 bytes that the allocator
+    /// uses for a connection, that is 248 bytes.
     #[test]
     fn a_connection_takes_few_bytes() {
         assert!(size_of::<Option<Entry<ClientSocket>>>() <= 80);

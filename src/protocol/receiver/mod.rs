@@ -59,8 +59,8 @@ enum ReadState {
         bytes: [u8; FrameHeader::MAX_LENGTH],
         length: u8,
     },
-    /// Inside a payload: `remaining` bytes of the frame's payload are missing.
-    Payload { header: FrameHeader, remaining: u64 },
+    /// Inside a payload: the header of the rest of the frame.
+    Payload(FrameHeader),
     /// `assembly` or `control` was returned as a message and can be released.
     Delivered,
     /// After a Close or a failure: the rest of the input is ignored (§5.5.1, §7.1.7).
@@ -163,7 +163,7 @@ impl Receiver {
 
     /// Whether a message has begun and is incomplete.
     pub const fn is_inside_message(&self) -> bool {
-        matches!(self.reading, ReadState::Payload { .. }) || self.fragmented.is_some()
+        matches!(self.reading, ReadState::Payload(_)) || self.fragmented.is_some()
     }
 
     /// Discards all further input.
@@ -241,17 +241,17 @@ impl Receiver {
                     }
                     self.begin_payload(&header)?;
                 }
-                ReadState::Payload { header, remaining } => {
-                    if remaining > 0 {
+                ReadState::Payload(header) => {
+                    if header.payload_length > 0 {
                         if input.is_empty() {
                             return Ok(None);
                         }
                         if !self.is_compressed() || header.opcode.is_control() {
-                            self.receive_payload(input, header, remaining, pool)?;
+                            self.receive_payload(input, header, pool)?;
                         } else if pool.is_spent() {
                             return Ok(None);
                         } else {
-                            self.receive_compressed(input, header, remaining, pool)?;
+                            self.receive_compressed(input, header, pool)?;
                         }
                     } else if header.fin {
                         return self.straddling_message(&header, pool).map(Some);
@@ -389,10 +389,15 @@ fn take_unmasked<'i>(
     masking_key: Option<[u8; 4]>,
 ) -> &'i [u8] {
     let payload = take(input, length);
+    unmask(payload, masking_key);
+    payload
+}
+
+#[inline(always)]
+fn unmask(payload: &mut [u8], masking_key: Option<[u8; 4]>) {
     if let Some(key) = masking_key {
         apply_masking_key(payload, key, 0);
     }
-    payload
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Payloads that must be stored: of frames that arrive in several inputs, of fragments (RFC 6455
 //! §5.4), and of compressed messages (RFC 7692 §7.2.2).
 
-use super::{FragmentedMessage, ReadState, Receiver, control_message, take};
+use super::{FragmentedMessage, ReadState, Receiver, control_message, take, take_unmasked, unmask};
 use crate::protocol::assembly::{Assembly, AssemblyPool};
-use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{FrameHeader, Message, OpCode, ProtocolError, SizeLimits};
 
 impl Receiver {
@@ -15,13 +14,13 @@ impl Receiver {
     pub fn payload_space(&mut self, pool: &mut AssemblyPool) -> Option<&mut [u8]> {
         const WORTH_IT: u64 = 64 << 10;
         match self.reading {
-            ReadState::Payload { header, remaining }
-                if remaining >= WORTH_IT
+            ReadState::Payload(header)
+                if header.payload_length >= WORTH_IT
                     && !header.opcode.is_control()
                     && !self.is_compressed() =>
             {
                 let assembly = self.assembly.get_or_insert_with(|| pool.take());
-                let wanted = usize::try_from(remaining).unwrap_or(usize::MAX);
+                let wanted = usize::try_from(header.payload_length).unwrap_or(usize::MAX);
                 // If the budget is exhausted, `receive` gets the input and returns the error.
                 assembly.space(wanted, pool).ok()
             }
@@ -36,32 +35,24 @@ impl Receiver {
     /// # Errors
     /// [`ProtocolError::InvalidUtf8`] if a text message is not UTF-8.
     pub fn advance(&mut self, bytes: usize) -> Result<(), ProtocolError> {
-        let ReadState::Payload { header, remaining } = self.reading else {
+        let ReadState::Payload(header) = self.reading else {
             return Ok(());
         };
         let text = self.is_text();
         if let Some(assembly) = &mut self.assembly {
-            if let Some(key) = header.masking_key {
-                apply_masking_key(assembly.arrived(bytes), key, offset(&header, remaining));
-            }
+            unmask(assembly.arrived(bytes), header.masking_key);
             assembly.advance(bytes);
             if text && let Err(error) = assembly.validate_last(bytes) {
                 return Err(self.fail(error));
             }
         }
-        self.reading = ReadState::Payload {
-            header,
-            remaining: remaining.saturating_sub(bytes as u64),
-        };
+        self.reading = ReadState::Payload(header.after(bytes));
         Ok(())
     }
 
     /// Begins a frame whose payload must be stored.
     pub(super) fn begin_payload(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
-        self.reading = ReadState::Payload {
-            header: *header,
-            remaining: header.payload_length,
-        };
+        self.reading = ReadState::Payload(*header);
         if !header.opcode.is_control() {
             let message = self.fragmented.get_or_insert(FragmentedMessage {
                 opcode: header.opcode,
@@ -85,20 +76,12 @@ impl Receiver {
         &mut self,
         input: &mut &mut [u8],
         header: FrameHeader,
-        remaining: u64,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
-        let length = usize::try_from(remaining)
-            .unwrap_or(usize::MAX)
-            .min(input.len());
-        let piece = take(input, length);
-        if let Some(key) = header.masking_key {
-            apply_masking_key(piece, key, offset(&header, remaining));
-        }
-        self.reading = ReadState::Payload {
-            header,
-            remaining: remaining.saturating_sub(length as u64),
-        };
+        let remaining = header.payload_length;
+        let length = usize::try_from(remaining).unwrap_or(usize::MAX);
+        let piece = take_unmasked(input, length, header.masking_key);
+        self.reading = ReadState::Payload(header.after(piece.len()));
         if header.opcode.is_control() {
             let control = self.control.get_or_insert_with(|| pool.take());
             let kept = control.append(piece, remaining, pool);
@@ -119,27 +102,22 @@ impl Receiver {
         &mut self,
         input: &mut &mut [u8],
         header: FrameHeader,
-        remaining: u64,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
         /// Maximum size of a piece in bytes. The rest of a piece that is not inflated must be
         /// masked again, so pieces are small.
         const PIECE: usize = 16 << 10;
-        let length = usize::try_from(remaining).unwrap_or(usize::MAX).min(PIECE);
-        let (piece, _) = input.split_at_mut(length.min(input.len()));
-        if let Some(key) = header.masking_key {
-            apply_masking_key(piece, key, offset(&header, remaining));
-        }
+        let length = usize::try_from(header.payload_length).unwrap_or(usize::MAX);
+        let (piece, _) = input.split_at_mut(length.min(PIECE).min(input.len()));
+        unmask(piece, header.masking_key);
         let mut rest = &*piece;
         let inflated = self.inflate(&mut rest, pool);
         let taken = piece.len().saturating_sub(rest.len());
-        let remaining = remaining.saturating_sub(taken as u64);
+        let header = header.after(taken);
         let (_, rest) = piece.split_at_mut(taken);
-        if let Some(key) = header.masking_key {
-            apply_masking_key(rest, key, offset(&header, remaining));
-        }
+        unmask(rest, header.masking_key);
         take(input, taken);
-        self.reading = ReadState::Payload { header, remaining };
+        self.reading = ReadState::Payload(header);
         inflated.map_err(|error| self.fail(error))
     }
 
@@ -215,10 +193,4 @@ impl Receiver {
             pool.put(assembly);
         }
     }
-}
-
-/// The position of the next byte in its frame's payload, modulo the 4 bytes of the masking key.
-fn offset(header: &FrameHeader, remaining: u64) -> usize {
-    // The remainder is below 4, so the conversion cannot fail.
-    usize::try_from(header.payload_length.saturating_sub(remaining) % 4).unwrap_or_default()
 }
