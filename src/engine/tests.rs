@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,11 @@ use super::{Bounds, Handler, Peer, Settings, Simulation, SlowConsumerPolicy, Web
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{FrameHeader, Message, OpCode};
 
-/// A socket that holds input from a client, accepts all output, and counts its calls.
+/// A socket that holds input from a client, accepts all output unless it is full, and counts its
+/// calls.
 #[derive(Default)]
 struct Counted {
+    is_full: bool,
     held: VecDeque<u8>,
     taken: Vec<u8>,
     reads: usize,
@@ -44,12 +47,23 @@ impl Write for Counted {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.writes += 1;
+        if self.is_full {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         slices.iter().for_each(|slice| self.taken.extend(&**slice));
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Counted {
+    /// Returns the numbers of reads and writes since the last call.
+    fn calls(&mut self) -> (usize, usize) {
+        self.taken.clear();
+        (mem::take(&mut self.reads), mem::take(&mut self.writes))
     }
 }
 
@@ -111,11 +125,7 @@ impl Driven {
 
     /// Returns the numbers of reads and writes since the last call.
     fn calls(&mut self) -> (usize, usize) {
-        self.socket.taken.clear();
-        (
-            std::mem::take(&mut self.socket.reads),
-            std::mem::take(&mut self.socket.writes),
-        )
+        self.socket.calls()
     }
 }
 
@@ -234,4 +244,57 @@ fn a_busy_handler_gets_the_next_message_when_it_is_resumed() {
     busy.set(false);
     peer.resume();
     assert_eq!(echoed(&mut simulation), 4);
+}
+
+#[test]
+fn a_connection_is_queued_once_for_its_turn() {
+    let mut simulation = Simulation::new(&Settings::default());
+    let peer = Rc::default();
+    let [woken, other] = [&peer, &Rc::default()].map(|peer| {
+        let socket = Counted {
+            held: frames(500_000, 0).into(),
+            ..Counted::default()
+        };
+        simulation.open(socket, Busy(Rc::default(), Rc::clone(peer)), None)
+    });
+    for connection in [woken, other] {
+        simulation.ready(connection);
+    }
+    // A connection that waits for its turn is woken as well.
+    peer.borrow_mut().take().unwrap().resume();
+    simulation.turn();
+    let mut reads = |connection| simulation.stream(connection).unwrap().calls().0;
+    let before = [woken, other].map(&mut reads);
+    assert_eq!(before, [3, 1]);
+    for _ in 0..12 {
+        simulation.turn();
+    }
+    let mut reads = |connection| simulation.stream(connection).unwrap().calls().0;
+    assert_eq!([woken, other].map(&mut reads), [6, 6]);
+}
+
+#[test]
+fn one_event_may_send_16_mib_and_one_message_more() {
+    const PAYLOAD: usize = (1 << 20) - 10; // with the header 1 MiB
+    let close = [&b"\x88\x17\x03\xF3"[..], b"too much sent at once"].concat();
+    for (count, is_closed) in [(17, false), (18, true)] {
+        let mut simulation = Simulation::new(&Settings::default());
+        let handler = move |socket: &mut WebSocket<'_>, _: Message<'_>| {
+            let payload = vec![7; PAYLOAD];
+            (0..count).for_each(|_| socket.send(Message::Binary(&payload)));
+        };
+        let socket = Counted {
+            is_full: true,
+            held: frames(1, 20).into(),
+            ..Counted::default()
+        };
+        let connection = simulation.open(socket, handler, None);
+        simulation.ready(connection);
+        simulation.stream(connection).unwrap().is_full = false;
+        simulation.ready(connection);
+        simulation.run();
+        let taken = &simulation.stream(connection).unwrap().taken;
+        let expected = if is_closed { close.len() } else { count << 20 };
+        assert_eq!((taken.len(), *taken == close), (expected, is_closed));
+    }
 }
