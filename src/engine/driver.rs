@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::act::Act;
 use super::deadlines::{DeadlineTicks, Tick};
 use super::delivery::Delivery;
 use super::disconnect::Disconnect;
@@ -15,7 +16,7 @@ use super::turn::Turn;
 use super::unsent::UnsentBudget;
 use super::write_batch::Buffer;
 use super::{Bounds, Settings, SlowConsumer};
-use crate::protocol::{AssemblyPool, CloseCode, CloseFrame};
+use crate::protocol::AssemblyPool;
 
 /// The state that a worker's connections share. A connection borrows it while it is driven.
 pub(crate) struct Context {
@@ -104,11 +105,14 @@ pub(crate) trait ConnectionDriver<S> {
     /// Writes the backlog, reads the input, handles it and writes the answers.
     fn drive(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
 
-    /// Drives the connection for its handler, which was busy or has a timer.
-    fn wake(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress;
-
-    /// The peer has sent FIN, or the connection broke. `drive` has read all input that it reads.
-    fn hang_up(&mut self, key: ConnectionKey, context: &mut Context) -> Progress;
+    /// Does something else to the connection.
+    fn act(
+        &mut self,
+        key: ConnectionKey,
+        act: Act,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Progress;
 
     /// Whether the backlog holds anything, or the handler keeps anything for the peer.
     fn is_blocked(&mut self) -> bool;
@@ -121,40 +125,11 @@ pub(crate) trait ConnectionDriver<S> {
         context: &mut Context,
     ) -> Progress;
 
-    /// Ends the connection with this Close, without a wait for the peer's answer.
-    fn end(
-        &mut self,
-        why: Disconnect,
-        frame: (CloseCode, &'static str),
-        stream: &mut S,
-        context: &mut Context,
-    ) -> Progress;
-
-    /// Begins the closing handshake.
-    fn close(
-        &mut self,
-        frame: Option<CloseFrame<'_>>,
-        stream: &mut S,
-        context: &mut Context,
-    ) -> Progress;
-
-    /// Checks the deadlines; the peer has been silent for `silence`.
-    fn tick(
-        &mut self,
-        key: ConnectionKey,
-        silence: Tick,
-        stream: &mut S,
-        context: &mut Context,
-    ) -> Progress;
-
     /// Unsent bytes, in the backlog and with the handler.
     fn backlog_bytes(&mut self) -> usize;
 
     /// How much is kept for the peer, for a comparison with other connections.
     fn waiting(&mut self, now: Tick) -> Waiting;
-
-    /// Ends the connection because it holds the most of a spent budget.
-    fn relieve(&mut self, stream: &mut S, context: &mut Context) -> Progress;
 
     /// How the connection ends if the server shuts down now.
     fn when_cut(&self) -> Disconnect;

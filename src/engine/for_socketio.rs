@@ -2,9 +2,10 @@
 
 use std::cell::OnceCell;
 
+use super::act::Act;
 use super::disconnect::Disconnect;
 use super::group::Group;
-use super::mailbox::{Act, Command};
+use super::mailbox::Command;
 use super::peer::Peer;
 use super::publication::Publication;
 use super::unsent::{SharedFrame, UnsentBudget};

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::Settings;
+use super::act::Act;
 use super::disconnect::Disconnect;
 use super::members::{Epoch, GroupMembers};
 use super::publication::Publication;
@@ -104,7 +105,7 @@ pub(super) enum Command {
         /// The frames fit if the backlog is within its bound, regardless of their own size.
         is_lenient: bool,
     },
-    /// Do something else with one connection.
+    /// Do something else to one connection.
     Act(ConnectionKey, Act),
     /// Begin the closing handshake with all connections.
     CloseAll(CloseCode),
@@ -126,20 +127,6 @@ pub(super) enum FrameSource {
         plain: Arc<SharedFrame>,
         compressed: Option<Arc<SharedFrame>>,
     },
-}
-
-/// What a command without frames does with its connection.
-#[derive(Debug)]
-pub(super) enum Act {
-    /// Drive the connection again: its handler was busy, or has a timer.
-    Wake,
-    /// End the connection with this Close.
-    End {
-        why: Disconnect,
-        frame: (CloseCode, &'static str),
-    },
-    /// Begin the closing handshake.
-    Close(Option<(CloseCode, Box<str>)>),
 }
 
 impl Mailbox {

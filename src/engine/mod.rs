@@ -5,6 +5,7 @@
 //! all answers with one `write`. So a [`Handler`] must be synchronous and quick. For work that
 //! waits, spawn a task and give it a [`Peer`].
 
+mod act;
 mod backlog;
 mod bare;
 mod compression;

@@ -7,7 +7,7 @@ use crate::engine::backlog::messages_left;
 use crate::engine::deadlines::Tick;
 use crate::engine::delivery::{Delivery, Encoded};
 use crate::engine::disconnect::Disconnect;
-use crate::engine::driver::{ConnectionDriver, Context, Progress, Waiting};
+use crate::engine::driver::{Context, Progress, Waiting};
 use crate::engine::handler::Handler;
 use crate::engine::socket::Stream;
 use crate::engine::{SlowConsumer, SlowConsumerPolicy};

@@ -47,6 +47,20 @@ impl<H: Handler> Connection<H> {
         self.settle(stream, context)
     }
 
+    /// [`Connection::fail`], unless the connection is ending already.
+    pub(super) fn end<S: Stream>(
+        &mut self,
+        why: Disconnect,
+        frame: (CloseCode, &'static str),
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Progress {
+        match self.phase {
+            Phase::Open | Phase::Leaving { .. } => self.fail(why, frame, stream, context),
+            Phase::Draining { .. } | Phase::Lingering { .. } => Progress::Waiting,
+        }
+    }
+
     /// Ends the connection from our side: sends this Close and then FIN, without waiting for an
     /// answer.
     pub(super) fn fail<S: Stream>(

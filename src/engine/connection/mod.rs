@@ -20,6 +20,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use super::Settings;
+use super::act::Act;
 use super::deadlines::Tick;
 use super::delivery::Delivery;
 use super::disconnect::{Disconnect, Unanswered};
@@ -306,15 +307,28 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
             .unwrap_or_else(|error| self.cannot_send(&error, stream, context))
     }
 
-    fn wake(&mut self, key: ConnectionKey, stream: &mut S, context: &mut Context) -> Progress {
-        match self.handler.raw().is_some() {
-            true => self.wake_handler(key, stream, context),
-            false => self.drive(key, stream, context),
+    fn act(
+        &mut self,
+        key: ConnectionKey,
+        act: Act,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Progress {
+        match act {
+            Act::Wake if self.handler.raw().is_some() => self.wake_handler(key, stream, context),
+            Act::Wake => self.drive(key, stream, context),
+            Act::HangUp => self.notice_end(key, context),
+            Act::End { why, frame } => self.end(why, frame, stream, context),
+            Act::Close(frame) => {
+                let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
+                    code: *code,
+                    reason,
+                });
+                self.send_close(frame, stream, context)
+            }
+            Act::Tick { silence } => self.check_deadlines(key, silence, stream, context),
+            Act::Relieve => self.end_largest(stream, context),
         }
-    }
-
-    fn hang_up(&mut self, key: ConnectionKey, context: &mut Context) -> Progress {
-        self.notice_end(key, context)
     }
 
     fn is_blocked(&mut self) -> bool {
@@ -330,48 +344,12 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
         self.send_delivery(delivery, stream, context)
     }
 
-    fn end(
-        &mut self,
-        why: Disconnect,
-        frame: (CloseCode, &'static str),
-        stream: &mut S,
-        context: &mut Context,
-    ) -> Progress {
-        match self.phase {
-            Phase::Open | Phase::Leaving { .. } => self.fail(why, frame, stream, context),
-            Phase::Draining { .. } | Phase::Lingering { .. } => Progress::Waiting,
-        }
-    }
-
-    fn close(
-        &mut self,
-        frame: Option<CloseFrame<'_>>,
-        stream: &mut S,
-        context: &mut Context,
-    ) -> Progress {
-        self.send_close(frame, stream, context)
-    }
-
-    fn tick(
-        &mut self,
-        key: ConnectionKey,
-        silence: Tick,
-        stream: &mut S,
-        context: &mut Context,
-    ) -> Progress {
-        self.check_deadlines(key, silence, stream, context)
-    }
-
     fn backlog_bytes(&mut self) -> usize {
         self.outbound.backlog.bytes() + self.kept()
     }
 
     fn waiting(&mut self, now: Tick) -> Waiting {
         self.waiting_at(now)
-    }
-
-    fn relieve(&mut self, stream: &mut S, context: &mut Context) -> Progress {
-        self.end_largest(stream, context)
     }
 
     fn when_cut(&self) -> Disconnect {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use super::{Connections, Entry};
 use crate::engine::SlowConsumerPolicy;
+use crate::engine::act::Act;
 use crate::engine::delivery::{Delivery, Encoded};
 use crate::engine::driver::Progress;
-use crate::engine::mailbox::{Act, Command, CommandQueue, FrameSource};
+use crate::engine::mailbox::{Command, CommandQueue, FrameSource};
 use crate::engine::members::{Epoch, GroupMembers};
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::turn::Turn;
-use crate::protocol::{CloseCode, CloseFrame};
+use crate::protocol::CloseCode;
 
 impl<S: Stream> Connections<S> {
     /// Carries out the commands of the mailbox, and the commands that follow from them, for one
@@ -92,22 +93,10 @@ impl<S: Stream> Connections<S> {
 
     fn perform(&mut self, key: ConnectionKey, act: Act, turn: &mut Turn) {
         turn.charge_command();
-        match act {
-            Act::Wake => {
-                self.wake(key);
-                turn.charge_work(self.context.turn.used());
-            }
-            Act::End { why, frame } => self.drive(key, |connection, stream, context| {
-                connection.end(why, frame, stream, context)
-            }),
-            Act::Close(frame) => {
-                let frame = frame.as_ref().map(|(code, reason)| CloseFrame {
-                    code: *code,
-                    reason,
-                });
-                self.close(key, frame);
-            }
-        }
+        self.context.begin_turn();
+        self.act(key, act);
+        self.drive_to_end(key);
+        turn.charge_work(self.context.turn.used());
     }
 
     /// Delivers to the members of a group, beginning at the place `from`, until the turn is over.
@@ -165,16 +154,10 @@ impl<S: Stream> Connections<S> {
         })
     }
 
-    fn close(&mut self, key: ConnectionKey, frame: Option<CloseFrame<'_>>) {
-        self.drive(key, |connection, stream, context| {
-            connection.close(frame, stream, context)
-        });
-    }
-
     fn close_all(&mut self, code: CloseCode) {
         for index in 0..self.entries.places() {
             if let Some((key, _)) = self.entries.at_mut(index) {
-                self.close(key, Some(CloseFrame { code, reason: "" }));
+                self.act(key, Act::Close(Some((code, Box::default()))));
             }
         }
     }

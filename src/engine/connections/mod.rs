@@ -7,6 +7,7 @@ mod relief;
 use std::collections::VecDeque;
 use std::mem;
 
+use super::act::Act;
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
 use super::driver::{ConnectionDriver, Context, Progress};
@@ -237,9 +238,7 @@ impl<S: Stream> Connections<S> {
             let rest = ping_interval.saturating_sub(silence).min(idle / 10);
             entry.next_check = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
             self.context.stats.backlog_bytes += entry.connection.backlog_bytes();
-            self.drive(key, |connection, stream, context| {
-                connection.tick(key, silence, stream, context)
-            });
+            self.act(key, Act::Tick { silence });
         }
         self.context.hoarders.forget_others(now);
         self.context.stats.sent = mem::take(&mut self.context.write_buffer.sent);
@@ -304,25 +303,19 @@ impl<S: Stream> Connections<S> {
     #[cold]
     fn drive_to_end(&mut self, key: ConnectionKey) {
         let entry = self.entries.get_mut(key);
-        if entry.is_some_and(|entry| !entry.is_ready) {
+        if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
             self.drive(key, |connection, stream, context| {
                 connection.drive(key, stream, context)
             });
-            self.drive(key, |connection, _, context| {
-                connection.hang_up(key, context)
-            });
+            self.act(key, Act::HangUp);
         }
     }
 
-    /// Gives a connection its turn again: its handler was busy, or has a timer.
-    fn wake(&mut self, key: ConnectionKey) {
-        self.context.begin_turn();
+    /// Does something to a connection, and keeps to the unsent budget.
+    fn act(&mut self, key: ConnectionKey, act: Act) {
         self.drive(key, |connection, stream, context| {
-            connection.wake(key, stream, context)
+            connection.act(key, act, stream, context)
         });
-        if self.entries.get_mut(key).is_some_and(|entry| entry.hung_up) {
-            self.drive_to_end(key);
-        }
     }
 
     /// Runs `act` on a connection, acts on its progress, and keeps to the unsent budget.
@@ -331,14 +324,14 @@ impl<S: Stream> Connections<S> {
         key: ConnectionKey,
         act: impl FnOnce(&mut dyn ConnectionDriver<S>, &mut S, &mut Context) -> Progress,
     ) {
-        if self.act(key, act) {
+        if self.apply(key, act) {
             self.relieve();
         }
     }
 
     /// [`Connections::drive`] without the unsent budget. Returns whether the connection may have a
     /// backlog.
-    fn act(
+    fn apply(
         &mut self,
         key: ConnectionKey,
         act: impl FnOnce(&mut dyn ConnectionDriver<S>, &mut S, &mut Context) -> Progress,

@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::Connections;
+use crate::engine::act::Act;
 use crate::engine::deadlines::Tick;
 use crate::engine::driver::Waiting;
 use crate::engine::slab::ConnectionKey;
@@ -67,8 +68,8 @@ impl<S: Stream> Connections<S> {
                 candidates.insert((current, key));
                 continue;
             }
-            self.act(key, |connection, stream, context| {
-                connection.relieve(stream, context)
+            self.apply(key, |connection, stream, context| {
+                connection.act(key, Act::Relieve, stream, context)
             });
             if let Some(left) = self.waiting(key) {
                 candidates.insert((left, key));
