@@ -51,17 +51,9 @@ impl Default for Deadlines {
 /// A point in a worker's time, in ticks since the worker started.
 pub(crate) type Tick = u32;
 
-/// The deadlines in ticks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DeadlineTicks {
-    pub(crate) ping_interval: Tick,
-    pub(crate) ping_timeout: Tick,
-    pub(crate) message: Tick,
-    pub(crate) idle: Option<Tick>,
-    pub(crate) write_stall: Tick,
-    pub(crate) close: Tick,
-    pub(crate) throttle_timeout: Tick,
-    pub(crate) linger: Tick,
+/// Whether a deadline has passed after a wait. A deadline of zero is off.
+pub(super) fn is_past(deadline: Duration, waited: Duration) -> bool {
+    !deadline.is_zero() && waited >= deadline
 }
 
 /// A worker's clock: coarse and monotonic. The clock stops while the process is frozen, so that the
@@ -74,8 +66,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Returns a clock for these deadlines, and the deadlines in ticks of that clock.
-    pub(crate) fn new(deadlines: &Deadlines) -> (Clock, DeadlineTicks) {
+    /// A clock for these deadlines, at tick 0.
+    pub(crate) fn new(deadlines: &Deadlines) -> Clock {
         let shortest = [
             deadlines.ping_interval,
             deadlines.ping_timeout,
@@ -91,32 +83,11 @@ impl Clock {
         .min()
         .unwrap_or(Duration::MAX);
         let tick = (shortest / 10).clamp(Duration::from_millis(5), Duration::from_millis(100));
-        let ticks = |deadline: Duration| {
-            if deadline.is_zero() {
-                Tick::MAX // 0 switches a deadline off
-            } else {
-                Tick::try_from(deadline.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(Tick::MAX)
-            }
-        };
-        let clock = Clock {
+        Clock {
             now: 0,
             tick,
             last: Instant::now(),
-        };
-        let deadlines = DeadlineTicks {
-            ping_interval: ticks(deadlines.ping_interval),
-            ping_timeout: ticks(deadlines.ping_timeout),
-            message: ticks(deadlines.message),
-            idle: deadlines.idle.map(ticks),
-            write_stall: ticks(deadlines.write_stall),
-            close: ticks(deadlines.close),
-            throttle_timeout: ticks(deadlines.throttle_timeout),
-            linger: match deadlines.linger {
-                Duration::ZERO => 0,
-                linger => ticks(linger),
-            },
-        };
-        (clock, deadlines)
+        }
     }
 
     pub(crate) fn now(&self) -> Tick {
@@ -154,9 +125,8 @@ mod tests {
 
     #[test]
     fn a_frozen_process_ages_nobody() {
-        let (mut clock, deadlines) = Clock::new(&Deadlines::default());
+        let mut clock = Clock::new(&Deadlines::default());
         assert_eq!(clock.tick(), Duration::from_millis(100));
-        assert_eq!(deadlines.ping_interval, 200);
         clock.last -= Duration::from_secs(30);
         clock.advance();
         assert_eq!(clock.now(), 1);
@@ -164,7 +134,7 @@ mod tests {
 
     #[test]
     fn time_passes_in_ticks_and_none_is_lost() {
-        let (mut clock, _) = Clock::new(&Deadlines::default());
+        let mut clock = Clock::new(&Deadlines::default());
         clock.last -= Duration::from_millis(150);
         clock.advance();
         assert_eq!(clock.now(), 1);
@@ -174,12 +144,9 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_of_zero_is_off_and_a_linger_of_zero_is_none() {
-        let (_, deadlines) = Clock::new(&Deadlines {
-            ping_interval: Duration::ZERO,
-            linger: Duration::ZERO,
-            ..Deadlines::default()
-        });
-        assert_eq!((deadlines.ping_interval, deadlines.linger), (Tick::MAX, 0));
+    fn a_deadline_of_zero_is_off() {
+        let second = Duration::from_secs(1);
+        assert!(is_past(second, second) && !is_past(second, second / 2));
+        assert!(!is_past(Duration::ZERO, Duration::MAX));
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::act::Act;
-use super::deadlines::{DeadlineTicks, Tick};
+use super::deadlines::{Deadlines, Tick};
 use super::delivery::Delivery;
 use super::disconnect::Disconnect;
 use super::hoarders::Hoarders;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Wake};
 use super::slab::ConnectionKey;
 use super::stats::{Observer, Traffic, WorkerStats};
 use super::turn::Turn;
@@ -34,7 +34,7 @@ pub(crate) struct Context {
     pub(super) now: Tick,
     /// Length of a tick.
     pub(super) tick: Duration,
-    pub(super) deadlines: DeadlineTicks,
+    pub(super) deadlines: Deadlines,
     pub(super) slow_consumer: SlowConsumer,
     pub(super) high_water_mark: usize,
     pub(super) linger_size: usize,
@@ -48,13 +48,12 @@ impl Context {
     /// Size of the input buffer in bytes.
     const INPUT: usize = 128 << 10;
 
-    /// A context at tick 0.
+    /// A context at tick 0. `wake` makes the worker check its sockets and commands.
     pub(super) fn new(
         settings: &Settings,
         tick: Duration,
-        deadlines: DeadlineTicks,
         bounds: &Bounds,
-        mailbox: Mailbox,
+        wake: Wake,
         observer: Arc<dyn Observer>,
     ) -> Context {
         Context {
@@ -65,11 +64,11 @@ impl Context {
             turn: Turn::new(),
             now: 0,
             tick,
-            deadlines,
+            deadlines: settings.deadlines.clone(),
             slow_consumer: settings.slow_consumer,
             high_water_mark: settings.high_water_mark,
             linger_size: settings.linger_size,
-            mailbox: Arc::new(mailbox),
+            mailbox: Arc::new(Mailbox::new(wake, bounds.congestion.clone(), settings)),
             observer,
             stats: WorkerStats::default(),
         }
@@ -79,6 +78,17 @@ impl Context {
     pub(super) fn begin_turn(&mut self) {
         self.turn = Turn::new();
         self.pool.allow(Turn::CODEC_SHARE);
+    }
+
+    /// The time since a tick.
+    pub(super) fn since(&self, tick: Tick) -> Duration {
+        self.tick * self.now.wrapping_sub(tick)
+    }
+
+    /// The number of whole ticks in a time, at most a quarter of all ticks.
+    pub(super) fn ticks(&self, time: Duration) -> Tick {
+        let ticks = time.as_nanos() / self.tick.as_nanos();
+        Tick::try_from(ticks).map_or(Tick::MAX / 4, |ticks| ticks.min(Tick::MAX / 4))
     }
 
     /// The unsent budget of the server.

@@ -140,9 +140,8 @@ impl FrameLoop {
         let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
         // The waker fails only if the poller is gone, and then there is nothing to wake.
         let wake = Box::new(move || waker.wake().unwrap_or_default());
-        let mailbox = Mailbox::new(wake, bounds.congestion.clone(), settings);
-        let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let context = Context::new(settings, clock.tick(), deadlines, bounds, mailbox, observer);
+        let clock = Clock::new(&settings.deadlines);
+        let context = Context::new(settings, clock.tick(), bounds, wake, observer);
         Ok(FrameLoop {
             poll,
             events: Events::with_capacity(Self::EVENTS),

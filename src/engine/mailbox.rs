@@ -36,7 +36,7 @@ pub(crate) struct Mailbox {
     gathers: bool,
 }
 
-type Wake = Box<dyn Fn() + Send + Sync>;
+pub(super) type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// Total bytes in all mailboxes of a server. Above 64 MiB no worker reads from clients until the
 /// commands are carried out. The bound covers all workers, so that no worker outruns another on the

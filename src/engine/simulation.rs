@@ -10,7 +10,6 @@ use super::connections::{Connections, Readiness};
 use super::deadlines::{Clock, Tick};
 use super::driver::Context;
 use super::handler::Handler;
-use super::mailbox::Mailbox;
 use super::slab::ConnectionKey;
 use super::socket::Stream;
 use super::stats::EndpointIndex;
@@ -79,17 +78,9 @@ pub struct SimulatedConnection(ConnectionKey);
 impl<S: Stream> Simulation<S> {
     /// A worker without connections.
     pub fn new(settings: &Settings) -> Simulation<S> {
-        let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let bounds = Bounds::new(settings);
-        let mailbox = Mailbox::new(Box::new(|| {}), bounds.congestion.clone(), settings);
-        let context = Context::new(
-            settings,
-            clock.tick(),
-            deadlines,
-            &bounds,
-            mailbox,
-            Arc::new(()),
-        );
+        let clock = Clock::new(&settings.deadlines);
+        let (bounds, wake) = (Bounds::new(settings), Box::new(|| {}));
+        let context = Context::new(settings, clock.tick(), &bounds, wake, Arc::new(()));
         Simulation {
             connections: Connections::new(context),
             settings: settings.clone(),

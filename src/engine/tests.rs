@@ -12,7 +12,6 @@ use super::connection::Connection;
 use super::deadlines::Clock;
 use super::delivery::{Delivery, Encoded};
 use super::driver::{ConnectionDriver, Context, Progress};
-use super::mailbox::Mailbox;
 use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
 use super::{Bounds, Handler, Peer, Settings, Simulation, SlowConsumerPolicy, WebSocket};
@@ -84,21 +83,14 @@ struct Driven {
 impl Driven {
     fn open() -> Driven {
         let settings = Settings::default();
-        let (clock, deadlines) = Clock::new(&settings.deadlines);
-        let bounds = Bounds::new(&settings);
+        let clock = Clock::new(&settings.deadlines);
+        let (bounds, wake) = (Bounds::new(&settings), Box::new(|| {}));
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
         let mut driven = Driven {
             key: Slab::new().insert(()),
             connection: Box::new(Connection::new(echo, &settings, None)),
             socket: Counted::default(),
-            context: Context::new(
-                &settings,
-                clock.tick(),
-                deadlines,
-                &bounds,
-                Mailbox::new(Box::new(|| {}), bounds.congestion.clone(), &settings),
-                Arc::new(()),
-            ),
+            context: Context::new(&settings, clock.tick(), &bounds, wake, Arc::new(())),
         };
         let Driven {
             key,

@@ -139,8 +139,7 @@ impl<H: Handler> Connection<H> {
             return;
         }
         let (ticket, patience) = Ticket::of_last(&context.mailbox, key);
-        let ticks = patience.as_nanos() / context.tick.as_nanos();
-        let until = context.now.wrapping_add(ticks as Tick + 1);
+        let until = context.now.wrapping_add(context.ticks(patience) + 1);
         DeferredInput::pause(&mut self.deferred, until, &ticket);
         context.mailbox.command(Command::Drop(ticket));
     }

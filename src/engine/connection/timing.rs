@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::delivering::TOO_MUCH_UNSENT;
 use super::{Asked, Connection, Phase};
-use crate::engine::deadlines::Tick;
+use crate::engine::deadlines::{Tick, is_past};
 use crate::engine::disconnect::{Disconnect, Timeout, Unanswered};
 use crate::engine::driver::{Context, Progress};
 use crate::engine::handler::Handler;
@@ -58,29 +58,23 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Option<Progress> {
-        let (now, deadlines) = (context.now, context.deadlines);
-        let waited = now.wrapping_sub(self.waiting_since);
+        let (waited, deadlines) = (context.since(self.waiting_since), &context.deadlines);
+        let is_stalled = is_past(deadlines.write_stall, waited);
         Some(match self.phase {
             Phase::Lingering { why, .. } if waited >= deadlines.linger => Progress::Over(why),
             // The rest of an unfinished frame and our Close are kept as long as a write may stall.
-            Phase::Draining { why, .. } if why.is_overrun() => {
-                match waited >= deadlines.write_stall {
-                    true => Progress::Over(why),
-                    false => Progress::Waiting,
-                }
-            }
+            Phase::Draining { why, .. } if why.is_overrun() => match is_stalled {
+                true => Progress::Over(why),
+                false => Progress::Waiting,
+            },
             Phase::Draining { why, .. } if why.is_stalled() && waited >= deadlines.linger => {
                 Progress::Over(why)
             }
-            Phase::Draining { why, .. }
-                if stream.has_unsent() && waited >= deadlines.write_stall =>
-            {
-                Progress::Over(why)
-            }
-            _ if !self.outbound.backlog.is_empty() && waited >= deadlines.write_stall => {
+            Phase::Draining { why, .. } if stream.has_unsent() && is_stalled => Progress::Over(why),
+            _ if !self.outbound.backlog.is_empty() && is_stalled => {
                 // A socket reports room when a third of its buffer is free, and a slow reader may
                 // need longer for that: a client that reads something is not stalled.
-                if matches!(self.write_backlog(stream, now), Ok(true)) {
+                if matches!(self.write_backlog(stream, context.now), Ok(true)) {
                     return Some(Progress::MoreToRead);
                 }
                 let why = self.unanswered(Unanswered::TimedOut);
@@ -104,28 +98,28 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Option<(Disconnect, &'static str)> {
-        let (now, deadlines) = (context.now, context.deadlines);
+        let deadlines = &context.deadlines;
         if let Some(hold) = self.deferred.as_ref().and_then(|deferred| deferred.hold)
-            && now.wrapping_sub(hold.since) >= deadlines.throttle_timeout
+            && is_past(deadlines.throttle_timeout, context.since(hold.since))
         {
             return Some((Disconnect::FastPublisher, "publishing too fast"));
         }
         let unanswered = self.unanswered(Unanswered::TimedOut);
         if let Some(why) = unanswered {
             let Asked::Close(since) = self.asked else {
-                self.asked = Asked::Close(now);
+                self.asked = Asked::Close(context.now);
                 return None;
             };
-            if now.wrapping_sub(since) >= deadlines.close {
+            if is_past(deadlines.close, context.since(since)) {
                 return Some((why, "")); // our Close was sent, and a second one is never sent
             }
         }
         let (timeout, reason) = if self.receiver.is_inside_message()
-            && now.wrapping_sub(self.message_started) >= deadlines.message
+            && is_past(deadlines.message, context.since(self.message_started))
         {
             (Timeout::Message, "message not finished in time")
         } else if let Some(idle) = deadlines.idle
-            && now.wrapping_sub(self.idle_since) >= idle
+            && is_past(idle, context.since(self.idle_since))
         {
             (Timeout::Idle, "idle timeout")
         } else if is_read && !self.handler.has_heartbeat() {
@@ -175,13 +169,13 @@ impl<H: Handler> Connection<H> {
                 // A Ping follows silence, so input in the tick of the Ping came after it.
                 if silence <= unanswered {
                     self.asked = Asked::Nothing;
-                } else if unanswered >= context.deadlines.ping_timeout {
+                } else if is_past(context.deadlines.ping_timeout, context.since(at)) {
                     return Some((Timeout::Ping, "ping timeout"));
                 }
             }
             // A backlog needs no Ping: the write stall finds a dead peer.
             Asked::Nothing
-                if silence >= context.deadlines.ping_interval
+                if is_past(context.deadlines.ping_interval, context.tick * silence)
                     && self.sender.is_open()
                     && self.outbound.backlog.is_empty() =>
             {

@@ -6,6 +6,7 @@ mod relief;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Duration;
 
 use super::act::Act;
 use super::deadlines::Tick;
@@ -225,7 +226,12 @@ impl<S: Stream> Connections<S> {
         self.context.now = now;
         self.context.pool.shrink();
         self.context.mailbox.shrink(&mut self.queue);
-        let ping_interval = self.context.deadlines.ping_interval;
+        let is_on = |deadline: &Duration| !deadline.is_zero();
+        let deadlines = &self.context.deadlines;
+        let ping_interval = Some(deadlines.ping_interval).filter(is_on);
+        let ping_interval = self.context.ticks(ping_interval.unwrap_or(Duration::MAX));
+        let idle = deadlines.idle.filter(is_on).unwrap_or(Duration::MAX);
+        let idle = self.context.ticks(idle);
         for index in 0..self.entries.places() {
             let Some((key, entry)) = self.entries.at_mut(index) else {
                 continue;
@@ -234,9 +240,8 @@ impl<S: Stream> Connections<S> {
                 continue;
             }
             let silence = now.wrapping_sub(entry.last_heard);
-            let idle = self.context.deadlines.idle.unwrap_or(Tick::MAX);
             let rest = ping_interval.saturating_sub(silence).min(idle / 10);
-            entry.next_check = now.wrapping_add(rest.clamp(1, Tick::MAX / 4));
+            entry.next_check = now.wrapping_add(rest.max(1));
             self.context.stats.backlog_bytes += entry.connection.backlog_bytes();
             self.act(key, Act::Tick { silence });
         }
