@@ -81,22 +81,21 @@ impl Backlog {
         is_enough
     }
 
-    /// Queues a reply. `begun` means that the backlog is empty and that the reply's first bytes
-    /// continue a partly written frame.
-    pub(super) fn push_reply(&mut self, kept: Kept, budget: &UnsentBudget, begun: bool) {
-        self.push(Chunk { kept, messages: 0 }, budget, begun);
-    }
-
-    /// Queues `messages` fan-out messages. `begun` has the same meaning as in
-    /// [`Backlog::push_reply`].
-    pub(super) fn push_delivery(
-        &mut self,
-        kept: Kept,
-        messages: usize,
-        budget: &UnsentBudget,
-        begun: bool,
-    ) {
-        self.push(Chunk { kept, messages }, budget, begun);
+    /// Queues `messages` fan-out messages, or a reply if that is 0. `begun` means that the backlog is
+    /// empty and that the first bytes continue a partly written frame.
+    pub(super) fn push(&mut self, kept: Kept, messages: usize, budget: &UnsentBudget, begun: bool) {
+        let bytes = kept.rest().len();
+        if bytes == 0 {
+            return;
+        }
+        let queue = self
+            .queue
+            .get_or_insert_with(|| Box::new(Queue::new(budget)));
+        queue.bytes += bytes;
+        queue.messages += messages;
+        queue.replies += usize::from(messages == 0);
+        queue.begun |= begun;
+        queue.chunks.push_back(Chunk { kept, messages });
     }
 
     /// Drops everything except a partly written first chunk. Returns the number of fan-out messages
@@ -173,21 +172,6 @@ impl Backlog {
         Ok(total)
     }
 
-    fn push(&mut self, chunk: Chunk, budget: &UnsentBudget, begun: bool) {
-        let bytes = chunk.kept.rest().len();
-        if bytes == 0 {
-            return;
-        }
-        let queue = self
-            .queue
-            .get_or_insert_with(|| Box::new(Queue::new(budget)));
-        queue.bytes += bytes;
-        queue.messages += chunk.messages;
-        queue.replies += usize::from(chunk.messages == 0);
-        queue.begun |= begun;
-        queue.chunks.push_back(chunk);
-    }
-
     fn free_if_empty(&mut self) {
         if let Some(queue) = &self.queue
             && queue.chunks.is_empty()
@@ -253,12 +237,12 @@ mod tests {
 
         fn reply(&mut self, bytes: &[u8]) {
             let kept = Kept::new(SharedFrame::new(bytes.to_vec()), 0, &self.1);
-            self.0.push_reply(kept, &self.1, false);
+            self.0.push(kept, 0, &self.1, false);
         }
 
         fn delivery(&mut self, bytes: &[u8], messages: usize) {
             let kept = Kept::new(SharedFrame::new(bytes.to_vec()), 0, &self.1);
-            self.0.push_delivery(kept, messages, &self.1, false);
+            self.0.push(kept, messages, &self.1, false);
         }
     }
 

@@ -271,7 +271,7 @@ impl<'a> WriteBatch<'a> {
         rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
         let unsent = &self.buffer.unsent;
         let kept = Kept::new(SharedFrame::new(rest), 0, unsent);
-        self.outbound.backlog.push_reply(kept, unsent, written > 0);
+        self.outbound.backlog.push(kept, 0, unsent, written > 0);
     }
 }
 

@@ -49,7 +49,7 @@ impl<H: Handler> Connection<H> {
                 let kept = encoded.keep(written, unsent);
                 self.outbound
                     .backlog
-                    .push_delivery(kept, messages, unsent, written > 0);
+                    .push(kept, messages, unsent, written > 0);
                 self.waiting_since = context.now;
                 return Progress::Waiting;
             }
@@ -61,9 +61,7 @@ impl<H: Handler> Connection<H> {
         }
         let unsent = context.unsent();
         let kept = encoded.keep(0, unsent);
-        self.outbound
-            .backlog
-            .push_delivery(kept, messages, unsent, false);
+        self.outbound.backlog.push(kept, messages, unsent, false);
         Progress::Waiting
     }
 
