@@ -56,7 +56,7 @@ pub(crate) use publication::Publication;
 pub(crate) use raw::RawHandler;
 pub use simulation::{SimulatedConnection, Simulation};
 pub use socket::{ClientSocket, PeerAddress, Stream};
-pub(crate) use stats::{ConnectionRecord, EndpointIndex, Observer, WorkerStats};
+pub(crate) use stats::{ConnectionRecord, EndpointIndex, Observer, Traffic, WorkerStats};
 pub(crate) use unsent::{Held, UnsentBudget};
 pub use web_socket::WebSocket;
 

@@ -74,10 +74,6 @@ pub(crate) struct WorkerStats {
 }
 
 /// Facts about a connection that is over.
-#[cfg_attr(
-    not(feature = "tracing"),
-    allow(dead_code, reason = "the log reads it")
-)]
 pub(crate) struct ConnectionRecord<'a> {
     /// Number of the connection among those of its worker, from 1.
     pub(crate) number: u64,

@@ -4,7 +4,7 @@
 #[cfg(feature = "cli")]
 mod binary;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "cli")]
 pub(crate) use binary::*;
 
-use crate::engine::{ConnectionRecord, Disconnect};
+use crate::engine::{Disconnect, PeerAddress, Traffic};
 use crate::handshake::HandshakeError;
 use crate::lock::lock;
 
@@ -33,37 +33,37 @@ pub(crate) fn failed(why: &Disconnect, peer: &impl Display) {
 }
 
 /// Writes the access log's line about an ended connection, up to a rate.
-pub(crate) fn disconnected(worker: usize, endpoint: &str, record: &ConnectionRecord<'_>) {
+pub(crate) fn disconnected(
+    connection: fmt::Arguments<'_>,
+    endpoint: &str,
+    (peer, duration): (PeerAddress, Duration),
+    [received, sent]: [Traffic; 2],
+    why: &Disconnect,
+) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                connection = %format_args!("{worker}-{}", record.number),
-                peer = varying(tracing::field::display(&record.peer)),
+                %connection,
+                peer = varying(tracing::field::display(&peer)),
                 endpoint,
-                seconds = varying(record.duration.as_secs_f64()),
-                received = record.received.messages,
-                received_bytes = record.received.bytes,
-                sent = record.sent.messages,
-                sent_bytes = record.sent.bytes,
-                code_sent = record.why.code_sent(),
-                code_received = record.why.code_received(),
-                "{}",
-                record.why
+                seconds = varying(duration.as_secs_f64()),
+                received = received.messages,
+                received_bytes = received.bytes,
+                sent = sent.messages,
+                sent_bytes = sent.bytes,
+                code_sent = why.code_sent(),
+                code_received = why.code_received(),
+                "{why}"
             )
         };
     }
-    match is_scan(record) {
+    // A reset before any message looks like a network scan.
+    let is_broken = matches!(why, Disconnect::Broken(_));
+    match is_broken && received.messages == 0 && sent.messages == 0 {
         true => line!(debug),
         false if ACCESS.admits() => line!(info),
         false => {}
     }
-}
-
-/// Whether the connection looks like a network scan: a reset before any message. It is logged at
-/// `debug` only.
-fn is_scan(record: &ConnectionRecord<'_>) -> bool {
-    let is_broken = matches!(record.why, Disconnect::Broken(_));
-    is_broken && record.received.messages == 0 && record.sent.messages == 0
 }
 
 /// Logs that a load balancer sent no valid PROXY header.

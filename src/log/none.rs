@@ -1,14 +1,22 @@
 //! Empty log functions: the feature `tracing` is off.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
+use std::time::Duration;
 
-use crate::engine::{ConnectionRecord, Disconnect};
+use crate::engine::{Disconnect, PeerAddress, Traffic};
 use crate::handshake::HandshakeError;
 
 pub(crate) fn failed(_: &Disconnect, _: &impl Display) {}
 
-pub(crate) fn disconnected(_: usize, _: &str, _: &ConnectionRecord<'_>) {}
+pub(crate) fn disconnected(
+    _: fmt::Arguments<'_>,
+    _: &str,
+    _: (PeerAddress, Duration),
+    _: [Traffic; 2],
+    _: &Disconnect,
+) {
+}
 
 pub(crate) fn not_proxied(_: &io::Error) {}
 

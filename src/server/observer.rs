@@ -28,7 +28,13 @@ impl Observer for WorkerObserver {
         self.shared.count(self.worker, -1);
         let endpoint = self.shared.router.pattern(record.endpoint);
         self.shared.metrics.closed(endpoint, record);
-        log::disconnected(self.worker, endpoint, record);
+        log::disconnected(
+            format_args!("{}-{}", self.worker, record.number),
+            endpoint,
+            (record.peer, record.duration),
+            [record.received, record.sent],
+            record.why,
+        );
     }
 
     fn statistics(&self, stats: &WorkerStats) {
