@@ -14,8 +14,8 @@ impl Turn {
     /// Bytes that a connection may inflate or deflate in one turn.
     pub(super) const CODEC_SHARE: usize = 64 << 10;
 
-    /// Units for each message, in addition to its bytes.
-    const MESSAGE: usize = 64;
+    /// Units for each frame, in addition to its bytes.
+    const FRAME: usize = 64;
     /// Units for each member that receives a delivery, in addition to the bytes: mostly for the
     /// system call.
     pub(super) const DELIVERY: usize = 8 << 10;
@@ -27,10 +27,10 @@ impl Turn {
         Turn { left: Self::SHARE }
     }
 
-    /// Charges for messages that were read; `bytes` is their payload.
+    /// Charges for frames that were read; `bytes` is their size.
     #[inline]
-    pub(super) fn charge_messages(&mut self, messages: u64, bytes: u64) {
-        let units = messages as usize * Self::MESSAGE + bytes as usize;
+    pub(super) fn charge_frames(&mut self, frames: u64, bytes: usize) {
+        let units = frames as usize * Self::FRAME + bytes;
         self.left = self.left.saturating_sub(units);
     }
 
@@ -49,7 +49,7 @@ impl Turn {
     /// Charges for a command for one connection.
     #[inline]
     pub(super) fn charge_command(&mut self) {
-        self.left = self.left.saturating_sub(Self::MESSAGE);
+        self.left = self.left.saturating_sub(Self::FRAME);
     }
 
     /// Charges for work whose cost in units is known.

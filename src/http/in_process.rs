@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::runtime::Runtime;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::task::JoinHandle;
 
 use super::{HttpContext, HttpSettings, HttpStream, Router, Shutdown, serve_connection};
 use crate::engine::{Bounds, FrameLoopHandle, Settings};
@@ -28,8 +28,7 @@ use crate::handshake::Policy;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct InProcessServer {
-    runtime: Runtime,
-    local: LocalSet,
+    runtime: LocalRuntime,
     context: Rc<HttpContext>,
 }
 
@@ -43,16 +42,14 @@ impl InProcessServer {
         settings: Settings,
         http: HttpSettings,
     ) -> io::Result<InProcessServer> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let runtime = Builder::new_current_thread()
             .enable_all()
-            .build()?;
+            .build_local(LocalOptions::default())?;
         let bounds = Bounds::new(&settings);
         let frame_loop = FrameLoopHandle::new(&settings, &bounds, Arc::new(()))?;
-        let local = LocalSet::new();
-        local.spawn_local(frame_loop.clone().run());
+        runtime.spawn_local(frame_loop.clone().run());
         Ok(InProcessServer {
             runtime,
-            local,
             context: Rc::new(HttpContext {
                 router: Arc::new(router),
                 policy: Arc::new(Policy::default()),
@@ -80,7 +77,7 @@ impl InProcessServer {
         let (client, server) = UnixStream::pair()?;
         let serve = serve_connection(HttpStream::from(server), Rc::clone(&self.context), ());
         Ok(InProcessClient {
-            serving: self.local.spawn_local(serve),
+            serving: self.runtime.spawn_local(serve),
             stream: client,
             server: self,
         })
@@ -93,7 +90,7 @@ impl InProcessServer {
     /// An error of the operating system.
     pub fn exchange(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let client = self.connect()?;
-        self.local.block_on(&self.runtime, async {
+        self.runtime.block_on(async {
             let (mut reader, mut writer) = client.stream.into_split();
             let send = async {
                 // The server may close before it has read everything.
@@ -127,8 +124,7 @@ impl InProcessClient<'_> {
         mut is_whole: impl FnMut(&[u8]) -> bool,
     ) -> io::Result<Vec<u8>> {
         let (mut reader, mut writer) = self.stream.split();
-        let InProcessServer { local, runtime, .. } = self.server;
-        local.block_on(runtime, async {
+        self.server.runtime.block_on(async {
             let receive = async {
                 let mut received = Vec::new();
                 while !is_whole(&received) && reader.read_buf(&mut received).await? > 0 {}

@@ -272,6 +272,9 @@ pub struct AssemblyPool {
     /// Bytes that may still be inflated before [`Receiver::receive`](super::Receiver::receive)
     /// returns; `None` means no limit.
     allowance: Option<usize>,
+    /// Headers that [`Receiver::receive`](super::Receiver::receive) has read, except those of whole
+    /// data messages.
+    frames: u64,
 }
 
 impl AssemblyPool {
@@ -299,6 +302,16 @@ impl AssemblyPool {
     /// inflated size.
     pub fn allowance(&self) -> usize {
         self.allowance.unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn count_frame(&mut self) {
+        self.frames = self.frames.wrapping_add(1);
+    }
+
+    /// The frames received since the last call, except data messages that arrived in one frame and
+    /// one input: fragments, control frames, and what arrived in pieces.
+    pub(crate) fn take_frames(&mut self) -> u64 {
+        std::mem::take(&mut self.frames)
     }
 
     pub(super) fn is_spent(&self) -> bool {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::{AbortHandle, LocalSet};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::accept::{self, NewConnection};
@@ -41,14 +42,17 @@ pub(super) struct Acceptor {
 }
 
 impl Worker {
+    /// HTTP tasks that run between two looks at the sockets. A task may answer 16 pipelined
+    /// requests, and WebSocket clients wait meanwhile.
+    const TASKS_BETWEEN_LOOKS: u32 = 4;
+
     /// Runs until the server is shut down.
     pub(super) fn run(self) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let runtime = Builder::new_current_thread()
             .enable_all()
-            .build()?;
-        let local = LocalSet::new();
-        let result = local.block_on(&runtime, self.serve());
-        drop(local);
+            .event_interval(Self::TASKS_BETWEEN_LOOKS)
+            .build_local(LocalOptions::default())?;
+        let result = runtime.block_on(self.serve());
         // Unfinished tasks are dropped.
         runtime.shutdown_timeout(Duration::ZERO);
         result

@@ -282,6 +282,45 @@ fn attack_71_a_large_plain_message_takes_turns_too() {
     assert!(turns >= SIZE / MIB / 2, "{turns} turns");
 }
 
+/// Control frames and fragments count towards the turn by their number, not only by their bytes.
+#[test]
+fn attack_71_small_frames_of_every_kind_take_turns() {
+    /// Ten reads.
+    const COUNT: usize = 200_000;
+    const LEAST: usize = 6;
+    for (what, row, frames) in [
+        ("Pings", 8, frame(0x89, b"").repeat(COUNT)),
+        ("Pongs", 10, frame(0x8A, b"").repeat(COUNT)),
+        (
+            "fragments of one byte",
+            5,
+            [frame(0x01, b"a"), frame(0x00, b"a").repeat(COUNT)].concat(),
+        ),
+    ] {
+        let mut worker = Worker::new();
+        let innocent = worker.open();
+        let attacker = worker.open();
+        worker.send(&attacker, &frames);
+        let mut turns = 0;
+        while worker.0.turn() {
+            turns += 1;
+            worker.send(&innocent, &frame(0x81, b"hi"));
+            assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+        }
+        // Charged by their bytes alone, they would take one or two.
+        assert!(turns >= LEAST, "{COUNT} {what}: {turns} turns");
+        figure(
+            Kind::Attack,
+            row,
+            format_args!(
+                "{COUNT} {what} in the socket of one client: turns of the others meanwhile"
+            ),
+            format_args!(">= {LEAST}, one for each read"),
+            turns,
+        );
+    }
+}
+
 /// A compressed message that inflates to nothing still costs the setup of its inflation.
 #[test]
 fn attack_71_many_small_compressed_messages_take_turns_too() {

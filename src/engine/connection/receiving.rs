@@ -110,7 +110,8 @@ impl<H: Handler> Connection<H> {
         let (data, closed, cost) = (event.data, event.closed, fan_out::end());
         let written = event.socket.batch.finish();
         context.stats.received.data += data;
-        context.turn.charge_messages(data.messages, bytes as u64);
+        let frames = data.messages + context.pool.take_frames();
+        context.turn.charge_frames(frames, bytes);
         let inflated = allowance - context.pool.allowance();
         let deflated = compression::take_deflated();
         context.turn.charge_codec(inflated + deflated);

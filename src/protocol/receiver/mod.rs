@@ -229,6 +229,7 @@ impl Receiver {
                     let Some(header) = self.receive_header(input)? else {
                         return Ok(None);
                     };
+                    pool.count_frame();
                     let whole = usize::try_from(header.payload_length)
                         .ok()
                         .filter(|length| *length <= input.len());
