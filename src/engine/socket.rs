@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -78,18 +78,44 @@ impl ClientSocket {
         }
     }
 
-    /// A socket with a TLS session after its handshake. The caller must have taken all decrypted
-    /// bytes from the session, because the poller does not report them.
+    /// Puts a TLS session whose handshake is done on the socket.
     #[cfg(feature = "tls")]
-    pub fn secured(
-        socket: impl Into<OwnedFd>,
-        session: rustls::ServerConnection,
-        peer: PeerAddress,
-    ) -> ClientSocket {
-        ClientSocket {
-            tls: Some(Box::new(TlsSession::new(session))),
-            ..ClientSocket::new(socket, peer)
+    pub(crate) fn secure(&mut self, session: rustls::ServerConnection) {
+        self.tls = Some(Box::new(TlsSession::new(session)));
+    }
+
+    /// Whether the socket has a TLS session.
+    pub(crate) fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Changes the address of the peer.
+    pub(crate) fn set_peer_address(&mut self, peer: PeerAddress) {
+        self.peer = peer.into();
+    }
+
+    /// Appends the input that the TLS session has decrypted to `input`, because the poller does not
+    /// report it.
+    ///
+    /// # Errors
+    /// An error of the TLS session.
+    pub(crate) fn take_decrypted(&mut self, input: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.tls {
+            None => Ok(()),
+            Some(tls) => tls.take_decrypted(input),
         }
+    }
+}
+
+impl AsFd for ClientSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bare.as_fd()
+    }
+}
+
+impl AsRawFd for ClientSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 
@@ -212,7 +238,7 @@ impl Source for ClientSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        SourceFd(&self.bare.as_fd().as_raw_fd()).register(registry, token, interests)
+        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
     }
 
     fn reregister(
@@ -221,10 +247,10 @@ impl Source for ClientSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        SourceFd(&self.bare.as_fd().as_raw_fd()).reregister(registry, token, interests)
+        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.bare.as_fd().as_raw_fd()).deregister(registry)
+        SourceFd(&self.as_raw_fd()).deregister(registry)
     }
 }

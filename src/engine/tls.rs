@@ -31,6 +31,14 @@ impl TlsSession {
         self.session.wants_write()
     }
 
+    /// Appends all decrypted bytes to `input`.
+    pub(super) fn take_decrypted(&mut self, input: &mut Vec<u8>) -> io::Result<()> {
+        match self.session.reader().read_to_end(input) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Sends close_notify. Returns `WouldBlock` until the socket has taken it and all earlier
     /// records.
     pub(super) fn send_goodbye(&mut self, socket: &mut Bare) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Serves one accepted stream, from its first byte until the frame loop takes it over or it ends.
 
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -117,51 +118,49 @@ fn http1_builder(
 /// Reads the PROXY header and does the TLS handshake, if they are configured. Returns the stream
 /// and the time left for its first request head: one deadline covers all three steps.
 async fn prepared(
-    stream: HttpStream,
+    mut stream: HttpStream,
     context: &HttpContext,
     place: &impl Witness,
 ) -> Option<(HttpStream, Option<Duration>)> {
-    let head_timeout = context.head_timeout();
-    let (stream, head_timeout) = if context.proxies.is_empty() {
-        (stream, head_timeout)
-    } else {
-        let (proxied, left) = in_time(head_timeout, stream.proxied(&context.proxies)).await?;
-        match proxied {
-            Ok(stream) => (stream, left),
-            // The peer may be anybody: it gets no answer.
-            Err(error) => {
-                log::not_proxied(&error);
-                return None;
-            }
-        }
+    let mut head_timeout = context.head_timeout();
+    if !context.proxies.is_empty() {
+        let proxied = stream.proxied(&context.proxies);
+        let (proxied, left) = in_time(head_timeout, proxied).await?;
+        // The peer may be anybody: it gets no answer.
+        proxied.inspect_err(log::not_proxied).ok()?;
+        head_timeout = left;
+    }
+    let Some(config) = &context.tls else {
+        return Some((stream, head_timeout));
     };
-    if let Some(config) = &context.tls {
-        let (peer, first) = (stream.peer(), FirstBytes::default());
-        let mut securing = pin!(stream.secured(config, first.clone()));
+    let first = FirstBytes::default();
+    let secured = {
+        let mut securing = pin!(stream.secure(config, &first));
         let securing = poll_fn(|context| {
             let secured = securing.as_mut().poll(context);
-            let is_silent = secured.is_pending() && first.is_empty();
-            place.moved(if is_silent {
-                HttpPhase::Silent
-            } else {
-                HttpPhase::Head
+            place.moved(match secured.is_pending() && first.is_empty() {
+                true => HttpPhase::Silent,
+                false => HttpPhase::Head,
             });
             secured
         });
-        return match in_time(head_timeout, securing).await {
-            Some((Ok(stream), left)) => Some((stream, left)),
-            Some((Err((error, stream)), _)) => {
-                log::not_secured(&error, &first, first.is_empty(), &peer);
-                linger(stream, context.linger()).await;
-                None
-            }
-            None => {
-                log::not_secured(&"it took too long", &first, first.is_empty(), &peer);
-                None
-            }
-        };
+        in_time(head_timeout, securing).await
+    };
+    let failed = |why: &dyn Display| {
+        log::not_secured(&why, &first, first.is_empty(), &stream.peer());
+    };
+    match secured {
+        Some((Ok(()), left)) => Some((stream, left)),
+        Some((Err(error), _)) => {
+            failed(&error);
+            linger(stream, context.linger()).await;
+            None
+        }
+        None => {
+            failed(&"it took too long");
+            None
+        }
     }
-    Some((stream, head_timeout))
 }
 
 /// Returns the future's output and the time left. `None` if the future takes too long.

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
 use super::{HttpContext, HttpSettings, HttpStream, Router, Shutdown, serve_connection};
-use crate::engine::{Bounds, FrameLoopHandle, Settings};
+use crate::engine::{Bounds, ClientSocket, FrameLoopHandle, PeerAddress, Settings};
 use crate::handshake::Policy;
 
 /// Serves clients in the same thread, one after another, for tests that compare a router's answers
@@ -75,7 +75,8 @@ impl InProcessServer {
     pub fn connect(&self) -> io::Result<InProcessClient<'_>> {
         let _entered = self.runtime.enter();
         let (client, server) = UnixStream::pair()?;
-        let serve = serve_connection(HttpStream::from(server), Rc::clone(&self.context), ());
+        let server = ClientSocket::new(server.into_std()?, PeerAddress::Unix);
+        let serve = serve_connection(HttpStream::new(server), Rc::clone(&self.context), ());
         Ok(InProcessClient {
             serving: self.runtime.spawn_local(serve),
             stream: client,

@@ -20,8 +20,8 @@ mod proxy_protocol;
 mod router;
 mod service;
 mod shutdown;
+mod socket;
 mod stream;
-mod tcp;
 mod timer;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
@@ -39,6 +39,7 @@ pub use pages::Page;
 pub use router::{Request, Router};
 pub use shutdown::Shutdown;
 pub(crate) use shutdown::Stage;
+pub(crate) use socket::register;
 pub(crate) use stream::HttpStream;
 pub(crate) use waiting::{HttpPhase, Witness};
 

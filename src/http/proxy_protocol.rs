@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+
+use super::socket::AsyncSocket;
 
 /// Maximum bytes of a header, with its additional fields, which are ignored: a proxy may put a
 /// client's certificate there. Version 2 allows up to 64 KiB.
@@ -21,18 +22,18 @@ const CONFIG: ParseConfig = ParseConfig {
     allow_v2: true,
 };
 
-/// Reads the header from the stream, and no byte after it. `None` if the proxy connects for itself,
+/// Reads the header from the socket, and no byte after it. `None` if the proxy connects for itself,
 /// for example as a health check, or for a client without an address.
 ///
 /// # Errors
 /// An error of the socket; `UnexpectedEof` if the stream ends before the end of the header,
 /// `InvalidData` if the header is not valid.
-pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub(super) async fn receive(socket: &mut AsyncSocket) -> io::Result<Option<SocketAddr>> {
     let mut bytes = Vec::new();
     loop {
         let taken = bytes.len();
         bytes.resize((taken + STEP).min(MAX_SIZE), 0);
-        let seen = taken + stream.peek(&mut bytes[taken..]).await?;
+        let seen = taken + socket.peek(&mut bytes[taken..]).await?;
         if seen == taken {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -40,13 +41,13 @@ pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Option<SocketA
         match ProxyHeader::parse(&bytes, CONFIG) {
             Ok((header, size)) => {
                 let client = header.proxied_address().map(|address| address.source);
-                stream.read_exact(&mut vec![0; size - taken]).await?;
+                socket.read_exact(&mut vec![0; size - taken]).await?;
                 return Ok(client);
             }
             // All peeked bytes belong to the header: read them, so that the next peek waits for
             // more.
             Err(Error::BufferTooShort) if seen < MAX_SIZE => {
-                stream.read_exact(&mut bytes[taken..]).await?;
+                socket.read_exact(&mut bytes[taken..]).await?;
             }
             Err(_) => {
                 return Err(io::Error::new(

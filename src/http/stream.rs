@@ -1,27 +1,25 @@
 //! The accepted stream while hyper reads its requests.
 
 use std::io::{self, IoSlice};
-use std::net::{self, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::proxy_protocol;
-use super::tcp::Tcp;
-use super::tls::{self, FirstBytes, TlsSession};
+use super::socket::AsyncSocket;
+use super::tls::{self, FirstBytes};
 use super::waiting::PhaseProgress;
-use crate::engine::{ClientSocket, PeerAddress};
+use crate::engine::{ClientSocket, PeerAddress, Stream};
 use crate::tls::ServerConfig;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
-/// A connected, non-blocking stream. tokio's poller registers a TCP stream only when it must wait.
+/// A connected, non-blocking stream.
 #[derive(Debug)]
 pub(crate) struct HttpStream {
-    socket: TokioSocket,
+    socket: AsyncSocket,
     /// The client's address: the peer's, or the address that a proxy reports.
     peer: PeerAddress,
     /// While a write is blocked: its deadline, and the number of bytes that the client must read by
@@ -36,22 +34,24 @@ pub(crate) struct HttpStream {
 /// Bytes that a client must read within the write stall, or all that are left if fewer.
 const PROGRESS: usize = 16 << 10;
 
-#[derive(Debug)]
-enum TokioSocket {
-    Tcp(Tcp),
-    Unix(UnixStream),
-    Tls(Box<TlsSession>),
-}
-
 impl HttpStream {
+    pub(crate) fn new(socket: ClientSocket) -> HttpStream {
+        HttpStream {
+            peer: socket.peer_address(),
+            socket: AsyncSocket::new(socket),
+            blocked: None,
+            write_stall: Duration::ZERO,
+            progress: PhaseProgress::new(),
+        }
+    }
+
     /// Takes the socket from tokio, for the frame loop's own poller. Appends input that is already
     /// read to `early`.
     pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<ClientSocket> {
-        Ok(match self.socket {
-            TokioSocket::Tcp(stream) => ClientSocket::new(stream.into_std()?, self.peer),
-            TokioSocket::Unix(stream) => ClientSocket::new(stream.into_std()?, self.peer),
-            TokioSocket::Tls(session) => tls::into_socket(*session, early, self.peer)?,
-        })
+        let mut socket = self.socket.into_inner()?;
+        socket.set_peer_address(self.peer);
+        socket.take_decrypted(early)?;
+        Ok(socket)
     }
 
     /// The client's address.
@@ -68,49 +68,30 @@ impl HttpStream {
     ///
     /// # Errors
     /// If a proxy sends no valid header, or closes the connection.
-    pub(super) async fn proxied(mut self, proxies: &[IpNet]) -> io::Result<HttpStream> {
+    pub(super) async fn proxied(&mut self, proxies: &[IpNet]) -> io::Result<()> {
         let peer = self.peer.ip().map(|peer| peer.to_canonical());
-        if let (TokioSocket::Tcp(stream), Some(peer)) = (&mut self.socket, peer)
+        if let Some(peer) = peer
             && proxies.iter().any(|proxies| proxies.contains(&peer))
-            && let Some(client) = proxy_protocol::receive(stream.registered()?).await?
+            && let Some(client) = proxy_protocol::receive(&mut self.socket).await?
         {
             self.peer = PeerAddress::Ip(client);
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Does the TLS handshake on a TCP stream; a Unix stream stays as it is. Records the client's
     /// first bytes in `first`.
     ///
     /// # Errors
-    /// The error, and the stream without TLS. The client has received an alert.
-    pub(super) async fn secured(
-        self,
+    /// The stream has no TLS. The client has received an alert.
+    pub(super) async fn secure(
+        &mut self,
         config: &Arc<ServerConfig>,
-        first: FirstBytes,
-    ) -> Result<HttpStream, (io::Error, HttpStream)> {
-        let TokioSocket::Tcp(stream) = self.socket else {
-            return Ok(self);
-        };
-        match tls::secure(stream, config, first).await {
-            Ok(session) => Ok(HttpStream::new(
-                TokioSocket::Tls(Box::new(session)),
-                self.peer,
-            )),
-            Err((error, stream)) => {
-                let stream = HttpStream::new(TokioSocket::Tcp(stream), self.peer);
-                Err((error, stream))
-            }
-        }
-    }
-
-    fn new(socket: TokioSocket, peer: PeerAddress) -> HttpStream {
-        HttpStream {
-            socket,
-            peer,
-            blocked: None,
-            write_stall: Duration::ZERO,
-            progress: PhaseProgress::new(),
+        first: &FirstBytes,
+    ) -> io::Result<()> {
+        match self.peer {
+            PeerAddress::Ip(_) => tls::secure(&mut self.socket, config, first).await,
+            PeerAddress::Unix | PeerAddress::Unknown => Ok(()),
         }
     }
 
@@ -120,21 +101,20 @@ impl HttpStream {
     }
 
     /// Closes the socket by RST; a Unix socket has no RST.
-    pub(super) fn abort(self) {
-        match self.socket {
-            TokioSocket::Tcp(stream) => stream.abort(),
-            TokioSocket::Unix(_) => {}
-            TokioSocket::Tls(session) => tls::abort(*session),
+    pub(super) fn abort(mut self) {
+        if let Ok(socket) = self.socket.get_mut() {
+            socket.reset();
         }
     }
 
     /// Whether closing the socket is a clean end for a peer that has sent FIN. TLS must send its
     /// own end first.
     pub(super) fn ends_by_close(&self) -> bool {
-        match self.socket {
-            TokioSocket::Tcp(_) | TokioSocket::Unix(_) => true,
-            TokioSocket::Tls(_) => false,
-        }
+        !self.is_secured()
+    }
+
+    fn is_secured(&self) -> bool {
+        self.socket.get_ref().is_ok_and(ClientSocket::is_secured)
     }
 
     /// Whether the last write is blocked.
@@ -180,18 +160,6 @@ impl HttpStream {
     }
 }
 
-impl From<(net::TcpStream, SocketAddr)> for HttpStream {
-    fn from((stream, peer): (net::TcpStream, SocketAddr)) -> HttpStream {
-        HttpStream::new(TokioSocket::Tcp(Tcp::new(stream)), PeerAddress::Ip(peer))
-    }
-}
-
-impl From<UnixStream> for HttpStream {
-    fn from(stream: UnixStream) -> HttpStream {
-        HttpStream::new(TokioSocket::Unix(stream), PeerAddress::Unix)
-    }
-}
-
 impl AsyncRead for HttpStream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -200,11 +168,7 @@ impl AsyncRead for HttpStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = match &mut this.socket {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-            TokioSocket::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        };
+        let read = Pin::new(&mut this.socket).poll_read(context, buffer);
         if buffer.filled().len() > before {
             this.progress.heard();
         }
@@ -219,11 +183,7 @@ impl AsyncWrite for HttpStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match &mut this.socket {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            TokioSocket::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        };
+        let written = Pin::new(&mut this.socket).poll_write(context, bytes);
         this.in_time(bytes.len(), written, context)
     }
 
@@ -233,40 +193,31 @@ impl AsyncWrite for HttpStream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match &mut this.socket {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-            TokioSocket::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-        };
+        let written = Pin::new(&mut this.socket).poll_write_vectored(context, parts);
         let wanted = parts.iter().map(|part| part.len()).sum();
         this.in_time(wanted, written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match &mut this.socket {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_flush(context),
-            TokioSocket::Tls(stream) => {
-                // The TLS session buffers records that the socket has not accepted.
-                let flushed = Pin::new(stream).poll_flush(context).map_ok(|()| 0);
-                this.in_time(0, flushed, context).map_ok(drop)
-            }
+        if !this.is_secured() {
+            return Poll::Ready(Ok(())); // a socket has nothing to flush
         }
+        // The TLS session buffers records that the socket has not accepted.
+        let flushed = Pin::new(&mut this.socket).poll_flush(context);
+        this.in_time(0, flushed.map_ok(|()| 0), context)
+            .map_ok(drop)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
-            TokioSocket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            TokioSocket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            TokioSocket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -275,7 +226,8 @@ mod tests {
     async fn writes(taken: usize) -> usize {
         const STALL: Duration = Duration::from_millis(300);
         let (stream, _peer) = UnixStream::pair().unwrap();
-        let mut stream = HttpStream::from(stream).with_write_stall(STALL);
+        let socket = ClientSocket::new(stream, PeerAddress::Unix);
+        let mut stream = HttpStream::new(socket).with_write_stall(STALL);
         for count in 0..30 {
             let wrote = poll_fn(|context| stream.in_time(1 << 20, Poll::Ready(Ok(taken)), context));
             assert_eq!(wrote.await.unwrap(), taken);

@@ -1,59 +1,69 @@
-//! TLS on a TCP stream, while hyper reads from it.
+//! The TLS handshake (RFC 8446) on a client's socket.
 
 mod first_bytes;
 
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use rustls::ServerConnection;
+use tokio::io::Interest;
 
 pub(super) use self::first_bytes::FirstBytes;
-use self::first_bytes::Recorded;
-use super::tcp::Tcp;
-use crate::engine::{ClientSocket, PeerAddress};
+use super::socket::AsyncSocket;
+use crate::engine::ClientSocket;
 use crate::tls::ServerConfig;
-
-/// A stream whose TLS handshake is done.
-pub(super) type TlsSession = TlsStream<Recorded<Tcp>>;
 
 /// Does the TLS handshake. Records the client's first bytes in `first`.
 ///
 /// # Errors
-/// The error, and the stream without TLS. The client has received an alert.
+/// The socket has no TLS. The client has received an alert.
 pub(super) async fn secure(
-    stream: Tcp,
+    socket: &mut AsyncSocket,
     config: &Arc<ServerConfig>,
-    first: FirstBytes,
-) -> Result<TlsSession, (io::Error, Tcp)> {
-    let acceptor = TlsAcceptor::from(Arc::clone(config));
-    let accepting = acceptor.accept(Recorded::new(stream, first));
-    match accepting.into_fallible().await {
-        Ok(mut session) => {
-            session.get_mut().0.stop();
-            Ok(session)
+    first: &FirstBytes,
+) -> io::Result<()> {
+    let mut session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+    // The poller does not report input that the session has decrypted before the registration.
+    socket.registered()?;
+    while session.is_handshaking() || session.wants_write() {
+        if session.wants_write() {
+            let send = |socket: &mut ClientSocket| session.write_tls(socket);
+            socket.when(Interest::WRITABLE, send).await?;
+        } else {
+            let receive = |socket: &mut ClientSocket| receive(&mut session, socket, first);
+            socket.when(Interest::READABLE, receive).await?;
         }
-        Err((error, stream)) => Err((error, stream.into_inner())),
     }
+    socket.get_mut()?.secure(session);
+    Ok(())
 }
 
-/// Returns the socket with its session, for the frame loop. Appends input that the session has
-/// already read to `early`.
-pub(super) fn into_socket(
-    session: TlsSession,
-    early: &mut Vec<u8>,
-    peer: PeerAddress,
-) -> io::Result<ClientSocket> {
-    let (stream, mut session) = session.into_inner();
-    match session.reader().read_to_end(early) {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-        _ => {}
+/// Reads and handles a part of the handshake.
+fn receive(
+    session: &mut ServerConnection,
+    socket: &mut ClientSocket,
+    first: &FirstBytes,
+) -> io::Result<()> {
+    if session.read_tls(&mut Recorded { socket, first })? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let stream = stream.into_inner().into_std()?;
-    Ok(ClientSocket::secured(stream, session, peer))
+    session.process_new_packets().map(drop).map_err(|error| {
+        // Sends the alert with the reason; a failure to send it does not matter.
+        let _ = session.write_tls(socket);
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    })
 }
 
-/// Closes the socket by RST.
-pub(super) fn abort(session: TlsSession) {
-    session.into_inner().0.into_inner().abort();
+/// A socket whose first bytes are recorded.
+struct Recorded<'a> {
+    socket: &'a mut ClientSocket,
+    first: &'a FirstBytes,
+}
+
+impl Read for Recorded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.socket.read(buffer)?;
+        self.first.add(&buffer[..bytes]);
+        Ok(bytes)
+    }
 }

@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::future::pending;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,14 +16,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{AcceptQueue, BACKLOG, Listener, ServerShared};
-use crate::http::{HttpStream, Stage};
+use crate::engine::{ClientSocket, PeerAddress};
+use crate::http::{Stage, register};
 use crate::log;
-
-/// A connected, non-blocking socket on its way to the worker that serves it.
-pub(super) enum NewConnection {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
-}
 
 /// Accepts on one listener until the drain, and then the clients that have connected by then,
 /// unless another process accepts them. Waits for `room` before each connection. `serve` is called
@@ -34,10 +27,10 @@ pub(super) enum NewConnection {
 pub(super) async fn accept(
     (listener, queue): (Listener, AcceptQueue),
     here: usize,
-    inboxes: Vec<UnboundedSender<NewConnection>>,
+    inboxes: Vec<UnboundedSender<ClientSocket>>,
     shared: Arc<ServerShared>,
     room: impl AsyncFn(),
-    serve: impl Fn(NewConnection),
+    serve: impl Fn(ClientSocket),
 ) -> io::Result<()> {
     let listener = AsyncListener::new(listener, shared.settings.deadlines.write_stall)?;
     let mut pressure = Pressure::new();
@@ -96,42 +89,37 @@ fn least_loaded(shared: &ServerShared, turn: usize) -> usize {
 }
 
 /// A listener that tokio polls. Unlike tokio's own listeners, it does not register accepted sockets
-/// with tokio's poller: see [`HttpStream`].
+/// with tokio's poller.
 enum AsyncListener {
     Tcp(AsyncFd<TcpListener>),
     Unix(AsyncFd<UnixListener>),
 }
 
 impl AsyncListener {
-    #[expect(
-        deprecated,
-        reason = "its successor is an unsafe fn; the listener is its own, and closed by its drop"
-    )]
     fn new(listener: Listener, write_stall: Duration) -> io::Result<AsyncListener> {
-        const READABLE: Interest = Interest::READABLE;
         Ok(match listener {
             Listener::Tcp(listener) => {
                 set_user_timeout(&listener, write_stall)?;
                 let listener = TcpListener::from_std(listener);
-                AsyncListener::Tcp(AsyncFd::with_interest(listener, READABLE)?)
+                AsyncListener::Tcp(register(listener, Interest::READABLE)?)
             }
             Listener::Unix(listener) => {
                 let listener = UnixListener::from_std(listener);
-                AsyncListener::Unix(AsyncFd::with_interest(listener, READABLE)?)
+                AsyncListener::Unix(register(listener, Interest::READABLE)?)
             }
         })
     }
 
-    async fn accept(&self) -> io::Result<NewConnection> {
+    async fn accept(&self) -> io::Result<ClientSocket> {
         match self {
             AsyncListener::Tcp(listener) => listener
                 .async_io(Interest::READABLE, TcpListener::accept)
                 .await
-                .map(|(stream, peer)| NewConnection::Tcp(stream.into(), peer)),
+                .map(|(stream, peer)| ClientSocket::new(stream, PeerAddress::Ip(peer))),
             AsyncListener::Unix(listener) => listener
                 .async_io(Interest::READABLE, UnixListener::accept)
                 .await
-                .map(|(stream, _)| NewConnection::Unix(stream.into())),
+                .map(|(stream, _)| ClientSocket::new(stream, PeerAddress::Unix)),
         }
     }
 }
@@ -148,16 +136,6 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
     }
     let _ = (listener, write_stall, AFTER);
     Ok(())
-}
-
-impl NewConnection {
-    /// Makes the stream for the worker that serves the connection.
-    pub(super) fn into_stream(self) -> io::Result<HttpStream> {
-        match self {
-            NewConnection::Tcp(stream, peer) => Ok((stream, peer).into()),
-            NewConnection::Unix(stream) => Ok(tokio::net::UnixStream::from_std(stream)?.into()),
-        }
-    }
 }
 
 /// Whether this process or the machine has run out of the descriptors or memory for accepting.
@@ -246,10 +224,8 @@ mod tests {
         let write_stall = Duration::from_secs(30);
         let listener = AsyncListener::new(Listener::Tcp(listener), write_stall).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
-        let NewConnection::Tcp(stream, _) = listener.accept().await.unwrap() else {
-            unreachable!()
-        };
-        let timeout = sockopt::tcp_user_timeout(&stream).unwrap();
+        let socket = listener.accept().await.unwrap();
+        let timeout = sockopt::tcp_user_timeout(&socket).unwrap();
         assert_eq!(timeout, 31_000);
     }
 }

@@ -16,20 +16,19 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use super::accept::{self, NewConnection};
+use super::accept;
 use super::observer::WorkerObserver;
 use super::{AcceptQueue, Listener, ServerShared};
-use crate::engine::{FrameLoopHandle, Observer};
+use crate::engine::{ClientSocket, FrameLoopHandle, Observer};
 use crate::handshake::HandshakeError;
-use crate::http::{HttpContext, HttpPhase, Stage, Witness, serve_connection};
-use crate::log;
+use crate::http::{HttpContext, HttpPhase, HttpStream, Stage, Witness, serve_connection};
 use crate::protocol::CloseCode;
 
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shared: Arc<ServerShared>,
     /// Connections that another worker accepted for this one.
-    pub(super) inbox: UnboundedReceiver<NewConnection>,
+    pub(super) inbox: UnboundedReceiver<ClientSocket>,
     /// `Some` for the one worker that accepts connections.
     pub(super) acceptor: Option<Acceptor>,
 }
@@ -38,7 +37,7 @@ pub(super) struct Worker {
 pub(super) struct Acceptor {
     pub(super) listeners: Vec<(Listener, AcceptQueue)>,
     /// The channels to all workers.
-    pub(super) inboxes: Vec<UnboundedSender<NewConnection>>,
+    pub(super) inboxes: Vec<UnboundedSender<ClientSocket>>,
 }
 
 impl Worker {
@@ -143,14 +142,8 @@ struct Serving {
 
 impl Serving {
     /// Serves a connection in a task of its own.
-    fn serve(&self, accepted: NewConnection) {
-        let stream = match accepted.into_stream() {
-            Ok(stream) => stream,
-            Err(error) => {
-                self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
-                return log::not_adopted(&error);
-            }
-        };
+    fn serve(&self, accepted: ClientSocket) {
+        let stream = HttpStream::new(accepted);
         let number = self.handshakes.borrow_mut().next();
         let slot = HandshakeSlot {
             shared: Arc::clone(&self.shared),

@@ -1,43 +1,31 @@
 //! The first bytes of a client on a TLS port, for the log line of a failed handshake.
 
+use std::cell::RefCell;
 use std::fmt::{self, Display};
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::lock::lock;
 
 /// The bytes received first from a client: at most 2 KiB, which is enough for most ClientHellos.
-/// Clones share the bytes.
-#[derive(Clone, Debug, Default)]
-pub(in crate::http) struct FirstBytes(Arc<Mutex<Vec<u8>>>);
+#[derive(Debug, Default)]
+pub(in crate::http) struct FirstBytes(RefCell<Vec<u8>>);
 
 impl FirstBytes {
     const MAX_SIZE: usize = 2 << 10;
 
-    fn add(&self, bytes: &[u8]) {
-        let mut first = lock(&self.0);
+    pub(super) fn add(&self, bytes: &[u8]) {
+        let mut first = self.0.borrow_mut();
         let room = Self::MAX_SIZE - first.len();
         first.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn get(&self) -> Vec<u8> {
-        lock(&self.0).clone()
-    }
-
     /// Whether the client has sent nothing, like a probe that only checks whether the port is open.
     pub(in crate::http) fn is_empty(&self) -> bool {
-        self.get().is_empty()
+        self.0.borrow().is_empty()
     }
 }
 
 impl Display for FirstBytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 16;
-        let bytes = self.get();
+        let bytes = self.0.borrow();
         if let Some(line) = request_line(&bytes) {
             return write!(formatter, "the client speaks plain HTTP: '{line}'");
         }
@@ -167,77 +155,6 @@ impl Display for Hello {
             Some(server_name) => write!(formatter, "; server name '{server_name:.100}'"),
             None => Ok(()),
         }
-    }
-}
-
-/// A stream that records its first bytes until its handshake is done.
-#[derive(Debug)]
-pub(in crate::http) struct Recorded<S> {
-    stream: S,
-    first: Option<FirstBytes>,
-}
-
-impl<S> Recorded<S> {
-    pub(super) fn new(stream: S, first: FirstBytes) -> Recorded<S> {
-        Recorded {
-            stream,
-            first: Some(first),
-        }
-    }
-
-    /// Stops recording.
-    pub(super) fn stop(&mut self) {
-        self.first = None;
-    }
-
-    pub(super) fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if let Some(first) = &this.first {
-            first.add(&buffer.filled()[before..]);
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Recorded<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
 

@@ -1,0 +1,252 @@
+//! A client's socket that is registered with tokio's poller only when a read or write must wait.
+//!
+//! On a busy server most accepted clients have already sent their request. The server reads and
+//! answers it at once, and hands a WebSocket over to the frame loop's poller. This saves two of
+//! seven system calls: registering with tokio's poller, and deregistering.
+
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::RecvFlags;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+
+use crate::engine::{ClientSocket, Stream};
+
+/// Maximum bytes of the first read of a new socket. Most request heads are not larger, and the read
+/// must clear its buffer first.
+const FIRST_READ: usize = 2 << 10;
+
+/// A client's socket, with or without TLS.
+#[derive(Debug)]
+pub(super) struct AsyncSocket {
+    state: State,
+    /// The socket has not been read yet: the first read does not need the poller.
+    is_fresh: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Unregistered(ClientSocket),
+    Registered(AsyncFd<ClientSocket>),
+    /// Registering has failed.
+    Closed,
+}
+
+/// Registers a descriptor with tokio's poller.
+#[expect(
+    deprecated,
+    reason = "its successor is an unsafe fn; the descriptor is its own, and closed by its drop"
+)]
+pub(crate) fn register<T: AsRawFd>(source: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(source, interest)
+}
+
+impl AsyncSocket {
+    pub(super) fn new(socket: ClientSocket) -> AsyncSocket {
+        AsyncSocket {
+            state: State::Unregistered(socket),
+            is_fresh: true,
+        }
+    }
+
+    /// Returns the socket, which no poller has registered.
+    pub(super) fn into_inner(self) -> io::Result<ClientSocket> {
+        match self.state {
+            State::Unregistered(socket) => Ok(socket),
+            State::Registered(socket) => Ok(socket.into_inner()),
+            State::Closed => Err(closed()),
+        }
+    }
+
+    pub(super) fn get_ref(&self) -> io::Result<&ClientSocket> {
+        match &self.state {
+            State::Unregistered(socket) => Ok(socket),
+            State::Registered(socket) => Ok(socket.get_ref()),
+            State::Closed => Err(closed()),
+        }
+    }
+
+    pub(super) fn get_mut(&mut self) -> io::Result<&mut ClientSocket> {
+        match &mut self.state {
+            State::Unregistered(socket) => Ok(socket),
+            State::Registered(socket) => Ok(socket.get_mut()),
+            State::Closed => Err(closed()),
+        }
+    }
+
+    /// Registers the socket if it is not registered yet.
+    pub(super) fn registered(&mut self) -> io::Result<&mut AsyncFd<ClientSocket>> {
+        if let State::Unregistered(_) = self.state
+            && let State::Unregistered(socket) = mem::replace(&mut self.state, State::Closed)
+        {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.state = State::Registered(register(socket, interest)?);
+        }
+        match &mut self.state {
+            State::Registered(socket) => Ok(socket),
+            State::Unregistered(_) | State::Closed => Err(closed()),
+        }
+    }
+
+    /// Does an operation on the socket as soon as it does not return `WouldBlock`.
+    pub(super) async fn when<T>(
+        &mut self,
+        ready: Interest,
+        mut operation: impl FnMut(&mut ClientSocket) -> io::Result<T>,
+    ) -> io::Result<T> {
+        poll_fn(|context| self.poll_when(ready, context, &mut operation)).await
+    }
+
+    /// Returns the first bytes of the input, and leaves them in the socket.
+    pub(super) async fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let peeked = |socket: &mut ClientSocket| {
+            let (bytes, _) = rustix::net::recv(socket.as_fd(), &mut *buffer, RecvFlags::PEEK)?;
+            Ok(bytes)
+        };
+        self.when(Interest::READABLE, peeked).await
+    }
+
+    fn poll_when<T>(
+        &mut self,
+        is_ready: Interest,
+        context: &mut Context<'_>,
+        mut operation: impl FnMut(&mut ClientSocket) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        // Most writes need no wait. The poller reports the input of a registered socket, so a read
+        // without a report would be a wasted system call.
+        if is_ready.is_writable() || matches!(self.state, State::Unregistered(_)) {
+            match operation(self.get_mut()?) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+        let socket = self.registered()?;
+        loop {
+            let mut guard = ready!(match is_ready.is_readable() {
+                true => socket.poll_read_ready_mut(context),
+                false => socket.poll_write_ready_mut(context),
+            })?;
+            if let Ok(result) = guard.try_io(|socket| operation(socket.get_mut())) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl AsyncRead for AsyncSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let mut length = buffer.remaining();
+        if mem::take(&mut this.is_fresh) {
+            length = length.min(FIRST_READ);
+        } else {
+            this.registered()?;
+        }
+        let space = buffer.initialize_unfilled_to(length);
+        let read = this.poll_when(Interest::READABLE, context, |socket| socket.read(space));
+        buffer.advance(ready!(read)?);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for AsyncSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut()
+            .poll_when(Interest::WRITABLE, context, |socket| socket.write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut()
+            .poll_when(Interest::WRITABLE, context, |socket| {
+                socket.write_vectored(parts)
+            })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut()
+            .poll_when(Interest::WRITABLE, context, |socket| socket.flush())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut()
+            .poll_when(Interest::WRITABLE, context, |socket| {
+                socket.shutdown_write()
+            })
+    }
+}
+#[cfg(test)]
+mod tests {
+    use std::net;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::engine::PeerAddress;
+
+    fn pair() -> (net::TcpStream, AsyncSocket) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let socket = ClientSocket::new(stream, PeerAddress::Ip(peer));
+        (client, AsyncSocket::new(socket))
+    }
+
+    /// The test has no runtime, so registering would panic.
+    #[test]
+    fn what_has_come_is_read_and_answered_without_a_poller() {
+        let (mut client, mut stream) = pair();
+        client.write_all(b"request").unwrap();
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut bytes = [0; 16];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
+        assert!(matches!(read, Poll::Ready(Ok(()))), "{read:?}");
+        assert_eq!(buffer.filled(), b"request");
+        let written = Pin::new(&mut stream).poll_write(context, b"response");
+        assert!(matches!(written, Poll::Ready(Ok(8))), "{written:?}");
+        drop(stream.into_inner().unwrap());
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert_eq!(response, "response");
+    }
+
+    #[tokio::test]
+    async fn what_has_not_come_and_is_not_taken_is_waited_for() {
+        const SIZE: usize = 16 << 20; // more than the socket buffers hold
+        let (mut client, mut stream) = pair();
+        let client = std::thread::spawn(move || {
+            client.read_exact(&mut vec![0; SIZE]).unwrap();
+            client.write_all(b"all of it").unwrap();
+            client
+        });
+        stream.write_all(&vec![7; SIZE]).await.unwrap();
+        let mut bytes = [0; 9];
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"all of it");
+        drop(client.join().unwrap());
+        assert_eq!(stream.read(&mut bytes).await.unwrap(), 0);
+    }
+}
