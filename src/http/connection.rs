@@ -55,17 +55,19 @@ pub(crate) async fn serve_connection(
     });
     let mut ends = false;
     let served = poll_fn(|context| {
-        let mut served = connection.poll_without_shutdown(context);
-        if served.is_pending() && !ends && ending.as_mut().poll(context).is_ready() {
-            ends = true;
-            Pin::new(&mut connection).graceful_shutdown();
-            served = connection.poll_without_shutdown(context);
+        loop {
+            let served = connection.poll_without_shutdown(context);
+            if let Some(accepted) = pending_upgrade.take() {
+                return Poll::Ready(Ok(Some(accepted)));
+            }
+            if served.is_pending() && !ends && ending.as_mut().poll(context).is_ready() {
+                ends = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
+            place.moved(progress.phase());
+            return served.map_ok(|()| None);
         }
-        if let Some(accepted) = pending_upgrade.take() {
-            return Poll::Ready(Ok(Some(accepted)));
-        }
-        place.moved(progress.phase());
-        served.map_ok(|()| None)
     })
     .await;
     let parts = connection.into_parts();
@@ -102,7 +104,7 @@ fn http1_builder(
     let mut builder = http1::Builder::new();
     builder
         .timer(clock)
-        // The clock ignores this duration, but without one hyper would not ask the clock.
+        // Zero, as `PhaseClock` says; without a duration hyper would not ask the clock.
         .header_read_timeout(Duration::ZERO)
         .max_headers(context.http.max_headers)
         .max_header_size(context.http.max_head_size)

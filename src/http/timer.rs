@@ -1,7 +1,8 @@
 //! The clock for hyper's timeouts.
 
+use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::Sleep;
@@ -20,22 +21,47 @@ impl hyper::rt::Timer for CoarseTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        let before = deadline.checked_sub(LAST_MOMENT).unwrap_or(deadline);
-        Box::pin(Sleeping(Box::pin(async move {
-            tokio::time::sleep_until(before.into()).await;
-            tokio::time::sleep(LAST_MOMENT).await;
-        })))
+        Box::pin(CoarseSleep::until(deadline))
     }
 }
 
-struct Sleeping<F>(Pin<Box<F>>);
+/// A deadline of [`CoarseTimer`]. It costs little until it is polled: most requests come at once.
+pub(super) struct CoarseSleep {
+    deadline: Instant,
+    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Only the last moment is left.
+    is_last: bool,
+}
 
-impl<F: Future<Output = ()>> Future for Sleeping<F> {
+impl CoarseSleep {
+    pub(super) fn until(deadline: Instant) -> CoarseSleep {
+        CoarseSleep {
+            deadline,
+            sleep: None,
+            is_last: false,
+        }
+    }
+}
+
+impl Future for CoarseSleep {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(context)
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let sleep = this.sleep.get_or_insert_with(|| {
+            let before = this.deadline.checked_sub(LAST_MOMENT);
+            let before = before.unwrap_or(this.deadline);
+            Box::pin(tokio::time::sleep_until(before.into()))
+        });
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if mem::replace(&mut this.is_last, true) {
+                return Poll::Ready(());
+            }
+            let last = tokio::time::Instant::now() + LAST_MOMENT;
+            sleep.as_mut().reset(last);
+        }
     }
 }
 
-impl<F: Future<Output = ()> + Send + Sync> Sleep for Sleeping<F> {}
+impl Sleep for CoarseSleep {}

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::rt::{Sleep, Timer as _};
+use hyper::rt::Sleep;
 
-use super::timer::CoarseTimer;
+use super::timer::CoarseSleep;
 
 /// The phase of a connection, in the order in which connections are closed under pressure.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -91,8 +91,8 @@ pub(super) struct HeadDeadlines {
     pub(super) keep_alive: Option<Duration>,
 }
 
-/// The clock for hyper, which asks for a deadline each time it begins to wait for a head. The clock
-/// ignores hyper's duration and chooses the deadline by the phase.
+/// The clock for hyper, which asks for a deadline each time it begins to wait for a head. hyper's
+/// timeout is zero, so its deadline is the present; the clock chooses the deadline by the phase.
 pub(super) struct PhaseClock {
     pub(super) progress: PhaseProgress,
     pub(super) deadlines: HeadDeadlines,
@@ -100,6 +100,10 @@ pub(super) struct PhaseClock {
 
 impl hyper::rt::Timer for PhaseClock {
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now())
+    }
+
+    fn sleep_until(&self, now: Instant) -> Pin<Box<dyn Sleep>> {
         let HeadDeadlines {
             first,
             head,
@@ -107,21 +111,21 @@ impl hyper::rt::Timer for PhaseClock {
         } = self.deadlines;
         self.progress.waits();
         let is_first = self.progress.phase() != HttpPhase::Idle;
-        let left = if is_first { first } else { keep_alive };
         Box::pin(WaitingConnection {
-            left: left.map(|left| CoarseTimer.sleep(left)),
+            left: sleep_for(if is_first { first } else { keep_alive }, now),
             next: (!is_first).then(|| (self.progress.clone(), head)),
         })
     }
+}
 
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.sleep(deadline.saturating_duration_since(Instant::now()))
-    }
+/// A deadline that far from now; `None` without a deadline.
+fn sleep_for(left: Option<Duration>, now: Instant) -> Option<CoarseSleep> {
+    now.checked_add(left?).map(CoarseSleep::until)
 }
 
 /// Completes when a head is not complete in time.
 struct WaitingConnection {
-    left: Option<Pin<Box<dyn Sleep>>>,
+    left: Option<CoarseSleep>,
     /// For an idle connection: the deadline that applies once a head has begun.
     next: Option<(PhaseProgress, Option<Duration>)>,
 }
@@ -134,10 +138,10 @@ impl Future for WaitingConnection {
             .next
             .take_if(|(progress, _)| progress.phase() == HttpPhase::Head)
         {
-            self.left = head.map(|head| CoarseTimer.sleep(head));
+            self.left = sleep_for(head, Instant::now());
         }
         match &mut self.left {
-            Some(left) => left.as_mut().poll(context),
+            Some(left) => Pin::new(left).poll(context),
             None => Poll::Pending,
         }
     }
