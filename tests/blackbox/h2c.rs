@@ -10,6 +10,7 @@ use frameloop::Settings;
 use frameloop::app::compat::EchoService;
 use frameloop::app::{self, AppSettings};
 use frameloop::handshake::Policy;
+use frameloop::http::HttpSettings;
 use frameloop::server::Server;
 use h2::client::{self, SendRequest};
 use h2::{Reason, RecvStream};
@@ -218,6 +219,70 @@ fn attack_73_a_response_that_is_not_read_is_reset() {
     );
     assert!((1..=8).contains(&most), "{most}");
     assert!(after <= bound, "{after} KiB, {before} KiB before");
+}
+
+/// Requests that never send their body, and the statuses of the last `count` of them. The server
+/// reads 8 bodies at a time.
+async fn unfinished(
+    requests: &mut SendRequest<bytes::Bytes>,
+    before: usize,
+    count: usize,
+    fields: usize,
+) -> (Vec<h2::SendStream<bytes::Bytes>>, Vec<u16>) {
+    let (mut bodies, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..before + count {
+        let mut request = Request::post("http://a/").body(()).unwrap();
+        for number in 0..fields {
+            let name = http::HeaderName::try_from(format!("x{number}")).unwrap();
+            request.headers_mut().insert(name, "".parse().unwrap());
+        }
+        *requests = requests.clone().ready().await.unwrap();
+        let (answer, body) = requests.send_request(request, false).unwrap();
+        bodies.push(body);
+        answers.push(answer);
+    }
+    let mut statuses = Vec::new();
+    for answer in answers.split_off(before) {
+        statuses.push(answer.await.unwrap().status().as_u16());
+    }
+    (bodies, statuses)
+}
+
+#[test]
+fn a_request_that_waits_for_the_bodies_of_others_gets_503_in_time() {
+    let head_timeout = Duration::from_millis(300);
+    let server = jmalloc(|server| {
+        server.with_http_settings(HttpSettings {
+            head_timeout,
+            ..HttpSettings::default()
+        })
+    });
+    by_http2(&server, |mut requests| async move {
+        let (_, statuses) = unfinished(&mut requests, 8, 12, 0).await;
+        assert_eq!(statuses, [503; 12]);
+    });
+}
+
+/// A head of 16 KiB takes up to 100 kB of memory while its request waits for its body.
+#[test]
+fn heads_of_waiting_requests_count_as_unfinished() {
+    let server = jmalloc(|server| {
+        server.with_settings(Settings {
+            max_unfinished_size: 1 << 20,
+            ..Settings::default()
+        })
+    });
+    by_http2(&server, |mut requests| async move {
+        let refused = unfinished(&mut requests, 32, 16, 400);
+        // Those that are not refused wait longer than this for their bodies.
+        let refused = tokio::time::timeout(Duration::from_secs(5), refused).await;
+        let (bodies, statuses) = refused.expect("the requests are refused");
+        assert_eq!(statuses, [503; 16]);
+        drop(bodies);
+        let request = Request::post("http://a/").body(()).unwrap();
+        let (response, _) = answer(&mut requests, request, "room again").await;
+        assert_eq!(response.status(), 200);
+    });
 }
 
 /// Neither a pause between events nor a client that reads a response slowly counts as a stalled

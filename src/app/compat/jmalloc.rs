@@ -14,7 +14,8 @@
 //!   get 400.
 //! - A message over `--max-message-size` gets Close 1009.
 //! - HTTP/2 without TLS needs prior knowledge. A request for it by Upgrade, which RFC 9113 has
-//!   removed, gets an HTTP/1.1 response.
+//!   removed, gets an HTTP/1.1 response. A request that waits too long for the bodies of the
+//!   client's other requests gets 503.
 
 use std::fmt::Write as _;
 use std::future::ready;

@@ -9,13 +9,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use self::outgoing::Outgoing;
 use self::streams::Streams;
@@ -34,7 +35,7 @@ use crate::protocol::AssemblyBudget;
 const MAX_CONCURRENT_STREAMS: u32 = 100;
 
 /// Maximum requests with a body that are read or answered at a time for one client. Further
-/// requests wait.
+/// requests wait, each as long as a request head may take; then they get 503.
 const MAX_BODIES: usize = 8;
 
 /// Maximum unread bytes of a request's body. Bound: this number for each stream of a connection.
@@ -46,8 +47,8 @@ const MAX_HEADER_LIST_SIZE: u32 = 16 << 10;
 /// A client that is silent for this long gets a PING, and has the same time to answer it.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// The state that the requests of one connection share. Request bodies and responses count in the
-/// budgets of all clients of the server.
+/// The state that the requests of one connection share. Requests and responses count in the budgets
+/// of all clients of the server.
 struct Client {
     peer: PeerAddress,
     router: Arc<Router>,
@@ -56,6 +57,8 @@ struct Client {
     unsent: UnsentBudget,
     /// Bound: [`MAX_BODIES`].
     bodies: Arc<Semaphore>,
+    /// How long a request with a body waits for one of the places in `bodies`.
+    patience: Duration,
 }
 
 /// Answers requests until the client disconnects or the server ends. The stream's first bytes are
@@ -72,6 +75,7 @@ pub(super) fn serve(
         unfinished: context.unfinished.clone(),
         unsent: context.unsent.clone(),
         bodies: Arc::new(Semaphore::new(MAX_BODIES)),
+        patience: context.head_timeout().unwrap_or(Duration::MAX),
     });
     let streams = Streams::new(context.settings.deadlines.write_stall);
     answer(stream, client, streams)
@@ -108,13 +112,13 @@ async fn answer(stream: Upgraded, client: Arc<Client>, streams: Streams) {
 
 impl Client {
     async fn respond(&self, request: Request<Incoming>) -> Response<Outgoing> {
-        let place = match request.body().is_end_stream() {
-            true => None,
-            false => Arc::clone(&self.bodies).acquire_owned().await.ok(),
-        };
-        let answer = match self.unsent.is_spent() {
-            true => Err(HandshakeError::AtCapacity),
-            false => self.mounted(request).await,
+        let mut loan = self.unfinished.loan();
+        let (answer, place) = match loan.extend(head_size(&request)) {
+            Ok(()) => match self.place(request.body()).await {
+                Ok(place) => (self.mounted(request).await, place),
+                Err(error) => (Err(error), None),
+            },
+            Err(_) => (Err(HandshakeError::AtCapacity), None),
         };
         let mut response = match answer {
             Ok(ServiceResponse::Response(response)) => response.map(Either::Left),
@@ -129,6 +133,22 @@ impl Client {
         };
         forbid_sniffing(response.headers_mut());
         response.map(|body| Outgoing::new(body, &self.unsent, streams::in_flight(), place))
+    }
+
+    /// Waits for a place among the requests with a body. `None` for a request without a body.
+    async fn place(&self, body: &Incoming) -> Result<Option<OwnedSemaphorePermit>, HandshakeError> {
+        let place = match body.is_end_stream() {
+            true => None,
+            false => {
+                let place = Arc::clone(&self.bodies).acquire_owned();
+                let place = timeout(self.patience, place).await;
+                place.map_err(|_| HandshakeError::AtCapacity)?.ok()
+            }
+        };
+        match self.unsent.is_spent() {
+            true => Err(HandshakeError::AtCapacity),
+            false => Ok(place),
+        }
     }
 
     async fn mounted(&self, request: Request<Incoming>) -> Result<ServiceResponse, HandshakeError> {
@@ -161,4 +181,13 @@ impl Client {
             .respond(Request::from_parts(head, body))
             .await)
     }
+}
+
+/// Bytes of memory that a request's head takes at most: names, values, and their places in the
+/// map, which has room for up to twice as many.
+fn head_size(request: &Request<Incoming>) -> usize {
+    const FIELD: usize = 2 * (size_of::<HeaderName>() + size_of::<HeaderValue>() + 32);
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| FIELD + name.as_str().len() + value.len());
+    request.uri().path().len() + fields.sum::<usize>()
 }
