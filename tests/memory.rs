@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "memory/http.rs"]
+mod http_memory;
 #[cfg(feature = "socketio")]
 #[path = "memory/socketio.rs"]
 mod socketio;

@@ -1,4 +1,4 @@
-//! Reads whole request bodies, within bounds.
+//! Bodies of requests and responses, within bounds.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
 
+use crate::engine::{Held, UnsentBudget};
 use crate::protocol::{AssemblyBudget, Loan};
 
 /// The limits of a request body.
@@ -73,5 +74,26 @@ impl BodyLimits {
             bytes: bytes.into(),
             _loan: loan,
         })
+    }
+}
+
+/// Bytes of a response, which count in the unsent budget until they are dropped.
+pub(super) struct CountedBytes {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl CountedBytes {
+    pub(super) fn new(bytes: Bytes, unsent: &UnsentBudget) -> CountedBytes {
+        CountedBytes {
+            _held: Held::new(bytes.len(), unsent),
+            bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for CountedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }

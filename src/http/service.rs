@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
 
+use super::body::CountedBytes;
 use super::chunked::write_chunks;
 use super::context::HttpContext;
 use super::endpoint::Admitted;
@@ -75,7 +76,7 @@ impl HttpService {
         }
     }
 
-    fn respond(&self, head: &Parts, body: Incoming) -> Result<ResponseFuture, HandshakeError> {
+    fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
         let context = &self.context;
         let client = client(self.peer, &context.policy, &head.headers);
         let wants_upgrade = handshake::wants_upgrade(head);
@@ -101,7 +102,7 @@ impl HttpService {
                     return Ok(self.refuse(page_response(page, &head.method), head));
                 }
                 (Some(page), _) => {
-                    return Ok(ResponseFuture::Now(Some(page_response(page, &head.method))));
+                    return Ok(Answer::Now(Some(page_response(page, &head.method))));
                 }
                 (None, Some(endpoint)) => endpoint,
                 (None, None) => return Err(HandshakeError::NotFound),
@@ -117,7 +118,7 @@ impl HttpService {
         request: &Request<'_>,
         index: EndpointIndex,
         head: &Parts,
-    ) -> Result<ResponseFuture, HandshakeError> {
+    ) -> Result<Answer, HandshakeError> {
         let (context, client) = (&self.context, request.peer_address());
         let accept =
             |deflate| handshake::accept(head, &context.policy, endpoint.subprotocols(), deflate);
@@ -155,11 +156,11 @@ impl HttpService {
             client,
             response,
         }));
-        Ok(ResponseFuture::Never)
+        Ok(Answer::Never)
     }
 
-    fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> ResponseFuture {
-        ResponseFuture::Now(Some(refused(&self.context, refusal, head.version)))
+    fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
+        Answer::Now(Some(refused(&self.context, refusal, head.version)))
     }
 
     fn respond_mounted(
@@ -169,7 +170,7 @@ impl HttpService {
         wants_upgrade: bool,
         head: &Parts,
         body: Incoming,
-    ) -> Result<ResponseFuture, HandshakeError> {
+    ) -> Result<Answer, HandshakeError> {
         let context = &self.context;
         let given = || {
             let addresses = context.addresses.clone();
@@ -190,7 +191,7 @@ impl HttpService {
         }
         handshake::check_page(head, &context.policy)?;
         if context.policy.token.is_some() && handshake::is_preflight(head) {
-            return Ok(ResponseFuture::Now(Some(mount.preflight(&given()))));
+            return Ok(Answer::Now(Some(mount.preflight(&given()))));
         }
         let replying = mount.respond(http::Request::from_parts(given(), body));
         Ok(self.mounted_reply(replying, client))
@@ -198,15 +199,11 @@ impl HttpService {
 
     /// Returns the answer of a mounted service: a response, or a streamed body that takes over the
     /// connection.
-    fn mounted_reply(
-        &self,
-        replying: BoxFuture<ServiceResponse>,
-        client: PeerAddress,
-    ) -> ResponseFuture {
+    fn mounted_reply(&self, replying: BoxFuture<ServiceResponse>, client: PeerAddress) -> Answer {
         let place = self.context.address_place(client);
         let (pending_upgrade, context) =
             (Rc::clone(&self.pending_upgrade), Rc::clone(&self.context));
-        ResponseFuture::Later(Box::pin(async move {
+        Answer::Later(Box::pin(async move {
             let (mut head, body) = match replying.await {
                 ServiceResponse::Response(response) => return response,
                 ServiceResponse::Stream(response) => response.into_parts(),
@@ -239,10 +236,10 @@ impl HttpService {
         client: PeerAddress,
         accepted: &handshake::Accepted,
         version: Version,
-    ) -> ResponseFuture {
+    ) -> Answer {
         let (pending_upgrade, response) = (Rc::clone(&self.pending_upgrade), accepted.response());
         let context = Rc::clone(&self.context);
-        ResponseFuture::Later(Box::pin(async move {
+        Answer::Later(Box::pin(async move {
             let adopt = match upgrading.await {
                 Ok(adopt) => adopt,
                 Err(refusal) => return refused(&context, *refusal, version),
@@ -268,15 +265,24 @@ impl Service<http::Request<Incoming>> for HttpService {
         // refused.
         let (head, body) = request.into_parts();
         self.progress.asked();
-        self.respond(&head, body).unwrap_or_else(|error| {
+        let answer = self.respond(&head, body).unwrap_or_else(|error| {
             log::refused(error, &head);
             self.refuse(error.response().map(Full::from), &head)
-        })
+        });
+        ResponseFuture {
+            answer,
+            context: Rc::clone(&self.context),
+        }
     }
 }
 
 /// The future of hyper's answer.
-pub(super) enum ResponseFuture {
+pub(super) struct ResponseFuture {
+    answer: Answer,
+    context: Rc<HttpContext>,
+}
+
+enum Answer {
     /// This response, once.
     Now(Option<Response<Full<Bytes>>>),
     /// The response of a mounted service; never completes if the service takes the stream.
@@ -289,16 +295,36 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Full<Bytes>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match self.get_mut() {
-            ResponseFuture::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
-            ResponseFuture::Later(answering) => answering.as_mut().poll(context),
-            ResponseFuture::Never => Poll::Pending,
+        let this = self.get_mut();
+        let response = match &mut this.answer {
+            Answer::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Answer::Later(answering) => answering.as_mut().poll(context),
+            Answer::Never => Poll::Pending,
         };
-        response.map(|mut response| {
+        response.map(|response| {
+            let mut response = counted(&this.context, response);
             forbid_sniffing(response.headers_mut());
             Ok(response)
         })
     }
+}
+
+/// Counts a response's body in the unsent budget until it is written. If the budget is spent, the
+/// answer is a 503 instead. A body of at most 4 KiB is not counted, nor is a body whose memory is
+/// shared: hyper keeps no copy of it.
+fn counted(context: &HttpContext, response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    const SMALL: usize = 4 << 10;
+    let (head, body) = response.into_parts();
+    let body = body.into_inner().unwrap_or_default();
+    if body.len() <= SMALL || !body.is_unique() {
+        return Response::from_parts(head, Full::new(body));
+    }
+    if context.unsent.is_spent() {
+        let refusal = HandshakeError::AtCapacity.response().map(Full::from);
+        return refused(context, refusal, head.version);
+    }
+    let body = Bytes::from_owner(CountedBytes::new(body, &context.unsent));
+    Response::from_parts(head, Full::new(body))
 }
 
 /// Completes a refusal: counts it, and closes the connection, so that later bytes are not read as

@@ -198,6 +198,11 @@ impl AsyncWrite for HttpStream {
         this.in_time(wanted, written, context)
     }
 
+    /// True, so that hyper does not copy the bodies of responses.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.is_secured() {

@@ -1,4 +1,4 @@
-//! The clock for hyper's timeouts.
+//! The timer of hyper's timeouts.
 
 use std::mem;
 use std::pin::Pin;
@@ -7,25 +7,11 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::Sleep;
 
-/// Tokio's clock, except that the last 100 ms before a deadline pass only while this process runs.
-/// After a freeze, the server reads from a client that met its deadline before the deadline
-/// expires.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CoarseTimer;
-
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 
-impl hyper::rt::Timer for CoarseTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(Instant::now() + duration)
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(CoarseSleep::until(deadline))
-    }
-}
-
-/// A deadline of [`CoarseTimer`]. It costs little until it is polled: most requests come at once.
+/// Tokio's timer, except that the last 100 ms before a deadline pass only while this process runs.
+/// After a freeze, the server reads from a client that met its deadline before the deadline
+/// expires. A deadline costs little until it is polled: most requests come at once.
 pub(super) struct CoarseSleep {
     deadline: Instant,
     sleep: Option<Pin<Box<tokio::time::Sleep>>>,

@@ -5,13 +5,14 @@ mod outgoing;
 mod streams;
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -24,7 +25,7 @@ use super::context::HttpContext;
 use super::mount::given;
 use super::pages::forbid_sniffing;
 use super::service::client;
-use super::timer::CoarseTimer;
+use super::timer::CoarseSleep;
 use super::{Router, ServiceResponse, Upgraded};
 use crate::engine::{PeerAddress, UnsentBudget};
 use crate::handshake::{self, HandshakeError, Policy};
@@ -190,4 +191,18 @@ fn head_size(request: &Request<Incoming>) -> usize {
     let fields = request.headers().iter();
     let fields = fields.map(|(name, value)| FIELD + name.as_str().len() + value.len());
     request.uri().path().len() + fields.sum::<usize>()
+}
+
+/// hyper's clock, with [`CoarseSleep`].
+#[derive(Clone, Copy, Debug)]
+struct CoarseTimer;
+
+impl Timer for CoarseTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(CoarseSleep::until(deadline))
+    }
 }

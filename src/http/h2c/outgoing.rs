@@ -11,7 +11,8 @@ use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::engine::{Held, UnsentBudget};
+use crate::engine::UnsentBudget;
+use crate::http::body::CountedBytes;
 
 /// Bytes of a body that the HTTP/2 layer holds at a time. It gets the next chunk after the client
 /// has accepted this one.
@@ -81,10 +82,7 @@ impl Body for Outgoing {
                 return Poll::Ready(None);
             };
             let data = frame.into_data().unwrap_or_default();
-            this.rest = Bytes::from_owner(Counted {
-                _held: Held::new(data.len(), &this.unsent),
-                data,
-            });
+            this.rest = Bytes::from_owner(CountedBytes::new(data, &this.unsent));
         }
         Poll::Ready(Some(Ok(Frame::data(this.chunk()))))
     }
@@ -98,18 +96,6 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         // hyper calls this once, before the first chunk, for Content-Length.
         self.source.size_hint()
-    }
-}
-
-/// A piece of the response, which counts in the unsent budget.
-struct Counted {
-    data: Bytes,
-    _held: Held,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
     }
 }
 
