@@ -1,8 +1,7 @@
 //! What only fault injection needs of a connection.
 
-use super::compression;
 pub(crate) use super::raw::Demand;
-use super::turn::Turn;
+use super::turn::{self, Turn};
 use super::unsent::Held;
 use super::web_socket::WebSocket;
 use crate::protocol::{CloseFrame, OpCode};
@@ -11,13 +10,13 @@ impl WebSocket<'_> {
     /// Writes bytes unchanged. They count towards the turn like compressed bytes.
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         self.batch.raw(bytes);
-        compression::count_encoded(bytes.len());
+        turn::charge(Turn::codec_cost(bytes.len()));
     }
 
     /// Whether the bytes sent by [`WebSocket::send_raw`] fill a turn. The handler sends the rest
     /// when it is woken again.
     pub(crate) fn has_used_turn(&self) -> bool {
-        compression::deflated() >= Turn::CODEC_SHARE
+        turn::charged() >= Turn::SHARE
     }
 
     /// Counts a message that was sent by [`WebSocket::send_raw`]. `size` is in bytes of payload.

@@ -8,7 +8,10 @@ use super::group::Group;
 use super::mailbox::Command;
 use super::peer::Peer;
 use super::publication::Publication;
+use super::turn::take_charged;
+pub(crate) use super::turn::{Turn, charge};
 use super::unsent::{SharedFrame, UnsentBudget};
+use super::web_socket::WebSocket;
 use crate::protocol::{CloseCode, Message, sender};
 
 impl Peer {
@@ -25,6 +28,26 @@ impl Peer {
     pub(crate) fn publish(&self, publication: &Publication<'_>) {
         self.mailbox()
             .send(self.key(), self.compresses(), publication, true);
+    }
+}
+
+impl WebSocket<'_> {
+    /// Makes the event's next message wait for the next turn, if the handler has [charged](charge)
+    /// so much that this turn is over.
+    pub(crate) fn heed_charges(&mut self) {
+        self.batch.ask_to_stop();
+    }
+}
+
+impl Turn {
+    /// Charges what this thread's handlers were charged since the last call. If that ends the turn,
+    /// the other tasks of the thread run, and a new turn begins. For tasks outside the frame loop.
+    pub(crate) async fn share(&mut self) {
+        self.charge_work(take_charged());
+        if self.is_over() {
+            tokio::task::yield_now().await;
+            *self = Turn::new();
+        }
     }
 }
 

@@ -1,10 +1,34 @@
 //! A turn: the work that a connection may do before the other connections are driven.
 
+use std::cell::Cell;
+
+thread_local! {
+    /// Units charged since the last call of [`take_charged`].
+    static CHARGED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Charges for work of code that has no access to the turn: of a handler or of a publisher. One
+/// unit is about half a nanosecond.
+pub(crate) fn charge(units: usize) {
+    CHARGED.set(CHARGED.get().saturating_add(units));
+}
+
+/// Returns the units that this thread's handlers and publishers were charged since the last call.
+#[inline]
+pub(super) fn take_charged() -> usize {
+    CHARGED.take()
+}
+
+/// The number that [`take_charged`] would return, without a reset.
+pub(super) fn charged() -> usize {
+    CHARGED.get()
+}
+
 /// The rest of a turn, in units of about half a nanosecond. Each kind of work is charged by its
 /// number of bytes, weighted by its time. No clock is read, so the same input always gives the same
 /// turns.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     left: usize,
 }
 
@@ -23,7 +47,7 @@ impl Turn {
     const CODEC: usize = Self::SHARE / Self::CODEC_SHARE;
 
     /// A full turn.
-    pub(super) const fn new() -> Turn {
+    pub(crate) const fn new() -> Turn {
         Turn { left: Self::SHARE }
     }
 
@@ -58,15 +82,15 @@ impl Turn {
         self.left = self.left.saturating_sub(cost);
     }
 
-    /// Charges for bytes that were inflated or deflated.
+    /// The cost in units of bytes that are inflated or deflated.
     #[inline]
-    pub(super) fn charge_codec(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub(bytes.saturating_mul(Self::CODEC));
+    pub(super) fn codec_cost(bytes: usize) -> usize {
+        bytes.saturating_mul(Self::CODEC)
     }
 
-    /// Whether [`Turn::charge_codec`] would end the turn.
-    pub(super) fn is_over_with_codec(&self, bytes: usize) -> bool {
-        bytes.saturating_mul(Self::CODEC) >= self.left
+    /// Whether [`Turn::charge_work`] would end the turn.
+    pub(super) fn is_over_with(&self, cost: usize) -> bool {
+        cost >= self.left
     }
 
     /// Units left.

@@ -17,6 +17,7 @@ use super::sid::Sid;
 use super::socket::{Ack, Event, Socket, SocketInner};
 use super::value::Args;
 use super::violation::EngineViolation;
+use crate::engine::for_socketio::charge;
 use crate::lock::lock;
 use crate::protocol::Message;
 
@@ -39,6 +40,9 @@ struct Partial {
     /// The number of attachments of the complete packet.
     due: usize,
 }
+
+/// The charge for each packet, and for the call of its handler.
+const PACKET: usize = 4 << 10;
 
 /// Implements Socket.IO over sessions.
 pub(super) struct SocketIoProtocol(pub(super) Arc<Namespaces>);
@@ -74,6 +78,7 @@ impl SocketIoProtocol {
         if client.partial.is_some() {
             return Err(EngineViolation("a packet between attachments"));
         }
+        charge(PACKET);
         let packet = Packet::parse(text)?;
         match packet.attachments {
             None | Some(0) => {}

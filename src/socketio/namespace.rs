@@ -18,6 +18,7 @@ use super::session::DisconnectReason;
 use super::sid::Sid;
 use super::socket::{Event, Socket, SocketInner};
 use super::value::Args;
+use crate::engine::for_socketio::charge;
 use crate::engine::{Group, GroupPlace, SlowConsumerPolicy};
 use crate::lock::{lock, read, write};
 use crate::rooms::{JoinError, Rooms};
@@ -284,7 +285,9 @@ impl Inner {
             // Any other selection needs an audience for this event alone.
             _ => {
                 let mut audience = Audience::default();
-                for socket in members.select(to) {
+                let selected = members.select(to);
+                charge(selected.len() * Audience::ADDED);
+                for socket in selected {
                     audience.add(&socket);
                 }
                 audience.deliver(packet);
@@ -344,6 +347,11 @@ impl Members {
 }
 
 impl Audience {
+    /// The [charge] for each member of an audience that exists for one event.
+    const ADDED: usize = 512;
+    /// The charge for each polling member that receives an event.
+    const QUEUED: usize = 256;
+
     fn add(&mut self, socket: &Arc<SocketInner>) {
         let seat = socket.session.peer().map(|peer| {
             let group = self.groups.iter().find(|group| group.is_of(&peer)).cloned();
@@ -387,6 +395,7 @@ impl Audience {
                 group.deliver(&publication);
             }
         }
+        charge(self.others.len() * Self::QUEUED);
         for member in self.others.iter().filter_map(|sid| self.members.get(sid)) {
             member.socket.session.deliver(packet);
         }

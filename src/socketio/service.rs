@@ -15,6 +15,7 @@ use super::packet::SEPARATOR;
 use super::session::{DisconnectReason, PostGuard, Session};
 use super::websocket;
 use crate::engine::PeerAddress;
+use crate::engine::for_socketio::Turn;
 use crate::http::{
     Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse,
 };
@@ -147,6 +148,7 @@ async fn receive(
     if body.split(SEPARATOR).count() > settings.max_packets {
         return Err(StatusCode::BAD_REQUEST);
     }
+    let mut turn = Turn::new();
     for packet in body.split(SEPARATOR) {
         let wait = guard
             .spend(packet.len())
@@ -163,6 +165,7 @@ async fn receive(
         }
         let received = session.receive(packet, true);
         received.map_err(|_| StatusCode::BAD_REQUEST)?;
+        turn.share().await;
     }
     Ok(())
 }

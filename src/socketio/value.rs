@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::violation::EngineViolation;
+use crate::engine::for_socketio::charge;
 
 /// All arguments of an event, or of its acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +20,10 @@ pub struct Args {
 }
 
 /// Maximum number of values in all arguments of one packet.
-const MAX_VALUES: usize = 100_000;
+const MAX_VALUES: usize = 10_000;
+
+/// The [charge] for each value: mostly for its memory.
+const VALUE: usize = 512;
 
 /// Maximum nesting depth of arguments.
 const MAX_DEPTH: usize = 64;
@@ -44,7 +48,7 @@ impl Args {
 
     /// Reads a JSON array that names each attachment exactly once.
     pub(super) fn parse(json: &str, attachments: Vec<Bytes>) -> Result<Args, EngineViolation> {
-        check_bounds(json)?;
+        charge(check_bounds(json)? * VALUE);
         // Counted before parsing: an object needs far more memory than its text.
         if json.matches(r#""_placeholder":true"#).count() > attachments.len() {
             return Err(EngineViolation("not each attachment once"));
@@ -93,7 +97,8 @@ impl Args {
 }
 
 /// Refuses JSON with too many values or too deep nesting, before the parser allocates memory.
-fn check_bounds(json: &str) -> Result<(), EngineViolation> {
+/// Returns the number of values.
+fn check_bounds(json: &str) -> Result<usize, EngineViolation> {
     let (mut depth, mut values, mut deepest) = (0_usize, 0_usize, 0);
     let (mut in_string, mut is_escaped, mut last) = (false, false, b' ');
     for byte in json.bytes().filter(|byte| !byte.is_ascii_whitespace()) {
@@ -117,7 +122,7 @@ fn check_bounds(json: &str) -> Result<(), EngineViolation> {
     match (deepest > 1 + MAX_DEPTH, values > MAX_VALUES) {
         (true, _) => Err(EngineViolation("nested too deeply")),
         (_, true) => Err(EngineViolation("too many values")),
-        _ => Ok(()),
+        _ => Ok(values),
     }
 }
 
@@ -258,9 +263,9 @@ mod tests {
             assert!(parse(&nested(depth)).is_err(), "{depth}");
         }
         let many = |number: usize| format!(r#"["e",[{}1]]"#, "1,".repeat(number - 1));
-        assert!(parse(&many(99_998)).is_ok());
+        assert!(parse(&many(9_998)).is_ok());
         assert_eq!(
-            parse(&many(99_999)),
+            parse(&many(9_999)),
             Err(EngineViolation("too many values"))
         );
     }

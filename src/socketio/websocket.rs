@@ -123,6 +123,7 @@ impl Handler for SessionSocket {
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        socket.heed_charges();
         let handled = match message {
             Message::Text(_) | Message::Binary(_) => self.data(socket, message),
             Message::Close(_) => {

@@ -50,6 +50,7 @@ mod slow_consumer;
 mod socketio;
 mod socketio_bounds;
 mod socketio_fan_out;
+mod socketio_turns;
 mod tls;
 mod utf8;
 mod workers;

@@ -133,7 +133,7 @@ impl<H: Handler> Connection<H> {
                         _ => Progress::Over(why),
                     };
                 }
-                Phase::Open | Phase::Leaving { .. } => return self.wait(),
+                Phase::Open | Phase::Leaving { .. } => return self.wait(context.now),
             }
         }
     }

@@ -164,11 +164,11 @@ impl<H: Handler> Connection<H> {
         if self.deferred.is_some() && !self.is_deferred_kept(now) {
             self.deferred = None;
         }
-        self.wait()
+        self.wait(now)
     }
 
     /// Returns what the connection waits for: the socket, a deadline or its next turn.
-    fn wait(&mut self) -> Progress {
+    fn wait(&mut self, now: Tick) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
             || !self.sender.is_open()
             || !self.outbound.backlog.is_empty()
@@ -181,7 +181,7 @@ impl<H: Handler> Connection<H> {
             true if self
                 .deferred
                 .as_ref()
-                .is_some_and(|deferred| deferred.is_next) =>
+                .is_some_and(|deferred| deferred.is_next && !deferred.is_held(now)) =>
             {
                 Progress::MoreToRead
             }

@@ -5,13 +5,13 @@ use std::panic::{self, AssertUnwindSafe};
 
 use super::{Connection, INTERNAL_ERROR, Phase};
 use crate::engine::backlog::Backlog;
-use crate::engine::compression;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::{ConnectionDriver, Context, Progress};
 use crate::engine::handler::Handler;
 use crate::engine::raw::Demand;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
+use crate::engine::turn;
 use crate::engine::web_socket::WebSocket;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::CloseFrame;
@@ -89,7 +89,7 @@ impl<H: Handler> Connection<H> {
             }
         }));
         let written = socket.batch.finish();
-        context.turn.charge_codec(compression::take_deflated());
+        context.turn.charge_work(turn::take_charged());
         if before != self.outbound.backlog.is_empty() {
             self.waiting_since = context.now;
         }

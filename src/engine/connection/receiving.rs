@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::deferred::DeferredInput;
 use super::raw::{pauses, postpones_close};
 use super::{Connection, INTERNAL_ERROR, Phase};
-use crate::engine::compression;
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Context;
@@ -18,7 +17,7 @@ use crate::engine::mailbox::Command;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::stats::{Traffic, WorkerStats};
-use crate::engine::turn::Turn;
+use crate::engine::turn::{self, Turn};
 use crate::engine::web_socket::WebSocket;
 use crate::engine::write_batch::WriteBatch;
 use crate::protocol::{AssemblyPool, CloseFrame, Message, ProtocolError, Receiver};
@@ -113,8 +112,10 @@ impl<H: Handler> Connection<H> {
         let frames = data.messages + context.pool.take_frames();
         context.turn.charge_frames(frames, bytes);
         let inflated = allowance - context.pool.allowance();
-        let deflated = compression::take_deflated();
-        context.turn.charge_codec(inflated + deflated);
+        let charged = turn::take_charged();
+        context
+            .turn
+            .charge_work(Turn::codec_cost(inflated).saturating_add(charged));
         self.received += data;
         if cost > 0 {
             self.charge_fan_out(cost, key, context);
@@ -293,7 +294,7 @@ impl<H: Handler> Event<'_, H> {
         let stops = || {
             mailbox.flush_before_next()
                 || batch.is_full()
-                || self.turn.is_over_with_codec(compression::deflated())
+                || self.turn.is_over_with(turn::charged())
         };
         if is_busy || (batch.may_stop() && stops()) {
             DeferredInput::defer(self.deferred, rest, is_busy, batch.unsent());

@@ -47,7 +47,7 @@ impl<H: Handler> Connection<H> {
         }
         match self.deferred.is_some() && is_read {
             true => Progress::MoreToRead,
-            false => self.wait(),
+            false => self.wait(now),
         }
     }
 
