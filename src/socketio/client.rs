@@ -16,7 +16,7 @@ use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::socket::{Ack, Event, Socket, SocketInner};
 use super::value::Args;
-use super::violation::EngineViolation;
+use super::errors::EngineViolation;
 use crate::engine::for_socketio::charge;
 use crate::lock::lock;
 use crate::protocol::Message;

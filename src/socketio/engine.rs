@@ -10,7 +10,7 @@ use super::clock::SessionDeadlines;
 use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
-use super::violation::EngineViolation;
+use super::errors::EngineViolation;
 use crate::engine::PeerAddress;
 use crate::http::{Admission, IpConnectionLimit, IpSlot};
 use crate::lock::lock;
@@ -105,6 +105,11 @@ impl Engine {
         lock(&self.sessions).get(sid).cloned()
     }
 
+    /// Returns the session whose id is this text.
+    pub(super) fn session_named(&self, sid: &str) -> Option<Arc<Session>> {
+        self.session(&sid.parse().ok()?)
+    }
+
     pub(super) fn remove(&self, sid: &Sid) {
         /// The map does not shrink below this number of sessions.
         const KEPT: usize = 1_024;
@@ -146,14 +151,4 @@ impl Engine {
             session.end(DisconnectReason::ServerShuttingDown);
         }
     }
-}
-
-/// The errors of Engine.IO servers, with their codes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum RequestError {
-    TransportUnknown = 0,
-    UnknownSession = 1,
-    BadMethod = 2,
-    BadRequest = 3,
-    UnsupportedVersion = 5,
 }

@@ -44,6 +44,7 @@ mod bus;
 mod client;
 mod clock;
 mod engine;
+mod errors;
 mod namespace;
 mod packet;
 mod service;
@@ -51,7 +52,7 @@ mod session;
 mod sid;
 mod socket;
 mod value;
-mod violation;
+
 mod websocket;
 
 #[cfg(feature = "redis")]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::value::{Args, json_of};
-use super::violation::EngineViolation;
+use super::errors::EngineViolation;
 use crate::engine::for_socketio::HeldForAll;
 use crate::engine::{Publication, UnsentBudget};
 use crate::protocol::Message;

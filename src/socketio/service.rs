@@ -10,12 +10,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 
-use super::engine::{Engine, RequestError};
+use super::engine::Engine;
+use super::errors::RequestError;
 use super::packet::SEPARATOR;
 use super::session::{DisconnectReason, PostGuard, Session};
 use super::websocket;
 use crate::engine::PeerAddress;
 use crate::engine::for_socketio::Turn;
+use crate::handshake::query;
 use crate::http::{
     Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse,
 };
@@ -37,26 +39,27 @@ impl Service {
         if head.method == Method::OPTIONS {
             return status(StatusCode::OK);
         }
-        let query = Query::of(head.uri.query());
+        let query = head.uri.query().unwrap_or_default();
+        let query = |name| query::parameter(query, name);
         let address = head.extensions.get::<PeerAddress>().copied();
         let (address, admission) = (
             address.unwrap_or(PeerAddress::Unix),
             head.extensions.get::<Admission>(),
         );
-        match query.transport {
+        match query("transport").as_deref() {
             Some("polling") => {}
             // A request without the headers of a WebSocket upgrade.
             Some("websocket") => return RequestError::BadRequest.into(),
             _ => return RequestError::TransportUnknown.into(),
         }
-        let Some(sid) = query.sid else {
+        let Some(sid) = query("sid") else {
             return match head.method {
-                Method::GET if query.version == Some("4") => self.open(address, admission),
+                Method::GET if query("EIO").as_deref() == Some("4") => self.open(address, admission),
                 Method::GET => RequestError::UnsupportedVersion.into(),
                 _ => RequestError::BadMethod.into(),
             };
         };
-        let Some(session) = query.session(&self.0, sid) else {
+        let Some(session) = self.0.session_named(&sid) else {
             return RequestError::UnknownSession.into();
         };
         match head.method {
@@ -74,7 +77,7 @@ impl Service {
             full.headers_mut().insert(header::RETRY_AFTER, seconds);
             return full;
         };
-        text(open_packet(&session, r#""websocket""#))
+        text(session.open_packet(r#""websocket""#))
     }
 }
 
@@ -168,79 +171,6 @@ async fn receive(
         turn.share().await;
     }
     Ok(())
-}
-
-/// Returns the refusal of a WebSocket whose handshake is valid but whose query is not; `None` if
-/// the query is valid.
-pub(super) fn refusal(engine: &Arc<Engine>, request: &crate::http::Request<'_>) -> Option<Page> {
-    let query = Query::of(request.query());
-    let error = match (query.transport, query.sid) {
-        (Some("websocket"), Some(sid)) => {
-            return match query.session(engine, sid) {
-                Some(_) => None,
-                None => Some(RequestError::UnknownSession.page()),
-            };
-        }
-        (Some("websocket"), None) if query.version == Some("4") => return None,
-        (Some("websocket"), None) => RequestError::UnsupportedVersion,
-        (Some("polling"), _) => RequestError::BadRequest,
-        _ => RequestError::TransportUnknown,
-    };
-    Some(error.page())
-}
-
-/// Returns the Open packet, with the id and the settings of a session and the transports to which
-/// the client may upgrade.
-pub(super) fn open_packet(session: &Session, upgrades: &str) -> String {
-    let settings = &session.engine.settings;
-    format!(
-        r#"0{{"sid":"{}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
-        session.sid(),
-        settings.ping_interval.as_millis(),
-        settings.ping_timeout.as_millis(),
-        settings.max_payload,
-    )
-}
-
-/// The query parameters of a request.
-pub(super) struct Query<'a> {
-    version: Option<&'a str>,
-    transport: Option<&'a str>,
-    pub(super) sid: Option<&'a str>,
-}
-
-impl<'a> Query<'a> {
-    pub(super) fn of(query: Option<&'a str>) -> Query<'a> {
-        let find = |name: &str| {
-            let mut parameters = query.unwrap_or_default().split('&');
-            parameters.find_map(|parameter| parameter.strip_prefix(name))
-        };
-        Query {
-            version: find("EIO="),
-            transport: find("transport="),
-            sid: find("sid="),
-        }
-    }
-
-    pub(super) fn session(&self, engine: &Engine, sid: &str) -> Option<Arc<Session>> {
-        engine.session(&sid.parse().ok()?)
-    }
-}
-
-impl RequestError {
-    fn page(self) -> Page {
-        let message = match self {
-            RequestError::TransportUnknown => "Transport unknown",
-            RequestError::UnknownSession => "Session ID unknown",
-            RequestError::BadMethod => "Bad handshake method",
-            RequestError::BadRequest => "Bad request",
-            RequestError::UnsupportedVersion => "Unsupported protocol version",
-        };
-        let code = self as u8;
-        Page::text(format!(r#"{{"code":{code},"message":"{message}"}}"#))
-            .with_content_type("application/json")
-            .with_status(StatusCode::BAD_REQUEST)
-    }
 }
 
 impl From<RequestError> for FullResponse {

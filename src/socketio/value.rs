@@ -7,7 +7,7 @@ use std::mem;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::violation::EngineViolation;
+use super::errors::EngineViolation;
 use crate::engine::for_socketio::charge;
 
 /// All arguments of an event, or of its acknowledgement.

@@ -5,12 +5,11 @@ use std::mem;
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::service;
+use super::errors::{EngineViolation, RequestError};
 use super::session::{DisconnectReason, Session};
-use super::violation::EngineViolation;
 use crate::engine::{Disconnect, Handler, PeerId, WebSocket};
 use crate::handshake::HandshakeError;
-use crate::http::{Endpoint, Request};
+use crate::http::{Endpoint, Page, Request};
 use crate::protocol::{CloseCode, Message, SizeLimits};
 
 /// The endpoint of an engine's WebSockets.
@@ -18,7 +17,7 @@ pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
     let max_payload = engine.settings.max_payload;
     let (checked, opened) = (Arc::clone(engine), Arc::clone(engine));
     let endpoint = Endpoint::refusing(move |request| SessionSocket::new(&opened, request))
-        .choosing(move |request| match service::refusal(&checked, request) {
+        .choosing(move |request| match refusal(&checked, request) {
             Some(page) => Err(page),
             None => Ok(None),
         })
@@ -31,6 +30,21 @@ pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
         true => endpoint,
         false => endpoint.uncompressed(),
     }
+}
+
+/// Returns the refusal of a WebSocket whose handshake is valid but whose query is not; `None` if
+/// the query is valid.
+fn refusal(engine: &Arc<Engine>, request: &Request<'_>) -> Option<Page> {
+    let query = |name| request.query_param(name);
+    let error = match (query("transport").as_deref(), query("sid")) {
+        (Some("websocket"), Some(sid)) if engine.session_named(&sid).is_some() => return None,
+        (Some("websocket"), Some(_)) => RequestError::UnknownSession,
+        (Some("websocket"), None) if query("EIO").as_deref() == Some("4") => return None,
+        (Some("websocket"), None) => RequestError::UnsupportedVersion,
+        (Some("polling"), _) => RequestError::BadRequest,
+        _ => RequestError::TransportUnknown,
+    };
+    Some(error.page())
 }
 
 struct SessionSocket {
@@ -54,9 +68,8 @@ enum WebSocketRole {
 
 impl SessionSocket {
     fn new(engine: &Arc<Engine>, request: &Request<'_>) -> Result<SessionSocket, HandshakeError> {
-        let query = service::Query::of(request.query());
-        let (session, role) = match query.sid {
-            Some(sid) => (query.session(engine, sid), WebSocketRole::Candidate),
+        let (session, role) = match request.query_param("sid") {
+            Some(sid) => (engine.session_named(&sid), WebSocketRole::Candidate),
             None => (
                 engine.open(request.peer_address(), None),
                 WebSocketRole::First,
@@ -109,7 +122,7 @@ impl Handler for SessionSocket {
         match self.role {
             WebSocketRole::First => {
                 self.session.attach(socket.peer());
-                socket.send(Message::Text(&service::open_packet(&self.session, "")));
+                socket.send(Message::Text(&self.session.open_packet("")));
                 self.role = WebSocketRole::Transport;
             }
             WebSocketRole::Candidate if self.session.begin_upgrade(&socket.peer()) => {

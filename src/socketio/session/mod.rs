@@ -23,7 +23,7 @@ use super::clock::Moment;
 use super::engine::Engine;
 use super::packet::EncodedPacket;
 use super::sid::Sid;
-use super::violation::EngineViolation;
+use super::errors::EngineViolation;
 use crate::engine::{Disconnect, Peer, PeerAddress, PeerId, Publication, Timeout};
 use crate::http::{Admission, IpSlot};
 use crate::lock::lock;
@@ -117,8 +117,17 @@ impl Session {
         self.reschedule(&mut self.state());
     }
 
-    pub(super) fn sid(&self) -> Sid {
-        self.sid
+    /// Returns the Open packet, with the id and the settings of a session and the transports to which
+    /// the client may upgrade.
+    pub(super) fn open_packet(&self, upgrades: &str) -> String {
+        let settings = &self.engine.settings;
+        format!(
+            r#"0{{"sid":"{}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
+            self.sid,
+            settings.ping_interval.as_millis(),
+            settings.ping_timeout.as_millis(),
+            settings.max_payload,
+        )
     }
 
     /// The peer address of the connection that opened the session.

@@ -11,7 +11,7 @@ use super::{DisconnectReason, Session, Transport};
 use crate::engine::{Held, Peer, PeerAddress};
 use crate::http::{Admission, IpSlot, TokenBucket};
 use crate::socketio::SocketIoSettings;
-use crate::socketio::engine::RequestError;
+use crate::socketio::errors::RequestError;
 use crate::socketio::packet::EncodedPacket;
 
 #[derive(Debug)]
