@@ -8,6 +8,8 @@ mod body;
 mod chunked;
 mod connection;
 mod context;
+#[cfg(feature = "socketio")]
+mod cors;
 mod endpoint;
 #[cfg_attr(not(feature = "h2c"), path = "no_h2c.rs")]
 mod h2c;
@@ -30,6 +32,8 @@ mod waiting;
 pub use body::{Body, BodyLimits};
 pub(crate) use connection::serve_connection;
 pub(crate) use context::HttpContext;
+#[cfg(feature = "socketio")]
+pub(crate) use cors::cors_headers;
 pub use endpoint::Endpoint;
 pub use in_process::{InProcessClient, InProcessServer};
 pub use limited::{IpConnectionLimit, IpSlot, TokenBucket};

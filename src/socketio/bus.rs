@@ -113,7 +113,7 @@ impl Bus {
             })
         };
         let client = text("sid")
-            .filter(|sid| sid.parse::<Sid>().is_ok())
+            .filter(|sid| Sid::parse(sid).is_some())
             .and_then(|sid| select(sid).pop());
         match (text("method"), client, text("room")) {
             (Some("emit"), _, _) => self.act_emit(&message, &namespace),
@@ -144,7 +144,7 @@ impl Bus {
         let except = texts(message.get("skip_sid"));
         let to = Selection {
             rooms,
-            except: except.filter_map(|sid| sid.parse().ok()).collect(),
+            except: except.filter_map(Sid::parse).collect(),
         };
         let callback = message.get("callback").and_then(Json::as_array);
         let Some([sid, namespace_of_asker, id]) = callback.map(Vec::as_slice) else {

@@ -10,13 +10,13 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::engine::Protocol;
+use super::errors::EngineViolation;
 use super::namespace::{Namespaces, Outcome};
 use super::packet::{EncodedPacket, Packet, PacketKind};
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::socket::{Ack, Event, Socket, SocketInner};
 use super::value::Args;
-use super::errors::EngineViolation;
 use crate::engine::for_socketio::charge;
 use crate::lock::lock;
 use crate::protocol::Message;

@@ -2,12 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::engine::Engine;
 use super::sid::Sid;
 use crate::lock::lock;
 
@@ -50,26 +49,29 @@ impl SessionDeadlines {
         lock(&self.0).advance()
     }
 
-    /// Schedules a check of a session at this time.
-    pub(super) fn schedule(&self, due: Moment, sid: Sid, engine: &Arc<Engine>) {
+    /// Schedules a check of a session at this time. Returns the runtime on which a timer must start,
+    /// `None` if a timer is running. Without a runtime no timer can run, and no session needs a
+    /// check.
+    pub(super) fn schedule(&self, due: Moment, sid: Sid) -> Option<Handle> {
         let mut state = lock(&self.0);
         state.queue.push(Reverse((due, sid)));
-        // Without a runtime no timer can run, and no session needs a check.
-        if !state.is_timed
-            && let Ok(runtime) = Handle::try_current()
-        {
-            state.is_timed = true;
-            state.advance();
-            runtime.spawn(keep_time(SessionTimer {
-                engine: Arc::downgrade(engine),
-                is_over: false,
-            }));
+        if state.is_timed {
+            return None;
         }
+        let runtime = Handle::try_current().ok()?;
+        state.is_timed = true;
+        state.advance();
+        Some(runtime)
+    }
+
+    /// Notes that the timer has stopped with its runtime.
+    pub(super) fn stopped(&self) {
+        lock(&self.0).is_timed = false;
     }
 
     /// Appends the sessions that are due to `sids`, and returns the time to sleep before the next
     /// call. `None` if the queue is empty and no session is due; the timer must then stop.
-    fn due(&self, sids: &mut Vec<(Sid, Moment)>) -> Option<Duration> {
+    pub(super) fn due(&self, sids: &mut Vec<(Sid, Moment)>) -> Option<Duration> {
         let mut state = lock(&self.0);
         let now = state.advance();
         while let Some(Reverse((due, sid))) = state.queue.peek().copied() {
@@ -95,41 +97,5 @@ impl ClockState {
         let passed = self.last.duration_since(last);
         self.now += passed.min(SessionDeadlines::LONGEST_STEP);
         self.now.as_millis() as Moment
-    }
-}
-
-/// The timer. If its runtime ends, another timer may start in another runtime.
-struct SessionTimer {
-    engine: Weak<Engine>,
-    /// Whether the timer stopped because the queue was empty. Another timer may then be running.
-    is_over: bool,
-}
-
-impl Drop for SessionTimer {
-    fn drop(&mut self) {
-        if let Some(engine) = self.engine.upgrade().filter(|_| !self.is_over) {
-            lock(&engine.deadlines.0).is_timed = false;
-        }
-    }
-}
-
-async fn keep_time(mut timer: SessionTimer) {
-    let mut due = Vec::new();
-    loop {
-        let Some(engine) = timer.engine.upgrade() else {
-            return;
-        };
-        let Some(rest) = engine.deadlines.due(&mut due) else {
-            timer.is_over = true;
-            return;
-        };
-        for (sid, due) in due.drain(..) {
-            if let Some(session) = engine.session(&sid) {
-                session.look(due);
-            }
-        }
-        engine.relieve();
-        drop(engine);
-        tokio::time::sleep(rest).await;
     }
 }

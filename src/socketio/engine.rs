@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::SocketIoSettings;
-use super::clock::SessionDeadlines;
+use super::clock::{Moment, SessionDeadlines};
+use super::errors::EngineViolation;
 use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
-use super::errors::EngineViolation;
 use crate::engine::PeerAddress;
 use crate::http::{Admission, IpConnectionLimit, IpSlot};
 use crate::lock::lock;
@@ -101,13 +101,23 @@ impl Engine {
         }
     }
 
+    /// Schedules a check of a session at this time.
+    pub(super) fn schedule(self: &Arc<Self>, due: Moment, sid: Sid) {
+        if let Some(runtime) = self.deadlines.schedule(due, sid) {
+            runtime.spawn(keep_time(SessionTimer {
+                engine: Arc::downgrade(self),
+                is_over: false,
+            }));
+        }
+    }
+
     pub(super) fn session(&self, sid: &Sid) -> Option<Arc<Session>> {
         lock(&self.sessions).get(sid).cloned()
     }
 
     /// Returns the session whose id is this text.
     pub(super) fn session_named(&self, sid: &str) -> Option<Arc<Session>> {
-        self.session(&sid.parse().ok()?)
+        self.session(&Sid::parse(sid)?)
     }
 
     pub(super) fn remove(&self, sid: &Sid) {
@@ -150,5 +160,41 @@ impl Engine {
         for session in sessions {
             session.end(DisconnectReason::ServerShuttingDown);
         }
+    }
+}
+
+/// The timer. If its runtime ends, another timer may start in another runtime.
+struct SessionTimer {
+    engine: Weak<Engine>,
+    /// Whether the timer stopped because the queue was empty. Another timer may then be running.
+    is_over: bool,
+}
+
+impl Drop for SessionTimer {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.upgrade().filter(|_| !self.is_over) {
+            engine.deadlines.stopped();
+        }
+    }
+}
+
+async fn keep_time(mut timer: SessionTimer) {
+    let mut due = Vec::new();
+    loop {
+        let Some(engine) = timer.engine.upgrade() else {
+            return;
+        };
+        let Some(rest) = engine.deadlines.due(&mut due) else {
+            timer.is_over = true;
+            return;
+        };
+        for (sid, due) in due.drain(..) {
+            if let Some(session) = engine.session(&sid) {
+                session.look(due);
+            }
+        }
+        engine.relieve();
+        drop(engine);
+        tokio::time::sleep(rest).await;
     }
 }

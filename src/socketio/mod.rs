@@ -61,7 +61,7 @@ pub use namespace::{HandlerFuture, Namespace, Outcome};
 pub use serde_json::Value;
 pub use service::Service;
 pub use session::{DisconnectReason, Session};
-pub use sid::{InvalidSid, Sid};
+pub use sid::Sid;
 pub use socket::{Ack, Broadcast, Emitted, Event, NoAnswer, Socket};
 pub use value::Args;
 

@@ -76,14 +76,14 @@ struct Members {
 #[derive(Default)]
 struct Audience {
     members: HashMap<Sid, Member>,
-    groups: Vec<Arc<Group>>,
+    groups: Vec<Group>,
     /// Members that are in no group, because they polled when they joined.
     others: HashSet<Sid>,
 }
 
 struct Member {
     socket: Arc<SocketInner>,
-    seat: Option<(Arc<Group>, GroupPlace)>,
+    seat: Option<(Group, GroupPlace)>,
 }
 
 /// A selection of a namespace's clients.
@@ -339,7 +339,7 @@ impl Members {
             room.into_iter()
                 .flat_map(|room| room.members.values())
                 .for_each(&mut add);
-            let own = name.parse().ok().and_then(|sid| self.all.members.get(&sid));
+            let own = Sid::parse(name).and_then(|sid| self.all.members.get(&sid));
             own.into_iter().for_each(&mut add);
         }
         selected
@@ -356,8 +356,8 @@ impl Audience {
         let seat = socket.session.peer().map(|peer| {
             let group = self.groups.iter().find(|group| group.is_of(&peer)).cloned();
             let group = group.unwrap_or_else(|| {
-                let group = Arc::new(Group::of(&peer, SlowConsumerPolicy::Close));
-                self.groups.push(Arc::clone(&group));
+                let group = Group::of(&peer, SlowConsumerPolicy::Close);
+                self.groups.push(group.clone());
                 group
             });
             let place = group.join(&peer);
@@ -384,7 +384,7 @@ impl Audience {
         if let Some((group, place)) = seat
             && group.leave(place)
         {
-            self.groups.retain(|other| !Arc::ptr_eq(other, &group));
+            self.groups.retain(|other| !other.is(&group));
         }
     }
 

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::value::{Args, json_of};
 use super::errors::EngineViolation;
+use super::value::{Args, json_of};
 use crate::engine::for_socketio::HeldForAll;
 use crate::engine::{Publication, UnsentBudget};
 use crate::protocol::Message;
@@ -120,11 +120,9 @@ fn number<T: FromStr>(digits: &str) -> Option<T> {
 /// follow.
 #[derive(Debug)]
 pub(super) struct EncodedPacket {
-    /// Begins with the digit of the Engine.IO packet type.
+    /// Begins with the digit of the Engine.IO packet type. Empty for a single binary message.
     text: String,
     attachments: Vec<Bytes>,
-    /// Whether this is a single binary message, without text.
-    is_binary: bool,
     /// The packet's bytes in the unsent budget, from its first queue of a polling session on.
     held: OnceLock<HeldForAll>,
 }
@@ -132,21 +130,20 @@ pub(super) struct EncodedPacket {
 impl EncodedPacket {
     /// A text packet of Engine.IO, including the digit of its type.
     pub(super) fn text(text: impl Into<String>) -> EncodedPacket {
-        EncodedPacket::new(text.into(), Vec::new(), false)
+        EncodedPacket::new(text.into(), Vec::new())
     }
 
-    fn new(text: String, attachments: Vec<Bytes>, is_binary: bool) -> EncodedPacket {
+    fn new(text: String, attachments: Vec<Bytes>) -> EncodedPacket {
         EncodedPacket {
             text,
             attachments,
-            is_binary,
             held: OnceLock::new(),
         }
     }
 
     /// A binary message of Engine.IO.
     pub(super) fn binary(bytes: Bytes) -> EncodedPacket {
-        EncodedPacket::new(String::new(), vec![bytes], true)
+        EncodedPacket::new(String::new(), vec![bytes])
     }
 
     /// A packet of Socket.IO without arguments.
@@ -196,7 +193,7 @@ impl EncodedPacket {
             id,
             json: &json,
         };
-        EncodedPacket::new(packet.text(), attachments, false)
+        EncodedPacket::new(packet.text(), attachments)
     }
 
     /// The packet as WebSocket messages, with no other message between them.
@@ -208,7 +205,7 @@ impl EncodedPacket {
     }
 
     pub(super) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
-        let text = (!self.is_binary).then_some(Message::Text(&self.text));
+        let text = (!self.text.is_empty()).then_some(Message::Text(&self.text));
         let attachments = self.attachments.iter().map(|bytes| Message::Binary(bytes));
         text.into_iter().chain(attachments)
     }
@@ -228,19 +225,17 @@ impl EncodedPacket {
 
     /// Appends the packet to the body of a polling response.
     pub(super) fn append_to(&self, body: &mut String) {
-        let separate = |body: &mut String| {
+        for message in self.messages() {
             if !body.is_empty() {
                 body.push(SEPARATOR);
             }
-        };
-        if !self.is_binary {
-            separate(body);
-            body.push_str(&self.text);
-        }
-        for bytes in &self.attachments {
-            separate(body);
-            body.push('b');
-            BASE64.encode_string(bytes, body);
+            match message {
+                Message::Binary(bytes) => {
+                    body.push('b');
+                    BASE64.encode_string(bytes, body);
+                }
+                _ => body.push_str(&self.text),
+            }
         }
     }
 }

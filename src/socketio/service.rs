@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
@@ -19,13 +19,16 @@ use crate::engine::PeerAddress;
 use crate::engine::for_socketio::Turn;
 use crate::handshake::query;
 use crate::http::{
-    Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse,
+    Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse, cors_headers,
 };
 
 /// Socket.IO, or another protocol over Engine.IO 4, as a service for
 /// [`Router::mount`](crate::Router::mount).
 #[derive(Debug)]
 pub struct Service(pub(super) Arc<Engine>);
+
+/// The methods that pages of other origins may use.
+const METHODS: &str = "OPTIONS, GET, POST";
 
 type FullResponse = Response<Full<Bytes>>;
 
@@ -85,16 +88,16 @@ impl NestedService for Service {
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<ServiceResponse> {
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            let sharing = sharing(&head);
+            let cors = cors_headers(&head, METHODS);
             let mut response = self.answer(head, body).await;
-            response.headers_mut().extend(sharing);
+            response.headers_mut().extend(cors);
             response.into()
         })
     }
 
     fn preflight(&self, request: &Parts) -> FullResponse {
         let mut response = status(StatusCode::OK);
-        response.headers_mut().extend(sharing(request));
+        response.headers_mut().extend(cors_headers(request, METHODS));
         response
     }
 
@@ -189,29 +192,4 @@ fn status(status: StatusCode) -> FullResponse {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     response
-}
-
-/// Returns the CORS headers of a response (Fetch §3.2), which allow pages of the request's origin
-/// to read the response. If the policy lists the origin, the pages may also send credentials. The
-/// server has already checked that the origin may connect.
-fn sharing(request: &Parts) -> HeaderMap {
-    const METHODS: &str = "OPTIONS, GET, POST";
-    let mut headers = HeaderMap::new();
-    let Some(origin) = request.headers.get(header::ORIGIN) else {
-        return headers;
-    };
-    let constant = HeaderValue::from_static;
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    headers.insert(header::VARY, constant("Origin"));
-    let admission = request.extensions.get::<Admission>();
-    if admission.is_some_and(|admission| admission.is_trusted) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, constant("true"));
-    }
-    if request.method == Method::OPTIONS {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, constant(METHODS));
-        if let Some(fields) = request.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields.clone());
-        }
-    }
-    headers
 }

@@ -264,9 +264,6 @@ mod tests {
         }
         let many = |number: usize| format!(r#"["e",[{}1]]"#, "1,".repeat(number - 1));
         assert!(parse(&many(9_998)).is_ok());
-        assert_eq!(
-            parse(&many(9_999)),
-            Err(EngineViolation("too many values"))
-        );
+        assert_eq!(parse(&many(9_999)), Err(EngineViolation("too many values")));
     }
 }

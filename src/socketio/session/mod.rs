@@ -21,9 +21,9 @@ use self::times::{Due, HeartbeatTimes};
 use super::client::Client;
 use super::clock::Moment;
 use super::engine::Engine;
+use super::errors::EngineViolation;
 use super::packet::EncodedPacket;
 use super::sid::Sid;
-use super::errors::EngineViolation;
 use crate::engine::{Disconnect, Peer, PeerAddress, PeerId, Publication, Timeout};
 use crate::http::{Admission, IpSlot};
 use crate::lock::lock;
@@ -367,7 +367,7 @@ impl Session {
         let next = state.times.next();
         if next < state.times.scheduled && !matches!(state.transport, Transport::Closed(_)) {
             state.times.scheduled = next;
-            self.engine.deadlines.schedule(next, self.sid, &self.engine);
+            self.engine.schedule(next, self.sid);
         }
     }
 

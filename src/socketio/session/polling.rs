@@ -14,7 +14,7 @@ use crate::socketio::SocketIoSettings;
 use crate::socketio::errors::RequestError;
 use crate::socketio::packet::EncodedPacket;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Polling {
     queue: VecDeque<Arc<EncodedPacket>>,
     /// Bytes of the queue: its packets as encoded in a body, plus [`ENTRY`] for each packet.
@@ -64,19 +64,10 @@ const ENTRY: usize = 64;
 impl Polling {
     pub(super) fn new(settings: &SocketIoSettings, admission: Option<&Admission>) -> Polling {
         Polling {
-            queue: VecDeque::new(),
-            size: 0,
-            upgrade: None,
-            is_overrun: false,
-            is_polled: false,
-            has_polled: false,
-            is_posted: false,
-            poll: None,
-            post: None,
             rate: settings.max_message_rate.map(TokenBucket::new),
             publish_rate: settings.max_publish_rate.map(TokenBucket::new),
             admission: admission.cloned(),
-            held: None,
+            ..Polling::default()
         }
     }
 
@@ -275,19 +266,15 @@ impl PostGuard {
     }
 
     fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), RequestError>> {
+        let mut state = self.0.state();
+        // Read under the lock: a handler that ends later finds the waker.
         let is_busy = self.0.is_busy();
-        match &mut self.0.state().transport {
+        match &mut state.transport {
             Transport::Polling(polling)
                 if is_busy || polling.size > self.0.engine.settings.max_queue_size =>
             {
                 polling.post = Some(context.waker().clone());
-                match is_busy == self.0.is_busy() {
-                    true => Poll::Pending,
-                    false => {
-                        context.waker().wake_by_ref(); // a handler has ended meanwhile
-                        Poll::Pending
-                    }
-                }
+                Poll::Pending
             }
             Transport::Polling(_) | Transport::WebSocket(_) => Poll::Ready(Ok(())),
             Transport::Closed(_) => Poll::Ready(Err(RequestError::UnknownSession)),
