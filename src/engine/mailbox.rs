@@ -454,3 +454,26 @@ impl Frames {
         self.taken = 0;
     }
 }
+
+#[cfg(all(test, feature = "deflate"))]
+mod tests {
+    use super::*;
+    use crate::engine::slab::Slab;
+
+    #[test]
+    fn both_encodings_of_a_publication_count() {
+        let congestion = Congestion::default();
+        let mailbox = Mailbox::new(Box::new(|| {}), congestion.clone(), &Settings::default());
+        let text = "x".repeat(20_000);
+        let publication = Publication::new(Message::Text(&text));
+        mailbox.send(Slab::default().insert(()), true, &publication, true);
+        let frames: Vec<usize> = publication
+            .shared_frames()
+            .map(|frame| frame.len())
+            .collect();
+        assert_eq!(frames.len(), 2);
+        let expected = frames.iter().sum::<usize>() + size_of::<Command>();
+        assert_eq!(mailbox.bytes.load(Ordering::Relaxed), expected);
+        assert_eq!(congestion.bytes.load(Ordering::Relaxed), expected);
+    }
+}
