@@ -2,29 +2,33 @@
 //! ended the session and kept nothing of it. In any order of a session's requests and messages, and
 //! whether or not its upgrade succeeds, each packet arrives once, in order, on the session's current
 //! transport.
+//!
+//! There are no sockets, no HTTP and no clock: requests are futures that this file polls, and the
+//! WebSockets are streams in memory.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::iter::repeat_with;
+use std::io::{self, Read, Write};
 use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use frameloop::http::{HttpSettings, InProcessClient, InProcessServer};
+use frameloop::Settings;
+use frameloop::engine::{SimulatedConnection, Simulation, Stream};
 use frameloop::socketio::{self, Event, Service};
-use frameloop::{Router, Settings};
+use http::{Request, StatusCode};
+use tokio::runtime::Runtime;
 
 use super::client::Frame;
 
 thread_local! {
     static SESSIONS: RefCell<Option<Sessions>> = const { RefCell::new(None) };
 }
-
-/// The number of sessions that are opened together, because each waits a millisecond or two for its
-/// first Ping.
-const OPENED_AT_ONCE: usize = 16;
 
 /// A day: no session times out while the fuzzer works on others.
 const NEVER: Duration = Duration::from_secs(86_400);
@@ -37,41 +41,91 @@ pub(crate) fn check(input: &[u8]) {
     };
     SESSIONS.with_borrow_mut(|sessions| {
         let sessions = sessions.get_or_insert_with(Sessions::new);
+        let runtime = sessions.runtime;
+        let _entered = runtime.enter();
         let is_new = how >= 0x80;
         match how % 4 {
             0 => sessions.post(rest, is_new),
             2 => Upgrading::new(sessions).play(rest),
             _ => sessions.send(rest, is_new),
         }
-        // Ended sessions are freed at the next turn of the runtime.
-        let open = sessions.polling.len() + sessions.messaging.len();
-        let left = sessions.service.sessions() - open;
-        assert!(left < 8, "{left} sessions are left");
+        let open =
+            usize::from(sessions.polling.is_some()) + usize::from(sessions.messaging.is_some());
+        assert_eq!(sessions.service.sessions(), open);
     });
 }
 
-/// The open sessions. The last of each kind is in use.
+/// The server, and the open sessions that an input may use.
 struct Sessions {
-    server: &'static InProcessServer,
+    /// Never runs: all handlers of this file end at once.
+    runtime: &'static Runtime,
     service: Arc<Service>,
-    /// Clients that open polling sessions. The first one sends all further requests.
-    pollers: Vec<InProcessClient<'static>>,
-    polling: Vec<Polling>,
-    /// WebSockets that have joined `/`.
-    messaging: Vec<InProcessClient<'static>>,
+    worker: Simulation<Wire>,
+    /// The id of a polling session that has joined `/` and whose queue is empty.
+    polling: Option<String>,
+    /// A WebSocket that has joined `/`.
+    messaging: Option<Client>,
     inputs: u64,
 }
 
-struct Polling {
-    sid: String,
-    has_joined: bool,
+/// The two directions of a WebSocket's stream.
+#[derive(Clone, Default)]
+struct Wire(Rc<RefCell<Bytes>>);
+
+#[derive(Default)]
+struct Bytes {
+    to_server: VecDeque<u8>,
+    to_client: Vec<u8>,
+    /// The client has sent FIN.
+    is_finished: bool,
 }
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut bytes = self.0.borrow_mut();
+        if bytes.to_server.is_empty() && !bytes.is_finished {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        bytes.to_server.read(buffer)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, written: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().to_client.write(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Wire {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The client's end of a WebSocket.
+struct Client {
+    wire: Wire,
+    connection: SimulatedConnection,
+}
+
+/// A request that is not answered yet.
+type Asked = Pin<Box<dyn Future<Output = (StatusCode, Vec<u8>)>>>;
+
+/// The status and the body of a response.
+type Answer = (u16, Vec<u8>);
 
 impl Sessions {
     fn new() -> Sessions {
         let settings = socketio::SocketIoSettings {
             ping_interval: NEVER,
             connect_timeout: NEVER,
+            upgrade_timeout: NEVER,
+            // Otherwise POSTs would wait.
+            max_publish_rate: None,
             ..socketio::SocketIoSettings::default()
         };
         let (service, io) = socketio::service(settings);
@@ -81,126 +135,165 @@ impl Sessions {
                 event.ack.send(event.args);
             });
         }
-        let router = Router::new().mount("/socket.io/", Arc::clone(&service) as Arc<_>);
-        let http = HttpSettings {
-            head_timeout: Duration::ZERO,
-            keep_alive_timeout: Duration::ZERO,
-            ..HttpSettings::default()
-        };
-        let server = InProcessServer::new(router, Settings::default(), http).expect("a poller");
-        // Never dropped: a runtime cannot shut down among a thread's last values.
-        let server: &InProcessServer = Box::leak(Box::new(server));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
         Sessions {
-            server,
+            // Never dropped: a runtime cannot shut down among a thread's last values.
+            runtime: Box::leak(Box::new(runtime)),
             service,
-            pollers: clients(server),
-            polling: Vec::new(),
-            messaging: Vec::new(),
+            worker: Simulation::new(&Settings::default()),
+            polling: None,
+            messaging: None,
             inputs: 0,
         }
     }
 
     /// Sends a body to a polling session.
     fn post(&mut self, body: &[u8], is_new: bool) {
-        if let Some(old) = self.polling.pop_if(|session| is_new && session.has_joined) {
-            let ended = self.ask(&[request("POST", &old.sid, b"1")]);
-            assert_eq!(ended[0].0, 200);
+        if let Some(old) = self.polling.take_if(|_| is_new) {
+            assert_eq!(self.ask("POST", &old, b"1").0, 200);
         }
-        if self.polling.is_empty() {
-            self.open_polling();
-        }
+        let sid = self.polling.take().unwrap_or_else(|| self.open_polling());
         let last = self.last_event();
-        let Some(session) = self.polling.pop() else {
-            return;
-        };
-        let join = (!session.has_joined).then(|| request("POST", &session.sid, b"40"));
-        // If the session is still open, its answers include the last event.
-        let requests = join.into_iter().chain([
-            request("POST", &session.sid, body),
-            request("POST", &session.sid, last.as_bytes()),
-            request("GET", &session.sid, b""),
-        ]);
-        let answers = self.ask(&requests.collect::<Vec<_>>());
+        let posted = self.ask("POST", &sid, body).0;
+        assert!([200, 400].contains(&posted), "{posted}");
+        let is_open = self.ask("POST", &sid, last.as_bytes()) == (200, b"ok".to_vec());
         assert!(
-            answers
-                .iter()
-                .all(|(status, _)| [200, 400].contains(status))
+            is_open || posted == 400 || ends(body),
+            "the session has ended"
         );
-        let is_told = |(status, body): &(_, Vec<u8>)| *status == 200 && contains(body, &last);
-        if answers.last().is_some_and(is_told) {
-            self.polling.push(Polling {
-                has_joined: true,
-                ..session
-            });
-        } else {
-            // The session has ended, or its answers exceed one response.
-            self.ask(&[request("POST", &session.sid, b"1")]);
+        if !is_open {
+            assert_eq!(self.ask("GET", &sid, b"").0, 400);
+            return;
+        }
+        // A client that has left `/` gets no answer there.
+        let answer = self.poll(&sid).map(|(_, packets)| packets);
+        let is_told = answer
+            .as_ref()
+            .is_some_and(|packets| contains(packets, &last));
+        assert!(
+            is_told || leaves(body, 0x1E),
+            "the last event has no answer"
+        );
+        match is_told {
+            true => self.polling = Some(sid),
+            false => assert_eq!(self.ask("POST", &sid, b"1").0, 200),
         }
     }
 
-    /// Opens several: all requests are sent before the first response is read.
-    fn open_polling(&mut self) {
-        for client in &mut self.pollers {
-            let asked = client.exchange(&request("GET", "", b""), |_| true);
-            asked.expect("sent");
-        }
-        let opened = self.pollers.iter_mut().map(|client| {
-            let open = client.exchange(b"", |received| responses(received).len() == 1);
-            let open = String::from_utf8(open.expect("an answer")).expect("a text");
-            let (_, sid) = open.split_once(r#""sid":""#).expect("a new session");
-            Polling {
-                sid: sid.split('"').next().unwrap_or_default().to_owned(),
-                has_joined: false,
+    /// Opens a polling session that joins `/`.
+    fn open_polling(&mut self) -> String {
+        let (status, open) = self.ask("GET", "", b"");
+        let open = String::from_utf8(open).expect("a text");
+        assert_eq!(status, 200, "{open}");
+        let (_, sid) = open.split_once(r#""sid":""#).expect("a new session");
+        let sid = sid.split('"').next().unwrap_or_default().to_owned();
+        assert_eq!(self.ask("POST", &sid, b"40"), (200, b"ok".to_vec()));
+        assert!(self.ask("GET", &sid, b"").1.starts_with(b"40{"));
+        sid
+    }
+
+    /// Begins a request of a session, or for a new one.
+    fn begin(&self, method: &str, sid: &str, body: &[u8]) -> Asked {
+        let session = if sid.is_empty() { "" } else { "&sid=" };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/socket.io/?EIO=4&transport=polling{session}{sid}"))
+            .body(body.to_vec())
+            .expect("a request");
+        Box::pin(Arc::clone(&self.service).simulate(request))
+    }
+
+    /// Returns the answer to a request. `None` if the request waits. Then the worker delivers what
+    /// the request has caused.
+    fn answer(&mut self, asked: &mut Asked) -> Option<Answer> {
+        /// A request yields when its work exceeds a turn.
+        const TURNS: usize = 100;
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..TURNS {
+            let polled = asked.as_mut().poll(&mut context);
+            self.worker.run();
+            if let Poll::Ready((status, body)) = polled {
+                return Some((status.as_u16(), body));
             }
-        });
-        self.polling = opened.collect();
+        }
+        None
     }
 
-    /// Sends these requests at once. Returns the statuses and bodies of the responses.
-    fn ask(&mut self, requests: &[Vec<u8>]) -> Vec<(u16, Vec<u8>)> {
-        let is_whole = |received: &[u8]| responses(received).len() == requests.len();
-        let received = self.pollers[0].exchange(&requests.concat(), is_whole);
-        let responses = responses(&received.expect("answers"));
-        assert_eq!(responses.len(), requests.len());
-        responses
+    /// Sends a request that is answered at once.
+    fn ask(&mut self, method: &str, sid: &str, body: &[u8]) -> Answer {
+        let mut asked = self.begin(method, sid, body);
+        self.answer(&mut asked).expect("an answer")
+    }
+
+    /// Sends a GET. `None` if it is not answered at once.
+    fn poll(&mut self, sid: &str) -> Option<Answer> {
+        let mut asked = self.begin("GET", sid, b"");
+        self.answer(&mut asked)
     }
 
     /// Sends messages, each of which ends with 0xFF.
     fn send(&mut self, messages: &[u8], is_new: bool) {
-        self.messaging.pop_if(|_| is_new);
-        if self.messaging.is_empty() {
-            self.open_messaging();
+        if let Some(old) = self.messaging.take_if(|_| is_new) {
+            self.finish(old);
         }
+        let client = self
+            .messaging
+            .take()
+            .unwrap_or_else(|| self.open_messaging());
         let last = self.last_event();
-        let Some(mut client) = self.messaging.pop() else {
-            return;
-        };
-        let messages = messages.split(|byte| *byte == 0xFF);
-        // A client that has left its namespace gets no answer there.
-        let leaves = messages.clone().any(|message| message.starts_with(b"41"));
-        let bytes: Vec<u8> = messages.chain([last.as_bytes()]).flat_map(frame).collect();
-        let is_done = |received: &[u8]| leaves || contains(received, &last);
-        let received = client.exchange(&bytes, is_done);
-        // After the end of a session the server does not read the rest, so the client may get an
-        // error.
-        if received.is_ok_and(|received| contains(&received, &last)) {
-            self.messaging.push(client);
+        let parts = messages.split(|byte| *byte == 0xFF);
+        let bytes: Vec<u8> = parts.chain([last.as_bytes()]).flat_map(frame).collect();
+        self.exchange(&client, &bytes);
+        let received = client.received();
+        let is_closed = client.is_over(&mut self.worker) || ends_with_close(&received);
+        let is_told = contains(&received, &last);
+        assert!(
+            is_told || is_closed || leaves(messages, 0xFF),
+            "the last event has no answer"
+        );
+        match is_told && !is_closed {
+            true => self.messaging = Some(client),
+            false => self.finish(client),
         }
     }
 
-    /// Opens several, as for polling.
-    fn open_messaging(&mut self) {
-        let mut bytes = handshake("/socket.io/?EIO=4&transport=websocket");
-        bytes.extend(frame(b"40"));
-        self.messaging = clients(self.server);
-        for client in &mut self.messaging {
-            let asked = client.exchange(&bytes, |_| true);
-            asked.expect("sent");
-        }
-        for client in &mut self.messaging {
-            let answer = client.exchange(b"", |received| contains(received, "40{"));
-            assert!(contains(&answer.expect("an answer"), "40{"));
-        }
+    /// Opens a WebSocket that joins `/`.
+    fn open_messaging(&mut self) -> Client {
+        let client = self.connect("").expect("a WebSocket");
+        self.exchange(&client, &frame(b"40"));
+        assert!(contains(&client.received(), "40{"));
+        client
+    }
+
+    /// Opens a WebSocket for a session, or for a new one. `None` if the server refuses it.
+    fn connect(&mut self, sid: &str) -> Option<Client> {
+        let session = if sid.is_empty() { "" } else { "&sid=" };
+        let query = format!("EIO=4&transport=websocket{session}{sid}");
+        let wire = Wire::default();
+        let (service, worker) = (&self.service, &mut self.worker);
+        let connection = service.simulate_websocket(&query, worker, wire.clone())?;
+        worker.run();
+        Some(Client { wire, connection })
+    }
+
+    /// Sends bytes to the server, and lets it answer.
+    fn exchange(&mut self, client: &Client, bytes: &[u8]) {
+        client.wire.0.borrow_mut().to_server.extend(bytes);
+        self.worker.ready(client.connection);
+        self.worker.run();
+    }
+
+    /// Ends a WebSocket with FIN.
+    fn finish(&mut self, client: Client) {
+        client.wire.0.borrow_mut().is_finished = true;
+        self.exchange(&client, b"");
+        assert!(
+            client.is_over(&mut self.worker),
+            "FIN does not end the WebSocket"
+        );
     }
 
     /// An event that is echoed, different for each input.
@@ -210,6 +303,30 @@ impl Sessions {
     }
 }
 
+impl Client {
+    /// What the server has sent since the last call.
+    fn received(&self) -> Vec<u8> {
+        mem::take(&mut self.wire.0.borrow_mut().to_client)
+    }
+
+    fn is_over(&self, worker: &mut Simulation<Wire>) -> bool {
+        worker.stream(self.connection).is_none()
+    }
+}
+
+/// Whether the session may end after a POST of this body that succeeds: a packet closes it, or lacks
+/// attachments.
+fn ends(body: &[u8]) -> bool {
+    let mut packets = body.split(|byte| *byte == 0x1E);
+    packets.any(|packet| matches!(packet, [b'1', ..] | [b'4', b'5' | b'6', ..]))
+}
+
+/// Whether one of these packets leaves a namespace.
+fn leaves(packets: &[u8], separator: u8) -> bool {
+    let mut packets = packets.split(|byte| *byte == separator);
+    packets.any(|packet| packet.starts_with(b"41"))
+}
+
 /// A polling session and its expected packets.
 struct Upgrading<'s> {
     sessions: &'s mut Sessions,
@@ -217,6 +334,8 @@ struct Upgrading<'s> {
     /// Echoes that have not arrived, the oldest first.
     expected: VecDeque<Vec<Packet>>,
     stage: Stage,
+    /// A GET that waits for a packet. Nothing else is expected then.
+    parked: Option<Asked>,
     events: usize,
 }
 
@@ -225,32 +344,28 @@ type Packet = (bool, Vec<u8>);
 
 enum Stage {
     Polling,
-    Opened(InProcessClient<'static>),
-    Probed(InProcessClient<'static>),
-    Upgraded(InProcessClient<'static>),
+    Opened(Client),
+    Probed(Client),
+    Upgraded(Client),
     Over,
 }
 
 impl<'s> Upgrading<'s> {
     fn new(sessions: &'s mut Sessions) -> Upgrading<'s> {
-        let opened = sessions.ask(&[request("GET", "", b"")]);
-        let open = String::from_utf8(opened[0].1.clone()).expect("a text");
-        let (_, sid) = open.split_once(r#""sid":""#).expect("a new session");
-        let sid = sid.split('"').next().unwrap_or_default().to_owned();
-        let joined = sessions.ask(&[request("POST", &sid, b"40"), request("GET", &sid, b"")]);
-        assert!(joined[1].1.starts_with(b"40{"));
+        let sid = sessions.open_polling();
         Upgrading {
             sessions,
             sid,
             expected: VecDeque::new(),
             stage: Stage::Polling,
+            parked: None,
             events: 0,
         }
     }
 
     fn play(mut self, steps: &[u8]) {
         for step in steps.iter().take(64) {
-            match step % 9 {
+            match step % 10 {
                 0 | 1 => self.emit(1, false),
                 2 => self.emit(3, false),
                 3 => self.emit(1, true),
@@ -258,7 +373,8 @@ impl<'s> Upgrading<'s> {
                 5 => self.open(),
                 6 => self.probe(),
                 7 => self.complete(),
-                _ => self.fail(),
+                8 => self.fail(),
+                _ => self.park(),
             }
         }
         self.close();
@@ -283,20 +399,31 @@ impl<'s> Upgrading<'s> {
             Stage::Polling | Stage::Opened(_) | Stage::Probed(_) => {
                 let answer = self.ask("POST", &polled(&packets));
                 assert_eq!(answer, (200, b"ok".to_vec()));
+                self.unpark(&polled(&packets));
             }
             Stage::Upgraded(client) => {
                 let bytes: Vec<u8> = packets.iter().flat_map(message).collect();
-                client.exchange(&bytes, |_| true).expect("sent");
-                self.receive();
+                self.sessions.exchange(client, &bytes);
+                let expected: Vec<Packet> = self.expected.drain(..).flatten().collect();
+                assert_eq!(frames(&client.received()), expected);
             }
             Stage::Over => assert_eq!(self.ask("POST", &polled(&packets)).0, 400),
         }
     }
 
-    /// Reads the queue with a GET, if it is answered at once.
+    /// Reads the queue with a GET, if it is answered at once. A second GET ends the session.
     fn poll(&mut self) {
-        let waiting: Vec<Packet> = self.expected.iter().flatten().cloned().collect();
+        let waiting: Vec<Packet> = self.expected.drain(..).flatten().collect();
         let expected = match &self.stage {
+            Stage::Polling | Stage::Opened(_) if self.parked.is_some() => {
+                assert_eq!(self.ask("GET", b"").0, 400);
+                self.unpark(b"1");
+                let stage = mem::replace(&mut self.stage, Stage::Over);
+                if let Stage::Opened(client) = stage {
+                    self.closed(client, b"", Stage::Over);
+                }
+                return;
+            }
             Stage::Polling | Stage::Opened(_) if waiting.is_empty() => return,
             Stage::Probed(_) if waiting.is_empty() => (200, b"6".to_vec()),
             Stage::Polling | Stage::Opened(_) | Stage::Probed(_) => (200, polled(&waiting)),
@@ -306,46 +433,57 @@ impl<'s> Upgrading<'s> {
             }
         };
         assert_eq!(self.ask("GET", b""), expected);
-        self.expected.clear();
+    }
+
+    /// Sends a GET that waits, because the queue is empty.
+    fn park(&mut self) {
+        let is_polling = matches!(self.stage, Stage::Polling | Stage::Opened(_));
+        if is_polling && self.parked.is_none() && self.expected.is_empty() {
+            let mut asked = self.sessions.begin("GET", &self.sid, b"");
+            assert_eq!(self.sessions.answer(&mut asked), None);
+            self.parked = Some(asked);
+        }
+    }
+
+    /// The GET that waits, if there is one, gets this body.
+    fn unpark(&mut self, body: &[u8]) {
+        if let Some(mut asked) = self.parked.take() {
+            let answer = self.sessions.answer(&mut asked);
+            assert_eq!(answer, Some((200, body.to_vec())));
+            self.expected.clear();
+        }
     }
 
     /// Opens a WebSocket for the session. The server closes all but the first at once.
     fn open(&mut self) {
-        let mut client = self.sessions.server.connect().expect("a client");
-        let target = format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid);
-        let handshake = handshake(&target);
-        match self.stage {
-            Stage::Over => {
-                let answer = client.exchange(&handshake, |received| contains(received, "}"));
-                assert!(answer.expect("an answer").starts_with(b"HTTP/1.1 400 "));
+        let client = self.sessions.connect(&self.sid);
+        self.stage = match (mem::replace(&mut self.stage, Stage::Over), client) {
+            (Stage::Over, refused) => {
+                assert!(refused.is_none());
+                Stage::Over
             }
-            Stage::Polling => {
-                let answer = client.exchange(&handshake, |received| contains(received, HEAD_END));
-                assert!(answer.expect("an answer").starts_with(b"HTTP/1.1 101 "));
-                self.stage = Stage::Opened(client);
+            (Stage::Polling, client) => Stage::Opened(client.expect("a WebSocket")),
+            (stage, client) => {
+                let client = client.expect("a WebSocket");
+                assert_eq!(client.received(), [0x88, 2, 3, 0xE8]);
+                self.sessions.finish(client);
+                stage
             }
-            Stage::Opened(_) | Stage::Probed(_) | Stage::Upgraded(_) => {
-                let is_closed = |received: &[u8]| received.ends_with(&[0x88, 2, 3, 0xE8]);
-                let answer = client.exchange(&handshake, is_closed);
-                assert!(answer.expect("an answer").starts_with(b"HTTP/1.1 101 "));
-            }
-        }
+        };
     }
 
     fn probe(&mut self) {
         self.stage = match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Opened(mut client) => {
-                let probed = client.exchange(&frame(b"2probe"), |got| contains(got, "3probe"));
-                assert_eq!(
-                    frames(&probed.expect("an answer")),
-                    [(true, b"3probe".to_vec())]
-                );
+            Stage::Opened(client) => {
+                self.sessions.exchange(&client, &frame(b"2probe"));
+                assert_eq!(frames(&client.received()), [(true, b"3probe".to_vec())]);
+                self.unpark(b"6");
                 Stage::Probed(client)
             }
             Stage::Polling => Stage::Polling,
             // A second probe is an invalid packet.
-            Stage::Probed(client) => closed(client, &frame(b"2probe"), Stage::Polling),
-            Stage::Upgraded(client) => closed(client, &frame(b"2probe"), Stage::Over),
+            Stage::Probed(client) => self.closed(client, &frame(b"2probe"), Stage::Polling),
+            Stage::Upgraded(client) => self.closed(client, &frame(b"2probe"), Stage::Over),
             Stage::Over => Stage::Over,
         };
     }
@@ -353,21 +491,15 @@ impl<'s> Upgrading<'s> {
     /// Completes the upgrade: queued packets arrive on the WebSocket.
     fn complete(&mut self) {
         self.stage = match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Probed(mut client) => {
-                // The Pong after it shows that the upgrade is complete.
-                const PING: &[u8] = &[0x89, 0x80, 1, 2, 3, 4];
-                let bytes = [frame(b"5"), PING.to_vec()].concat();
+            Stage::Probed(client) => {
+                self.sessions.exchange(&client, &frame(b"5"));
                 let waiting: Vec<Packet> = self.expected.drain(..).flatten().collect();
-                let is_whole = |got: &[u8]| frames(got).len() > waiting.len();
-                let received = client.exchange(&bytes, is_whole).expect("packets");
-                let mut received = frames(&received);
-                received.retain(|(is_text, payload)| *is_text || !payload.is_empty());
-                assert_eq!(received, waiting);
+                assert_eq!(frames(&client.received()), waiting);
                 Stage::Upgraded(client)
             }
             Stage::Polling => Stage::Polling,
-            Stage::Opened(client) => closed(client, &frame(b"5"), Stage::Polling),
-            Stage::Upgraded(client) => closed(client, &frame(b"5"), Stage::Over),
+            Stage::Opened(client) => self.closed(client, &frame(b"5"), Stage::Polling),
+            Stage::Upgraded(client) => self.closed(client, &frame(b"5"), Stage::Over),
             Stage::Over => Stage::Over,
         };
     }
@@ -377,49 +509,39 @@ impl<'s> Upgrading<'s> {
         const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 3, 0xE8];
         self.stage = match mem::replace(&mut self.stage, Stage::Over) {
             Stage::Polling => Stage::Polling,
-            Stage::Opened(client) | Stage::Probed(client) => closed(client, CLOSE, Stage::Polling),
-            Stage::Upgraded(client) => closed(client, CLOSE, Stage::Over),
+            Stage::Opened(client) | Stage::Probed(client) => {
+                self.closed(client, CLOSE, Stage::Polling)
+            }
+            Stage::Upgraded(client) => self.closed(client, CLOSE, Stage::Over),
             Stage::Over => Stage::Over,
         };
     }
 
-    /// All expected packets arrive on the WebSocket, if it is the transport.
-    fn receive(&mut self) {
-        if let Stage::Upgraded(client) = &mut self.stage {
-            let expected: Vec<Packet> = self.expected.drain(..).flatten().collect();
-            if expected.is_empty() {
-                return;
-            }
-            let received = client.exchange(b"", |got| frames(got).len() >= expected.len());
-            assert_eq!(frames(&received.expect("packets")), expected);
-        }
-    }
-
     fn close(mut self) {
         match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Upgraded(client) => drop(closed(client, &frame(b"1"), Stage::Over)),
-            Stage::Polling | Stage::Opened(_) | Stage::Probed(_) => {
+            Stage::Upgraded(client) => drop(self.closed(client, &frame(b"1"), Stage::Over)),
+            Stage::Polling => assert_eq!(self.ask("POST", b"1").0, 200),
+            Stage::Opened(client) | Stage::Probed(client) => {
                 assert_eq!(self.ask("POST", b"1").0, 200);
+                self.closed(client, b"", Stage::Over);
             }
             Stage::Over => {}
         }
+        self.unpark(b"6");
         assert_eq!(self.ask("GET", b"").0, 400);
     }
 
-    fn ask(&mut self, method: &str, body: &[u8]) -> (u16, Vec<u8>) {
-        let request = request(method, &self.sid, body);
-        self.sessions.ask(&[request]).remove(0)
+    /// Sends input that makes the server close this WebSocket. Returns the session's next stage.
+    fn closed(&mut self, client: Client, bytes: &[u8], then: Stage) -> Stage {
+        self.sessions.exchange(&client, bytes);
+        assert!(client.received().contains(&0x88), "no Close");
+        self.sessions.finish(client);
+        then
     }
-}
 
-const HEAD_END: &str = "\r\n\r\n";
-
-/// Sends input that makes the server close this WebSocket. Returns the session's next stage.
-fn closed(mut client: InProcessClient<'static>, bytes: &[u8], then: Stage) -> Stage {
-    let is_closed = |received: &[u8]| received.contains(&0x88);
-    let received = client.exchange(bytes, is_closed);
-    assert!(received.expect("a Close").contains(&0x88));
-    then
+    fn ask(&mut self, method: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        self.sessions.ask(method, &self.sid, body)
+    }
 }
 
 /// Packets in the body of a polling request or response.
@@ -454,19 +576,6 @@ fn frames(mut bytes: &[u8]) -> Vec<Packet> {
     frames
 }
 
-fn handshake(target: &str) -> Vec<u8> {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    .into()
-}
-
-fn clients(server: &'static InProcessServer) -> Vec<InProcessClient<'static>> {
-    let clients = repeat_with(|| server.connect().expect("a client"));
-    clients.take(OPENED_AT_ONCE).collect()
-}
-
 fn frame(payload: &[u8]) -> Vec<u8> {
     let is_text = std::str::from_utf8(payload).is_ok();
     let frame = Frame {
@@ -477,39 +586,12 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     frame.bytes()
 }
 
-/// A request of a session, or for a new one.
-fn request(method: &str, sid: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let session = if sid.is_empty() { "" } else { "&sid=" };
-    let head = format!(
-        "{method} /socket.io/?EIO=4&transport=polling{session}{sid} HTTP/1.1\r\nHost: a\r\n\
-         Content-Length: {length}\r\n\r\n"
-    );
-    [head.as_bytes(), body].concat()
-}
-
-/// The statuses and bodies of the complete responses.
-fn responses(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
-    let mut responses = Vec::new();
-    loop {
-        let mut headers = [httparse::EMPTY_HEADER; 16];
-        let mut head = httparse::Response::new(&mut headers);
-        let parsed = head.parse(bytes).expect("a head");
-        let httparse::Status::Complete(length) = parsed else {
-            return responses;
-        };
-        let size = head
-            .headers
-            .iter()
-            .find(|field| field.name == "Content-Length");
-        let size = size.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
-        let rest = &bytes[length..];
-        let Some((body, rest)) = rest.split_at_checked(size.expect("a length")) else {
-            return responses;
-        };
-        responses.push((head.code.unwrap_or_default(), body.to_vec()));
-        bytes = rest;
-    }
+/// Whether these frames end with a Close.
+fn ends_with_close(bytes: &[u8]) -> bool {
+    let begin = bytes.len().saturating_sub(127);
+    let close =
+        |at: &usize| bytes[*at] == 0x88 && usize::from(bytes[at + 1]) == bytes.len() - at - 2;
+    (begin..bytes.len().saturating_sub(1)).any(|at| close(&at))
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {

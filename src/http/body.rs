@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Extensions, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as HttpBody;
 use tokio::time::{Instant, timeout_at};
 
 use crate::engine::{Held, UnsentBudget};
@@ -41,7 +41,7 @@ impl BodyLimits {
     /// the budget is spent, 400 for a body that breaks off.
     pub async fn read(
         self,
-        mut body: Incoming,
+        mut body: impl HttpBody<Data = Bytes> + Unpin,
         extensions: &Extensions,
     ) -> Result<Body, StatusCode> {
         if body.size_hint().lower() > self.max_size as u64 {

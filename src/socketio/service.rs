@@ -6,17 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use tokio::time::{sleep, timeout};
 
 use super::engine::Engine;
 use super::errors::RequestError;
 use super::packet::SEPARATOR;
 use super::session::{DisconnectReason, PostGuard, Session};
-use super::websocket;
-use crate::engine::PeerAddress;
+use super::websocket::{self, SessionSocket};
 use crate::engine::for_socketio::Turn;
+use crate::engine::{PeerAddress, SimulatedConnection, Simulation, Stream};
 use crate::handshake::query;
 use crate::http::{
     Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse, cors_headers,
@@ -30,6 +30,10 @@ pub struct Service(pub(super) Arc<Engine>);
 /// The methods that pages of other origins may use.
 const METHODS: &str = "OPTIONS, GET, POST";
 
+trait RequestBody: Body<Data = Bytes> + Unpin {}
+
+impl<B: Body<Data = Bytes> + Unpin> RequestBody for B {}
+
 type FullResponse = Response<Full<Bytes>>;
 
 impl Service {
@@ -38,7 +42,7 @@ impl Service {
         self.0.count()
     }
 
-    async fn answer(&self, head: Parts, body: Incoming) -> FullResponse {
+    async fn answer(&self, head: Parts, body: impl RequestBody) -> FullResponse {
         if head.method == Method::OPTIONS {
             return status(StatusCode::OK);
         }
@@ -57,7 +61,9 @@ impl Service {
         }
         let Some(sid) = query("sid") else {
             return match head.method {
-                Method::GET if query("EIO").as_deref() == Some("4") => self.open(address, admission),
+                Method::GET if query("EIO").as_deref() == Some("4") => {
+                    self.open(address, admission)
+                }
                 Method::GET => RequestError::UnsupportedVersion.into(),
                 _ => RequestError::BadMethod.into(),
             };
@@ -70,6 +76,31 @@ impl Service {
             Method::POST => post(&session, body, &head.extensions).await,
             _ => RequestError::BadMethod.into(),
         }
+    }
+
+    /// Answers a polling request that did not come by HTTP, for tests.
+    #[doc(hidden)]
+    pub async fn simulate(self: Arc<Self>, request: Request<Vec<u8>>) -> (StatusCode, Vec<u8>) {
+        let (head, body) = request.into_parts();
+        let response = self.answer(head, Full::new(Bytes::from(body))).await;
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap_or_default();
+        (status, body.to_bytes().into())
+    }
+
+    /// Opens a WebSocket in a simulation, for tests. `None` if the request is refused.
+    #[doc(hidden)]
+    pub fn simulate_websocket<S: Stream>(
+        &self,
+        query: &str,
+        worker: &mut Simulation<S>,
+        stream: S,
+    ) -> Option<SimulatedConnection> {
+        if websocket::refusal(&self.0, query).is_some() {
+            return None;
+        }
+        let handler = SessionSocket::new(&self.0, query, PeerAddress::Unix).ok()?;
+        Some(worker.open(stream, handler, None))
     }
 
     /// Opens a polling session.
@@ -97,7 +128,9 @@ impl NestedService for Service {
 
     fn preflight(&self, request: &Parts) -> FullResponse {
         let mut response = status(StatusCode::OK);
-        response.headers_mut().extend(cors_headers(request, METHODS));
+        response
+            .headers_mut()
+            .extend(cors_headers(request, METHODS));
         response
     }
 
@@ -119,7 +152,11 @@ async fn poll(session: &Arc<Session>) -> FullResponse {
 }
 
 /// Handles the packets of a POST in order.
-async fn post(session: &Arc<Session>, body: Incoming, extensions: &Extensions) -> FullResponse {
+async fn post(
+    session: &Arc<Session>,
+    body: impl RequestBody,
+    extensions: &Extensions,
+) -> FullResponse {
     let guard = match session.begin_post() {
         Ok(guard) => guard,
         Err(refused) => return refused.into(),
@@ -139,7 +176,7 @@ async fn post(session: &Arc<Session>, body: Incoming, extensions: &Extensions) -
 async fn receive(
     session: &Arc<Session>,
     guard: &PostGuard,
-    body: Incoming,
+    body: impl RequestBody,
     extensions: &Extensions,
 ) -> Result<(), StatusCode> {
     /// How long a Close packet in a POST waits for the first GET of the client.

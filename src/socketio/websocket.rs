@@ -7,25 +7,31 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::errors::{EngineViolation, RequestError};
 use super::session::{DisconnectReason, Session};
-use crate::engine::{Disconnect, Handler, PeerId, WebSocket};
-use crate::handshake::HandshakeError;
-use crate::http::{Endpoint, Page, Request};
+use crate::engine::{Disconnect, Handler, PeerAddress, PeerId, WebSocket};
+use crate::handshake::{HandshakeError, query};
+use crate::http::Endpoint;
 use crate::protocol::{CloseCode, Message, SizeLimits};
 
 /// The endpoint of an engine's WebSockets.
 pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
     let max_payload = engine.settings.max_payload;
     let (checked, opened) = (Arc::clone(engine), Arc::clone(engine));
-    let endpoint = Endpoint::refusing(move |request| SessionSocket::new(&opened, request))
-        .choosing(move |request| match refusal(&checked, request) {
-            Some(page) => Err(page),
+    let endpoint = Endpoint::refusing(move |request| {
+        let query = request.query().unwrap_or_default();
+        SessionSocket::new(&opened, query, request.peer_address())
+    })
+    .choosing(move |request| {
+        let query = request.query().unwrap_or_default();
+        match refusal(&checked, query) {
+            Some(error) => Err(error.page()),
             None => Ok(None),
-        })
-        .with_limits(move |_| SizeLimits {
-            max_message_size: max_payload,
-            max_frame_size: max_payload,
-        })
-        .publishing();
+        }
+    })
+    .with_limits(move |_| SizeLimits {
+        max_message_size: max_payload,
+        max_frame_size: max_payload,
+    })
+    .publishing();
     match engine.settings.compression {
         true => endpoint,
         false => endpoint.uncompressed(),
@@ -34,20 +40,19 @@ pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
 
 /// Returns the refusal of a WebSocket whose handshake is valid but whose query is not; `None` if
 /// the query is valid.
-fn refusal(engine: &Arc<Engine>, request: &Request<'_>) -> Option<Page> {
-    let query = |name| request.query_param(name);
-    let error = match (query("transport").as_deref(), query("sid")) {
+pub(super) fn refusal(engine: &Arc<Engine>, query: &str) -> Option<RequestError> {
+    let query = |name| query::parameter(query, name);
+    Some(match (query("transport").as_deref(), query("sid")) {
         (Some("websocket"), Some(sid)) if engine.session_named(&sid).is_some() => return None,
         (Some("websocket"), Some(_)) => RequestError::UnknownSession,
         (Some("websocket"), None) if query("EIO").as_deref() == Some("4") => return None,
         (Some("websocket"), None) => RequestError::UnsupportedVersion,
         (Some("polling"), _) => RequestError::BadRequest,
         _ => RequestError::TransportUnknown,
-    };
-    Some(error.page())
+    })
 }
 
-struct SessionSocket {
+pub(super) struct SessionSocket {
     session: Arc<Session>,
     role: WebSocketRole,
 }
@@ -67,13 +72,14 @@ enum WebSocketRole {
 }
 
 impl SessionSocket {
-    fn new(engine: &Arc<Engine>, request: &Request<'_>) -> Result<SessionSocket, HandshakeError> {
-        let (session, role) = match request.query_param("sid") {
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        query: &str,
+        address: PeerAddress,
+    ) -> Result<SessionSocket, HandshakeError> {
+        let (session, role) = match query::parameter(query, "sid") {
             Some(sid) => (engine.session_named(&sid), WebSocketRole::Candidate),
-            None => (
-                engine.open(request.peer_address(), None),
-                WebSocketRole::First,
-            ),
+            None => (engine.open(address, None), WebSocketRole::First),
         };
         let session = session.ok_or(HandshakeError::AtCapacity)?;
         Ok(SessionSocket { session, role })

@@ -224,7 +224,7 @@ pub(crate) fn socketio() -> impl Strategy<Value = Vec<u8>> {
         input.extend(parts.concat().bytes());
         input
     });
-    let steps = prop::collection::vec(0..8_u8, 0..40).prop_map(|steps| {
+    let steps = prop::collection::vec(0..10_u8, 0..40).prop_map(|steps| {
         let mut input = vec![2];
         input.extend(steps);
         input
