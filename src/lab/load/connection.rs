@@ -54,29 +54,28 @@ impl From<io::Error> for Ending {
     }
 }
 
-/// The resources of a thread that a connection uses during its turn.
+/// What the connections of a thread use in context.
 #[derive(Debug)]
-pub(super) struct ConnectionTurn<'a> {
-    pub(super) ring: &'a mut Ring,
-    pub(super) pool: &'a mut AssemblyPool,
-    pub(super) buffer: &'a mut [u8],
-    pub(super) tally: &'a mut Tally,
+pub(super) struct ThreadContext<'a> {
+    pub(super) ring: Ring,
+    pub(super) pool: AssemblyPool,
+    pub(super) buffer: Vec<u8>,
+    pub(super) tally: Tally,
     pub(super) clock: LoadClock,
     pub(super) check: Check,
-    /// In an open loop: the schedule, and this connection's place in it.
-    pub(super) schedule: Option<(Schedule, usize)>,
     /// In a broadcast: the publications, and whether the loop is open.
     pub(super) publications: Option<(&'a Publications, bool)>,
 }
 
 impl LoadConnection {
-    pub(super) fn new(stream: LoadStream, id: u64) -> LoadConnection {
+    pub(super) fn new(stream: LoadStream, id: u64, most: u64) -> LoadConnection {
         LoadConnection {
             stream,
             incoming: Incoming::default(),
             inflating: None,
             sending: Sending {
                 id,
+                most,
                 ..Sending::default()
             },
             order: Order::default(),
@@ -161,22 +160,25 @@ impl LoadConnection {
     ///
     /// A read that does not fill the buffer has emptied the socket; later bytes cause a new event.
     /// The end of the stream may cause no further event. If `may_end` is true, reads on until the
-    /// end of the stream or until the socket is empty.
+    /// end of the stream or until the socket is empty. In an open loop, `schedule` is the schedule
+    /// and this connection's place in it.
     #[inline]
     pub(super) fn read(
         &mut self,
-        turn: &mut ConnectionTurn<'_>,
+        context: &mut ThreadContext<'_>,
+        schedule: Option<(Schedule, usize)>,
         may_end: bool,
     ) -> Result<(), Ending> {
         loop {
-            let length = match self.stream.read(turn.buffer) {
+            let length = match self.stream.read(&mut context.buffer) {
                 Ok(0) => return Err(Ending::Gone),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            self.take(turn, length, turn.clock.now())?;
-            let is_short = length < turn.buffer.len();
+            let now = context.clock.now();
+            self.take(context, schedule, length, now)?;
+            let is_short = length < context.buffer.len();
             if is_short && !may_end && !self.stream.is_tls() {
                 return Ok(());
             }
@@ -187,24 +189,25 @@ impl LoadConnection {
     #[inline]
     pub(super) fn take(
         &mut self,
-        turn: &mut ConnectionTurn<'_>,
+        context: &mut ThreadContext<'_>,
+        schedule: Option<(Schedule, usize)>,
         length: usize,
         now: u64,
     ) -> Result<(), Ending> {
         let controls = &mut self.controls;
-        let input = &mut turn.buffer[..length];
-        let (ring, pool) = (&mut *turn.ring, &mut *turn.pool);
+        let input = &mut context.buffer[..length];
+        let (ring, pool) = (&mut context.ring, &mut context.pool);
         let (incoming, inflating) = (&mut self.incoming, self.inflating.as_deref_mut());
-        let fed = match turn.publications {
+        let fed = match context.publications {
             None => {
                 let mut echoes = Echoes {
                     sending: self.sending,
                     order: &mut self.order,
                     flights: &mut self.flights,
-                    tally: turn.tally,
+                    tally: &mut context.tally,
                     now,
-                    schedule: turn.schedule,
-                    check: turn.check,
+                    schedule,
+                    check: context.check,
                     controls,
                 };
                 feed(incoming, inflating, input, ring, pool, &mut echoes)
@@ -213,16 +216,16 @@ impl LoadConnection {
                 let mut deliveries = Deliveries {
                     publications,
                     orders: &mut self.orders,
-                    tally: turn.tally,
+                    tally: &mut context.tally,
                     now,
-                    check: turn.check,
+                    check: context.check,
                     is_open_loop,
                     controls,
                 };
                 feed(incoming, inflating, input, ring, pool, &mut deliveries)
             }
         };
-        turn.tally.settle();
+        context.tally.settle();
         let Some(Closed { code, is_last }) = self.controls.closed else {
             return fed.map_err(Ending::Broken);
         };

@@ -14,6 +14,8 @@ pub(super) struct Sending {
     pub(super) offset: usize,
     /// Number of messages written at least in part.
     pub(super) flown: u64,
+    /// Number of messages to send in all.
+    pub(super) most: u64,
 }
 
 /// Messages written together.
@@ -31,5 +33,11 @@ impl Sending {
     /// Number of messages that are written or queued.
     pub(super) fn begun(&self) -> u64 {
         self.next + self.unsent
+    }
+
+    /// Number of messages that may still be queued.
+    #[inline]
+    pub(super) fn left(&self) -> u64 {
+        self.most.saturating_sub(self.begun())
     }
 }

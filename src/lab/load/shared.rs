@@ -1,5 +1,6 @@
 //! The state that all threads of a run share.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, OnceLock};
@@ -68,9 +69,10 @@ impl LoadShared {
             Mode::Broadcast { publishers } => publishers,
             _ => 0,
         };
-        let thread_of = |id| {
-            let begins = |thread| share_begin(plan.connections, threads, thread + 1) > id;
-            (0..threads).find(|thread| begins(*thread)).unwrap_or(0)
+        let thread_of = |id: usize| {
+            let own = |thread: &usize| part(plan.connections as u64, threads, *thread);
+            let owns = |thread: &usize| own(thread).contains(&(id as u64));
+            (0..threads).find(owns).unwrap_or(0)
         };
         LoadShared {
             members: AtomicU64::new(0),
@@ -146,7 +148,8 @@ impl LoadShared {
     }
 }
 
-/// The sum of all parts before part `index`.
-pub(crate) fn share_begin(whole: usize, parts: usize, index: usize) -> usize {
-    (whole as u128 * index as u128 / parts.max(1) as u128) as usize
+/// Part `index` when `whole` is divided into `parts` of about the same size.
+pub(super) fn part(whole: u64, parts: usize, index: usize) -> Range<u64> {
+    let begin = |index| (u128::from(whole) * index as u128 / parts.max(1) as u128) as u64;
+    begin(index)..begin(index + 1)
 }

@@ -26,7 +26,7 @@ impl LoadWorker<'_> {
             self.shared.members.fetch_sub(1, AcqRel);
         }
         self.count(&connection);
-        let counts = &mut self.tally.counts;
+        let counts = &mut self.context.tally.counts;
         match ending {
             Ending::Closed(_) | Ending::Gone if connection.is_closing => {}
             Ending::Closed(code) => *counts.closed.entry(code).or_default() += 1,
@@ -55,9 +55,9 @@ impl LoadWorker<'_> {
     /// Adds a connection's sent, lost and unsent messages to the counts.
     pub(super) fn count(&mut self, connection: &LoadConnection) {
         let sending = &connection.sending;
-        self.tally.counts.sent += sending.flown;
+        self.context.tally.counts.sent += sending.flown;
         let publishers = self.shared.publications.all();
-        self.tally.counts.lost += match self.is_broadcast() {
+        self.context.tally.counts.lost += match self.is_broadcast() {
             false => connection.order.lost(sending.flown),
             true => {
                 let orders = connection.orders.iter().zip(publishers);
@@ -66,7 +66,7 @@ impl LoadWorker<'_> {
                     .sum()
             }
         };
-        self.tally.counts.unsent += sending.begun().saturating_sub(sending.flown);
+        self.context.tally.counts.unsent += sending.begun().saturating_sub(sending.flown);
     }
 
     /// Expires messages and openings that exceed their timeout, reports this thread's progress, and
@@ -97,9 +97,9 @@ impl LoadWorker<'_> {
         for publisher in self.shared.publications.all().get(own).unwrap_or_default() {
             expired += publisher.expire(since);
         }
-        self.tally.counts.timed_out += expired;
-        let errors = self.tally.counts.errors();
-        self.shared.tell(self.index, &self.tally.counts);
+        self.context.tally.counts.timed_out += expired;
+        let errors = self.context.tally.counts.errors();
+        self.shared.tell(self.index, &self.context.tally.counts);
         if self.plan.max_errors.is_some_and(|most| errors > most) {
             self.shared.stop(1);
         }
@@ -108,8 +108,8 @@ impl LoadWorker<'_> {
     /// Waits for outstanding replies.
     pub(super) fn drain(&mut self, events: &mut Events) -> io::Result<()> {
         // Long enough for the last sweeps to expire all missing replies.
-        let end = self.clock.now() + self.plan.timeout.as_nanos() as u64 + 3 * SWEEP;
-        while self.clock.now() < end && !self.shared.is_hurried() && !self.is_quiet() {
+        let end = self.context.clock.now() + self.plan.timeout.as_nanos() as u64 + 3 * SWEEP;
+        while self.context.clock.now() < end && !self.shared.is_hurried() && !self.is_quiet() {
             self.step(Duration::from_millis(5), events)?;
         }
         Ok(())
@@ -139,8 +139,8 @@ impl LoadWorker<'_> {
                 let _ = connection.write_control();
             }
         }
-        let end = self.clock.now() + PATIENCE;
-        while self.open > 0 && self.clock.now() < end && !self.shared.is_hurried() {
+        let end = self.context.clock.now() + PATIENCE;
+        while self.open > 0 && self.context.clock.now() < end && !self.shared.is_hurried() {
             self.step(Duration::from_millis(5), events)?;
         }
         Ok(())
@@ -152,6 +152,6 @@ impl LoadWorker<'_> {
                 self.count(&connection);
             }
         }
-        self.shared.tell(self.index, &self.tally.counts);
+        self.shared.tell(self.index, &self.context.tally.counts);
     }
 }

@@ -13,13 +13,13 @@ use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::lab::load::arrival::Arrival;
-use crate::lab::load::clock::{LoadClock, thread_cpu};
-use crate::lab::load::connection::{ConnectionTurn, LoadConnection};
+use crate::lab::load::clock::thread_cpu;
+use crate::lab::load::connection::{LoadConnection, ThreadContext};
 use crate::lab::load::opening::Opening;
 use crate::lab::load::plan::{End, Mode, Plan};
 use crate::lab::load::ring::Ring;
 use crate::lab::load::schedule::Schedule;
-use crate::lab::load::shared::{LoadShared, share_begin};
+use crate::lab::load::shared::{LoadShared, part};
 use crate::lab::load::stream::Connector;
 use crate::lab::load::tally::Tally;
 use crate::lab::load::timer::PaceTimer;
@@ -45,15 +45,11 @@ pub(crate) struct LoadWorker<'a> {
     /// The index of the thread's first connection among all connections.
     first: usize,
     connector: Option<Connector>,
-    clock: LoadClock,
+    context: ThreadContext<'a>,
     poll: Poll,
     timer: PaceTimer,
-    ring: Ring,
-    pool: AssemblyPool,
-    buffer: Vec<u8>,
     places: Vec<ConnectionSlot>,
     opening: Opening,
-    tally: Tally,
     schedule: Option<Schedule>,
     /// Number of scheduled events that have been started.
     events: u64,
@@ -112,7 +108,7 @@ impl<'a> LoadWorker<'a> {
         let poll = Poll::new()?;
         let timer = PaceTimer::new(poll.registry(), TIMER)?;
         shared.register_waker(index, Waker::new(poll.registry(), WAKER)?);
-        let connections = share(plan.connections, plan.threads, index);
+        let own = part(plan.connections as u64, plan.threads, index);
         // In an open loop, queued messages are sent together.
         let batch = if plan.rate.is_some() {
             plan.depth.max(64)
@@ -128,23 +124,27 @@ impl<'a> LoadWorker<'a> {
             &mut random,
         );
         Ok(LoadWorker {
-            ring: Ring::new(&plan.messages, batch, plan.is_raw, plan.seed),
+            context: ThreadContext {
+                ring: Ring::new(&plan.messages, batch, plan.is_raw, plan.seed),
+                pool: AssemblyPool::default(),
+                buffer: vec![0; BUFFER],
+                tally: Tally::default(),
+                clock: shared.clock,
+                check: plan.check,
+                publications: shared.publications_of(plan),
+            },
             plan,
             shared,
             index,
-            first: share_begin(plan.connections, plan.threads, index),
+            first: own.start as usize,
             connector: match plan.target.is_tls {
                 true => Some(Connector::new(&plan.target, &plan.trust)?),
                 false => None,
             },
-            clock: shared.clock,
             poll,
             timer,
-            pool: AssemblyPool::default(),
-            buffer: vec![0; BUFFER],
-            places: (0..connections).map(|_| ConnectionSlot::Vacant).collect(),
+            places: own.map(|_| ConnectionSlot::Vacant).collect(),
             opening,
-            tally: Tally::default(),
             schedule: None,
             events: 0,
             arriving: 0,
@@ -178,7 +178,7 @@ impl<'a> LoadWorker<'a> {
         self.close(&mut events)?;
         self.finish();
         Ok(WorkerReport {
-            tally: self.tally,
+            tally: self.context.tally,
             window: self.window,
         })
     }
@@ -206,7 +206,7 @@ impl<'a> LoadWorker<'a> {
     /// Runs the load, from the start of the warm-up to the end of the measurement.
     fn load(&mut self, events: &mut Events) -> io::Result<()> {
         let start = match self.shared.start.load(Acquire) {
-            0 => self.clock.now(),
+            0 => self.context.clock.now(),
             start => start,
         };
         self.window.from = start + self.plan.warm_up.as_nanos() as u64;
@@ -220,7 +220,7 @@ impl<'a> LoadWorker<'a> {
             (0..self.places.len()).for_each(|place| self.continue_with(place));
         }
         loop {
-            let now = self.clock.now();
+            let now = self.context.clock.now();
             self.mark(now);
             if now >= self.window.to || self.shared.is_stopped() || self.is_done() {
                 break;
@@ -230,7 +230,7 @@ impl<'a> LoadWorker<'a> {
             self.step(wait, events)?;
         }
         self.is_sending = false;
-        let now = self.clock.now();
+        let now = self.context.clock.now();
         self.window.to = self.window.to.min(now);
         self.mark(now);
         Ok(())
@@ -238,18 +238,18 @@ impl<'a> LoadWorker<'a> {
 
     /// Records the start and the end of the measurement when their times are reached.
     fn mark(&mut self, now: u64) {
-        if !self.tally.is_measured && self.window.begin.at == 0 && now >= self.window.from {
+        if !self.context.tally.is_measured && self.window.begin.at == 0 && now >= self.window.from {
             self.window.begin = self.marked(now);
-            self.tally.is_measured = true;
+            self.context.tally.is_measured = true;
         }
-        if self.tally.is_measured && now >= self.window.to {
+        if self.context.tally.is_measured && now >= self.window.to {
             self.window.end = self.marked(now);
-            self.tally.is_measured = false;
+            self.context.tally.is_measured = false;
         }
     }
 
     fn marked(&self, now: u64) -> Mark {
-        let counts = &self.tally.counts;
+        let counts = &self.context.tally.counts;
         Mark {
             at: now,
             cpu: thread_cpu(),
@@ -271,7 +271,7 @@ impl<'a> LoadWorker<'a> {
             }
         }
         self.publish_more();
-        let now = self.clock.now();
+        let now = self.context.clock.now();
         if now - self.last_sweep >= SWEEP {
             self.last_sweep = now;
             self.sweep(now);
@@ -290,25 +290,15 @@ impl<'a> LoadWorker<'a> {
             return self.arriving(place);
         };
         if event.is_writable() && connection.has_to_write() {
-            let now = self.clock.now();
-            if let Err(error) = connection.write(&mut self.ring, now) {
+            let now = self.context.clock.now();
+            if let Err(error) = connection.write(&mut self.context.ring, now) {
                 return self.end(place, error.into());
             }
         }
         if !event.is_readable() {
             return;
         }
-        let mut turn = ConnectionTurn {
-            ring: &mut self.ring,
-            pool: &mut self.pool,
-            buffer: &mut self.buffer,
-            tally: &mut self.tally,
-            clock: self.clock,
-            check: self.plan.check,
-            schedule: lane,
-            publications: self.shared.publications_of(self.plan),
-        };
-        match connection.read(&mut turn, event.is_read_closed()) {
+        match connection.read(&mut self.context, lane, event.is_read_closed()) {
             Ok(()) => self.continue_with(place),
             Err(ending) => self.end(place, ending),
         }
@@ -325,7 +315,7 @@ impl<'a> LoadWorker<'a> {
         let is_idle = is_sending && is_closed_loop && connection.is_quiet();
         let churns = self.plan.mode == Mode::Churn;
         let allowed = if is_idle || churns && connection.is_quiet() {
-            self.quota(place, connection).min(self.plan.depth as u64)
+            connection.sending.left().min(self.plan.depth as u64)
         } else {
             0
         };
@@ -337,15 +327,10 @@ impl<'a> LoadWorker<'a> {
             connection.close();
         }
         if connection.has_to_write() {
-            let now = self.clock.now();
-            if let Err(error) = connection.write(&mut self.ring, now) {
+            let now = self.context.clock.now();
+            if let Err(error) = connection.write(&mut self.context.ring, now) {
                 self.end(place, error.into());
             }
         }
     }
-}
-
-/// The size of part `index` when `whole` is divided into `parts`.
-pub(crate) fn share(whole: usize, parts: usize, index: usize) -> usize {
-    share_begin(whole, parts, index + 1) - share_begin(whole, parts, index)
 }

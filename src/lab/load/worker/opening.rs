@@ -7,7 +7,7 @@ use mio::{Events, Token};
 
 use super::{ConnectionSlot, LoadWorker, SWEEP};
 use crate::lab::load::arrival::{Arrival, Step};
-use crate::lab::load::connection::{ConnectionTurn, LoadConnection};
+use crate::lab::load::connection::LoadConnection;
 use crate::lab::load::order::Order;
 use crate::lab::load::plan::{Compression, Mode};
 use crate::protocol::{DeflateParameters, Receiver, Role, SizeLimits};
@@ -18,7 +18,7 @@ const MOST_ARRIVING: usize = 64;
 
 impl LoadWorker<'_> {
     pub(super) fn open_all(&mut self, events: &mut Events) -> io::Result<()> {
-        let begin = self.clock.now();
+        let begin = self.context.clock.now();
         let all = self.places.len();
         let each = self.plan.ramp.as_nanos() as u64 / all.max(1) as u64;
         let mut next = 0;
@@ -26,12 +26,12 @@ impl LoadWorker<'_> {
             let due = begin + next as u64 * each;
             while next < all
                 && self.arriving < MOST_ARRIVING
-                && begin + next as u64 * each <= self.clock.now()
+                && begin + next as u64 * each <= self.context.clock.now()
             {
                 self.arrive(next);
                 next += 1;
             }
-            let wait = Duration::from_nanos(due.saturating_sub(self.clock.now()));
+            let wait = Duration::from_nanos(due.saturating_sub(self.context.clock.now()));
             self.step(
                 wait.clamp(Duration::from_millis(1), Duration::from_nanos(SWEEP)),
                 events,
@@ -45,7 +45,7 @@ impl LoadWorker<'_> {
         let sources = &self.plan.sources;
         let number = self.begun as usize * self.plan.threads + self.index;
         let source = (!sources.is_empty()).then(|| sources[number % sources.len()]);
-        let now = self.clock.now();
+        let now = self.context.clock.now();
         let connector = self.connector.as_ref();
         let is_raw = self.plan.is_raw;
         let remotes = &self.plan.target.remotes;
@@ -65,7 +65,7 @@ impl LoadWorker<'_> {
 
     #[cold]
     pub(super) fn refused(&mut self, place: usize, why: String) {
-        *self.tally.counts.refused.entry(why).or_default() += 1;
+        *self.context.tally.counts.refused.entry(why).or_default() += 1;
         self.places[place] = ConnectionSlot::Ended;
         if self.connects_while_it_runs() {
             self.places[place] = ConnectionSlot::Vacant; // the next event or sweep opens a new one
@@ -77,7 +77,7 @@ impl LoadWorker<'_> {
         let Some(ConnectionSlot::Opening(arrival)) = self.places.get_mut(place) else {
             return;
         };
-        match arrival.advance(&self.opening, &mut self.buffer, self.clock) {
+        match arrival.advance(&self.opening, &mut self.context.buffer, self.context.clock) {
             Ok(Step::Waits) => {}
             Ok(Step::Open { early }) => self.opened(place, early),
             Err(why) => {
@@ -96,18 +96,19 @@ impl LoadWorker<'_> {
             return;
         };
         self.arriving -= 1;
-        self.tally.counts.opened += 1;
+        self.context.tally.counts.opened += 1;
         let (stream, times) = arrival.done();
-        if !self.connects_while_it_runs() || self.tally.is_measured {
-            times.record(&mut self.tally.opening);
+        if !self.connects_while_it_runs() || self.context.tally.is_measured {
+            times.record(&mut self.context.tally.opening);
         }
-        if let (Some(schedule), true) = (self.schedule, self.tally.is_measured)
+        if let (Some(schedule), true) = (self.schedule, self.context.tally.is_measured)
             && self.connects_while_it_runs()
         {
-            let due = schedule.at(self.tally.counts.opened - 1);
-            self.tally
+            let due = schedule.at(self.context.tally.counts.opened - 1);
+            self.context
+                .tally
                 .response
-                .record(self.clock.now().saturating_sub(due), 1);
+                .record(self.context.clock.now().saturating_sub(due), 1);
         }
         if self.plan.mode == Mode::Connect {
             drop(stream);
@@ -115,24 +116,15 @@ impl LoadWorker<'_> {
         }
         let id = self.first + place;
         self.open += 1;
-        let mut connection = LoadConnection::new(stream, id as u64);
+        let mut connection = LoadConnection::new(stream, id as u64, self.allowance(place));
         if self.plan.messages.compression == Some(Compression::Fresh) {
             connection.inflating = Some(Box::new(inflating()));
         }
         if let Mode::Broadcast { publishers } = self.plan.mode {
             connection.orders = (0..publishers).map(|_| Order::default()).collect();
         }
-        let mut turn = ConnectionTurn {
-            ring: &mut self.ring,
-            pool: &mut self.pool,
-            buffer: &mut self.buffer,
-            tally: &mut self.tally,
-            clock: self.clock,
-            check: self.plan.check,
-            schedule: None,
-            publications: self.shared.publications_of(self.plan),
-        };
-        let taken = connection.take(&mut turn, early, self.clock.now());
+        let now = self.context.clock.now();
+        let taken = connection.take(&mut self.context, None, early, now);
         self.places[place] = ConnectionSlot::Open(connection);
         match taken {
             Ok(()) => self.continue_with(place),

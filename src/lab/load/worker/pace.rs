@@ -1,13 +1,14 @@
 //! Decides which messages are sent, and when.
 
 use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use super::{ConnectionSlot, LoadWorker, SWEEP, share};
-use std::sync::atomic::Ordering::Acquire;
+use super::{ConnectionSlot, LoadWorker, SWEEP};
 
-use crate::lab::load::connection::LoadConnection;
 use crate::lab::load::plan::{End, Mode};
+use crate::lab::load::shared::part;
 
 impl LoadWorker<'_> {
     /// Whether the load is complete before its time is over.
@@ -21,9 +22,10 @@ impl LoadWorker<'_> {
             Mode::Broadcast { publishers } => match self.plan.end {
                 End::Time(_) => false,
                 End::Messages(messages) => {
-                    let quota = |id| share(messages as usize, publishers, id) as u64;
                     let mut all = self.shared.publications.all().iter().enumerate();
-                    all.all(|(id, it)| it.sent() >= quota(id) && it.is_quiet())
+                    all.all(|(id, it)| {
+                        it.sent() >= size(part(messages, publishers, id)) && it.is_quiet()
+                    })
                 }
             },
             _ => self.bound().is_some() && self.is_spent(),
@@ -34,44 +36,32 @@ impl LoadWorker<'_> {
     pub(super) fn bound(&self) -> Option<u64> {
         match self.plan.end {
             End::Time(_) => None,
-            End::Messages(messages) => {
-                Some(share(messages as usize, self.plan.threads, self.index) as u64)
-            }
+            End::Messages(messages) => Some(size(part(messages, self.plan.threads, self.index))),
         }
     }
 
-    pub(super) fn is_spent(&self) -> bool {
-        let mut places = self.places.iter().enumerate();
-        places.all(|(place, it)| match it {
+    fn is_spent(&self) -> bool {
+        self.places.iter().all(|place| match place {
             ConnectionSlot::Open(connection) => {
-                connection.is_quiet() && self.quota(place, connection) == 0
+                connection.is_quiet() && connection.sending.left() == 0
             }
             _ => true,
         })
     }
 
-    /// Number of messages that a connection may still start to send.
-    pub(super) fn quota(&self, place: usize, connection: &LoadConnection) -> u64 {
-        let begun = connection.sending.begun();
-        match (self.plan.mode, self.bound()) {
-            (Mode::Idle, _) => 1_u64.saturating_sub(begun),
-            (Mode::Churn, _) => (self.plan.depth as u64).saturating_sub(begun),
-            (Mode::Broadcast { publishers }, Some(_)) => match self.plan.end {
-                End::Messages(messages) if connection.sending.id < publishers as u64 => {
-                    let mine = share(
-                        messages as usize,
-                        publishers,
-                        connection.sending.id as usize,
-                    );
-                    (mine as u64).saturating_sub(begun)
-                }
-                _ => 0,
-            },
-            (_, Some(bound)) => {
-                let mine = share(bound as usize, self.places.len(), place) as u64;
-                mine.saturating_sub(begun)
+    /// Number of messages that a connection sends in all.
+    pub(super) fn allowance(&self, place: usize) -> u64 {
+        match (self.plan.mode, self.plan.end) {
+            (Mode::Idle, _) => 1,
+            (Mode::Churn, _) => self.plan.depth as u64,
+            (_, End::Time(_)) => u64::MAX,
+            (Mode::Broadcast { publishers }, End::Messages(all)) => {
+                size(part(all, publishers, self.first + place))
             }
-            _ => u64::MAX,
+            (_, End::Messages(_)) => {
+                let own = self.bound().unwrap_or_default();
+                size(part(own, self.places.len(), place))
+            }
         }
     }
 
@@ -118,7 +108,7 @@ impl LoadWorker<'_> {
         }
         publisher.publish(allowed, self.shared.members.load(Acquire), due, now);
         connection.sending.unsent += allowed;
-        let written = connection.write(&mut self.ring, now);
+        let written = connection.write(&mut self.context.ring, now);
         // The publisher receives its own copy as a delivery, not as a reply.
         connection.flights.clear();
         if let Err(error) = written {
@@ -139,7 +129,7 @@ impl LoadWorker<'_> {
                 continue;
             }
             if own.contains(&id) {
-                let now = self.clock.now();
+                let now = self.context.clock.now();
                 self.publish(id - self.first, now, now);
             } else {
                 self.shared.wake_publisher(id);
@@ -165,7 +155,7 @@ impl LoadWorker<'_> {
         let allowed = self.burst(place);
         if let ConnectionSlot::Open(connection) = &mut self.places[place] {
             connection.sending.unsent += allowed;
-            if let Err(error) = connection.write(&mut self.ring, now) {
+            if let Err(error) = connection.write(&mut self.context.ring, now) {
                 self.end(place, error.into());
             }
         }
@@ -176,9 +166,9 @@ impl LoadWorker<'_> {
     fn burst(&mut self, place: usize) -> u64 {
         let burst = self.plan.depth as u64;
         match &self.places[place] {
-            ConnectionSlot::Open(connection) => self.quota(place, connection).min(burst),
+            ConnectionSlot::Open(connection) => connection.sending.left().min(burst),
             _ => {
-                self.tally.counts.unsent += burst;
+                self.context.tally.counts.unsent += burst;
                 0
             }
         }
@@ -194,10 +184,14 @@ impl LoadWorker<'_> {
             return Ok(sweep);
         }
         let due = schedule.at(self.events);
-        let wait = Duration::from_nanos(due.saturating_sub(self.clock.now()));
+        let wait = Duration::from_nanos(due.saturating_sub(self.context.clock.now()));
         if wait > sweep {
             return Ok(sweep);
         }
         self.timer.set(wait)
     }
+}
+
+fn size(part: Range<u64>) -> u64 {
+    part.end - part.start
 }
