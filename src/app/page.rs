@@ -71,7 +71,10 @@ mod tests {
             let source = format!("'sha256-{hash}'");
             let mut directives = POLICY.split("; ");
             let sources = directives.find_map(|one| one.strip_prefix(directive));
-            assert!(sources.unwrap().contains(&source), "{directive} {source}");
+            assert!(
+                sources.unwrap().contains(&source),
+                "the page has changed: put {source} into {directive} of POLICY"
+            );
         }
     }
 

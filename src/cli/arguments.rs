@@ -58,8 +58,8 @@ pub(super) struct Serve {
     /// Address: HOST:PORT, unix:PATH or systemd
     ///
     /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. A name stands for all its
-    /// addresses; port 0 is a free port. unix:PATH,mode=0660,group=NAME lets another user connect.
-    /// `systemd` uses the sockets of a socket unit
+    /// addresses; port 0 picks one free port for all. unix:PATH,mode=0660,group=NAME lets another
+    /// user connect. `systemd` uses the sockets of a socket unit
     #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
           default_value = "127.0.0.1:8000")]
     listen: Vec<AddressList>,

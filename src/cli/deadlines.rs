@@ -10,7 +10,7 @@ use crate::engine::Deadlines;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Deadlines")]
 pub(super) struct DeadlineArguments {
-    /// From the connection, or a later request's first byte, to a complete request head
+    /// Time for a request head, from the connection or its first byte
     #[arg(long, env = "FRAMELOOP_HANDSHAKE_TIMEOUT", value_name = "TIME",
           value_parser = duration, default_value = "10s")]
     pub(super) handshake_timeout: Duration,
@@ -52,7 +52,7 @@ pub(super) struct DeadlineArguments {
           default_value = "10s")]
     pub(super) close_timeout: Duration,
 
-    /// How long to read after the server's FIN while it waits for the client's
+    /// Time to read after the server has ended its side, until the client ends its own
     #[arg(long, env = "FRAMELOOP_LINGER", value_name = "TIME", value_parser = duration,
           default_value = "2s")]
     pub(super) linger: Duration,

@@ -27,7 +27,7 @@ pub(super) struct DeflateArguments {
           default_value = "1KiB")]
     deflate_min_size: usize,
 
-    /// Whose messages may refer to earlier ones. This makes messages smaller and costs time and
+    /// Whose messages may reuse data of earlier ones. This makes messages smaller and costs time and
     /// memory, which the window bounds. `none` keeps no window, but some clients (Netty's) fail on
     /// its answer
     #[arg(
@@ -38,7 +38,7 @@ pub(super) struct DeflateArguments {
     )]
     deflate_context_takeover: Takeover,
 
-    /// How far back compressed data may refer: 2 to the power of this, in bytes
+    /// How far back the reused data may be: 2 to the power of this, in bytes
     #[arg(long, env = "FRAMELOOP_DEFLATE_WINDOW_BITS", value_name = "BITS",
           value_parser = clap::value_parser!(u8).range(9..=15), default_value = "15")]
     deflate_window_bits: u8,

@@ -11,9 +11,9 @@ use crate::handshake::{ForwardedHeader, TrustedProxies};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Access control")]
 pub(super) struct ForwardedArguments {
-    /// HTTP proxy whose forwarding field is trusted, ADDRESS, ADDRESS/BITS, or `unix` for all peers on
-    /// a Unix domain socket; may be repeated. The last hop that is not listed is the client: for
-    /// --max-connections-per-address, the log and endpoints [default: none]
+    /// HTTP proxy whose `X-Forwarded-For` or `Forwarded` is trusted, ADDRESS, ADDRESS/BITS, or `unix`
+    /// for all peers on a Unix domain socket; may be repeated. The last address not listed is the
+    /// client's: for --max-connections-per-address, the log and endpoints [default: none]
     #[arg(
         long,
         env = "FRAMELOOP_TRUST_FORWARDED_FROM",
@@ -23,8 +23,8 @@ pub(super) struct ForwardedArguments {
     )]
     trust_forwarded_from: Vec<Forwarder>,
 
-    /// The field that these proxies set. The other field is ignored, because proxies pass on what a
-    /// client sends in it
+    /// The header that these proxies set. The other one is ignored: a client can forge it, because
+    /// proxies pass it on
     #[arg(
         long,
         env = "FRAMELOOP_FORWARDED_HEADER",

@@ -23,7 +23,7 @@ pub(super) struct Healthcheck {
     #[arg(long, env = "FRAMELOOP_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = address)]
     admin_listen: Option<String>,
 
-    /// Where the server listens; of several the first
+    /// Where the server listens; the first of several
     #[arg(long, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
           default_value = "127.0.0.1:8000")]
     listen: Vec<AddressList>,
@@ -37,7 +37,7 @@ pub(super) struct Healthcheck {
     #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
     compat: Option<EchoService>,
 
-    /// Host to ask for, where --allow-host lets only some through; of several the first
+    /// Host header to send, for servers with --allow-host; the first of several
     #[arg(
         long,
         env = "FRAMELOOP_ALLOW_HOST",

@@ -37,12 +37,13 @@ pub(super) struct LimitArguments {
     /// Maximum connections; more get 503
     ///
     /// Maximum connections, WebSockets and HTTP together; more get 503. At most a quarter of them (at
-    /// least 1024) may be without a WebSocket; then the oldest of these is dropped [default: the limit
-    /// of open files minus 64]
+    /// least 1024) may be without a WebSocket; then the oldest one is closed [default: the limit of
+    /// open files minus 64]
     #[arg(long, env = "FRAMELOOP_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub(super) max_connections: Option<usize>,
 
-    /// Maximum WebSockets from one IPv4 address or IPv6 /64; more get 503; 0 means no limit
+    /// Maximum WebSockets and Socket.IO sessions from one IPv4 address or IPv6 /64; more get 503; 0
+    /// means no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_CONNECTIONS_PER_ADDRESS",
@@ -61,7 +62,7 @@ pub(super) struct LimitArguments {
     )]
     pub(super) max_message_rate: u32,
 
-    /// Maximum messages a second from one client to a room, and as many at once; each 64 KiB of a
+    /// Maximum messages a second from one client to a room, also as one burst; each 64 KiB of a
     /// message counts as one more. A faster client is read more slowly, which loses nothing, and
     /// after 10 s of that it is closed with 1008 'publishing too fast'; 0 means no limit
     #[arg(
@@ -72,13 +73,13 @@ pub(super) struct LimitArguments {
     )]
     pub(super) max_publish_rate: u32,
 
-    /// Maximum bytes of fan-out that wait for one client; more close it with 1008 'slow consumer'. It
-    /// is also the largest message to a room: a larger one gets Close 1009
+    /// Maximum bytes of room messages that wait for one client; more close it with 1008 'slow
+    /// consumer'. It is also the largest message to a room: a larger one gets Close 1009
     #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
     pub(super) max_queue_size: usize,
 
-    /// Maximum messages of fan-out that wait for one client; more close it with 1008 'slow consumer'
+    /// Maximum room messages that wait for one client; more close it with 1008 'slow consumer'
     #[arg(
         long,
         env = "FRAMELOOP_MAX_QUEUE_MESSAGES",
@@ -87,7 +88,7 @@ pub(super) struct LimitArguments {
     )]
     pub(super) max_queue_messages: usize,
 
-    /// Bytes of fan-out that wait for a client before the server stops reading from it
+    /// Bytes of room messages that wait for a client before the server stops reading from it
     #[arg(long, env = "FRAMELOOP_HIGH_WATER_MARK", value_name = "SIZE", value_parser = size,
           default_value = "64KiB")]
     pub(super) high_water_mark: usize,
@@ -97,13 +98,13 @@ pub(super) struct LimitArguments {
     #[arg(long, env = "FRAMELOOP_MAX_UNFINISHED_SIZE", value_name = "SIZE", value_parser = size)]
     pub(super) max_unfinished_size: Option<usize>,
 
-    /// Maximum bytes that wait to be sent to all clients together; when there are more, the clients
-    /// with the longest queues are closed, members of rooms with 1008, others with 1013 [default: a
-    /// quarter of the memory]
+    /// Maximum bytes that wait to be sent to all clients together. When there are more, the clients
+    /// with the longest queues are closed: with 1008 if room messages wait for them, otherwise with
+    /// 1013 [default: a quarter of the memory]
     #[arg(long, env = "FRAMELOOP_MAX_UNSENT_SIZE", value_name = "SIZE", value_parser = size)]
     pub(super) max_unsent_size: Option<usize>,
 
-    /// Bytes to read after the server's FIN while it waits for the client's
+    /// Bytes to read after the server has ended its side, until the client ends its own
     #[arg(long, env = "FRAMELOOP_LINGER_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
     pub(super) linger_size: usize,

@@ -9,8 +9,8 @@ use clap::{Arg, Command, Error};
 use super::arguments::SECRETS;
 use crate::app::compat::EchoService;
 
-/// The only variable that counts even if it is empty: a server whose secret was lost during
-/// deployment must not serve everybody.
+/// The only variable that counts even if it is empty: without its secret the server would
+/// be open to all.
 const NEVER_UNSET: &str = "FRAMELOOP_TOKEN";
 
 /// Treats empty variables as unset: Compose files and service managers pass them.

@@ -87,8 +87,9 @@ pub struct Settings {
     pub max_unfinished_size: usize,
     /// The unsent budget: bytes of memory for all data that waits to be sent to the clients of a
     /// server. Data that several clients wait for counts once. When the budget is spent, the
-    /// clients with the longest queues are closed until the budget suffices: members of rooms with
-    /// 1008 `slow consumer`, others with 1013. Default: 1 GiB.
+    /// clients with the longest queues are closed until the budget suffices: with 1008
+    /// `slow consumer` if messages of rooms or of a [`Peer`] wait for them, otherwise with 1013.
+    /// Default: 1 GiB.
     pub max_unsent_size: usize,
     /// Messages and control frames per second that a client may send; also the size of a burst
     /// after a second of silence. A faster client is closed with 1008. Default: `None`, which means

@@ -199,8 +199,7 @@ fn attack_32_a_client_that_reads_nothing_is_reset_after_the_write_stall() {
     );
 }
 
-/// F13, C42, attack 30: only the slow consumer is closed; the publisher and the other members
-/// notice nothing.
+/// F13, C42, attack 30: only the slow consumer is closed; the other members receive every message.
 #[test]
 fn f13_a_slow_consumer_is_closed_without_delaying_other_members() {
     const MESSAGES: usize = 1_000;
