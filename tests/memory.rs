@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "memory/http.rs"]
-mod http_memory;
+#[path = "memory/http_bodies.rs"]
+mod http_bodies;
 #[cfg(feature = "socketio")]
 #[path = "memory/socketio.rs"]
 mod socketio;

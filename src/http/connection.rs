@@ -108,7 +108,8 @@ fn http1_builder(
         .header_read_timeout(Duration::ZERO)
         .max_headers(context.http.max_headers)
         .max_header_size(context.http.max_head_size)
-        // hyper's minimum is 8 KiB.
+        // hyper's minimum is 8 KiB. Bound: with the parsed head and hyper's own state, 64 KiB for
+        // each client whose request is not read (`tests/memory/http_bodies.rs`).
         .max_buf_size(context.http.max_head_size.max(8 << 10))
         .title_case_headers(true)
         .auto_date_header(context.http.date)
