@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use clap::ValueEnum;
+use http::{HeaderName, HeaderValue};
 
 use crate::cli::values::size;
 
@@ -69,24 +70,19 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn field(text: &str) -> Result<(String, String), String> {
-    let wrong = || format!("'{text}' is not a field; write 'Name: value'");
-    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let (name, value) = text.split_once(':').unwrap_or_default();
     let value = value.trim();
-    let is_value = value
-        .bytes()
-        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F));
-    token(name).map_err(|_| wrong())?;
-    is_value
-        .then(|| (name.to_owned(), value.to_owned()))
-        .ok_or_else(wrong)
+    match token(name).is_ok() && HeaderValue::from_bytes(value.as_bytes()).is_ok() {
+        true => Ok((name.to_owned(), value.to_owned())),
+        false => Err(format!("'{text}' is not a field; write 'Name: value'")),
+    }
 }
 
-/// Parses a token (RFC 9110 §5.6.2).
+/// Parses a token (RFC 9110 §5.6.2), which the name of a field is.
 pub(super) fn token(text: &str) -> Result<String, String> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    match !text.is_empty() && text.bytes().all(is_token) {
-        true => Ok(text.to_owned()),
-        false => Err(format!(
+    match HeaderName::from_bytes(text.as_bytes()) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
             "'{text}' is not a name; it is letters, digits and !#$%&'*+-.^_`|~"
         )),
     }
