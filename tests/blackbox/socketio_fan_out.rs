@@ -10,7 +10,7 @@ use frameloop::Router;
 use frameloop::engine::SlowConsumer;
 use frameloop::socketio::{self, Event, SocketIoSettings, Value};
 
-use crate::client::{Client, PATIENCE, frame};
+use crate::client::{Client, close_frame, frame};
 use crate::server::TestServer;
 use crate::socketio::{Session, WEBSOCKET, receive_packet, upgrade};
 
@@ -248,45 +248,54 @@ fn an_upgrade_during_broadcasts_neither_loses_nor_repeats_a_packet() {
 #[test]
 fn a_drain_during_broadcasts_ends_with_the_close() {
     let server = serving(2);
-    let mut talker = joined(&server);
-    let clients: Vec<Client> = (0..CLIENTS).map(|_| joined(&server)).collect();
-    talker.send_text(r#"42["pour",20000]"#);
+    let mut clients: Vec<Client> = (0..=CLIENTS).map(|_| joined(&server)).collect();
+    clients[0].send_text(r#"42["pour",20000]"#);
+    for client in &mut clients {
+        assert_eq!(client.receive().0, 0x81);
+    }
     let readers: Vec<_> = clients
         .into_iter()
-        .map(|mut client| {
-            thread::spawn(move || {
-                let mut bytes = Vec::new();
-                client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                // A client that is cut off may end in a partial frame, but all frames before it are
-                // whole.
-                let end = client.stream.read_to_end(&mut bytes);
-                let mut rest = &*bytes;
-                while let [first, second, after @ ..] = rest {
-                    let (length, after) = match second {
-                        126 => (
-                            usize::from(u16::from_be_bytes([after[0], after[1]])),
-                            &after[2..],
-                        ),
-                        length => (usize::from(*length), after),
-                    };
-                    assert!(matches!(first, 0x81 | 0x88), "{first:#x}");
-                    if *first == 0x88 {
-                        assert_eq!(after.len(), length, "data after the Close");
-                        return true;
-                    }
-                    assert!(after.len() >= length || end.is_err(), "a truncated frame");
-                    rest = after.get(length..).unwrap_or_default();
-                }
-                false
-            })
-        })
+        .map(|client| thread::spawn(move || reads_to_close(client)))
         .collect();
-    let mut some = [0; 100_000];
-    talker.stream.read_exact(&mut some).unwrap();
     server.shutdown.drain();
     let closed = readers.into_iter().map(|reader| reader.join().unwrap());
     assert!(closed.filter(|closed| *closed).count() > 0);
-    // The connection may have ended already.
-    let _ = talker.stream.write_all(b"");
     server.stopped().unwrap();
+}
+
+/// Reads whole messages up to the Close, and answers it. Returns whether the Close arrived: a client
+/// may be cut off, even inside a frame.
+fn reads_to_close(mut client: Client) -> bool {
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        match client.stream.read(&mut buffer) {
+            Ok(0) => {
+                assert!(bytes.is_empty(), "a truncated frame");
+                return false;
+            }
+            Ok(more) => bytes.extend(&buffer[..more]),
+            Err(_) => return false,
+        }
+        while let Some((first, length)) = whole_frame(&bytes) {
+            assert!(matches!(first, 0x81 | 0x88), "{first:#x}");
+            bytes.drain(..length);
+            if first == 0x88 {
+                // An error means that the server has not waited for the answer.
+                let _ = client.stream.write_all(&close_frame(1001, b""));
+                let _ = client.stream.read_to_end(&mut bytes);
+                assert_eq!(bytes, b"", "data after the Close");
+                return true;
+            }
+        }
+    }
+}
+
+/// The first byte and the length of the frame that these bytes begin with, if they contain it.
+fn whole_frame(bytes: &[u8]) -> Option<(u8, usize)> {
+    let (first, length) = match bytes {
+        [first, 126, high, low, ..] => (first, 4 + usize::from(u16::from_be_bytes([*high, *low]))),
+        [first, length @ ..126, ..] => (first, 2 + usize::from(*length)),
+        _ => return None,
+    };
+    (bytes.len() >= length).then_some((*first, length))
 }
