@@ -350,7 +350,7 @@ impl Audience {
     /// The [charge] for each member of an audience that exists for one event.
     const ADDED: usize = 512;
     /// The charge for each polling member that receives an event.
-    const QUEUED: usize = 256;
+    const QUEUED: usize = 320;
 
     fn add(&mut self, socket: &Arc<SocketInner>) {
         let seat = socket.session.peer().map(|peer| {

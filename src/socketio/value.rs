@@ -23,7 +23,7 @@ pub struct Args {
 const MAX_VALUES: usize = 10_000;
 
 /// The [charge] for each value: mostly for its memory.
-const VALUE: usize = 512;
+const VALUE: usize = 256;
 
 /// Maximum nesting depth of arguments.
 const MAX_DEPTH: usize = 64;
