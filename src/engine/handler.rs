@@ -21,7 +21,8 @@ pub trait Handler: 'static {
         let _ = socket;
     }
 
-    /// Called for each message, and for each control frame, which has already been answered.
+    /// Called for each message and for each control frame. A Ping has already been answered; a Close
+    /// is answered after the call.
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>);
 
     /// Returns how long the client is throttled: the time until its next message is handled.
