@@ -23,14 +23,27 @@ LOCK = Path(__file__).with_name("peers") / "Cargo.lock"
 # Above this load average the machine is busy with other work: server and generator alone make 2.
 BUSY = 3
 
+RUN = Path(__file__).with_name("run")
+
 HEAD = """# Performance
 
-`benches/run` writes this page: each row is one run of `frameloop load`. Each server is one process on
-one core, and the generator has the other core. The servers take turns, and each starts anew for each
-run. Read the **CPU** column first: microseconds of the server's CPU for a message, a delivery or a
-connection, and the ratio to raw TCP, an echo of the same bytes without WebSocket. Rates and latencies
-also depend on the generator and the machine. Figures in brackets show the limit of the generator, which
-used more than 90 % of its core.
+Each figure is the median of the rounds of `frameloop load`. `benches/run` writes this page. Each server
+is one process on one core, and the generator has the other core. The servers take turns, and each starts
+anew for each run. Rates and latencies also depend on the generator and the machine. Figures in brackets
+show the limit of the generator, which used more than 90 % of its core.
+
+Under each heading is its command. It also has `--warmup 500ms --cpus 0 --pid PID`, `-t` with the time in
+the line below it, and `--raw` for raw TCP. The columns in the words of its output:
+
+| column | in the output of `frameloop load` |
+|---|---|
+| **CPU us**: read it first | `us of CPU` a message, a delivery or a connection |
+| x raw TCP | CPU us, divided by that of an echo of the same bytes without WebSocket in the same round |
+| user us | `user`, a part of CPU us |
+| a second | the rate in the line `messages` or `connections` |
+| p50 us, p99 us | in the line `response` for an open loop, `together` for opening, otherwise `service` |
+| errors | the sum of the line `errors`, over all rounds |
+| generator | the core's share in the line `generator`, the highest of the rounds |
 """
 
 
@@ -51,6 +64,13 @@ def versions(given):
     """The versions of the other servers: as given (`name=version`), or from the lock file."""
     lock = re.findall(r'name = "(.*)"\nversion = "(.*)"', LOCK.read_text())
     return dict(lock) | dict(version.split("=") for version in given)
+
+
+def commands():
+    """The command of each cell of `benches/run`."""
+    cells = re.findall(r"^ +cell '(.*)' +(-.*)$", RUN.read_text(), re.MULTILINE)
+    path = lambda flags: "broadcast/bench" if "--broadcast" in flags else "echo"
+    return {cell: f"frameloop load ws://ADDRESS/{path(flags)} {flags}" for cell, flags in cells}
 
 
 def main(folder, commit, *given):
@@ -78,7 +98,7 @@ def main(folder, commit, *given):
     print("Versions: " + ", ".join(f"{NAMES.get(name, name)} {known[name]}" for name in named) + ".\n")
     for cell, servers in reports.items():
         title = next(iter(next(iter(servers.values())).values()))["title"]
-        print(f"## {cell}\n\n{title}\n")
+        print(f"## {cell}\n\n`{commands()[cell]}`\n\n{title}\n")
         if cell == "idle":
             idle(servers)
         else:
