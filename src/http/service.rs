@@ -76,9 +76,13 @@ impl HttpService {
         }
     }
 
-    fn respond(&self, head: &Parts, body: Incoming) -> Result<Answer, HandshakeError> {
+    fn respond(
+        &self,
+        head: &Parts,
+        client: PeerAddress,
+        body: Incoming,
+    ) -> Result<Answer, HandshakeError> {
         let context = &self.context;
-        let client = client(self.peer, &context.policy, &head.headers);
         let wants_upgrade = handshake::wants_upgrade(head);
         match handshake::check_host(head, &context.policy) {
             Err(HandshakeError::MisdirectedRequest)
@@ -125,7 +129,7 @@ impl HttpService {
         if let Some(page) = endpoint.refusal()
             && let Err(error) = accept(None)
         {
-            log::refused(error, head);
+            log::refused(error, head, client);
             return Ok(self.refuse(page(request, error).into_refusal(), head));
         }
         let chosen = match endpoint.choose(request) {
@@ -200,7 +204,6 @@ impl HttpService {
     /// Returns the answer of a mounted service: a response, or a streamed body that takes over the
     /// connection.
     fn mounted_reply(&self, replying: BoxFuture<ServiceResponse>, client: PeerAddress) -> Answer {
-        let place = self.context.address_place(client);
         let (pending_upgrade, context) =
             (Rc::clone(&self.pending_upgrade), Rc::clone(&self.context));
         Answer::Later(Box::pin(async move {
@@ -216,6 +219,7 @@ impl HttpService {
                 // An error means that the client is gone: nothing is left to do.
                 tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
             });
+            let place = context.address_place(client);
             match place.and_then(|place| (context.admission)().map(|()| place)) {
                 Ok(place) => pending_upgrade.set(Some(AcceptedUpgrade {
                     owner: UpgradeTarget::Mount(adopt, place),
@@ -265,8 +269,9 @@ impl Service<http::Request<Incoming>> for HttpService {
         // refused.
         let (head, body) = request.into_parts();
         self.progress.asked();
-        let answer = self.respond(&head, body).unwrap_or_else(|error| {
-            log::refused(error, &head);
+        let client = client(self.peer, &self.context.policy, &head.headers);
+        let answer = self.respond(&head, client, body).unwrap_or_else(|error| {
+            log::refused(error, &head, client);
             self.refuse(error.response().map(Full::from), &head)
         });
         ResponseFuture {

@@ -90,11 +90,12 @@ pub(crate) fn not_secured(
 }
 
 /// Logs a refused request.
-pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts) {
+pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts, peer: PeerAddress) {
     if FAULTS.admits() {
         let status = error.status().as_u16();
         let path = Escaped(head.uri.path());
-        tracing::info!(status, %path, "request refused: {error}");
+        let peer = varying(tracing::field::display(peer));
+        tracing::info!(status, peer, %path, "request refused: {error}");
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn not_proxied(_: &io::Error) {}
 
 pub(crate) fn not_secured(_: &impl Display, _: &impl Display, _: bool, _: &impl Display) {}
 
-pub(crate) fn refused(_: HandshakeError, _: &http::request::Parts) {}
+pub(crate) fn refused(_: HandshakeError, _: &http::request::Parts, _: PeerAddress) {}
 
 pub(crate) fn bad_request(_: &hyper::Error) {}
 

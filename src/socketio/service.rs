@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Extensions, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use tokio::time::{sleep, timeout};
@@ -17,10 +17,11 @@ use super::session::{DisconnectReason, PostGuard, Session};
 use super::websocket::{self, SessionSocket};
 use crate::engine::for_socketio::Turn;
 use crate::engine::{PeerAddress, SimulatedConnection, Simulation, Stream};
-use crate::handshake::query;
+use crate::handshake::{HandshakeError, query};
 use crate::http::{
     Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse, cors_headers,
 };
+use crate::log;
 
 /// Socket.IO, or another protocol over Engine.IO 4, as a service for
 /// [`Router::mount`](crate::Router::mount).
@@ -49,10 +50,7 @@ impl Service {
         let query = head.uri.query().unwrap_or_default();
         let query = |name| query::parameter(query, name);
         let address = head.extensions.get::<PeerAddress>().copied();
-        let (address, admission) = (
-            address.unwrap_or(PeerAddress::Unix),
-            head.extensions.get::<Admission>(),
-        );
+        let address = address.unwrap_or(PeerAddress::Unix);
         match query("transport").as_deref() {
             Some("polling") => {}
             // A request without the headers of a WebSocket upgrade.
@@ -61,9 +59,7 @@ impl Service {
         }
         let Some(sid) = query("sid") else {
             return match head.method {
-                Method::GET if query("EIO").as_deref() == Some("4") => {
-                    self.open(address, admission)
-                }
+                Method::GET if query("EIO").as_deref() == Some("4") => self.open(&head, address),
                 Method::GET => RequestError::UnsupportedVersion.into(),
                 _ => RequestError::BadMethod.into(),
             };
@@ -104,12 +100,10 @@ impl Service {
     }
 
     /// Opens a polling session.
-    fn open(&self, address: PeerAddress, admission: Option<&Admission>) -> FullResponse {
-        let Some(session) = self.0.open(address, admission) else {
-            let mut full = status(StatusCode::SERVICE_UNAVAILABLE);
-            let seconds = HeaderValue::from_static("1");
-            full.headers_mut().insert(header::RETRY_AFTER, seconds);
-            return full;
+    fn open(&self, head: &Parts, address: PeerAddress) -> FullResponse {
+        let Some(session) = self.0.open(address, head.extensions.get::<Admission>()) else {
+            log::refused(HandshakeError::AtCapacity, head, address);
+            return HandshakeError::AtCapacity.response().map(Full::from);
         };
         text(session.open_packet(r#""websocket""#))
     }
