@@ -117,23 +117,24 @@ impl Disconnect {
             Disconnect::ClosedByPeer(_) => "closed by peer",
             Disconnect::ClosedLocally(..) => "closed by server",
             Disconnect::Failed(..) => "protocol error",
-            Disconnect::EndOfStream => "end of stream",
-            Disconnect::Broken(_) => "broken",
+            Disconnect::EndOfStream | Disconnect::Unanswered(_, Unanswered::EndOfStream) => {
+                "end of stream"
+            }
+            Disconnect::Broken(_) | Disconnect::Unanswered(_, Unanswered::Broken(_)) => "broken",
             Disconnect::TimedOut(Timeout::Ping) => "ping timeout",
             Disconnect::TimedOut(Timeout::Message) => "message timeout",
             Disconnect::TimedOut(Timeout::Idle) => "idle timeout",
             Disconnect::TimedOut(Timeout::WriteStall) => "write stall",
-            Disconnect::Unanswered(_, Unanswered::EndOfStream) => "end of stream",
-            Disconnect::Unanswered(_, Unanswered::Broken(_)) => "broken",
             Disconnect::Unanswered(_, Unanswered::TimedOut) => "close timeout",
-            Disconnect::Unanswered(_, Unanswered::CutAtShutdown) => "cut at shutdown",
             Disconnect::SlowConsumer => "slow consumer",
             Disconnect::TooMuchUnsent => "too much unsent",
             Disconnect::TooMuchSent => "too much sent at once",
             Disconnect::FastPublisher => "fast publisher",
             Disconnect::HandlerPanicked => "handler panicked",
             Disconnect::CutByServer => "cut by server",
-            Disconnect::CutAtShutdown => "cut at shutdown",
+            Disconnect::CutAtShutdown | Disconnect::Unanswered(_, Unanswered::CutAtShutdown) => {
+                "cut at shutdown"
+            }
         }
     }
 
@@ -172,32 +173,16 @@ impl Disconnect {
 impl fmt::Display for Disconnect {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Disconnect::ClosedByPeer(_) => formatter.write_str("closed by peer"),
-            Disconnect::ClosedLocally(..) => formatter.write_str("closed by server"),
             Disconnect::Failed(error, _) => write!(formatter, "protocol error: {error}"),
             Disconnect::EndOfStream => formatter.write_str("peer went without a Close"),
-            Disconnect::Broken(kind) => write!(formatter, "connection broke: {kind}"),
-            Disconnect::TimedOut(Timeout::Ping) => formatter.write_str("ping timeout"),
-            Disconnect::TimedOut(Timeout::Message) => formatter.write_str("message not finished"),
-            Disconnect::TimedOut(Timeout::Idle) => formatter.write_str("idle timeout"),
-            Disconnect::TimedOut(Timeout::WriteStall) => formatter.write_str("write stall"),
             Disconnect::Unanswered(_, Unanswered::EndOfStream) => {
                 formatter.write_str("peer went without answering a Close")
             }
-            Disconnect::Unanswered(_, Unanswered::Broken(kind)) => {
+            Disconnect::Broken(kind) | Disconnect::Unanswered(_, Unanswered::Broken(kind)) => {
                 write!(formatter, "connection broke: {kind}")
             }
-            Disconnect::Unanswered(_, Unanswered::TimedOut) => formatter.write_str("close timeout"),
-            Disconnect::Unanswered(_, Unanswered::CutAtShutdown) => {
-                formatter.write_str("cut at shutdown")
-            }
-            Disconnect::SlowConsumer => formatter.write_str("slow consumer"),
-            Disconnect::TooMuchUnsent => formatter.write_str("too much unsent"),
-            Disconnect::TooMuchSent => formatter.write_str("too much sent at once"),
-            Disconnect::FastPublisher => formatter.write_str("fast publisher"),
-            Disconnect::HandlerPanicked => formatter.write_str("handler panicked"),
-            Disconnect::CutByServer => formatter.write_str("cut by server"),
-            Disconnect::CutAtShutdown => formatter.write_str("cut at shutdown"),
+            Disconnect::TimedOut(Timeout::Message) => formatter.write_str("message not finished"),
+            _ => formatter.write_str(self.reason()),
         }
     }
 }
