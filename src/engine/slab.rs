@@ -23,13 +23,6 @@ struct Slot<T> {
 }
 
 impl<T> Slab<T> {
-    pub(super) const fn new() -> Slab<T> {
-        Slab {
-            slab: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-
     /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.slab.len() - self.free.len()
@@ -110,7 +103,10 @@ impl<T> Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Slab<T> {
-        Slab::new()
+        Slab {
+            slab: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -120,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_reused_place_has_a_new_key() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::default();
         let first = slab.insert('a');
         assert_eq!(slab.remove(first), Some('a'));
         let second = slab.insert('b');
@@ -133,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_failed_insert_leaves_the_place_free() {
-        let mut slab = Slab::<char>::new();
+        let mut slab = Slab::<char>::default();
         assert_eq!(slab.insert_with(|_| Err("no")), Err("no"));
         assert_eq!(slab.len(), 0);
         slab.insert('a');

@@ -87,7 +87,7 @@ impl Driven {
         let (bounds, wake) = (Bounds::new(&settings), Box::new(|| {}));
         let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
         let mut driven = Driven {
-            key: Slab::new().insert(()),
+            key: Slab::default().insert(()),
             connection: Box::new(Connection::new(echo, &settings, None)),
             socket: Counted::default(),
             context: Context::new(&settings, clock.tick(), &bounds, wake, Arc::new(())),

@@ -58,25 +58,13 @@ impl Turn {
         self.left = self.left.saturating_sub(units);
     }
 
-    /// Charges for bytes that were read of an unfinished message.
-    #[inline]
-    pub(super) fn charge_bytes(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub(bytes);
-    }
-
     /// Charges for a delivery of `bytes` bytes to one member.
     #[inline]
     pub(super) fn charge_delivery(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(Self::DELIVERY + bytes);
     }
 
-    /// Charges for a command for one connection.
-    #[inline]
-    pub(super) fn charge_command(&mut self) {
-        self.left = self.left.saturating_sub(Self::FRAME);
-    }
-
-    /// Charges for work whose cost in units is known.
+    /// Charges for work whose cost in units is known. A byte that is only read costs one unit.
     #[inline]
     pub(super) fn charge_work(&mut self, cost: usize) {
         self.left = self.left.saturating_sub(cost);

@@ -44,7 +44,7 @@ impl<H: Handler> Connection<H> {
             let space = space.get_mut(..wanted).unwrap_or_default();
             let reading = Reading::of(stream.read(space), wanted)?;
             if let (Some(bytes), reading) = reading {
-                context.turn.charge_bytes(bytes);
+                context.turn.charge_work(bytes);
                 let advanced = self.receiver.advance(bytes);
                 self.handle(key, &mut [], advanced, stream, context)?;
                 return Ok(reading);

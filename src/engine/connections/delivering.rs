@@ -21,9 +21,6 @@ impl<S: Stream> Connections<S> {
     /// turn. The rest, even for a part of a group, waits for the next turn. The sockets are polled
     /// in between: otherwise a slow worker would make a fast member seem slow.
     pub(super) fn deliver(&mut self) {
-        if self.queue.commands.is_empty() && !self.context.mailbox.is_filled() {
-            return;
-        }
         let mut queue = mem::take(&mut self.queue);
         let mut turn = Turn::new();
         while !turn.is_over() {
@@ -92,7 +89,7 @@ impl<S: Stream> Connections<S> {
     }
 
     fn perform(&mut self, key: ConnectionKey, act: Act, turn: &mut Turn) {
-        turn.charge_command();
+        turn.charge_frames(1, 0);
         self.context.begin_turn();
         self.act(key, act);
         self.drive_to_end(key);

@@ -76,7 +76,7 @@ impl<S: Stream> Connections<S> {
     /// Creates an empty set of connections.
     pub(super) fn new(context: Context) -> Connections<S> {
         Connections {
-            entries: Slab::new(),
+            entries: Slab::default(),
             ready: VecDeque::new(),
             fresh: VecDeque::new(),
             is_crowded: false,
