@@ -157,17 +157,12 @@ impl Backlog {
                 *slice = IoSlice::new(chunk.kept.rest());
                 count += 1;
             }
-            match stream.write_vectored(&slices[..count]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    queue.advance(written);
-                    total += written;
-                    self.free_if_empty();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            let Some(written) = accepted(stream.write_vectored(&slices[..count]))? else {
+                break;
+            };
+            queue.advance(written);
+            total += written;
+            self.free_if_empty();
         }
         Ok(total)
     }
@@ -213,6 +208,22 @@ impl Queue {
             self.begun = false;
             self.chunks.pop_front();
         }
+    }
+}
+
+/// Returns the number of bytes that a socket has accepted, 0 if the write was interrupted. `None` if
+/// the socket is full.
+///
+/// # Errors
+/// All errors of the socket except `WouldBlock` and `Interrupted`.
+#[inline]
+pub(super) fn accepted(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Ok(written) => Ok(Some(written)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+        Err(error) => Err(error),
     }
 }
 

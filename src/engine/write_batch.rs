@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Write};
 
 use super::Settings;
-use super::backlog::Backlog;
+use super::backlog::{Backlog, accepted};
 use super::stats::{Traffic, TrafficByType};
 use super::unsent::{Kept, SharedFrame, UnsentBudget};
 use crate::protocol;
@@ -234,14 +234,15 @@ impl<'a> WriteBatch<'a> {
         let mut written = 0;
         let total = self.buffer.bytes.len() + payload.len();
         loop {
-            match result {
-                Ok(0) => self.error = Some(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => written += bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.error = Some(error),
+            match accepted(result) {
+                Ok(Some(bytes)) => written += bytes,
+                Ok(None) => break,
+                Err(error) => {
+                    self.error = Some(error);
+                    return;
+                }
             }
-            if self.error.is_some() || written >= total {
+            if written >= total {
                 return;
             }
             let head = self.buffer.bytes.get(written..).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Connection, Phase};
-use crate::engine::backlog::messages_left;
+use crate::engine::backlog::{accepted, messages_left};
 use crate::engine::deadlines::Tick;
 use crate::engine::delivery::{Delivery, Encoded};
 use crate::engine::disconnect::Disconnect;
@@ -166,12 +166,9 @@ impl<H: Handler> Connection<H> {
 fn write_all<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match stream.write(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(bytes) => written += bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match accepted(stream.write(rest))? {
+            Some(bytes) => written += bytes,
+            None => break,
         }
     }
     Ok(written)
