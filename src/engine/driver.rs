@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::act::Act;
-use super::deadlines::{Deadlines, Tick};
+use super::deadlines::Tick;
 use super::delivery::Delivery;
 use super::disconnect::Disconnect;
 use super::hoarders::Hoarders;
@@ -15,7 +15,7 @@ use super::stats::{Observer, Traffic, WorkerStats};
 use super::turn::Turn;
 use super::unsent::UnsentBudget;
 use super::write_batch::Buffer;
-use super::{Bounds, Settings, SlowConsumer};
+use super::{Bounds, Settings};
 use crate::protocol::AssemblyPool;
 
 /// The state that a worker's connections share. A connection borrows it while it is driven.
@@ -34,10 +34,7 @@ pub(crate) struct Context {
     pub(super) now: Tick,
     /// Length of a tick.
     pub(super) tick: Duration,
-    pub(super) deadlines: Deadlines,
-    pub(super) slow_consumer: SlowConsumer,
-    pub(super) high_water_mark: usize,
-    pub(super) linger_size: usize,
+    pub(super) settings: Settings,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) observer: Arc<dyn Observer>,
     /// Counts since the last call of the observer.
@@ -64,10 +61,7 @@ impl Context {
             turn: Turn::new(),
             now: 0,
             tick,
-            deadlines: settings.deadlines.clone(),
-            slow_consumer: settings.slow_consumer,
-            high_water_mark: settings.high_water_mark,
-            linger_size: settings.linger_size,
+            settings: settings.clone(),
             mailbox: Arc::new(Mailbox::new(wake, bounds.congestion.clone(), settings)),
             observer,
             stats: WorkerStats::default(),

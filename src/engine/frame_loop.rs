@@ -42,8 +42,18 @@ impl FrameLoopHandle {
         bounds: &Bounds,
         observer: Arc<dyn Observer>,
     ) -> io::Result<FrameLoopHandle> {
-        FrameLoop::new(settings, bounds, observer)
-            .map(|frame_loop| FrameLoopHandle(Rc::new(RefCell::new(frame_loop))))
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), FrameLoop::MAILBOX)?;
+        // The waker fails only if the poller is gone, and then there is nothing to wake.
+        let wake = Box::new(move || waker.wake().unwrap_or_default());
+        let clock = Clock::new(&settings.deadlines);
+        let context = Context::new(settings, clock.tick(), bounds, wake, observer);
+        Ok(FrameLoopHandle(Rc::new(RefCell::new(FrameLoop {
+            poll,
+            events: Events::with_capacity(FrameLoop::EVENTS),
+            connections: Connections::new(context),
+            clock,
+        }))))
     }
 
     /// Takes over a socket. `head` is written first, once the connection is open; `early` is input
@@ -53,15 +63,24 @@ impl FrameLoopHandle {
     /// The poller's error, if it does not register the socket.
     pub(crate) fn adopt(
         &self,
-        socket: ClientSocket,
+        mut socket: ClientSocket,
         connection: Box<dyn ConnectionDriver<ClientSocket>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
     ) -> io::Result<()> {
-        self.0
-            .borrow_mut()
-            .adopt(socket, connection, endpoint, head, early)
+        let FrameLoop {
+            poll, connections, ..
+        } = &mut *self.0.borrow_mut();
+        let register = |key: ConnectionKey| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            poll.registry()
+                .register(&mut socket, Token(key.index as usize), interest)?;
+            Ok::<ClientSocket, io::Error>(socket)
+        };
+        connections
+            .adopt(register, connection, endpoint, head, early)
+            .map(|_| ())
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
@@ -130,44 +149,6 @@ impl AsRawFd for PollDescriptor {
 impl FrameLoop {
     const MAILBOX: Token = Token(usize::MAX);
     const EVENTS: usize = 1_024;
-
-    fn new(
-        settings: &Settings,
-        bounds: &Bounds,
-        observer: Arc<dyn Observer>,
-    ) -> io::Result<FrameLoop> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), Self::MAILBOX)?;
-        // The waker fails only if the poller is gone, and then there is nothing to wake.
-        let wake = Box::new(move || waker.wake().unwrap_or_default());
-        let clock = Clock::new(&settings.deadlines);
-        let context = Context::new(settings, clock.tick(), bounds, wake, observer);
-        Ok(FrameLoop {
-            poll,
-            events: Events::with_capacity(Self::EVENTS),
-            connections: Connections::new(context),
-            clock,
-        })
-    }
-
-    fn adopt(
-        &mut self,
-        mut socket: ClientSocket,
-        connection: Box<dyn ConnectionDriver<ClientSocket>>,
-        endpoint: EndpointIndex,
-        head: &[u8],
-        early: &mut [u8],
-    ) -> io::Result<()> {
-        let registry = self.poll.registry();
-        let register = move |key: ConnectionKey| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            registry.register(&mut socket, Token(key.index as usize), interest)?;
-            Ok::<ClientSocket, io::Error>(socket)
-        };
-        self.connections
-            .adopt(register, connection, endpoint, head, early)
-            .map(|_| ())
-    }
 
     /// Drives each ready connection once. Returns whether another turn should follow at once.
     fn turn(&mut self) -> io::Result<bool> {

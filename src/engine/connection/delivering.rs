@@ -77,7 +77,7 @@ impl<H: Handler> Connection<H> {
         let SlowConsumer {
             max_bytes,
             max_messages,
-        } = context.slow_consumer;
+        } = context.settings.slow_consumer;
         let messages = delivery.messages;
         let added = if delivery.is_lenient { 0 } else { length };
         if self.outbound.backlog.bytes() + added <= max_bytes

@@ -116,7 +116,7 @@ impl<H: Handler> Connection<H> {
                         }
                         _ => return Progress::Over(why),
                     }
-                    let allowance = self.linger_allowance(why, context.linger_size);
+                    let allowance = self.linger_allowance(why, context.settings.linger_size);
                     self.phase = Phase::Lingering { why, allowance };
                     self.waiting_since = context.now;
                 }

@@ -125,7 +125,7 @@ impl<H: Handler> Connection<H> {
             return Ok(self.wake_handler(key, stream, context));
         }
         if let Phase::Open = self.phase {
-            if !self.is_read(context.high_water_mark) {
+            if !self.is_read(context.settings.high_water_mark) {
                 return Ok(Progress::Waiting);
             }
             if self.deferred.is_some() && !self.resume(key, stream, context)? {
@@ -201,7 +201,7 @@ impl<H: Handler> Connection<H> {
     fn reads_on(&mut self, context: &Context) -> bool {
         self.receiver.is_inside_message()
             && self.deferred.is_none()
-            && self.is_read(context.high_water_mark)
+            && self.is_read(context.settings.high_water_mark)
     }
 
     /// Whether the peer is read from. It is not while a reply is in the backlog, or while the

@@ -75,7 +75,7 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Progress {
-        let was_read = self.is_read(context.high_water_mark);
+        let was_read = self.is_read(context.settings.high_water_mark);
         let before = self.outbound.backlog.is_empty();
         let mut socket = WebSocket {
             sender: &mut self.sender,
@@ -101,7 +101,7 @@ impl<H: Handler> Connection<H> {
         }
         self.obey(stream);
         let is_open = matches!(self.phase, Phase::Open);
-        match is_open && !was_read && self.is_read(context.high_water_mark) {
+        match is_open && !was_read && self.is_read(context.settings.high_water_mark) {
             true => self.drive(key, stream, context),
             false => self.settle(stream, context),
         }

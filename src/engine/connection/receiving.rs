@@ -196,7 +196,7 @@ impl<H: Handler> Connection<H> {
             }
         }
         Ok(matches!(self.phase, Phase::Open)
-            && self.is_read(context.high_water_mark)
+            && self.is_read(context.settings.high_water_mark)
             && !self.is_deferred_kept(context.now))
     }
 }

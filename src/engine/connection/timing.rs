@@ -26,8 +26,9 @@ impl<H: Handler> Connection<H> {
             return progress;
         }
         let now = context.now;
-        let is_read =
-            self.is_read(context.high_water_mark) && !self.is_held(now) && self.kept() == 0;
+        let is_read = self.is_read(context.settings.high_water_mark)
+            && !self.is_held(now)
+            && self.kept() == 0;
         if !is_read {
             // The peer cannot be heard: its deadlines start again when it is read from.
             self.message_started = now;
@@ -58,7 +59,10 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Option<Progress> {
-        let (waited, deadlines) = (context.since(self.waiting_since), &context.deadlines);
+        let (waited, deadlines) = (
+            context.since(self.waiting_since),
+            &context.settings.deadlines,
+        );
         let is_stalled = is_past(deadlines.write_stall, waited);
         Some(match self.phase {
             Phase::Lingering { why, .. } if waited >= deadlines.linger => Progress::Over(why),
@@ -98,7 +102,7 @@ impl<H: Handler> Connection<H> {
         stream: &mut S,
         context: &mut Context,
     ) -> Option<(Disconnect, &'static str)> {
-        let deadlines = &context.deadlines;
+        let deadlines = &context.settings.deadlines;
         if let Some(hold) = self.deferred.as_ref().and_then(|deferred| deferred.hold)
             && is_past(deadlines.throttle_timeout, context.since(hold.since))
         {
@@ -169,14 +173,16 @@ impl<H: Handler> Connection<H> {
                 // A Ping follows silence, so input in the tick of the Ping came after it.
                 if silence <= unanswered {
                     self.asked = Asked::Nothing;
-                } else if is_past(context.deadlines.ping_timeout, context.since(at)) {
+                } else if is_past(context.settings.deadlines.ping_timeout, context.since(at)) {
                     return Some((Timeout::Ping, "ping timeout"));
                 }
             }
             // A backlog needs no Ping: the write stall finds a dead peer.
             Asked::Nothing
-                if is_past(context.deadlines.ping_interval, context.tick * silence)
-                    && self.sender.is_open()
+                if is_past(
+                    context.settings.deadlines.ping_interval,
+                    context.tick * silence,
+                ) && self.sender.is_open()
                     && self.outbound.backlog.is_empty() =>
             {
                 self.asked = Asked::Ping(context.now);

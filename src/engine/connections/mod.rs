@@ -227,7 +227,7 @@ impl<S: Stream> Connections<S> {
         self.context.pool.shrink();
         self.context.mailbox.shrink(&mut self.queue);
         let is_on = |deadline: &Duration| !deadline.is_zero();
-        let deadlines = &self.context.deadlines;
+        let deadlines = &self.context.settings.deadlines;
         let ping_interval = Some(deadlines.ping_interval).filter(is_on);
         let ping_interval = self.context.ticks(ping_interval.unwrap_or(Duration::MAX));
         let idle = deadlines.idle.filter(is_on).unwrap_or(Duration::MAX);
