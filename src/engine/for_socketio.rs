@@ -19,15 +19,15 @@ impl Peer {
     pub(crate) fn end(&self, why: Disconnect, code: CloseCode, reason: &'static str) {
         let frame = (code, reason);
         let act = Act::End { why, frame };
-        self.mailbox().command(Command::Act(self.key(), act));
+        self.mailbox.command(Command::Act(self.key, act));
     }
 
     /// Sends messages that are already encoded. The same bound as in [`Peer::send`] applies, except
     /// that a backlog within the bound accepts a message of any size: a long answer does not close
     /// the connection.
     pub(crate) fn publish(&self, publication: &Publication<'_>) {
-        self.mailbox()
-            .send(self.key(), self.compresses(), publication, true);
+        self.mailbox
+            .send(self.key, self.compresses, publication, true);
     }
 }
 

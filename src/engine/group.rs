@@ -30,14 +30,14 @@ impl Group {
     /// An empty group on the worker of `peer`.
     pub(crate) fn of(peer: &Peer, policy: SlowConsumerPolicy) -> Group {
         Group {
-            mailbox: Arc::clone(peer.mailbox()),
+            mailbox: Arc::clone(&peer.mailbox),
             members: Arc::new(GroupMembers::new(policy)),
         }
     }
 
     /// Whether the group and the connection are on the same worker.
     pub(crate) fn is_of(&self, peer: &Peer) -> bool {
-        Arc::ptr_eq(&self.mailbox, peer.mailbox())
+        Arc::ptr_eq(&self.mailbox, &peer.mailbox)
     }
 
     /// Whether both are the same group.
@@ -47,7 +47,7 @@ impl Group {
 
     /// Adds a connection of the same worker.
     pub(crate) fn join(&self, peer: &Peer) -> GroupPlace {
-        self.members.join(peer.key(), peer.compresses())
+        self.members.join(peer.key, peer.compresses)
     }
 
     /// Removes a member. Returns whether the group is now empty.

@@ -15,9 +15,10 @@ use crate::protocol::{CloseFrame, Message};
 /// them.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    mailbox: Arc<Mailbox>,
-    key: ConnectionKey,
-    compresses: bool,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) key: ConnectionKey,
+    /// The connection accepts messages compressed without context takeover.
+    pub(super) compresses: bool,
 }
 
 /// The identity of a handle's connection, unique among open connections.
@@ -29,15 +30,6 @@ pub(crate) struct PeerId {
 }
 
 impl Peer {
-    /// `compresses` means that the connection accepts messages compressed without context takeover.
-    pub(super) fn new(mailbox: Arc<Mailbox>, key: ConnectionKey, compresses: bool) -> Peer {
-        Peer {
-            mailbox,
-            key,
-            compresses,
-        }
-    }
-
     /// Sends a copy of a message. The bound of [`SlowConsumer`](super::SlowConsumer) applies to the
     /// connection's backlog.
     ///
@@ -73,18 +65,6 @@ impl Peer {
             key: self.key,
         }
     }
-
-    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.mailbox
-    }
-
-    pub(super) fn key(&self) -> ConnectionKey {
-        self.key
-    }
-
-    pub(super) fn compresses(&self) -> bool {
-        self.compresses
-    }
 }
 
 #[cfg(test)]
@@ -95,6 +75,10 @@ impl Peer {
         let mailbox = Mailbox::new(Box::new(wake), congestion, &settings);
         assert!(mailbox.try_sleep());
         let key = super::slab::Slab::default().insert(());
-        Peer::new(Arc::new(mailbox), key, false)
+        Peer {
+            mailbox: Arc::new(mailbox),
+            key,
+            compresses: false,
+        }
     }
 }

@@ -76,7 +76,11 @@ impl WebSocket<'_> {
             self.sender
                 .accepts_compressed(deflate.window_bits, usize::MAX)
         });
-        Peer::new(Arc::clone(self.mailbox), self.key, compresses)
+        Peer {
+            mailbox: Arc::clone(self.mailbox),
+            key: self.key,
+            compresses,
+        }
     }
 }
 
