@@ -101,8 +101,8 @@ impl Sender {
     pub fn send(&mut self, message: Message<'_>, output: &mut impl FrameSink) {
         match message {
             _ if self.state != SenderState::Open => {}
-            Message::Text(text) => put(OpCode::Text, false, text.as_bytes(), output),
-            Message::Binary(payload) => put(OpCode::Binary, false, payload, output),
+            Message::Text(text) => put(true, OpCode::Text, false, text.as_bytes(), output),
+            Message::Binary(payload) => put(true, OpCode::Binary, false, payload, output),
             _ => self.send_control(message, output),
         }
     }
@@ -121,14 +121,7 @@ impl Sender {
         };
         loop {
             let (fragment, after) = rest.split_at(rest.len().min(max_fragment_size.max(1)));
-            let header = FrameHeader {
-                fin: after.is_empty(),
-                rsv1: false,
-                opcode,
-                masking_key: None,
-                payload_length: fragment.len() as u64,
-            };
-            output.frame(header.encode(), fragment);
+            put(after.is_empty(), opcode, false, fragment, output);
             if after.is_empty() {
                 return;
             }
@@ -141,8 +134,8 @@ impl Sender {
             payload.get(..125).unwrap_or(payload) // §5.5
         }
         match message {
-            Message::Ping(payload) => put(OpCode::Ping, false, cut(payload), output),
-            Message::Pong(payload) => put(OpCode::Pong, false, cut(payload), output),
+            Message::Ping(payload) => put(true, OpCode::Ping, false, cut(payload), output),
+            Message::Pong(payload) => put(true, OpCode::Pong, false, cut(payload), output),
             Message::Close(frame) => self.close(frame, output),
             Message::Text(_) | Message::Binary(_) => {}
         }
@@ -161,7 +154,7 @@ impl Sender {
             && let Some((opcode, payload)) = worth_compressing(&message, deflate)
             && let Some(compressed) = deflater.deflate(payload, deflate.level, context)
         {
-            put(opcode, true, compressed, output);
+            put(true, opcode, true, compressed, output);
             context.remember(payload);
         } else {
             self.send(message, output);
@@ -244,7 +237,7 @@ pub fn encode_compressed_message(
         Some((opcode, compressed))
     });
     if let Some((opcode, compressed)) = compressed {
-        put(opcode, true, compressed, output);
+        put(true, opcode, true, compressed, output);
     }
     compressed.is_some()
 }
@@ -259,9 +252,9 @@ fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(Op
 
 /// Writes one unmasked frame. RSV1 marks a compressed message (RFC 7692 §6.1).
 #[inline]
-fn put(opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl FrameSink) {
+fn put(fin: bool, opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl FrameSink) {
     let header = FrameHeader {
-        fin: true,
+        fin,
         rsv1,
         opcode,
         masking_key: None,
@@ -272,7 +265,7 @@ fn put(opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl FrameSink) 
 
 fn put_close(frame: Option<CloseFrame<'_>>, output: &mut impl FrameSink) {
     let payload = frame.map(|frame| frame.encode()).unwrap_or_default();
-    put(OpCode::Close, false, &payload, output);
+    put(true, OpCode::Close, false, &payload, output);
 }
 
 #[cfg(test)]

@@ -50,36 +50,31 @@ impl DeferredInput {
         budget: &UnsentBudget,
     ) {
         let ticks = Tick::try_from(ticks).unwrap_or(Tick::MAX);
-        let before = deferred.as_ref().and_then(|deferred| deferred.hold);
-        let hold = Some(Hold {
-            since: before.map_or(now, |hold| hold.since),
+        let deferred = DeferredInput::defer(deferred, input, false, budget);
+        deferred.is_next = false;
+        deferred.hold = Some(Hold {
+            since: deferred.hold.map_or(now, |hold| hold.since),
             until: now.wrapping_add(ticks.clamp(1, Tick::MAX / 4)),
         });
-        *deferred = Some(Box::new(DeferredInput {
-            hold,
-            input: input.to_vec(),
-            held: Some(Held::new(input.len(), budget)),
-            ..DeferredInput::default()
-        }));
     }
 
     /// Keeps `input` for the next turn or, if `is_behind`, until the handler has finished its work.
     #[cold]
-    pub(super) fn defer(
-        deferred: &mut Option<Box<DeferredInput>>,
+    pub(super) fn defer<'a>(
+        deferred: &'a mut Option<Box<DeferredInput>>,
         input: &[u8],
         is_behind: bool,
         budget: &UnsentBudget,
-    ) {
+    ) -> &'a mut DeferredInput {
         let hold = deferred.as_ref().and_then(|deferred| deferred.hold);
-        *deferred = Some(Box::new(DeferredInput {
+        deferred.insert(Box::new(DeferredInput {
             hold,
             is_next: !is_behind,
             is_behind,
             input: input.to_vec(),
             held: Some(Held::new(input.len(), budget)),
             pause: None,
-        }));
+        }))
     }
 
     /// Stops reading and handling until the ticket is dropped, or until this tick.
