@@ -83,34 +83,35 @@ impl LoadWorker<'_> {
                 self.is_held = vacant.is_none();
                 let Some(vacant) = vacant else { return };
                 self.arrive(vacant);
-            } else if self.is_broadcast() {
-                self.publish(lane, schedule.at(self.events), now);
             } else {
-                self.send_due(lane, now);
+                self.send(lane, schedule.at(self.events), now);
             }
             self.events += 1;
         }
         self.is_held = self.events >= bound;
     }
 
-    /// Sends a publisher's burst to all members.
-    fn publish(&mut self, place: usize, due: u64, now: u64) {
-        let allowed = self.burst(place);
+    /// Sends a burst: in a broadcast to all members. If the place has no open connection, the burst
+    /// counts as unsent.
+    fn send(&mut self, place: usize, due: u64, now: u64) {
+        let burst = self.plan.depth as u64;
         let ConnectionSlot::Open(connection) = &mut self.places[place] else {
+            self.context.tally.counts.unsent += burst;
             return;
         };
-        let id = connection.sending.id as usize;
-        let Some(publisher) = self.shared.publications.publisher(id) else {
-            return;
-        };
-        if allowed == 0 {
-            return;
+        let sending = &mut connection.sending;
+        let count = sending.left().min(burst);
+        sending.unsent += count;
+        let publications = self.context.publications;
+        let publisher = publications.and_then(|(all, _)| all.publisher(sending.id as usize));
+        if let Some(publisher) = publisher.filter(|_| count > 0) {
+            publisher.publish(count, self.shared.members.load(Acquire), due, now);
         }
-        publisher.publish(allowed, self.shared.members.load(Acquire), due, now);
-        connection.sending.unsent += allowed;
         let written = connection.write(&mut self.context.ring, now);
-        // The publisher receives its own copy as a delivery, not as a reply.
-        connection.flights.clear();
+        if publisher.is_some() {
+            // The publisher receives its own copy as a delivery, not as a reply.
+            connection.flights.clear();
+        }
         if let Err(error) = written {
             self.end(place, error.into());
         }
@@ -130,7 +131,7 @@ impl LoadWorker<'_> {
             }
             if own.contains(&id) {
                 let now = self.context.clock.now();
-                self.publish(id - self.first, now, now);
+                self.send(id - self.first, now, now);
             } else {
                 self.shared.wake_publisher(id);
             }
@@ -151,38 +152,12 @@ impl LoadWorker<'_> {
         }
     }
 
-    pub(super) fn send_due(&mut self, place: usize, now: u64) {
-        let allowed = self.burst(place);
-        if let ConnectionSlot::Open(connection) = &mut self.places[place] {
-            connection.sending.unsent += allowed;
-            if let Err(error) = connection.write(&mut self.context.ring, now) {
-                self.end(place, error.into());
-            }
-        }
-    }
-
-    /// Number of messages of a burst that a connection may send. If the place has no open
-    /// connection, the burst counts as unsent.
-    fn burst(&mut self, place: usize) -> u64 {
-        let burst = self.plan.depth as u64;
-        match &self.places[place] {
-            ConnectionSlot::Open(connection) => connection.sending.left().min(burst),
-            _ => {
-                self.context.tally.counts.unsent += burst;
-                0
-            }
-        }
-    }
-
     /// How long this thread may wait for events.
     pub(super) fn wait(&self) -> io::Result<Duration> {
         let sweep = Duration::from_nanos(SWEEP);
-        let Some(schedule) = self.schedule else {
+        let Some(schedule) = self.schedule.filter(|_| !self.is_held) else {
             return Ok(sweep);
         };
-        if self.is_held {
-            return Ok(sweep);
-        }
         let due = schedule.at(self.events);
         let wait = Duration::from_nanos(due.saturating_sub(self.context.clock.now()));
         if wait > sweep {
