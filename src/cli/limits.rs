@@ -73,13 +73,14 @@ pub(super) struct LimitArguments {
     )]
     pub(super) max_publish_rate: u32,
 
-    /// Maximum bytes of room messages that wait for one client; more close it with 1008 'slow
-    /// consumer'. It is also the largest message to a room: a larger one gets Close 1009
+    /// Maximum bytes of room messages that wait for one client. Above that, the room's publishers
+    /// wait for it, and a client that is a second behind 1 MiB/s is closed with 1008 'slow consumer'.
+    /// It is also the largest message to a room: a larger one gets Close 1009
     #[arg(long, env = "FRAMELOOP_MAX_QUEUE_SIZE", value_name = "SIZE", value_parser = size,
           default_value = "1MiB")]
     pub(super) max_queue_size: usize,
 
-    /// Maximum room messages that wait for one client; more close it with 1008 'slow consumer'
+    /// Maximum room messages that wait for one client; the same holds above it
     #[arg(
         long,
         env = "FRAMELOOP_MAX_QUEUE_MESSAGES",

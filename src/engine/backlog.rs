@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::mem;
 
+use super::delivery::Leeway;
 use super::unsent::{ClientShare, Kept, UnsentBudget};
 
 /// Bytes that wait for a socket to become writable, in the order of sending.
@@ -28,6 +29,10 @@ struct Queue {
     begun: bool,
     /// Bytes written since [`Backlog::takes_progress`] last returned true.
     progress: usize,
+    /// The backlog has been over its bound, and publishers wait for the client whenever it is.
+    is_awaited: bool,
+    /// Bytes by which the client has fallen behind the rate that publishers wait for.
+    debt: usize,
     _client: ClientShare,
 }
 
@@ -79,6 +84,28 @@ impl Backlog {
             queue.progress = 0;
         }
         is_enough
+    }
+
+    /// Notes that publishers wait for the client whenever the backlog is over its bound.
+    pub(super) fn mark_awaited(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.is_awaited = true;
+        }
+    }
+
+    /// Whether [`Backlog::mark_awaited`] was called since the backlog was last empty.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.is_awaited)
+    }
+
+    /// Adds the bytes `due` in a tick to the client's debt. Returns whether the debt is too large:
+    /// more than what waits, or than a second's worth. Two ticks' worth is free, because the clock
+    /// is coarse.
+    pub(super) fn owes_too_much(&mut self, due: usize) -> bool {
+        self.queue.as_mut().is_some_and(|queue| {
+            queue.debt += due;
+            queue.debt > queue.bytes.min(Leeway::SLOWEST) + 2 * due
+        })
     }
 
     /// Queues `messages` fan-out messages, or a reply if that is 0. `begun` means that the backlog is
@@ -185,6 +212,8 @@ impl Queue {
             replies: 0,
             begun: false,
             progress: 0,
+            is_awaited: false,
+            debt: 0,
             _client: budget.client(),
         }
     }
@@ -192,6 +221,7 @@ impl Queue {
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         self.progress += written;
+        self.debt = self.debt.saturating_sub(written);
         while let Some(first) = self.chunks.front_mut() {
             let before = first.kept.rest().len();
             if written < before {

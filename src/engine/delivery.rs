@@ -16,8 +16,34 @@ pub(crate) struct Delivery<'a> {
     pub(super) messages: usize,
     /// What happens if the backlog has no room.
     pub(super) policy: SlowConsumerPolicy,
-    /// The messages fit if the backlog is within its bound, regardless of their own size.
-    pub(super) is_lenient: bool,
+    pub(super) leeway: Leeway,
+}
+
+/// How far a delivery may exceed the bound on a backlog before the policy applies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Leeway {
+    /// Not at all.
+    None,
+    /// A backlog within its bound accepts messages of any size.
+    Once,
+    /// Up to [`Leeway::MAX`] times the bound, while publishers wait for the member.
+    Awaited,
+}
+
+impl Leeway {
+    /// The bound on the backlog of a member that publishers wait for, as a multiple of the bound on
+    /// other backlogs.
+    pub(super) const MAX: usize = 16;
+    /// Bytes per second: the slowest member that publishers wait for.
+    pub(super) const SLOWEST: usize = 1 << 20;
+
+    /// The leeway in rooms with this policy.
+    pub(super) fn of(policy: SlowConsumerPolicy) -> Leeway {
+        match policy {
+            SlowConsumerPolicy::Close => Leeway::Awaited,
+            SlowConsumerPolicy::DropOldest | SlowConsumerPolicy::DropNewest => Leeway::None,
+        }
+    }
 }
 
 /// Encoded frames, and the shared frame that keeps them for all connections whose sockets block.

@@ -129,6 +129,9 @@ pub(crate) trait ConnectionDriver<S> {
         context: &mut Context,
     ) -> Progress;
 
+    /// Whether publishers wait for this member, because its backlog is over the bound.
+    fn is_awaited(&self, context: &Context) -> bool;
+
     /// Unsent bytes, in the backlog and with the handler.
     fn backlog_bytes(&mut self) -> usize;
 

@@ -71,7 +71,7 @@ impl Group {
     /// If the worker sleeps, dropping the returned [`Sleeper`] wakes it. That is a system call, so
     /// drop it without holding a lock.
     pub(crate) fn deliver(&self, publication: &Publication<'_>) -> Option<Sleeper> {
-        fan_out::note(&self.members, publication);
+        fan_out::note(&self.mailbox, &self.members, publication);
         let sleeps = self.mailbox.deliver(&self.members, publication);
         sleeps.then(|| Sleeper(Arc::clone(&self.mailbox)))
     }

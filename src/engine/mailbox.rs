@@ -39,8 +39,8 @@ pub(crate) struct Mailbox {
 pub(super) type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// Total bytes in all mailboxes of a server. Above 64 MiB no worker reads from clients until the
-/// commands are carried out. The bound covers all workers, so that no worker outruns another on the
-/// shared machine.
+/// commands are carried out. Before that, each publisher of a [full](Mailbox::is_full) mailbox is
+/// held alone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Congestion {
     bytes: Arc<AtomicUsize>,
@@ -109,8 +109,12 @@ pub(super) enum Command {
     Act(ConnectionKey, Act),
     /// Begin the closing handshake with all connections.
     CloseAll(CloseCode),
-    /// Drop this value: all commands queued before it have been carried out.
-    Drop(Arc<dyn Any + Send + Sync>),
+    /// Drop a publisher's ticket when no member of the group is behind: all commands queued before
+    /// it have been carried out.
+    Release {
+        members: Arc<GroupMembers>,
+        ticket: Arc<dyn Any + Send + Sync>,
+    },
 }
 
 /// The place of a command's frames.
@@ -172,7 +176,7 @@ impl Mailbox {
         !self.gathers && self.is_filled()
     }
 
-    /// Whether the worker should deliver before it reads again.
+    /// Whether the worker should deliver before it reads again, and publishers wait for it.
     pub(super) fn is_full(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) >= Self::FULL
     }
@@ -467,11 +471,9 @@ mod tests {
         let text = "x".repeat(20_000);
         let publication = Publication::new(Message::Text(&text));
         mailbox.send(Slab::default().insert(()), true, &publication, true);
-        let frames: Vec<usize> = publication
-            .shared_frames()
-            .map(|frame| frame.len())
-            .collect();
-        assert_eq!(frames.len(), 2);
+        let plain = publication.shared.as_ref().unwrap();
+        let compressed = publication.compressed_for(true, mailbox.deflate());
+        let frames = [plain.len(), compressed.unwrap().len()];
         let expected = frames.iter().sum::<usize>() + size_of::<Command>();
         assert_eq!(mailbox.bytes.load(Ordering::Relaxed), expected);
         assert_eq!(congestion.bytes.load(Ordering::Relaxed), expected);

@@ -1,6 +1,6 @@
 //! The members of one room on one worker.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::SlowConsumerPolicy;
@@ -19,6 +19,8 @@ pub(crate) struct GroupMembers {
     count: AtomicUsize,
     /// Number of members that accept compressed messages.
     compressing: AtomicUsize,
+    /// Publishers wait for members with full backlogs.
+    are_behind: AtomicBool,
 }
 
 /// A point in the history of a group. A message is delivered to the members that joined before it
@@ -55,6 +57,7 @@ impl GroupMembers {
             epoch: AtomicU32::new(0),
             count: AtomicUsize::new(0),
             compressing: AtomicUsize::new(0),
+            are_behind: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +99,15 @@ impl GroupMembers {
     /// Whether any member accepts compressed messages.
     pub(super) fn any_compresses(&self) -> bool {
         self.compressing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether publishers wait for members with full backlogs.
+    pub(super) fn are_behind(&self) -> bool {
+        self.are_behind.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_behind(&self, are_behind: bool) {
+        self.are_behind.store(are_behind, Ordering::Relaxed);
     }
 
     /// The current point in the history of the group.

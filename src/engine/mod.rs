@@ -154,8 +154,7 @@ impl Bounds {
 }
 
 /// The bound on the backlog of one receiver of fan-out. Above it, the [`SlowConsumerPolicy`] of
-/// the room applies to the receiver; other receivers are not affected. An empty backlog accepts
-/// one message of any size.
+/// the room applies to the receiver. An empty backlog accepts one message of any size.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowConsumer {
     /// Maximum number of bytes in the backlog. Default: 1 MiB.
@@ -164,13 +163,15 @@ pub struct SlowConsumer {
     pub max_messages: usize,
 }
 
-/// What happens to a room's member whose backlog would exceed [`SlowConsumer`].
+/// What happens to a room's member whose backlog exceeds [`SlowConsumer`].
 ///
 /// Choose a policy that drops messages only for rooms with numbered messages: a gap in the numbers
 /// is the only sign of the loss. Messages that were published together are dropped together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SlowConsumerPolicy {
-    /// The backlog is dropped and the member closed with 1008 `slow consumer`.
+    /// The connections that publish to the room are not read from while the member is over the
+    /// bound. If it is then a second behind 1 MiB a second, or exceeds 16 times the bound, the
+    /// backlog is dropped and the member closed with 1008 `slow consumer`.
     #[default]
     Close,
     /// The oldest messages are dropped: the member receives the latest ones.

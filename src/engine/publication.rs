@@ -47,13 +47,6 @@ impl<'a> Publication<'a> {
         }
     }
 
-    /// The plain and the compressed frame, if they are shared.
-    pub(super) fn shared_frames(&self) -> impl Iterator<Item = &Arc<SharedFrame>> {
-        let compressed = self.compressed.get().and_then(Option::as_ref);
-        let plain = self.shared.iter();
-        plain.chain(compressed.filter(|_| self.shared.is_some()))
-    }
-
     /// The compressed frame. `None` if it is not asked for, compression is off, or it does not make
     /// the message smaller.
     pub(super) fn compressed_for(

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::deadlines::Clock;
-use super::delivery::{Delivery, Encoded};
+use super::delivery::{Delivery, Encoded, Leeway};
 use super::driver::{ConnectionDriver, Context, Progress};
 use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
@@ -182,7 +182,7 @@ fn fan_out_costs_a_member_one_write() {
         compressed: None,
         messages: 16,
         policy: SlowConsumerPolicy::Close,
-        is_lenient: false,
+        leeway: Leeway::Awaited,
     };
     let progress = driven
         .connection

@@ -42,7 +42,7 @@ impl Turn {
     const FRAME: usize = 64;
     /// Units for each member that receives a delivery, in addition to the bytes: mostly for the
     /// system call.
-    pub(super) const DELIVERY: usize = 8 << 10;
+    const DELIVERY: usize = 8 << 10;
     /// Units for each byte that is inflated or deflated.
     const CODEC: usize = Self::SHARE / Self::CODEC_SHARE;
 
@@ -58,10 +58,21 @@ impl Turn {
         self.left = self.left.saturating_sub(units);
     }
 
-    /// Charges for a delivery of `bytes` bytes to one member.
+    /// Units for `count` deliveries of `bytes` bytes.
     #[inline]
-    pub(super) fn charge_delivery(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub(Self::DELIVERY + bytes);
+    pub(super) fn cost_of_deliveries(count: usize, bytes: usize) -> usize {
+        count.saturating_mul(Self::DELIVERY + bytes)
+    }
+
+    /// Number of deliveries of `bytes` bytes after which the turn is over.
+    pub(super) fn deliveries(&self, bytes: usize) -> usize {
+        self.left.div_ceil(Self::DELIVERY + bytes)
+    }
+
+    /// Charges for `count` deliveries of `bytes` bytes.
+    #[inline]
+    pub(super) fn charge_deliveries(&mut self, count: usize, bytes: usize) {
+        self.charge_work(Self::cost_of_deliveries(count, bytes));
     }
 
     /// Charges for work whose cost in units is known. A byte that is only read costs one unit.

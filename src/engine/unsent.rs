@@ -1,9 +1,8 @@
 //! The unsent budget: memory for the unsent data of all clients of a server.
 
-use std::any::Any;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// The memory for unsent data of all clients of a server. A clone is the same budget.
 ///
@@ -118,8 +117,6 @@ pub(crate) struct SharedFrame {
     /// Number of clients that wait for the frames. The first takes the memory from the budget, the
     /// last gives it back.
     holders: AtomicUsize,
-    /// A value that is dropped when no client waits for the frames any more.
-    ticket: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl SharedFrame {
@@ -127,14 +124,7 @@ impl SharedFrame {
         Arc::new(SharedFrame {
             bytes,
             holders: AtomicUsize::new(0),
-            ticket: OnceLock::new(),
         })
-    }
-
-    /// Keeps `ticket` until no client waits for the frames any more. Ignored if a ticket is already
-    /// attached.
-    pub(super) fn attach(&self, ticket: Arc<dyn Any + Send + Sync>) {
-        let _ = self.ticket.set(ticket);
     }
 
     /// Size of the memory in bytes if `counts`, otherwise 0.

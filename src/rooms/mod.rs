@@ -3,13 +3,13 @@
 //! Guarantees within one process:
 //! - All members of a room see its messages in the same order. The order of each publisher is kept.
 //! - A member receives every message between its join and its leave or close.
-//! - A publisher never waits for another process. It waits for members only after a message of
-//!   64 KiB or more: until all have taken the message, or for as long as the message takes at
-//!   1 MiB a second. A member that does not read delays its room by one second in total. With a
-//!   policy that drops messages, a publisher never waits for members.
-//! - A member that reads too slowly is closed with 1008 `slow consumer` (see
-//!   [`SlowConsumer`](crate::engine::SlowConsumer)), or loses messages if the
-//!   [policy](Rooms::with_policy) says so.
+//! - A publisher never waits for another process. A connection that publishes is not read from
+//!   while the backlog of a member is over its bound
+//!   ([`SlowConsumer`](crate::engine::SlowConsumer)). With a policy that drops messages, a publisher
+//!   never waits for members.
+//! - A member that reads too slowly is closed with 1008 `slow consumer`, or loses messages if the
+//!   [policy](Rooms::with_policy) says so. Too slowly means: over the bound, and a second behind
+//!   1 MiB a second. So a member that does not read delays its room by about a second in total.
 //! - A connection is in at most [`Rooms::MAX_MEMBERSHIPS`] rooms, and the name of a room has at
 //!   most [`Rooms::MAX_NAME`] bytes, so that clients that choose their rooms cannot fill the
 //!   memory.

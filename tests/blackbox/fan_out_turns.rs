@@ -210,34 +210,35 @@ fn attack_54_messages_to_many_connections_are_delivered_in_turns() {
     }
 }
 
-/// `number` and then zeros: 1 MiB as a frame.
-fn large(number: usize) -> Vec<u8> {
-    let mut payload = vec![0; MIB - 16];
+/// A message of `size` bytes: `number`, and then zeros.
+fn message(number: usize, size: usize) -> Vec<u8> {
+    let mut payload = vec![0; size];
     payload[..8].copy_from_slice(&number.to_be_bytes());
     payload
 }
 
-#[test]
-fn attack_70_large_messages_at_full_rate_close_no_member_that_reads() {
+/// Ten members read 5 MiB a second, in a part every 50 ms, while each publisher sends messages of
+/// these sizes at full rate. Returns the number of members that lose a message, and the number of
+/// parts.
+fn losses(publishers: usize, sizes: &[usize]) -> (usize, usize) {
     const MEMBERS: usize = 10;
-    const MESSAGES: usize = 20;
     let mut worker = Worker::new();
     let members: Vec<Client> = (0..MEMBERS).map(|_| worker.open(true, 0)).collect();
-    let publisher = worker.open(false, 0);
-    let messages: Vec<u8> = (0..MESSAGES)
-        .flat_map(|number| frame(0x82, &large(number)))
-        .collect();
-    worker.send(&publisher, &messages);
-    // 5 MiB a second, in a part every 50 ms.
-    let expected: Vec<u8> = (0..MESSAGES)
-        .flat_map(|number| reply(0x82, &large(number)))
-        .collect();
-    let mut steps = 0;
-    while members
+    let publishers: Vec<Client> = (0..publishers).map(|_| worker.open(false, 0)).collect();
+    let messages = sizes
         .iter()
-        .any(|member| member.0.taken() < expected.len())
-        && steps < 200
-    {
+        .enumerate()
+        .map(|(number, size)| message(number, *size));
+    let (sent, expected): (Vec<Vec<u8>>, Vec<Vec<u8>>) = messages
+        .map(|message| (frame(0x82, &message), reply(0x82, &message)))
+        .unzip();
+    for publisher in &publishers {
+        worker.send(publisher, &sent.concat());
+    }
+    let expected = expected.concat();
+    let bytes = expected.len() * publishers.len();
+    let mut steps = 0;
+    while members.iter().any(|member| member.0.taken() < bytes) && steps < 1_000 {
         steps += 1;
         worker.simulation.run();
         for member in &members {
@@ -247,54 +248,90 @@ fn attack_70_large_messages_at_full_rate_close_no_member_that_reads() {
             worker.simulation.advance(Duration::from_millis(100));
         }
     }
-    let lost = members
-        .iter()
-        .filter(|member| *member.0.0.taken.borrow() != expected)
-        .count();
-    figure(
-        Kind::Attack,
-        70,
-        format_args!(
-            "{MESSAGES} messages of 1 MiB at full rate to {MEMBERS} members that read 5 MiB/s: members lost"
+    let first = members[0].0.0.taken.borrow();
+    let lost = members.iter().filter(|member| {
+        let taken = member.0.0.taken.borrow();
+        taken.len() != bytes || *taken != *first || (publishers.len() == 1 && *taken != expected)
+    });
+    (lost.count(), steps)
+}
+
+#[test]
+fn attack_70_messages_at_full_rate_close_no_member_that_reads() {
+    let prefix: Vec<usize> = (0..3)
+        .flat_map(|_| [[20_000; 40].as_slice(), &[MIB - 16]].concat())
+        .collect();
+    for (publishers, sizes, what) in [
+        (1, [MIB - 16; 20].as_slice(), "20 messages of 1 MiB"),
+        (1, &[60_000; 400], "400 messages of 60,000 bytes"),
+        (1, &[1_000; 10_000], "10,000 messages of 1,000 bytes"),
+        (
+            1,
+            &prefix,
+            "three times 40 messages of 20,000 bytes and one of 1 MiB",
         ),
-        "0",
-        lost,
-    );
-    assert_eq!(lost, 0);
-    // Only the members determine the pause.
-    assert!(steps <= MESSAGES * 4 + 8, "{steps}");
+        (
+            8,
+            &[MIB - 16; 4],
+            "4 messages of 1 MiB from each of 8 clients",
+        ),
+        (
+            20,
+            &[60_000; 20],
+            "20 messages of 60,000 bytes from each of 20 clients",
+        ),
+    ] {
+        let (lost, steps) = losses(publishers, sizes);
+        figure(
+            Kind::Attack,
+            70,
+            format_args!("{what} at full rate to 10 members that read 5 MiB/s: members lost"),
+            "0",
+            lost,
+        );
+        assert_eq!(lost, 0, "{what}");
+        // Only the members determine the pause.
+        let parts = publishers * sizes.iter().sum::<usize>() / (MIB / 4);
+        assert!(
+            steps <= parts + 8,
+            "{what}: {steps} parts instead of {parts}"
+        );
+    }
 }
 
 #[test]
 fn attack_70_a_member_that_does_not_read_delays_its_room_by_a_second() {
-    const MESSAGES: usize = 20;
     const TICK: Duration = Duration::from_millis(100);
-    let mut worker = Worker::new();
-    let stalled = worker.open(true, 0);
-    let reader = worker.open(true, usize::MAX);
-    let publisher = worker.open(false, 0);
-    let messages: Vec<u8> = (0..MESSAGES)
-        .flat_map(|number| frame(0x82, &large(number)))
-        .collect();
-    worker.send(&publisher, &messages);
-    let expected = MESSAGES * reply(0x82, &large(0)).len();
-    let mut ticks = 0;
-    while reader.0.taken() < expected && ticks < 100 {
-        worker.simulation.advance(TICK);
-        ticks += 1;
+    for (messages, size, most) in [(20, MIB - 16, 15), (400, 60_000, 15), (5_000, 200, 6)] {
+        let mut worker = Worker::new();
+        let stalled = worker.open(true, 0);
+        let reader = worker.open(true, usize::MAX);
+        let publisher = worker.open(false, 0);
+        let sent: Vec<u8> = (0..messages)
+            .flat_map(|number| frame(0x82, &message(number, size)))
+            .collect();
+        worker.send(&publisher, &sent);
+        let expected = messages * reply(0x82, &message(0, size)).len();
+        let mut ticks = 0;
+        while reader.0.taken() < expected && ticks < 100 {
+            worker.simulation.advance(TICK);
+            ticks += 1;
+        }
+        figure(
+            Kind::Attack,
+            70,
+            format_args!(
+                "{messages} messages of {size} bytes with a member that does not read: delay of the room"
+            ),
+            format_args!("<= {:.1?}", TICK * most),
+            format_args!("{:.1?}", TICK * ticks),
+        );
+        assert_eq!(reader.0.taken(), expected);
+        assert!(ticks <= most, "{ticks} ticks");
+        assert_eq!(stalled.0.taken(), 0);
+        worker.take(&stalled, usize::MAX);
+        worker.simulation.run();
+        let close = reply(0x88, b"\x03\xF0slow consumer");
+        assert!(stalled.0.0.taken.borrow().ends_with(&close));
     }
-    figure(
-        Kind::Attack,
-        70,
-        "the same with a member that does not read: delay of the room",
-        "<= 1.5 s",
-        format_args!("{:.1?}", TICK * ticks),
-    );
-    assert_eq!(reader.0.taken(), expected);
-    assert!(ticks <= 15, "{ticks} ticks");
-    assert_eq!(stalled.0.taken(), 0);
-    worker.take(&stalled, usize::MAX);
-    worker.simulation.run();
-    let close = reply(0x88, b"\x03\xF0slow consumer");
-    assert!(stalled.0.0.taken.borrow().ends_with(&close));
 }

@@ -1,12 +1,17 @@
 //! Connections are spread evenly over the workers, even if there are few.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, mpsc};
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Instant;
 
-use frameloop::{Disconnect, Handler, Message, Router, WebSocket};
+use frameloop::rooms::Membership;
+use frameloop::{Disconnect, Handler, Message, Rooms, Router, WebSocket};
 
-use crate::client::{Client, PATIENCE, close_frame};
+use crate::client::{Client, PATIENCE, close_frame, frame};
+use crate::report::{Kind, figure};
 use crate::server::TestServer;
 
 /// Answers with the name of the thread that serves it.
@@ -89,5 +94,107 @@ fn a_connection_goes_to_the_worker_with_the_fewest_connections() {
         let mut client = Client::open(&server, "/");
         assert_eq!(name(&mut client), emptied);
         clients.push(client);
+    }
+}
+
+/// Attack 71: a room has a member on a worker that is blocked, so the messages to the room wait in
+/// that worker's mailbox.
+#[test]
+fn attack_71_a_full_mailbox_holds_its_publisher_and_no_other_client() {
+    /// They exceed the bound above which no worker reads.
+    const MESSAGES: usize = 1_200;
+    const SIZE: usize = 60_000;
+    struct Member {
+        rooms: Rooms,
+        membership: Option<Membership>,
+        blocked: mpsc::Sender<()>,
+        released: Arc<Mutex<mpsc::Receiver<()>>>,
+    }
+    impl Handler for Member {
+        fn open(&mut self, socket: &mut WebSocket<'_>) {
+            self.membership = self.rooms.join("room", &socket.peer()).ok();
+        }
+
+        fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {
+            if let Message::Text("block") = message {
+                self.blocked.send(()).unwrap();
+                let released = self.released.lock().unwrap();
+                let _ = released.recv_timeout(PATIENCE);
+            }
+        }
+    }
+    let ((blocked, is_blocked), (release, released)) = (mpsc::channel(), mpsc::channel());
+    let (blocked, released) = (Mutex::new(blocked), Arc::new(Mutex::new(released)));
+    let (rooms, handled) = (Rooms::default(), Arc::new(AtomicUsize::new(0)));
+    let (members, counted) = (rooms.clone(), Arc::clone(&handled));
+    let router = Router::new()
+        .websocket("/member", move |_| Member {
+            rooms: members.clone(),
+            membership: None,
+            blocked: blocked.lock().unwrap().clone(),
+            released: Arc::clone(&released),
+        })
+        .websocket("/", move |_| {
+            let (rooms, counted) = (rooms.clone(), Arc::clone(&counted));
+            move |socket: &mut WebSocket<'_>, message: Message<'_>| match message {
+                Message::Binary(_) => {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    rooms.publish("room", message);
+                }
+                message => thread_name(socket, message),
+            }
+        });
+    let server = TestServer::serving(router, |server| server.with_workers(2));
+    let mut member = Client::open(&server, "/member");
+    let named = || {
+        let mut client = Client::open(&server, "/");
+        client.send_text("who?");
+        (client.receive(), client)
+    };
+    let (worker, publisher) = named();
+    let mut others = [named(), named()].into_iter();
+    let (_, mut other) = others.find(|(name, _)| *name == worker).unwrap();
+
+    member.send_text("block");
+    is_blocked.recv_timeout(PATIENCE).unwrap();
+    let mut writer = publisher.stream.try_clone().unwrap();
+    let (next, due) = mpsc::channel::<()>();
+    let flood = thread::spawn(move || {
+        let message = frame(0x82, &[7; SIZE]);
+        due.iter().try_for_each(|()| writer.write_all(&message))
+    });
+    let mut count = 0;
+    // Each message is handled alone, until the publisher is held.
+    for _ in 0..MESSAGES {
+        next.send(()).unwrap();
+        let before = count;
+        for _ in 0..500 {
+            other.send_text("who?");
+            assert_eq!(other.receive(), worker, "after {count} messages");
+            count = handled.load(Ordering::Relaxed);
+            if count > before {
+                break;
+            }
+        }
+        if count == before {
+            break;
+        }
+    }
+    figure(
+        Kind::Attack,
+        71,
+        "72 MB published to a blocked worker: messages read from the publisher, while another client is served",
+        "< 64",
+        count,
+    );
+    assert!(count < 64, "{count}");
+    (count..MESSAGES - 1).for_each(|_| next.send(()).unwrap());
+    drop((member, next));
+    release.send(()).unwrap();
+    flood.join().unwrap().unwrap();
+    let began = Instant::now();
+    while handled.load(Ordering::Relaxed) < MESSAGES {
+        assert!(began.elapsed() < PATIENCE, "the publisher is held for ever");
+        thread::yield_now();
     }
 }

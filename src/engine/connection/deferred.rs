@@ -11,8 +11,8 @@ use crate::engine::unsent::{Held, UnsentBudget};
 pub(super) struct DeferredInput {
     /// The throttle of a peer that publishes too fast, until the peer slows down.
     pub(super) hold: Option<Hold>,
-    /// The input waits until the peer's publications are delivered.
-    pause: Option<Pause>,
+    /// The input waits until this ticket is dropped: the peer's publications are delivered then.
+    ticket: Weak<Ticket>,
     /// The input waits for the next turn, when earlier messages have been delivered.
     pub(super) is_next: bool,
     /// The input waits until the handler has finished the work that it began.
@@ -21,14 +21,6 @@ pub(super) struct DeferredInput {
     /// input waits for the same reasons as output.
     pub(super) input: Vec<u8>,
     pub(super) held: Option<Held>,
-}
-
-#[derive(Debug)]
-pub(super) struct Pause {
-    /// Nothing is read or handled before this tick while the ticket exists.
-    until: Tick,
-    /// Exists until the publications are delivered.
-    ticket: Weak<Ticket>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,20 +65,13 @@ impl DeferredInput {
             is_behind,
             input: input.to_vec(),
             held: Some(Held::new(input.len(), budget)),
-            pause: None,
+            ticket: Weak::new(),
         }))
     }
 
-    /// Stops reading and handling until the ticket is dropped, or until this tick.
-    pub(super) fn pause(
-        deferred: &mut Option<Box<DeferredInput>>,
-        until: Tick,
-        ticket: &Arc<Ticket>,
-    ) {
-        deferred.get_or_insert_default().pause = Some(Pause {
-            until,
-            ticket: Arc::downgrade(ticket),
-        });
+    /// Stops reading and handling until the ticket is dropped.
+    pub(super) fn pause(deferred: &mut Option<Box<DeferredInput>>, ticket: &Arc<Ticket>) {
+        deferred.get_or_insert_default().ticket = Arc::downgrade(ticket);
     }
 
     /// Bytes of input that are kept for this connection.
@@ -96,10 +81,6 @@ impl DeferredInput {
 
     pub(super) fn is_held(&self, now: Tick) -> bool {
         let is_before = |until: Tick| (now.wrapping_sub(until) as i32) < 0;
-        self.hold.is_some_and(|hold| is_before(hold.until))
-            || self
-                .pause
-                .as_ref()
-                .is_some_and(|pause| is_before(pause.until) && pause.ticket.strong_count() > 0)
+        self.hold.is_some_and(|hold| is_before(hold.until)) || self.ticket.strong_count() > 0
     }
 }

@@ -3,9 +3,9 @@
 use std::io;
 
 use super::{Connection, Phase};
-use crate::engine::backlog::{accepted, messages_left};
+use crate::engine::backlog::{Backlog, accepted, messages_left};
 use crate::engine::deadlines::Tick;
-use crate::engine::delivery::{Delivery, Encoded};
+use crate::engine::delivery::{Delivery, Encoded, Leeway};
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::{Context, Progress, Waiting};
 use crate::engine::handler::Handler;
@@ -79,13 +79,24 @@ impl<H: Handler> Connection<H> {
             max_messages,
         } = context.settings.slow_consumer;
         let messages = delivery.messages;
-        let added = if delivery.is_lenient { 0 } else { length };
-        if self.outbound.backlog.bytes() + added <= max_bytes
-            && self.outbound.backlog.messages() + messages <= max_messages
-        {
+        let added = match delivery.leeway {
+            Leeway::Once => 0,
+            Leeway::None | Leeway::Awaited => length,
+        };
+        let backlog = &mut self.outbound.backlog;
+        let fits = |backlog: &Backlog, times: usize| {
+            backlog.bytes() + added <= max_bytes.saturating_mul(times)
+                && backlog.messages() + messages <= max_messages.saturating_mul(times)
+        };
+        if fits(backlog, 1) {
             return None;
         }
+        let is_awaited = delivery.leeway == Leeway::Awaited || backlog.is_awaited();
         match delivery.policy {
+            SlowConsumerPolicy::Close if is_awaited && fits(backlog, Leeway::MAX) => {
+                backlog.mark_awaited();
+                None
+            }
             SlowConsumerPolicy::Close => {
                 context.stats.dropped += messages as u64;
                 Some(self.end(
@@ -108,6 +119,18 @@ impl<H: Handler> Connection<H> {
                 None
             }
         }
+    }
+
+    /// Whether publishers wait for this member, because its backlog is over the bound.
+    pub(super) fn is_awaited(&self, context: &Context) -> bool {
+        let SlowConsumer {
+            max_bytes,
+            max_messages,
+        } = context.settings.slow_consumer;
+        let backlog = &self.outbound.backlog;
+        matches!(self.phase, Phase::Open)
+            && backlog.is_awaited()
+            && (backlog.bytes() > max_bytes || backlog.messages() > max_messages)
     }
 
     /// Returns the size of the backlog, as compared when the unsent budget is spent.

@@ -344,6 +344,10 @@ impl<H: Handler, S: Stream> ConnectionDriver<S> for Connection<H> {
         self.send_delivery(delivery, stream, context)
     }
 
+    fn is_awaited(&self, context: &Context) -> bool {
+        self.is_awaited(context)
+    }
+
     fn backlog_bytes(&mut self) -> usize {
         self.outbound.backlog.bytes() + self.kept()
     }

@@ -11,9 +11,8 @@ use super::{Connection, INTERNAL_ERROR, Phase};
 use crate::engine::deadlines::Tick;
 use crate::engine::disconnect::Disconnect;
 use crate::engine::driver::Context;
-use crate::engine::fan_out::{self, Ticket};
+use crate::engine::fan_out;
 use crate::engine::handler::Handler;
-use crate::engine::mailbox::Command;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::stats::{Traffic, WorkerStats};
@@ -132,18 +131,14 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Charges the cost of the publications to the turn. If that ends the turn, or a message is
-    /// large, the connection is not read from until the publications are delivered.
+    /// Charges the cost of the publications to the turn. The connection is not read from while it
+    /// must wait for their receivers.
     #[cold]
     fn charge_fan_out(&mut self, cost: usize, key: ConnectionKey, context: &mut Context) {
         context.turn.charge_work(cost);
-        if !context.turn.is_over() && !Ticket::is_due() {
-            return;
+        if let Some(ticket) = fan_out::hold(&context.turn, &context.mailbox, key) {
+            DeferredInput::pause(&mut self.deferred, &ticket);
         }
-        let (ticket, patience) = Ticket::of_last(&context.mailbox, key);
-        let until = context.now.wrapping_add(context.ticks(patience) + 1);
-        DeferredInput::pause(&mut self.deferred, until, &ticket);
-        context.mailbox.command(Command::Drop(ticket));
     }
 
     /// Begins to end the connection, for the reason that an event gave.

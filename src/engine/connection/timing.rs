@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::delivering::TOO_MUCH_UNSENT;
 use super::{Asked, Connection, Phase};
 use crate::engine::deadlines::{Tick, is_past};
+use crate::engine::delivery::Leeway;
 use crate::engine::disconnect::{Disconnect, Timeout, Unanswered};
 use crate::engine::driver::{Context, Progress};
 use crate::engine::handler::Handler;
@@ -42,6 +43,10 @@ impl<H: Handler> Connection<H> {
                 true => self.fail(why, frame, stream, context),
                 false => Progress::Over(why),
             };
+        }
+        if self.is_awaited(context) && self.keeps_publishers(stream, context) {
+            let (why, frame) = (Disconnect::SlowConsumer, Disconnect::OVERRUN);
+            return self.fail(why, frame, stream, context);
         }
         if let Some((why, reason)) = self.overdue(is_read, silence, stream, context) {
             return self.fail(why, (CloseCode::Policy, reason), stream, context);
@@ -91,6 +96,15 @@ impl<H: Handler> Connection<H> {
             }
             Phase::Open => return None,
         })
+    }
+
+    /// Whether publishers have waited for this member so long that it reads too slowly.
+    fn keeps_publishers<S: Stream>(&mut self, stream: &mut S, context: &Context) -> bool {
+        // A socket reports room only when a third of its buffer is free. A broken socket is found
+        // by the next read.
+        let _ = self.write_backlog(stream, context.now);
+        let due = Leeway::SLOWEST * context.tick.as_millis() as usize / 1_000;
+        self.is_awaited(context) && self.outbound.backlog.owes_too_much(due)
     }
 
     /// Returns how an open connection ends, and the reason in its Close. `None` if no deadline has

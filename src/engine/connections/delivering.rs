@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Connections, Entry};
 use crate::engine::SlowConsumerPolicy;
 use crate::engine::act::Act;
-use crate::engine::delivery::{Delivery, Encoded};
+use crate::engine::delivery::{Delivery, Encoded, Leeway};
 use crate::engine::driver::Progress;
 use crate::engine::mailbox::{Command, CommandQueue, FrameSource};
 use crate::engine::members::{Epoch, GroupMembers};
@@ -21,6 +21,7 @@ impl<S: Stream> Connections<S> {
     /// turn. The rest, even for a part of a group, waits for the next turn. The sockets are polled
     /// in between: otherwise a slow worker would make a fast member seem slow.
     pub(super) fn deliver(&mut self) {
+        self.release_caught_up();
         let mut queue = mem::take(&mut self.queue);
         let mut turn = Turn::new();
         while !turn.is_over() {
@@ -58,7 +59,7 @@ impl<S: Stream> Connections<S> {
                         compressed,
                         messages,
                         policy,
-                        is_lenient: false,
+                        leeway: Leeway::of(policy),
                     };
                     self.deliver_to(members, epoch, from, &delivery, turn)
                 });
@@ -75,16 +76,22 @@ impl<S: Stream> Connections<S> {
                     compressed,
                     messages,
                     policy: SlowConsumerPolicy::Close,
-                    is_lenient,
+                    leeway: match is_lenient {
+                        true => Leeway::Once,
+                        false => Leeway::None,
+                    },
                 };
-                turn.charge_delivery(plain.bytes().len());
+                turn.charge_deliveries(1, plain.bytes().len());
                 self.drive(to, |connection, stream, context| {
                     connection.deliver(&delivery, stream, context)
                 });
             }),
             Command::Act(to, act) => self.perform(to, act, turn),
             Command::CloseAll(code) => self.close_all(code),
-            Command::Drop(value) => drop(value),
+            Command::Release { members, ticket } => {
+                turn.charge_frames(1, 0);
+                self.release(&members, ticket);
+            }
         }
     }
 
@@ -108,11 +115,14 @@ impl<S: Stream> Connections<S> {
     ) -> Option<Command> {
         // A connection leaves its groups when it is dropped: this group must not be locked then.
         let mut over = Vec::new();
+        let mut behind = Vec::new();
         let mut rest = None;
         let length = delivery.plain.bytes().len();
+        let allowed = turn.deliveries(length);
+        let mut left = allowed;
         let members = group.lock();
         for (place, member) in members.iter_from(from) {
-            if turn.is_over() {
+            if left == 0 {
                 rest = Some(place);
                 break;
             }
@@ -123,10 +133,17 @@ impl<S: Stream> Connections<S> {
             let Entry {
                 stream, connection, ..
             } = entry;
-            turn.charge_delivery(length);
+            left -= 1;
             match connection.deliver(delivery, stream, &mut self.context) {
                 Progress::Over(why) => over.push((member.key, why)),
-                Progress::Waiting => entry.next_check = self.context.now.wrapping_add(1),
+                Progress::Waiting => {
+                    entry.next_check = self.context.now.wrapping_add(1);
+                    let is_awaited = delivery.leeway == Leeway::Awaited
+                        && entry.connection.is_awaited(&self.context);
+                    if is_awaited {
+                        behind.push(member.key);
+                    }
+                }
                 Progress::MoreToRead if !entry.is_ready => {
                     entry.is_ready = true;
                     self.ready.push_back(member.key);
@@ -135,6 +152,10 @@ impl<S: Stream> Connections<S> {
             }
         }
         drop(members);
+        turn.charge_deliveries(allowed - left, length);
+        if !behind.is_empty() {
+            self.hold(&group, from > 0, behind);
+        }
         for (member, why) in over {
             self.end(member, &why);
         }

@@ -2,6 +2,7 @@
 //! checked, and when. The [frame loop](super::frame_loop) waits for the sockets.
 
 mod delivering;
+mod holding;
 mod relief;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
 use super::stats::{ConnectionRecord, EndpointIndex};
 use super::turn::Turn;
+use holding::HeldGroup;
 use relief::Candidates;
 
 /// The connections of one worker.
@@ -33,6 +35,8 @@ pub(super) struct Connections<S> {
     pub(super) context: Context,
     /// Commands that are taken from the mailbox and not all carried out yet.
     queue: CommandQueue,
+    /// Bound: the groups of the worker.
+    held: Vec<HeldGroup>,
     candidates: Candidates,
     /// Number of connections opened so far.
     count: u64,
@@ -82,6 +86,7 @@ impl<S: Stream> Connections<S> {
             is_crowded: false,
             context,
             queue: CommandQueue::default(),
+            held: Vec::new(),
             candidates: Candidates::default(),
             count: 0,
         }
@@ -203,9 +208,7 @@ impl<S: Stream> Connections<S> {
     /// Delivers the messages that the turn has published. Returns whether the worker has nothing to
     /// do until the next event.
     pub(super) fn end_turn(&mut self) -> bool {
-        if self.has_commands() {
-            self.deliver();
-        }
+        self.deliver();
         let rests = self.context.mailbox.try_sleep();
         self.ready.is_empty() && self.fresh.is_empty() && self.queue.commands.is_empty() && rests
     }
