@@ -2,18 +2,22 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io::{self, IoSlice, Read, Write};
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::connections::Connections;
 use super::deadlines::Clock;
 use super::delivery::{Delivery, Encoded, Leeway};
 use super::driver::{ConnectionDriver, Context, Progress};
 use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
+use super::stats::EndpointIndex;
 use super::{Bounds, Handler, Peer, Settings, Simulation, SlowConsumerPolicy, WebSocket};
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{FrameHeader, Message, OpCode};
@@ -289,4 +293,32 @@ fn one_event_may_send_16_mib_and_one_message_more() {
         let expected = if is_closed { close.len() } else { count << 20 };
         assert_eq!((taken.len(), *taken == close), (expected, is_closed));
     }
+}
+
+#[test]
+fn work_that_is_left_outside_a_turn_wakes_the_worker() {
+    struct Floods;
+    impl Handler for Floods {
+        fn open(&mut self, socket: &mut WebSocket<'_>) {
+            // Several turns' worth.
+            (0..1_000).for_each(|_| socket.peer().send(Message::Text("hello")));
+        }
+
+        fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
+    }
+    let settings = Settings::default();
+    let clock = Clock::new(&settings.deadlines);
+    let (bounds, wakes) = (Bounds::new(&settings), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&wakes);
+    let wake = Box::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let context = Context::new(&settings, clock.tick(), &bounds, wake, Arc::new(()));
+    let mut connections = Connections::new(context);
+    let connection = Box::new(Connection::new(Floods, &settings, None));
+    let make = |_| Ok::<Counted, Infallible>(Counted::default());
+    let _ = connections.adopt(make, connection, EndpointIndex::default(), &[], &mut []);
+    assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    connections.sweep(1);
+    assert_eq!(wakes.load(Ordering::Relaxed), 2);
 }
