@@ -80,7 +80,7 @@ pub(super) struct LimitArguments {
           default_value = "1MiB")]
     pub(super) max_queue_size: usize,
 
-    /// Maximum room messages that wait for one client; the same holds above it
+    /// Maximum room messages that wait for one client; more have the same effect
     #[arg(
         long,
         env = "FRAMELOOP_MAX_QUEUE_MESSAGES",
