@@ -21,7 +21,7 @@ fn each_fault_of_an_echo_has_its_counter() {
         (
             "delay=700",
             "-c 2 --messages 2",
-            &["2 timed out; 2 of these late"],
+            &["2 late, after the timeout"],
         ),
         (
             "abort=3",
@@ -41,7 +41,7 @@ fn each_fault_of_an_echo_has_its_counter() {
         (
             "stall=4",
             "-c 2 -d 4 --messages 16",
-            &["8 lost", "8 timed out"],
+            &["8 lost (8 timed out)"],
         ),
     ] {
         let url = format!("ws://{}/echo?{fault}", server.address);
@@ -116,7 +116,7 @@ fn a_refusal_is_reported_with_its_status() {
     );
     assert_eq!(ran.code, Some(3), "{}", ran.report);
     assert!(
-        ran.said.contains("cannot connect: HTTP 404"),
+        ran.said.contains("no WebSocket could be opened: HTTP 404"),
         "{}",
         ran.said
     );

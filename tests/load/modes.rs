@@ -176,7 +176,7 @@ fn a_broadcast_that_reaches_one_of_four_says_so() {
     let server = ServerProcess::start(&[]);
     let url = format!("ws://{}/echo", server.address);
     let ran = load(&url, "--broadcast -c 4 --messages 2 -s 100 --timeout 300ms");
-    ran.tells(&["6 lost", "6 timed out"]);
+    ran.tells(&["6 lost (6 timed out)"]);
     assert!(
         ran.report.contains("reach        25.0000 %"),
         "{}",
@@ -200,8 +200,28 @@ fn tls_needs_a_certificate_that_is_trusted() {
         assert!(ran.is_clean().report.contains("\nTLS  "), "{}", ran.report);
     }
     let ran = load(&url, "-c 2 --messages 2");
-    assert_ne!(ran.code, Some(0));
-    assert!(ran.said.contains("certificate"), "{}", ran.said);
+    assert_eq!(ran.code, Some(3));
+    let words = "no WebSocket could be opened: unknown issuer: use --cacert FILE or --insecure";
+    assert!(ran.said.contains(words), "{}", ran.said);
+}
+
+/// `openssl req -x509` makes a certificate of an authority unless it is told otherwise.
+#[test]
+fn a_certificate_of_an_authority_is_refused_with_advice() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(vec![String::from("127.0.0.1")]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let made = parameters.self_signed(&key).unwrap();
+    let (certificate, secret) = (Temporary::new("ca.pem"), Temporary::new("ca.key"));
+    std::fs::write(&certificate.0, made.pem()).unwrap();
+    std::fs::write(&secret.0, key.serialize_pem()).unwrap();
+    let (pem, key) = (certificate.path(), secret.path());
+    let server = ServerProcess::start(&["--tls-cert", &pem, "--tls-key", &key]);
+    let url = format!("wss://{}/echo", server.address);
+    let ran = load(&url, &format!("-c 2 --messages 2 --cacert {pem}"));
+    assert_eq!(ran.code, Some(3));
+    let words = "make it with -addext basicConstraints=critical,CA:FALSE, or use --insecure";
+    assert!(ran.said.contains(words), "{}", ran.said);
 }
 
 #[test]

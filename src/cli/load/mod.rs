@@ -1,5 +1,6 @@
 //! `frameloop load`: its flags, its progress and its exit codes.
 
+mod preflight;
 mod progress;
 mod run;
 mod values;
@@ -9,13 +10,15 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::open_files::raise_open_files;
 use super::values::{duration, size};
 use crate::lab::load::{
     Assertion, Check, Compression, Content, End, Messages, Mode, Plan, Target, TargetError, Text,
     Trust,
 };
-use values::{Characters, Checked, Sizes, Sources, field, messages, rate, sizes, sources, token};
+use values::{
+    Characters, Checked, Sizes, Sources, field, measured_time, messages, rate, sizes, sources,
+    token,
+};
 
 /// Measure a WebSocket server: rate, latency, losses, memory
 ///
@@ -58,7 +61,7 @@ pub(super) struct Load {
 
     /// Measure for this time [default: 10s; 3s for each load of --sweep; two URLs divide it by their
     /// rounds]
-    #[arg(long, short = 't', value_name = "TIME", value_parser = duration)]
+    #[arg(long, short = 't', value_name = "TIME", value_parser = measured_time)]
     duration: Option<Duration>,
 
     /// End after this many messages over all connections; with --connect and --churn, after this
@@ -172,8 +175,8 @@ pub(super) struct Load {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 
-    /// End the run at once when there are more errors than this [default: go on, and exit with 1 if
-    /// there is one]
+    /// End the run at once, and exit with 1, when there are more errors than this. Lost and corrupt
+    /// messages always exit with 1 [default: go on, and exit with 1 if there is an error]
     #[arg(long, value_name = "NUMBER")]
     max_errors: Option<u64>,
 
@@ -227,8 +230,8 @@ it. Give the generator --threads and --cpus, and read the CPU time for a message
 
 Ctrl-C ends early with a whole report; a second Ctrl-C does not wait for replies.
 
-Exit codes: 0 nothing lost or wrong, 1 lost, corrupt or too many errors, 2 wrong flag or value,
-3 cannot connect.";
+Exit codes: 0 nothing lost or wrong, 1 lost, corrupt or too many errors, or an assertion failed,
+2 wrong flag or value, 3 cannot connect, or no WebSocket could be opened.";
 
 /// Names the environment variable of a flag: FRAMELOOP_LOAD_MAX_ERRORS for --max-errors.
 fn variable(argument: clap::Arg) -> clap::Arg {
@@ -243,9 +246,12 @@ fn variable(argument: clap::Arg) -> clap::Arg {
 
 impl Load {
     fn plans(&self) -> Result<Vec<Plan>, Unusable> {
+        self.refuse_values_after_a_blank()?;
         let urls = self.urls.iter().enumerate();
-        urls.map(|(place, url)| self.plan(url, self.pid.get(place).copied()))
-            .collect()
+        let plans = urls.map(|(place, url)| self.plan(url, self.pid.get(place).copied()));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        self.refuse_what_is_not_there(&plans)?;
+        Ok(plans)
     }
 
     fn plan(&self, url: &str, server: Option<u32>) -> Result<Plan, Unusable> {
@@ -332,54 +338,6 @@ impl Load {
                 _ => None,
             },
         })
-    }
-
-    /// Refuses invalid combinations of flags, and large loads on other people's servers.
-    fn refuse(&self, plan: &Plan) -> Result<(), Unusable> {
-        let usage = |why: &str| Err(Unusable::Usage(why.to_owned()));
-        if self.fragment.is_some_and(|size| size < 16) {
-            return usage(
-                "--fragment must be 16 bytes at least: the first frame holds the message's number",
-            );
-        }
-        if plan.is_raw && matches!(plan.mode, Mode::Churn) {
-            return usage("--churn closes by a handshake, which --raw does not have");
-        }
-        if plan.is_raw && self.fresh_masks {
-            return usage("--fresh-masks cannot be compared with what --raw gets back");
-        }
-        let carries_numbers = !self.deflate && self.file.is_none() && self.size.from >= 8;
-        if self.publishers > 1 && self.broadcast && !carries_numbers {
-            return usage(
-                "messages of several --publishers must carry numbers: 8 bytes at least, and neither --file nor --deflate",
-            );
-        }
-        if self.sweep.is_some() && (self.urls.len() > 1 || plan.mode == Mode::Idle) {
-            return usage("--sweep is for one URL, and not for --idle");
-        }
-        if plan.messages.compression.is_some() && !cfg!(feature = "deflate") {
-            return usage("this frameloop is built without permessage-deflate");
-        }
-        if plan.mode == Mode::Idle && (plan.rate.is_some() || self.messages.is_some()) {
-            return usage(
-                "--idle sends one message for each connection: it has no --rate and no --messages",
-            );
-        }
-        let is_gentle = plan.is_gentle() && self.sweep.is_none();
-        if !plan.target.is_near() && !is_gentle && !self.i_own_this_target {
-            return usage(
-                "this address is neither this machine's nor private: --rate 1000 and -c 1000 are the most that it is given, unless --i-own-this-target says that it is yours",
-            );
-        }
-        let files = raise_open_files();
-        if plan.connections + 64 > files {
-            return Err(Unusable::Usage(format!(
-                "{} connections need {} open files, and {files} are allowed: raise them with 'ulimit -n'",
-                plan.connections,
-                plan.connections + 64
-            )));
-        }
-        Ok(())
     }
 }
 

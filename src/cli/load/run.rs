@@ -117,12 +117,17 @@ impl Load {
 
     fn verdict(&self, measurement: &Measurement) -> Exit {
         let mut exit = Exit::Done;
-        for report in measurement.reports() {
+        for (place, report) in measurement.reports().into_iter().enumerate() {
             let counts = &report.outcome.counts;
             if counts.opened == 0 && !report.outcome.is_interrupted {
                 let why = counts.refused.keys().next();
                 let why = why.map_or("no time", String::as_str);
-                eprintln!("frameloop load: cannot connect: {why}");
+                let what = match counts.reached > 0 && !report.plan.is_raw {
+                    true => "no WebSocket could be opened",
+                    false => "cannot connect",
+                };
+                let run = measurement.name(place);
+                eprintln!("frameloop load: {what}{run}: {why}");
                 return Exit::CannotConnect;
             }
             let is_wrong = counts.lost > 0 || counts.corrupt > 0;
@@ -131,7 +136,8 @@ impl Load {
             }
             for assertion in &self.assertions {
                 if let Err(why) = assertion.judge(&report) {
-                    eprintln!("frameloop load: does not hold: {why}");
+                    let run = measurement.name(place);
+                    eprintln!("frameloop load: does not hold{run}: {why}");
                     exit = Exit::Failed;
                 }
             }
@@ -146,6 +152,17 @@ impl Measurement {
         pairs
             .map(|(plan, outcome)| Report::new(plan, outcome, &self.machine))
             .collect()
+    }
+
+    /// Tells one of several runs apart: ` for A`, ` at 1000/s`.
+    fn name(&self, place: usize) -> String {
+        let offered = self.plans.get(place).and_then(|plan| plan.rate);
+        match (&self.comparison, &self.sweep, offered) {
+            (Some(_), ..) => String::from([" for A", " for B"][place % 2]),
+            (_, Some(_), Some(rate)) => format!(" at {rate:.0}/s"),
+            (_, Some(_), None) => String::from(" in the closed loop"),
+            _ => String::new(),
+        }
     }
 
     fn text(&self) -> String {

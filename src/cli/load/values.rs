@@ -3,11 +3,12 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use http::{HeaderName, HeaderValue};
 
-use crate::cli::values::size;
+use crate::cli::values::{duration, size};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Characters {
@@ -59,6 +60,16 @@ pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
         true => Ok(Sizes { from, to }),
         false => Err(format!(
             "'{text}' is not a range of sizes up to 1GiB; write 20..4KiB"
+        )),
+    }
+}
+
+/// The time of a measurement.
+pub(super) fn measured_time(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(format!(
+            "invalid duration '{text}': use 1s, 500ms or 2m; 0 measures nothing"
         )),
     }
 }

@@ -76,6 +76,11 @@ impl Arrival {
         self.stream.register(registry, token)
     }
 
+    /// Whether the TCP connection is there.
+    pub(super) fn is_connected(&self) -> bool {
+        self.stage != OpeningStage::Connecting
+    }
+
     pub(super) fn began(&self) -> u64 {
         self.times.begin
     }

@@ -32,6 +32,11 @@ const RELATIONS: [(&str, Relation); 5] = [
 ];
 
 impl Assertion {
+    /// Whether the figure is one of the server's process.
+    pub fn needs_server(&self) -> bool {
+        matches!(self.figure.as_str(), "cpu" | "memory")
+    }
+
     /// Checks whether the assertion holds for a run.
     ///
     /// # Errors
@@ -61,8 +66,9 @@ impl FromStr for Assertion {
 
     fn from_str(text: &str) -> Result<Assertion, String> {
         let wrong = || {
+            let times = PERCENTILES.map(|(name, _)| name).join(", ");
             format!(
-                "'{text}' is not an assertion; write 'p99<5ms', 'rate>=100000', 'errors==0', or one of mean, max, lost, cpu (us), memory (bytes)"
+                "'{text}' is not an assertion; write 'p99<5ms' (also {times}, mean, max), 'rate>=100000', 'errors==0' or 'lost==0'; with --pid also 'cpu<7.5' (us) or 'memory<9000' (bytes)"
             )
         };
         let (at, (sign, relation)) = RELATIONS

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::plan::Plan;
-use super::report::{Report, table_of_runs};
+use super::report::{Report, Table, number, table_of_runs, time};
 use super::{Interrupt, LoadOutcome, LoadProgress, Machine, run};
 
 /// The results of measuring servers A and B in turn, and the ratios of B to A.
@@ -25,14 +25,18 @@ pub struct Comparison {
 pub struct Ratio {
     /// The name of the figure.
     pub figure: &'static str,
-    /// The geometric mean of the ratio over all rounds.
+    /// The geometric means over all rounds, of A and of B. A time is in nanoseconds, CPU time in
+    /// microseconds.
+    pub means: [f64; 2],
+    /// The mean of B divided by that of A. It is also the geometric mean of the rounds' ratios.
     pub middle: f64,
-    /// The lower end of the interval that contains the true ratio with 95 % confidence, if rounds
-    /// differ only by chance.
-    pub low: f64,
-    /// The upper end of the interval. See [`Ratio::low`].
-    pub high: f64,
+    /// The ends of the interval that contains the true ratio with 95 % confidence, if rounds
+    /// differ only by chance. `None` with fewer than 5 rounds.
+    pub interval: Option<[f64; 2]>,
 }
+
+/// The rounds that an interval needs. With fewer it is wider than any difference.
+const LEAST_ROUNDS: usize = 5;
 
 /// The compared figures: names for people, and names that [`Report::figure`] knows.
 const FIGURES: [(&str, &str); 4] = [
@@ -54,7 +58,7 @@ pub fn compare(
 ) -> io::Result<Comparison> {
     let machine = Machine::here();
     let mut outcomes: [Option<LoadOutcome>; 2] = [None, None];
-    let mut logarithms: [Vec<f64>; FIGURES.len()] = Default::default();
+    let mut logarithms: [Vec<[f64; 2]>; FIGURES.len()] = Default::default();
     let mut done = 0;
     while done < rounds && !interrupt.is_interrupted() {
         let mut round = Vec::new();
@@ -72,7 +76,7 @@ pub fn compare(
                 && a > 0.0
                 && b > 0.0
             {
-                logarithms.push((b / a).ln());
+                logarithms.push([a.ln(), b.ln()]);
             }
         }
         done += 1;
@@ -89,20 +93,24 @@ pub fn compare(
     })
 }
 
-/// The mean of the logarithms and its confidence interval by Student's t-distribution.
-fn ratio(figure: &'static str, logarithms: &[f64]) -> Ratio {
-    let count = logarithms.len() as f64;
-    let mean = logarithms.iter().sum::<f64>() / count;
-    let squares: f64 = logarithms.iter().map(|it| (it - mean).powi(2)).sum();
-    let error = match logarithms.len() {
-        1 => f64::INFINITY,
-        _ => student(logarithms.len() - 1) * (squares / (count - 1.0) / count).sqrt(),
-    };
+/// The means of the logarithms, and the confidence interval of their difference by Student's
+/// t-distribution. There is at least one pair.
+fn ratio(figure: &'static str, logarithms: &[[f64; 2]]) -> Ratio {
+    let rounds = logarithms.len();
+    let count = rounds as f64;
+    let mean = |of: fn(&[f64; 2]) -> f64| logarithms.iter().map(of).sum::<f64>() / count;
+    let middle = mean(|[a, b]| b - a);
+    let squares = logarithms.iter().map(|[a, b]| (b - a - middle).powi(2));
+    let interval = (rounds >= LEAST_ROUNDS).then(|| {
+        let deviation = (squares.sum::<f64>() / (count - 1.0) / count).sqrt();
+        let error = student(rounds - 1) * deviation;
+        [(middle - error).exp(), (middle + error).exp()]
+    });
     Ratio {
         figure,
-        middle: mean.exp(),
-        low: (mean - error).exp(),
-        high: (mean + error).exp(),
+        means: [mean(|[a, _]| *a).exp(), mean(|[_, b]| *b).exp()],
+        middle: middle.exp(),
+        interval,
     }
 }
 
@@ -126,7 +134,7 @@ impl Comparison {
         let title = reports[0].title();
         let names = ["A", "B"].map(String::from);
         let runs: Vec<_> = names.into_iter().zip(reports).collect();
-        let table = table_of_runs("", &runs);
+        let table = table_of_runs("all rounds", &runs);
         format!(
             "A: {}\nB: {}\n{}, in {} rounds of A and B\n\n{table}\n{self}{}",
             plans[0].target.url,
@@ -144,24 +152,42 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Ratio {
-            figure,
-            middle,
-            low,
-            high,
-        } in &self.ratios
-        {
-            let verdict = match (*low > 1.0, *high < 1.0) {
-                (false, false) => "no difference that shows",
-                (true, _) => "B has more",
-                (_, true) => "B has less",
-            };
-            writeln!(
-                out,
-                "{figure:<11} B/A {middle:.3}, between {low:.3} and {high:.3} (95 %): {verdict}"
-            )?;
+        let mut table = Table::new(&["mean of rounds", "A", "B", "B/A"]);
+        for ratio in &self.ratios {
+            let [a, b] = ratio.means.map(|mean| match ratio.figure {
+                "rate" => format!("{}/s", number(mean.round())),
+                "server CPU" => format!("{mean:.3} us"),
+                _ => time(mean),
+            });
+            let row = vec![
+                ratio.figure.to_owned(),
+                a,
+                b,
+                format!("{:.3}", ratio.middle),
+            ];
+            table.row(row);
+        }
+        let table = table.to_string();
+        let mut lines = table.lines();
+        writeln!(out, "{}", lines.next().unwrap_or_default())?;
+        for (line, ratio) in lines.zip(&self.ratios) {
+            writeln!(out, "{line}  {}", ratio.verdict())?;
         }
         Ok(())
+    }
+}
+
+impl Ratio {
+    fn verdict(&self) -> String {
+        let Some([low, high]) = self.interval else {
+            return format!("too few rounds for an interval: --rounds {LEAST_ROUNDS}");
+        };
+        let verdict = match (low > 1.0, high < 1.0) {
+            (false, false) => "no difference that shows",
+            (true, _) => "B has more",
+            (_, true) => "B has less",
+        };
+        format!("between {low:.3} and {high:.3} (95 %): {verdict}")
     }
 }
 
@@ -171,12 +197,21 @@ mod tests {
 
     #[test]
     fn ratios_have_the_interval_of_student() {
-        let equal = ratio("x", &[2_f64.ln(); 5]);
-        assert!((equal.middle - 2.0).abs() < 1e-9 && (equal.high - 2.0).abs() < 1e-9);
-        // Mean 0, standard deviation 1, three values: 4.303 / sqrt(3).
-        let apart = ratio("x", &[-1.0, 0.0, 1.0]);
-        assert!((apart.high.ln() - 2.4844).abs() < 1e-3, "{apart:?}");
-        assert!((apart.low * apart.high - 1.0).abs() < 1e-9);
-        assert_eq!(ratio("x", &[0.0]).low, 0.0);
+        let pairs = |apart: &[f64]| apart.iter().map(|it| [1.0, 1.0 + it]).collect::<Vec<_>>();
+        let equal = ratio("x", &pairs(&[2_f64.ln(); 5]));
+        let [low, high] = equal.interval.unwrap();
+        assert!((equal.middle - 2.0).abs() < 1e-9 && (low - high).abs() < 1e-9);
+        assert!(
+            (equal.means[1] / equal.means[0] - 2.0).abs() < 1e-9,
+            "{equal:?}"
+        );
+        // Mean 0, standard deviation sqrt(2.5), five values: 2.776 * sqrt(2.5) / sqrt(5).
+        let apart = ratio("x", &pairs(&[-2.0, -1.0, 0.0, 1.0, 2.0]));
+        let [low, high] = apart.interval.unwrap();
+        assert!((high.ln() - 1.9629).abs() < 1e-3, "{apart:?}");
+        assert!((low * high - 1.0).abs() < 1e-9);
+        let few = ratio("x", &pairs(&[0.0, 27.0]));
+        assert_eq!(few.interval, None);
+        assert!(few.verdict().starts_with("too few rounds for an interval"));
     }
 }

@@ -239,6 +239,20 @@ fn outcome(told: Vec<WorkerReport>) -> LoadOutcome {
     outcome
 }
 
+/// Whether this process may run on a core.
+#[cfg(target_os = "linux")]
+pub fn is_core(core: usize) -> bool {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let is_possible = core < CpuSet::MAX_CPU;
+    is_possible && sched_getaffinity(None).is_ok_and(|allowed| allowed.is_set(core))
+}
+
+/// Whether this process may run on a core. Elsewhere than on Linux threads cannot be pinned.
+#[cfg(not(target_os = "linux"))]
+pub fn is_core(_: usize) -> bool {
+    false
+}
+
 /// Pins the calling thread to these cores. An empty slice changes nothing.
 #[cfg(target_os = "linux")]
 fn pin(cpus: &[usize]) -> io::Result<()> {

@@ -33,6 +33,9 @@ pub struct Counts {
     pub unsent: u64,
     /// Connections opened.
     pub opened: u64,
+    /// Refused connections whose server had accepted the TCP connection.
+    #[serde(skip)]
+    pub reached: u64,
     /// Connections that could not be opened, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Connections closed by the server, by close code. 1005: the Close frame had no code. 1006:
@@ -73,6 +76,7 @@ impl Counts {
             (&mut self.late, other.late),
             (&mut self.unsent, other.unsent),
             (&mut self.opened, other.opened),
+            (&mut self.reached, other.reached),
             (&mut self.pings, other.pings),
         ] {
             *mine += theirs;

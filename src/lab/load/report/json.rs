@@ -28,9 +28,11 @@ pub fn document(
             "confidence": 0.95,
             "ratios": comparison.ratios.iter().map(|ratio| json!({
                 "figure": ratio.figure,
+                "a": figure(ratio.means[0]),
+                "b": figure(ratio.means[1]),
                 "ratio": figure(ratio.middle),
-                "low": figure(ratio.low),
-                "high": figure(ratio.high),
+                "low": ratio.interval.and_then(|[low, _]| figure(low)),
+                "high": ratio.interval.and_then(|[_, high]| figure(high)),
             })).collect::<Vec<_>>(),
         })),
         "sweep": sweep.map(|sweep| json!({

@@ -66,13 +66,18 @@ impl Report<'_> {
     fn errors(&self, out: &mut impl Write) -> fmt::Result {
         let counts = &self.outcome.counts;
         let mut errors = Vec::new();
+        // A reply that times out comes late or is lost.
+        let silent = counts.timed_out.saturating_sub(counts.late);
+        let silent = match silent.min(counts.lost) {
+            0 => String::from("lost"),
+            silent => format!("lost ({} timed out)", number(silent as f64)),
+        };
         for (what, count) in [
-            ("lost", counts.lost),
+            (silent.as_str(), counts.lost),
             ("repeated", counts.repeated),
             ("reordered", counts.reordered),
             ("corrupt", counts.corrupt),
-            ("timed out", counts.timed_out),
-            ("of these late", counts.late),
+            ("late, after the timeout", counts.late),
             ("never sent", counts.unsent),
         ] {
             if count > 0 {

@@ -10,7 +10,8 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
 };
 
 use super::LoadSocket;
@@ -99,6 +100,25 @@ fn roots(path: &std::path::Path) -> io::Result<RootCertStore> {
     }
 }
 
+/// Says what to do about a certificate that is not trusted.
+fn advice(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(why) = error else {
+        return error.to_string();
+    };
+    match why {
+        CertificateError::UnknownIssuer => {
+            String::from("unknown issuer: use --cacert FILE or --insecure")
+        }
+        // The type is of a crate below rustls.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            String::from(
+                "the certificate is a CA certificate: make it with -addext basicConstraints=critical,CA:FALSE, or use --insecure",
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
 impl Secured {
     /// Advances the TLS handshake. Returns whether it is complete.
     pub(crate) fn handshake(&mut self) -> io::Result<bool> {
@@ -136,7 +156,8 @@ impl Secured {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(_) => {
                 let processed = self.session.process_new_packets();
-                processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+                processed
+                    .map_err(|error| io::Error::new(ErrorKind::InvalidData, advice(&error)))?;
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),

@@ -65,7 +65,11 @@ impl LoadWorker<'_> {
 
     #[cold]
     pub(super) fn refused(&mut self, place: usize, why: String) {
-        *self.context.tally.counts.refused.entry(why).or_default() += 1;
+        let counts = &mut self.context.tally.counts;
+        *counts.refused.entry(why).or_default() += 1;
+        if let ConnectionSlot::Opening(arrival) = &self.places[place] {
+            counts.reached += u64::from(arrival.is_connected());
+        }
         self.places[place] = ConnectionSlot::Ended;
         if self.connects_while_it_runs() {
             self.places[place] = ConnectionSlot::Vacant; // the next event or sweep opens a new one
