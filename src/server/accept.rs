@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener};
+use rustix::io::Errno;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::net::sockopt;
 use tokio::io::Interest;
@@ -140,13 +141,9 @@ fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> 
 
 /// Whether this process or the machine has run out of the descriptors or memory for accepting.
 fn is_exhaustion(error: &io::Error) -> bool {
-    const ENOMEM: i32 = 12;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
     matches!(
-        error.raw_os_error(),
-        Some(ENOMEM | ENFILE | EMFILE | ENOBUFS)
+        Errno::from_io_error(error),
+        Some(Errno::NOMEM | Errno::NFILE | Errno::MFILE | Errno::NOBUFS)
     )
 }
 
