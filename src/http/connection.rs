@@ -36,7 +36,12 @@ pub(crate) async fn serve_connection(
     context: Rc<HttpContext>,
     place: impl Witness,
 ) {
-    let Some((stream, first_head)) = prepared(stream, &context, &place).await else {
+    let prepared = match context.proxies.is_empty() && context.tls.is_none() {
+        true => Some((stream, context.head_timeout())),
+        // Boxed, because it would be most of this future.
+        false => Box::pin(prepared(stream, &context, &place)).await,
+    };
+    let Some((stream, first_head)) = prepared else {
         return;
     };
     let began = Instant::now();
@@ -74,18 +79,19 @@ pub(crate) async fn serve_connection(
     let stream = parts.io.into_inner();
     match served {
         Ok(Some(accepted)) if !stream.is_blocked() => {
-            hand_over(stream, parts.read_buf, accepted, &context, place).await;
+            hand_over(stream, parts.read_buf, accepted, &context, place);
         }
         // The client pipelined requests and did not read the responses, which hyper still holds.
         Ok(Some(_)) => {}
-        Ok(None) => linger(stream, context.linger()).await,
         Err(error) if error.is_parse_version_h2() && context.router.speaks_h2c() => {
             hand_over_to_h2c(stream, parts.read_buf, &context, place).await;
         }
         // After a close by FIN, the kernel would go on sending bytes that the client does not read.
         Err(_) if stream.is_blocked() => stream.abort(),
-        Err(error) => {
-            log::bad_request(&error);
+        ended => {
+            if let Err(error) = ended {
+                log::bad_request(&error);
+            }
             linger(stream, context.linger()).await;
         }
     }
@@ -180,7 +186,7 @@ async fn in_time<T>(
 }
 
 /// Gives a WebSocket's stream and its early input to its owner.
-async fn hand_over(
+fn hand_over(
     stream: HttpStream,
     early: Bytes,
     accepted: AcceptedUpgrade,
@@ -268,11 +274,14 @@ impl Drop for CountedWebSocket {
 /// Encodes a response's head. Field names are spelled as in RFC 6455, because some clients compare
 /// bytes: `Sec-WebSocket-Accept`, where title case would be `Sec-Websocket-Accept`.
 fn encode(response: &Response<()>) -> Vec<u8> {
+    /// Room for most heads: what grows is copied.
+    const USUAL_SIZE: usize = 256;
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or_default();
-    let mut bytes = ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"]
-        .concat()
-        .into_bytes();
+    let mut bytes = Vec::with_capacity(USUAL_SIZE);
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        bytes.extend_from_slice(part.as_bytes());
+    }
     for (name, value) in response.headers() {
         let (known, rest) = match name.as_str().strip_prefix("sec-websocket-") {
             Some(rest) => ("Sec-WebSocket-", rest),
