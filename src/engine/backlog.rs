@@ -23,6 +23,8 @@ struct Queue {
     chunks: VecDeque<Chunk>,
     /// Unwritten bytes of all chunks.
     bytes: usize,
+    /// Bytes of memory of all chunks, whole frames included.
+    memory: usize,
     messages: usize,
     replies: usize,
     /// The first chunk is partly written. Its rest must be written, or a frame would be cut.
@@ -53,6 +55,11 @@ impl Backlog {
     pub(super) fn share(&self) -> usize {
         let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
         chunks.map(|chunk| chunk.kept.share()).sum()
+    }
+
+    /// The most that [`Backlog::share`] can be, without a look at each frame.
+    pub(super) fn max_share(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.memory)
     }
 
     /// Unwritten bytes.
@@ -119,6 +126,7 @@ impl Backlog {
             .queue
             .get_or_insert_with(|| Box::new(Queue::new(budget)));
         queue.bytes += bytes;
+        queue.memory += kept.memory();
         queue.messages += messages;
         queue.replies += usize::from(messages == 0);
         queue.begun |= begun;
@@ -135,6 +143,7 @@ impl Backlog {
         queue.chunks.truncate(usize::from(queue.begun));
         let chunks = queue.chunks.iter();
         queue.bytes = chunks.clone().map(|chunk| chunk.kept.rest().len()).sum();
+        queue.memory = chunks.clone().map(|chunk| chunk.kept.memory()).sum();
         queue.messages = chunks.clone().map(|chunk| chunk.messages).sum();
         queue.replies = chunks.filter(|chunk| chunk.messages == 0).count();
         let dropped = messages - queue.messages;
@@ -161,6 +170,7 @@ impl Backlog {
                 && (queue.bytes > max_bytes || queue.messages > max_messages);
             if is_dropped {
                 queue.bytes -= chunk.kept.rest().len();
+                queue.memory -= chunk.kept.memory();
                 queue.messages -= chunk.messages;
             }
             !is_dropped
@@ -208,6 +218,7 @@ impl Queue {
         Queue {
             chunks: VecDeque::new(),
             bytes: 0,
+            memory: 0,
             messages: 0,
             replies: 0,
             begun: false,
@@ -236,6 +247,7 @@ impl Queue {
             self.messages -= first.messages;
             self.replies -= usize::from(first.messages == 0);
             self.begun = false;
+            self.memory -= first.kept.memory();
             self.chunks.pop_front();
         }
     }

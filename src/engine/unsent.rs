@@ -177,6 +177,11 @@ impl Kept {
         self.gone += bytes;
     }
 
+    /// Bytes of memory of the whole frame and of this entry.
+    pub(super) fn memory(&self) -> usize {
+        Self::BYTES + self.shared_frame.bytes.capacity()
+    }
+
     /// Bytes of memory that count for this client: an equal part of the shared frame. Written bytes
     /// count too, because the memory is held until the whole frame has been written.
     pub(super) fn share(&self) -> usize {

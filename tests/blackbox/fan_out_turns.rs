@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frameloop::engine::{SimulatedConnection, Simulation, Stream};
 use frameloop::rooms::Membership;
@@ -208,6 +208,48 @@ fn attack_54_messages_to_many_connections_are_delivered_in_turns() {
         assert!(count > before && count - before <= TURN, "{before} {count}");
         before = count;
     }
+}
+
+/// The least time of a tick with members that do not read, each with a backlog of this many
+/// deliveries.
+fn tick_with_blocked_members(deliveries: usize) -> Duration {
+    const MEMBERS: usize = 300;
+    let settings = Settings {
+        max_unsent_size: 64 << 20,
+        ..Settings::default()
+    };
+    let mut worker = Worker {
+        simulation: Simulation::new(&settings),
+        rooms: Rooms::default(),
+    };
+    for _ in 0..MEMBERS {
+        worker.open(true, 0);
+    }
+    for _ in 0..deliveries {
+        worker.rooms.publish("room", Message::Binary(&[0; 100]));
+        worker.simulation.run();
+    }
+    let tick = |worker: &mut Worker| {
+        let began = Instant::now();
+        worker.simulation.advance(Duration::from_millis(100));
+        began.elapsed()
+    };
+    (0..5).map(|_| tick(&mut worker)).min().unwrap()
+}
+
+#[test]
+fn attack_58_a_tick_does_not_walk_through_the_backlogs() {
+    // 1,000 deliveries occupy more than a sixteenth of the budget, so each member is compared with
+    // that.
+    let [short, long] = [1, 1_000].map(tick_with_blocked_members);
+    figure(
+        Kind::Attack,
+        58,
+        "a tick with 300 members that do not read, 1,000 deliveries each, compared with one delivery",
+        "< 5 times as long",
+        format_args!("{:.1} times", long.as_secs_f64() / short.as_secs_f64()),
+    );
+    assert!(long < short * 5, "{long:?}, {short:?}");
 }
 
 /// A message of `size` bytes: `number`, and then zeros.

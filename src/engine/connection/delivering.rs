@@ -139,14 +139,20 @@ impl<H: Handler> Connection<H> {
         const RECENT: Tick = 10;
         Waiting {
             is_stalled: now.wrapping_sub(self.waiting_since) > RECENT,
-            share: self.outbound.backlog.share()
-                + self.held()
-                + self
-                    .deferred
-                    .as_ref()
-                    .map_or(0, |deferred| deferred.bytes()),
+            share: self.outbound.backlog.share() + self.besides_backlog(),
             rest: self.outbound.backlog.bytes() + self.kept(),
         }
+    }
+
+    /// The most that the share in [`Connection::waiting_at`] can be.
+    pub(super) fn max_share(&mut self) -> usize {
+        self.outbound.backlog.max_share() + self.besides_backlog()
+    }
+
+    /// Bytes that are kept for this peer outside the backlog.
+    fn besides_backlog(&mut self) -> usize {
+        let deferred = self.deferred.as_ref();
+        deferred.map_or(0, |deferred| deferred.bytes()) + self.held()
     }
 
     /// Ends a connection with the largest backlog. If the connection is closing already, or its

@@ -158,7 +158,9 @@ impl<H: Handler> Connection<H> {
     ) -> Option<(Disconnect, (CloseCode, &'static str))> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let (unsent, unfinished) = (context.unsent(), context.pool.budget());
+        // The share is a sum over all frames of the backlog: too slow for each connection and tick.
         let ending = if unsent.is_much(unsent.bytes())
+            && unsent.is_much(self.max_share())
             && unsent.is_much(self.waiting_at(context.now).share)
         {
             (Disconnect::TooMuchUnsent, TOO_MUCH_UNSENT)
