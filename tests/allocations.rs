@@ -81,6 +81,7 @@ fn echo_and_fan_out_allocate_nothing_per_message() {
     let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
     for (path, members, offer, message) in [
         ("/echo", 1, "", message()),
+        ("/ws", 1, "", message()),
         ("/broadcast", 4, "", message()),
         ("/echo", 1, offer, compressed_message()),
     ] {

@@ -7,6 +7,6 @@ use crate::protocol::Message;
 /// tutorial crashes on them.
 pub(crate) fn tutorial_echo(socket: &mut WebSocket<'_>, message: Message<'_>) {
     if let Message::Text(text) = message {
-        socket.send(Message::Text(&format!("Echo: {text}")));
+        socket.send_prefixed("Echo: ", text);
     }
 }

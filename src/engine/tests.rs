@@ -177,6 +177,26 @@ fn a_large_message_is_read_into_its_place_and_written_at_once() {
 }
 
 #[test]
+fn bytes_that_a_socket_does_not_accept_are_charged_to_the_turn() {
+    let mut driven = Driven::open();
+    driven.socket.is_full = true;
+    // The first turn reads 1 MiB. The second reads the rest and keeps the answer.
+    driven.socket.held.extend(frames(1, 3 << 19));
+    for is_kept in [false, true] {
+        let Driven {
+            key,
+            connection,
+            socket,
+            context,
+        } = &mut driven;
+        context.begin_turn();
+        connection.drive(*key, socket, context);
+        assert!(context.turn.is_over());
+        assert_eq!(connection.backlog_bytes() > 0, is_kept);
+    }
+}
+
+#[test]
 fn fan_out_costs_a_member_one_write() {
     let mut driven = Driven::open();
     let burst = frames(16, 100);

@@ -8,7 +8,7 @@ use super::mailbox::Mailbox;
 use super::peer::Peer;
 use super::slab::ConnectionKey;
 use super::write_batch::WriteBatch;
-use crate::protocol::{CloseCode, CloseFrame, Message, Sender};
+use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, Sender};
 
 /// A connection while one of its events is being handled.
 ///
@@ -32,6 +32,19 @@ impl WebSocket<'_> {
             return self.send_compressed(message);
         }
         self.sender.send(message, &mut self.batch);
+    }
+
+    /// Sends a text message whose text begins with `prefix`, without a copy of a large `text`.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "for the tutorial's echo")
+    )]
+    pub(crate) fn send_prefixed(&mut self, prefix: &str, text: &str) {
+        if self.sender.may_compress() && text.len() <= Deflate::MAX_SIZE {
+            self.send_compressed(Message::Text(&[prefix, text].concat()));
+        } else if self.sender.is_open() {
+            self.batch.prefixed_text(prefix, text);
+        }
     }
 
     /// Like [`WebSocket::send`], but uncompressed and in fragments of at most `max_fragment_size`

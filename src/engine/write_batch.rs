@@ -5,11 +5,12 @@ use std::io::{self, IoSlice, Write};
 use super::Settings;
 use super::backlog::{Backlog, accepted};
 use super::stats::{Traffic, TrafficByType};
+use super::turn;
 use super::unsent::{Kept, SharedFrame, UnsentBudget};
 use crate::protocol;
 use crate::protocol::copy;
 use crate::protocol::frame::EncodedHeader;
-use crate::protocol::{Message, OpCode};
+use crate::protocol::{FrameHeader, Message, OpCode};
 
 /// The write buffer of a worker, which all its connections use in turn.
 #[derive(Debug)]
@@ -201,6 +202,35 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
+    /// Sends a text message whose text begins with `prefix`, without a copy of a large `text`.
+    pub(super) fn prefixed_text(&mut self, prefix: &str, text: &str) {
+        let size = prefix.len() + text.len();
+        let header = FrameHeader {
+            fin: true,
+            rsv1: false,
+            opcode: OpCode::Text,
+            masking_key: None,
+            payload_length: size as u64,
+        };
+        self.count(false, true, size);
+        header.encode().append_to(&mut self.buffer.bytes);
+        self.buffer.bytes.extend_from_slice(prefix.as_bytes());
+        self.payload(text.as_bytes());
+    }
+
+    /// Appends the payload, or its last part, of the frame whose header is in the buffer.
+    #[inline(always)]
+    fn payload(&mut self, payload: &[u8]) {
+        if payload.len() >= Self::LARGE && !self.waits(payload) {
+            self.write(payload);
+        } else {
+            copy::append(&mut self.buffer.bytes, payload);
+            if self.buffer.bytes.len() >= Self::FULL {
+                self.write(&[]);
+            }
+        }
+    }
+
     /// Whether a large payload is gathered with the messages that follow: saving a system call is
     /// worth the copy.
     fn waits(&self, payload: &[u8]) -> bool {
@@ -267,6 +297,7 @@ impl<'a> WriteBatch<'a> {
         }
         self.kept += total - written;
         self.may_stop = true;
+        turn::charge(total - written);
         let mut rest = Vec::with_capacity(total - written);
         rest.extend_from_slice(self.buffer.bytes.get(written..).unwrap_or_default());
         rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
@@ -281,13 +312,6 @@ impl protocol::FrameSink for WriteBatch<'_> {
     fn frame(&mut self, header: EncodedHeader, payload: &[u8]) {
         self.count(header.is_control(), header.is_text(), payload.len());
         header.append_to(&mut self.buffer.bytes);
-        if payload.len() >= Self::LARGE && !self.waits(payload) {
-            self.write(payload);
-        } else {
-            copy::append(&mut self.buffer.bytes, payload);
-            if self.buffer.bytes.len() >= Self::FULL {
-                self.write(&[]);
-            }
-        }
+        self.payload(payload);
     }
 }
