@@ -16,11 +16,11 @@ use redis::{PushInfo, PushKind, RedisError, RedisResult};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Notify, mpsc};
 
+use super::NoAnswer;
 use super::namespace::{Elsewhere, Inner, Namespaces, Selection};
 use super::sid::Sid;
 use super::socket::Socket;
 use super::value::Args;
-use super::{NoAnswer, SocketIo};
 use crate::log;
 use crate::redis_link::{self, Link, LinkSession, LinkState, gone};
 
@@ -70,18 +70,15 @@ impl Bus {
         Ok((bus, relay))
     }
 
-    /// Starts to deliver the events of other processes to the clients of these namespaces.
-    pub(super) fn serve(&self, io: &SocketIo) {
-        self.0.namespaces.get_or_init(|| Arc::downgrade(&io.0));
-    }
-
-    /// Returns the function that publishes an emitted event to other processes.
-    pub(super) fn elsewhere(&self) -> Elsewhere {
+    /// Starts to share the events of these namespaces, which have no clients yet.
+    pub(super) fn serve(&self, namespaces: &Arc<Namespaces>) {
+        self.0.namespaces.get_or_init(|| Arc::downgrade(namespaces));
         let bus = self.clone();
-        Arc::new(move |namespace, event, args, to| {
+        let elsewhere: Elsewhere = Arc::new(move |namespace, event, args, to| {
             let path = namespace.path();
             bus.publish(&emit_message(path, event, args, to, &bus.0.host_id));
-        })
+        });
+        namespaces.elsewhere.get_or_init(|| elsewhere);
     }
 
     fn publish(&self, message: &Json) {

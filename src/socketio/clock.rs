@@ -70,24 +70,22 @@ impl SessionDeadlines {
     }
 
     /// Appends the sessions that are due to `sids`, and returns the time to sleep before the next
-    /// call. `None` if the queue is empty and no session is due; the timer must then stop.
-    pub(super) fn due(&self, sids: &mut Vec<(Sid, Moment)>) -> Option<Duration> {
+    /// call.
+    pub(super) fn due(&self, sids: &mut Vec<(Sid, Moment)>) -> Duration {
         let mut state = lock(&self.0);
         let now = state.advance();
         while let Some(Reverse((due, sid))) = state.queue.peek().copied() {
             if due > now {
-                let rest = Duration::from_millis(due - now);
-                return Some(rest.min(Self::LONGEST_SLEEP));
+                return Duration::from_millis(due - now).min(Self::LONGEST_SLEEP);
             }
             state.queue.pop();
             sids.push((sid, due));
         }
-        if sids.is_empty() {
-            state.is_timed = false;
-            state.queue.shrink_to(0);
-            return None;
+        state.queue.shrink_to(sids.len());
+        match sids.is_empty() {
+            true => Self::LONGEST_SLEEP,
+            false => Duration::ZERO, // these sessions are about to schedule their next checks
         }
-        Some(Duration::ZERO)
     }
 }
 

@@ -104,10 +104,7 @@ impl Engine {
     /// Schedules a check of a session at this time.
     pub(super) fn schedule(self: &Arc<Self>, due: Moment, sid: Sid) {
         if let Some(runtime) = self.deadlines.schedule(due, sid) {
-            runtime.spawn(keep_time(SessionTimer {
-                engine: Arc::downgrade(self),
-                is_over: false,
-            }));
+            runtime.spawn(keep_time(SessionTimer(Arc::downgrade(self))));
         }
     }
 
@@ -164,31 +161,21 @@ impl Engine {
 }
 
 /// The timer. If its runtime ends, another timer may start in another runtime.
-struct SessionTimer {
-    engine: Weak<Engine>,
-    /// Whether the timer stopped because the queue was empty. Another timer may then be running.
-    is_over: bool,
-}
+struct SessionTimer(Weak<Engine>);
 
 impl Drop for SessionTimer {
     fn drop(&mut self) {
-        if let Some(engine) = self.engine.upgrade().filter(|_| !self.is_over) {
+        if let Some(engine) = self.0.upgrade() {
             engine.deadlines.stopped();
         }
     }
 }
 
-async fn keep_time(mut timer: SessionTimer) {
-    let mut due = Vec::new();
-    loop {
-        let Some(engine) = timer.engine.upgrade() else {
-            return;
-        };
-        let Some(rest) = engine.deadlines.due(&mut due) else {
-            timer.is_over = true;
-            return;
-        };
-        for (sid, due) in due.drain(..) {
+async fn keep_time(timer: SessionTimer) {
+    let mut sids = Vec::new();
+    while let Some(engine) = timer.0.upgrade() {
+        let rest = engine.deadlines.due(&mut sids);
+        for (sid, due) in sids.drain(..) {
             if let Some(session) = engine.session(&sid) {
                 session.look(due);
             }

@@ -70,7 +70,7 @@ use std::time::Duration;
 
 use client::{Client, MessageProtocol, SocketIoProtocol};
 use engine::{Engine, Protocol};
-use namespace::{Elsewhere, Inner, Namespaces};
+use namespace::{Inner, Namespaces};
 use socket::SocketInner;
 
 use crate::protocol::Message;
@@ -157,13 +157,13 @@ pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
 /// Returns the service for [`Router::mount`](crate::Router::mount), and the handle that registers
 /// handlers. Most clients expect the service at `/socket.io/`.
 pub fn service(settings: SocketIoSettings) -> (Arc<Service>, SocketIo) {
-    let namespaces = Arc::new(Namespaces::new(elsewhere(&settings)));
-    let io = SocketIo(Arc::clone(&namespaces));
+    let namespaces = Arc::new(Namespaces::default());
     #[cfg(feature = "redis")]
     if let Some(bus) = &settings.bus {
-        bus.serve(&io);
+        bus.serve(&namespaces);
     }
-    (engine_of(settings, SocketIoProtocol(namespaces)), io)
+    let protocol = SocketIoProtocol(Arc::clone(&namespaces));
+    (engine_of(settings, protocol), SocketIo(namespaces))
 }
 
 /// Returns a service of Engine.IO without Socket.IO. Most clients expect it at `/engine.io/`.
@@ -177,16 +177,6 @@ pub fn engine_io(
 
 fn engine_of(settings: SocketIoSettings, protocol: impl Protocol + 'static) -> Arc<Service> {
     Arc::new(Service(Arc::new(Engine::new(settings, Box::new(protocol)))))
-}
-
-#[cfg(feature = "redis")]
-fn elsewhere(settings: &SocketIoSettings) -> Option<Elsewhere> {
-    settings.bus.as_ref().map(Bus::elsewhere)
-}
-
-#[cfg(not(feature = "redis"))]
-fn elsewhere(_: &SocketIoSettings) -> Option<Elsewhere> {
-    None
 }
 
 opaque!(Client Engine Inner Namespaces Session SocketInner);

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard};
 
 use serde_json::Value;
 
@@ -38,7 +38,8 @@ pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send +
 #[derive(Default)]
 pub(super) struct Namespaces {
     namespaces: RwLock<HashMap<Box<str>, Arc<Inner>>>,
-    elsewhere: Option<Elsewhere>,
+    /// Set before the first namespace exists.
+    pub(super) elsewhere: OnceLock<Elsewhere>,
 }
 
 /// A namespace. Use it to register handlers. A handler begins on the worker that received its
@@ -97,14 +98,6 @@ pub(super) struct Selection {
 }
 
 impl Namespaces {
-    /// Creates an empty set of namespaces. `elsewhere` sends their events to other processes.
-    pub(super) fn new(elsewhere: Option<Elsewhere>) -> Namespaces {
-        Namespaces {
-            elsewhere,
-            ..Namespaces::default()
-        }
-    }
-
     pub(super) fn get(&self, path: &str) -> Option<Arc<Inner>> {
         read(&self.namespaces).get(path).cloned()
     }
@@ -114,7 +107,7 @@ impl Namespaces {
         let namespace = namespaces.entry(path.into()).or_insert_with(|| {
             Arc::new(Inner {
                 path: path.into(),
-                elsewhere: self.elsewhere.clone(),
+                elsewhere: self.elsewhere.get().cloned(),
                 handlers: RwLock::default(),
                 members: Mutex::default(),
             })

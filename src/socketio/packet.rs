@@ -26,15 +26,10 @@ pub(super) enum PacketKind {
 
 impl PacketKind {
     /// The kinds by digit. 5 and 6 are the binary kinds.
-    const BY_DIGIT: [PacketKind; 7] = [
-        PacketKind::Connect,
-        PacketKind::Disconnect,
-        PacketKind::Event,
-        PacketKind::Ack,
-        PacketKind::ConnectError,
-        PacketKind::Event,
-        PacketKind::Ack,
-    ];
+    const BY_DIGIT: [PacketKind; 7] = {
+        use PacketKind::{Ack, Connect, ConnectError, Disconnect, Event};
+        [Connect, Disconnect, Event, Ack, ConnectError, Event, Ack]
+    };
 
     /// The difference between the digits of a binary kind and of its plain kind.
     const BINARY: usize = 3;
@@ -63,9 +58,10 @@ impl<'a> Packet<'a> {
         let digit: usize = number(digit)?;
         let kind = *PacketKind::BY_DIGIT.get(digit)?;
         let (attachments, rest) = match digit > PacketKind::ConnectError as usize {
-            true => rest
-                .split_once('-')
-                .map(|(count, rest)| (Some(count), rest))?,
+            true => {
+                let (count, rest) = rest.split_once('-')?;
+                (Some(number(count)?), rest)
+            }
             false => (None, rest),
         };
         let (namespace, rest) = match rest.starts_with('/') {
@@ -76,10 +72,7 @@ impl<'a> Packet<'a> {
         let (id, json) = rest.split_at(digits);
         Some(Packet {
             kind,
-            attachments: match attachments {
-                None => None,
-                Some(count) => Some(number(count)?),
-            },
+            attachments,
             namespace,
             id: match id {
                 "" => None,

@@ -19,7 +19,7 @@ use crate::engine::for_socketio::Turn;
 use crate::engine::{PeerAddress, SimulatedConnection, Simulation, Stream};
 use crate::handshake::{HandshakeError, query};
 use crate::http::{
-    Admission, BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse, cors_headers,
+    BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse, cors_headers,
 };
 use crate::log;
 
@@ -49,8 +49,6 @@ impl Service {
         }
         let query = head.uri.query().unwrap_or_default();
         let query = |name| query::parameter(query, name);
-        let address = head.extensions.get::<PeerAddress>().copied();
-        let address = address.unwrap_or(PeerAddress::Unix);
         match query("transport").as_deref() {
             Some("polling") => {}
             // A request without the headers of a WebSocket upgrade.
@@ -59,7 +57,7 @@ impl Service {
         }
         let Some(sid) = query("sid") else {
             return match head.method {
-                Method::GET if query("EIO").as_deref() == Some("4") => self.open(&head, address),
+                Method::GET if query("EIO").as_deref() == Some("4") => self.open(&head),
                 Method::GET => RequestError::UnsupportedVersion.into(),
                 _ => RequestError::BadMethod.into(),
             };
@@ -100,8 +98,9 @@ impl Service {
     }
 
     /// Opens a polling session.
-    fn open(&self, head: &Parts, address: PeerAddress) -> FullResponse {
-        let Some(session) = self.0.open(address, head.extensions.get::<Admission>()) else {
+    fn open(&self, head: &Parts) -> FullResponse {
+        let address = head.extensions.get().copied().unwrap_or(PeerAddress::Unix);
+        let Some(session) = self.0.open(address, head.extensions.get()) else {
             log::refused(HandshakeError::AtCapacity, head, address);
             return HandshakeError::AtCapacity.response().map(Full::from);
         };
