@@ -15,8 +15,7 @@ use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError};
 /// nothing.
 pub(super) struct RateLimited<H> {
     handler: H,
-    rate: Option<TokenBucket>,
-    publish_rate: Option<TokenBucket>,
+    rates: RateLimits,
     /// The place in the address limit, released when the connection ends.
     _place: Option<IpSlot>,
 }
@@ -31,10 +30,43 @@ impl<H> RateLimited<H> {
     ) -> RateLimited<H> {
         RateLimited {
             handler,
-            rate: max_message_rate.map(TokenBucket::new),
-            publish_rate: max_publish_rate.map(TokenBucket::new),
+            rates: RateLimits::new(max_message_rate, max_publish_rate),
             _place: place,
         }
+    }
+}
+
+/// The rate limits of one client's messages.
+#[derive(Debug, Default)]
+pub(crate) struct RateLimits {
+    rate: Option<TokenBucket>,
+    publish_rate: Option<TokenBucket>,
+}
+
+impl RateLimits {
+    /// The rates are in messages a second.
+    pub(crate) fn new(max_message_rate: Option<u32>, max_publish_rate: Option<u32>) -> RateLimits {
+        RateLimits {
+            rate: max_message_rate.map(TokenBucket::new),
+            publish_rate: max_publish_rate.map(TokenBucket::new),
+        }
+    }
+
+    /// Counts a message of this size in bytes. Returns false if the client sends too fast.
+    #[inline]
+    pub(crate) fn admits(&mut self, size: usize) -> bool {
+        if let Some(rate) = &mut self.publish_rate
+            && size >= TokenBucket::UNIT
+        {
+            rate.charge(size);
+        }
+        self.rate.as_mut().is_none_or(TokenBucket::admits)
+    }
+
+    /// Returns how long the client's next message must wait, after each message.
+    #[inline]
+    pub(crate) fn throttle(&mut self) -> Option<Duration> {
+        self.publish_rate.as_mut().and_then(TokenBucket::spend)
     }
 }
 
@@ -44,13 +76,8 @@ impl<H: Handler> Handler for RateLimited<H> {
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
-        if let Some(rate) = &mut self.publish_rate
-            && message.size() >= TokenBucket::UNIT
-        {
-            rate.charge(message.size());
-        }
         let is_close = matches!(message, Message::Close(_));
-        if is_close || self.rate.as_mut().is_none_or(TokenBucket::admits) {
+        if is_close || self.rates.admits(message.size()) {
             self.handler.message(socket, message);
         } else {
             let frame = CloseFrame {
@@ -65,7 +92,7 @@ impl<H: Handler> Handler for RateLimited<H> {
     }
 
     fn throttle(&mut self) -> Option<Duration> {
-        self.publish_rate.as_mut().and_then(TokenBucket::spend)
+        self.rates.throttle()
     }
 
     fn is_busy(&self) -> bool {

@@ -36,6 +36,8 @@ pub(crate) use context::HttpContext;
 pub(crate) use cors::cors_headers;
 pub use endpoint::Endpoint;
 pub use in_process::{InProcessClient, InProcessServer};
+#[cfg(feature = "socketio")]
+pub(crate) use limited::RateLimits;
 pub use limited::{IpConnectionLimit, IpSlot, TokenBucket};
 pub use mount::Admission;
 pub use mount::{BoxFuture, NestedService, OnUpgrade, Rejection, ServiceResponse, Upgraded};

@@ -140,13 +140,15 @@ impl SocketIoProtocol {
                 }
                 Ok(())
             }
-            (PacketKind::Event | PacketKind::Ack, socket) => {
+            (PacketKind::Event, socket) => {
+                dispatch(socket, packet.id, Args::parse(packet.json, attachments)?)
+            }
+            (PacketKind::Ack, socket) => {
                 let args = Args::parse(packet.json, attachments)?;
-                match (packet.kind, packet.id, socket) {
-                    (PacketKind::Event, id, socket) => return dispatch(socket, id, args),
-                    (_, None, _) => return Err(EngineViolation("acknowledgement without an id")),
-                    (_, Some(id), Some(socket)) => socket.acknowledged(id, args),
-                    _ => {}
+                let without = EngineViolation("acknowledgement without an id");
+                let id = packet.id.ok_or(without)?;
+                if let Some(socket) = socket {
+                    socket.acknowledged(id, args);
                 }
                 Ok(())
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{DisconnectReason, Session, Transport};
 use crate::engine::{Held, Peer, PeerAddress};
-use crate::http::{Admission, IpSlot, TokenBucket};
+use crate::http::{Admission, IpSlot, RateLimits};
 use crate::socketio::SocketIoSettings;
 use crate::socketio::errors::RequestError;
 use crate::socketio::packet::EncodedPacket;
@@ -33,8 +33,7 @@ pub(super) struct Polling {
     /// The POST that waits for space in the queue, the end of a handler, or the first GET.
     post: Option<Waker>,
     /// The rate limits of packets in POSTs.
-    rate: Option<TokenBucket>,
-    publish_rate: Option<TokenBucket>,
+    rates: RateLimits,
     /// The connection limit of addresses, and the unsent budget.
     admission: Option<Admission>,
     /// The queue's entries in the unsent budget. A packet itself is counted once for all
@@ -64,8 +63,7 @@ const ENTRY: usize = 64;
 impl Polling {
     pub(super) fn new(settings: &SocketIoSettings, admission: Option<&Admission>) -> Polling {
         Polling {
-            rate: settings.max_message_rate.map(TokenBucket::new),
-            publish_rate: settings.max_publish_rate.map(TokenBucket::new),
+            rates: RateLimits::new(settings.max_message_rate, settings.max_publish_rate),
             admission: admission.cloned(),
             ..Polling::default()
         }
@@ -288,14 +286,8 @@ impl PostGuard {
         let Transport::Polling(polling) = &mut state.transport else {
             return Ok(Duration::ZERO);
         };
-        if polling.rate.as_mut().is_none_or(TokenBucket::admits) {
-            let wait = polling.publish_rate.as_mut().and_then(|rate| {
-                if bytes >= TokenBucket::UNIT {
-                    rate.charge(bytes);
-                }
-                rate.spend()
-            });
-            return Ok(wait.unwrap_or_default());
+        if polling.rates.admits(bytes) {
+            return Ok(polling.rates.throttle().unwrap_or_default());
         }
         drop(state);
         self.0.end(DisconnectReason::SlowConsumer);
