@@ -1,45 +1,21 @@
 //! Socket.IO 5 over a session: the packets of the client, and the namespaces it has joined.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::runtime::Handle;
 
 use super::engine::Protocol;
 use super::errors::EngineViolation;
-use super::namespace::{Namespaces, Outcome};
+use super::namespace::{Inner, Namespaces};
 use super::packet::{EncodedPacket, Packet, PacketKind};
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
-use super::socket::{Ack, Event, Socket, SocketInner};
+use super::socket::{Ack, Event, Partial, Socket, SocketInner};
 use super::value::Args;
 use crate::engine::for_socketio::charge;
 use crate::lock::lock;
 use crate::protocol::Message;
-
-/// The Socket.IO state of a session's client.
-#[derive(Default)]
-pub(super) struct Client {
-    /// One socket for each namespace that the client has joined.
-    sockets: Vec<Arc<SocketInner>>,
-    /// A binary packet that still lacks attachments.
-    partial: Option<Box<Partial>>,
-}
-
-/// An incomplete binary packet. Bounds: `max_payload` bytes in total, and `attachment_timeout`, of
-/// [`SocketIoSettings`](super::SocketIoSettings).
-struct Partial {
-    packet: String,
-    attachments: Vec<Bytes>,
-    /// Bytes of the packet and its attachments.
-    size: usize,
-    /// The number of attachments of the complete packet.
-    due: usize,
-}
 
 /// The charge for each packet, and for the call of its handler.
 const PACKET: usize = 4 << 10;
@@ -66,7 +42,7 @@ impl Protocol for SocketIoProtocol {
     fn closed(&self, session: &Arc<Session>, why: DisconnectReason) {
         let client = std::mem::take(&mut *lock(&session.client));
         for socket in client.sockets {
-            left(&socket, why);
+            socket.left(why);
         }
     }
 }
@@ -136,7 +112,7 @@ impl SocketIoProtocol {
             (PacketKind::ConnectError, _) => Err(EngineViolation("a packet for servers only")),
             (PacketKind::Disconnect, socket) => {
                 if let Some(socket) = socket {
-                    leave(&socket, DisconnectReason::ClientNamespaceDisconnect);
+                    socket.leave(DisconnectReason::ClientNamespaceDisconnect);
                 }
                 Ok(())
             }
@@ -173,27 +149,20 @@ impl SocketIoProtocol {
             join(session, &namespace, auth);
             return Ok(());
         };
-        let (admitting, session) = (admit(auth.clone()), Arc::clone(session));
-        run(&Arc::clone(&session), async move {
+        let (admitting, joining, session) = (admit(auth.clone()), session, Arc::clone(session));
+        let admitted = async move {
             match admitting.await {
                 Ok(()) => join(&session, &namespace, auth),
                 Err(message) => refuse(&session, namespace.path(), &message),
             }
-        });
+        };
+        joining.run(Box::pin(admitted));
         Ok(())
     }
 }
 
-impl Client {
-    fn socket(&self, namespace: &str) -> Option<Arc<SocketInner>> {
-        let mut sockets = self.sockets.iter();
-        let socket = sockets.find(|socket| socket.namespace.path() == namespace);
-        socket.cloned()
-    }
-}
-
 /// Adds a client to a namespace, sends the confirmation, and then calls the handler.
-fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: Value) {
+fn join(session: &Arc<Session>, namespace: &Arc<Inner>, auth: Value) {
     let Some(sid) = Sid::random() else {
         return refuse(session, namespace.path(), "No random bytes for an id");
     };
@@ -221,7 +190,7 @@ fn join(session: &Arc<Session>, namespace: &Arc<super::namespace::Inner>, auth: 
     let socket = Socket(socket);
     let connected = namespace.handlers().connected.clone();
     if let Some(connected) = connected {
-        run(session, connected(socket, auth));
+        session.run(connected(socket, auth));
     }
 }
 
@@ -229,37 +198,6 @@ fn refuse(session: &Arc<Session>, namespace: &str, message: &str) {
     let json = serde_json::json!({"message": message}).to_string();
     let refusal = EncodedPacket::plain(PacketKind::ConnectError, namespace, &json);
     session.send_packet(&Arc::new(refusal));
-}
-
-/// Removes a client from a namespace. If the server has decided this, the client receives a
-/// Disconnect.
-pub(super) fn leave(socket: &Arc<SocketInner>, why: DisconnectReason) {
-    let mut client = lock(&socket.session.client);
-    let before = client.sockets.len();
-    client.sockets.retain(|other| !Arc::ptr_eq(other, socket));
-    if client.sockets.len() == before {
-        return;
-    }
-    let has_none = client.sockets.is_empty();
-    drop(client);
-    if why == DisconnectReason::ServerNamespaceDisconnect {
-        let packet = EncodedPacket::plain(PacketKind::Disconnect, socket.namespace.path(), "");
-        socket.session.send_packet(&Arc::new(packet));
-    }
-    left(socket, why);
-    if has_none {
-        socket.session.unsettle();
-    }
-}
-
-fn left(socket: &Arc<SocketInner>, why: DisconnectReason) {
-    socket.namespace.remove(socket);
-    socket.forget_acks();
-    let disconnected = socket.namespace.handlers().disconnected.clone();
-    if let Some(disconnected) = disconnected {
-        let gone = Socket(Arc::clone(socket));
-        run(&socket.session, disconnected(gone, why));
-    }
 }
 
 /// Calls the handler of an event. Drops the event if the client is not in the namespace.
@@ -284,27 +222,9 @@ fn dispatch(
             name,
             args,
         };
-        run(&session, handler(event));
+        session.run(handler(event));
     }
     Ok(())
-}
-
-/// Polls a handler once, so that handlers begin in the order of their packets, and spawns the
-/// unfinished future as a task. A panic ends only this handler.
-fn run(session: &Arc<Session>, handler: impl Future<Output = ()> + Send + 'static) {
-    let mut handler: Outcome = Box::pin(handler);
-    let mut context = Context::from_waker(Waker::noop());
-    let polled = catch_unwind(AssertUnwindSafe(|| {
-        Pin::new(&mut handler).poll(&mut context)
-    }));
-    // Without a runtime the server has stopped, and the handler could not continue.
-    if let (Ok(Poll::Pending), Ok(runtime)) = (polled, Handle::try_current()) {
-        let flight = session.flight();
-        runtime.spawn(async move {
-            let _flight = flight;
-            handler.await;
-        });
-    }
 }
 
 /// Implements Engine.IO without Socket.IO: a function handles the messages.

@@ -68,10 +68,10 @@ pub use value::Args;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, MessageProtocol, SocketIoProtocol};
+use client::{MessageProtocol, SocketIoProtocol};
 use engine::{Engine, Protocol};
 use namespace::{Inner, Namespaces};
-use socket::SocketInner;
+use socket::{Client, SocketInner};
 
 use crate::protocol::Message;
 

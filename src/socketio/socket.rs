@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::client;
 use super::namespace::{Inner, Outcome, Selection};
-use super::packet::EncodedPacket;
+use super::packet::{EncodedPacket, PacketKind};
 use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::value::Args;
@@ -26,6 +26,26 @@ pub(super) struct SocketInner {
     pub(super) namespace: Arc<Inner>,
     pub(super) session: Arc<Session>,
     asked: Mutex<Asked>,
+}
+
+/// The Socket.IO state of a session's client.
+#[derive(Default)]
+pub(super) struct Client {
+    /// One socket for each namespace that the client has joined.
+    pub(super) sockets: Vec<Arc<SocketInner>>,
+    /// A binary packet that still lacks attachments.
+    pub(super) partial: Option<Box<Partial>>,
+}
+
+/// An incomplete binary packet. Bounds: `max_payload` bytes in total, and `attachment_timeout`, of
+/// [`SocketIoSettings`](super::SocketIoSettings).
+pub(super) struct Partial {
+    pub(super) packet: String,
+    pub(super) attachments: Vec<Bytes>,
+    /// Bytes of the packet and its attachments.
+    pub(super) size: usize,
+    /// The number of attachments of the complete packet.
+    pub(super) due: usize,
 }
 
 /// The events that wait for an acknowledgement. Bound: [`Asked::MAX`].
@@ -60,6 +80,14 @@ pub struct Ack(pub(super) Option<(Socket, u64)>);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoAnswer;
 
+impl Client {
+    pub(super) fn socket(&self, namespace: &str) -> Option<Arc<SocketInner>> {
+        let mut sockets = self.sockets.iter();
+        let socket = sockets.find(|socket| socket.namespace.path() == namespace);
+        socket.cloned()
+    }
+}
+
 impl SocketInner {
     pub(super) fn new(sid: Sid, namespace: Arc<Inner>, session: Arc<Session>) -> SocketInner {
         SocketInner {
@@ -79,9 +107,36 @@ impl SocketInner {
         }
     }
 
-    /// Ends the wait for each acknowledgement, with [`NoAnswer`].
-    pub(super) fn forget_acks(&self) {
+    /// Removes a client from a namespace. If the server has decided this, the client receives a
+    /// Disconnect.
+    pub(super) fn leave(self: &Arc<Self>, why: DisconnectReason) {
+        let mut client = lock(&self.session.client);
+        let before = client.sockets.len();
+        client.sockets.retain(|other| !Arc::ptr_eq(other, self));
+        if client.sockets.len() == before {
+            return;
+        }
+        let has_none = client.sockets.is_empty();
+        drop(client);
+        if why == DisconnectReason::ServerNamespaceDisconnect {
+            let packet = EncodedPacket::plain(PacketKind::Disconnect, self.namespace.path(), "");
+            self.session.send_packet(&Arc::new(packet));
+        }
+        self.left(why);
+        if has_none {
+            self.session.unsettle();
+        }
+    }
+
+    /// Calls the handler of a client that has left.
+    pub(super) fn left(self: &Arc<Self>, why: DisconnectReason) {
+        self.namespace.remove(self);
         lock(&self.asked).waiting = Vec::new();
+        let disconnected = self.namespace.handlers().disconnected.clone();
+        if let Some(disconnected) = disconnected {
+            let gone = Socket(Arc::clone(self));
+            self.session.run(disconnected(gone, why));
+        }
     }
 
     /// Returns an id for an event, and the receiver of its acknowledgement. `None` if too many
@@ -170,7 +225,7 @@ impl Socket {
 
     /// Removes this client from the namespace. Its session continues.
     pub fn disconnect(&self) {
-        client::leave(&self.0, DisconnectReason::ServerNamespaceDisconnect);
+        self.0.leave(DisconnectReason::ServerNamespaceDisconnect);
     }
 }
 

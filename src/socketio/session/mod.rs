@@ -7,23 +7,27 @@ mod polling;
 mod times;
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 pub(super) use self::polling::PostGuard;
 use self::polling::{Polling, Upgrade};
 use self::times::{Due, HeartbeatTimes};
-use super::client::Client;
 use super::clock::Moment;
 use super::engine::Engine;
 use super::errors::EngineViolation;
+use super::namespace::Outcome;
 use super::packet::EncodedPacket;
 use super::sid::Sid;
+use super::socket::Client;
 use crate::engine::{Disconnect, Peer, PeerAddress, PeerId, Publication, Timeout};
 use crate::http::{Admission, IpSlot};
 use crate::lock::lock;
@@ -398,10 +402,20 @@ impl Session {
         self.engine.protocol.closed(self, why);
     }
 
-    /// Counts a running handler until the result is dropped.
-    pub(super) fn flight(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        InFlight(Arc::clone(self))
+    /// Polls a handler once, so that handlers begin in the order of their packets, and spawns the
+    /// unfinished future as a task. A panic ends only this handler.
+    pub(super) fn run(self: &Arc<Self>, mut handler: Outcome) {
+        let mut context = Context::from_waker(Waker::noop());
+        let poll = AssertUnwindSafe(|| handler.as_mut().poll(&mut context));
+        // Without a runtime the server has stopped, and the handler could not continue.
+        if let (Ok(Poll::Pending), Ok(runtime)) = (catch_unwind(poll), Handle::try_current()) {
+            self.in_flight.fetch_add(1, Ordering::SeqCst);
+            let flight = InFlight(Arc::clone(self));
+            runtime.spawn(async move {
+                let _flight = flight;
+                handler.await;
+            });
+        }
     }
 
     /// Whether the session's next packet must wait until a handler ends.
@@ -427,7 +441,7 @@ impl SessionState {
 }
 
 /// Counts a running handler until dropped.
-pub(super) struct InFlight(Arc<Session>);
+struct InFlight(Arc<Session>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
