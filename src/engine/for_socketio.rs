@@ -35,7 +35,7 @@ impl WebSocket<'_> {
     /// Makes the event's next message wait for the next turn, if the handler has [charged](charge)
     /// so much that this turn is over.
     pub(crate) fn heed_charges(&mut self) {
-        self.batch.ask_to_stop();
+        self.batch.may_stop = true;
     }
 }
 

@@ -66,12 +66,12 @@ impl WebSocket<'_> {
         } = self;
         match mailbox.deflate() {
             Some(deflate) => {
-                let before = batch.sent_data();
+                let before = batch.data;
                 with_deflater(|deflater| {
                     sender.send_compressed(message, deflate, deflater, batch);
                 });
                 batch.recount(message, before);
-                batch.ask_to_stop();
+                batch.may_stop = true;
             }
             None => sender.send(message, batch),
         }

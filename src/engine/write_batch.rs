@@ -54,13 +54,13 @@ pub(super) struct WriteBatch<'a> {
     outbound: &'a mut Outbound,
     /// Data messages of this event. At its end they are added to the counts of the worker and of
     /// the connection.
-    data: Traffic,
+    pub(super) data: Traffic,
     /// More messages of this event follow: frames that fit into the buffer may wait for them.
-    more_follows: bool,
+    pub(super) more_follows: bool,
     /// Bytes of this event in the backlog.
     kept: usize,
     /// The connection must check whether to defer the next message of the event.
-    may_stop: bool,
+    pub(super) may_stop: bool,
     error: Option<io::Error>,
 }
 
@@ -99,26 +99,9 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Notes whether more messages of this event follow.
-    #[inline]
-    pub(super) fn expect_more(&mut self, more_follows: bool) {
-        self.more_follows = more_follows;
-    }
-
     /// The budget that counts bytes which the socket does not accept.
     pub(super) fn unsent(&self) -> &UnsentBudget {
         &self.buffer.unsent
-    }
-
-    /// Makes the connection check whether to defer the next message of the event.
-    pub(super) fn ask_to_stop(&mut self) {
-        self.may_stop = true;
-    }
-
-    /// Whether the connection must check whether to defer the next message of the event.
-    #[inline]
-    pub(super) fn may_stop(&self) -> bool {
-        self.may_stop
     }
 
     /// Whether the backlog holds so many bytes of this event that its next message is deferred.
@@ -182,11 +165,6 @@ impl<'a> WriteBatch<'a> {
             self.buffer.sent.text.add(1, size);
         }
         self.data.add(1, size);
-    }
-
-    /// The data messages of this event so far.
-    pub(super) fn sent_data(&self) -> Traffic {
-        self.data
     }
 
     /// Replaces the compressed size of a message, counted since `before`, by its uncompressed size.

@@ -176,16 +176,10 @@ impl<H: Handler> Connection<H> {
             || self.asked != Asked::Nothing
             || self.deferred.is_some()
             || self.kept() > 0;
-        match is_timed {
-            false => Progress::Idle,
-            true if self
-                .deferred
-                .as_ref()
-                .is_some_and(|deferred| deferred.is_next && !deferred.is_held(now)) =>
-            {
-                Progress::MoreToRead
-            }
-            true => Progress::Waiting,
+        match &self.deferred {
+            Some(deferred) if deferred.is_next && !deferred.is_held(now) => Progress::MoreToRead,
+            _ if is_timed => Progress::Waiting,
+            _ => Progress::Idle,
         }
     }
 

@@ -250,7 +250,7 @@ impl<H: Handler> Event<'_, H> {
                 },
                 Err(error) => return Err(error),
             };
-            self.socket.batch.expect_more(!input.is_empty());
+            self.socket.batch.more_follows = !input.is_empty();
             match message {
                 Message::Text(text) => {
                     self.stats.received.text.add(1, text.len());
@@ -291,7 +291,7 @@ impl<H: Handler> Event<'_, H> {
                 || batch.is_full()
                 || self.turn.is_over_with(turn::charged())
         };
-        if is_busy || (batch.may_stop() && stops()) {
+        if is_busy || (batch.may_stop && stops()) {
             DeferredInput::defer(self.deferred, rest, is_busy, batch.unsent());
             return true;
         }
