@@ -344,6 +344,117 @@ fn it_listens_on_several_addresses_and_on_unix_sockets() {
     assert!(!path.exists(), "the file was not removed at the end");
 }
 
+/// The URLs of a server on a Unix domain socket are ones that `frameloop load` takes.
+#[test]
+fn a_unix_socket_and_an_admin_address_are_announced() {
+    let (path, admin) = (
+        temporary("announced.sock"),
+        temporary("announced-admin.sock"),
+    );
+    let (unix, admin) = (
+        format!("unix:{}", path.display()),
+        format!("unix:{}", admin.display()),
+    );
+    let limit = "--max-connections-per-address=1";
+    let mut child = frameloop(&["--listen", &unix, "--admin-listen", &admin, limit])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    while !said.contains("Ctrl-C") {
+        assert_ne!(stdout.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    process::signal_to(child.id(), Signal::TERM);
+    let log = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    for line in [
+        format!("frameloop serves on {unix}\n"),
+        format!("the operator's address is {admin}\n"),
+        format!("  {unix}:/echo "),
+        format!("  {unix}:/readyz "),
+        format!("  {admin}:/metrics "),
+    ] {
+        assert!(said.contains(&line), "{line} in {said}");
+    }
+    assert!(!said.contains("127.0.0.1"), "{said}");
+    assert!(!said.contains(&format!("{unix}:/metrics")), "{said}");
+    let warning = format!("--max-connections-per-address has no effect on {unix}:");
+    assert_eq!(log.matches(&warning).count(), 1, "{log}");
+}
+
+#[test]
+fn the_list_at_the_root_has_the_operators_pages() {
+    let list = |arguments: &[&str]| {
+        let served = ServerProcess::start(arguments);
+        let mut stream = TcpStream::connect(served.address).unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut list = String::new();
+        stream.read_to_string(&mut list).unwrap();
+        ["/healthz", "/readyz", "/metrics"].map(|page| list.contains(&format!(" {page} ")))
+    };
+    assert_eq!(list(&[]), [true, true, true]);
+    assert_eq!(list(&["--no-metrics"]), [true, true, false]);
+}
+
+#[test]
+fn an_address_that_every_web_page_may_connect_to_is_warned_of() {
+    for (arguments, is_warned) in [
+        (&["--listen=0.0.0.0:0"][..], true),
+        (&["--listen=127.0.0.1:0"], false),
+        (&["--listen=0.0.0.0:0", "--token=secret"], false),
+        (
+            &["--listen=0.0.0.0:0", "--allow-origin=https://a.example"],
+            false,
+        ),
+    ] {
+        let mut command = frameloop(arguments);
+        let served = ServerProcess::spawn(command.stderr(Stdio::piped()));
+        served.signal(Signal::TERM);
+        let (_, log) = served.ended_with_log();
+        let warnings = log.matches("every web page may connect to 0.0.0.0:");
+        assert_eq!(warnings.count(), usize::from(is_warned), "{log}");
+    }
+}
+
+#[test]
+fn a_socket_file_that_cannot_be_made_gets_advice() {
+    for (address, words) in [
+        (
+            "unix:/nowhere/at/all.sock",
+            "the directory /nowhere/at does not exist: make it",
+        ),
+        (
+            "unix:/tmp/frameloop-no-group.sock,group=nobody-has-this",
+            "unknown group 'nobody-has-this': /etc/group does not list it\n",
+        ),
+    ] {
+        let (code, _, message) = run(&mut frameloop(&["--listen", address]));
+        assert_eq!(code, Some(3), "{message}");
+        assert!(message.contains(words), "{message}");
+        assert!(!message.contains("another address"), "{message}");
+    }
+}
+
+#[test]
+fn print_config_prints_what_can_be_typed_and_no_password() {
+    let url = "redis://me:secret@redis.example:6379/0";
+    let (_, settings, _) = run(&mut frameloop(&["--redis-url", url, "--print-config"]));
+    let hidden = "\nredis-url = redis://me:***@redis.example:6379/0\n";
+    assert!(settings.contains(hidden), "{settings}");
+    assert!(!settings.contains("secret"), "{settings}");
+    for flag in ["max-unfinished-size", "max-unsent-size"] {
+        let written = settings.split(&format!("\n{flag} = ")).nth(1).unwrap();
+        let written = written.lines().next().unwrap();
+        assert!(written.ends_with("iB"), "{written}");
+        let typed = format!("--{flag}={written}");
+        let (code, again, _) = run(&mut frameloop(&[&typed, "--print-config"]));
+        assert_eq!(code, Some(0), "{typed}");
+        assert!(again.contains(&format!("{flag} = {written}\n")), "{again}");
+    }
+}
+
 #[test]
 fn a_signal_sends_1001_and_ends_with_0() {
     for signal in [Signal::TERM, Signal::INT] {

@@ -123,6 +123,8 @@ pub struct AppSettings {
     pub deterministic: bool,
     /// Settings of Socket.IO; `None` turns it off. Default: on, with its default settings.
     pub socketio: Option<socketio::SocketIoSettings>,
+    /// Pages that the program adds to the router itself, for the list at `/`. Default: none.
+    pub further_pages: Vec<Description>,
 }
 
 impl AppSettings {
@@ -140,6 +142,7 @@ impl Default for AppSettings {
             redis: None,
             deterministic: false,
             socketio: Some(socketio::SocketIoSettings::default()),
+            further_pages: Vec::new(),
         }
     }
 }
@@ -164,10 +167,10 @@ pub fn router_with(settings: AppSettings) -> Router {
     };
     let (clients, chat, topics) = rooms(&settings);
     let topic_rooms = topics.clone();
-    let (document, has_socketio) = (page::for_browsers(&settings), settings.has_socketio());
+    let (document, list) = (page::for_browsers(&settings), listing(&settings));
     let router = Router::new()
         .page("/", move |request| {
-            front_page(&document, request.headers(), has_socketio)
+            front_page(&document, request.headers(), &list)
         })
         .endpoint("/", any_subprotocol(Endpoint::new(|_| Echo)))
         .endpoint("/echo", any_subprotocol(echo_endpoint))
@@ -238,23 +241,24 @@ fn any_subprotocol(endpoint: Endpoint) -> Endpoint {
 }
 
 /// The test page for browsers, a text list for other clients.
-fn front_page(document: &Page, headers: &HeaderMap, has_socketio: bool) -> Page {
+fn front_page(document: &Page, headers: &HeaderMap, list: &str) -> Page {
     let accept = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
     let is_browser = accept.is_some_and(|accept| accept.starts_with(b"text/html"));
     match is_browser {
         true => document.clone(),
-        false => Page::text(listing(has_socketio)),
+        false => Page::text(list.to_owned()),
     }
 }
 
-fn listing(has_socketio: bool) -> String {
+fn listing(settings: &AppSettings) -> String {
     let mut text =
         String::from("frameloop: a WebSocket server to measure, test and fuzz against\n\n");
+    let own = endpoints(None, settings.has_socketio());
     for Description {
         example,
         what,
         is_websocket,
-    } in endpoints(None, has_socketio).copied()
+    } in own.copied().chain(settings.further_pages.iter().copied())
     {
         let kind = if is_websocket { "websocket" } else { "http" };
         text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));

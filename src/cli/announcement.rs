@@ -7,8 +7,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::arguments::LogFormat;
-use crate::app;
 use crate::app::compat::EchoService;
+use crate::app::{self, Description};
 use crate::server::ListenAddress;
 
 pub(super) struct Announcement<'a> {
@@ -19,6 +19,10 @@ pub(super) struct Announcement<'a> {
     pub(super) compat: Option<EchoService>,
     pub(super) is_deterministic: bool,
     pub(super) has_socketio: bool,
+    /// The list's further pages.
+    pub(super) further_pages: &'a [Description],
+    /// The operator's address, with its pages.
+    pub(super) admin: Option<(&'a ListenAddress, Vec<Description>)>,
 }
 
 impl Announcement<'_> {
@@ -40,16 +44,26 @@ impl Announcement<'_> {
         for address in self.addresses {
             writeln!(out, "{}", self.serves_on(address))?;
         }
+        if let Some(line) = self.serves_operator() {
+            writeln!(out, "{line}")?;
+        }
         writeln!(out)?;
-        let base = match self.addresses.first() {
-            Some(ListenAddress::Tcp(address)) => address.to_string(),
-            _ => String::from("127.0.0.1"),
-        };
-        let secure = if self.is_secure { "s" } else { "" };
-        for endpoint in app::endpoints(self.compat, self.has_socketio) {
-            let scheme = if endpoint.is_websocket { "ws" } else { "http" };
-            let url = format!("{scheme}{secure}://{base}{}", endpoint.example);
-            writeln!(out, "  {url:<40} {}", endpoint.what)?;
+        // A TCP address, if there is one: browsers reach no other.
+        let is_tcp = |address: &&ListenAddress| matches!(address, ListenAddress::Tcp(_));
+        let mut addresses = self.addresses.iter();
+        let base = addresses.find(is_tcp).or(self.addresses.first());
+        let own = app::endpoints(self.compat, self.has_socketio);
+        for endpoint in own.copied().chain(self.further_pages.iter().copied()) {
+            if let Some(base) = base {
+                let url = url(base, &endpoint, self.is_secure);
+                writeln!(out, "  {url:<40} {}", endpoint.what)?;
+            }
+        }
+        if let Some((address, pages)) = &self.admin {
+            for page in pages {
+                let url = url(address, page, false);
+                writeln!(out, "  {url:<40} {}", page.what)?;
+            }
         }
         writeln!(out, "\nCtrl-C stops it; frameloop --help says more.")?;
         if let Some(fingerprint) = &self.fingerprint {
@@ -66,7 +80,8 @@ impl Announcement<'_> {
     }
 
     fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        for address in self.addresses {
+        let served = self.addresses.iter().map(|it| self.serves_on(it));
+        for message in served.chain(self.serves_operator()) {
             let mut line = json!({});
             if !self.is_deterministic {
                 let mut now = String::new();
@@ -75,7 +90,7 @@ impl Announcement<'_> {
                 line["timestamp"] = now.into();
             }
             line["level"] = "INFO".into();
-            line["message"] = self.serves_on(address).into();
+            line["message"] = message.into();
             if let Some(fingerprint) = &self.fingerprint {
                 line["fingerprint"] = fingerprint.as_str().into();
             }
@@ -84,11 +99,33 @@ impl Announcement<'_> {
         Ok(())
     }
 
+    fn serves_operator(&self) -> Option<String> {
+        let (address, _) = self.admin.as_ref()?;
+        Some(match address {
+            ListenAddress::Tcp(address) => format!("the operator's address is http://{address}"),
+            ListenAddress::Unix(_) => format!("the operator's address is {address}"),
+        })
+    }
+
     fn serves_on(&self, address: &ListenAddress) -> String {
         match (address, self.is_secure) {
             (ListenAddress::Tcp(address), false) => format!("frameloop serves on http://{address}"),
             (ListenAddress::Tcp(address), true) => format!("frameloop serves on https://{address}"),
             (ListenAddress::Unix(_), _) => format!("frameloop serves on {address}"),
         }
+    }
+}
+
+/// `ws://127.0.0.1:8000/echo`, or `unix:/run/frameloop.sock:/echo`, which `frameloop load` takes.
+fn url(address: &ListenAddress, endpoint: &Description, is_secure: bool) -> String {
+    let scheme = match (endpoint.is_websocket, is_secure) {
+        (true, false) => "ws",
+        (true, true) => "wss",
+        (false, false) => "http",
+        (false, true) => "https",
+    };
+    match address {
+        ListenAddress::Tcp(address) => format!("{scheme}://{address}{}", endpoint.example),
+        ListenAddress::Unix(_) => format!("{address}:{}", endpoint.example),
     }
 }

@@ -14,7 +14,7 @@ use super::limits::LimitArguments;
 use super::load::Load;
 use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
-use super::values::{AddressList, address, addresses, echo_service};
+use super::values::{AddressList, address, addresses, echo_service, without_secrets, written_size};
 use crate::app::compat::EchoService;
 use crate::engine::{Settings, SlowConsumer};
 use crate::handshake::Policy;
@@ -266,7 +266,7 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
         .mut_subcommand("healthcheck", |healthcheck| change(healthcheck, service))
 }
 
-/// Flags whose values are secrets, or may contain a password. No output shows them.
+/// Flags whose values are secrets, or may contain a password. No output shows the secrets.
 pub(super) const SECRETS: [&str; 3] = ["token", "redis-url", "socketio-redis"];
 
 /// All effective settings, one `flag = value` a line; `max_open_files` is the operating system's
@@ -291,12 +291,15 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             (..) if matches!(argument.get_action(), ArgAction::SetTrue) => {
                 matches.get_flag(argument.get_id().as_str()).to_string()
             }
-            (value, flag) if SECRETS.contains(&flag) && !value.is_empty() => String::from("set"),
+            (value, "token") if !value.is_empty() => String::from("set"),
+            (value, flag) if SECRETS.contains(&flag) && !value.is_empty() => {
+                without_secrets(&value)
+            }
             (_, "token" | "socketio-redis") => String::from("none"),
             (value, _) if !value.is_empty() => value,
             (_, "workers") => serve.workers().to_string(),
-            (_, "max-unfinished-size") => serve.limits.max_unfinished_size().to_string(),
-            (_, "max-unsent-size") => serve.limits.max_unsent_size().to_string(),
+            (_, "max-unfinished-size") => written_size(serve.limits.max_unfinished_size()),
+            (_, "max-unsent-size") => written_size(serve.limits.max_unsent_size()),
             (_, "max-connections") => serve.max_connections(max_open_files).to_string(),
             (_, "allow-origin" | "allow-host") => String::from("any"),
             _ => String::from("none"),

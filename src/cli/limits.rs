@@ -114,15 +114,20 @@ pub(super) struct LimitArguments {
 impl LimitArguments {
     pub(super) fn max_unfinished_size(&self) -> usize {
         self.max_unfinished_size
-            .unwrap_or_else(|| memory::available() / 4)
+            .unwrap_or_else(quarter_of_the_memory)
     }
 
     pub(super) fn max_unsent_size(&self) -> usize {
-        self.max_unsent_size
-            .unwrap_or_else(|| memory::available() / 4)
+        self.max_unsent_size.unwrap_or_else(quarter_of_the_memory)
     }
 
     pub(super) fn max_connections_per_address(&self) -> Option<usize> {
         Some(self.max_connections_per_address).filter(|max| *max > 0)
     }
+}
+
+/// In whole MiB, which --print-config shows as such.
+fn quarter_of_the_memory() -> usize {
+    const MIB: usize = 1 << 20;
+    (memory::available() / 4 / MIB).max(1) * MIB
 }

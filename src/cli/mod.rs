@@ -23,6 +23,7 @@ mod socketio;
 mod tls;
 mod values;
 mod variables;
+mod warnings;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

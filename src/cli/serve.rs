@@ -12,9 +12,10 @@ use super::background_task::BackgroundTask;
 use super::logs;
 use super::memory;
 use super::open_files::raise_open_files;
-use super::operator::Operator;
+use super::operator::{METRICS, Operator, READYZ};
 use super::service_manager;
-use crate::app::{self, AppSettings};
+use super::warnings;
+use crate::app::{self, AppSettings, Description};
 use crate::server::{Server, Shutdown, UnixAddress};
 use crate::tls::Certificate;
 
@@ -64,8 +65,23 @@ fn app_settings(arguments: &Serve) -> Result<(AppSettings, [BackgroundTask; 2]),
         deterministic: arguments.deterministic,
         redis,
         socketio: (!arguments.no_socketio).then_some(socketio),
+        further_pages: further_pages(arguments),
     };
     Ok((app, [first, second]))
+}
+
+/// The operator's pages on the main address.
+fn further_pages(arguments: &Serve) -> Vec<Description> {
+    let mut pages = vec![READYZ];
+    if arguments.admin_listen.is_none() && has_metrics(arguments) {
+        pages.push(METRICS);
+    }
+    pages
+}
+
+/// Metrics show memory and times, which differ between runs.
+fn has_metrics(arguments: &Serve) -> bool {
+    !arguments.no_metrics && !arguments.deterministic
 }
 
 /// A server that listens, with its signals and its certificate.
@@ -113,6 +129,10 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
         Exit::Usage
     })?;
     let server = server.with_certificate(certificate.clone());
+    let admin_addresses = admin.as_ref().map(Server::local_addresses);
+    let admin_address = admin_addresses.and_then(|addresses| addresses.ok()?.into_iter().next());
+    let metrics_there = has_metrics(arguments).then_some(METRICS);
+    let metrics_there = metrics_there.into_iter().collect();
     let announcement = Announcement {
         addresses: &addresses,
         is_secure: certificate.is_some(),
@@ -120,15 +140,22 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
         compat: arguments.compat,
         is_deterministic: arguments.deterministic,
         has_socketio: app.has_socketio(),
+        further_pages: match arguments.compat {
+            None => &app.further_pages,
+            Some(_) => &[],
+        },
+        admin: admin_address
+            .as_ref()
+            .map(|address| (address, metrics_there)),
     };
+    warnings::warn(arguments, &addresses);
     // Standard output may be closed: then the announcement is lost.
     let _ = announcement.print(arguments.logs.log_format);
     Ok(Prepared {
         server,
         admin,
         signals,
-        // Metrics show memory and times, which differ between runs.
-        has_metrics: !arguments.no_metrics && !arguments.deterministic,
+        has_metrics: has_metrics(arguments),
         certificate,
     })
 }
@@ -179,7 +206,7 @@ async fn bind(addresses: &[String], flag: &str) -> Result<Server, Exit> {
         };
         server = bound.map_err(|error| {
             let advice = match address.starts_with(UnixAddress::PREFIX) {
-                true => format!("{error}; choose another address with {flag}"),
+                true => advice_on_file(&error, address, flag),
                 false => advice(&error, flag),
             };
             eprintln!("frameloop: cannot listen on {address}: {advice}");
@@ -187,6 +214,22 @@ async fn bind(addresses: &[String], flag: &str) -> Result<Server, Exit> {
         })?;
     }
     Ok(server)
+}
+
+fn advice_on_file(error: &io::Error, address: &str, flag: &str) -> String {
+    let address = address.parse::<UnixAddress>().ok();
+    let directory = address.as_ref().and_then(|address| address.path().parent());
+    match directory {
+        Some(directory) if !directory.as_os_str().is_empty() && !directory.exists() => {
+            format!(
+                "the directory {} does not exist: make it",
+                directory.display()
+            )
+        }
+        // An unknown group: another address has the same.
+        _ if error.raw_os_error().is_none() => error.to_string(),
+        _ => format!("{error}; choose another address with {flag}"),
+    }
 }
 
 fn advice(error: &io::Error, flag: &str) -> String {

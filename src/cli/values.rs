@@ -31,6 +31,35 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(wrong)
 }
 
+/// Writes a size as [`size`] reads it: in the largest unit that divides it.
+pub(super) fn written_size(bytes: usize) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let is_whole = |(bits, _): &&(u32, _)| bytes > 0 && bytes.trailing_zeros() >= *bits;
+    match units.iter().find(is_whole) {
+        Some((bits, unit)) => format!("{}{unit}", bytes >> bits),
+        None => bytes.to_string(),
+    }
+}
+
+/// A URL without the secrets in it: `redis://user:***@host`. A query may hold a password, too.
+pub(super) fn without_secrets(url: &str) -> String {
+    let (address, query) = match url.split_once('?') {
+        Some((_, query)) if query.contains('@') => return String::from("set"),
+        Some((address, _)) => (address, "?***"),
+        None => (url, ""),
+    };
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return String::from("set");
+    };
+    match rest.rsplit_once('@') {
+        None => format!("{scheme}://{rest}{query}"),
+        Some((user, host)) => match user.split_once(':') {
+            Some((user, _)) => format!("{scheme}://{user}:***@{host}{query}"),
+            None => format!("{scheme}://***@{host}{query}"),
+        },
+    }
+}
+
 /// A list of at least one address.
 #[derive(Clone, Debug)]
 pub(super) struct AddressList(pub(super) Vec<String>);
@@ -141,6 +170,36 @@ mod tests {
         }
         for text in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_written_size_is_read_as_itself() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1, "1"),
+            (1 << 10, "1KiB"),
+            (3 << 29, "1536MiB"),
+            (5 << 30, "5GiB"),
+            ((1 << 30) + 1, "1073741825"),
+        ] {
+            assert_eq!(written_size(bytes), text);
+            assert_eq!(size(text), Ok(bytes));
+        }
+    }
+
+    #[test]
+    fn a_url_is_written_without_its_password() {
+        for (url, written) in [
+            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+            ("rediss://me:a:b/c@d@host/1", "rediss://me:***@host/1"),
+            ("redis://:secret@host", "redis://:***@host"),
+            ("redis://secret@host", "redis://***@host"),
+            ("redis://a:b?c@host", "set"),
+            ("unix:///run/redis?pass=secret", "unix:///run/redis?***"),
+            ("secret", "set"),
+        ] {
+            assert_eq!(without_secrets(url), written, "{url}");
         }
     }
 
