@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command};
 
+use frameloop::lab::load::Machine;
 use serde_json::{Value, json};
 
 use super::starting::peers_folder;
@@ -18,17 +19,13 @@ const OF_INTEREST: [&str; 7] = [
 ];
 
 pub(crate) fn json() -> Value {
-    let cpuinfo = read("/proc/cpuinfo");
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
     let meminfo = read("/proc/meminfo");
-    json!({
-        "cpu": entry(&cpuinfo, "model name"),
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        "hypervisor": cpuinfo.contains(" hypervisor "),
-        "memory": entry(&meminfo, "MemTotal"),
-        "kernel": read("/proc/sys/kernel/osrelease"),
-        "congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control"),
-        "load_average_before": read("/proc/loadavg"),
-    })
+    let memory = meminfo.lines().next().and_then(|line| line.split_once(':'));
+    let mut machine = json!(Machine::here());
+    machine["hypervisor"] = read("/proc/cpuinfo").contains(" hypervisor ").into();
+    machine["memory"] = memory.map(|(_, size)| size.trim()).into();
+    machine
 }
 
 pub(crate) fn versions() -> Value {
@@ -48,19 +45,6 @@ pub(crate) fn versions() -> Value {
 /// The date and time, in UTC.
 pub(crate) fn date() -> Option<String> {
     output("date", &["--utc", "+%Y-%m-%dT%H:%M:%SZ"])
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
-/// The value of the line `key: value` in `text`.
-fn entry(text: &str, key: &str) -> Option<String> {
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 fn locked_version(lock: &str, name: &str) -> Option<String> {
