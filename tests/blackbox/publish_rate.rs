@@ -252,6 +252,57 @@ fn attack_70_a_message_counts_once_and_again_for_each_64_kib() {
     assert!(took > Duration::from_millis(800), "{took:?}");
 }
 
+/// Attack 70: members with small receive buffers that read at a steady pace.
+#[test]
+fn attack_70_members_that_read_steadily_lose_no_large_message() {
+    const MEMBERS: usize = 10;
+    const MESSAGES: u8 = 24;
+    const SIZE: usize = (1 << 20) - 16;
+    let server = TestServer::with(|server| server);
+    let expected: Vec<u8> = (0..MESSAGES)
+        .flat_map(|number| reply(0x82, &vec![number; SIZE]))
+        .collect();
+    let members: Vec<_> = (0..MEMBERS)
+        .map(|_| Client::open(&server, "/broadcast/steady"))
+        .collect();
+    let mut publisher = Client::open(&server, "/broadcast/steady");
+    let mut own = publisher.stream.try_clone().unwrap();
+    let began = Instant::now();
+    let lost = thread::scope(|scope| {
+        scope.spawn(move || own.read_exact(&mut vec![0; MESSAGES as usize * SIZE]));
+        let readers: Vec<_> = members
+            .into_iter()
+            .map(|member| scope.spawn(|| reads_steadily(member, &expected)))
+            .collect();
+        for number in 0..MESSAGES {
+            publisher.send(&frame(0x82, &vec![number; SIZE]));
+        }
+        let lasted = readers.into_iter().map(|reader| reader.join().unwrap());
+        lasted.filter(|has_all| !has_all).count()
+    });
+    figure(
+        Kind::Attack,
+        70,
+        "24 messages of 1 MiB at full rate to 10 members that read 5 MiB/s into buffers of 64 KiB: members lost",
+        0,
+        format_args!("{lost} in {:.1?}", began.elapsed()),
+    );
+    assert_eq!(lost, 0);
+}
+
+/// Reads 256 KiB each 50 ms. Whether these bytes come.
+fn reads_steadily(mut member: Client, expected: &[u8]) -> bool {
+    rustix::net::sockopt::set_socket_recv_buffer_size(&member.stream, 64 << 10).unwrap();
+    let mut part = vec![0; 256 << 10];
+    let mut next = Instant::now();
+    expected.chunks(part.len()).all(|expected| {
+        next += Duration::from_millis(50);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        let part = &mut part[..expected.len()];
+        member.stream.read_exact(part).is_ok() && part == expected
+    })
+}
+
 /// Attack 70: a message that exceeds every queue closes its sender, not the members.
 #[test]
 fn attack_70_a_message_larger_than_a_queue_closes_its_sender_and_no_member() {
