@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, header};
 use broadcast::BroadcastHandler;
 use channels_chat::ChatConsumer;
 use compat::EchoService;
-use connection_manager::ChatClient;
+use connection_manager::{ChatClient, ChatRoom};
 use echo::Echo;
 use tutorial_echo::tutorial_echo;
 
@@ -118,6 +118,10 @@ pub struct AppSettings {
     /// The Redis through which the rooms are shared with other processes. Default: `None`, not
     /// shared.
     pub redis: Option<Redis>,
+    /// Notices a second to the clients of `/ws/{client_id}` that another client has left; also the
+    /// size of a burst. Notices beyond the rate are sent together. `None` means unlimited.
+    /// Default: 1,000.
+    pub max_publish_rate: Option<u32>,
     /// Whether the same bytes must always get the same answers. Then faults without a seed use seed
     /// 0, and Socket.IO is off because its session ids are random. Default: `false`.
     pub deterministic: bool,
@@ -140,6 +144,7 @@ impl Default for AppSettings {
             faults: true,
             compat: None,
             redis: None,
+            max_publish_rate: Some(1_000),
             deterministic: false,
             socketio: Some(socketio::SocketIoSettings::default()),
             further_pages: Vec::new(),
@@ -166,6 +171,7 @@ pub fn router_with(settings: AppSettings) -> Router {
         false => Endpoint::new(|_| Echo),
     };
     let (clients, chat, topics) = rooms(&settings);
+    let clients = ChatRoom::new(clients, settings.max_publish_rate);
     let topic_rooms = topics.clone();
     let (document, list) = (page::for_browsers(&settings), listing(&settings));
     let router = Router::new()

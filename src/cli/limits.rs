@@ -64,7 +64,8 @@ pub(super) struct LimitArguments {
 
     /// Maximum messages a second from one client to a room, also as one burst; each 64 KiB of a
     /// message counts as one more. A faster client is read more slowly, which loses nothing, and
-    /// after 10 s of that it is closed with 1008 'publishing too fast'; 0 means no limit
+    /// after 10 s of that it is closed with 1008 'publishing too fast'. The notices of all clients
+    /// that leave /ws/{client_id} together have the same rate; 0 means no limit
     #[arg(
         long,
         env = "FRAMELOOP_MAX_PUBLISH_RATE",

@@ -1,6 +1,7 @@
 //! How fast a client may publish (attack 54): first back-pressure, and 1008 if the client does not
 //! slow down.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use frameloop::Settings;
+use frameloop::app::{self, AppSettings};
 use frameloop::engine::Deadlines;
 
 use crate::client::{Client, PATIENCE, close_frame, frame, reply};
@@ -398,4 +400,44 @@ fn attack_70_a_message_that_inflates_beyond_a_queue_closes_its_sender_and_no_mem
         "0",
         "0",
     );
+}
+
+/// A client that connects and leaves in a loop makes the server publish a notice each time.
+#[test]
+fn attack_54_the_notices_of_leaving_clients_have_a_rate_and_none_is_lost() {
+    const RATE: u32 = 2;
+    const CLIENTS: u32 = 20;
+    let router = app::router_with(AppSettings {
+        max_publish_rate: Some(RATE),
+        ..AppSettings::default()
+    });
+    let server = TestServer::serving(router, |server| server);
+    let mut member = Client::open(&server, "/ws/0");
+    let leavers: Vec<Client> = (1..=CLIENTS)
+        .map(|number| Client::open(&server, &format!("/ws/{number}")))
+        .collect();
+    let began = Instant::now();
+    drop(leavers);
+    let mut left = HashSet::new();
+    let mut receives = |count| {
+        for _ in 0..count {
+            left.insert(String::from_utf8(member.receive().1).unwrap());
+        }
+        began.elapsed()
+    };
+    receives(RATE);
+    // The rest waits for a token, and then arrives together.
+    let (next, last) = (receives(1), receives(CLIENTS - RATE - 1));
+    figure(
+        Kind::Attack,
+        54,
+        format_args!(
+            "{CLIENTS} clients of /ws/ID leave, {RATE} messages a second: notices; time of the next after {RATE}, and of the last"
+        ),
+        format_args!("{CLIENTS}; >= 0.5 s"),
+        format_args!("{}; {next:.1?}, {last:.1?}", left.len()),
+    );
+    assert!(next > Duration::from_millis(450), "{next:?}");
+    let expected = (1..=CLIENTS).map(|number| format!("Client {number} left"));
+    assert_eq!(left, expected.collect());
 }
