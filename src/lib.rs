@@ -64,7 +64,7 @@
 //! |---|---|---|
 //! | `main` | the program's entry | - |
 //! | `cli` | flags, exit codes, subcommands | app, lab, server, socketio, http, rooms, metrics, log, tls, engine, handshake, protocol, duration |
-//! | `app` | the product's endpoints: table, page, tutorials, chat, broadcast, faults, other echo services | socketio, http, rooms, log, engine, handshake, protocol, duration |
+//! | `app` | the product's endpoints: table, page, tutorials, chat, broadcast, faults, other echo services | socketio, http, rooms, log, engine, handshake, protocol, duration, lock |
 //! | `lab` | client tools | handshake, protocol, lock |
 //! | [`server`] | listen, accept, workers, shutdown | http, metrics, log, tls, engine, handshake, protocol |
 //! | [`socketio`] | Engine.IO 4 and Socket.IO 5 over the frame loop | http, rooms, redis_link, log, engine, handshake, protocol, lock |
