@@ -106,7 +106,7 @@ impl Bus {
         let select = |name: &str| {
             namespace.select(&Selection {
                 rooms: vec![name.into()],
-                except: Vec::new(),
+                ..Selection::default()
             })
         };
         let client = text("sid")

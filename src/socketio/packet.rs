@@ -152,13 +152,8 @@ impl EncodedPacket {
     }
 
     /// An event. An event with an id asks for an acknowledgement.
-    pub(super) fn event(
-        namespace: &str,
-        id: Option<u64>,
-        name: &str,
-        args: &Args,
-    ) -> EncodedPacket {
-        EncodedPacket::with_arguments(PacketKind::Event, namespace, id, Some(name), args)
+    pub(super) fn event(path: &str, id: Option<u64>, name: &str, args: &Args) -> EncodedPacket {
+        EncodedPacket::with_arguments(PacketKind::Event, path, id, Some(name), args)
     }
 
     /// An acknowledgement.

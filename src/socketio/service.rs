@@ -44,31 +44,39 @@ impl Service {
     }
 
     async fn answer(&self, head: Parts, body: impl RequestBody) -> FullResponse {
+        let answered = self.try_answer(head, body).await;
+        answered.unwrap_or_else(|error| error.page().into_response())
+    }
+
+    async fn try_answer(
+        &self,
+        head: Parts,
+        body: impl RequestBody,
+    ) -> Result<FullResponse, RequestError> {
         if head.method == Method::OPTIONS {
-            return status(StatusCode::OK);
+            return Ok(status(StatusCode::OK));
         }
         let query = head.uri.query().unwrap_or_default();
         let query = |name| query::parameter(query, name);
         match query("transport").as_deref() {
             Some("polling") => {}
             // A request without the headers of a WebSocket upgrade.
-            Some("websocket") => return RequestError::BadRequest.into(),
-            _ => return RequestError::TransportUnknown.into(),
+            Some("websocket") => return Err(RequestError::BadRequest),
+            _ => return Err(RequestError::TransportUnknown),
         }
         let Some(sid) = query("sid") else {
             return match head.method {
-                Method::GET if query("EIO").as_deref() == Some("4") => self.open(&head),
-                Method::GET => RequestError::UnsupportedVersion.into(),
-                _ => RequestError::BadMethod.into(),
+                Method::GET if query("EIO").as_deref() == Some("4") => Ok(self.open(&head)),
+                Method::GET => Err(RequestError::UnsupportedVersion),
+                _ => Err(RequestError::BadMethod),
             };
         };
-        let Some(session) = self.0.session_named(&sid) else {
-            return RequestError::UnknownSession.into();
-        };
+        let session = self.0.session_named(&sid);
+        let session = session.ok_or(RequestError::UnknownSession)?;
         match head.method {
-            Method::GET => poll(&session).await,
+            Method::GET => Ok(text(session.begin_poll()?.body().await)),
             Method::POST => post(&session, body, &head.extensions).await,
-            _ => RequestError::BadMethod.into(),
+            _ => Err(RequestError::BadMethod),
         }
     }
 
@@ -136,34 +144,22 @@ impl NestedService for Service {
     }
 }
 
-/// Answers a GET when a packet is in the queue.
-async fn poll(session: &Arc<Session>) -> FullResponse {
-    match session.begin_poll() {
-        Ok(guard) => text(guard.body().await),
-        Err(refused) => refused.into(),
-    }
-}
-
 /// Handles the packets of a POST in order.
 async fn post(
     session: &Arc<Session>,
     body: impl RequestBody,
     extensions: &Extensions,
-) -> FullResponse {
-    let guard = match session.begin_post() {
-        Ok(guard) => guard,
-        Err(refused) => return refused.into(),
-    };
+) -> Result<FullResponse, RequestError> {
+    let guard = session.begin_post()?;
     // A client with a full queue must fetch its packets before the server reads the body.
-    if let Err(refused) = guard.ready().await {
-        return refused.into();
-    }
-    let refused = match receive(session, &guard, body, extensions).await {
-        Ok(()) => return text("ok".into()),
-        Err(refused) => refused,
-    };
-    session.end(DisconnectReason::ParseError);
-    status(refused)
+    guard.ready().await?;
+    Ok(match receive(session, &guard, body, extensions).await {
+        Ok(()) => text("ok".into()),
+        Err(refused) => {
+            session.end(DisconnectReason::ParseError);
+            status(refused)
+        }
+    })
 }
 
 async fn receive(
@@ -204,12 +200,6 @@ async fn receive(
         turn.share().await;
     }
     Ok(())
-}
-
-impl From<RequestError> for FullResponse {
-    fn from(error: RequestError) -> FullResponse {
-        error.page().into_response()
-    }
 }
 
 fn text(body: String) -> FullResponse {

@@ -139,10 +139,15 @@ impl Polling {
         upgrade.is_some_and(|upgrade| !mem::replace(&mut upgrade.is_probed, true))
     }
 
+    fn is_probed(&self) -> bool {
+        let upgrade = self.upgrade.as_ref();
+        upgrade.is_some_and(|upgrade| upgrade.is_probed)
+    }
+
     /// Returns the new WebSocket and the packets of the queue; `None` if the WebSocket has not been
     /// probed or the queue was too large.
     pub(super) fn complete_upgrade(&mut self) -> Option<(Peer, VecDeque<Arc<EncodedPacket>>)> {
-        let is_complete = self.upgrade.as_ref()?.is_probed && !self.is_overrun;
+        let is_complete = self.is_probed() && !self.is_overrun;
         let upgrade = self.upgrade.take_if(|_| is_complete)?;
         self.wake();
         Some((upgrade.peer, self.take()))
@@ -229,22 +234,17 @@ impl PollGuard {
 
     fn poll(&self, context: &Context<'_>) -> Poll<String> {
         const NOTHING: &str = "6";
-        match &mut self.0.state().transport {
-            Transport::Polling(polling) if !polling.queue.is_empty() => {
-                Poll::Ready(polling.take_body())
+        Poll::Ready(match &mut self.0.state().transport {
+            Transport::Polling(polling) if !polling.queue.is_empty() => polling.take_body(),
+            Transport::Polling(polling) if !polling.is_probed() => {
+                polling.poll = Some(context.waker().clone());
+                return Poll::Pending;
             }
-            Transport::Polling(polling) => match &polling.upgrade {
-                Some(upgrade) if upgrade.is_probed => Poll::Ready(NOTHING.into()),
-                _ => {
-                    polling.poll = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            },
-            Transport::WebSocket(_) => Poll::Ready(NOTHING.into()),
-            Transport::Closed(farewell) => {
-                Poll::Ready(farewell.take().unwrap_or_else(|| NOTHING.into()))
+            Transport::Closed(Some(farewell)) => mem::take(farewell),
+            Transport::Polling(_) | Transport::WebSocket(_) | Transport::Closed(None) => {
+                NOTHING.into()
             }
-        }
+        })
     }
 }
 
