@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -24,24 +24,15 @@ const FIRST_READ: usize = 2 << 10;
 /// A client's socket, with or without TLS.
 #[derive(Debug)]
 pub(super) struct AsyncSocket {
-    state: State,
+    /// The registration of the socket's descriptor, dropped before the socket.
+    registration: Option<AsyncFd<RawFd>>,
+    socket: ClientSocket,
     /// The socket has not been read yet: the first read does not need the poller.
     is_fresh: bool,
 }
 
-#[derive(Debug)]
-enum State {
-    Unregistered(ClientSocket),
-    Registered(AsyncFd<ClientSocket>),
-    /// Registering has failed.
-    Closed,
-}
-
-/// Registers a descriptor with tokio's poller.
-#[expect(
-    deprecated,
-    reason = "its successor is an unsafe fn; the descriptor is its own, and closed by its drop"
-)]
+/// Registers a descriptor with tokio's poller. The caller drops the result before the descriptor.
+#[expect(deprecated, reason = "its successor is an unsafe fn")]
 pub(crate) fn register<T: AsRawFd>(source: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(source, interest)
 }
@@ -49,48 +40,35 @@ pub(crate) fn register<T: AsRawFd>(source: T, interest: Interest) -> io::Result<
 impl AsyncSocket {
     pub(super) fn new(socket: ClientSocket) -> AsyncSocket {
         AsyncSocket {
-            state: State::Unregistered(socket),
+            registration: None,
+            socket,
             is_fresh: true,
         }
     }
 
     /// Returns the socket, which no poller has registered.
-    pub(super) fn into_inner(self) -> io::Result<ClientSocket> {
-        match self.state {
-            State::Unregistered(socket) => Ok(socket),
-            State::Registered(socket) => Ok(socket.into_inner()),
-            State::Closed => Err(closed()),
-        }
+    pub(super) fn into_inner(self) -> ClientSocket {
+        self.socket
     }
 
-    pub(super) fn get_ref(&self) -> io::Result<&ClientSocket> {
-        match &self.state {
-            State::Unregistered(socket) => Ok(socket),
-            State::Registered(socket) => Ok(socket.get_ref()),
-            State::Closed => Err(closed()),
-        }
+    pub(super) fn get_ref(&self) -> &ClientSocket {
+        &self.socket
     }
 
-    pub(super) fn get_mut(&mut self) -> io::Result<&mut ClientSocket> {
-        match &mut self.state {
-            State::Unregistered(socket) => Ok(socket),
-            State::Registered(socket) => Ok(socket.get_mut()),
-            State::Closed => Err(closed()),
-        }
+    pub(super) fn get_mut(&mut self) -> &mut ClientSocket {
+        &mut self.socket
     }
 
     /// Registers the socket if it is not registered yet.
-    pub(super) fn registered(&mut self) -> io::Result<&mut AsyncFd<ClientSocket>> {
-        if let State::Unregistered(_) = self.state
-            && let State::Unregistered(socket) = mem::replace(&mut self.state, State::Closed)
-        {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.state = State::Registered(register(socket, interest)?);
-        }
-        match &mut self.state {
-            State::Registered(socket) => Ok(socket),
-            State::Unregistered(_) | State::Closed => Err(closed()),
-        }
+    pub(super) fn registered(&mut self) -> io::Result<(&AsyncFd<RawFd>, &mut ClientSocket)> {
+        let registration = match self.registration.take() {
+            Some(registration) => registration,
+            None => {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                register(self.socket.as_raw_fd(), interest)?
+            }
+        };
+        Ok((self.registration.insert(registration), &mut self.socket))
     }
 
     /// Does an operation on the socket as soon as it does not return `WouldBlock`.
@@ -119,27 +97,23 @@ impl AsyncSocket {
     ) -> Poll<io::Result<T>> {
         // Most writes need no wait. The poller reports the input of a registered socket, so a read
         // without a report would be a wasted system call.
-        if is_ready.is_writable() || matches!(self.state, State::Unregistered(_)) {
-            match operation(self.get_mut()?) {
+        if is_ready.is_writable() || self.registration.is_none() {
+            match operation(&mut self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
         }
-        let socket = self.registered()?;
+        let (registration, socket) = self.registered()?;
         loop {
             let mut guard = ready!(match is_ready.is_readable() {
-                true => socket.poll_read_ready_mut(context),
-                false => socket.poll_write_ready_mut(context),
+                true => registration.poll_read_ready(context),
+                false => registration.poll_write_ready(context),
             })?;
-            if let Ok(result) = guard.try_io(|socket| operation(socket.get_mut())) {
+            if let Ok(result) = guard.try_io(|_| operation(socket)) {
                 return Poll::Ready(result);
             }
         }
     }
-}
-
-fn closed() -> io::Error {
-    io::ErrorKind::NotConnected.into()
 }
 
 impl AsyncRead for AsyncSocket {
@@ -227,7 +201,7 @@ mod tests {
         assert_eq!(buffer.filled(), b"request");
         let written = Pin::new(&mut stream).poll_write(context, b"response");
         assert!(matches!(written, Poll::Ready(Ok(8))), "{written:?}");
-        drop(stream.into_inner().unwrap());
+        drop(stream.into_inner());
         let mut response = String::new();
         client.read_to_string(&mut response).unwrap();
         assert_eq!(response, "response");

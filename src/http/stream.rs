@@ -48,7 +48,7 @@ impl HttpStream {
     /// Takes the socket from tokio, for the frame loop's own poller. Appends input that is already
     /// read to `early`.
     pub(super) fn into_socket(self, early: &mut Vec<u8>) -> io::Result<ClientSocket> {
-        let mut socket = self.socket.into_inner()?;
+        let mut socket = self.socket.into_inner();
         socket.set_peer_address(self.peer);
         socket.take_decrypted(early)?;
         Ok(socket)
@@ -102,9 +102,7 @@ impl HttpStream {
 
     /// Closes the socket by RST; a Unix socket has no RST.
     pub(super) fn abort(mut self) {
-        if let Ok(socket) = self.socket.get_mut() {
-            socket.reset();
-        }
+        self.socket.get_mut().reset();
     }
 
     /// Whether closing the socket is a clean end for a peer that has sent FIN. TLS must send its
@@ -114,7 +112,7 @@ impl HttpStream {
     }
 
     fn is_secured(&self) -> bool {
-        self.socket.get_ref().is_ok_and(ClientSocket::is_secured)
+        self.socket.get_ref().is_secured()
     }
 
     /// Whether the last write is blocked.

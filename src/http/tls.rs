@@ -34,7 +34,7 @@ pub(super) async fn secure(
             socket.when(Interest::READABLE, receive).await?;
         }
     }
-    socket.get_mut()?.secure(session);
+    socket.get_mut().secure(session);
     Ok(())
 }
 
