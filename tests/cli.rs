@@ -55,6 +55,12 @@ fn help_all_names_each_flag_its_variable_and_the_exit_codes() {
         flags += 1;
     }
     assert!(flags >= 20, "{settings}");
+    for variable_and_range in [
+        "[env: FRAMELOOP_WORKERS] [range: 1 to 65535]",
+        "[env: FRAMELOOP_DEFLATE_WINDOW_BITS] [range: 9 to 15]",
+    ] {
+        assert!(help.contains(variable_and_range), "{help}");
+    }
     assert!(help.contains("Exit codes: 0 "));
 }
 

@@ -24,6 +24,23 @@ fn configuration_md_lists_the_flags_as_they_are() {
     );
 }
 
+/// `--help-all` has the ranges that the parsers have, for each flag that has one.
+#[test]
+fn the_help_has_the_ranges() {
+    let mut command = super::command();
+    command.build();
+    let flags = command.get_arguments().filter(|it| it.get_env().is_some());
+    for argument in flags {
+        let range = range(argument, &command);
+        let help = argument.get_long_help().unwrap().to_string();
+        let written = format!(" [range: {range}]");
+        let has_ends =
+            range.starts_with(|first: char| first.is_ascii_digit()) && !range.ends_with("or more");
+        assert_eq!(help.contains("[range: "), has_ends, "{argument:?}");
+        assert_eq!(help.contains(&written), has_ends, "{argument:?}");
+    }
+}
+
 /// One table for each heading, in the order of `--help-all`.
 fn tables() -> String {
     let mut command = super::command();

@@ -18,6 +18,15 @@ const SHORT: [&str; 10] = [
     "log_format",
 ];
 
+/// The flags whose numbers have ends, as docs/configuration.md has them. Their parsers do not tell.
+const RANGES: [(&str, &str); 5] = [
+    ("workers", "1 to 65535"),
+    ("max_message_rate", "0 to 4294967295"),
+    ("max_publish_rate", "0 to 4294967295"),
+    ("deflate_level", "1 to 9"),
+    ("deflate_window_bits", "9 to 15"),
+];
+
 const MORE: &str = "All flags, with their variables, ranges and exit codes: frameloop --help-all";
 
 const DETAILS: &str = "\
@@ -68,8 +77,8 @@ fn short_and_long(command: Command) -> Command {
         ))
 }
 
-/// Moves variables and possible values to the long help: in `--help` they would add a line for each
-/// flag.
+/// Moves variables, ranges and possible values to the long help: in `--help` they would add a line
+/// for each flag.
 fn with_all_in_long_help(argument: Arg) -> Arg {
     let text = argument.get_long_help().or(argument.get_help());
     let mut text = text.map(ToString::to_string).unwrap_or_default();
@@ -87,6 +96,9 @@ fn with_all_in_long_help(argument: Arg) -> Arg {
     }
     if let Some(variable) = argument.get_env() {
         text.push_str(&format!("\n\n[env: {}]", variable.display()));
+    }
+    if let Some((_, range)) = RANGES.iter().find(|(flag, _)| argument.get_id() == flag) {
+        text.push_str(&format!(" [range: {range}]"));
     }
     let argument = argument.hide_env(true).long_help(text);
     match takes_values {
