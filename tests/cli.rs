@@ -350,6 +350,18 @@ fn it_listens_on_several_addresses_and_on_unix_sockets() {
     assert!(!path.exists(), "the file was not removed at the end");
 }
 
+/// A misspelt fault does nothing, but the log says so.
+#[test]
+fn an_unknown_parameter_of_echo_is_ignored_and_logged() {
+    let served = ServerProcess::logging(&["--log-level", "debug"]);
+    served.open("/echo?drp=1&dup=0&token=x").is_echoed();
+    served.open("/echo?dup=0&token=x").is_echoed();
+    served.signal(Signal::TERM);
+    let (_, log) = served.ended_with_log();
+    assert_eq!(log.matches("/echo has no parameter").count(), 1, "{log}");
+    assert!(log.contains("/echo has no parameter drp: ignored"), "{log}");
+}
+
 /// The URLs of a server on a Unix domain socket are ones that `frameloop load` takes.
 #[test]
 fn a_unix_socket_and_an_admin_address_are_announced() {

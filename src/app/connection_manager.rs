@@ -93,10 +93,10 @@ impl ChatClient {
         let is_number =
             (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number {
-            return Err(HandshakeError::Forbidden);
+            return Err(HandshakeError::NotANumber);
         }
         Ok(ChatClient {
-            id: id.parse().map_err(|_| HandshakeError::Forbidden)?,
+            id: id.parse().map_err(|_| HandshakeError::NotANumber)?,
             room: room.clone(),
             joined: None,
         })

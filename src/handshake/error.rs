@@ -11,8 +11,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 /// |---|---|---|
 /// | `Host`, `TargetForm`, `Body`, `Connection`, `RepeatedVersion`, `Key`, `RepeatedOrigin`, `Subprotocols`, `Extensions` | 400 | |
 /// | `Unauthorized` | 401 | `WWW-Authenticate` |
-/// | `Origin`, `Forbidden` | 403 | |
-/// | `NotFound` | 404 | |
+/// | `Origin`, `Forbidden`, `NotANumber` | 403 | |
+/// | `NotFound`, `FinalSlash` | 404 | |
 /// | `MethodNotAllowed` | 405 | `Allow` |
 /// | `MisdirectedRequest` | 421 | |
 /// | `Upgrade`, `Version` | 426 | `Upgrade`, `Sec-WebSocket-Version` |
@@ -30,6 +30,8 @@ pub enum HandshakeError {
     MisdirectedRequest,
     /// No endpoint has this path.
     NotFound,
+    /// No endpoint has this path, but one has it with a slash added to its end or taken from it.
+    FinalSlash,
     /// The method is not GET (RFC 6455 §4.1).
     MethodNotAllowed,
     /// The request has a body; it would be read as frames.
@@ -56,6 +58,8 @@ pub enum HandshakeError {
     Unauthorized,
     /// The endpoint refuses this request, with or without credentials.
     Forbidden,
+    /// A part of the path must be a number, and is not.
+    NotANumber,
     /// The server is stopping.
     ShuttingDown,
     /// The server has reached its maximum number of connections.
@@ -66,11 +70,12 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// All variants, for tests and tables.
-    pub const ALL: [HandshakeError; 20] = [
+    pub const ALL: [HandshakeError; 22] = [
         HandshakeError::Host,
         HandshakeError::TargetForm,
         HandshakeError::MisdirectedRequest,
         HandshakeError::NotFound,
+        HandshakeError::FinalSlash,
         HandshakeError::MethodNotAllowed,
         HandshakeError::Body,
         HandshakeError::Upgrade,
@@ -84,6 +89,7 @@ impl HandshakeError {
         HandshakeError::Extensions,
         HandshakeError::Unauthorized,
         HandshakeError::Forbidden,
+        HandshakeError::NotANumber,
         HandshakeError::ShuttingDown,
         HandshakeError::AtCapacity,
         HandshakeError::AddressAtCapacity,
@@ -102,8 +108,10 @@ impl HandshakeError {
             | HandshakeError::Subprotocols
             | HandshakeError::Extensions => StatusCode::BAD_REQUEST,
             HandshakeError::Unauthorized => StatusCode::UNAUTHORIZED,
-            HandshakeError::Origin | HandshakeError::Forbidden => StatusCode::FORBIDDEN,
-            HandshakeError::NotFound => StatusCode::NOT_FOUND,
+            HandshakeError::Origin | HandshakeError::Forbidden | HandshakeError::NotANumber => {
+                StatusCode::FORBIDDEN
+            }
+            HandshakeError::NotFound | HandshakeError::FinalSlash => StatusCode::NOT_FOUND,
             HandshakeError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             HandshakeError::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             HandshakeError::Upgrade | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
@@ -120,6 +128,9 @@ impl HandshakeError {
             HandshakeError::TargetForm => "Send the path of an endpoint as the request target.",
             HandshakeError::MisdirectedRequest => "Send a Host that this server is configured for.",
             HandshakeError::NotFound => "No endpoint has this path: check the URL.",
+            HandshakeError::FinalSlash => {
+                "No endpoint has this path as it is: add the slash at its end, or leave it out."
+            }
             HandshakeError::MethodNotAllowed => "Use the method GET.",
             HandshakeError::Body => "Send the request without a body.",
             HandshakeError::Upgrade => {
@@ -143,6 +154,9 @@ impl HandshakeError {
                 "Send valid credentials: Authorization: Bearer TOKEN, or ?token=TOKEN."
             }
             HandshakeError::Forbidden => "This endpoint does not accept this path: check the URL.",
+            HandshakeError::NotANumber => {
+                "The last part of this path must be a number of 1 to 18 digits: check the URL."
+            }
             HandshakeError::ShuttingDown => "The server is stopping: try again in a moment.",
             HandshakeError::AtCapacity => "The server is full: try again in a moment.",
             HandshakeError::AddressAtCapacity => {

@@ -228,6 +228,19 @@ impl Router {
             })
     }
 
+    /// Why a path without a route is refused.
+    #[cold]
+    pub(super) fn not_found(&self, path: &str, wants_upgrade: bool) -> HandshakeError {
+        let other = match path.strip_suffix('/') {
+            Some(shorter) => shorter.to_owned(),
+            None => format!("{path}/"),
+        };
+        match self.find(&other, wants_upgrade) {
+            Some(_) => HandshakeError::FinalSlash,
+            None => HandshakeError::NotFound,
+        }
+    }
+
     /// The matching route with the fewest parameters.
     fn find_with_parameters(&self, path: &str, wants_upgrade: bool) -> Option<&Route> {
         self.routes

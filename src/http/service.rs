@@ -96,7 +96,7 @@ impl HttpService {
         let matched = match context.router.find(head.uri.path(), wants_upgrade) {
             Some(matched) => matched,
             None if is_connect => return Err(HandshakeError::MethodNotAllowed),
-            None => return Err(HandshakeError::NotFound),
+            None => return Err(context.router.not_found(head.uri.path(), wants_upgrade)),
         };
         let request = matched.request(head, client);
         let endpoint = match matched.endpoint {

@@ -99,6 +99,13 @@ pub(crate) fn refused(error: HandshakeError, head: &http::request::Parts, peer: 
     }
 }
 
+/// Logs the first query parameter that `/echo` does not know. Such parameters are ignored, as other
+/// echo servers do.
+#[cfg(feature = "cli")]
+pub(crate) fn unknown_parameter(name: &str) {
+    tracing::debug!("/echo has no parameter {}: ignored", Escaped(name));
+}
+
 /// Logs an invalid request, or a client that closed the connection before its request was complete.
 pub(crate) fn bad_request(error: &hyper::Error) {
     tracing::debug!("bad request: {error}");

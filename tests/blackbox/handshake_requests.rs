@@ -7,8 +7,8 @@ use crate::server::TestServer;
 
 use Expected::{Nothing, Refused, Unread};
 use HandshakeError::{
-    Connection, Forbidden, Host, MethodNotAllowed, MisdirectedRequest, NotFound, TargetForm,
-    Upgrade,
+    Connection, FinalSlash, Host, MethodNotAllowed, MisdirectedRequest, NotANumber, NotFound,
+    TargetForm, Upgrade,
 };
 
 #[test]
@@ -259,10 +259,8 @@ fn targets_are_not_normalised() {
                 Refused(404, NotFound),
                 [
                     "/nowhere",
-                    "/ws/",
                     "/WS",
                     "/ws/../ws",
-                    "/ws/./",
                     "//ws",
                     "/%77s",
                     "/ws%2F1",
@@ -272,8 +270,14 @@ fn targets_are_not_normalised() {
             ),
             row(
                 "33 two dots are a client id that is not a number",
-                Refused(403, Forbidden),
-                [valid().target("/ws/..")],
+                Refused(403, NotANumber),
+                ["/ws/..", "/ws/abc"].map(|target| valid().target(target)),
+            ),
+            row(
+                "32 a slash too much or too few at the end",
+                Refused(404, FinalSlash),
+                ["/ws/", "/ws/./", "/ws/chat/lobby", "/echo/", "/broadcast/"]
+                    .map(|target| valid().target(target)),
             ),
             row(
                 "34 queries",

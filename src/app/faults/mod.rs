@@ -15,6 +15,7 @@ mod violation;
 use http::StatusCode;
 
 use crate::http::{Endpoint, Page, Request};
+use crate::log;
 use crate::protocol::SizeLimits;
 use handler::Faulty;
 use parameters::Faults;
@@ -29,6 +30,11 @@ const MAX_MESSAGE_SIZE: usize = 1 << 20;
 /// # Errors
 /// A 400 page with the name of the invalid parameter and its valid values.
 pub(crate) fn endpoint(request: &Request<'_>, seed: Option<u64>) -> Result<Option<Endpoint>, Page> {
+    let mut names = request.query_params().map(|(name, _)| name);
+    let is_known = |name: &str| name == "token" || parameters::NAMES.contains(&name);
+    if let Some(name) = names.find(|name| !is_known(name)) {
+        log::unknown_parameter(name);
+    }
     let faults = Faults::parse(request)
         .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
     Ok(faults.map(|faults| {
