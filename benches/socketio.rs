@@ -8,8 +8,7 @@
 //!
 //! The Socket.IO clients are not the load generator's: its messages begin with their number and come
 //! back as they were sent, while a Socket.IO message begins with its event and comes back between
-//! other packets. They are blocking sockets without figures of their own, which only start and end
-//! rounds.
+//! other packets. They are blocking sockets, and the bench takes the times of whole rounds.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
