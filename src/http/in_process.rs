@@ -8,7 +8,6 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::task::JoinHandle;
 
 use super::{HttpContext, HttpSettings, HttpStream, Router, Shutdown, serve_connection};
 use crate::engine::{Bounds, ClientSocket, FrameLoopHandle, PeerAddress, Settings};
@@ -68,72 +67,25 @@ impl InProcessServer {
         })
     }
 
-    /// Connects a client that stays connected for several exchanges.
-    ///
-    /// # Errors
-    /// An error of the operating system.
-    pub fn connect(&self) -> io::Result<InProcessClient<'_>> {
-        let _entered = self.runtime.enter();
-        let (client, server) = UnixStream::pair()?;
-        let server = ClientSocket::new(server.into_std()?, PeerAddress::Unix);
-        let serve = serve_connection(HttpStream::new(server), Rc::clone(&self.context), ());
-        Ok(InProcessClient {
-            serving: self.runtime.spawn_local(serve),
-            stream: client,
-            server: self,
-        })
-    }
-
     /// Sends `bytes` and FIN as a new client, and returns all bytes that the server sends before
     /// its FIN.
     ///
     /// # Errors
     /// An error of the operating system.
     pub fn exchange(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        let client = self.connect()?;
         self.runtime.block_on(async {
-            let (mut reader, mut writer) = client.stream.into_split();
+            let (client, server) = UnixStream::pair()?;
+            let server = ClientSocket::new(server.into_std()?, PeerAddress::Unix);
+            let serve = serve_connection(HttpStream::new(server), Rc::clone(&self.context), ());
+            let (mut reader, mut writer) = client.into_split();
             let send = async {
                 // The server may close before it has read everything.
                 let _ = writer.write_all(bytes).await;
                 let _ = writer.shutdown().await;
             };
             let mut received = Vec::new();
-            let (_, read) = tokio::join!(send, reader.read_to_end(&mut received));
-            client.serving.await?;
+            let (_, read, ()) = tokio::join!(send, reader.read_to_end(&mut received), serve);
             read.map(|_| received)
-        })
-    }
-}
-
-/// A client of an [`InProcessServer`]. The server runs while the client waits for an answer.
-pub struct InProcessClient<'a> {
-    server: &'a InProcessServer,
-    stream: UnixStream,
-    serving: JoinHandle<()>,
-}
-
-impl InProcessClient<'_> {
-    /// Sends `bytes`, and returns the received bytes when `is_whole` returns true for them, or at
-    /// the server's FIN.
-    ///
-    /// # Errors
-    /// An error of the operating system.
-    pub fn exchange(
-        &mut self,
-        bytes: &[u8],
-        mut is_whole: impl FnMut(&[u8]) -> bool,
-    ) -> io::Result<Vec<u8>> {
-        let (mut reader, mut writer) = self.stream.split();
-        self.server.runtime.block_on(async {
-            let receive = async {
-                let mut received = Vec::new();
-                while !is_whole(&received) && reader.read_buf(&mut received).await? > 0 {}
-                Ok(received)
-            };
-            // The server may close before it has read everything.
-            let (_, received) = tokio::join!(writer.write_all(bytes), receive);
-            received
         })
     }
 }
@@ -143,15 +95,6 @@ impl fmt::Debug for InProcessServer {
         formatter
             .debug_struct("InProcessServer")
             .field("router", &self.context.router)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for InProcessClient<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("InProcessClient")
-            .field("stream", &self.stream)
             .finish_non_exhaustive()
     }
 }

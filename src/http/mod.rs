@@ -35,7 +35,7 @@ pub(crate) use context::HttpContext;
 #[cfg(feature = "socketio")]
 pub(crate) use cors::cors_headers;
 pub use endpoint::Endpoint;
-pub use in_process::{InProcessClient, InProcessServer};
+pub use in_process::InProcessServer;
 #[cfg(feature = "socketio")]
 pub(crate) use limited::RateLimits;
 pub use limited::{IpConnectionLimit, IpSlot, TokenBucket};
