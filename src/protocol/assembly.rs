@@ -17,6 +17,8 @@ use super::utf8::{self, Utf8Validator};
 pub(super) struct Assembly {
     bytes: Vec<u8>,
     end: usize,
+    /// The payload of a control frame between the fragments. Bound: 125 bytes (RFC 6455 §5.5).
+    pub(super) control: Vec<u8>,
     utf8: Utf8Validator,
     /// Accounts for the capacity of `bytes`.
     loan: Loan,
@@ -35,6 +37,7 @@ impl Assembly {
         Assembly {
             bytes: Vec::new(),
             end: Self::START,
+            control: Vec::new(),
             utf8: Utf8Validator::default(),
             loan: budget.loan(),
             inflater: None,

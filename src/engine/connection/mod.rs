@@ -384,6 +384,7 @@ mod tests {
             size_of::<Connection<H>>()
         }
         let size = of(|_: &mut WebSocket<'_>, _: Message<'_>| {});
-        assert!(size <= 160, "{size} bytes");
+        // mimalloc adds 7 bytes to align a block, so the next class is that of 160 bytes.
+        assert!(size <= 152, "{size} bytes");
     }
 }

@@ -393,7 +393,7 @@ mod tests {
     use crate::engine::ClientSocket;
 
     /// Together with the slot's generation (8 bytes), and with the 160 bytes that the allocator
-    /// uses for a connection, that is 248 bytes.
+    /// uses for a connection of 152, that is 248 bytes.
     #[test]
     fn a_connection_takes_few_bytes() {
         assert!(size_of::<Option<Entry<ClientSocket>>>() <= 80);

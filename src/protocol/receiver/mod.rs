@@ -42,10 +42,9 @@ pub struct Receiver {
     reading: ReadState,
     /// The data message that has begun and is incomplete.
     fragmented: Option<FragmentedMessage>,
-    /// The stored payload of the incomplete data message.
+    /// The stored payloads: of the incomplete data message, and of a control frame that arrives in
+    /// several inputs.
     assembly: Option<Box<Assembly>>,
-    /// The payload of a control frame that arrives in several inputs.
-    control: Option<Box<Assembly>>,
     /// `Some` if messages may be compressed.
     inflate: Option<Box<TakeoverContext>>,
 }
@@ -61,7 +60,7 @@ enum ReadState {
     },
     /// Inside a payload: the header of the rest of the frame.
     Payload(FrameHeader),
-    /// `assembly` or `control` was returned as a message and can be released.
+    /// A payload in `assembly` was returned as a message and can be released.
     Delivered,
     /// After a Close or a failure: the rest of the input is ignored (§5.5.1, §7.1.7).
     Discard,
@@ -90,7 +89,6 @@ impl Receiver {
             reading: ReadState::Start,
             fragmented: None,
             assembly: None,
-            control: None,
             inflate: None,
         }
     }

@@ -52,6 +52,9 @@ impl Receiver {
 
     /// Begins a frame whose payload must be stored.
     pub(super) fn begin_payload(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
+        if header.opcode == OpCode::Close {
+            self.discard(); // no data message is completed after a Close
+        }
         self.reading = ReadState::Payload(*header);
         if !header.opcode.is_control() {
             let message = self.fragmented.get_or_insert(FragmentedMessage {
@@ -83,9 +86,9 @@ impl Receiver {
         let piece = take_unmasked(input, length, header.masking_key);
         self.reading = ReadState::Payload(header.after(piece.len()));
         if header.opcode.is_control() {
-            let control = self.control.get_or_insert_with(|| pool.take());
-            let kept = control.append(piece, remaining, pool);
-            return kept.map_err(|error| self.fail(error));
+            let assembly = self.assembly.get_or_insert_with(|| pool.take());
+            assembly.control.extend_from_slice(piece);
+            return Ok(());
         }
         let text = self.is_text();
         let assembly = self.assembly.get_or_insert_with(|| pool.take());
@@ -138,9 +141,9 @@ impl Receiver {
         self.reading = ReadState::Delivered;
         if header.opcode.is_control() {
             if header.opcode == OpCode::Close {
-                self.discard(); // even an invalid Close; other control frames are always valid
+                self.reading = ReadState::Discard; // even an invalid Close; others are always valid
             }
-            let payload = self.control.as_deref().map(Assembly::payload);
+            let payload = self.assembly.as_deref().map(|assembly| &*assembly.control);
             return control_message(header.opcode, payload.unwrap_or_default());
         }
         if self.is_compressed()
@@ -184,8 +187,8 @@ impl Receiver {
     #[cold]
     pub(super) fn release(&mut self, pool: &mut AssemblyPool) {
         self.reading = self.next();
-        if let Some(control) = self.control.take() {
-            pool.put(control);
+        if let Some(assembly) = &mut self.assembly {
+            assembly.control.clear();
         }
         if self.fragmented.is_none()
             && let Some(assembly) = self.assembly.take()
