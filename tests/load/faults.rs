@@ -120,4 +120,13 @@ fn a_refusal_is_reported_with_its_status() {
         "{}",
         ran.said
     );
+    let secured = ServerProcess::start(&["--token", "secret"]);
+    let open = format!("ws://{}/echo", server.address);
+    let ran = load(
+        &format!("ws://{}/echo", secured.address),
+        &format!("{open} -c 2 --messages 2"),
+    );
+    assert_eq!(ran.code, Some(3), "{}", ran.report);
+    let words = "no WebSocket could be opened for A: HTTP 401";
+    assert!(ran.said.contains(words), "{}", ran.said);
 }

@@ -121,7 +121,13 @@ fn every_flag_has_a_line_of_help_and_a_variable() {
         flags += 1;
     }
     assert!(flags > 30, "{flags}: {help}");
-    assert!(help.contains("Exit codes: 0 "), "{help}");
+    for words in [
+        "Exit codes: 0 ",
+        "or an assertion failed",
+        "always exit with 1",
+    ] {
+        assert!(help.contains(words), "{words}: {help}");
+    }
     let mut command = frameloop(&["load", "ws://127.0.0.1:1/"]);
     let (code, ..) = run(command.env("FRAMELOOP_LOAD_SIZE", "never"));
     assert_eq!(code, Some(2));
