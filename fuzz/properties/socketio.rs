@@ -6,7 +6,7 @@
 //! There are no sockets, no HTTP and no clock: requests are futures that this file polls, and the
 //! WebSockets are streams in memory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::mem;
@@ -27,7 +27,8 @@ use tokio::runtime::Runtime;
 use super::client::Frame;
 
 thread_local! {
-    static SESSIONS: RefCell<Option<Sessions>> = const { RefCell::new(None) };
+    /// Taken for each input: an input that fails leaves nothing for the next one.
+    static SESSIONS: Cell<Option<Sessions>> = const { Cell::new(None) };
 }
 
 /// A day: no session times out while the fuzzer works on others.
@@ -39,20 +40,18 @@ pub(crate) fn check(input: &[u8]) {
     let Some((&how, rest)) = input.split_first() else {
         return;
     };
-    SESSIONS.with_borrow_mut(|sessions| {
-        let sessions = sessions.get_or_insert_with(Sessions::new);
-        let runtime = sessions.runtime;
-        let _entered = runtime.enter();
-        let is_new = how >= 0x80;
-        match how % 4 {
-            0 => sessions.post(rest, is_new),
-            2 => Upgrading::new(sessions).play(rest),
-            _ => sessions.send(rest, is_new),
-        }
-        let open =
-            usize::from(sessions.polling.is_some()) + usize::from(sessions.messaging.is_some());
-        assert_eq!(sessions.service.sessions(), open);
-    });
+    let mut sessions = SESSIONS.take().unwrap_or_else(Sessions::new);
+    let _entered = sessions.runtime.enter();
+    let is_new = how >= 0x80;
+    match how % 4 {
+        0 => sessions.post(rest, is_new),
+        2 => Upgrading::new(&mut sessions).play(rest),
+        _ => sessions.send(rest, is_new),
+    }
+    let open = [sessions.polling.is_some(), sessions.messaging.is_some()];
+    let open = open.iter().filter(|is_open| **is_open).count();
+    assert_eq!(sessions.service.sessions(), open);
+    SESSIONS.set(Some(sessions));
 }
 
 /// The server, and the open sessions that an input may use.
