@@ -35,11 +35,8 @@ impl WebSocket<'_> {
     }
 
     /// Sends a text message whose text begins with `prefix`, without a copy of a large `text`.
-    #[cfg_attr(
-        not(feature = "cli"),
-        allow(dead_code, reason = "for the tutorial's echo")
-    )]
-    pub(crate) fn send_prefixed(&mut self, prefix: &str, text: &str) {
+    /// Otherwise like [`WebSocket::send`].
+    pub fn send_prefixed(&mut self, prefix: &str, text: &str) {
         if self.sender.may_compress() && text.len() <= Deflate::MAX_SIZE {
             self.send_compressed(Message::Text(&[prefix, text].concat()));
         } else if self.sender.is_open() {

@@ -129,8 +129,15 @@ pub struct Admission {
     /// The limit of WebSockets per client address, if there is one.
     pub addresses: Option<IpConnectionLimit>,
     /// The unsent budget of all clients together.
-    #[allow(dead_code, reason = "Socket.IO is optional")]
     pub(crate) unsent: UnsentBudget,
+}
+
+impl Admission {
+    /// Whether so much waits to be sent to all clients together that a service should queue nothing
+    /// for this one.
+    pub fn is_unsent_spent(&self) -> bool {
+        self.unsent.is_spent()
+    }
 }
 
 /// Receives a WebSocket's stream, on the runtime of the stream's worker.

@@ -89,8 +89,7 @@ impl Target {
     }
 
     /// The host name or address without brackets, as its certificate names it.
-    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
-    pub(super) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         host_and_port(&self.authority, self.is_tls).map_or("", |(host, _)| host)
     }
 

@@ -92,7 +92,7 @@ impl Polling {
     /// Whether the unsent data for all clients exceeds the unsent budget.
     pub(super) fn is_budget_spent(&self) -> bool {
         let admission = self.admission.as_ref();
-        admission.is_some_and(|admission| admission.unsent.is_spent())
+        admission.is_some_and(Admission::is_unsent_spent)
     }
 
     /// This session's share of the unsent budget, in bytes. `None` if the budget is not spent or
