@@ -22,6 +22,10 @@ impl<S: Stream> Connections<S> {
     /// in between: otherwise a slow worker would make a fast member seem slow.
     pub(super) fn deliver(&mut self) {
         self.release_caught_up();
+        // Most turns have no commands, and moving the queue costs as much as a small message.
+        if !self.has_commands() {
+            return;
+        }
         let mut queue = mem::take(&mut self.queue);
         let mut turn = Turn::new();
         while !turn.is_over() {
