@@ -24,7 +24,7 @@ fn wrong_flags_are_refused_in_a_sentence() {
         (
             near,
             "--pid 999999999",
-            "--pid 999999999: there is no such process",
+            "--pid 999999999: no process has this number",
         ),
         (near, "--pid 1,1", "one process for each URL"),
         (near, "--cpus 0,9999", "cannot run on core 9999"),

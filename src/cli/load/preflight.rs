@@ -86,7 +86,7 @@ impl Load {
         for pid in &self.pid {
             Sample::of(*pid).map_err(|error| {
                 let why = match error.kind() {
-                    ErrorKind::NotFound => String::from("there is no such process"),
+                    ErrorKind::NotFound => String::from("no process has this number"),
                     ErrorKind::PermissionDenied => String::from("the process is another user's"),
                     _ => error.to_string(),
                 };

@@ -20,12 +20,17 @@ impl<S: Stream> Connections<S> {
     /// Carries out the commands of the mailbox, and the commands that follow from them, for one
     /// turn. The rest, even for a part of a group, waits for the next turn. The sockets are polled
     /// in between: otherwise a slow worker would make a fast member seem slow.
+    #[inline]
     pub(super) fn deliver(&mut self) {
         self.release_caught_up();
         // Most turns have no commands, and moving the queue costs as much as a small message.
-        if !self.has_commands() {
-            return;
+        if self.has_commands() {
+            self.deliver_commands();
         }
+    }
+
+    #[inline(never)]
+    fn deliver_commands(&mut self) {
         let mut queue = mem::take(&mut self.queue);
         let mut turn = Turn::new();
         while !turn.is_over() {
