@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -98,14 +97,34 @@ pub(crate) fn flood(mut stream: TcpStream, bytes: &[u8], is_over: &AtomicBool) -
 }
 
 pub(crate) fn silent_connections(address: SocketAddr, is_over: &AtomicBool) -> io::Result<()> {
+    kept(500, is_over, || TcpStream::connect(address))
+}
+
+/// Opens connections until the time is over, and keeps the last `most` of them.
+pub(crate) fn kept(
+    most: usize,
+    is_over: &AtomicBool,
+    opened: impl Fn() -> io::Result<TcpStream>,
+) -> io::Result<()> {
     let mut streams = VecDeque::new();
     while !is_over.load(Ordering::Relaxed) {
-        streams.push_back(TcpStream::connect(address)?);
-        if streams.len() > 500 {
+        streams.push_back(opened()?);
+        if streams.len() > most {
             streams.pop_front();
         }
     }
     Ok(())
+}
+
+/// Sends bytes on 100 WebSockets, and waits until the server has ended them.
+pub(crate) fn left_alone(address: SocketAddr, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let opened = (0..100).map(|_| {
+        let mut stream = open(address, path)?;
+        stream.write_all(bytes)?;
+        Ok(stream)
+    });
+    let streams: Vec<TcpStream> = opened.collect::<io::Result<_>>()?;
+    streams.into_iter().try_for_each(rest)
 }
 
 /// 250 clients join a room each, and leave at once.
@@ -124,14 +143,12 @@ pub(crate) fn rooms_left_at_once(address: SocketAddr, is_over: &AtomicBool) -> i
     Ok(())
 }
 
-/// 17 MiB of zeros, which is more than a message may have.
-pub(crate) static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| zeros(17 << 20));
-
-pub(crate) fn zeros(length: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(length / 500);
+/// The payload of a compressed message.
+pub(crate) fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(bytes.len() + 1_024);
     Compress::new(Compression::best(), false)
-        .compress_vec(&vec![0; length], &mut bytes, FlushCompress::Sync)
+        .compress_vec(bytes, &mut payload, FlushCompress::Sync)
         .unwrap();
-    bytes.truncate(bytes.len() - 4);
-    bytes
+    payload.truncate(payload.len() - 4);
+    payload
 }

@@ -53,6 +53,11 @@ pub(crate) fn innocent(row: u32, what: &str, echo: [Duration; 2], idle: [Duratio
     );
 }
 
+/// Tells why no innocent client is beside the attack of a row.
+pub(crate) fn no_innocent(row: u32, why: &str) {
+    println!("reliability: innocent {row} | -: {why}");
+}
+
 pub(crate) fn line(
     kind: Kind,
     row: u32,
