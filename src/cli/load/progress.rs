@@ -44,7 +44,9 @@ impl ProgressLine {
             return None;
         }
         self.shown = now;
-        let rate = (progress.received - self.received) as f64 / since.as_secs_f64();
+        // The loads of a sweep, and the rounds of a comparison, begin at zero again.
+        let received = progress.received.checked_sub(self.received);
+        let rate = received.unwrap_or(progress.received) as f64 / since.as_secs_f64();
         self.received = progress.received;
         Some(format!(
             "{:4.0} s  {} connections  {} received  {rate:.0}/s  {} errors",
@@ -119,5 +121,21 @@ mod tests {
             tens[2],
             "  30 s  0 connections  60000 received  2000/s  0 errors"
         );
+    }
+
+    #[test]
+    fn the_rate_begins_anew_with_the_next_load_of_a_sweep() {
+        let mut line = ProgressLine::new();
+        line.is_terminal = true;
+        let mut at = |seconds, received| {
+            let progress = LoadProgress {
+                received,
+                ..LoadProgress::default()
+            };
+            line.line(line.begin + Duration::from_secs(seconds), progress)
+        };
+        assert!(at(1, 5_000).unwrap().contains("  5000/s  "));
+        assert!(at(2, 3_000).unwrap().contains("  3000/s  "));
+        assert!(at(3, 7_000).unwrap().contains("  4000/s  "));
     }
 }
