@@ -118,7 +118,10 @@ fn handshakes(results: &Value) -> Chart {
     };
     Chart {
         title: "Opening handshakes: CPU time of the server for each",
-        conditions: conditions(results, "hyper answers 200, raw-tcp echoes the request"),
+        conditions: conditions(
+            results,
+            "hyper closes after the 101, raw-tcp echoes the request",
+        ),
         groups: cells(results)
             .filter(|cell| cell["part"] == "handshakes")
             .map(group)
@@ -151,7 +154,8 @@ fn conditions(results: &Value, of_the_bench: &str) -> String {
     format!(
         "{of_the_bench}; one core of {}, Linux {}, loopback; {}, commit {}",
         text(&results["machine"]["cpu"]),
-        text(&results["machine"]["kernel"]),
+        // Older results have the version alone.
+        text(&results["machine"]["kernel"]).trim_start_matches("linux "),
         text(&results["date"]).split('T').next().unwrap_or_default(),
         text(&results["versions"]["commit"]),
     )
@@ -191,12 +195,15 @@ impl Chart {
             for (index, bar) in group.bars.iter().enumerate() {
                 let middle = top + Self::GROUP_HEAD + Self::BAR * index as i32 + Self::BAR / 2;
                 let length = (bar.value / longest * f64::from(Self::LONGEST)).max(1.0) as i32;
-                text(&area, &bar.server, (Self::LEFT - 8, middle), 13, HPos::Right)?;
+                text(
+                    &area,
+                    &bar.server,
+                    (Self::LEFT - 8, middle),
+                    13,
+                    HPos::Right,
+                )?;
                 area.draw(&Rectangle::new(
-                    [
-                        (Self::LEFT, middle - 7),
-                        (Self::LEFT + length, middle + 7),
-                    ],
+                    [(Self::LEFT, middle - 7), (Self::LEFT + length, middle + 7)],
                     colour(&bar.server).filled(),
                 ))?;
                 let end = (Self::LEFT + length + 6, middle);
