@@ -45,11 +45,16 @@ pub(super) fn copy(to: &mut [u8], bytes: &[u8]) {
 }
 
 /// Runs `act` with the widest vectors of the processor.
+#[cfg(feature = "simd")]
 #[inline(always)]
 pub(super) fn by_vectors(act: impl FnOnce()) {
-    #[cfg(feature = "simd")]
     pulp::Arch::new().dispatch(act);
-    #[cfg(not(feature = "simd"))]
+}
+
+/// Runs `act` with the vectors that every processor of the target has.
+#[cfg(not(feature = "simd"))]
+#[inline(always)]
+pub(super) fn by_vectors(act: impl FnOnce()) {
     act();
 }
 

@@ -1,17 +1,19 @@
 //! UTF-8 validation as the bytes arrive (RFC 6455 §8.1). Validation fails at the first invalid
 //! byte, even in the middle of an unfinished frame.
 
+#[cfg(not(feature = "simd"))]
+use core::{str as basic, str as compat};
+
+#[cfg(feature = "simd")]
+use simdutf8::{basic, compat};
+
 /// Returns the bytes as text.
 ///
 /// # Errors
 /// [`InvalidUtf8`] if the bytes are not UTF-8.
 #[inline]
 pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
-    #[cfg(feature = "simd")]
-    let text = simdutf8::basic::from_utf8(bytes);
-    #[cfg(not(feature = "simd"))]
-    let text = core::str::from_utf8(bytes);
-    text.map_err(|_| InvalidUtf8)
+    basic::from_utf8(bytes).map_err(|_| InvalidUtf8)
 }
 
 /// Validates a text that arrives in pieces. A piece may end inside a character.
@@ -60,12 +62,8 @@ impl Utf8Validator {
     /// Checks a piece that begins at a character boundary. Stores an incomplete character at the
     /// end of the piece in `carried`.
     fn check(&mut self, piece: &[u8]) -> Result<(), InvalidUtf8> {
-        // This check reports the position of the error; `simdutf8::basic` is faster but does not.
-        #[cfg(feature = "simd")]
-        let text = simdutf8::compat::from_utf8(piece);
-        #[cfg(not(feature = "simd"))]
-        let text = core::str::from_utf8(piece);
-        let Err(error) = text else {
+        // This check reports the position of the error; `basic` is faster but does not.
+        let Err(error) = compat::from_utf8(piece) else {
             return Ok(());
         };
         if error.error_len().is_some() {
