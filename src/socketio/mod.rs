@@ -150,6 +150,20 @@ impl Default for SocketIoSettings {
     }
 }
 
+impl SocketIoSettings {
+    /// Joins the bus, if there is one.
+    #[cfg(feature = "redis")]
+    fn join_bus(&self, namespaces: &Arc<Namespaces>) {
+        if let Some(bus) = &self.bus {
+            bus.serve(namespaces);
+        }
+    }
+
+    /// Without Redis there is no bus.
+    #[cfg(not(feature = "redis"))]
+    fn join_bus(&self, _: &Arc<Namespaces>) {}
+}
+
 /// The client for browsers: `socket.io.min.js` of npm's `socket.io-client` 4.8.4, unchanged.
 /// MIT licence: `src/socketio/client/LICENSE`.
 pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
@@ -158,10 +172,7 @@ pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
 /// handlers. Most clients expect the service at `/socket.io/`.
 pub fn service(settings: SocketIoSettings) -> (Arc<Service>, SocketIo) {
     let namespaces = Arc::new(Namespaces::default());
-    #[cfg(feature = "redis")]
-    if let Some(bus) = &settings.bus {
-        bus.serve(&namespaces);
-    }
+    settings.join_bus(&namespaces);
     let protocol = SocketIoProtocol(Arc::clone(&namespaces));
     (engine_of(settings, protocol), SocketIo(namespaces))
 }
