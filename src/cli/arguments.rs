@@ -60,18 +60,17 @@ pub(super) struct Serve {
     /// Address to listen on, HOST:PORT or unix:PATH; may be repeated. A name stands for all its
     /// addresses; port 0 picks one free port for all. unix:PATH,mode=0660,group=NAME lets another
     /// user connect. `systemd` uses the sockets of a socket unit
-    #[arg(long, short, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
+    #[arg(long, short, value_name = "ADDRESS", value_parser = addresses,
           default_value = "127.0.0.1:8000")]
     listen: Vec<AddressList>,
 
     /// Second address, for the operator, HOST:PORT or unix:PATH. It serves /metrics, /healthz and
     /// /readyz without TLS; /metrics is then on no other address [default: none]
-    #[arg(long, env = "FRAMELOOP_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(super) admin_listen: Option<String>,
 
     /// Worker threads. Each has its own share of the connections [default: one per core]
-    #[arg(long, env = "FRAMELOOP_WORKERS", value_name = "NUMBER",
-          value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
 
     /// Print all settings, and stop
@@ -82,28 +81,24 @@ pub(super) struct Serve {
     ///
     /// Stand in for another echo service: serve its endpoints instead of frameloop's, with its
     /// address, limits and environment variables unless a flag says otherwise
-    #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
+    #[arg(long, value_name = "SERVICE", value_parser = echo_service())]
     pub(super) compat: Option<EchoService>,
 
     /// Switch off the faults that clients of /echo can ask for (delay, drop, abort, invalid ...)
-    #[arg(long, env = "FRAMELOOP_NO_FAULTS",
-          value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     pub(super) no_faults: bool,
 
     /// Switch Socket.IO off: /socket.io/ gets 404
-    #[arg(long, env = "FRAMELOOP_NO_SOCKETIO",
-          value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     pub(super) no_socketio: bool,
 
     /// Switch /metrics off, on --admin-listen too
-    #[arg(long, env = "FRAMELOOP_NO_METRICS",
-          value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     pub(super) no_metrics: bool,
 
     /// Give the same bytes the same answers and the same log, for fuzzers: one worker, no randomness,
     /// no Date, no times and addresses in the log, no Socket.IO, no /metrics
-    #[arg(long, env = "FRAMELOOP_DETERMINISTIC",
-          value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     #[arg(conflicts_with_all = ["workers", "compat"])]
     #[arg(conflicts_with_all = ["channel_layer", "socketio_redis"])]
     #[arg(conflicts_with_all = ["tls_cert", "tls_self_signed"])]
@@ -141,21 +136,11 @@ pub(super) struct Serve {
 #[command(next_help_heading = "Logs")]
 pub(super) struct LogArguments {
     /// Log lines: text, or json (one object per line)
-    #[arg(
-        long,
-        env = "FRAMELOOP_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
 
     /// Least severe level to log: error, warn, info, debug or trace
-    #[arg(
-        long,
-        env = "FRAMELOOP_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info"
-    )]
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log_level: LogLevel,
 }
 

@@ -10,24 +10,12 @@ use crate::rooms::redis::{DjangoLayer, Redis};
 pub(super) struct ChannelLayerArguments {
     /// What joins the rooms of /broadcast, /ws/{client_id} and /ws/chat/{room_name}/ with the rooms
     /// of other processes
-    #[arg(
-        long,
-        env = "FRAMELOOP_CHANNEL_LAYER",
-        value_name = "LAYER",
-        value_enum,
-        default_value = "memory"
-    )]
+    #[arg(long, value_name = "LAYER", value_enum, default_value = "memory")]
     channel_layer: ChannelLayerKind,
 
     /// The Redis of --channel-layer (version 6 or later): redis://USER:PASSWORD@HOST:PORT/DB, or
     /// rediss:// for TLS
-    #[arg(
-        long,
-        env = "FRAMELOOP_REDIS_URL",
-        value_name = "URL",
-        default_value = "redis://127.0.0.1:6379/0",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379/0")]
     redis_url: String,
 }
 

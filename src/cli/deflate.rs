@@ -9,38 +9,27 @@ use crate::protocol::{ContextTakeover, Deflate};
 #[command(next_help_heading = "Compression")]
 pub(super) struct DeflateArguments {
     /// Compress messages (permessage-deflate, RFC 7692) for clients that offer it
-    #[arg(
-        long,
-        env = "FRAMELOOP_DEFLATE",
-        value_name = "WHETHER",
-        default_value = "on"
-    )]
+    #[arg(long, value_name = "WHETHER", default_value = "on")]
     deflate: Switch,
 
     /// Effort: 1 is the fastest, 9 gives the smallest messages
-    #[arg(long, env = "FRAMELOOP_DEFLATE_LEVEL", value_name = "LEVEL",
-          value_parser = clap::value_parser!(u8).range(1..=9), default_value = "1")]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=9),
+          default_value = "1")]
     deflate_level: u8,
 
     /// Smallest message to compress; a smaller one is sent as it is
-    #[arg(long, env = "FRAMELOOP_DEFLATE_MIN_SIZE", value_name = "SIZE", value_parser = size,
-          default_value = "1KiB")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1KiB")]
     deflate_min_size: usize,
 
     /// Whose messages may reuse data of earlier ones. This makes messages smaller and costs time and
     /// memory, which the window bounds. `none` keeps no window, but some clients (Netty's) fail on
     /// its answer
-    #[arg(
-        long,
-        env = "FRAMELOOP_DEFLATE_CONTEXT_TAKEOVER",
-        value_name = "WHOSE",
-        default_value = "client"
-    )]
+    #[arg(long, value_name = "WHOSE", default_value = "client")]
     deflate_context_takeover: Takeover,
 
     /// How far back the reused data may be: 2 to the power of this, in bytes
-    #[arg(long, env = "FRAMELOOP_DEFLATE_WINDOW_BITS", value_name = "BITS",
-          value_parser = clap::value_parser!(u8).range(9..=15), default_value = "15")]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(9..=15),
+          default_value = "15")]
     deflate_window_bits: u8,
 }
 

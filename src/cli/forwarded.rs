@@ -14,23 +14,12 @@ pub(super) struct ForwardedArguments {
     /// HTTP proxy whose `X-Forwarded-For` or `Forwarded` is trusted, ADDRESS, ADDRESS/BITS, or `unix`
     /// for all peers on a Unix domain socket; may be repeated. The last address not listed is the
     /// client's: for --max-connections-per-address, the log and endpoints [default: none]
-    #[arg(
-        long,
-        env = "FRAMELOOP_TRUST_FORWARDED_FROM",
-        value_name = "NETWORK",
-        value_parser = item::<Forwarder>,
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "NETWORK", value_parser = item::<Forwarder>, value_delimiter = ',')]
     trust_forwarded_from: Vec<Forwarder>,
 
     /// The header that these proxies set. The other one is ignored: a client can forge it, because
     /// proxies pass it on
-    #[arg(
-        long,
-        env = "FRAMELOOP_FORWARDED_HEADER",
-        value_name = "FIELD",
-        default_value = "x-forwarded-for"
-    )]
+    #[arg(long, value_name = "FIELD", default_value = "x-forwarded-for")]
     forwarded_header: Field,
 }
 

@@ -20,21 +20,19 @@ pub(super) struct Healthcheck {
     address: Option<String>,
 
     /// Where the server listens for the operator
-    #[arg(long, env = "FRAMELOOP_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     admin_listen: Option<String>,
 
     /// Where the server listens; the first of several
-    #[arg(long, env = "FRAMELOOP_LISTEN", value_name = "ADDRESS", value_parser = addresses,
-          default_value = "127.0.0.1:8000")]
+    #[arg(long, value_name = "ADDRESS", value_parser = addresses, default_value = "127.0.0.1:8000")]
     listen: Vec<AddressList>,
 
     /// Whose connections must begin with the PROXY protocol: then the question does, too
-    #[arg(long, env = "FRAMELOOP_PROXY_PROTOCOL_FROM", value_name = "NETWORK",
-          value_parser = network, value_delimiter = ',')]
+    #[arg(long, value_name = "NETWORK", value_parser = network, value_delimiter = ',')]
     proxy_protocol_from: Vec<ipnet::IpNet>,
 
     /// The service that the server stands in for, which says where it listens by default
-    #[arg(long, env = "FRAMELOOP_COMPAT", value_name = "SERVICE", value_parser = echo_service())]
+    #[arg(long, value_name = "SERVICE", value_parser = echo_service())]
     compat: Option<EchoService>,
 
     /// Host header to send, for servers with --allow-host; the first of several

@@ -3,6 +3,7 @@
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::arguments::Cli;
+use super::variables::of_server;
 
 /// The flags of `--help`, by field name.
 const SHORT: [&str; 10] = [
@@ -53,6 +54,7 @@ pub(super) fn command() -> Command {
     let command = command.override_usage("frameloop [OPTIONS] [COMMAND]");
     short_and_long(command).mut_subcommands(|command| match command.get_name() {
         "serve" => short_and_long(command),
+        "healthcheck" => command.mut_args(of_server).arg(help(ArgAction::Help)),
         _ => command.arg(help(ArgAction::Help)),
     })
 }
@@ -62,6 +64,7 @@ fn short_and_long(command: Command) -> Command {
     command
         .after_help(MORE)
         .after_long_help(DETAILS)
+        .mut_args(of_server)
         .mut_args(with_all_in_long_help)
         .mut_args(
             |argument| match SHORT.contains(&argument.get_id().as_str()) {

@@ -11,35 +11,19 @@ use crate::socketio::{Bus, CHANNEL};
 pub(super) struct SocketIoArguments {
     /// Redis that Flask-SocketIO's processes share (their message_queue), redis://HOST:PORT/DB.
     /// Broadcasts, rooms and external emitters then reach the clients of all [default: none]
-    #[arg(
-        long,
-        env = "FRAMELOOP_SOCKETIO_REDIS",
-        value_name = "URL",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "URL")]
     socketio_redis: Option<String>,
 
     /// The channel on that Redis; python-socketio without Flask uses `socketio`
-    #[arg(
-        long,
-        env = "FRAMELOOP_SOCKETIO_CHANNEL",
-        value_name = "NAME",
-        default_value = CHANNEL
-    )]
+    #[arg(long, value_name = "NAME", default_value = CHANNEL)]
     socketio_channel: String,
 
     /// Maximum sessions; more get 503
-    #[arg(
-        long,
-        env = "FRAMELOOP_SOCKETIO_MAX_SESSIONS",
-        value_name = "NUMBER",
-        default_value = "65536"
-    )]
+    #[arg(long, value_name = "NUMBER", default_value = "65536")]
     socketio_max_sessions: usize,
 
     /// Compress Socket.IO's WebSockets for clients that offer it, with the settings of --deflate
-    #[arg(long, env = "FRAMELOOP_SOCKETIO_DEFLATE",
-          value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long)]
     socketio_deflate: bool,
 }
 

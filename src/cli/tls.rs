@@ -15,27 +15,16 @@ pub(super) struct TlsArguments {
     ///
     /// Certificate chain in PEM, the server's own first: TCP addresses then speak wss:// and https://
     /// (TLS 1.2 and 1.3). SIGHUP reads it again and drops no connection
-    #[arg(
-        long,
-        env = "FRAMELOOP_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_key"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
     /// Private key of the certificate (PEM)
-    #[arg(
-        long,
-        env = "FRAMELOOP_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
     /// Speak TLS with a certificate that is made at start. Its fingerprint is printed; clients must
     /// be told to trust it
-    #[arg(long, env = "FRAMELOOP_TLS_SELF_SIGNED", conflicts_with_all = ["tls_cert", "tls_key"],
-          value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     tls_self_signed: bool,
 }
 

@@ -1,10 +1,11 @@
-//! Environment variables. An empty variable counts as unset, and an error about a value names the
-//! variable that sets the value.
+//! Environment variables. Each flag has one, named after it. An empty variable counts as unset, and
+//! an error about a value names the variable that sets the value.
 
 use std::env;
 
+use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, Error};
+use clap::{Arg, ArgAction, Command, Error};
 
 use super::arguments::SECRETS;
 use crate::app::compat::EchoService;
@@ -12,6 +13,30 @@ use crate::app::compat::EchoService;
 /// The only variable that counts even if it is empty: without its secret the server would
 /// be open to all.
 const NEVER_UNSET: &str = "FRAMELOOP_TOKEN";
+
+/// Gives a flag its variable, unless it has one: with the prefix `FRAMELOOP_`, --max-message-size is
+/// `FRAMELOOP_MAX_MESSAGE_SIZE`.
+pub(super) fn named(prefix: &str, argument: Arg) -> Arg {
+    match argument.get_long() {
+        Some(flag) if argument.get_env().is_none() => {
+            let name = flag.to_uppercase().replace('-', "_");
+            argument.env(format!("{prefix}{name}"))
+        }
+        _ => argument,
+    }
+}
+
+/// Gives a flag of the server its variable. The variable of a switch also takes `yes`, `on` and `1`.
+pub(super) fn of_server(argument: Arg) -> Arg {
+    if argument.get_id() == "print_config" {
+        return argument;
+    }
+    let argument = named("FRAMELOOP_", argument);
+    match argument.get_action() {
+        ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
+        _ => argument,
+    }
+}
 
 /// Treats empty variables as unset: Compose files and service managers pass them.
 pub(super) fn without_empty(command: Command) -> Command {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values::{duration, size};
+use super::variables::named;
 use crate::lab::load::{
     Assertion, Check, Compression, Content, End, Messages, Mode, Plan, Target, TargetError, Text,
     Trust,
@@ -25,7 +26,7 @@ use values::{
 /// 50 connections echo 1 KiB of binary one at a time for 10 s unless flags say otherwise. Each flag
 /// is also a variable: --connections 100 is FRAMELOOP_LOAD_CONNECTIONS=100.
 #[derive(Args, Debug)]
-#[command(mut_args(variable), after_help = EXAMPLES)]
+#[command(mut_args(|flag| named("FRAMELOOP_LOAD_", flag)), after_help = EXAMPLES)]
 pub(super) struct Load {
     /// The server: ws://HOST[:PORT]/PATH, wss://..., unix:SOCKET[:/PATH]. Two URLs are compared, in
     /// turn. Hosts separated by commas share the connections of one run
@@ -232,17 +233,6 @@ Ctrl-C ends early with a whole report; a second Ctrl-C does not wait for replies
 
 Exit codes: 0 nothing lost or wrong, 1 lost, corrupt or too many errors, or an assertion failed,
 2 wrong flag or value, 3 cannot connect, or no WebSocket could be opened.";
-
-/// Names the environment variable of a flag: FRAMELOOP_LOAD_MAX_ERRORS for --max-errors.
-fn variable(argument: clap::Arg) -> clap::Arg {
-    match argument.get_long() {
-        None => argument,
-        Some(flag) => {
-            let name = flag.to_uppercase().replace('-', "_");
-            argument.env(format!("FRAMELOOP_LOAD_{name}"))
-        }
-    }
-}
 
 impl Load {
     fn plans(&self) -> Result<Vec<Plan>, Unusable> {
