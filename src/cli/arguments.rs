@@ -1,23 +1,23 @@
 //! Flags, their variables and their defaults.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tracing::level_filters::LevelFilter;
 
 use super::access::Access;
 use super::channel_layer::ChannelLayerArguments;
 use super::deadlines::DeadlineArguments;
 use super::deflate::DeflateArguments;
-use super::forwarded::ForwardedArguments;
 use super::healthcheck::Healthcheck;
 use super::limits::LimitArguments;
 #[cfg(feature = "lab")]
 use super::load::Load;
 use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
-use super::values::{AddressList, address, addresses, echo_service, without_secrets, written_size};
+use super::values::{AddressList, address, addresses, without_secrets, written_size};
 use crate::app::compat::EchoService;
 use crate::engine::{Settings, SlowConsumer};
-use crate::handshake::Policy;
 use crate::http::HttpSettings;
 use crate::protocol::SizeLimits;
 
@@ -81,7 +81,7 @@ pub(super) struct Serve {
     ///
     /// Stand in for another echo service: serve its endpoints instead of frameloop's, with its
     /// address, limits and environment variables unless a flag says otherwise
-    #[arg(long, value_name = "SERVICE", value_parser = echo_service())]
+    #[arg(long, value_name = "SERVICE")]
     pub(super) compat: Option<EchoService>,
 
     /// Switch off the faults that clients of /echo can ask for (delay, drop, abort, invalid ...)
@@ -106,9 +106,6 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     pub(super) access: Access,
-
-    #[command(flatten)]
-    forwarded: ForwardedArguments,
 
     #[command(flatten)]
     pub(super) limits: LimitArguments,
@@ -140,8 +137,8 @@ pub(super) struct LogArguments {
     pub(super) log_format: LogFormat,
 
     /// Least severe level to log: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(super) log_level: LogLevel,
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level())]
+    pub(super) log_level: LevelFilter,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -150,14 +147,9 @@ pub(super) enum LogFormat {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
+fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    let names = ["off", "error", "warn", "info", "debug", "trace"];
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<LevelFilter>())
 }
 
 impl Serve {
@@ -198,10 +190,6 @@ impl Serve {
             max_headers: self.limits.max_headers,
             date: !self.deterministic,
         }
-    }
-
-    pub(super) fn policy(&self) -> Policy {
-        self.access.policy(self.forwarded.trusted_proxies())
     }
 
     pub(super) fn workers(&self) -> usize {

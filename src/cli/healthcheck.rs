@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::service_manager::SYSTEMD;
 use super::values::network;
-use super::values::{AddressList, address, addresses, duration, echo_service, item};
+use super::values::{AddressList, address, addresses, duration, item};
 use crate::app::compat::EchoService;
 use crate::server::UnixAddress;
 
@@ -32,7 +32,7 @@ pub(super) struct Healthcheck {
     proxy_protocol_from: Vec<ipnet::IpNet>,
 
     /// The service that the server stands in for, which says where it listens by default
-    #[arg(long, value_name = "SERVICE", value_parser = echo_service())]
+    #[arg(long, value_name = "SERVICE")]
     compat: Option<EchoService>,
 
     /// Host header to send, for servers with --allow-host; the first of several

@@ -10,13 +10,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use tracing::level_filters::LevelFilter;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::arguments::{LogArguments, LogFormat, LogLevel};
+use super::arguments::{LogArguments, LogFormat};
 use crate::log;
 
 /// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request. The last
@@ -24,21 +23,13 @@ use crate::log;
 ///
 /// A deterministic log has no times, and writes each line at once.
 pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
-    let level = match arguments.log_level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = Arc::new(match deterministic {
         true => Lines::at_once(),
         false => Lines::start(),
     });
     let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(arguments.log_level)
         .with_ansi(colour)
         .with_target(false)
         .with_writer(ByTarget {

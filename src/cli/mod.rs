@@ -7,7 +7,6 @@ mod background_task;
 mod channel_layer;
 mod deadlines;
 mod deflate;
-mod forwarded;
 mod healthcheck;
 mod help;
 mod limits;

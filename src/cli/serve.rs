@@ -108,7 +108,7 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
     let max_connections = arguments.max_connections(raise_open_files());
     let server = server
         .with_settings(arguments.settings())
-        .with_policy(arguments.policy())
+        .with_policy(arguments.access.policy())
         .with_http_settings(arguments.http())
         .with_workers(arguments.workers())
         .with_max_connections(max_connections)

@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::service_manager::SYSTEMD;
-use crate::app::compat::EchoService;
 use crate::duration;
 use crate::server::UnixAddress;
 
@@ -108,15 +107,17 @@ pub(super) fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses the name of a compatible service.
-pub(super) fn echo_service() -> impl TypedValueParser<Value = EchoService> {
-    let names = EchoService::ALL.map(|(name, _, what)| PossibleValue::new(name).help(what));
-    PossibleValuesParser::new(names).try_map(|name| {
-        let mut all = EchoService::ALL.into_iter();
-        let found = all.find(|(known, ..)| *known == name);
-        found
-            .map(|(_, service, _)| service)
-            .ok_or("unknown service")
+/// Parses one of these names to the value beside it. The last column is the help, which may be
+/// empty.
+pub(super) fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
+    values: [(&'static str, T, &'static str); N],
+) -> impl TypedValueParser<Value = T> {
+    let names = values.each_ref().map(|(name, _, what)| {
+        PossibleValue::new(*name).help(Some(*what).filter(|what| !what.is_empty()))
+    });
+    PossibleValuesParser::new(names).try_map(move |name| {
+        let found = values.iter().find(|(known, ..)| *known == name);
+        found.map(|(_, value, _)| value.clone()).ok_or("unknown")
     })
 }
 

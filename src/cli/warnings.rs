@@ -8,7 +8,7 @@ use crate::server::ListenAddress;
 
 /// Logs a line for each warning.
 pub(super) fn warn(serve: &Serve, addresses: &[ListenAddress]) {
-    let policy = serve.policy();
+    let policy = serve.access.policy();
     let is_open = policy.token.is_none() && matches!(policy.allowed_origins, AllowOrigin::Any);
     let is_limited = serve.limits.max_connections_per_address().is_some();
     for address in addresses {

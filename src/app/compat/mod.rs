@@ -7,53 +7,31 @@ mod httpbin;
 mod jmalloc;
 mod lpinca;
 
+use clap::ValueEnum;
+
 use crate::http::{Page, Router};
 
 /// An echo service that this server can emulate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum EchoService {
     /// jmalloc/echo-server: sends the server's name, then echoes, on any path.
+    #[value(help = "jmalloc/echo-server, also behind echo.websocket.org")]
     Jmalloc,
     /// websocket-echo.com, by lpinca: echoes on any path.
+    #[value(help = "websocket-echo.com, used in wscat's documentation")]
     Lpinca,
     /// Firewalk, Alamofire's test server.
+    #[value(help = "Alamofire's test server, at /websocket")]
     Firewalk,
     /// `/websocket/echo` of go-httpbin.
+    #[value(help = "go-httpbin's /websocket/echo")]
     Httpbin,
     /// `/ws` as HttpArena's validator expects it.
+    #[value(help = "/ws for HttpArena's validator and load")]
     Httparena,
 }
 
 impl EchoService {
-    /// All services: the name for `--compat`, the service, and its description.
-    pub const ALL: [(&str, EchoService, &str); 5] = [
-        (
-            "jmalloc",
-            EchoService::Jmalloc,
-            "jmalloc/echo-server, also behind echo.websocket.org",
-        ),
-        (
-            "lpinca",
-            EchoService::Lpinca,
-            "websocket-echo.com, used in wscat's documentation",
-        ),
-        (
-            "firewalk",
-            EchoService::Firewalk,
-            "Alamofire's test server, at /websocket",
-        ),
-        (
-            "httpbin",
-            EchoService::Httpbin,
-            "go-httpbin's /websocket/echo",
-        ),
-        (
-            "httparena",
-            EchoService::Httparena,
-            "/ws for HttpArena's validator and load",
-        ),
-    ];
-
     /// The router that emulates the service. `page` is the test page, for services that have one.
     pub fn router(self, page: Page) -> Router {
         match self {

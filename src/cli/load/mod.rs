@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{duration, size};
+use super::values::{duration, one_of, size};
 use super::variables::named;
 use crate::lab::load::{
     Assertion, Check, Compression, Content, End, Messages, Mode, Plan, Target, TargetError, Text,
     Trust,
 };
 use values::{
-    Characters, Checked, Sizes, Sources, field, measured_time, messages, rate, sizes, sources,
-    token,
+    Sizes, Sources, characters, field, measured_time, messages, rate, sizes, sources, token,
 };
 
 /// Measure a WebSocket server: rate, latency, losses, memory
@@ -57,8 +56,8 @@ pub(super) struct Load {
 
     /// Send text instead of binary
     #[arg(long, value_name = "CHARACTERS", num_args = 0..=1, require_equals = true,
-          default_missing_value = "ascii")]
-    text: Option<Characters>,
+          default_missing_value = "ascii", value_parser = characters())]
+    text: Option<Text>,
 
     /// Measure for this time [default: 10s; 3s for each load of --sweep; two URLs divide it by their
     /// rounds]
@@ -114,8 +113,12 @@ pub(super) struct Load {
     raw: bool,
 
     /// Replies that are compared byte for byte; the others by number and length
-    #[arg(long, value_name = "WHICH", default_value = "all")]
-    check: Checked,
+    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = one_of([
+        ("all", Check::All, "Every one"),
+        ("first", Check::First, "The first of each connection"),
+        ("none", Check::None, "None"),
+    ]))]
+    check: Check,
 
     /// Cut messages into frames of at most this size; 16 bytes at least
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -273,11 +276,7 @@ impl Load {
             true => plan.usual_sources(),
             false => self.source.iter().flat_map(Sources::all).collect(),
         };
-        plan.check = match self.check {
-            Checked::All => Check::All,
-            Checked::First => Check::First,
-            Checked::None => Check::None,
-        };
+        plan.check = self.check;
         plan.seed = self.seed;
         plan.max_errors = self.max_errors;
         plan.headers = self.header.clone();
@@ -316,10 +315,7 @@ impl Load {
         };
         Ok(Messages {
             content,
-            text: self.text.map(|characters| match characters {
-                Characters::Ascii => Text::Ascii,
-                Characters::Multibyte => Text::Multibyte,
-            }),
+            text: self.text,
             fragment: self.fragment,
             fresh_masks: self.fresh_masks,
             compression: match (self.deflate, self.deflate_fresh) {

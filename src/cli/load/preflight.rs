@@ -4,9 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use clap::ValueEnum;
-
-use super::values::{Characters, rate};
+use super::values::rate;
 use super::{Load, Unusable};
 use crate::cli::open_files::raise_open_files;
 use crate::lab::load::{Mode, Plan, Sample, is_core};
@@ -64,12 +62,11 @@ impl Load {
     /// would be URLs.
     pub(super) fn refuse_values_after_a_blank(&self) -> Result<(), Unusable> {
         let is_rates = |text: &str| text.split(',').all(|part| rate(part).is_ok());
-        let is_characters = |text: &str| Characters::from_str(text, false).is_ok();
         for url in &self.urls {
             if self.sweep.is_some() && is_rates(url) {
                 return Err(Unusable::Usage(format!("write --sweep={url}")));
             }
-            if self.text.is_some() && is_characters(url) {
+            if self.text.is_some() && matches!(&**url, "ascii" | "multibyte") {
                 return Err(Unusable::Usage(format!("write --text={url}")));
             }
         }

@@ -5,27 +5,22 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::builder::TypedValueParser;
 use http::{HeaderName, HeaderValue};
 
-use crate::cli::values::{duration, size};
+use crate::cli::values::{duration, one_of, size};
+use crate::lab::load::Text;
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Characters {
-    /// Printable ASCII
-    Ascii,
-    /// Characters of one to four bytes
-    Multibyte,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Checked {
-    /// Every one
-    All,
-    /// The first of each connection
-    First,
-    /// None
-    None,
+/// The names of `--text`.
+pub(super) fn characters() -> impl TypedValueParser<Value = Text> {
+    one_of([
+        ("ascii", Text::Ascii, "Printable ASCII"),
+        (
+            "multibyte",
+            Text::Multibyte,
+            "Characters of one to four bytes",
+        ),
+    ])
 }
 
 /// A range of message sizes in bytes. A single size is a range with equal ends.
