@@ -1,11 +1,12 @@
-//! The deadlines of all sessions, with one clock and one timer.
+//! The clock of all sessions, and the times of their next checks.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::mem;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use super::sid::Sid;
 use crate::lock::lock;
@@ -14,9 +15,9 @@ use crate::lock::lock;
 /// did not run.
 pub(super) type Moment = u64;
 
-/// The times of the next checks of sessions.
+/// The clock, and the times of the next checks of sessions.
 #[derive(Debug)]
-pub(super) struct SessionDeadlines(Mutex<ClockState>);
+pub(super) struct Clock(Mutex<ClockState>);
 
 #[derive(Debug)]
 struct ClockState {
@@ -24,11 +25,11 @@ struct ClockState {
     last: Instant,
     /// A session may have several entries; `look` of the session ignores outdated ones.
     queue: BinaryHeap<Reverse<(Moment, Sid)>>,
-    /// Whether the timer is running.
-    is_timed: bool,
+    /// The task that handles the entries. It ends with its runtime.
+    timer: Option<AbortHandle>,
 }
 
-impl SessionDeadlines {
+impl Clock {
     /// The longest sleep of the timer. A much longer pause means that the process was frozen.
     const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
@@ -36,12 +37,12 @@ impl SessionDeadlines {
     /// period in which the process was frozen.
     const LONGEST_STEP: Duration = Duration::from_millis(500);
 
-    pub(super) fn new() -> SessionDeadlines {
-        SessionDeadlines(Mutex::new(ClockState {
+    pub(super) fn new() -> Clock {
+        Clock(Mutex::new(ClockState {
             now: Duration::ZERO,
             last: Instant::now(),
             queue: BinaryHeap::new(),
-            is_timed: false,
+            timer: None,
         }))
     }
 
@@ -49,24 +50,18 @@ impl SessionDeadlines {
         lock(&self.0).advance()
     }
 
-    /// Schedules a check of a session at this time. Returns the runtime on which a timer must start,
-    /// `None` if a timer is running. Without a runtime no timer can run, and no session needs a
-    /// check.
-    pub(super) fn schedule(&self, due: Moment, sid: Sid) -> Option<Handle> {
+    /// Schedules a check of a session at this time. Starts a timer with `start` if none is running.
+    pub(super) fn schedule(
+        &self,
+        due: Moment,
+        sid: Sid,
+        start: impl FnOnce() -> Option<AbortHandle>,
+    ) {
         let mut state = lock(&self.0);
         state.queue.push(Reverse((due, sid)));
-        if state.is_timed {
-            return None;
+        if state.timer.as_ref().is_none_or(AbortHandle::is_finished) {
+            state.timer = start();
         }
-        let runtime = Handle::try_current().ok()?;
-        state.is_timed = true;
-        state.advance();
-        Some(runtime)
-    }
-
-    /// Notes that the timer has stopped with its runtime.
-    pub(super) fn stopped(&self) {
-        lock(&self.0).is_timed = false;
     }
 
     /// Appends the sessions that are due to `sids`, and returns the time to sleep before the next
@@ -91,9 +86,9 @@ impl SessionDeadlines {
 
 impl ClockState {
     fn advance(&mut self) -> Moment {
-        let last = std::mem::replace(&mut self.last, Instant::now());
+        let last = mem::replace(&mut self.last, Instant::now());
         let passed = self.last.duration_since(last);
-        self.now += passed.min(SessionDeadlines::LONGEST_STEP);
+        self.now += passed.min(Clock::LONGEST_STEP);
         self.now.as_millis() as Moment
     }
 }

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use tokio::runtime::Handle;
+
 use super::SocketIoSettings;
-use super::clock::{Moment, SessionDeadlines};
+use super::clock::{Clock, Moment};
 use super::errors::EngineViolation;
 use super::packet::EncodedPacket;
 use super::session::{DisconnectReason, Session};
@@ -19,7 +21,7 @@ use crate::protocol::Message;
 /// The sessions of one service, of all transports and workers.
 pub(super) struct Engine {
     pub(super) settings: SocketIoSettings,
-    pub(super) deadlines: SessionDeadlines,
+    pub(super) clock: Clock,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) ping: Arc<EncodedPacket>,
     /// A session is in the map before its client knows the id, and until the session has ended.
@@ -51,7 +53,7 @@ impl Engine {
         /// Newcomers of one address may be 1/16 of the maximum number of sessions.
         const NEWCOMERS: usize = 16;
         Engine {
-            deadlines: SessionDeadlines::new(),
+            clock: Clock::new(),
             protocol,
             ping: Arc::new(EncodedPacket::text("2")),
             sessions: Mutex::default(),
@@ -103,9 +105,12 @@ impl Engine {
 
     /// Schedules a check of a session at this time.
     pub(super) fn schedule(self: &Arc<Self>, due: Moment, sid: Sid) {
-        if let Some(runtime) = self.deadlines.schedule(due, sid) {
-            runtime.spawn(keep_time(SessionTimer(Arc::downgrade(self))));
-        }
+        self.clock.schedule(due, sid, || {
+            // Without a runtime no timer can run, and no session needs a check.
+            let runtime = Handle::try_current().ok()?;
+            let timer = keep_time(Arc::downgrade(self));
+            Some(runtime.spawn(timer).abort_handle())
+        });
     }
 
     pub(super) fn session(&self, sid: &Sid) -> Option<Arc<Session>> {
@@ -161,20 +166,10 @@ impl Engine {
 }
 
 /// The timer. If its runtime ends, another timer may start in another runtime.
-struct SessionTimer(Weak<Engine>);
-
-impl Drop for SessionTimer {
-    fn drop(&mut self) {
-        if let Some(engine) = self.0.upgrade() {
-            engine.deadlines.stopped();
-        }
-    }
-}
-
-async fn keep_time(timer: SessionTimer) {
+async fn keep_time(engine: Weak<Engine>) {
     let mut sids = Vec::new();
-    while let Some(engine) = timer.0.upgrade() {
-        let rest = engine.deadlines.due(&mut sids);
+    while let Some(engine) = engine.upgrade() {
+        let rest = engine.clock.due(&mut sids);
         for (sid, due) in sids.drain(..) {
             if let Some(session) = engine.session(&sid) {
                 session.look(due);

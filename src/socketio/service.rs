@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::engine::Engine;
 use super::errors::RequestError;
 use super::packet::SEPARATOR;
-use super::session::{DisconnectReason, PostGuard, Session};
+use super::session::{DisconnectReason, PollingMethod, RunningRequest, Session};
 use super::websocket::{self, SessionSocket};
 use crate::engine::for_socketio::Turn;
 use crate::engine::{PeerAddress, SimulatedConnection, Simulation, Stream};
@@ -74,7 +74,10 @@ impl Service {
         let session = self.0.session_named(&sid);
         let session = session.ok_or(RequestError::UnknownSession)?;
         match head.method {
-            Method::GET => Ok(text(session.begin_poll()?.body().await)),
+            Method::GET => {
+                let request = RunningRequest::begin(&session, PollingMethod::Get)?;
+                Ok(text(request.body().await))
+            }
             Method::POST => post(&session, body, &head.extensions).await,
             _ => Err(RequestError::BadMethod),
         }
@@ -150,10 +153,10 @@ async fn post(
     body: impl RequestBody,
     extensions: &Extensions,
 ) -> Result<FullResponse, RequestError> {
-    let guard = session.begin_post()?;
+    let request = RunningRequest::begin(session, PollingMethod::Post)?;
     // A client with a full queue must fetch its packets before the server reads the body.
-    guard.ready().await?;
-    Ok(match receive(session, &guard, body, extensions).await {
+    request.ready().await?;
+    Ok(match receive(session, &request, body, extensions).await {
         Ok(()) => text("ok".into()),
         Err(refused) => {
             session.end(DisconnectReason::ParseError);
@@ -164,7 +167,7 @@ async fn post(
 
 async fn receive(
     session: &Arc<Session>,
-    guard: &PostGuard,
+    request: &RunningRequest,
     body: impl RequestBody,
     extensions: &Extensions,
 ) -> Result<(), StatusCode> {
@@ -182,21 +185,19 @@ async fn receive(
     }
     let mut turn = Turn::new();
     for packet in body.split(SEPARATOR) {
-        let wait = guard
-            .spend(packet.len())
-            .map_err(|_| StatusCode::TOO_MANY_REQUESTS)?;
+        let wait = request.spend(packet.len());
+        let wait = wait.or(Err(StatusCode::TOO_MANY_REQUESTS))?;
         if !wait.is_zero() {
             sleep(wait).await;
         }
         if packet == "1" {
             // The GET and this POST may cross. After the Close, a GET would find no session.
-            let _ = timeout(CROSSING, guard.polled()).await;
+            let _ = timeout(CROSSING, request.polled()).await;
         } else {
-            let ready = guard.ready().await;
-            ready.map_err(|_| StatusCode::BAD_REQUEST)?;
+            request.ready().await.or(Err(StatusCode::BAD_REQUEST))?;
         }
         let received = session.receive(packet, true);
-        received.map_err(|_| StatusCode::BAD_REQUEST)?;
+        received.or(Err(StatusCode::BAD_REQUEST))?;
         turn.share().await;
     }
     Ok(())

@@ -17,10 +17,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
-pub(super) use self::polling::PostGuard;
 use self::polling::{Polling, Upgrade};
-use self::times::{Due, HeartbeatTimes};
+pub(super) use self::polling::{PollingMethod, RunningRequest};
+use self::times::{Deadline, Deadlines};
 use super::clock::Moment;
 use super::engine::Engine;
 use super::errors::EngineViolation;
@@ -40,6 +41,8 @@ pub struct Session {
     pub(super) engine: Arc<Engine>,
     address: PeerAddress,
     state: Mutex<SessionState>,
+    /// Wakes the requests that wait for a change of the session.
+    changed: Notify,
     /// The number of running handlers that did not end at their first poll.
     in_flight: AtomicUsize,
     /// The Socket.IO state of the client.
@@ -53,7 +56,7 @@ struct SessionState {
     /// A newcomer's place among the newcomers of its address. After the first namespace, a polling
     /// session has a place among the connections of its address instead.
     place: Option<IpSlot>,
-    times: HeartbeatTimes,
+    deadlines: Deadlines,
 }
 
 /// How packets reach the client.
@@ -99,7 +102,6 @@ impl Session {
         (address, admission): (PeerAddress, Option<&Admission>),
         newcomer: Option<IpSlot>,
     ) -> Session {
-        let times = HeartbeatTimes::new(engine.deadlines.now(), &engine.settings);
         let polling = Polling::new(&engine.settings, admission);
         Session {
             sid,
@@ -109,8 +111,9 @@ impl Session {
                 transport: Transport::Polling(Box::new(polling)),
                 has_joined: false,
                 place: newcomer,
-                times,
+                deadlines: Deadlines::default(),
             }),
+            changed: Notify::new(),
             in_flight: AtomicUsize::new(0),
             client: Mutex::default(),
         }
@@ -118,7 +121,10 @@ impl Session {
 
     /// Starts the deadlines.
     pub(super) fn begin(self: &Arc<Self>) {
-        self.reschedule(&mut self.state());
+        let settings = &self.engine.settings;
+        let mut state = self.state();
+        self.due_in(&mut state, Deadline::Ping, settings.ping_interval);
+        self.due_in(&mut state, Deadline::Join, settings.connect_timeout);
     }
 
     /// Returns the Open packet, with the id and the settings of a session and the transports to which
@@ -173,11 +179,11 @@ impl Session {
                 // The session ends, because a client must not lose single packets. The timer ends
                 // it, because the sender may hold the lock of a namespace.
                 polling.is_overrun = true;
-                state.times.overrun_at = self.engine.deadlines.now();
-                self.reschedule(&mut state);
+                self.due_in(&mut state, Deadline::Overrun, Duration::ZERO);
             }
             Transport::Polling(polling) => {
                 polling.push(Arc::clone(packet));
+                self.changed.notify_waiters();
                 if polling.is_budget_spent() {
                     self.engine.needs_relief.store(true, Ordering::Relaxed);
                 }
@@ -225,9 +231,12 @@ impl Session {
 
     fn ponged(self: &Arc<Self>) {
         let mut state = self.state();
-        let now = self.engine.deadlines.now();
-        state.times.ponged(now, &self.engine.settings);
-        self.reschedule(&mut state);
+        // A Pong without a Ping has no effect.
+        if state.deadlines.get(Deadline::Pong) < Moment::MAX {
+            state.deadlines.clear(Deadline::Pong);
+            let interval = self.engine.settings.ping_interval;
+            self.due_in(&mut state, Deadline::Ping, interval);
+        }
     }
 
     /// Sets the WebSocket of a session that begins with a WebSocket.
@@ -248,16 +257,17 @@ impl Session {
             }
             _ => return false,
         }
-        let now = self.engine.deadlines.now();
-        state.times.upgrade_by = now + millis(self.engine.settings.upgrade_timeout);
-        self.reschedule(&mut state);
+        let timeout = self.engine.settings.upgrade_timeout;
+        self.due_in(&mut state, Deadline::Upgrade, timeout);
         true
     }
 
     /// Records that the client has probed its new WebSocket. From now on, GETs are answered at
     /// once. Returns `true` for the first probe.
     pub(super) fn probe(&self, peer: PeerId) -> bool {
-        self.state().upgrade(peer).is_some_and(Polling::probe)
+        let is_first = self.state().upgrade(peer).is_some_and(Polling::probe);
+        self.changed.notify_waiters();
+        is_first
     }
 
     /// Completes the upgrade: the queue and all later packets are sent on the new WebSocket.
@@ -273,11 +283,12 @@ impl Session {
             peer.publish(&Publication::of_several(messages));
         }
         state.transport = Transport::WebSocket(peer);
-        state.times.upgrade_by = Moment::MAX;
+        state.deadlines.clear(Deadline::Upgrade);
         if state.has_joined {
             state.place = None; // the WebSocket has its own place
         }
         drop(state);
+        self.changed.notify_waiters();
         self.engine.protocol.upgraded(self);
         true
     }
@@ -287,7 +298,7 @@ impl Session {
         let mut state = self.state();
         if let Some(polling) = state.upgrade(peer) {
             polling.upgrade = None;
-            state.times.upgrade_by = Moment::MAX;
+            state.deadlines.clear(Deadline::Upgrade);
         }
     }
 
@@ -315,7 +326,7 @@ impl Session {
             let Ok(place) = place else { return false };
             (state.place, state.has_joined) = (place, true);
         }
-        state.times.join_by = Moment::MAX;
+        state.deadlines.clear(Deadline::Join);
         true
     }
 
@@ -326,51 +337,68 @@ impl Session {
         };
         let mut state = self.state();
         (state.place, state.has_joined) = (newcomer, false);
-        let now = self.engine.deadlines.now();
-        state.times.join_by = now + millis(self.engine.settings.connect_timeout);
-        self.reschedule(&mut state);
+        let timeout = self.engine.settings.connect_timeout;
+        self.due_in(&mut state, Deadline::Join, timeout);
     }
 
     /// Starts or ends the deadline of attachments.
     pub(super) fn await_attachments(self: &Arc<Self>, are_due: bool) {
         let mut state = self.state();
         let timeout = self.engine.settings.attachment_timeout;
-        state.times.attachments_by = match are_due && !timeout.is_zero() {
-            true => self.engine.deadlines.now() + millis(timeout),
-            false => Moment::MAX,
-        };
-        self.reschedule(&mut state);
+        match are_due && !timeout.is_zero() {
+            true => self.due_in(&mut state, Deadline::Attachments, timeout),
+            false => state.deadlines.clear(Deadline::Attachments),
+        }
     }
 
-    /// Carries out the action that is due. `due` is the scheduled time of this call.
+    /// Handles a deadline that has passed. `due` is the scheduled time of this call.
     pub(super) fn look(self: &Arc<Self>, due: Moment) {
+        /// The time for a Pong starts when its Ping was due, or this long ago if the Ping was due
+        /// earlier.
+        const LATE: Moment = 50;
         let mut state = self.state();
-        if due != state.times.scheduled || matches!(state.transport, Transport::Closed(_)) {
+        if due != state.deadlines.scheduled || matches!(state.transport, Transport::Closed(_)) {
             return;
         }
-        state.times.scheduled = Moment::MAX;
-        let now = self.engine.deadlines.now();
-        let what = state.times.due(now, &self.engine.settings);
+        state.deadlines.scheduled = Moment::MAX;
+        let now = self.engine.clock.now();
+        let passed = state.deadlines.take_passed(now);
+        if let Some((Deadline::Ping, at)) = passed {
+            let start = at.max(now.saturating_sub(LATE));
+            let pong = start + millis(self.engine.settings.ping_timeout);
+            state.deadlines.set(Deadline::Pong, pong);
+        }
         self.reschedule(&mut state);
         drop(state);
-        match what {
-            Due::Nothing => {}
-            Due::Ping => self.send_packet(&self.engine.ping),
-            Due::AbandonUpgrade => {
+        let why = match passed.map(|(deadline, _)| deadline) {
+            None => return,
+            Some(Deadline::Ping) => return self.send_packet(&self.engine.ping),
+            Some(Deadline::Upgrade) => {
                 if let Transport::Polling(polling) = &mut self.state().transport
-                    && let Some(Upgrade { peer, .. }) = polling.upgrade.take()
+                    && let Some(upgrade) = polling.upgrade.take()
                 {
-                    hang_up(&peer, DisconnectReason::Timeout);
+                    hang_up(&upgrade.peer, DisconnectReason::Timeout);
                 }
+                return;
             }
-            Due::End(why) => self.end(why),
-        }
+            Some(Deadline::Overrun) => DisconnectReason::SlowConsumer,
+            Some(Deadline::Pong) => DisconnectReason::PingTimeout,
+            Some(Deadline::Join | Deadline::Attachments) => DisconnectReason::Timeout,
+        };
+        self.end(why);
+    }
+
+    /// Sets a deadline.
+    fn due_in(&self, state: &mut SessionState, deadline: Deadline, timeout: Duration) {
+        let time = self.engine.clock.now() + millis(timeout);
+        state.deadlines.set(deadline, time);
+        self.reschedule(state);
     }
 
     fn reschedule(&self, state: &mut SessionState) {
-        let next = state.times.next();
-        if next < state.times.scheduled && !matches!(state.transport, Transport::Closed(_)) {
-            state.times.scheduled = next;
+        let next = state.deadlines.next();
+        if next < state.deadlines.scheduled && !matches!(state.transport, Transport::Closed(_)) {
+            state.deadlines.scheduled = next;
             self.engine.schedule(next, self.sid);
         }
     }
@@ -389,15 +417,14 @@ impl Session {
         };
         drop(state);
         self.engine.remove(&self.sid);
-        match transport {
-            Transport::Polling(mut polling) => {
-                polling.wake();
-                if let Some(Upgrade { peer, .. }) = &polling.upgrade {
-                    hang_up(peer, why);
-                }
-            }
-            Transport::WebSocket(peer) => hang_up(&peer, why),
-            Transport::Closed(_) => {}
+        self.changed.notify_waiters();
+        let peer = match transport {
+            Transport::Polling(polling) => polling.upgrade.map(|upgrade| upgrade.peer),
+            Transport::WebSocket(peer) => Some(peer),
+            Transport::Closed(_) => None,
+        };
+        if let Some(peer) = peer {
+            hang_up(&peer, why);
         }
         self.engine.protocol.closed(self, why);
     }
@@ -447,10 +474,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let session = &self.0;
         if session.in_flight.fetch_sub(1, Ordering::SeqCst) == MAX_IN_FLIGHT {
-            match &mut session.state().transport {
-                Transport::Polling(polling) => polling.wake_post(),
-                Transport::WebSocket(peer) => peer.resume(),
-                Transport::Closed(_) => {}
+            session.changed.notify_waiters();
+            if let Some(peer) = session.peer() {
+                peer.resume();
             }
         }
     }

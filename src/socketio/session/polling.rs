@@ -1,12 +1,11 @@
 //! The polling transport: the queue of packets for the next GET, and the running requests.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::times::Deadline;
 use super::{DisconnectReason, Session, Transport};
 use crate::engine::{Held, Peer, PeerAddress};
 use crate::http::{Admission, IpSlot, RateLimits};
@@ -22,16 +21,10 @@ pub(super) struct Polling {
     pub(super) upgrade: Option<Upgrade>,
     /// The queue was too large. No packet is added, and the session is about to end.
     pub(super) is_overrun: bool,
-    /// A GET is running.
-    is_polled: bool,
+    /// Whether a request of each [method](PollingMethod) is running.
+    is_running: [bool; 2],
     /// The client has sent its first GET.
     has_polled: bool,
-    /// A POST is running.
-    is_posted: bool,
-    /// The GET that waits for packets.
-    poll: Option<Waker>,
-    /// The POST that waits for space in the queue, the end of a handler, or the first GET.
-    post: Option<Waker>,
     /// The rate limits of packets in POSTs.
     rates: RateLimits,
     /// The connection limit of addresses, and the unsent budget.
@@ -39,6 +32,13 @@ pub(super) struct Polling {
     /// The queue's entries in the unsent budget. A packet itself is counted once for all
     /// queues.
     held: Option<Held>,
+}
+
+/// A method of polling requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::socketio) enum PollingMethod {
+    Get,
+    Post,
 }
 
 /// A WebSocket that is taking over the session.
@@ -84,9 +84,6 @@ impl Polling {
             held.set(held.bytes() + ENTRY);
         }
         self.queue.push_back(packet);
-        if let Some(poll) = self.poll.take() {
-            poll.wake();
-        }
     }
 
     /// Whether the unsent data for all clients exceeds the unsent budget.
@@ -110,7 +107,6 @@ impl Polling {
     /// Empties the queue and returns its packets.
     pub(super) fn take(&mut self) -> VecDeque<Arc<EncodedPacket>> {
         (self.size, self.held) = (0, None);
-        self.wake_post();
         mem::take(&mut self.queue)
     }
 
@@ -129,12 +125,11 @@ impl Polling {
             _ => "1",
         };
         self.push(Arc::new(EncodedPacket::text(last)));
-        self.is_polled.then(|| self.take_body())
+        self.is_running[PollingMethod::Get as usize].then(|| self.take_body())
     }
 
     /// Returns `true` for the first probe of the new WebSocket.
     pub(super) fn probe(&mut self) -> bool {
-        self.wake();
         let upgrade = self.upgrade.as_mut();
         upgrade.is_some_and(|upgrade| !mem::replace(&mut upgrade.is_probed, true))
     }
@@ -149,19 +144,13 @@ impl Polling {
     pub(super) fn complete_upgrade(&mut self) -> Option<(Peer, VecDeque<Arc<EncodedPacket>>)> {
         let is_complete = self.is_probed() && !self.is_overrun;
         let upgrade = self.upgrade.take_if(|_| is_complete)?;
-        self.wake();
         Some((upgrade.peer, self.take()))
     }
 
-    pub(super) fn wake(&mut self) {
-        let wakers = [self.poll.take(), self.post.take()];
-        wakers.into_iter().flatten().for_each(Waker::wake);
-    }
-
-    pub(super) fn wake_post(&mut self) {
-        if let Some(post) = self.post.take() {
-            post.wake();
-        }
+    /// Records a request. Returns `false` if another request of the method is running.
+    fn begin(&mut self, method: PollingMethod) -> bool {
+        self.has_polled |= method == PollingMethod::Get;
+        !mem::replace(&mut self.is_running[method as usize], true)
     }
 
     /// Reserves a place among the connections of an address, if their number is limited.
@@ -175,37 +164,20 @@ impl Polling {
     }
 }
 
-/// Marks a GET as running until dropped.
-pub(in crate::socketio) struct PollGuard(Arc<Session>);
+/// A running request of a session, until dropped.
+pub(in crate::socketio) struct RunningRequest {
+    session: Arc<Session>,
+    method: PollingMethod,
+}
 
-/// Marks a POST as running until dropped.
-pub(in crate::socketio) struct PostGuard(Arc<Session>);
-
-impl Session {
-    /// Begins a GET. A second concurrent GET ends the session.
-    pub(in crate::socketio) fn begin_poll(self: &Arc<Self>) -> Result<PollGuard, RequestError> {
-        self.begin_request(|polling| {
-            polling.wake_post();
-            polling.has_polled = true;
-            mem::replace(&mut polling.is_polled, true)
-        })?;
-        Ok(PollGuard(Arc::clone(self)))
-    }
-
-    /// Begins a POST. A second concurrent POST ends the session.
-    pub(in crate::socketio) fn begin_post(self: &Arc<Self>) -> Result<PostGuard, RequestError> {
-        self.begin_request(|polling| mem::replace(&mut polling.is_posted, true))?;
-        Ok(PostGuard(Arc::clone(self)))
-    }
-
-    /// `begin` returns whether another request of the same method is running.
-    fn begin_request(
-        self: &Arc<Self>,
-        begin: impl FnOnce(&mut Polling) -> bool,
-    ) -> Result<(), RequestError> {
-        let mut state = self.state();
-        let now = self.engine.deadlines.now();
-        let is_overdue = state.times.is_overdue(now);
+impl RunningRequest {
+    /// Begins a request. A second concurrent request of the same method ends the session.
+    pub(in crate::socketio) fn begin(
+        session: &Arc<Session>,
+        method: PollingMethod,
+    ) -> Result<RunningRequest, RequestError> {
+        let mut state = session.state();
+        let is_overdue = state.deadlines.get(Deadline::Pong) <= session.engine.clock.now();
         let (why, refused) = match &mut state.transport {
             Transport::Polling(polling) if polling.is_overrun => {
                 (DisconnectReason::SlowConsumer, RequestError::UnknownSession)
@@ -213,76 +185,76 @@ impl Session {
             Transport::Polling(_) if is_overdue => {
                 (DisconnectReason::PingTimeout, RequestError::UnknownSession)
             }
-            Transport::Polling(polling) => match begin(polling) {
-                true => (DisconnectReason::ParseError, RequestError::BadRequest),
-                false => return Ok(()),
+            Transport::Polling(polling) => match polling.begin(method) {
+                true => {
+                    session.changed.notify_waiters();
+                    let session = Arc::clone(session);
+                    return Ok(RunningRequest { session, method });
+                }
+                false => (DisconnectReason::ParseError, RequestError::BadRequest),
             },
             Transport::WebSocket(_) => return Err(RequestError::BadRequest),
             Transport::Closed(_) => return Err(RequestError::UnknownSession),
         };
         drop(state);
-        self.end(why);
+        session.end(why);
         Err(refused)
     }
-}
 
-impl PollGuard {
-    /// Waits for a packet, and returns the body of the response.
+    /// Waits for a packet, and returns the body of the response to a GET.
     pub(in crate::socketio) async fn body(&self) -> String {
-        poll_fn(|context| self.poll(context)).await
-    }
-
-    fn poll(&self, context: &Context<'_>) -> Poll<String> {
         const NOTHING: &str = "6";
-        Poll::Ready(match &mut self.0.state().transport {
-            Transport::Polling(polling) if !polling.queue.is_empty() => polling.take_body(),
-            Transport::Polling(polling) if !polling.is_probed() => {
-                polling.poll = Some(context.waker().clone());
-                return Poll::Pending;
+        self.until(|transport| match transport {
+            Transport::Polling(polling) if !polling.queue.is_empty() => {
+                self.session.changed.notify_waiters();
+                Some(polling.take_body())
             }
-            Transport::Closed(Some(farewell)) => mem::take(farewell),
-            Transport::Polling(_) | Transport::WebSocket(_) | Transport::Closed(None) => {
-                NOTHING.into()
-            }
+            Transport::Polling(polling) if !polling.is_probed() => None,
+            Transport::Closed(Some(farewell)) => Some(mem::take(farewell)),
+            _ => Some(NOTHING.into()),
         })
+        .await
     }
-}
 
-impl Drop for PollGuard {
-    fn drop(&mut self) {
-        if let Transport::Polling(polling) = &mut self.0.state().transport {
-            polling.is_polled = false;
-            polling.poll = None;
-        }
-    }
-}
-
-impl PostGuard {
-    /// Waits until the next packet may be handled.
+    /// Waits until the next packet of a POST may be handled.
     pub(in crate::socketio) async fn ready(&self) -> Result<(), RequestError> {
-        poll_fn(|context| self.poll_ready(context)).await
+        let max_queue_size = self.session.engine.settings.max_queue_size;
+        self.until(|transport| match transport {
+            Transport::Polling(polling)
+                if self.session.is_busy() || polling.size > max_queue_size =>
+            {
+                None
+            }
+            Transport::Closed(_) => Some(Err(RequestError::UnknownSession)),
+            _ => Some(Ok(())),
+        })
+        .await
     }
 
-    fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), RequestError>> {
-        let mut state = self.0.state();
-        // Read under the lock: a handler that ends later finds the waker.
-        let is_busy = self.0.is_busy();
-        match &mut state.transport {
-            Transport::Polling(polling)
-                if is_busy || polling.size > self.0.engine.settings.max_queue_size =>
-            {
-                polling.post = Some(context.waker().clone());
-                Poll::Pending
+    /// Waits until the client has sent its first GET.
+    pub(in crate::socketio) async fn polled(&self) {
+        self.until(|transport| match transport {
+            Transport::Polling(polling) if !polling.has_polled => None,
+            _ => Some(()),
+        })
+        .await;
+    }
+
+    /// Calls `look` after each change of the session, until it returns a result.
+    async fn until<T>(&self, mut look: impl FnMut(&mut Transport) -> Option<T>) -> T {
+        loop {
+            let changed = self.session.changed.notified();
+            if let Some(result) = look(&mut self.session.state().transport) {
+                return result;
             }
-            Transport::Polling(_) | Transport::WebSocket(_) => Poll::Ready(Ok(())),
-            Transport::Closed(_) => Poll::Ready(Err(RequestError::UnknownSession)),
+            changed.await;
         }
     }
 
     /// Counts one packet of this size against the rate limits, in the same way as a message of a
     /// WebSocket. Returns how long the packet must wait.
     pub(in crate::socketio) fn spend(&self, bytes: usize) -> Result<Duration, RequestError> {
-        let mut state = self.0.state();
+        let mut state = self.session.state();
         let Transport::Polling(polling) = &mut state.transport else {
             return Ok(Duration::ZERO);
         };
@@ -290,28 +262,15 @@ impl PostGuard {
             return Ok(polling.rates.throttle().unwrap_or_default());
         }
         drop(state);
-        self.0.end(DisconnectReason::SlowConsumer);
+        self.session.end(DisconnectReason::SlowConsumer);
         Err(RequestError::BadRequest)
-    }
-
-    /// Waits until the client has sent its first GET.
-    pub(in crate::socketio) async fn polled(&self) {
-        poll_fn(|context| match &mut self.0.state().transport {
-            Transport::Polling(polling) if !polling.has_polled => {
-                polling.post = Some(context.waker().clone());
-                Poll::Pending
-            }
-            _ => Poll::Ready(()),
-        })
-        .await;
     }
 }
 
-impl Drop for PostGuard {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
-        if let Transport::Polling(polling) = &mut self.0.state().transport {
-            polling.is_posted = false;
-            polling.post = None;
+        if let Transport::Polling(polling) = &mut self.session.state().transport {
+            polling.is_running[self.method as usize] = false;
         }
     }
 }

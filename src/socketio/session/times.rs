@@ -1,89 +1,73 @@
 //! The deadlines of a session.
 
-use super::{DisconnectReason, millis};
-use crate::socketio::SocketIoSettings;
 use crate::socketio::clock::Moment;
 
-/// A session's deadlines. `MAX` means no deadline.
+/// The kinds of deadlines. If several have passed, the first kind is handled first.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deadline {
+    /// The queue of the client became too large.
+    Overrun,
+    /// The client must be in a namespace.
+    Join,
+    /// All attachments of a binary packet must have arrived.
+    Attachments,
+    /// The client must have answered the Ping.
+    Pong,
+    /// The next Ping is sent.
+    Ping,
+    /// The upgrade to a WebSocket must be complete.
+    Upgrade,
+}
+
+impl Deadline {
+    const ALL: [Deadline; 6] = {
+        use Deadline::{Attachments, Join, Overrun, Ping, Pong, Upgrade};
+        [Overrun, Join, Attachments, Pong, Ping, Upgrade]
+    };
+}
+
+/// A session's deadlines.
 #[derive(Debug)]
-pub(super) struct HeartbeatTimes {
-    beat: Beat,
-    pub(super) join_by: Moment,
-    pub(super) upgrade_by: Moment,
-    pub(super) attachments_by: Moment,
-    /// When the queue of the client became too large.
-    pub(super) overrun_at: Moment,
+pub(super) struct Deadlines {
+    /// The time of each kind; `MAX` means no deadline.
+    times: [Moment; Deadline::ALL.len()],
     /// The time of the next check.
     pub(super) scheduled: Moment,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Beat {
-    PingAt(Moment),
-    PongBy(Moment),
-}
-
-/// The action that is due.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Due {
-    Nothing,
-    Ping,
-    AbandonUpgrade,
-    End(DisconnectReason),
-}
-
-impl HeartbeatTimes {
-    pub(super) fn new(now: Moment, settings: &SocketIoSettings) -> HeartbeatTimes {
-        HeartbeatTimes {
-            beat: Beat::PingAt(now + millis(settings.ping_interval)),
-            join_by: now + millis(settings.connect_timeout),
-            upgrade_by: Moment::MAX,
-            attachments_by: Moment::MAX,
-            overrun_at: Moment::MAX,
+impl Default for Deadlines {
+    fn default() -> Deadlines {
+        Deadlines {
+            times: [Moment::MAX; _],
             scheduled: Moment::MAX,
         }
     }
+}
 
-    /// Records a Pong. A Pong without a Ping has no effect.
-    pub(super) fn ponged(&mut self, now: Moment, settings: &SocketIoSettings) {
-        if let Beat::PongBy(_) = self.beat {
-            self.beat = Beat::PingAt(now + millis(settings.ping_interval));
-        }
+impl Deadlines {
+    pub(super) fn set(&mut self, deadline: Deadline, time: Moment) {
+        self.times[deadline as usize] = time;
+    }
+
+    pub(super) fn clear(&mut self, deadline: Deadline) {
+        self.set(deadline, Moment::MAX);
+    }
+
+    pub(super) fn get(&self, deadline: Deadline) -> Moment {
+        self.times[deadline as usize]
     }
 
     /// The earliest deadline.
     pub(super) fn next(&self) -> Moment {
-        let (Beat::PingAt(beat) | Beat::PongBy(beat)) = self.beat;
-        beat.min(self.join_by)
-            .min(self.upgrade_by)
-            .min(self.attachments_by)
-            .min(self.overrun_at)
+        self.times.into_iter().fold(Moment::MAX, Moment::min)
     }
 
-    /// Returns the action that is due now. The time for a Pong starts when its Ping was due, or
-    /// 50 ms ago if the Ping was due earlier.
-    pub(super) fn due(&mut self, now: Moment, settings: &SocketIoSettings) -> Due {
-        const LATE: Moment = 50;
-        let others = self.join_by.min(self.attachments_by);
-        match self.beat {
-            _ if self.overrun_at <= now => Due::End(DisconnectReason::SlowConsumer),
-            _ if others <= now => Due::End(DisconnectReason::Timeout),
-            Beat::PongBy(by) if by <= now => Due::End(DisconnectReason::PingTimeout),
-            Beat::PingAt(at) if at <= now => {
-                let at = at.max(now.saturating_sub(LATE));
-                self.beat = Beat::PongBy(at + millis(settings.ping_timeout));
-                Due::Ping
-            }
-            _ if self.upgrade_by <= now => {
-                self.upgrade_by = Moment::MAX;
-                Due::AbandonUpgrade
-            }
-            Beat::PingAt(_) | Beat::PongBy(_) => Due::Nothing,
-        }
-    }
-
-    /// Whether the client's Pong is overdue.
-    pub(super) fn is_overdue(&self, now: Moment) -> bool {
-        matches!(self.beat, Beat::PongBy(by) if by <= now)
+    /// Ends a deadline that has passed, and returns it with its time.
+    pub(super) fn take_passed(&mut self, now: Moment) -> Option<(Deadline, Moment)> {
+        let passed = |deadline: &Deadline| self.get(*deadline) <= now;
+        let deadline = Deadline::ALL.into_iter().find(passed)?;
+        let time = self.get(deadline);
+        self.clear(deadline);
+        Some((deadline, time))
     }
 }
