@@ -172,15 +172,14 @@ impl Rooms {
     }
 
     fn open(&self, name: &str, rooms: &mut HashMap<Arc<str>, Arc<Room>>) -> Arc<Room> {
-        let name: Arc<str> = name.into();
         let room = Arc::new(Room {
-            name: Arc::clone(&name),
+            name: name.into(),
             groups: Mutex::default(),
         });
         if let Some(layer) = &self.layer {
-            layer.opened(&name);
+            layer.opened(&room);
         }
-        rooms.insert(name, Arc::clone(&room));
+        rooms.insert(Arc::clone(&room.name), Arc::clone(&room));
         room
     }
 

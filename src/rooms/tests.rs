@@ -10,8 +10,8 @@ struct Looking {
 }
 
 impl ChannelLayer for Looking {
-    fn opened(&self, room: &Arc<str>) {
-        lock(&self.told).push(format!("opened {room}"));
+    fn opened(&self, room: &Arc<Room>) {
+        lock(&self.told).push(format!("opened {}", room.name));
     }
 
     fn closed(&self, room: &str) {

@@ -15,13 +15,19 @@ use rmpv::Value;
 use super::LayerEvent;
 
 /// Seconds after which a member leaves its group unless it renews its entry.
-pub(super) const GROUP_EXPIRY: u64 = 86_400;
+pub(super) const GROUP_EXPIRY: i64 = 86_400;
 
 /// Seconds that a body stays in the queue of its process.
 pub(super) const EXPIRY: u64 = 60;
 
 /// Maximum bodies in the queue of one process.
 pub(super) const CAPACITY: u64 = 100;
+
+/// Maximum size of a received event, in bytes. It is smaller than [`Redis::MAX_SIZE`], because
+/// decoded values take more memory.
+///
+/// [`Redis::MAX_SIZE`]: super::Redis::MAX_SIZE
+const MAX_EVENT_SIZE: usize = 2 << 20;
 
 const ADDRESSEES: &str = "__asgi_channel__";
 const SALT: usize = 12;
@@ -41,18 +47,18 @@ pub(super) fn member(process: &str, number: u64) -> String {
     format!("specific.{process}!{number}")
 }
 
-/// The key of the queue of a member's process; `None` if the name is malformed.
-pub(super) fn process_key(member: &str) -> Option<String> {
-    let (process, _) = member.split_once('!')?;
-    Some(format!("asgi{process}!"))
+/// The key of the queue of a process.
+pub(super) fn queue(process: &str) -> String {
+    format!("asgispecific.{process}!")
 }
 
-/// Groups members by the key of their process.
+/// Groups members by the queue of their process; malformed names are left out.
 pub(super) fn by_process(members: Vec<String>) -> BTreeMap<String, Vec<String>> {
     let mut processes = BTreeMap::<_, Vec<_>>::new();
     for member in members {
-        if let Some(key) = process_key(&member) {
-            processes.entry(key).or_default().push(member);
+        if let Some((process, _)) = member.split_once('!') {
+            let queue = format!("asgi{process}!");
+            processes.entry(queue).or_default().push(member);
         }
     }
     processes
@@ -92,10 +98,13 @@ pub(super) fn encode(event: LayerEvent) -> Vec<u8> {
     bytes
 }
 
-/// Decodes an event; `None` for other bytes.
+/// Decodes an event; `None` for other bytes, and for more than [`MAX_EVENT_SIZE`].
 pub(super) fn decode(mut bytes: &[u8]) -> Option<LayerEvent> {
     /// Python's limit; it also fits a thread's stack.
     const MAX_DEPTH: usize = 512;
+    if bytes.len() > MAX_EVENT_SIZE {
+        return None;
+    }
     match rmpv::decode::read_value_with_max_depth(&mut bytes, MAX_DEPTH).ok()? {
         Value::Map(event) if bytes.is_empty() => Some(event),
         _ => None,
@@ -103,8 +112,8 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<LayerEvent> {
 }
 
 /// Encodes a body: an event for the members of one process.
-pub(super) fn body(event: &LayerEvent, members: Vec<String>, salt: u128) -> Vec<u8> {
-    let addressees = members.into_iter().map(Value::from).collect();
+pub(super) fn body(event: &LayerEvent, members: &[String], salt: u128) -> Vec<u8> {
+    let addressees = members.iter().map(|name| Value::from(&**name)).collect();
     let event = event.iter().cloned();
     let event = event.chain([(ADDRESSEES.into(), Value::Array(addressees))]);
     let mut bytes = salt.to_be_bytes()[..SALT].to_vec();
@@ -177,7 +186,7 @@ mod tests {
     #[test]
     fn bodies_are_salted_and_name_their_members() {
         let members = vec![member("p", 1), member("p", 2)];
-        let bytes = body(&hi(), members.clone(), 1 << 32);
+        let bytes = body(&hi(), &members, 1 << 32);
         assert_eq!(&bytes[..12], b"\0\0\0\0\0\0\0\0\0\0\0\x01");
         assert_eq!(&bytes[12..18], b"\x83\xA4type");
         assert!(bytes.ends_with(b"\xB0__asgi_channel__\x92\xACspecific.p!1\xACspecific.p!2"));

@@ -10,12 +10,12 @@
 //!      └────────────── Rooms::publish ◀──────┴────── relay: receive ◀────┘
 //! ```
 
+mod changes;
 mod channels;
-mod known;
 mod link;
 mod wire;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -23,18 +23,21 @@ use redis::RedisResult;
 use rmpv::Value;
 use tokio::sync::Notify;
 
-use super::Rooms;
 use super::channel_layer::ChannelLayer;
+use super::{Room, Rooms};
+use crate::engine::Group;
 use crate::lock::lock;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
 use crate::redis_link::Link;
+use changes::{Changes, Registration};
+use channels::Score;
 pub use link::RoomsRelay;
 use wire::{Published, Sequences};
 
 /// A Redis that connects sets of rooms with those of other processes. Clones share the same state.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Redis(Arc<RoomsShared>);
 
 /// The channel layer of Django Channels that shares the chat rooms.
@@ -82,13 +85,12 @@ struct RoomsShared {
 #[derive(Default)]
 struct RoomsState {
     /// The rooms with members here, by their address on Redis. Bound: the number of memberships
-    /// here. The same bound holds for `members` and `changed`.
+    /// here. The same bound holds for `members` and `changes`.
     open: HashMap<Arc<str>, OpenRoom>,
     /// The address of the room for each member number of `RedisChannelLayer`.
     members: HashMap<u64, Arc<str>>,
     next_member: u64,
-    /// Rooms opened or closed since the relay last took work.
-    changed: HashSet<Arc<str>>,
+    changes: Changes,
     /// Messages for Redis. Bound: [`Redis::MAX_WAITING`] for all publishers of this process
     /// together.
     outgoing: VecDeque<OutgoingMessage>,
@@ -96,11 +98,9 @@ struct RoomsState {
 }
 
 struct OpenRoom {
-    rooms: Rooms,
-    name: Arc<str>,
+    room: Arc<Room>,
     format: Format,
-    /// The number of this process's member name in the group.
-    member: u64,
+    registration: Registration,
     /// The number of messages published in this room by this process.
     sequence: u64,
     seen: Sequences,
@@ -115,19 +115,15 @@ struct OutgoingMessage {
 }
 
 enum PublishedContent {
-    /// Published on a channel; every subscriber receives it, this process included.
-    Published { body: Vec<u8>, is_own: bool },
-    /// Added to the queue of every member of a group.
-    Handed(LayerEvent),
+    /// A message in frameloop's own format.
+    Own(Vec<u8>),
+    /// An event for a group of Django Channels.
+    Event(LayerEvent),
 }
 
 impl Redis {
     /// Maximum size of a message in either direction, in bytes.
     pub const MAX_SIZE: usize = 16 << 20;
-
-    /// Maximum size of a received Django Channels event, in bytes. It is smaller because decoded
-    /// values take more memory.
-    const MAX_EVENT_SIZE: usize = 2 << 20;
 
     /// Maximum messages, and bytes of messages, that wait for Redis.
     const MAX_WAITING: (usize, usize) = (16_384, 32 << 20);
@@ -148,7 +144,11 @@ impl Redis {
             filled: Notify::new(),
             metrics: OnceLock::new(),
         });
-        let relay = RoomsRelay::new(Arc::clone(&shared), link);
+        let relay = RoomsRelay {
+            shared: Arc::clone(&shared),
+            link,
+            last_score: Score::default(),
+        };
         Ok((Redis(shared), relay))
     }
 
@@ -160,9 +160,14 @@ impl Redis {
     /// Returns `rooms` connected with the rooms of other processes. Messages published through the
     /// original `rooms` stay in this process.
     pub fn join(&self, rooms: &Rooms, format: Format) -> Rooms {
+        let prefix = match (format, self.0.django) {
+            (Format::Own(set), _) => format!("frameloop:{set}:"),
+            (Format::Groups { prefix, .. }, DjangoLayer::PubSub) => channels::group_channel(prefix),
+            (Format::Groups { prefix, .. }, DjangoLayer::Core) => channels::group_key(prefix),
+        };
         let layer = SharedRooms {
             shared: Arc::clone(&self.0),
-            rooms: rooms.clone(),
+            prefix,
             format,
         };
         Rooms {
@@ -172,43 +177,34 @@ impl Redis {
     }
 }
 
-impl Rooms {
+impl Room {
     /// Whether so many messages wait for the workers that the relay must pause.
-    fn is_congested(&self, name: &str) -> bool {
-        let room = self.room(name);
-        room.is_some_and(|room| lock(&room.groups).iter().any(|group| group.is_congested()))
+    fn is_congested(&self) -> bool {
+        lock(&self.groups).iter().any(Group::is_congested)
     }
 }
 
-impl fmt::Debug for Redis {
+impl fmt::Debug for RoomsShared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Redis")
-            .field("django", &self.0.django)
+            .debug_struct("RoomsShared")
+            .field("django", &self.django)
             .finish_non_exhaustive()
     }
 }
 
 /// One set of rooms that is shared through Redis.
+#[derive(Debug)]
 struct SharedRooms {
     shared: Arc<RoomsShared>,
-    /// The rooms of this process, without the layer.
-    rooms: Rooms,
+    /// The address of a room is this text, then the room's name.
+    prefix: String,
     format: Format,
 }
 
 impl SharedRooms {
     fn address(&self, room: &str) -> Arc<str> {
-        match (self.format, self.shared.django) {
-            (Format::Own(set), _) => format!("frameloop:{set}:{room}"),
-            (Format::Groups { prefix, .. }, DjangoLayer::PubSub) => {
-                channels::group_channel(&format!("{prefix}{room}"))
-            }
-            (Format::Groups { prefix, .. }, DjangoLayer::Core) => {
-                channels::group_key(&format!("{prefix}{room}"))
-            }
-        }
-        .into()
+        format!("{}{room}", self.prefix).into()
     }
 
     fn content(
@@ -228,18 +224,10 @@ impl SharedRooms {
                     sequence,
                     message,
                 };
-                let (body, is_own) = (published.encode()?, true);
-                Some(PublishedContent::Published { body, is_own })
+                published.encode().map(PublishedContent::Own)
             }
             (Format::Groups { event, .. }, Message::Text(text)) => {
-                let event = event(text)?;
-                Some(match self.shared.django {
-                    DjangoLayer::PubSub => PublishedContent::Published {
-                        body: channels::encode(event),
-                        is_own: false,
-                    },
-                    DjangoLayer::Core => PublishedContent::Handed(event),
-                })
+                event(text).map(PublishedContent::Event)
             }
             _ => None,
         }
@@ -247,18 +235,23 @@ impl SharedRooms {
 }
 
 impl ChannelLayer for SharedRooms {
-    fn opened(&self, room: &Arc<str>) {
-        let address = self.address(room);
+    fn opened(&self, room: &Arc<Room>) {
+        let address = self.address(&room.name);
         let mut state = lock(&self.shared.state);
-        state.next_member += 1;
-        let member = state.next_member;
-        state.members.insert(member, Arc::clone(&address));
-        state.changed.insert(Arc::clone(&address));
+        let registration = match (self.format, self.shared.django) {
+            (Format::Groups { .. }, DjangoLayer::Core) => {
+                state.next_member += 1;
+                let member = state.next_member;
+                state.members.insert(member, Arc::clone(&address));
+                Registration::Member(member)
+            }
+            _ => Registration::Channel,
+        };
+        state.changes.opened(&address, registration);
         let open = OpenRoom {
-            rooms: self.rooms.clone(),
-            name: Arc::clone(room),
+            room: Arc::clone(room),
             format: self.format,
-            member,
+            registration,
             sequence: 0,
             seen: Sequences::default(),
         };
@@ -268,10 +261,12 @@ impl ChannelLayer for SharedRooms {
     fn closed(&self, room: &str) {
         let address = self.address(room);
         let mut state = lock(&self.shared.state);
-        if let Some(open) = state.open.remove(&address) {
-            state.members.remove(&open.member);
+        if let Some(OpenRoom { registration, .. }) = state.open.remove(&address) {
+            if let Registration::Member(member) = registration {
+                state.members.remove(&member);
+            }
+            state.changes.closed(address, registration);
         }
-        state.changed.insert(address);
     }
 
     fn wake(&self) {
@@ -304,15 +299,6 @@ impl ChannelLayer for SharedRooms {
     }
 }
 
-impl fmt::Debug for SharedRooms {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_tuple("SharedRooms")
-            .field(&self.format)
-            .finish()
-    }
-}
-
 impl RoomsShared {
     /// Counts and logs that messages between processes may be lost.
     fn gap(&self, what: &str) {
@@ -335,52 +321,46 @@ impl RoomsShared {
 
     /// Delivers a message published at this address to the members here. Returns the room, if it is
     /// open here.
-    fn deliver(&self, address: &str, bytes: &[u8]) -> Option<(Rooms, Arc<str>)> {
+    fn deliver(&self, address: &str, bytes: &[u8]) -> Option<Arc<Room>> {
         let mut state = lock(&self.state);
-        let room = state.open.get_mut(address)?;
-        if let Format::Own(_) = room.format {
-            let Some(published) = wire::decode(bytes) else {
-                drop(state);
-                self.discard(address);
-                return None;
-            };
-            if published.node == self.node {
-                return None;
-            }
-            let left_out = room.seen.see(published.node, published.sequence);
-            let (rooms, name) = (room.rooms.clone(), Arc::clone(&room.name));
+        let open = state.open.get_mut(address)?;
+        let Format::Own(_) = open.format else {
             drop(state);
-            if left_out > 0 {
-                self.gap("messages of another process were lost");
-            }
-            rooms.publish(&name, published.message);
-            return Some((rooms, name));
-        }
-        drop(state);
-        let bytes = Some(bytes).filter(|bytes| bytes.len() <= Redis::MAX_EVENT_SIZE);
-        match bytes.and_then(channels::decode) {
-            Some(event) => self.deliver_event(address, event),
-            None => {
-                self.discard(address);
-                None
-            }
-        }
-    }
-
-    /// Delivers an event to the members here of the group at this address.
-    fn deliver_event(&self, address: &str, event: LayerEvent) -> Option<(Rooms, Arc<str>)> {
-        let state = lock(&self.state);
-        let room = state.open.get(address)?;
-        let Format::Groups { text, .. } = room.format else {
+            return self.deliver_event(address, channels::decode(bytes));
+        };
+        let Some(published) = wire::decode(bytes) else {
+            drop(state);
+            self.discard(address);
             return None;
         };
-        let (rooms, name) = (room.rooms.clone(), Arc::clone(&room.name));
+        if published.node == self.node {
+            return None;
+        }
+        let left_out = open.seen.see(published.node, published.sequence);
+        let room = Arc::clone(&open.room);
         drop(state);
-        match text(event) {
-            Some(text) => rooms.publish(&name, Message::Text(&text)),
+        if left_out > 0 {
+            self.gap("messages of another process were lost");
+        }
+        room.publish(published.message);
+        Some(room)
+    }
+
+    /// Delivers an event to the members here of the group at this address; `None` is an invalid
+    /// event.
+    fn deliver_event(&self, address: &str, event: Option<LayerEvent>) -> Option<Arc<Room>> {
+        let state = lock(&self.state);
+        let open = state.open.get(address)?;
+        let Format::Groups { text, .. } = open.format else {
+            return None;
+        };
+        let room = Arc::clone(&open.room);
+        drop(state);
+        match event.and_then(text) {
+            Some(text) => room.publish(Message::Text(&text)),
             None => self.discard(address),
         }
-        Some((rooms, name))
+        Some(room)
     }
 
     /// The address of the group for this member name, if it is one of this process's.
