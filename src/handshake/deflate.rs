@@ -5,70 +5,23 @@ use super::extensions::Offer;
 use crate::protocol::{ContextTakeover, Deflate, DeflateParameters};
 
 /// The answer to an accepted offer of permessage-deflate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct AgreedParameters {
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
     pub(super) parameters: DeflateParameters,
-    /// Whether the answer contains `server_no_context_takeover`.
-    names_server_no_context: bool,
-    /// Whether the answer contains `server_max_window_bits`: the offer did, or the server's window
-    /// is smaller than the default.
-    names_server_window: bool,
-    /// Whether the answer contains `client_max_window_bits`: the server wants a smaller window than
-    /// the client offered.
-    names_client_window: bool,
+    /// The element of Sec-WebSocket-Extensions (§7.1).
+    pub(super) header: String,
 }
 
 const NAME: &str = "permessage-deflate";
-const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
-const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
-const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
-const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
 /// Accepts the first offer that the server supports. A declined offer never fails the handshake:
 /// the client may have another one, or continue without compression (§5).
-pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<AgreedParameters> {
+pub(super) fn accept(offers: &[Offer<'_>], deflate: &Deflate) -> Option<Answer> {
     offers
         .iter()
         .filter(|offer| offer.name == NAME)
         .filter_map(Terms::read)
         .find_map(|terms| terms.accept(deflate))
-}
-
-impl AgreedParameters {
-    /// The element of Sec-WebSocket-Extensions for this answer (§7.1).
-    pub(super) fn header(&self) -> String {
-        let parameters = &self.parameters;
-        let mut header = String::from(NAME);
-        for (name, is_named, bits) in [
-            (
-                SERVER_NO_CONTEXT_TAKEOVER,
-                self.names_server_no_context,
-                None,
-            ),
-            (
-                CLIENT_NO_CONTEXT_TAKEOVER,
-                parameters.client_no_context_takeover,
-                None,
-            ),
-            (
-                SERVER_MAX_WINDOW_BITS,
-                self.names_server_window,
-                Some(parameters.server_max_window_bits),
-            ),
-            (
-                CLIENT_MAX_WINDOW_BITS,
-                self.names_client_window,
-                Some(parameters.client_max_window_bits),
-            ),
-        ] {
-            match (is_named, bits) {
-                (false, _) => {}
-                (true, None) => header.push_str(&format!("; {name}")),
-                (true, Some(bits)) => header.push_str(&format!("; {name}={bits}")),
-            }
-        }
-        header
-    }
 }
 
 /// The parameters of one offer.
@@ -88,13 +41,13 @@ impl Terms {
         for (name, value) in &offer.parameters {
             let value = value.as_deref();
             let is_first = match (*name, value) {
-                (SERVER_NO_CONTEXT_TAKEOVER, None) => set(&mut terms.server_no_context_takeover),
-                (CLIENT_NO_CONTEXT_TAKEOVER, None) => set(&mut terms.client_no_context_takeover),
-                (SERVER_MAX_WINDOW_BITS, Some(bits)) => {
+                ("server_no_context_takeover", None) => set(&mut terms.server_no_context_takeover),
+                ("client_no_context_takeover", None) => set(&mut terms.client_no_context_takeover),
+                ("server_max_window_bits", Some(bits)) => {
                     let bits = window_bits(bits)?;
                     terms.server_max_window_bits.replace(bits).is_none()
                 }
-                (CLIENT_MAX_WINDOW_BITS, bits) => {
+                ("client_max_window_bits", bits) => {
                     let bits = bits.map_or(Some(MAX), window_bits)?;
                     terms.client_max_window_bits.replace(bits).is_none()
                 }
@@ -109,7 +62,7 @@ impl Terms {
 
     /// The answer to this offer; `None` if it demands a server window of 8 bits, which zlib cannot
     /// produce.
-    fn accept(self, deflate: &Deflate) -> Option<AgreedParameters> {
+    fn accept(self, deflate: &Deflate) -> Option<Answer> {
         const MIN: u8 = DeflateParameters::MIN_WINDOW_BITS;
         const MAX: u8 = DeflateParameters::MAX_WINDOW_BITS;
         let ours = deflate.window_bits.clamp(MIN, MAX);
@@ -117,26 +70,35 @@ impl Terms {
         if server_max_window_bits < MIN {
             return None;
         }
-        // The server may limit the client's window only if the offer names it (§7.1.2.2).
-        let offered = self.client_max_window_bits;
-        let names_client_window = offered.is_some_and(|offered| offered > ours);
         let takeover = deflate.context_takeover;
         let takes_over_none = takeover == ContextTakeover::None;
-        Some(AgreedParameters {
-            parameters: DeflateParameters {
-                server_no_context_takeover: self.server_no_context_takeover
-                    || takeover != ContextTakeover::Both,
-                client_no_context_takeover: self.client_no_context_takeover || takes_over_none,
-                server_max_window_bits,
-                client_max_window_bits: offered.map_or(MAX, |offered| offered.min(ours)),
-            },
-            // The server may drop its context without saying so (§7.1.1.1): some clients fail on a
-            // parameter that they did not offer.
-            names_server_no_context: self.server_no_context_takeover || takes_over_none,
-            names_server_window: self.server_max_window_bits.is_some()
-                || server_max_window_bits < MAX,
-            names_client_window,
-        })
+        let offered = self.client_max_window_bits;
+        let parameters = DeflateParameters {
+            server_no_context_takeover: self.server_no_context_takeover
+                || takeover != ContextTakeover::Both,
+            client_no_context_takeover: self.client_no_context_takeover || takes_over_none,
+            server_max_window_bits,
+            client_max_window_bits: offered.map_or(MAX, |offered| offered.min(ours)),
+        };
+        let mut header = String::from(NAME);
+        // The server may drop its context without saying so (§7.1.1.1): some clients fail on a
+        // parameter that they did not offer.
+        if self.server_no_context_takeover || takes_over_none {
+            header.push_str("; server_no_context_takeover");
+        }
+        if parameters.client_no_context_takeover {
+            header.push_str("; client_no_context_takeover");
+        }
+        if self.server_max_window_bits.is_some() || server_max_window_bits < MAX {
+            header.push_str(&format!(
+                "; server_max_window_bits={server_max_window_bits}"
+            ));
+        }
+        // The server may limit the client's window only if the offer names it (§7.1.2.2).
+        if offered.is_some_and(|offered| offered > ours) {
+            header.push_str(&format!("; client_max_window_bits={ours}"));
+        }
+        Some(Answer { parameters, header })
     }
 }
 
@@ -147,16 +109,13 @@ fn set(flag: &mut bool) -> bool {
 
 /// Parses a number from 8 to 15 without a leading zero (§7.1.2.1).
 fn window_bits(text: &str) -> Option<u8> {
-    let is_short_number =
-        text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0') && text.len() <= 2;
-    let bits = text.parse().ok().filter(|_| is_short_number)?;
-    (8..=DeflateParameters::MAX_WINDOW_BITS)
-        .contains(&bits)
-        .then_some(bits)
+    let bits = text.parse().ok()?;
+    let is_valid = (8..=DeflateParameters::MAX_WINDOW_BITS).contains(&bits);
+    (is_valid && text == bits.to_string()).then_some(bits)
 }
 
-#[cfg(test)]
 #[cfg(feature = "deflate")]
+#[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue, header};
 
@@ -173,7 +132,7 @@ mod tests {
         }
         let offers = offers(&headers)?;
         let answer = accept(&offers, deflate);
-        Ok(answer.map(|answer| answer.header().replace(NAME, "D")))
+        Ok(answer.map(|answer| answer.header.replace(NAME, "D")))
     }
 
     #[rustfmt::skip] // one row, one line

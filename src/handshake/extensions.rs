@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, header};
 
-use super::headers::is_token_byte;
+use super::headers::{elements, is_token};
 
 /// One extension that a client offers to use.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,110 +31,46 @@ pub struct MalformedExtensions;
 /// # Errors
 /// [`MalformedExtensions`]
 pub fn offers(headers: &HeaderMap) -> Result<Vec<Offer<'_>>, MalformedExtensions> {
-    let lines = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS);
-    let mut offers = Vec::new();
-    let mut has_field = false;
-    for line in lines {
-        has_field = true;
-        let line = line.to_str().map_err(|_| MalformedExtensions)?;
-        Scanner { rest: line }.list(&mut offers)?;
+    let name = header::SEC_WEBSOCKET_EXTENSIONS;
+    let offers = elements(headers, &name).map(offer);
+    let offers: Vec<_> = offers.collect::<Option<_>>().ok_or(MalformedExtensions)?;
+    match offers.is_empty() && headers.contains_key(name) {
+        true => Err(MalformedExtensions),
+        false => Ok(offers),
     }
-    if has_field && offers.is_empty() {
-        return Err(MalformedExtensions);
-    }
-    Ok(offers)
 }
 
-/// The unread rest of a line. Every step consumes at least one byte, so parsing takes linear time.
-struct Scanner<'a> {
-    rest: &'a str,
+/// Parses one offer. A comma or a semicolon inside a quoted string has cut the string in two, and
+/// neither half is valid. No such string is a token either.
+fn offer(element: &[u8]) -> Option<Offer<'_>> {
+    let mut pieces = std::str::from_utf8(element).ok()?.split(';');
+    let name = token(pieces.next()?)?;
+    let parameters = pieces.map(|piece| match piece.split_once('=') {
+        Some((name, text)) => Some((token(name)?, Some(value(text)?))),
+        None => Some((token(piece)?, None)),
+    });
+    let parameters = parameters.collect::<Option<_>>()?;
+    Some(Offer { name, parameters })
 }
 
-impl<'a> Scanner<'a> {
-    fn list(&mut self, offers: &mut Vec<Offer<'a>>) -> Result<(), MalformedExtensions> {
-        loop {
-            self.skip_spaces();
-            if !self.rest.is_empty() && !self.rest.starts_with(',') {
-                offers.push(self.offer()?);
-            }
-            if self.rest.is_empty() {
-                return Ok(());
-            }
-            self.expect(',')?;
-        }
-    }
+fn token(text: &str) -> Option<&str> {
+    let text = text.trim_ascii();
+    is_token(text.as_bytes()).then_some(text)
+}
 
-    fn offer(&mut self) -> Result<Offer<'a>, MalformedExtensions> {
-        let name = self.token()?;
-        let mut parameters = Vec::new();
-        while self.take(';') {
-            self.skip_spaces();
-            let name = self.token()?;
-            let value = match self.take('=') {
-                true => Some(self.value()?),
-                false => None,
-            };
-            parameters.push((name, value));
-        }
-        Ok(Offer { name, parameters })
+fn value(text: &str) -> Option<Cow<'_, str>> {
+    let Some(rest) = text.trim_ascii().strip_prefix('"') else {
+        return token(text).map(Cow::Borrowed);
+    };
+    let mut characters = rest.strip_suffix('"')?.chars();
+    let mut value = String::new();
+    while let Some(character) = characters.next() {
+        value.push(match character {
+            '\\' => characters.next()?,
+            character => character,
+        });
     }
-
-    fn value(&mut self) -> Result<Cow<'a, str>, MalformedExtensions> {
-        self.skip_spaces();
-        if !self.rest.starts_with('"') {
-            return self.token().map(Cow::Borrowed);
-        }
-        self.expect('"')?;
-        let mut value = String::new();
-        loop {
-            let mut characters = self.rest.chars();
-            let character = match characters.next() {
-                Some('"') => break,
-                Some('\\') => characters.next(),
-                other => other,
-            };
-            value.push(character.ok_or(MalformedExtensions)?);
-            self.rest = characters.as_str();
-        }
-        self.expect('"')?;
-        self.skip_spaces();
-        let is_token = !value.is_empty() && value.bytes().all(is_token_byte);
-        is_token
-            .then_some(Cow::Owned(value))
-            .ok_or(MalformedExtensions)
-    }
-
-    fn token(&mut self) -> Result<&'a str, MalformedExtensions> {
-        let length = self
-            .rest
-            .bytes()
-            .take_while(|byte| is_token_byte(*byte))
-            .count();
-        let (token, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        self.skip_spaces();
-        (length > 0).then_some(token).ok_or(MalformedExtensions)
-    }
-
-    fn take(&mut self, character: char) -> bool {
-        match self.rest.strip_prefix(character) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn expect(&mut self, character: char) -> Result<(), MalformedExtensions> {
-        self.take(character)
-            .then_some(())
-            .ok_or(MalformedExtensions)
-    }
-
-    fn skip_spaces(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
-    }
+    is_token(value.as_bytes()).then_some(Cow::Owned(value))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-use super::headers::{elements, is_token, trim};
+use super::headers::{elements, is_token};
 
 /// Proxies whose forwarding header is trusted. Default: none.
 ///
@@ -87,10 +87,11 @@ fn forwarded_for(element: &[u8]) -> Option<SocketAddr> {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
         let (name, value) = pair.split_at_checked(equals)?;
         let value = unquoted(value.get(1..)?)?;
-        if !is_token(trim(name)) {
+        let name = name.trim_ascii();
+        if !is_token(name) {
             return None;
         }
-        if trim(name).eq_ignore_ascii_case(b"for") && client.replace(value).is_some() {
+        if name.eq_ignore_ascii_case(b"for") && client.replace(value).is_some() {
             return None; // RFC 7239 §4: at most once
         }
     }
@@ -100,7 +101,7 @@ fn forwarded_for(element: &[u8]) -> Option<SocketAddr> {
 
 /// A token, or the text of a quoted string without escapes; `None` for anything else.
 fn unquoted(value: &[u8]) -> Option<&[u8]> {
-    let value = trim(value);
+    let value = value.trim_ascii();
     match value.strip_prefix(b"\"") {
         None => is_token(value).then_some(value),
         Some(rest) => rest

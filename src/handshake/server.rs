@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use super::HandshakeError;
 use super::accept_key::{accept_key, is_key};
 use super::access::Policy;
-use super::headers::{Single, elements, has_token, is_token, single, trim};
+use super::headers::{Single, elements, has_token, is_token, single};
 use super::host::Authority;
 use super::{deflate, extensions};
 use crate::protocol::{Deflate, DeflateParameters};
@@ -31,7 +31,7 @@ pub enum Subprotocols {
 pub struct Accepted {
     accept_key: String,
     subprotocol: Option<String>,
-    deflate: Option<deflate::AgreedParameters>,
+    deflate: Option<deflate::Answer>,
 }
 
 /// Checks Host and the form of the request target (RFC 9112 §3.2). This check comes before the
@@ -196,7 +196,7 @@ impl Accepted {
 
     /// The agreed parameters of permessage-deflate, `None` without compression (RFC 7692 §5).
     pub fn deflate(&self) -> Option<DeflateParameters> {
-        self.deflate.map(|answer| answer.parameters)
+        self.deflate.as_ref().map(|answer| answer.parameters)
     }
 
     /// The 101 response (§4.2.2).
@@ -217,7 +217,7 @@ impl Accepted {
             add(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
         if let Some(deflate) = &self.deflate {
-            add(header::SEC_WEBSOCKET_EXTENSIONS, &deflate.header());
+            add(header::SEC_WEBSOCKET_EXTENSIONS, &deflate.header);
         }
         response
     }
@@ -243,7 +243,7 @@ fn has_body(headers: &HeaderMap) -> bool {
         || headers
             .get_all(header::CONTENT_LENGTH)
             .iter()
-            .any(|length| trim(length.as_bytes()) != b"0")
+            .any(|length| length.as_bytes().trim_ascii() != b"0")
 }
 
 /// The subprotocols that the client offers, in its order of preference (§4.1, 10).
