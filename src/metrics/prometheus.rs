@@ -11,13 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::engine::{ConnectionRecord, Disconnect, WorkerStats};
 use crate::lock::lock;
@@ -33,94 +31,32 @@ struct Registered {
     counts: Counts,
 }
 
-/// The metrics of the server, without its process.
-#[derive(Default)]
+/// The metrics of the server, without its process, in the order of the text.
 struct Counts {
-    connections: Family<AtEndpoint, Gauge>,
-    handshakes: Family<WithStatus, Counter>,
-    closes: Family<WithReason, Counter>,
+    connections: Family<Labels<String, 1>, Gauge>,
+    handshakes: Family<Labels<u16, 1>, Counter>,
+    closes: Family<(Labels<u16, 2>, Labels<&'static str, 1>), Counter>,
     slow_consumers: Counter,
     publishers_held: Counter,
-    traffic: Traffic,
-    deliveries: TrafficMetrics,
+    /// Received and sent; text, binary and control.
+    traffic: [[TrafficMetrics; 3]; 2],
+    deliveries: Counter,
     dropped: Counter,
+    delivered_bytes: Counter,
     gap_events: Counter,
     discarded: Counter,
-    backlogs: Backlogs,
     unsent: Gauge,
+    backlog: Gauge,
+    /// The part of each worker in `backlog`.
+    backlogs: Mutex<HashMap<usize, i64>>,
 }
 
-/// Messages, without fan-out. A counter is looked up by its labels only once, in `default`.
-struct Traffic {
-    messages: Family<OfMessages, Counter>,
-    bytes: Family<OfMessages, Counter>,
-    counters: [[TrafficMetrics; 3]; 2],
-}
-
-impl Default for Traffic {
-    fn default() -> Traffic {
-        let messages = Family::<OfMessages, Counter>::default();
-        let bytes = Family::<OfMessages, Counter>::default();
-        let counters = [Direction::received, Direction::sent].map(|direction| {
-            [Type::text, Type::binary, Type::control].map(|r#type| {
-                let labels = OfMessages { direction, r#type };
-                TrafficMetrics {
-                    messages: messages.get_or_create(&labels).clone(),
-                    bytes: bytes.get_or_create(&labels).clone(),
-                }
-            })
-        });
-        Traffic {
-            messages,
-            bytes,
-            counters,
-        }
-    }
-}
+type Labels<V, const N: usize> = [(&'static str, V); N];
 
 /// Messages of one type in one direction.
-#[derive(Clone, Default)]
 struct TrafficMetrics {
     messages: Counter,
     bytes: Counter,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct AtEndpoint {
-    endpoint: String,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct WithStatus {
-    status: u16,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct WithReason {
-    code_sent: u16,
-    code_received: u16,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct OfMessages {
-    direction: Direction,
-    r#type: Type,
-}
-
-#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
-#[expect(non_camel_case_types, reason = "as they are written in labels")]
-enum Direction {
-    received,
-    sent,
-}
-
-#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
-#[expect(non_camel_case_types, reason = "as they are written in labels")]
-enum Type {
-    text,
-    binary,
-    control,
 }
 
 impl Default for Metrics {
@@ -134,8 +70,7 @@ impl Metrics {
     pub fn new() -> Metrics {
         let mut all = Registry::default();
         all.register_collector(Box::new(Process::default()));
-        let counts = Counts::default();
-        counts.register(all.sub_registry_with_prefix("frameloop"));
+        let counts = Counts::register(all.sub_registry_with_prefix("frameloop"));
         Metrics(Arc::new(Registered {
             registry: all,
             written: Mutex::default(),
@@ -181,11 +116,8 @@ impl Metrics {
     }
 
     pub(crate) fn handshake(&self, status: u16) {
-        self.0
-            .counts
-            .handshakes
-            .get_or_create(&WithStatus { status })
-            .inc();
+        let labels = [("status", status)];
+        self.0.counts.handshakes.get_or_create(&labels).inc();
     }
 
     pub(crate) fn opened(&self, endpoint: &str) {
@@ -194,155 +126,133 @@ impl Metrics {
 
     pub(crate) fn closed(&self, endpoint: &str, record: &ConnectionRecord<'_>) {
         self.connections(endpoint).dec();
-        let labels = WithReason {
-            code_sent: record.why.code_sent(),
-            code_received: record.why.code_received(),
-            reason: record.why.reason(),
-        };
+        let why = record.why;
+        let codes = [
+            ("code_sent", why.code_sent()),
+            ("code_received", why.code_received()),
+        ];
+        let labels = (codes, [("reason", why.reason())]);
         self.0.counts.closes.get_or_create(&labels).inc();
-        if *record.why == Disconnect::SlowConsumer {
+        if *why == Disconnect::SlowConsumer {
             self.0.counts.slow_consumers.inc();
         }
     }
 
     /// Adds the counts of a worker.
     pub(crate) fn count(&self, worker: usize, stats: &WorkerStats) {
-        for (flows, traffic) in [stats.received, stats.sent]
-            .iter()
-            .zip(&self.0.counts.traffic.counters)
-        {
+        let counts = &self.0.counts;
+        for (flows, traffic) in [stats.received, stats.sent].iter().zip(&counts.traffic) {
             let flows = [flows.text, flows.data - flows.text, flows.control];
             for (flow, traffic) in flows.iter().zip(traffic) {
                 traffic.messages.inc_by(flow.messages);
                 traffic.bytes.inc_by(flow.bytes);
             }
         }
-        self.0
-            .counts
-            .deliveries
-            .messages
-            .inc_by(stats.delivered.messages);
-        self.0.counts.deliveries.bytes.inc_by(stats.delivered.bytes);
-        self.0.counts.dropped.inc_by(stats.dropped);
-        self.0.counts.publishers_held.inc_by(stats.holds);
-        self.0.counts.backlogs.set(worker, stats.backlog_bytes);
-        self.0.counts.unsent.set(stats.unsent_bytes as i64);
+        counts.deliveries.inc_by(stats.delivered.messages);
+        counts.delivered_bytes.inc_by(stats.delivered.bytes);
+        counts.dropped.inc_by(stats.dropped);
+        counts.publishers_held.inc_by(stats.holds);
+        counts.unsent.set(stats.unsent_bytes as i64);
+        let backlog = stats.backlog_bytes as i64;
+        let before = lock(&counts.backlogs).insert(worker, backlog);
+        counts.backlog.inc_by(backlog - before.unwrap_or(0));
     }
 
     fn connections(&self, endpoint: &str) -> Gauge {
-        let labels = AtEndpoint {
-            endpoint: endpoint.into(),
-        };
+        let labels = [("endpoint", endpoint.to_owned())];
         self.0.counts.connections.get_or_create(&labels).clone()
     }
 }
 
 impl Counts {
-    fn register(&self, registry: &mut Registry) {
-        self.register_connections(registry);
-        self.register_messages(registry);
-        self.register_fan_out(registry);
-        registry.register_with_unit(
-            "unsent",
-            "Memory of bytes that wait to be sent; bytes shared by several clients count once",
-            Unit::Bytes,
-            self.unsent.clone(),
-        );
-        registry.register_collector(Box::new(self.backlogs.clone()));
+    fn register(to: &mut Registry) -> Counts {
+        Counts {
+            connections: add(to, "connections", "Open WebSockets"),
+            handshakes: add(
+                to,
+                "handshakes",
+                "Answers to WebSocket handshakes, and refused requests, by HTTP status",
+            ),
+            closes: add(
+                to,
+                "closes",
+                "Closed connections, by close codes (1005: a Close without a code; 1006: no Close) and reason",
+            ),
+            slow_consumers: add(
+                to,
+                "slow_consumers",
+                "Connections closed because the client read too slowly",
+            ),
+            publishers_held: add(
+                to,
+                "publishers_held",
+                "Times that reading from a client paused because it published too fast",
+            ),
+            traffic: traffic(to),
+            deliveries: add(
+                to,
+                "fanout_deliveries",
+                "Room messages sent, once for each receiver",
+            ),
+            dropped: add(
+                to,
+                "fanout_dropped",
+                "Room messages dropped because the receiver read too slowly",
+            ),
+            delivered_bytes: add_bytes(
+                to,
+                "fanout",
+                "Frame bytes of room messages, once for each receiver",
+            ),
+            gap_events: add(
+                to,
+                "gap_events",
+                "Times that messages from other servers may have been lost",
+            ),
+            discarded: add(to, "discarded", "Invalid messages from other servers"),
+            unsent: add_bytes(
+                to,
+                "unsent",
+                "Memory of bytes that wait to be sent; bytes shared by several clients count once",
+            ),
+            backlog: add_bytes(to, "backlog", "Bytes that wait to be sent to clients"),
+            backlogs: Mutex::default(),
+        }
     }
+}
 
-    fn register_connections(&self, registry: &mut Registry) {
-        registry.register("connections", "Open WebSockets", self.connections.clone());
-        registry.register(
-            "handshakes",
-            "Answers to WebSocket handshakes, and refused requests, by HTTP status",
-            self.handshakes.clone(),
-        );
-        registry.register(
-            "closes",
-            "Closed connections, by close codes (1005: a Close without a code; 1006: no Close) and reason",
-            self.closes.clone(),
-        );
-        registry.register(
-            "slow_consumers",
-            "Connections closed because the client read too slowly",
-            self.slow_consumers.clone(),
-        );
-        registry.register(
-            "publishers_held",
-            "Times that reading from a client paused because it published too fast",
-            self.publishers_held.clone(),
-        );
-    }
+/// Messages, without fan-out. A counter is looked up by its labels only once, here.
+fn traffic(to: &mut Registry) -> [[TrafficMetrics; 3]; 2] {
+    type ByType = Family<Labels<&'static str, 2>, Counter>;
+    let messages: ByType = add(to, "messages", "Messages, without fan-out");
+    let bytes: ByType = add_bytes(to, "message", "Payload bytes of messages, without fan-out");
+    ["received", "sent"].map(|direction| {
+        ["text", "binary", "control"].map(|r#type| {
+            let labels = [("direction", direction), ("type", r#type)];
+            TrafficMetrics {
+                messages: messages.get_or_create(&labels).clone(),
+                bytes: bytes.get_or_create(&labels).clone(),
+            }
+        })
+    })
+}
 
-    fn register_messages(&self, registry: &mut Registry) {
-        registry.register(
-            "messages",
-            "Messages, without fan-out",
-            self.traffic.messages.clone(),
-        );
-        registry.register_with_unit(
-            "message",
-            "Payload bytes of messages, without fan-out",
-            Unit::Bytes,
-            self.traffic.bytes.clone(),
-        );
-    }
+/// Makes a metric and registers it.
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
 
-    fn register_fan_out(&self, registry: &mut Registry) {
-        registry.register(
-            "fanout_deliveries",
-            "Room messages sent, once for each receiver",
-            self.deliveries.messages.clone(),
-        );
-        registry.register(
-            "fanout_dropped",
-            "Room messages dropped because the receiver read too slowly",
-            self.dropped.clone(),
-        );
-        registry.register_with_unit(
-            "fanout",
-            "Frame bytes of room messages, once for each receiver",
-            Unit::Bytes,
-            self.deliveries.bytes.clone(),
-        );
-        registry.register(
-            "gap_events",
-            "Times that messages from other servers may have been lost",
-            self.gap_events.clone(),
-        );
-        registry.register(
-            "discarded",
-            "Invalid messages from other servers",
-            self.discarded.clone(),
-        );
-    }
+fn add_bytes<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
+    metric
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Metrics")
-    }
-}
-
-/// Bytes that wait to be sent to clients, by worker.
-#[derive(Clone, Debug, Default)]
-struct Backlogs(Arc<Mutex<HashMap<usize, usize>>>);
-
-impl Backlogs {
-    fn set(&self, worker: usize, bytes: usize) {
-        lock(&self.0).insert(worker, bytes);
-    }
-}
-
-impl Collector for Backlogs {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let bytes: usize = lock(&self.0).values().sum();
-        let gauge = ConstGauge::new(bytes as i64);
-        let help = "Bytes that wait to be sent to clients";
-        let encoder =
-            encoder.encode_descriptor("backlog", help, Some(&Unit::Bytes), gauge.metric_type())?;
-        gauge.encode(encoder)
     }
 }
 
@@ -401,23 +311,24 @@ impl Figures {
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let figures = self.figures();
-        let mut gauge = |name, help, unit: Option<&Unit>, value: Option<u64>| {
-            let Some(value) = value else { return Ok(()) };
+        for (name, help, unit, value) in [
+            (
+                "process_resident_memory",
+                "Resident memory",
+                Some(&Unit::Bytes),
+                figures.resident_memory,
+            ),
+            (
+                "process_open_fds",
+                "Open file descriptors",
+                None,
+                figures.open_descriptors,
+            ),
+        ] {
+            let Some(value) = value else { continue };
             let gauge = ConstGauge::new(value as i64);
-            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
-        };
-        gauge(
-            "process_resident_memory",
-            "Resident memory",
-            Some(&Unit::Bytes),
-            figures.resident_memory,
-        )?;
-        gauge(
-            "process_open_fds",
-            "Open file descriptors",
-            None,
-            figures.open_descriptors,
-        )?;
+            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)?;
+        }
         let seconds = ConstCounter::new(figures.cpu_seconds.unwrap_or_default());
         let help = "CPU time spent";
         let unit = Some(&Unit::Seconds);
