@@ -68,10 +68,10 @@ impl Context {
         }
     }
 
-    /// Begins the turn of a connection.
-    pub(super) fn begin_turn(&mut self) {
-        self.turn = Turn::new();
-        self.pool.allow(Turn::CODEC_SHARE);
+    /// Begins the turn of a connection, of `share` units.
+    pub(super) fn begin_turn(&mut self, share: usize) {
+        self.turn = Turn::of(share);
+        self.pool.allow(Turn::codec_share(share));
     }
 
     /// The time since a tick.

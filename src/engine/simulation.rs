@@ -111,7 +111,7 @@ impl<S: Stream> Simulation<S> {
 
     /// Drives a connection as if its stream had become readable and writable.
     pub fn ready(&mut self, connection: SimulatedConnection) {
-        if self.connections.begin_turn() && self.connections.stream(connection.0).is_some() {
+        if self.connections.begin_turn() && self.connections.favour(connection.0) {
             let readiness = Readiness {
                 is_readable: true,
                 has_hung_up: false,

@@ -18,6 +18,7 @@ use super::driver::{ConnectionDriver, Context, Progress};
 use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
 use super::stats::EndpointIndex;
+use super::turn::Turn;
 use super::{Bounds, Handler, Peer, Settings, Simulation, SlowConsumerPolicy, WebSocket};
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::{FrameHeader, Message, OpCode};
@@ -113,7 +114,7 @@ impl Driven {
     fn drive(&mut self) {
         let mut progress = Progress::MoreToRead;
         while progress == Progress::MoreToRead {
-            self.context.begin_turn();
+            self.context.begin_turn(Turn::SHARE);
             let Driven { key, socket, .. } = self;
             progress = self.connection.drive(*key, socket, &mut self.context);
         }
@@ -189,7 +190,7 @@ fn bytes_that_a_socket_does_not_accept_are_charged_to_the_turn() {
             socket,
             context,
         } = &mut driven;
-        context.begin_turn();
+        context.begin_turn(Turn::SHARE);
         connection.drive(*key, socket, context);
         assert!(context.turn.is_over());
         assert_eq!(connection.backlog_bytes() > 0, is_kept);

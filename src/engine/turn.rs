@@ -24,38 +24,51 @@ pub(super) fn charged() -> usize {
     CHARGED.get()
 }
 
-/// The rest of a turn, in units of about half a nanosecond. Each kind of work is charged by its
+/// The work of a turn, in units of about half a nanosecond. Each kind of work is charged by its
 /// number of bytes, weighted by its time. No clock is read, so the same input always gives the same
 /// turns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
-    left: usize,
+    /// The turn is over when `used` reaches it.
+    share: usize,
+    used: usize,
+    /// The cost of the deliveries of this turn's publications. It is not part of `used`: the
+    /// workers deliver in turns of their own.
+    published: usize,
 }
 
 impl Turn {
     /// Units in a turn, about half a millisecond: the cost to read, unmask and answer 1 MiB.
     pub(super) const SHARE: usize = 1 << 20;
-    /// Bytes that a connection may inflate or deflate in one turn.
-    pub(super) const CODEC_SHARE: usize = 64 << 10;
+    /// Units in a short turn, the most that an ordinary event costs.
+    pub(super) const SHORT: usize = Self::SHARE / 16;
 
     /// Units for each frame, in addition to its bytes.
     const FRAME: usize = 64;
     /// Units for each member that receives a delivery, in addition to the bytes: mostly for the
     /// system call.
     const DELIVERY: usize = 8 << 10;
-    /// Units for each byte that is inflated or deflated.
-    const CODEC: usize = Self::SHARE / Self::CODEC_SHARE;
+    /// Units for each byte that is inflated or deflated: 64 KiB in a full turn.
+    const CODEC: usize = 16;
 
     /// A full turn.
     pub(crate) const fn new() -> Turn {
-        Turn { left: Self::SHARE }
+        Turn::of(Self::SHARE)
+    }
+
+    /// A turn of `share` units.
+    pub(super) const fn of(share: usize) -> Turn {
+        Turn {
+            share,
+            used: 0,
+            published: 0,
+        }
     }
 
     /// Charges for frames that were read; `bytes` is their size.
     #[inline]
     pub(super) fn charge_frames(&mut self, frames: u64, bytes: usize) {
-        let units = frames as usize * Self::FRAME + bytes;
-        self.left = self.left.saturating_sub(units);
+        self.used += frames as usize * Self::FRAME + bytes;
     }
 
     /// Units for `count` deliveries of `bytes` bytes.
@@ -66,7 +79,7 @@ impl Turn {
 
     /// Number of deliveries of `bytes` bytes after which the turn is over.
     pub(super) fn deliveries(&self, bytes: usize) -> usize {
-        self.left.div_ceil(Self::DELIVERY + bytes)
+        self.left().div_ceil(Self::DELIVERY + bytes)
     }
 
     /// Charges for `count` deliveries of `bytes` bytes.
@@ -75,10 +88,17 @@ impl Turn {
         self.charge_work(Self::cost_of_deliveries(count, bytes));
     }
 
+    /// Charges for publications whose deliveries cost this many units. Returns whether those of this
+    /// turn cost a full turn or more.
+    pub(super) fn charge_publications(&mut self, cost: usize) -> bool {
+        self.published = self.published.saturating_add(cost);
+        self.published >= Self::SHARE
+    }
+
     /// Charges for work whose cost in units is known. A byte that is only read costs one unit.
     #[inline]
     pub(super) fn charge_work(&mut self, cost: usize) {
-        self.left = self.left.saturating_sub(cost);
+        self.used = self.used.saturating_add(cost);
     }
 
     /// The cost in units of bytes that are inflated or deflated.
@@ -87,23 +107,29 @@ impl Turn {
         bytes.saturating_mul(Self::CODEC)
     }
 
+    /// Bytes that a connection may inflate or deflate in a turn of `share` units.
+    pub(super) const fn codec_share(share: usize) -> usize {
+        share / Self::CODEC
+    }
+
     /// Whether [`Turn::charge_work`] would end the turn.
     pub(super) fn is_over_with(&self, cost: usize) -> bool {
-        cost >= self.left
+        self.used.saturating_add(cost) >= self.share
     }
 
     /// Units left.
     pub(super) fn left(&self) -> usize {
-        self.left
+        self.share.saturating_sub(self.used)
     }
 
-    /// Units charged.
+    /// Units of the work that was done.
+    #[inline]
     pub(super) fn used(&self) -> usize {
-        Self::SHARE - self.left
+        self.used
     }
 
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.left == 0
+        self.used >= self.share
     }
 }

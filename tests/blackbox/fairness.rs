@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression, FlushCompress};
 use frameloop::engine::{SimulatedConnection, Simulation, Stream};
 use frameloop::protocol::DeflateParameters;
-use frameloop::{CloseCode, Handler, Message, Peer, Settings, WebSocket};
+use frameloop::{CloseCode, Handler, Message, Peer, Router, Settings, WebSocket};
 
 use crate::client::{Client, PATIENCE, close_frame, frame, reply, request};
 use crate::report::{Kind, figure};
@@ -28,7 +29,7 @@ const PARAMETERS: DeflateParameters = DeflateParameters {
 };
 
 fn deflate(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() / 500 + 1_024);
+    let mut bytes = Vec::with_capacity(text.len() + 1_024);
     Compress::new(Compression::best(), false)
         .compress_vec(text, &mut bytes, FlushCompress::Sync)
         .unwrap();
@@ -452,6 +453,81 @@ fn a_connection_that_ends_during_inflation_loses_and_reorders_nothing() {
         assert!(
             ended && client.0.0.borrow().has_ended,
             "shutdown after {turns}"
+        );
+    }
+}
+
+/// Echoes each message and notes whether it is a heavy one. The worker waits in the message `wait` until the test lets it go
+/// on, so that the messages to other connections meet at their sockets.
+#[derive(Clone)]
+struct Notes {
+    handled: mpsc::Sender<bool>,
+    goes_on: Arc<Barrier>,
+}
+
+impl Handler for Notes {
+    fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
+        match message {
+            Message::Text("wait") => {
+                self.goes_on.wait();
+                self.goes_on.wait();
+            }
+            _ if message.is_data() => {
+                let is_heavy = matches!(message, Message::Binary(_));
+                self.handled.send(is_heavy).unwrap();
+                socket.send(message);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// While a client's message of 8 bytes is at the socket, so are compressed messages of 40 kB of
+/// many others, each of which costs more than a turn. The small one comes last.
+#[test]
+fn attack_71_a_light_client_is_served_before_heavy_ones() {
+    const ATTACKERS: usize = 100;
+    const SIZE: usize = 40_000;
+    let (sender, handled) = mpsc::channel();
+    let goes_on = Arc::new(Barrier::new(2));
+    let notes = Notes {
+        handled: sender,
+        goes_on: Arc::clone(&goes_on),
+    };
+    let router = Router::new().websocket("/", move |_| notes.clone());
+    let server = TestServer::plainly_serving(router, |server| server.with_workers(1));
+    let mut random = fastrand::Rng::with_seed(71);
+    let noise: Vec<u8> = (0..SIZE).map(|_| random.u8(..)).collect();
+    let heavy = frame(0xC2, &deflate(&noise));
+    let mut blocker = Client::open(&server, "/");
+    let mut innocent = Client::open(&server, "/");
+    let mut attackers: Vec<_> = (0..ATTACKERS)
+        .map(|_| open_compressing(&server, "/"))
+        .collect();
+    for (what, bound) in [("that are new", ATTACKERS / 4), ("known as heavy", 2)] {
+        blocker.send_text("wait");
+        goes_on.wait();
+        for attacker in &mut attackers {
+            attacker.send(&heavy);
+        }
+        innocent.send_text("innocent");
+        goes_on.wait();
+        innocent.receives_text("innocent");
+        let before = handled.iter().take_while(|is_heavy| *is_heavy).count();
+        for attacker in &mut attackers {
+            attacker.receive();
+        }
+        let after = handled.try_iter().count();
+        assert_eq!(before + after, ATTACKERS);
+        assert!(before <= bound, "{before} messages {what}");
+        figure(
+            Kind::Attack,
+            71,
+            format_args!(
+                "{ATTACKERS} clients {what} send 40 kB compressed, then another 8 bytes: messages handled before"
+            ),
+            format_args!("<= {bound}"),
+            before,
         );
     }
 }

@@ -131,12 +131,12 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Charges the cost of the publications to the turn. The connection is not read from while it
+    /// Charges the cost of the publications. The connection is not read from while it
     /// must wait for their receivers.
     #[cold]
     fn charge_fan_out(&mut self, cost: usize, key: ConnectionKey, context: &mut Context) {
-        context.turn.charge_work(cost);
-        if let Some(ticket) = fan_out::hold(&context.turn, &context.mailbox, key) {
+        let is_much = context.turn.charge_publications(cost);
+        if let Some(ticket) = fan_out::hold(is_much, &context.mailbox, key) {
             DeferredInput::pause(&mut self.deferred, &ticket);
         }
     }

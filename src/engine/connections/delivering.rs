@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::mem;
 use std::sync::Arc;
 
-use super::{Connections, Entry};
+use super::{Connections, Entry, Standing};
 use crate::engine::SlowConsumerPolicy;
 use crate::engine::act::Act;
 use crate::engine::delivery::{Delivery, Encoded, Leeway};
@@ -40,7 +40,7 @@ impl<S: Stream> Connections<S> {
                 None => break,
             }
         }
-        self.is_crowded |= turn.is_over();
+        self.work += turn.used();
         self.queue = queue;
     }
 
@@ -106,7 +106,7 @@ impl<S: Stream> Connections<S> {
 
     fn perform(&mut self, key: ConnectionKey, act: Act, turn: &mut Turn) {
         turn.charge_frames(1, 0);
-        self.context.begin_turn();
+        self.context.begin_turn(Turn::SHARE);
         self.act(key, act);
         self.drive_to_end(key);
         turn.charge_work(self.context.turn.used());
@@ -153,8 +153,8 @@ impl<S: Stream> Connections<S> {
                         behind.push(member.key);
                     }
                 }
-                Progress::MoreToRead if !entry.is_ready => {
-                    entry.is_ready = true;
+                Progress::MoreToRead if entry.standing != Standing::Queued => {
+                    entry.standing = Standing::Queued;
                     self.ready.push_back(member.key);
                 }
                 Progress::MoreToRead | Progress::Idle => {}

@@ -26,12 +26,11 @@ pub(super) struct Connections<S> {
     entries: Slab<Entry<S>>,
     /// Connections that may have more input than fitted into their turn, the next one first.
     ready: VecDeque<ConnectionKey>,
-    /// Connections with an event whose turn another connection's long turn has delayed. They are
-    /// driven before `ready`.
+    /// Light connections with an event whose turn the work of others has delayed. They are driven
+    /// before `ready`, for a short turn each.
     fresh: VecDeque<ConnectionKey>,
-    /// A connection has used a whole turn: the others get theirs after the sockets are polled
-    /// again.
-    is_crowded: bool,
+    /// Units of work since the sockets were last polled.
+    work: usize,
     pub(super) context: Context,
     /// Commands that are taken from the mailbox and not all carried out yet.
     queue: CommandQueue,
@@ -54,8 +53,18 @@ struct Entry<S> {
     next_check: Tick,
     /// The peer sent FIN, or the connection broke: the poller reports this only once.
     hung_up: bool,
+    standing: Standing,
+}
+
+/// When a connection with an event gets its turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    /// At once: its last turn was a short one.
+    Light,
+    /// After all light connections: its last turn was long, and the next may be as long.
+    Heavy,
     /// The connection is in `ready` or `fresh`.
-    is_ready: bool,
+    Queued,
 }
 
 /// What the poller reports about a stream.
@@ -67,11 +76,21 @@ pub(super) struct Readiness {
 }
 
 impl<S: Stream> Entry<S> {
-    /// Gives the connection its turn. Returns the progress, and whether the peer has gone.
+    /// Gives the connection a turn of `share` units. Returns the progress, and whether the peer has
+    /// gone.
     #[inline]
-    fn drive(&mut self, key: ConnectionKey, context: &mut Context) -> (Progress, bool) {
-        context.begin_turn();
+    fn drive(
+        &mut self,
+        key: ConnectionKey,
+        share: usize,
+        context: &mut Context,
+    ) -> (Progress, bool) {
+        context.begin_turn(share);
         let progress = self.connection.drive(key, &mut self.stream, context);
+        self.standing = match context.turn.used() < Turn::SHORT {
+            true => Standing::Light,
+            false => Standing::Heavy,
+        };
         (progress, self.hung_up)
     }
 }
@@ -83,7 +102,7 @@ impl<S: Stream> Connections<S> {
             entries: Slab::default(),
             ready: VecDeque::new(),
             fresh: VecDeque::new(),
-            is_crowded: false,
+            work: 0,
             context,
             queue: CommandQueue::default(),
             held: Vec::new(),
@@ -115,12 +134,12 @@ impl<S: Stream> Connections<S> {
                 last_heard: now,
                 next_check: now,
                 hung_up: false,
-                is_ready: false,
+                standing: Standing::Light,
             })
         })?;
         self.count = number;
         self.context.observer.opened(endpoint);
-        self.context.begin_turn();
+        self.context.begin_turn(Turn::SHORT);
         self.drive(key, |connection, stream, context| {
             connection.open(key, head, early, stream, context)
         });
@@ -136,7 +155,7 @@ impl<S: Stream> Connections<S> {
     /// Begins a turn. Returns whether streams may be read in it: while the mailboxes of all workers
     /// are congested, the worker only delivers.
     pub(super) fn begin_turn(&mut self) -> bool {
-        self.is_crowded = false;
+        self.work = 0;
         self.context.mailbox.mark_awake();
         if self.context.mailbox.is_congested() {
             self.deliver();
@@ -146,35 +165,33 @@ impl<S: Stream> Connections<S> {
         true
     }
 
-    /// Drives the connections in `fresh`.
+    /// Gives the connections in `fresh` a short turn each, so that many of them that turn out to be
+    /// heavy do not delay a light one for long.
     pub(super) fn drive_fresh(&mut self) {
-        while !self.is_crowded
+        while !self.is_crowded()
             && let Some(key) = self.fresh.pop_front()
         {
-            self.drive_queued(key);
+            self.drive_queued(key, Turn::SHORT);
         }
     }
 
-    /// Drives the connections that need more than one turn, until they have used one turn together.
-    /// At least one is driven, even if there are many events.
+    /// Drives the connections that need more than one turn, and the heavy ones with an event, until
+    /// the worker is crowded. At least one is driven, even if there are many events.
     pub(super) fn drive_ready(&mut self) {
-        let mut used = 0;
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else {
                 break;
             };
-            self.drive_queued(key);
-            used += self.context.turn.used();
-            if used >= Turn::SHARE {
+            self.drive_queued(key, Turn::SHARE);
+            if self.is_crowded() {
                 break;
             }
         }
     }
 
-    fn drive_queued(&mut self, key: ConnectionKey) {
+    fn drive_queued(&mut self, key: ConnectionKey, share: usize) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.is_ready = false;
-            let (progress, hung_up) = entry.drive(key, &mut self.context);
+            let (progress, hung_up) = entry.drive(key, share, &mut self.context);
             self.follow(key, progress, hung_up);
             self.deliver_if_full();
         }
@@ -182,6 +199,7 @@ impl<S: Stream> Connections<S> {
 
     /// Drives the connection at this index, if its stream is ready for something that it needs.
     pub(super) fn drive_at(&mut self, index: u32, readiness: Readiness) {
+        let is_crowded = self.is_crowded();
         let Some((key, entry)) = self.entries.at_mut(index) else {
             return;
         };
@@ -193,16 +211,31 @@ impl<S: Stream> Connections<S> {
             return; // it is writable, and nothing is queued
         }
         entry.last_heard = self.context.now;
-        if entry.is_ready {
-            return; // it is queued for a turn
+        match entry.standing {
+            Standing::Light if !is_crowded => {
+                let (progress, hung_up) = entry.drive(key, Turn::SHARE, &mut self.context);
+                self.follow(key, progress, hung_up);
+                self.deliver_if_full();
+            }
+            Standing::Light => {
+                entry.standing = Standing::Queued;
+                self.fresh.push_back(key);
+            }
+            Standing::Heavy => self.has_more(key),
+            Standing::Queued => {}
         }
-        if self.is_crowded {
-            entry.is_ready = true;
-            return self.fresh.push_back(key);
-        }
-        let (progress, hung_up) = entry.drive(key, &mut self.context);
-        self.follow(key, progress, hung_up);
-        self.deliver_if_full();
+    }
+
+    /// Makes [`Connections::drive_at`] drive a connection at once, even after a long turn. Returns
+    /// whether the connection exists.
+    pub(super) fn favour(&mut self, key: ConnectionKey) -> bool {
+        let entry = self.entries.get_mut(key);
+        entry.is_some_and(|entry| {
+            if entry.standing == Standing::Heavy {
+                entry.standing = Standing::Light;
+            }
+            true
+        })
     }
 
     /// Delivers the messages that the turn has published. Returns whether the worker has nothing to
@@ -219,9 +252,10 @@ impl<S: Stream> Connections<S> {
         !self.queue.commands.is_empty() || self.context.mailbox.is_filled()
     }
 
-    /// Whether a connection has used a whole turn since the sockets were last polled.
+    /// Whether the work since the sockets were last polled makes up a turn: the other connections
+    /// get theirs after the next look at the sockets.
     pub(super) fn is_crowded(&self) -> bool {
-        self.is_crowded
+        self.work >= Turn::SHARE
     }
 
     /// Checks the deadlines of the connections that are due at this tick.
@@ -298,7 +332,7 @@ impl<S: Stream> Connections<S> {
     /// Acts on the result of a connection's turn.
     #[inline]
     fn follow(&mut self, key: ConnectionKey, progress: Progress, hung_up: bool) {
-        self.is_crowded |= self.context.turn.is_over();
+        self.work += self.context.turn.used();
         if progress != Progress::Idle && self.proceed(key, progress) {
             self.relieve();
         }
@@ -311,7 +345,7 @@ impl<S: Stream> Connections<S> {
     #[cold]
     fn drive_to_end(&mut self, key: ConnectionKey) {
         let entry = self.entries.get_mut(key);
-        if entry.is_some_and(|entry| entry.hung_up && !entry.is_ready) {
+        if entry.is_some_and(|entry| entry.hung_up && entry.standing != Standing::Queued) {
             self.drive(key, |connection, stream, context| {
                 connection.drive(key, stream, context)
             });
@@ -374,8 +408,10 @@ impl<S: Stream> Connections<S> {
 
     /// Queues a connection for another turn, behind the others.
     fn has_more(&mut self, key: ConnectionKey) {
-        if let Some(entry) = self.entries.get_mut(key).filter(|entry| !entry.is_ready) {
-            entry.is_ready = true;
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.standing != Standing::Queued
+        {
+            entry.standing = Standing::Queued;
             self.ready.push_back(key);
         }
     }
