@@ -38,75 +38,37 @@ pub struct Description {
     pub is_websocket: bool,
 }
 
+impl Description {
+    pub(crate) const fn websocket(example: &'static str, what: &'static str) -> Description {
+        Description {
+            example,
+            what,
+            is_websocket: true,
+        }
+    }
+
+    pub(crate) const fn page(example: &'static str, what: &'static str) -> Description {
+        Description {
+            is_websocket: false,
+            ..Description::websocket(example, what)
+        }
+    }
+}
+
 /// Every endpoint, in the order of the list.
 pub const ENDPOINTS: &[Description] = &[
-    websocket("/echo", "every message back unchanged (also at /)"),
-    websocket("/ws", "text back as 'Echo: TEXT' (FastAPI, aiohttp)"),
-    websocket("/ws/1", "chat as client 1 (FastAPI ConnectionManager)"),
-    websocket("/ws/chat/lobby/", "JSON chat room (Django Channels)"),
-    websocket("/broadcast", "every message to all clients here"),
-    websocket("/broadcast/news", "the same, by topic"),
-    page(SOCKETIO, "Socket.IO (Flask-SocketIO)"),
-    page("/", "this list, or in a browser a test page"),
-    page("/healthz", "200 'ok'"),
+    Description::websocket("/echo", "every message back unchanged (also at /)"),
+    Description::websocket("/ws", "text back as 'Echo: TEXT' (FastAPI, aiohttp)"),
+    Description::websocket("/ws/1", "chat as client 1 (FastAPI ConnectionManager)"),
+    Description::websocket("/ws/chat/lobby/", "JSON chat room (Django Channels)"),
+    Description::websocket("/broadcast", "every message to all clients here"),
+    Description::websocket("/broadcast/news", "the same, by topic"),
+    Description::page(SOCKETIO, "Socket.IO (Flask-SocketIO)"),
+    Description::page("/", "this list, or in a browser a test page"),
+    Description::page("/healthz", "200 'ok'"),
 ];
 
-/// The endpoints that this server offers. `compat` selects those of another echo service;
-/// `has_socketio` includes Socket.IO.
-pub fn endpoints(
-    compat: Option<EchoService>,
-    has_socketio: bool,
-) -> impl Iterator<Item = &'static Description> {
-    const JMALLOC: &[Description] = &[
-        websocket("/", "the server's name, then every message back (any path)"),
-        page("/.sse", "the request and the time as server-sent events"),
-        page("/.ws", "a test page"),
-        page("/", "the request back (any path)"),
-    ];
-    const LPINCA: &[Description] = &[websocket("/", "every message back (any path)")];
-    const FIREWALK: &[Description] = &[
-        websocket("/websocket", "a description of the request, then Close"),
-        websocket(
-            "/websocket/payloads/3",
-            "the same message three times, then Close",
-        ),
-        websocket("/websocket/echo", "every message back"),
-        websocket("/websocket/ping/3", "Close after three Pings"),
-    ];
-    const HTTPBIN: &[Description] = &[websocket(
-        "/websocket/echo",
-        "every message back, in fragments (?max_fragment_size=2)",
-    )];
-    const HTTPARENA: &[Description] = &[websocket("/ws", "every message back")];
-    let endpoints = match compat {
-        None => ENDPOINTS,
-        Some(EchoService::Jmalloc) => JMALLOC,
-        Some(EchoService::Lpinca) => LPINCA,
-        Some(EchoService::Firewalk) => FIREWALK,
-        Some(EchoService::Httpbin) => HTTPBIN,
-        Some(EchoService::Httparena) => HTTPARENA,
-    };
-    let is_there = move |endpoint: &&Description| has_socketio || endpoint.example != SOCKETIO;
-    endpoints.iter().filter(is_there)
-}
-
 const SOCKETIO: &str = "/socket.io/";
-
-const fn websocket(example: &'static str, what: &'static str) -> Description {
-    Description {
-        example,
-        what,
-        is_websocket: true,
-    }
-}
-
-const fn page(example: &'static str, what: &'static str) -> Description {
-    Description {
-        example,
-        what,
-        is_websocket: false,
-    }
-}
 
 /// Settings of the ready-made endpoints.
 #[derive(Clone, Debug)]
@@ -135,6 +97,17 @@ impl AppSettings {
     /// Whether the server offers Socket.IO.
     pub fn has_socketio(&self) -> bool {
         self.socketio.is_some() && !self.deterministic
+    }
+
+    /// The endpoints that the server offers, in the order of the list.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Description> {
+        let (own, further) = match self.compat {
+            Some(service) => (service.endpoints(), &[][..]),
+            None => (ENDPOINTS, &*self.further_pages),
+        };
+        let is_there =
+            |endpoint: &&Description| self.has_socketio() || endpoint.example != SOCKETIO;
+        own.iter().filter(is_there).chain(further)
     }
 }
 
@@ -259,14 +232,13 @@ fn front_page(document: &Page, headers: &HeaderMap, list: &str) -> Page {
 fn listing(settings: &AppSettings) -> String {
     let mut text =
         String::from("frameloop: a WebSocket server to measure, test and fuzz against\n\n");
-    let own = endpoints(None, settings.has_socketio());
     for Description {
         example,
         what,
         is_websocket,
-    } in own.copied().chain(settings.further_pages.iter().copied())
+    } in settings.endpoints()
     {
-        let kind = if is_websocket { "websocket" } else { "http" };
+        let kind = if *is_websocket { "websocket" } else { "http" };
         text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));
     }
     text

@@ -6,23 +6,19 @@ use serde_json::json;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use super::arguments::LogFormat;
-use crate::app::compat::EchoService;
-use crate::app::{self, Description};
+use super::arguments::{LogFormat, Serve};
+use super::operator::METRICS;
+use crate::app::{AppSettings, Description};
 use crate::server::ListenAddress;
+use crate::tls::Certificate;
 
 pub(super) struct Announcement<'a> {
+    pub(super) serve: &'a Serve,
+    pub(super) app: &'a AppSettings,
     pub(super) addresses: &'a [ListenAddress],
-    pub(super) is_secure: bool,
-    /// The fingerprint of a self-signed certificate, which users must tell their clients to trust.
-    pub(super) fingerprint: Option<String>,
-    pub(super) compat: Option<EchoService>,
-    pub(super) is_deterministic: bool,
-    pub(super) has_socketio: bool,
-    /// The list's further pages.
-    pub(super) further_pages: &'a [Description],
-    /// The operator's address, with its pages.
-    pub(super) admin: Option<(&'a ListenAddress, Vec<Description>)>,
+    /// The operator's address.
+    pub(super) admin: Option<ListenAddress>,
+    pub(super) certificate: Option<&'a Certificate>,
 }
 
 impl Announcement<'_> {
@@ -31,9 +27,9 @@ impl Announcement<'_> {
     ///
     /// # Errors
     /// An error of standard output.
-    pub(super) fn print(&self, format: LogFormat) -> io::Result<()> {
+    pub(super) fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        match format {
+        match self.serve.logs.log_format {
             LogFormat::Text => self.write_text(&mut out)?,
             LogFormat::Json => self.write_json(&mut out)?,
         }
@@ -41,10 +37,7 @@ impl Announcement<'_> {
     }
 
     fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
-        for address in self.addresses {
-            writeln!(out, "{}", self.serves_on(address))?;
-        }
-        if let Some(line) = self.serves_operator() {
+        for line in self.served() {
             writeln!(out, "{line}")?;
         }
         writeln!(out)?;
@@ -52,25 +45,31 @@ impl Announcement<'_> {
         let is_tcp = |address: &&ListenAddress| matches!(address, ListenAddress::Tcp(_));
         let mut addresses = self.addresses.iter();
         let base = addresses.find(is_tcp).or(self.addresses.first());
-        let own = app::endpoints(self.compat, self.has_socketio);
-        for endpoint in own.copied().chain(self.further_pages.iter().copied()) {
-            if let Some(base) = base {
-                let url = url(base, &endpoint, self.is_secure);
-                writeln!(out, "  {url:<40} {}", endpoint.what)?;
-            }
-        }
-        if let Some((address, pages)) = &self.admin {
-            for page in pages {
-                let url = url(address, page, false);
-                writeln!(out, "  {url:<40} {}", page.what)?;
-            }
+        let listed = base.into_iter().flat_map(|base| {
+            let endpoints = self.app.endpoints();
+            endpoints.map(move |endpoint| (base, endpoint, self.certificate.is_some()))
+        });
+        let admin = self.admin.iter().filter(|_| self.serve.has_metrics());
+        let of_operator = admin.map(|address| (address, &METRICS, false));
+        for (
+            address,
+            Description {
+                example,
+                what,
+                is_websocket,
+            },
+            is_secure,
+        ) in listed.chain(of_operator)
+        {
+            let url = url(address, *is_websocket, is_secure, example);
+            writeln!(out, "  {url:<40} {what}")?;
         }
         writeln!(out, "\nCtrl-C stops it; frameloop --help says more.")?;
-        if let Some(fingerprint) = &self.fingerprint {
+        if let Some(fingerprint) = self.fingerprint() {
             writeln!(out, "Certificate (SHA-256): {fingerprint}")?;
         }
         for address in self.addresses {
-            if let (Some(service), ListenAddress::Tcp(address)) = (self.compat, address)
+            if let (Some(service), ListenAddress::Tcp(address)) = (self.serve.compat, address)
                 && let Some(line) = service.announcement(address.port())
             {
                 writeln!(out, "{line}")?;
@@ -80,10 +79,9 @@ impl Announcement<'_> {
     }
 
     fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        let served = self.addresses.iter().map(|it| self.serves_on(it));
-        for message in served.chain(self.serves_operator()) {
+        for message in self.served() {
             let mut line = json!({});
-            if !self.is_deterministic {
+            if !self.serve.deterministic {
                 let mut now = String::new();
                 // Writing to a String does not fail.
                 let _ = SystemTime.format_time(&mut Writer::new(&mut now));
@@ -91,41 +89,41 @@ impl Announcement<'_> {
             }
             line["level"] = "INFO".into();
             line["message"] = message.into();
-            if let Some(fingerprint) = &self.fingerprint {
-                line["fingerprint"] = fingerprint.as_str().into();
+            if let Some(fingerprint) = self.fingerprint() {
+                line["fingerprint"] = fingerprint.into();
             }
             writeln!(out, "{line}")?;
         }
         Ok(())
     }
 
-    fn serves_operator(&self) -> Option<String> {
-        let (address, _) = self.admin.as_ref()?;
-        Some(match address {
-            ListenAddress::Tcp(address) => format!("the operator's address is http://{address}"),
-            ListenAddress::Unix(_) => format!("the operator's address is {address}"),
-        })
+    /// One line for each address.
+    fn served(&self) -> impl Iterator<Item = String> {
+        let url = |address, is_secure| url(address, false, is_secure, "");
+        let is_secure = self.certificate.is_some();
+        let addresses = self.addresses.iter();
+        let served = addresses.map(move |it| format!("frameloop serves on {}", url(it, is_secure)));
+        let admin = self.admin.iter();
+        served.chain(admin.map(move |it| format!("the operator's address is {}", url(it, false))))
     }
 
-    fn serves_on(&self, address: &ListenAddress) -> String {
-        match (address, self.is_secure) {
-            (ListenAddress::Tcp(address), false) => format!("frameloop serves on http://{address}"),
-            (ListenAddress::Tcp(address), true) => format!("frameloop serves on https://{address}"),
-            (ListenAddress::Unix(_), _) => format!("frameloop serves on {address}"),
-        }
+    /// The fingerprint of a self-signed certificate, which users must tell their clients to trust.
+    fn fingerprint(&self) -> Option<String> {
+        self.serve.tls.fingerprint(self.certificate)
     }
 }
 
 /// `ws://127.0.0.1:8000/echo`, or `unix:/run/frameloop.sock:/echo`, which `frameloop load` takes.
-fn url(address: &ListenAddress, endpoint: &Description, is_secure: bool) -> String {
-    let scheme = match (endpoint.is_websocket, is_secure) {
+fn url(address: &ListenAddress, is_websocket: bool, is_secure: bool, path: &str) -> String {
+    let scheme = match (is_websocket, is_secure) {
         (true, false) => "ws",
         (true, true) => "wss",
         (false, false) => "http",
         (false, true) => "https",
     };
     match address {
-        ListenAddress::Tcp(address) => format!("{scheme}://{address}{}", endpoint.example),
-        ListenAddress::Unix(_) => format!("{address}:{}", endpoint.example),
+        ListenAddress::Tcp(address) => format!("{scheme}://{address}{path}"),
+        ListenAddress::Unix(_) if path.is_empty() => address.to_string(),
+        ListenAddress::Unix(_) => format!("{address}:{path}"),
     }
 }

@@ -94,7 +94,7 @@ pub(super) struct Serve {
 
     /// Switch /metrics off, on --admin-listen too
     #[arg(long)]
-    pub(super) no_metrics: bool,
+    no_metrics: bool,
 
     /// Give the same bytes the same answers and the same log, for fuzzers: one worker, no randomness,
     /// no Date, no times and addresses in the log, no Socket.IO, no /metrics
@@ -190,6 +190,11 @@ impl Serve {
             max_headers: self.limits.max_headers,
             date: !self.deterministic,
         }
+    }
+
+    /// Metrics show memory and times, which differ between runs.
+    pub(super) fn has_metrics(&self) -> bool {
+        !self.no_metrics && !self.deterministic
     }
 
     pub(super) fn workers(&self) -> usize {

@@ -2,7 +2,6 @@
 
 use clap::{Args, ValueEnum};
 
-use super::background_task::{self, BackgroundTask};
 use crate::rooms::redis::{DjangoLayer, Redis};
 
 #[derive(Args, Debug)]
@@ -30,16 +29,17 @@ enum ChannelLayerKind {
 }
 
 impl ChannelLayerArguments {
-    /// The configured Redis and its background task, or an error message.
-    pub(super) fn redis(&self) -> Result<(Option<Redis>, BackgroundTask), String> {
+    /// The configured Redis, which runs as a task of this runtime, or an error message.
+    pub(super) fn redis(&self) -> Result<Option<Redis>, String> {
         let django = match self.channel_layer {
-            ChannelLayerKind::Memory => return Ok((None, background_task::nothing())),
+            ChannelLayerKind::Memory => return Ok(None),
             ChannelLayerKind::RedisPubsub => DjangoLayer::PubSub,
             ChannelLayerKind::RedisCore => DjangoLayer::Core,
         };
         let (redis, relay) = Redis::new(&self.redis_url, django).map_err(|error| {
             format!("--redis-url (FRAMELOOP_REDIS_URL): {error}; use redis://127.0.0.1:6379/0")
         })?;
-        Ok((Some(redis), Box::pin(relay.run())))
+        tokio::spawn(relay.run());
+        Ok(Some(redis))
     }
 }

@@ -3,7 +3,6 @@
 mod access;
 mod announcement;
 mod arguments;
-mod background_task;
 mod channel_layer;
 mod deadlines;
 mod deflate;

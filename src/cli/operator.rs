@@ -8,16 +8,9 @@ use crate::metrics::Metrics;
 use crate::server::Shutdown;
 
 /// The operator's pages, for the list of endpoints.
-pub(super) const READYZ: Description = page("/readyz", "200 'ready'; 503 while the server stops");
-pub(super) const METRICS: Description = page("/metrics", "figures for Prometheus");
-
-const fn page(example: &'static str, what: &'static str) -> Description {
-    Description {
-        example,
-        what,
-        is_websocket: false,
-    }
-}
+pub(super) const READYZ: Description =
+    Description::page("/readyz", "200 'ready'; 503 while the server stops");
+pub(super) const METRICS: Description = Description::page("/metrics", "figures for Prometheus");
 
 /// The state that the operator's pages show.
 pub(super) struct Operator {

@@ -8,7 +8,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Exit;
 use super::announcement::Announcement;
 use super::arguments::Serve;
-use super::background_task::BackgroundTask;
 use super::logs;
 use super::memory;
 use super::open_files::raise_open_files;
@@ -25,7 +24,7 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments)),
+        Ok(runtime) => runtime.block_on(run(arguments)).err().unwrap_or(Exit::Done),
         Err(error) => {
             tracing::error!("cannot start: {error}");
             Exit::Failed
@@ -33,69 +32,8 @@ pub(super) fn serve(arguments: &Serve) -> Exit {
     }
 }
 
-async fn run(arguments: &Serve) -> Exit {
-    let (app, background_tasks) = match app_settings(arguments) {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("frameloop: {error}");
-            return Exit::Usage;
-        }
-    };
-    let [first, second] = background_tasks;
-    match prepare(arguments, &app).await {
-        Ok(prepared) => tokio::select! {
-            exit = prepared.serve(app) => exit,
-            never = first => match never {},
-            never = second => match never {},
-        },
-        Err(exit) => exit,
-    }
-}
-
-/// Returns the settings of the endpoints and the background tasks that they need.
-fn app_settings(arguments: &Serve) -> Result<(AppSettings, [BackgroundTask; 2]), String> {
-    if let Some(service) = arguments.compat {
-        service.check_variables()?;
-    }
-    let (redis, first) = arguments.channel_layer.redis()?;
-    let (socketio, second) = arguments.socketio.settings(&arguments.settings())?;
-    let app = AppSettings {
-        faults: !arguments.no_faults,
-        compat: arguments.compat,
-        deterministic: arguments.deterministic,
-        max_publish_rate: arguments.settings().max_publish_rate,
-        redis,
-        socketio: (!arguments.no_socketio).then_some(socketio),
-        further_pages: further_pages(arguments),
-    };
-    Ok((app, [first, second]))
-}
-
-/// The operator's pages on the main address.
-fn further_pages(arguments: &Serve) -> Vec<Description> {
-    let mut pages = vec![READYZ];
-    if arguments.admin_listen.is_none() && has_metrics(arguments) {
-        pages.push(METRICS);
-    }
-    pages
-}
-
-/// Metrics show memory and times, which differ between runs.
-fn has_metrics(arguments: &Serve) -> bool {
-    !arguments.no_metrics && !arguments.deterministic
-}
-
-/// A server that listens, with its signals and its certificate.
-struct Prepared {
-    server: Server,
-    /// The operator's server, if it has a separate address.
-    admin: Option<Server>,
-    signals: Signals,
-    has_metrics: bool,
-    certificate: Option<Certificate>,
-}
-
-async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit> {
+async fn run(arguments: &Serve) -> Result<(), Exit> {
+    let app = app_settings(arguments).map_err(wrong)?;
     let server = bind(&arguments.listen(), "--listen (FRAMELOOP_LISTEN)").await?;
     let admin = match &arguments.admin_listen {
         Some(address) => {
@@ -105,17 +43,7 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
         }
         None => None,
     };
-    let max_connections = arguments.max_connections(raise_open_files());
-    let server = server
-        .with_settings(arguments.settings())
-        .with_policy(arguments.access.policy())
-        .with_http_settings(arguments.http())
-        .with_workers(arguments.workers())
-        .with_max_connections(max_connections)
-        .with_max_connections_per_address(arguments.limits.max_connections_per_address())
-        .with_drain_timeout(arguments.deadlines.drain_timeout)
-        .on_worker_idle(memory::give_back);
-    let server = server.with_proxies(arguments.access.proxy_protocol_from.clone());
+    let server = with_settings(server, arguments);
     // Before the addresses are printed: from then on a signal must start a drain.
     let signals = Signals::new().map_err(|error| {
         tracing::error!("cannot listen for signals: {error}");
@@ -123,76 +51,89 @@ async fn prepare(arguments: &Serve, app: &AppSettings) -> Result<Prepared, Exit>
     })?;
     let addresses = server.local_addresses().unwrap_or_default();
     let certificate = arguments.tls.certificate(&addresses).map_err(|error| {
-        eprintln!(
-            "frameloop: cannot speak TLS: {error}; see --tls-cert (FRAMELOOP_TLS_CERT) and \
-             --tls-key (FRAMELOOP_TLS_KEY)"
-        );
-        Exit::Usage
+        wrong(format!(
+            "cannot speak TLS: {error}; see --tls-cert (FRAMELOOP_TLS_CERT) and --tls-key \
+             (FRAMELOOP_TLS_KEY)"
+        ))
     })?;
-    let server = server.with_certificate(certificate.clone());
     let admin_addresses = admin.as_ref().map(Server::local_addresses);
-    let admin_address = admin_addresses.and_then(|addresses| addresses.ok()?.into_iter().next());
-    let metrics_there = has_metrics(arguments).then_some(METRICS);
-    let metrics_there = metrics_there.into_iter().collect();
     let announcement = Announcement {
+        serve: arguments,
+        app: &app,
         addresses: &addresses,
-        is_secure: certificate.is_some(),
-        fingerprint: arguments.tls.fingerprint(certificate.as_ref()),
-        compat: arguments.compat,
-        is_deterministic: arguments.deterministic,
-        has_socketio: app.has_socketio(),
-        further_pages: match arguments.compat {
-            None => &app.further_pages,
-            Some(_) => &[],
-        },
-        admin: admin_address
-            .as_ref()
-            .map(|address| (address, metrics_there)),
+        admin: admin_addresses.and_then(|addresses| addresses.ok()?.into_iter().next()),
+        certificate: certificate.as_ref(),
     };
     warnings::warn(arguments, &addresses);
     // Standard output may be closed: then the announcement is lost.
-    let _ = announcement.print(arguments.logs.log_format);
-    Ok(Prepared {
-        server,
-        admin,
-        signals,
-        has_metrics: has_metrics(arguments),
-        certificate,
+    let _ = announcement.print();
+    let operator = Operator::new(server.shutdown(), arguments.has_metrics());
+    if let Some(redis) = &app.redis {
+        redis.count_in(operator.metrics.clone());
+    }
+    let server = server
+        .with_certificate(certificate.clone())
+        .with_metrics(operator.metrics.clone());
+    let signals = signals.obey(server.shutdown(), certificate);
+    let router = operator.readiness(app::router_with(app));
+    let (router, administer) = match admin {
+        Some(admin) => (router, Some(admin.serve(operator.router()))),
+        None => (operator.metrics(router), None),
+    };
+    service_manager::is_ready();
+    let served = tokio::select! {
+        served = server.serve(router) => served,
+        // Nothing shuts the operator's server down: it ends only if it fails.
+        Some(Err(error)) = async { Some(administer?.await) } => Err(error),
+        never = signals => match never {},
+    };
+    served.map_err(|error| {
+        tracing::error!("failed while serving: {error}");
+        Exit::Failed
     })
 }
 
-impl Prepared {
-    async fn serve(self, app: AppSettings) -> Exit {
-        let shutdown = self.server.shutdown();
-        let operator = Operator::new(shutdown.clone(), self.has_metrics);
-        let server = self.server.with_metrics(operator.metrics.clone());
-        if let Some(redis) = &app.redis {
-            redis.count_in(operator.metrics.clone());
-        }
-        let router = operator.readiness(app::router_with(app));
-        let (router, administer) = match self.admin {
-            Some(admin) => (router, Some(admin.serve(operator.router()))),
-            None => (operator.metrics(router), None),
-        };
-        let reload = move || match self.certificate.as_ref().map(Certificate::reload) {
-            Some(Ok(())) => tracing::info!("the certificate was read again"),
-            Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
-            None => {}
-        };
-        service_manager::is_ready();
-        let served = tokio::select! {
-            served = server.serve(router) => served,
-            // Nothing shuts the operator's server down: it ends only if it fails.
-            Some(Err(error)) = async { Some(administer?.await) } => Err(error),
-            never = self.signals.obey(shutdown, reload) => match never {},
-        };
-        match served {
-            Ok(()) => Exit::Done,
-            Err(error) => {
-                tracing::error!("failed while serving: {error}");
-                Exit::Failed
-            }
-        }
+/// Prints what is wrong with a flag or a variable.
+fn wrong(error: String) -> Exit {
+    eprintln!("frameloop: {error}");
+    Exit::Usage
+}
+
+fn with_settings(server: Server, arguments: &Serve) -> Server {
+    server
+        .with_settings(arguments.settings())
+        .with_policy(arguments.access.policy())
+        .with_http_settings(arguments.http())
+        .with_workers(arguments.workers())
+        .with_max_connections(arguments.max_connections(raise_open_files()))
+        .with_max_connections_per_address(arguments.limits.max_connections_per_address())
+        .with_drain_timeout(arguments.deadlines.drain_timeout)
+        .with_proxies(arguments.access.proxy_protocol_from.clone())
+        .on_worker_idle(memory::give_back)
+}
+
+/// Returns the settings of the endpoints. Their connections to Redis run as tasks of this runtime.
+fn app_settings(arguments: &Serve) -> Result<AppSettings, String> {
+    if let Some(service) = arguments.compat {
+        service.check_variables()?;
+    }
+    let settings = arguments.settings();
+    Ok(AppSettings {
+        faults: !arguments.no_faults,
+        compat: arguments.compat,
+        deterministic: arguments.deterministic,
+        max_publish_rate: settings.max_publish_rate,
+        redis: arguments.channel_layer.redis()?,
+        socketio: Some(arguments.socketio.settings(&settings)?).filter(|_| !arguments.no_socketio),
+        further_pages: further_pages(arguments),
+    })
+}
+
+/// The operator's pages on the main address.
+fn further_pages(arguments: &Serve) -> Vec<Description> {
+    match arguments.admin_listen.is_none() && arguments.has_metrics() {
+        true => vec![READYZ, METRICS],
+        false => vec![READYZ],
     }
 }
 
@@ -264,24 +205,29 @@ impl Signals {
         })
     }
 
-    /// Drains on the first SIGTERM or SIGINT, cuts on the second; reloads on every SIGHUP.
-    async fn obey(mut self, shutdown: Shutdown, reload: impl Fn()) -> Infallible {
-        self.next(&reload).await;
+    /// Drains on the first SIGTERM or SIGINT, cuts on the second; reads the certificate again on
+    /// every SIGHUP.
+    async fn obey(mut self, shutdown: Shutdown, certificate: Option<Certificate>) -> Infallible {
+        self.next(certificate.as_ref()).await;
         tracing::info!("stopping: clients are sent a Close; once more stops at once");
         service_manager::is_stopping();
         shutdown.drain();
-        self.next(&reload).await;
+        self.next(certificate.as_ref()).await;
         shutdown.cut();
         std::future::pending().await
     }
 
     /// Waits for SIGTERM or SIGINT.
-    async fn next(&mut self, reload: &impl Fn()) {
+    async fn next(&mut self, certificate: Option<&Certificate>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = self.hangup.recv() => reload(),
+                _ = self.hangup.recv() => match certificate.map(Certificate::reload) {
+                    Some(Ok(())) => tracing::info!("the certificate was read again"),
+                    Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+                    None => {}
+                },
             }
         }
     }

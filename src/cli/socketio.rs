@@ -2,9 +2,8 @@
 
 use clap::Args;
 
-use super::background_task::{self, BackgroundTask};
-use crate::socketio::SocketIoSettings;
-use crate::socketio::{Bus, CHANNEL};
+use crate::engine::Settings;
+use crate::socketio::{Bus, CHANNEL, SocketIoSettings};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Socket.IO")]
@@ -28,28 +27,27 @@ pub(super) struct SocketIoArguments {
 }
 
 impl SocketIoArguments {
-    /// Returns the settings of Socket.IO and the background task that they need, or an error
-    /// message.
-    pub(super) fn settings(
-        &self,
-        server: &crate::engine::Settings,
-    ) -> Result<(SocketIoSettings, BackgroundTask), String> {
-        let settings = SocketIoSettings {
+    /// Returns the settings of Socket.IO, or an error message. The bus runs as a task of this runtime.
+    pub(super) fn settings(&self, server: &Settings) -> Result<SocketIoSettings, String> {
+        let bus = match &self.socketio_redis {
+            Some(url) => {
+                let (bus, relay) = Bus::new(url, &self.socketio_channel).map_err(|error| {
+                    format!("--socketio-redis (FRAMELOOP_SOCKETIO_REDIS): {error}; use redis://127.0.0.1:6379/0")
+                })?;
+                tokio::spawn(relay.run());
+                Some(bus)
+            }
+            None => None,
+        };
+        Ok(SocketIoSettings {
             max_sessions: self.socketio_max_sessions,
             compression: self.socketio_deflate,
             max_queue_size: server.slow_consumer.max_bytes,
             attachment_timeout: server.deadlines.message,
             max_message_rate: server.max_message_rate,
             max_publish_rate: server.max_publish_rate,
+            bus,
             ..SocketIoSettings::default()
-        };
-        if let Some(url) = &self.socketio_redis {
-            let (bus, relay) = Bus::new(url, &self.socketio_channel).map_err(|error| {
-                format!("--socketio-redis (FRAMELOOP_SOCKETIO_REDIS): {error}; use redis://127.0.0.1:6379/0")
-            })?;
-            let bus = Some(bus);
-            return Ok((SocketIoSettings { bus, ..settings }, Box::pin(relay.run())));
-        }
-        Ok((settings, background_task::nothing()))
+        })
     }
 }

@@ -9,6 +9,7 @@ mod lpinca;
 
 use clap::ValueEnum;
 
+use super::Description;
 use crate::http::{Page, Router};
 
 /// An echo service that this server can emulate.
@@ -32,6 +33,46 @@ pub enum EchoService {
 }
 
 impl EchoService {
+    /// The endpoints of the service, for the list.
+    pub fn endpoints(self) -> &'static [Description] {
+        use Description as Is;
+        match self {
+            EchoService::Jmalloc => {
+                const {
+                    &[
+                        Is::websocket("/", "the server's name, then every message back (any path)"),
+                        Is::page("/.sse", "the request and the time as server-sent events"),
+                        Is::page("/.ws", "a test page"),
+                        Is::page("/", "the request back (any path)"),
+                    ]
+                }
+            }
+            EchoService::Lpinca => const { &[Is::websocket("/", "every message back (any path)")] },
+            EchoService::Firewalk => {
+                const {
+                    &[
+                        Is::websocket("/websocket", "a description of the request, then Close"),
+                        Is::websocket(
+                            "/websocket/payloads/3",
+                            "the same message three times, then Close",
+                        ),
+                        Is::websocket("/websocket/echo", "every message back"),
+                        Is::websocket("/websocket/ping/3", "Close after three Pings"),
+                    ]
+                }
+            }
+            EchoService::Httpbin => {
+                const {
+                    &[Is::websocket(
+                        "/websocket/echo",
+                        "every message back, in fragments (?max_fragment_size=2)",
+                    )]
+                }
+            }
+            EchoService::Httparena => const { &[Is::websocket("/ws", "every message back")] },
+        }
+    }
+
     /// The router that emulates the service. `page` is the test page, for services that have one.
     pub fn router(self, page: Page) -> Router {
         match self {
