@@ -85,7 +85,8 @@ fn send(parameters: &DeflateParameters, level: u8, messages: &[Vec<u8>], shared:
         let message = Message::Binary(message);
         DEFLATER.with_borrow_mut(|deflater| {
             if !(shared && index % 2 == 1) {
-                sender.send_compressed(message, &settings, deflater, &mut bytes);
+                let long = sender.send_compressed(message, &settings, deflater, &mut bytes);
+                assert!(long.is_none(), "messages are at most 10,000 bytes long");
             } else if is_accepted
                 && encode_compressed_message(message, &settings, deflater, &mut bytes)
             {

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::mem;
 
+use super::compression::with_deflater;
 use super::delivery::Leeway;
-use super::unsent::{ClientShare, Kept, UnsentBudget};
+use super::unsent::{ClientShare, Held, Kept, SharedFrame, UnsentBudget};
+use crate::protocol::LongCompression;
 
 /// Bytes that wait for a socket to become writable, in the order of sending.
 ///
@@ -43,6 +45,23 @@ struct Chunk {
     kept: Kept,
     /// Number of fan-out messages; 0 means that the chunk is a reply.
     messages: usize,
+    /// The chunk is sent when it is compressed.
+    long: Option<Box<Long>>,
+}
+
+/// A reply that is being compressed. The chunk has the plain frame.
+#[derive(Debug)]
+struct Long {
+    compression: LongCompression,
+    /// Counts the compressed part.
+    held: Held,
+}
+
+impl Chunk {
+    /// [`Kept::share`], with the compressed part of a long reply.
+    fn share(&self) -> usize {
+        self.kept.share() + self.long.as_ref().map_or(0, |long| long.held.bytes())
+    }
 }
 
 impl Backlog {
@@ -54,7 +73,7 @@ impl Backlog {
     /// equal parts.
     pub(super) fn share(&self) -> usize {
         let chunks = self.queue.iter().flat_map(|queue| &queue.chunks);
-        chunks.map(|chunk| chunk.kept.share()).sum()
+        chunks.map(Chunk::share).sum()
     }
 
     /// The most that [`Backlog::share`] can be, without a look at each frame.
@@ -130,7 +149,60 @@ impl Backlog {
         queue.messages += messages;
         queue.replies += usize::from(messages == 0);
         queue.begun |= begun;
-        queue.chunks.push_back(Chunk { kept, messages });
+        queue.chunks.push_back(Chunk {
+            kept,
+            messages,
+            long: None,
+        });
+    }
+
+    /// Queues a reply whose compression has begun. `kept` has its plain frame.
+    pub(super) fn push_long(
+        &mut self,
+        kept: Kept,
+        compression: LongCompression,
+        budget: &UnsentBudget,
+    ) {
+        self.push(kept, 0, budget, false);
+        if let Some(last) = self
+            .queue
+            .as_mut()
+            .and_then(|queue| queue.chunks.back_mut())
+        {
+            let held = Held::new(compression.size(), budget);
+            last.long = Some(Box::new(Long { compression, held }));
+        }
+    }
+
+    /// Whether the first chunk must be compressed before more is written.
+    pub(super) fn is_compressing(&self) -> bool {
+        let first = self.queue.as_ref().and_then(|queue| queue.chunks.front());
+        first.is_some_and(|chunk| chunk.long.is_some())
+    }
+
+    /// Compresses a step of the first chunk, if [`Backlog::is_compressing`].
+    pub(super) fn compress(&mut self, budget: &UnsentBudget) {
+        let Some(queue) = &mut self.queue else {
+            return;
+        };
+        let Some(Chunk { kept, long, .. }) = queue.chunks.front_mut() else {
+            return;
+        };
+        let Some(Long { compression, held }) = long.as_deref_mut() else {
+            return;
+        };
+        let plain = kept.rest();
+        let is_done = with_deflater(|deflater| compression.step(plain, deflater));
+        held.set(compression.size());
+        if is_done {
+            let mut frame = Vec::new();
+            compression.send(&mut frame);
+            queue.bytes = queue.bytes - plain.len() + frame.len();
+            queue.memory -= kept.memory();
+            *kept = Kept::new(SharedFrame::new(frame), 0, budget);
+            queue.memory += kept.memory();
+            *long = None;
+        }
     }
 
     /// Drops everything except a partly written first chunk. Returns the number of fan-out messages
@@ -180,7 +252,8 @@ impl Backlog {
         dropped
     }
 
-    /// Writes until the socket blocks or the backlog is empty. Returns the number of bytes written.
+    /// Writes until the socket blocks, the backlog is empty or the first chunk must be compressed.
+    /// Returns the number of bytes written.
     ///
     /// # Errors
     /// All errors of the socket except `WouldBlock` and `Interrupted`.
@@ -190,9 +263,13 @@ impl Backlog {
             const SLICES: usize = 64;
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;
-            for (slice, chunk) in slices.iter_mut().zip(&queue.chunks) {
+            let ready = queue.chunks.iter().take_while(|chunk| chunk.long.is_none());
+            for (slice, chunk) in slices.iter_mut().zip(ready) {
                 *slice = IoSlice::new(chunk.kept.rest());
                 count += 1;
+            }
+            if count == 0 {
+                break;
             }
             let Some(written) = accepted(stream.write_vectored(&slices[..count]))? else {
                 break;

@@ -12,8 +12,9 @@ use super::Settings;
 use super::act::Act;
 use super::disconnect::Disconnect;
 use super::members::{Epoch, GroupMembers};
-use super::publication::Publication;
+use super::publication::{Compressed, LongFrame, Publication};
 use super::slab::ConnectionKey;
+use super::turn::Turn;
 use super::unsent::SharedFrame;
 use crate::lock::lock;
 use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, sender};
@@ -131,6 +132,18 @@ pub(super) enum FrameSource {
         plain: Arc<SharedFrame>,
         compressed: Option<Arc<SharedFrame>>,
     },
+    /// A frame that must be compressed first.
+    Long(Box<LongFrame>),
+}
+
+impl Command {
+    /// [`FrameSource::compress`]: the command can be carried out if this returns true.
+    pub(super) fn compress(&mut self, turn: &mut Turn) -> bool {
+        match self {
+            Command::Deliver { frames, .. } | Command::Send { frames, .. } => frames.compress(turn),
+            Command::Act(..) | Command::CloseAll(_) | Command::Release { .. } => true,
+        }
+    }
 }
 
 impl Mailbox {
@@ -218,9 +231,10 @@ impl Mailbox {
                 queue.commands.push_back(Command::Act(to, act));
                 return 0;
             }
-            let frames = match publication.shared.as_ref().or(compressed) {
-                Some(plain) => FrameSource::shared(plain, compressed),
-                None => FrameSource::Queued {
+            let frames = match (&publication.shared, compressed) {
+                (Some(plain), _) => FrameSource::shared(plain, compressed),
+                (None, Some(Compressed::Whole(frame))) => FrameSource::shared(frame, None),
+                (None, _) => FrameSource::Queued {
                     length: queue.plain.encode(publication.message),
                     compressed_length: 0,
                 },
@@ -331,7 +345,7 @@ impl CommandQueue {
         &mut self,
         members: &Arc<GroupMembers>,
         publication: &Publication<'_>,
-        compressed: Option<&Arc<SharedFrame>>,
+        compressed: Option<&Compressed>,
     ) -> usize {
         const COALESCED: usize = 64 << 10;
         let now = members.epoch();
@@ -348,6 +362,7 @@ impl CommandQueue {
             return size;
         }
         let encoded = self.plain.encode(publication.message);
+        let compressed = compressed.and_then(Compressed::whole);
         match self.commands.back_mut() {
             Some(Command::Deliver {
                 members: others,
@@ -411,11 +426,29 @@ impl CommandQueue {
 }
 
 impl FrameSource {
-    fn shared(plain: &Arc<SharedFrame>, compressed: Option<&Arc<SharedFrame>>) -> FrameSource {
+    fn shared(plain: &Arc<SharedFrame>, compressed: Option<&Compressed>) -> FrameSource {
+        if let Some(Compressed::Begun(begun)) = compressed {
+            return FrameSource::Long(Box::new(LongFrame::new(plain, begun)));
+        }
         FrameSource::Shared {
             plain: Arc::clone(plain),
-            compressed: compressed.cloned(),
+            compressed: compressed.and_then(Compressed::whole).cloned(),
         }
+    }
+
+    /// Compresses a long frame until the turn is over. Returns whether the frames are ready.
+    pub(super) fn compress(&mut self, turn: &mut Turn) -> bool {
+        let FrameSource::Long(long) = self else {
+            return true;
+        };
+        let Some(compressed) = long.compress(turn) else {
+            return false;
+        };
+        *self = FrameSource::Shared {
+            plain: Arc::clone(&long.plain),
+            compressed: Some(compressed),
+        };
+        true
     }
 
     /// Size of the frames in bytes.
@@ -428,6 +461,7 @@ impl FrameSource {
             FrameSource::Shared { plain, compressed } => {
                 plain.len() + compressed.as_ref().map_or(0, |frame| frame.len())
             }
+            FrameSource::Long(long) => long.size(),
         }
     }
 }
@@ -473,6 +507,7 @@ mod tests {
         mailbox.send(Slab::default().insert(()), true, &publication, true);
         let plain = publication.shared.as_ref().unwrap();
         let compressed = publication.compressed_for(true, mailbox.deflate());
+        let compressed = compressed.and_then(Compressed::whole);
         let frames = [plain.len(), compressed.unwrap().len()];
         let expected = frames.iter().sum::<usize>() + size_of::<Command>();
         assert_eq!(mailbox.bytes.load(Ordering::Relaxed), expected);

@@ -64,10 +64,13 @@ impl WebSocket<'_> {
         match mailbox.deflate() {
             Some(deflate) => {
                 let before = batch.data;
-                with_deflater(|deflater| {
-                    sender.send_compressed(message, deflate, deflater, batch);
+                let long = with_deflater(|deflater| {
+                    sender.send_compressed(message, deflate, deflater, batch)
                 });
-                batch.recount(message, before);
+                match long {
+                    Some(long) => batch.long(long, message),
+                    None => batch.recount(message, before),
+                }
                 batch.may_stop = true;
             }
             None => sender.send(message, batch),

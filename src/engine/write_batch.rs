@@ -10,7 +10,7 @@ use super::unsent::{Kept, SharedFrame, UnsentBudget};
 use crate::protocol;
 use crate::protocol::copy;
 use crate::protocol::frame::EncodedHeader;
-use crate::protocol::{FrameHeader, Message, OpCode};
+use crate::protocol::{FrameHeader, LongCompression, Message, OpCode, sender};
 
 /// The write buffer of a worker, which all its connections use in turn.
 #[derive(Debug)]
@@ -137,6 +137,22 @@ impl<'a> WriteBatch<'a> {
         };
         self.count(opcode.is_control(), opcode == OpCode::Text, payload.len());
         self.raw(frames);
+    }
+
+    /// Queues a message whose compression has begun. It continues in the connection's next turns.
+    pub(super) fn long(&mut self, compression: LongCompression, message: Message<'_>) {
+        let is_text = matches!(message, Message::Text(_));
+        self.count(false, is_text, message.size());
+        if !self.buffer.bytes.is_empty() {
+            self.write(&[]);
+        }
+        let mut frame = Vec::with_capacity(message.size() + FrameHeader::MAX_LENGTH);
+        sender::encode_message(message, &mut frame);
+        if self.may_keep(frame.len()) {
+            let unsent = &self.buffer.unsent;
+            let kept = Kept::new(SharedFrame::new(frame), 0, unsent);
+            self.outbound.backlog.push_long(kept, compression, unsent);
+        }
     }
 
     /// Sends raw bytes, which need not be whole frames.
@@ -266,22 +282,29 @@ impl<'a> WriteBatch<'a> {
     #[cold]
     fn keep(&mut self, written: usize, payload: &[u8]) {
         let total = self.buffer.bytes.len() + payload.len();
-        if self.error.is_some() || written >= total {
+        if written >= total || !self.may_keep(total - written) {
             return;
         }
-        if self.kept > Self::EVENT {
-            self.error = Some(Self::TOO_MUCH.into());
-            return;
-        }
-        self.kept += total - written;
-        self.may_stop = true;
-        turn::charge(total - written);
         let mut rest = Vec::with_capacity(total - written);
         rest.extend_from_slice(self.buffer.bytes.get(written..).unwrap_or_default());
         rest.extend_from_slice(&payload[written.saturating_sub(self.buffer.bytes.len())..]);
         let unsent = &self.buffer.unsent;
         let kept = Kept::new(SharedFrame::new(rest), 0, unsent);
         self.outbound.backlog.push(kept, 0, unsent, written > 0);
+    }
+
+    /// Charges for bytes that go to the backlog. Returns whether they may.
+    fn may_keep(&mut self, bytes: usize) -> bool {
+        if self.error.is_none() && self.kept > Self::EVENT {
+            self.error = Some(Self::TOO_MUCH.into());
+        }
+        if self.error.is_some() {
+            return false;
+        }
+        self.kept += bytes;
+        self.may_stop = true;
+        turn::charge(bytes);
+        true
     }
 }
 

@@ -30,7 +30,7 @@ pub use assembly::AssemblyPool;
 pub use budget::AssemblyBudget;
 pub(crate) use budget::Loan;
 pub use close::{CloseCode, CloseFrame};
-pub use deflate::{ContextTakeover, Deflate, DeflateParameters, Deflater};
+pub use deflate::{ContextTakeover, Deflate, DeflateParameters, Deflater, LongCompression};
 pub use error::ProtocolError;
 pub use frame::{FrameHeader, OpCode};
 pub use limits::SizeLimits;

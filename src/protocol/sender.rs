@@ -13,7 +13,7 @@
 //! At most one Close is sent, and no frame after it (§5.5.1).
 
 use super::copy;
-use super::deflate::{Deflate, DeflateParameters, Deflater, TakeoverContext};
+use super::deflate::{Deflate, DeflateParameters, Deflater, LongCompression, TakeoverContext};
 use super::frame::EncodedHeader;
 use super::{CloseCode, CloseFrame, FrameHeader, Message, OpCode, ProtocolError};
 
@@ -142,23 +142,33 @@ impl Sender {
     }
 
     /// [`Sender::send`] with compression, if compression was negotiated and makes a data message
-    /// smaller.
+    /// smaller. Returns a long message, which the caller must complete and send before any other
+    /// data message.
     pub fn send_compressed(
         &mut self,
         message: Message<'_>,
         deflate: &Deflate,
         deflater: &mut Deflater,
         output: &mut impl FrameSink,
-    ) {
+    ) -> Option<LongCompression> {
         if let (Some(context), SenderState::Open) = (&mut self.deflate, self.state)
             && let Some((opcode, payload)) = worth_compressing(&message, deflate)
-            && let Some(compressed) = deflater.deflate(payload, deflate.level, context)
         {
-            put(true, opcode, true, compressed, output);
-            context.remember(payload);
-        } else {
-            self.send(message, output);
+            let level = deflate.level;
+            if payload.len() > LongCompression::STEP {
+                let long = LongCompression::begin(opcode, payload, level, context, deflater);
+                if long.is_some() {
+                    context.remember(payload);
+                    return long;
+                }
+            } else if let Some(compressed) = deflater.deflate(payload, level, context) {
+                put(true, opcode, true, compressed, output);
+                context.remember(payload);
+                return None;
+            }
         }
+        self.send(message, output);
+        None
     }
 
     /// Whether this peer can read a message of `length` bytes that
@@ -223,20 +233,29 @@ pub fn encode_message(message: Message<'_>, output: &mut impl FrameSink) {
 }
 
 /// Encodes a message as one unmasked, compressed frame that refers to no earlier message: for
-/// fan-out. Returns `false` and writes nothing if the message is a control frame, too small, too
-/// large, or would not become smaller.
+/// fan-out. A long message takes long: see [`LongCompression::of_shared`]. Returns `false` and
+/// writes nothing if the message is a control frame, too small, too large, or would not become
+/// smaller.
 pub fn encode_compressed_message(
     message: Message<'_>,
     deflate: &Deflate,
     deflater: &mut Deflater,
     output: &mut impl FrameSink,
 ) -> bool {
+    let Some((opcode, payload)) = worth_compressing(&message, deflate) else {
+        return false;
+    };
+    if let Some(mut long) = LongCompression::of_shared(message, deflate, deflater) {
+        while !long.step(payload, deflater) {}
+        long.send(output);
+        return true;
+    }
     let context = TakeoverContext::none(deflate.window_bits);
-    let compressed = worth_compressing(&message, deflate).and_then(|(opcode, payload)| {
-        let compressed = deflater.deflate(payload, deflate.level, &context)?;
-        Some((opcode, compressed))
-    });
-    if let Some((opcode, compressed)) = compressed {
+    let compressed = match payload.len() > LongCompression::STEP {
+        true => None,
+        false => deflater.deflate(payload, deflate.level, &context),
+    };
+    if let Some(compressed) = compressed {
         put(true, opcode, true, compressed, output);
     }
     compressed.is_some()
@@ -252,7 +271,13 @@ fn worth_compressing<'a>(message: &Message<'a>, deflate: &Deflate) -> Option<(Op
 
 /// Writes one unmasked frame. RSV1 marks a compressed message (RFC 7692 §6.1).
 #[inline]
-fn put(fin: bool, opcode: OpCode, rsv1: bool, payload: &[u8], output: &mut impl FrameSink) {
+pub(super) fn put(
+    fin: bool,
+    opcode: OpCode,
+    rsv1: bool,
+    payload: &[u8],
+    output: &mut impl FrameSink,
+) {
     let header = FrameHeader {
         fin,
         rsv1,

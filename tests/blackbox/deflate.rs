@@ -87,7 +87,7 @@ impl Codec {
 
     fn inflate(&mut self, bytes: &[u8]) -> Vec<u8> {
         let bytes = [bytes, b"\x00\x00\xFF\xFF"].concat();
-        let mut text = Vec::with_capacity(256 << 10);
+        let mut text = Vec::with_capacity(2 << 20);
         self.decompress
             .decompress_vec(&bytes, &mut text, FlushDecompress::Sync)
             .unwrap();
@@ -483,6 +483,31 @@ fn messages_after_an_incompressible_one_arrive_whole() {
             }
         }
     }
+}
+
+/// The replies to long messages keep their order, also before the answer to a Close, and for a
+/// client that reads late.
+#[test]
+fn replies_to_long_messages_keep_their_order() {
+    let (_server, mut client) = open_with(with_takeover());
+    let text = b"frameloop ".repeat(100_000);
+    let lengths = [700_000, 10, 70_000, 1_000_000, 0, 65_537, 200];
+    for length in lengths {
+        client.send(&frame(0x82, &text[..length]));
+        client.send(&frame(0x89, b"ping"));
+    }
+    client.send(&close_frame(1000, b"bye"));
+    let mut codec = Codec::new();
+    for length in lengths {
+        let (first, payload) = client.receive();
+        let payload = match first {
+            0xC2 => codec.inflate(&payload),
+            _ => payload,
+        };
+        assert!(payload == text[..length], "{length}");
+        assert_eq!(client.receive(), (0x8A, b"ping".to_vec()), "{length}");
+    }
+    client.receives(&reply(0x88, b"\x03\xE8bye"));
 }
 
 /// By default a client's messages may refer to its earlier ones, up to 32 KiB back; the server's

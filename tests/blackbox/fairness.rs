@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flate2::{Compress, Compression, FlushCompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use frameloop::engine::{SimulatedConnection, Simulation, Stream};
 use frameloop::protocol::DeflateParameters;
 use frameloop::{CloseCode, Handler, Message, Peer, Router, Settings, WebSocket};
@@ -41,6 +41,25 @@ fn deflate(text: &[u8]) -> Vec<u8> {
 /// A compressed message of zeros, about a thousandth of their size.
 fn zeros(length: usize) -> Vec<u8> {
     frame(0xC2, &deflate(&vec![0; length]))
+}
+
+/// The text of the only frame in `bytes`, a long compressed message.
+fn inflate(bytes: &[u8]) -> Vec<u8> {
+    let (header, payload) = bytes.split_at(10);
+    assert_eq!(header[..2], [0xC2, 127]);
+    let length = u64::from_be_bytes(header[2..].try_into().unwrap());
+    assert_eq!(length, payload.len() as u64);
+    let mut text = Vec::with_capacity(2 * MIB);
+    Decompress::new(false)
+        .decompress_vec(payload, &mut text, FlushDecompress::Sync)
+        .unwrap();
+    text
+}
+
+/// A message of 1 MiB that compresses to about half of its size.
+fn half_noise() -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(71);
+    (0..MIB).map(|_| random.u8(..16)).collect()
 }
 
 /// The number of compressed messages in these frames, which are all shorter than 126 bytes.
@@ -207,6 +226,71 @@ fn attack_71_replies_are_deflated_in_turns() {
         "20 clients whose replies of 8 KiB are compressed, 20 MiB in all: bytes deflated in a client's turn at most",
         "<= 72 KiB, and another client is served after each",
         format_args!("{most} bytes, {turns} turns"),
+    );
+}
+
+/// The compression of a long reply stops in mid-message and continues in the next turn. The message
+/// after it waits, and arrives after it.
+#[test]
+fn attack_71_a_long_reply_is_deflated_in_steps() {
+    let mut worker = Worker::new();
+    let innocent = worker.open();
+    let attacker = worker.open();
+    let message = half_noise();
+    let last = frame(0x81, b"last");
+    worker.send(&attacker, &[frame(0x82, &message), last].concat());
+    let mut turns = 0;
+    while worker.0.turn() {
+        turns += 1;
+        worker.send(&innocent, &frame(0x81, b"hi"));
+        assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+    }
+    let received = attacker.0.received();
+    let (long, last) = received.split_at(received.len() - 6);
+    assert!(inflate(long) == message);
+    assert_eq!(last, b"\x81\x04last");
+    let least = MIB / TURN - 1;
+    assert!(turns >= least, "{turns} turns");
+    figure(
+        Kind::Attack,
+        71,
+        "a reply of 1 MiB that is compressed: turns of another client meanwhile",
+        format_args!(">= {least}, one per 64 KiB deflated"),
+        turns,
+    );
+}
+
+/// The compression of a long publication stops in mid-message, too. Later messages wait for it.
+#[test]
+fn attack_71_a_long_publication_is_deflated_in_steps() {
+    let mut worker = Worker::new();
+    let innocent = worker.open();
+    let peer = Rc::new(RefCell::new(None));
+    let wire = Wire::default();
+    let member = Member(Rc::clone(&peer));
+    worker.0.open(wire.clone(), member, Some(&PARAMETERS));
+    let peer = peer.take().unwrap();
+    let message = half_noise();
+    peer.send(Message::Binary(&message));
+    peer.send(Message::Text("last"));
+    let mut turns = 0;
+    while worker.0.turn() {
+        turns += 1;
+        worker.send(&innocent, &frame(0x81, b"hi"));
+        assert_eq!(innocent.0.received(), b"\x81\x02hi", "in turn {turns}");
+    }
+    let received = wire.received();
+    let (long, last) = received.split_at(received.len() - 6);
+    assert!(inflate(long) == message);
+    assert_eq!(last, b"\x81\x04last");
+    let least = MIB / TURN - 2; // the publisher has compressed the first step
+    assert!(turns >= least, "{turns} turns");
+    figure(
+        Kind::Attack,
+        71,
+        "a publication of 1 MiB that is compressed: turns of another client meanwhile",
+        format_args!(">= {least}, one per 64 KiB deflated"),
+        turns,
     );
 }
 

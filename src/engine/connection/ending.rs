@@ -104,7 +104,7 @@ impl<H: Handler> Connection<H> {
             match self.phase {
                 Phase::Draining { why, linger } => {
                     if !self.outbound.backlog.is_empty() {
-                        return Progress::Waiting;
+                        return self.wait_for_socket();
                     }
                     if !linger && !stream.has_unsent() {
                         return Progress::Over(why);

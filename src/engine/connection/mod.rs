@@ -30,6 +30,7 @@ use super::raw::Demand;
 use super::slab::ConnectionKey;
 use super::socket::Stream;
 use super::stats::Traffic;
+use super::turn;
 use super::web_socket::WebSocket;
 use super::write_batch::{Outbound, WriteBatch};
 use crate::protocol::{CloseCode, CloseFrame, DeflateParameters, Receiver, Role, Sender};
@@ -119,14 +120,14 @@ impl<H: Handler> Connection<H> {
         context: &mut Context,
     ) -> io::Result<Progress> {
         if !self.outbound.backlog.is_empty() {
-            self.write_backlog(stream, context.now)?;
+            self.write_backlog(stream, context)?;
         }
         if self.wakes_for_room() {
             return Ok(self.wake_handler(key, stream, context));
         }
         if let Phase::Open = self.phase {
             if !self.is_read(context.settings.high_water_mark) {
-                return Ok(Progress::Waiting);
+                return Ok(self.wait_for_socket());
             }
             if self.deferred.is_some() && !self.resume(key, stream, context)? {
                 return Ok(self.settle(stream, context));
@@ -167,6 +168,14 @@ impl<H: Handler> Connection<H> {
         self.wait(now)
     }
 
+    /// Returns what a connection with a backlog waits for: the socket, or its next turn.
+    fn wait_for_socket(&self) -> Progress {
+        match self.outbound.backlog.is_compressing() {
+            true => Progress::MoreToRead,
+            false => Progress::Waiting,
+        }
+    }
+
     /// Returns what the connection waits for: the socket, a deadline or its next turn.
     fn wait(&mut self, now: Tick) -> Progress {
         let is_timed = !matches!(self.phase, Phase::Open)
@@ -178,7 +187,7 @@ impl<H: Handler> Connection<H> {
             || self.kept() > 0;
         match &self.deferred {
             Some(deferred) if deferred.is_next && !deferred.is_held(now) => Progress::MoreToRead,
-            _ if is_timed => Progress::Waiting,
+            _ if is_timed => self.wait_for_socket(),
             _ => Progress::Idle,
         }
     }
@@ -213,14 +222,24 @@ impl<H: Handler> Connection<H> {
         })
     }
 
-    /// Writes as much of the backlog as the socket accepts. Returns whether the peer has read
-    /// enough not to count as stalled.
-    fn write_backlog<S: Stream>(&mut self, stream: &mut S, now: Tick) -> io::Result<bool> {
+    /// Writes as much of the backlog as the socket accepts, and compresses long replies on the way
+    /// until the turn is over. Returns whether the peer has read enough not to count as stalled.
+    fn write_backlog<S: Stream>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> io::Result<bool> {
         let is_late = matches!(self.phase, Phase::Draining { why, .. } if why.is_stalled());
-        let takes =
-            self.outbound.backlog.write_to(stream)? > 0 && self.outbound.backlog.takes_progress();
+        let backlog = &mut self.outbound.backlog;
+        let mut written = backlog.write_to(stream)?;
+        while backlog.is_compressing() && !context.turn.is_over() {
+            backlog.compress(&context.write_buffer.unsent);
+            context.turn.charge_work(turn::take_charged());
+            written += backlog.write_to(stream)?;
+        }
+        let takes = written > 0 && backlog.takes_progress();
         if takes && !is_late {
-            self.waiting_since = now;
+            self.waiting_since = context.now;
         }
         Ok(takes)
     }

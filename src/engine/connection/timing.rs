@@ -83,7 +83,7 @@ impl<H: Handler> Connection<H> {
             _ if !self.outbound.backlog.is_empty() && is_stalled => {
                 // A socket reports room when a third of its buffer is free, and a slow reader may
                 // need longer for that: a client that reads something is not stalled.
-                if matches!(self.write_backlog(stream, context.now), Ok(true)) {
+                if matches!(self.write_backlog(stream, context), Ok(true)) {
                     return Some(Progress::MoreToRead);
                 }
                 let why = self.unanswered(Unanswered::TimedOut);
@@ -99,10 +99,10 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Whether publishers have waited for this member so long that it reads too slowly.
-    fn keeps_publishers<S: Stream>(&mut self, stream: &mut S, context: &Context) -> bool {
+    fn keeps_publishers<S: Stream>(&mut self, stream: &mut S, context: &mut Context) -> bool {
         // A socket reports room only when a third of its buffer is free. A broken socket is found
         // by the next read.
-        let _ = self.write_backlog(stream, context.now);
+        let _ = self.write_backlog(stream, context);
         let due = Leeway::SLOWEST * context.tick.as_millis() as usize / 1_000;
         self.is_awaited(context) && self.outbound.backlog.owes_too_much(due)
     }

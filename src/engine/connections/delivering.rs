@@ -35,7 +35,10 @@ impl<S: Stream> Connections<S> {
         let mut turn = Turn::new();
         while !turn.is_over() {
             match queue.commands.pop_front() {
-                Some(command) => self.carry_out(command, &mut queue, &mut turn),
+                Some(mut command) => match command.compress(&mut turn) {
+                    true => self.carry_out(command, &mut queue, &mut turn),
+                    false => queue.put_back(Some(command)),
+                },
                 None if self.context.mailbox.is_filled() => self.context.mailbox.take(&mut queue),
                 None => break,
             }
@@ -207,6 +210,8 @@ fn with_frames<T>(
             let compressed = Encoded::new(compressed, &shared_frames[1]);
             act(plain, (compressed_length > 0).then_some(compressed))
         }
+        // A long frame is compressed before.
+        FrameSource::Long(long) => act(Encoded::of(&OnceCell::from(long.plain)), None),
         FrameSource::Shared { plain, compressed } => {
             let plain = OnceCell::from(plain);
             let compressed = compressed.map(OnceCell::from);

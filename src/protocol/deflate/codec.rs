@@ -4,11 +4,7 @@ use core::fmt;
 
 use zlib_rs::{DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
 
-use super::{DeflateParameters, InvalidData, TakeoverContext};
-
-/// The last four bytes of the empty stored block that ends every message. They are not sent
-/// (§7.2.1).
-const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+use super::{DeflateParameters, InvalidData};
 
 /// Decompresses one message at a time.
 pub(in crate::protocol) struct Inflater {
@@ -144,6 +140,7 @@ impl fmt::Debug for Inflater {
 pub struct Deflater {
     /// One stream per window size, created on first use.
     streams: [Option<ZStream>; WINDOWS],
+    /// Bound: the blocks of one step, a little more than 64 KiB.
     output: Vec<u8>,
     /// Bytes compressed since the last [`Deflater::take_deflated`], before compression.
     deflated: usize,
@@ -158,9 +155,6 @@ struct ZStream {
 }
 
 impl Deflater {
-    /// Maximum size in bytes of an output buffer that is kept for smaller messages.
-    const KEPT: usize = 1 << 20;
-
     /// A deflater that has allocated no memory.
     pub const fn new() -> Deflater {
         Deflater {
@@ -175,32 +169,32 @@ impl Deflater {
         core::mem::take(&mut self.deflated)
     }
 
-    /// Returns the payload of a compressed message (§7.2.1); `None` if it would not be smaller.
-    pub(in crate::protocol) fn deflate(
+    /// Compresses `text`, which may refer to the `earlier` text. Returns whole blocks; the last one
+    /// is empty and ends with [`TAIL`](super::TAIL).
+    pub(super) fn blocks(
         &mut self,
-        payload: &[u8],
+        text: &[u8],
         level: u8,
-        context: &TakeoverContext,
-    ) -> Option<&[u8]> {
+        window_bits: u8,
+        earlier: &[u8],
+    ) -> &[u8] {
         // Make room for the worst case, literals of nine bits. A stream that stops in the middle of
         // a message must not be reused: a reset does not clear the unfinished block.
-        let length = payload.len();
+        let length = text.len();
         self.deflated = self.deflated.saturating_add(length);
         let room = length.saturating_add(length / 8).saturating_add(64);
-        if self.output.capacity() > Self::KEPT.max(room) {
-            self.output = Vec::new();
-        }
         if self.output.len() < room {
             self.output.resize(room, 0);
         }
-        let output = self.output.get_mut(..room)?;
-
-        let window_bits = context.window_bits.clamp(
+        let window_bits = window_bits.clamp(
             DeflateParameters::MIN_WINDOW_BITS,
             DeflateParameters::MAX_WINDOW_BITS,
         );
         let index = usize::from(window_bits.abs_diff(DeflateParameters::MIN_WINDOW_BITS));
-        let place = self.streams.get_mut(index)?;
+        let Some((place, output)) = self.streams.get_mut(index).zip(self.output.get_mut(..room))
+        else {
+            return &[];
+        };
         let mut stream = match place.take() {
             Some(mut stream) if stream.level == level => {
                 stream.deflate.reset();
@@ -208,22 +202,19 @@ impl Deflater {
             }
             _ => ZStream::new(level, window_bits),
         };
-        let history = context.history.parts().concat(); // at most 4 KiB
-        if !history.is_empty() {
-            stream.deflate.set_dictionary(&history).ok()?;
-        }
+        let is_set = earlier.is_empty() || stream.deflate.set_dictionary(earlier).is_ok();
         let status = stream
             .deflate
-            .compress(payload, output, DeflateFlush::SyncFlush);
+            .compress(text, output, DeflateFlush::SyncFlush);
         let made = bytes(0, stream.deflate.total_out());
         let is_whole = status == Ok(Status::Ok)
             && bytes(0, stream.deflate.total_in()) == length
             && made < room;
-        if is_whole {
-            *place = Some(stream);
+        if !is_set || !is_whole {
+            return &[];
         }
-        let compressed = self.output.get(..made)?.strip_suffix(&TAIL)?;
-        Some(compressed).filter(|compressed| is_whole && compressed.len() < length)
+        *place = Some(stream);
+        self.output.get(..made).unwrap_or_default()
     }
 }
 
@@ -255,25 +246,6 @@ fn bytes(before: u64, after: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_deflater_keeps_a_stream_for_each_window_and_an_output_of_1_mib_at_most() {
-        let mut deflater = Deflater::new();
-        assert_eq!(deflater.streams.len(), 7);
-        let mut capacity_after = |length: usize| {
-            let context = TakeoverContext::none(15);
-            assert!(deflater.deflate(&vec![7; length], 1, &context).is_some());
-            deflater.output.capacity()
-        };
-        let for_worst_case = |length: usize| length + length / 8 + 64;
-        assert!(capacity_after(1_000) <= for_worst_case(1_000));
-        let large = capacity_after(500_000);
-        assert!((500_000..=for_worst_case(500_000)).contains(&large));
-        // This buffer is kept; a buffer of more than 1 MiB is not.
-        assert_eq!(capacity_after(1_000), large);
-        assert!(capacity_after(3 << 20) > 3 << 20);
-        assert!(capacity_after(1_000) <= Deflater::KEPT);
-    }
 
     #[test]
     fn codecs_show_what_they_are_and_nothing_of_what_went_through() {

@@ -7,6 +7,7 @@ mod codec;
 mod codec;
 mod history;
 mod inflaters;
+mod long;
 
 #[cfg(test)]
 #[cfg(feature = "deflate")]
@@ -16,6 +17,7 @@ pub use codec::Deflater;
 use history::History;
 use inflaters::Ticket;
 pub(super) use inflaters::{Inflaters, MessageInflater};
+pub use long::LongCompression;
 
 use super::{AssemblyBudget, ProtocolError};
 
@@ -30,7 +32,8 @@ pub struct Deflate {
     /// nearest.
     pub level: u8,
     /// Minimum size in bytes of a message to compress. Smaller messages are sent uncompressed, and
-    /// so are messages that compression does not make smaller. Default: 1 KiB.
+    /// so are messages that compression does not make smaller; of a message above 64 KiB, the first
+    /// 64 KiB count. Default: 1 KiB.
     pub min_size: usize,
     /// The messages that may refer to earlier messages. Default: [`ContextTakeover::Client`].
     pub context_takeover: ContextTakeover,
@@ -58,10 +61,9 @@ pub enum ContextTakeover {
 }
 
 impl Deflate {
-    /// Maximum size in bytes of a message to compress: 256 KiB. Larger messages are sent
-    /// uncompressed. Compressing 256 KiB takes 1 to 2 ms, while the worker's other connections
-    /// wait.
-    pub const MAX_SIZE: usize = 256 << 10;
+    /// Maximum size in bytes of a message to compress: 1 MiB. Larger messages are sent
+    /// uncompressed.
+    pub const MAX_SIZE: usize = 1 << 20;
 }
 
 #[cfg(feature = "deflate")]
@@ -187,6 +189,25 @@ impl TakeoverContext {
     /// compressed without context in a window of `window_bits`.
     pub(super) fn holds(&self, window_bits: u8, length: usize) -> bool {
         self.window_bits >= window_bits || length <= window(self.window_bits)
+    }
+}
+
+/// The last four bytes of the empty stored block that ends every message. They are not sent
+/// (§7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+
+impl Deflater {
+    /// Returns the payload of a compressed message (§7.2.1); `None` if it would not be smaller.
+    pub(super) fn deflate(
+        &mut self,
+        payload: &[u8],
+        level: u8,
+        context: &TakeoverContext,
+    ) -> Option<&[u8]> {
+        let earlier = context.history.parts().concat(); // at most 4 KiB
+        let blocks = self.blocks(payload, level, context.window_bits, &earlier);
+        let compressed = blocks.strip_suffix(&TAIL)?;
+        (compressed.len() < payload.len()).then_some(compressed)
     }
 }
 

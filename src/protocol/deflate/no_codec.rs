@@ -1,7 +1,7 @@
 //! Replaces the codec in a crate without the feature `deflate`. Then [`Deflate`](super::Deflate)
 //! cannot be constructed and compression is never negotiated.
 
-use super::{InvalidData, TakeoverContext};
+use super::InvalidData;
 
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct Inflater {}
@@ -46,12 +46,7 @@ impl Deflater {
         0
     }
 
-    pub(in crate::protocol) fn deflate(
-        &mut self,
-        _: &[u8],
-        _: u8,
-        _: &TakeoverContext,
-    ) -> Option<&[u8]> {
-        None
+    pub(super) fn blocks(&mut self, _: &[u8], _: u8, _: u8, _: &[u8]) -> &[u8] {
+        &[]
     }
 }

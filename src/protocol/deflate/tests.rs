@@ -2,7 +2,7 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
-use super::{ContextTakeover, Deflate, DeflateParameters, Deflater};
+use super::{ContextTakeover, Deflate, DeflateParameters, Deflater, LongCompression};
 use crate::protocol::frame::Expectation;
 use crate::protocol::mask::apply_masking_key;
 use crate::protocol::sender::{Sender, encode_compressed_message};
@@ -15,6 +15,8 @@ const EAGER: Deflate = Deflate {
     context_takeover: ContextTakeover::Both,
     window_bits: 15,
 };
+
+const MAX: usize = Deflate::MAX_SIZE;
 
 const PARAMETERS: DeflateParameters = DeflateParameters {
     server_no_context_takeover: true,
@@ -42,7 +44,7 @@ fn inflate(peer: &mut Decompress, mut frames: &[u8]) -> Vec<u8> {
         assembled: 0,
         limits: SizeLimits::default(),
     };
-    let mut text = Vec::with_capacity(1 << 16);
+    let mut text = Vec::with_capacity(2 << 20);
     while let Some((header, length)) = FrameHeader::decode(frames, &expected).unwrap() {
         let (payload, rest) = frames[length..].split_at(header.payload_length.try_into().unwrap());
         if header.rsv1 {
@@ -79,7 +81,8 @@ fn what_is_shared_may_stand_between_what_refers_to_earlier_messages() {
                 ));
                 sender.sent_compressed();
             } else {
-                sender.send_compressed(message, &EAGER, &mut deflater, &mut output);
+                let long = sender.send_compressed(message, &EAGER, &mut deflater, &mut output);
+                assert!(long.is_none());
             }
             assert!(inflate(&mut peer, &output) == text, "round {round}");
             lengths.push(output.len());
@@ -89,6 +92,75 @@ fn what_is_shared_may_stand_between_what_refers_to_earlier_messages() {
         assert!(lengths[1] < lengths[0] / 2, "{lengths:?}");
         assert!(lengths[4] > lengths[1] * 2, "{lengths:?}");
     }
+}
+
+/// Completes a message that [`Sender::send_compressed`] has begun.
+fn complete(
+    long: Option<LongCompression>,
+    text: &[u8],
+    deflater: &mut Deflater,
+    output: &mut Vec<u8>,
+) {
+    if let Some(mut long) = long {
+        while !long.step(text, deflater) {}
+        long.send(output);
+    }
+}
+
+/// The steps of a long message refer to earlier steps and to earlier messages, as far as the window
+/// reaches. Blocks that do not compress may follow.
+#[test]
+fn long_messages_are_compressed_in_steps_that_refer_to_each_other() {
+    const STEP: usize = LongCompression::STEP;
+    let noise = std::iter::successors(Some(1_u32), |last| {
+        Some(last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
+    });
+    let mut noise: Vec<u8> = noise.map(|n| (n >> 24) as u8).take(2 * STEP).collect();
+    noise[..STEP - 40].fill(7);
+    let words = b"the quick brown fox jumps over the lazy dog ";
+    for (window_bits, level) in [(9, 1), (9, 6), (15, 1), (15, 9)] {
+        let (mut sender, mut deflater) = (sender(window_bits), Deflater::new());
+        let deflate = Deflate { level, ..EAGER };
+        let mut peer = Decompress::new(false);
+        for length in [
+            STEP,
+            STEP + 1,
+            30,
+            2 * STEP,
+            200,
+            3 * STEP + 7,
+            MAX,
+            MAX + 1,
+        ] {
+            for text in [words.repeat(length / words.len() + 1), noise.repeat(10)] {
+                let text = &text[..length];
+                let mut output = Vec::new();
+                let message = Message::Binary(text);
+                let long = sender.send_compressed(message, &deflate, &mut deflater, &mut output);
+                assert!(long.is_none() || length > STEP);
+                complete(long, text, &mut deflater, &mut output);
+                assert!(
+                    inflate(&mut peer, &output) == text,
+                    "{length} {window_bits}"
+                );
+                let is_compressed = output[0] & 0x40 != 0;
+                assert!(is_compressed == (length <= MAX) || length <= STEP);
+            }
+        }
+    }
+}
+
+/// Blocks of a deflater that fails are stored.
+#[test]
+fn stored_blocks_continue_a_long_message() {
+    let text = [7; 3 * LongCompression::STEP];
+    let mut deflater = Deflater::new();
+    let message = Message::Text(std::str::from_utf8(&text).unwrap());
+    let mut long = LongCompression::of_shared(message, &EAGER, &mut deflater).unwrap();
+    long.store(&text[LongCompression::STEP..]);
+    let mut output = Vec::new();
+    long.send(&mut output);
+    assert!(inflate(&mut Decompress::new(false), &output) == text);
 }
 
 #[test]
