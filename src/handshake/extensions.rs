@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, header};
 
-use super::headers::{elements, is_token};
+use super::headers::{is_token, list};
 
 /// One extension that a client offers to use.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,13 +31,7 @@ pub struct MalformedExtensions;
 /// # Errors
 /// [`MalformedExtensions`]
 pub fn offers(headers: &HeaderMap) -> Result<Vec<Offer<'_>>, MalformedExtensions> {
-    let name = header::SEC_WEBSOCKET_EXTENSIONS;
-    let offers = elements(headers, &name).map(offer);
-    let offers: Vec<_> = offers.collect::<Option<_>>().ok_or(MalformedExtensions)?;
-    match offers.is_empty() && headers.contains_key(name) {
-        true => Err(MalformedExtensions),
-        false => Ok(offers),
-    }
+    list(headers, &header::SEC_WEBSOCKET_EXTENSIONS, offer).ok_or(MalformedExtensions)
 }
 
 /// Parses one offer. A comma or a semicolon inside a quoted string has cut the string in two, and

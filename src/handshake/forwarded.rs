@@ -67,15 +67,12 @@ type Parse = fn(&[u8]) -> Option<SocketAddr>;
 /// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:4711`.
 fn address(text: &[u8]) -> Option<SocketAddr> {
     let text = std::str::from_utf8(text).ok()?;
-    let in_brackets = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
-    let without_port = || {
-        text.parse()
-            .ok()
-            .or_else(|| in_brackets(text).map(IpAddr::V6))
+    let without_port = || match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
     };
-    text.parse()
-        .ok()
-        .or_else(|| without_port().map(|address| SocketAddr::new(address, 0)))
+    let with_port = text.parse().ok();
+    with_port.or_else(|| Some(SocketAddr::new(without_port()?, 0)))
 }
 
 /// The address in an element of Forwarded, such as `for="[2001:db8::1]:4711";proto=https`. A comma

@@ -17,6 +17,17 @@ pub(super) fn elements<'a>(
         .filter(|element| !element.is_empty())
 }
 
+/// Parses each element of a list header. `None` if one is invalid, or if the header is there and has
+/// no element.
+pub(super) fn list<'a, T>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    parse: impl FnMut(&'a [u8]) -> Option<T>,
+) -> Option<Vec<T>> {
+    let list: Option<Vec<T>> = elements(headers, name).map(parse).collect();
+    list.filter(|list| !list.is_empty() || !headers.contains_key(name))
+}
+
 /// Whether a list header contains `token`, ignoring case.
 pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     elements(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))

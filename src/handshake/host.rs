@@ -18,26 +18,21 @@ pub struct InvalidHost(String);
 
 impl fmt::Display for InvalidHost {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.escape_debug();
-        if self.0 == "*" {
-            return formatter.write_str("invalid host '*': leave it out to allow any");
-        }
-        if self.0.contains('*') {
-            return write!(
-                formatter,
-                "invalid host '{text}': a star must be the whole first label; use *.example.com for all subdomains"
-            );
-        }
-        if let Some(host) = self.0.strip_prefix('.') {
-            let host = host.escape_debug();
-            return write!(
-                formatter,
-                "invalid host '{text}': use {host} for this host and *.{host} for its subdomains"
-            );
-        }
+        let advice = match self.0.strip_prefix('.') {
+            _ if self.0 == "*" => "leave it out to allow any".into(),
+            _ if self.0.contains('*') => {
+                "a star must be the whole first label; use *.example.com for all subdomains".into()
+            }
+            Some(host) => {
+                let host = host.escape_debug();
+                format!("use {host} for this host and *.{host} for its subdomains")
+            }
+            None => "use example.com, *.example.com, example.com:8000 or [::1]:8000".to_owned(),
+        };
         write!(
             formatter,
-            "invalid host '{text}': use example.com, *.example.com, example.com:8000 or [::1]:8000"
+            "invalid host '{}': {advice}",
+            self.0.escape_debug()
         )
     }
 }
@@ -69,39 +64,27 @@ impl AllowedHost {
     }
 }
 
-/// One host, or all subdomains of one.
+/// One host, or all subdomains of one: a star before the first dot.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Hosts {
-    One(String),
-    /// The parent host with a leading dot.
-    Below(String),
-}
+pub(super) struct Hosts(String);
 
 impl Hosts {
     /// Accepts one star, in place of the first label. An address has no subdomains.
     pub(super) fn parse(host: &str) -> Option<Hosts> {
-        match host.strip_prefix('*') {
-            None => {
-                let is_one = !host.contains('*') && !host.starts_with('.');
-                is_one.then(|| Hosts::One(host.into()))
-            }
-            Some(below) => {
-                let host = below.strip_prefix('.')?;
-                let has_subdomains = are_labels(host) && host.parse::<Ipv4Addr>().is_err();
-                has_subdomains.then(|| Hosts::Below(below.into()))
-            }
-        }
+        let is_valid = match host.strip_prefix("*.") {
+            Some(parent) => are_labels(parent) && parent.parse::<Ipv4Addr>().is_err(),
+            None => !host.contains('*') && !host.starts_with('.'),
+        };
+        is_valid.then(|| Hosts(host.into()))
     }
 
     pub(super) fn admit(&self, host: &str) -> bool {
-        match self {
-            Hosts::One(one) => one.eq_ignore_ascii_case(host),
-            Hosts::Below(below) => host
-                .len()
-                .checked_sub(below.len())
-                .and_then(|length| host.split_at_checked(length))
-                .is_some_and(|(labels, end)| end.eq_ignore_ascii_case(below) && are_labels(labels)),
-        }
+        let Some(below) = self.0.strip_prefix('*') else {
+            return self.0.eq_ignore_ascii_case(host);
+        };
+        let length = host.len().saturating_sub(below.len());
+        host.split_at_checked(length)
+            .is_some_and(|(labels, end)| end.eq_ignore_ascii_case(below) && are_labels(labels))
     }
 }
 
@@ -121,18 +104,15 @@ pub(super) struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     pub(super) fn parse(text: &'a str) -> Option<Authority<'a>> {
-        let end_of_literal = text.find(']').map_or(0, |end| end.saturating_add(1));
-        let (host, port) = match text.get(end_of_literal..)?.find(':') {
-            Some(colon) => {
-                let (host, port) = text.split_at(end_of_literal.saturating_add(colon));
-                (host, port.strip_prefix(':')?)
-            }
-            None => (text, ""),
+        let (host, port) = match text.rsplit_once(':') {
+            // Not a colon inside the brackets of an IPv6 address.
+            Some((host, port)) if !port.ends_with(']') => (host, port),
+            _ => (text, ""),
         };
         let port = match port {
             "" => None,
-            port if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
-            _ => return None,
+            _ if port.starts_with('+') => return None,
+            _ => Some(port.parse().ok()?),
         };
         is_host(host).then_some(Authority { host, port })
     }

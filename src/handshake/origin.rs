@@ -58,19 +58,17 @@ pub struct InvalidOrigin(String);
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.escape_debug();
-        if self.0 == "*" {
-            return formatter.write_str("invalid origin '*': leave it out to allow any");
-        }
-        if self.0.contains('*') {
-            return write!(
-                formatter,
-                "invalid origin '{text}': a star must be the whole first label of the host; use https://*.example.com for all subdomains"
-            );
-        }
+        let advice = match &*self.0 {
+            "*" => "leave it out to allow any",
+            text if text.contains('*') => {
+                "a star must be the whole first label of the host; use https://*.example.com for all subdomains"
+            }
+            _ => "use https://example.com, http://localhost:3000, file:// or null",
+        };
         write!(
             formatter,
-            "invalid origin '{text}': use https://example.com, http://localhost:3000, file:// or null"
+            "invalid origin '{}': {advice}",
+            self.0.escape_debug()
         )
     }
 }
@@ -81,29 +79,24 @@ impl FromStr for Origin {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Origin, InvalidOrigin> {
-        let literal = || Origin(OriginKind::Literal(text.into()));
-        if text == "null" {
-            return Ok(literal());
-        }
-        let invalid = || InvalidOrigin(text.into());
-        let (scheme, rest) = split(text).ok_or_else(invalid)?;
-        let tuple = Authority::parse(rest).and_then(|authority| {
+        let tuple = parts(text).and_then(|(scheme, host, port)| {
             Some(OriginKind::Tuple {
                 scheme: scheme.into(),
-                hosts: Hosts::parse(authority.host)?,
-                port: explicit_port(scheme, authority.port),
+                hosts: Hosts::parse(host)?,
+                port,
             })
         });
         // With other schemes the host may be empty or a dot, as in `file://` and `app://.`.
-        let is_literal = default_port(scheme).is_none()
-            && rest
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"*,".contains(&byte));
-        match tuple {
-            Some(tuple) => Ok(Origin(tuple)),
-            None if is_literal => Ok(literal()),
-            None => Err(invalid()),
-        }
+        let is_visible = |byte: u8| byte.is_ascii_graphic() && !b"*,".contains(&byte);
+        let is_literal = text == "null"
+            || split(text).is_some_and(|(scheme, rest)| {
+                default_port(scheme).is_none() && rest.bytes().all(is_visible)
+            });
+        let literal = || is_literal.then(|| OriginKind::Literal(text.into()));
+        tuple
+            .or_else(literal)
+            .map(Origin)
+            .ok_or_else(|| InvalidOrigin(text.into()))
     }
 }
 
@@ -115,12 +108,9 @@ impl Origin {
                 scheme,
                 hosts,
                 port,
-            } => split(origin)
-                .filter(|(sent, _)| sent.eq_ignore_ascii_case(scheme))
-                .and_then(|(_, authority)| Authority::parse(authority))
-                .is_some_and(|sent| {
-                    hosts.admit(sent.host) && *port == explicit_port(scheme, sent.port)
-                }),
+            } => parts(origin).is_some_and(|(sent, host, sent_port)| {
+                sent.eq_ignore_ascii_case(scheme) && hosts.admit(host) && *port == sent_port
+            }),
         }
     }
 }
@@ -135,9 +125,12 @@ fn split(text: &str) -> Option<(&str, &str)> {
     is_scheme.then_some((scheme, rest))
 }
 
-/// The port; `None` if it is the default port of the scheme.
-fn explicit_port(scheme: &str, port: Option<u16>) -> Option<u16> {
-    port.filter(|port| Some(*port) != default_port(scheme))
+/// The scheme, host and port of an origin; the port is `None` if it is the default of the scheme.
+fn parts(text: &str) -> Option<(&str, &str, Option<u16>)> {
+    let (scheme, rest) = split(text)?;
+    let Authority { host, port } = Authority::parse(rest)?;
+    let port = port.filter(|port| Some(*port) != default_port(scheme));
+    Some((scheme, host, port))
 }
 
 fn default_port(scheme: &str) -> Option<u16> {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use super::HandshakeError;
 use super::accept_key::{accept_key, is_key};
 use super::access::Policy;
-use super::headers::{Single, elements, has_token, is_token, single};
+use super::headers::{Single, has_token, is_token, list, single};
 use super::host::Authority;
 use super::{deflate, extensions};
 use crate::protocol::{Deflate, DeflateParameters};
@@ -43,8 +43,8 @@ pub struct Accepted {
 pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError> {
     let host = match single(&request.headers, &header::HOST) {
         Single::Once(host) => {
-            let host = std::str::from_utf8(host).map_err(|_| HandshakeError::Host)?;
-            Some(Authority::parse(host).ok_or(HandshakeError::Host)?)
+            let host = std::str::from_utf8(host).ok().and_then(Authority::parse);
+            Some(host.ok_or(HandshakeError::Host)?)
         }
         // HTTP/1.0 has no Host. A later check refuses the request for its version.
         Single::Missing if request.version < Version::HTTP_11 => None,
@@ -69,18 +69,12 @@ pub fn check_host(request: &Parts, policy: &Policy) -> Result<(), HandshakeError
         }
         None => host,
     };
-    if policy.allowed_hosts.is_empty() {
-        return Ok(());
+    let allowed = &policy.allowed_hosts;
+    let is_ours = |host| allowed.iter().any(|allowed| allowed.admits(&host));
+    match allowed.is_empty() || authority.is_some_and(is_ours) {
+        true => Ok(()),
+        false => Err(HandshakeError::MisdirectedRequest), // RFC 9110 §15.5.20
     }
-    let is_ours = authority.is_some_and(|authority| {
-        policy
-            .allowed_hosts
-            .iter()
-            .any(|allowed| allowed.admits(&authority))
-    });
-    is_ours
-        .then_some(())
-        .ok_or(HandshakeError::MisdirectedRequest) // RFC 9110 §15.5.20
 }
 
 /// Whether a request tries to open a WebSocket, correctly or not. A path that serves both a page
@@ -248,17 +242,11 @@ fn has_body(headers: &HeaderMap) -> bool {
 
 /// The subprotocols that the client offers, in its order of preference (§4.1, 10).
 fn offered_subprotocols(headers: &HeaderMap) -> Result<Vec<&str>, HandshakeError> {
-    let name = header::SEC_WEBSOCKET_PROTOCOL;
     let mut seen = HashSet::new();
-    let offered = elements(headers, &name)
-        .map(|offer| {
-            let is_new_token = is_token(offer) && seen.insert(offer);
-            std::str::from_utf8(offer).ok().filter(|_| is_new_token)
-        })
-        .collect::<Option<Vec<_>>>()
-        .ok_or(HandshakeError::Subprotocols)?; // §4.1, 10: tokens, all different
-    if offered.is_empty() && headers.contains_key(&name) {
-        return Err(HandshakeError::Subprotocols); // §11.3.4: at least one element
-    }
-    Ok(offered)
+    // §4.1, 10: tokens, all different; §11.3.4: at least one
+    list(headers, &header::SEC_WEBSOCKET_PROTOCOL, |offer| {
+        let is_new_token = is_token(offer) && seen.insert(offer);
+        std::str::from_utf8(offer).ok().filter(|_| is_new_token)
+    })
+    .ok_or(HandshakeError::Subprotocols)
 }
