@@ -6,7 +6,7 @@ use super::ProtocolError;
 use super::budget::{AssemblyBudget, Loan};
 use super::copy;
 use super::deflate::{Inflaters, InvalidData, MessageInflater, TakeoverContext};
-use super::utf8::{self, Utf8Validator};
+use super::utf8::{self, InvalidUtf8, Utf8Validator};
 
 /// The payload received so far, in one contiguous buffer. The buffer grows with the received bytes,
 /// never by the length that a header claims.
@@ -225,28 +225,30 @@ impl Assembly {
 
     /// Validates a piece of a text message.
     pub(super) fn validate(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
-        self.utf8
-            .validate(piece)
-            .map_err(|_| ProtocolError::InvalidUtf8) // §8.1
+        Ok(self.utf8.validate(piece)?)
     }
 
     /// Validates the last `bytes` bytes of the payload of a text message.
     pub(super) fn validate_last(&mut self, bytes: usize) -> Result<(), ProtocolError> {
         let start = self.end.saturating_sub(bytes);
         let piece = self.bytes.get(start..self.end).unwrap_or_default();
-        self.utf8
-            .validate(piece)
-            .map_err(|_| ProtocolError::InvalidUtf8) // §8.1
+        Ok(self.utf8.validate(piece)?)
     }
 
     /// The whole message as text.
     pub(super) fn text(&self) -> Result<&str, ProtocolError> {
         // The pieces are already validated; a `&str` requires a check of the whole payload.
-        utf8::validate(self.payload()).map_err(|_| ProtocolError::InvalidUtf8) // §8.1
+        Ok(utf8::validate(self.payload())?)
     }
 
     pub(super) fn ends_inside_a_character(&self) -> bool {
         !self.utf8.is_complete()
+    }
+}
+
+impl From<InvalidUtf8> for ProtocolError {
+    fn from(_: InvalidUtf8) -> ProtocolError {
+        ProtocolError::InvalidUtf8 // §8.1
     }
 }
 

@@ -91,50 +91,38 @@ impl ProtocolError {
 
     /// The status code of the Close frame that is sent for this error.
     pub const fn close_code(self) -> CloseCode {
-        match self {
-            ProtocolError::ReservedBit
-            | ProtocolError::ReservedOpCode
-            | ProtocolError::NonMinimalLength
-            | ProtocolError::LengthMsbSet
-            | ProtocolError::UnmaskedFrame
-            | ProtocolError::MaskedFrame
-            | ProtocolError::FragmentedControlFrame
-            | ProtocolError::OversizedControlFrame
-            | ProtocolError::UnexpectedContinuation
-            | ProtocolError::ExpectedContinuation
-            | ProtocolError::OneByteClose
-            | ProtocolError::InvalidCloseCode => CloseCode::Protocol,
-            ProtocolError::InvalidCloseReason
-            | ProtocolError::InvalidUtf8
-            | ProtocolError::InvalidCompressedData => CloseCode::Invalid,
-            ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
-            ProtocolError::EmptyFragments => CloseCode::Policy,
-            ProtocolError::BudgetExceeded => CloseCode::Again,
-        }
+        self.close().0
     }
 
     /// The reason in the Close frame: a fixed text, never bytes from the peer.
     pub const fn reason(self) -> &'static str {
+        self.close().1
+    }
+
+    const fn close(self) -> (CloseCode, &'static str) {
+        use CloseCode::{Again, Invalid, Policy, Protocol, Size};
         match self {
-            ProtocolError::ReservedBit => "reserved bit set",
-            ProtocolError::ReservedOpCode => "reserved opcode",
-            ProtocolError::NonMinimalLength => "length not in its shortest form",
-            ProtocolError::LengthMsbSet => "length with its top bit set",
-            ProtocolError::UnmaskedFrame => "client frame not masked",
-            ProtocolError::MaskedFrame => "server frame masked",
-            ProtocolError::FragmentedControlFrame => "fragmented control frame",
-            ProtocolError::OversizedControlFrame => "control frame over 125 bytes",
-            ProtocolError::UnexpectedContinuation => "continuation of no message",
-            ProtocolError::ExpectedContinuation => "new message inside a fragmented one",
-            ProtocolError::OneByteClose => "close payload of one byte",
-            ProtocolError::InvalidCloseCode => "invalid close code",
-            ProtocolError::InvalidCloseReason => "close reason is not UTF-8",
-            ProtocolError::InvalidUtf8 => "text is not UTF-8",
-            ProtocolError::InvalidCompressedData => "invalid compressed data",
-            ProtocolError::FrameTooBig => "frame too big",
-            ProtocolError::MessageTooBig => "message too big",
-            ProtocolError::EmptyFragments => "too many empty fragments",
-            ProtocolError::BudgetExceeded => "no memory for unfinished messages",
+            ProtocolError::ReservedBit => (Protocol, "reserved bit set"),
+            ProtocolError::ReservedOpCode => (Protocol, "reserved opcode"),
+            ProtocolError::NonMinimalLength => (Protocol, "length not in its shortest form"),
+            ProtocolError::LengthMsbSet => (Protocol, "length with its top bit set"),
+            ProtocolError::UnmaskedFrame => (Protocol, "client frame not masked"),
+            ProtocolError::MaskedFrame => (Protocol, "server frame masked"),
+            ProtocolError::FragmentedControlFrame => (Protocol, "fragmented control frame"),
+            ProtocolError::OversizedControlFrame => (Protocol, "control frame over 125 bytes"),
+            ProtocolError::UnexpectedContinuation => (Protocol, "continuation of no message"),
+            ProtocolError::ExpectedContinuation => {
+                (Protocol, "new message inside a fragmented one")
+            }
+            ProtocolError::OneByteClose => (Protocol, "close payload of one byte"),
+            ProtocolError::InvalidCloseCode => (Protocol, "invalid close code"),
+            ProtocolError::InvalidCloseReason => (Invalid, "close reason is not UTF-8"),
+            ProtocolError::InvalidUtf8 => (Invalid, "text is not UTF-8"),
+            ProtocolError::InvalidCompressedData => (Invalid, "invalid compressed data"),
+            ProtocolError::FrameTooBig => (Size, "frame too big"),
+            ProtocolError::MessageTooBig => (Size, "message too big"),
+            ProtocolError::EmptyFragments => (Policy, "too many empty fragments"),
+            ProtocolError::BudgetExceeded => (Again, "no memory for unfinished messages"),
         }
     }
 }

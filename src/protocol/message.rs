@@ -36,11 +36,8 @@ impl<'a> Message<'a> {
     /// Size of the payload in bytes, uncompressed.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Message::Text(text) => text.len(),
-            Message::Binary(payload) | Message::Ping(payload) | Message::Pong(payload) => {
-                payload.len()
-            }
             Message::Close(frame) => frame.map_or(0, |frame| frame.reason.len().saturating_add(2)),
+            _ => self.frame().map_or(0, |(_, payload)| payload.len()),
         }
     }
 

@@ -145,12 +145,9 @@ impl Receiver {
         let Some((opcode, payload)) = self.whole_message(input) else {
             return Ok(None);
         };
-        if opcode != OpCode::Text {
-            return Ok(Some(Message::Binary(payload)));
-        }
-        match utf8::validate(payload) {
-            Ok(text) => Ok(Some(Message::Text(text))),
-            Err(_) => Err(self.fail(ProtocolError::InvalidUtf8)), // §8.1
+        match opcode {
+            OpCode::Text => self.text(payload).map(Some),
+            _ => Ok(Some(Message::Binary(payload))),
         }
     }
 
@@ -321,17 +318,16 @@ impl Receiver {
         opcode: OpCode,
         payload: &'a [u8],
     ) -> Result<Message<'a>, ProtocolError> {
-        let message = match opcode {
-            OpCode::Text => return self.text(payload),
-            OpCode::Binary | OpCode::Continuation => return Ok(Message::Binary(payload)),
-            OpCode::Close | OpCode::Ping | OpCode::Pong => control_message(opcode, payload),
-        };
-        match message {
-            Ok(Message::Close(_)) => self.discard(),
-            Err(error) => return Err(self.fail(error)),
-            Ok(_) => {}
+        match opcode {
+            OpCode::Text => self.text(payload),
+            OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
+            OpCode::Close | OpCode::Ping | OpCode::Pong => {
+                if opcode == OpCode::Close {
+                    self.discard();
+                }
+                control_message(opcode, payload).map_err(|error| self.fail(error))
+            }
         }
-        message
     }
 
     #[inline]

@@ -154,15 +154,18 @@ impl Receiver {
         }
         let text = self.is_text();
         self.fragmented = None;
-        let assembly = self.assembly.as_deref();
-        if text && assembly.is_some_and(Assembly::ends_inside_a_character) {
+        if text
+            && self
+                .assembly
+                .as_deref()
+                .is_some_and(Assembly::ends_inside_a_character)
+        {
             return Err(self.fail(ProtocolError::InvalidUtf8)); // §8.1
         }
-        match &self.assembly {
-            Some(assembly) if text => assembly.text().map(Message::Text),
-            Some(assembly) => Ok(Message::Binary(assembly.payload())),
-            None if text => Ok(Message::Text("")),
-            None => Ok(Message::Binary(&[])),
+        let assembly = self.assembly.get_or_insert_with(|| pool.take());
+        match text {
+            true => assembly.text().map(Message::Text),
+            false => Ok(Message::Binary(assembly.payload())),
         }
     }
 
