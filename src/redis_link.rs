@@ -18,28 +18,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct Link(Client);
 
-/// The work done over a link: [`keep`] calls these methods, again after each loss.
+/// The work done over a link: [`keep`] calls [`carry`](LinkSession::carry) again after each loss.
 pub(crate) trait LinkSession {
-    /// The result of a successful [`connect`](LinkSession::connect).
-    type Ready;
+    /// Connects to Redis, sets `is_connected`, and works until the connection is lost. Returns the
+    /// error that ended it.
+    async fn carry(&mut self, is_connected: &mut bool) -> RedisResult<Infallible>;
 
-    /// Connects to Redis.
-    async fn connect(&mut self) -> RedisResult<Self::Ready>;
-
-    /// Works until the connection is lost. Returns the error that ended it.
-    async fn carry(&mut self, ready: Self::Ready) -> RedisError;
-
-    /// Called after each change of the link's state.
-    fn changed(&mut self, state: LinkState<'_>);
-}
-
-/// The state of a link.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum LinkState<'a> {
-    Connected,
-    Lost(&'a RedisError),
-    /// Connecting fails. Reported once per outage, not for each attempt.
-    Unreachable(&'a RedisError),
+    /// Called when the connection is lost, and when connecting fails: then once per outage, not for
+    /// each attempt.
+    fn failed(&mut self, error: &RedisError, was_connected: bool);
 }
 
 impl Link {
@@ -90,18 +77,14 @@ pub(crate) async fn keep(mut session: impl LinkSession) -> Infallible {
     let mut pause = FIRST_PAUSE;
     let mut is_told = false;
     loop {
-        match session.connect().await {
-            Ok(ready) => {
-                (pause, is_told) = (FIRST_PAUSE, false);
-                session.changed(LinkState::Connected);
-                let error = session.carry(ready).await;
-                session.changed(LinkState::Lost(&error));
-            }
-            Err(error) if !is_told => {
-                is_told = true;
-                session.changed(LinkState::Unreachable(&error));
-            }
-            Err(_) => {}
+        let mut is_connected = false;
+        let Err(error) = session.carry(&mut is_connected).await;
+        if is_connected {
+            (pause, is_told) = (FIRST_PAUSE, false);
+        }
+        if !is_told {
+            session.failed(&error, is_connected);
+            is_told = !is_connected;
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -11,7 +11,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, RedisResult};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Notify, mpsc};
@@ -22,7 +21,7 @@ use super::sid::Sid;
 use super::socket::Socket;
 use super::value::Args;
 use crate::log;
-use crate::redis_link::{self, Link, LinkSession, LinkState, gone};
+use crate::redis_link::{self, Link, LinkSession, gone};
 
 /// Flask-SocketIO's default channel.
 pub const CHANNEL: &str = "flask-socketio";
@@ -187,9 +186,7 @@ impl BusRelay {
 }
 
 impl LinkSession for BusRelay {
-    type Ready = (MultiplexedConnection, Arc<Notify>);
-
-    async fn connect(&mut self) -> RedisResult<Self::Ready> {
+    async fn carry(&mut self, is_connected: &mut bool) -> RedisResult<Infallible> {
         let (bus, lost) = (self.bus.clone(), Arc::new(Notify::new()));
         let is_lost = Arc::clone(&lost);
         let push = move |push: PushInfo| {
@@ -204,10 +201,8 @@ impl LinkSession for BusRelay {
         connection.subscribe(&self.channel).await?;
         // Drops the messages that waited for the connection, because they are outdated.
         while self.outgoing.try_recv().is_ok() {}
-        Ok((connection, is_lost))
-    }
-
-    async fn carry(&mut self, (mut connection, is_lost): Self::Ready) -> RedisError {
+        *is_connected = true;
+        log::redis("connected to Redis: the Socket.IO bus is joined");
         let send = async {
             let mut batch = Vec::new();
             while self.outgoing.recv_many(&mut batch, MAX_WAITING).await > 0 {
@@ -215,25 +210,20 @@ impl LinkSession for BusRelay {
                 for message in batch.drain(..) {
                     pipeline.publish(&self.channel, message).ignore();
                 }
-                if let Err(error) = pipeline.exec_async(&mut connection).await {
-                    return error;
-                }
+                pipeline.exec_async(&mut connection).await?;
             }
-            gone()
+            Err(gone())
         };
         tokio::select! {
-            () = is_lost.notified() => gone(),
+            () = is_lost.notified() => Err(gone()),
             lost = send => lost,
         }
     }
 
-    fn changed(&mut self, state: LinkState<'_>) {
-        match state {
-            LinkState::Connected => log::redis("connected to Redis: the Socket.IO bus is joined"),
-            LinkState::Lost(error) | LinkState::Unreachable(error) => log::redis(format_args!(
-                "no connection to Redis ({error}): the Socket.IO bus is left"
-            )),
-        }
+    fn failed(&mut self, error: &RedisError, _: bool) {
+        log::redis(format_args!(
+            "no connection to Redis ({error}): the Socket.IO bus is left"
+        ));
     }
 }
 

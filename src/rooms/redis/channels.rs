@@ -42,9 +42,16 @@ pub(super) fn group_key(group: &str) -> String {
     format!("asgi:group:{group}")
 }
 
-/// The channel name of a member. `number` is unique within the process.
-pub(super) fn member(process: &str, number: u64) -> String {
-    format!("specific.{process}!{number}")
+/// The channel name under which a process is a member of the group with this key; `None` if the
+/// text is another address.
+pub(super) fn member(process: &str, key: &str) -> Option<String> {
+    let group = key.strip_prefix("asgi:group:")?;
+    Some(format!("specific.{process}!{group}"))
+}
+
+/// The group key of a process's own member name; `None` if the name is malformed.
+pub(super) fn group_key_of(member: &str) -> Option<String> {
+    member.split_once('!').map(|(_, group)| group_key(group))
 }
 
 /// The key of the queue of a process.
@@ -185,11 +192,13 @@ mod tests {
 
     #[test]
     fn bodies_are_salted_and_name_their_members() {
-        let members = vec![member("p", 1), member("p", 2)];
+        let members = ["asgi:group:a", "asgi:group:b"]
+            .map(|key| member("p", key).unwrap())
+            .to_vec();
         let bytes = body(&hi(), &members, 1 << 32);
         assert_eq!(&bytes[..12], b"\0\0\0\0\0\0\0\0\0\0\0\x01");
         assert_eq!(&bytes[12..18], b"\x83\xA4type");
-        assert!(bytes.ends_with(b"\xB0__asgi_channel__\x92\xACspecific.p!1\xACspecific.p!2"));
+        assert!(bytes.ends_with(b"\xB0__asgi_channel__\x92\xACspecific.p!a\xACspecific.p!b"));
         assert_eq!(event_of_body(&bytes), Some((hi(), members)));
         for bytes in [&b""[..], b"short", &bytes[..12], &bytes[1..]] {
             assert_eq!(event_of_body(bytes), None, "{bytes:?}");

@@ -1,6 +1,6 @@
 //! The relay between the rooms of this process and Redis.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,6 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd, from_red
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::changes::{Changes, Registration};
 use super::channels::Score;
 use super::wire::Sequences;
 use super::{
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::lock::lock;
 use crate::log;
-use crate::redis_link::{self, Link, LinkSession, LinkState, PATIENCE, gone, in_time};
+use crate::redis_link::{self, Link, LinkSession, PATIENCE, gone, in_time};
 use crate::rooms::Room;
 
 /// Sends published messages to Redis and delivers messages from Redis to the rooms. It works only
@@ -70,9 +69,9 @@ impl RoomsRelay {
     fn register_anew(&self) {
         let mut state = lock(&self.shared.state);
         let RoomsState { open, changes, .. } = &mut *state;
-        *changes = Changes::default();
+        changes.clear();
         for (address, room) in open {
-            changes.opened(address, room.registration);
+            changes.insert(Arc::clone(address), true);
             room.seen = Sequences::default();
         }
     }
@@ -84,32 +83,30 @@ impl RoomsRelay {
         inbox: &Inbox,
     ) -> RedisResult<Infallible> {
         const RENEWAL: Duration = Duration::from_secs(3_600);
-        let mut members = HashMap::<Arc<str>, u64>::new();
+        let mut groups = HashSet::<Arc<str>>::new();
         let mut renewal = Instant::now() + RENEWAL;
         loop {
-            let (changes, outgoing) = self.work();
+            let (mut changes, outgoing) = self.work();
+            if renewal <= Instant::now() {
+                renewal = Instant::now() + RENEWAL;
+                for group in &groups {
+                    changes.entry(Arc::clone(group)).or_insert(true);
+                }
+            }
             if changes.is_empty() && outgoing.is_empty() {
                 let filled = timeout(ALIVE, self.shared.filled.notified()).await;
                 if filled.is_err() {
                     cmd("PING").exec_async(&mut connection).await?;
                 }
-                if renewal <= Instant::now() {
-                    renewal = Instant::now() + RENEWAL;
-                    let mut renew = Pipeline::new();
-                    for (group, member) in &members {
-                        self.enter(group, *member, &mut renew);
-                    }
-                    run(&renew, &mut connection).await?;
-                }
                 continue;
             }
-            self.change(changes, &mut members, &mut connection).await?;
+            self.change(changes, &mut groups, &mut connection).await?;
             self.publish(outgoing, &mut connection, inbox).await?;
         }
     }
 
     /// Takes the changes and a batch of messages.
-    pub(super) fn work(&self) -> (Changes, Vec<OutgoingMessage>) {
+    pub(super) fn work(&self) -> (HashMap<Arc<str>, bool>, Vec<OutgoingMessage>) {
         let mut state = lock(&self.shared.state);
         let batch = state.outgoing.len().min(BATCH);
         let outgoing: Vec<_> = state.outgoing.drain(..batch).collect();
@@ -118,36 +115,35 @@ impl RoomsRelay {
         (mem::take(&mut state.changes), outgoing)
     }
 
-    /// Subscribes to opened rooms and unsubscribes from closed ones. `members` has the number of
-    /// this process's member in each group.
+    /// Subscribes to opened rooms and unsubscribes from closed ones. `groups` is the groups of which
+    /// this process is a member.
     async fn change(
         &self,
-        changes: Changes,
-        members: &mut HashMap<Arc<str>, u64>,
+        changes: HashMap<Arc<str>, bool>,
+        groups: &mut HashSet<Arc<str>>,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         let (mut subscribe, mut unsubscribe) = (Vec::new(), Vec::new());
-        let mut groups = Pipeline::new();
-        for (address, registration) in &changes.closed {
-            match *registration {
-                Registration::Channel => unsubscribe.push(&**address),
-                Registration::Member(member) => {
-                    members.remove(address);
-                    let name = channels::member(&self.shared.process, member);
-                    groups.zrem(&**address, name).ignore();
+        let mut memberships = Pipeline::new();
+        for (address, is_open) in &changes {
+            let member = channels::member(&self.shared.process, address);
+            match (member, is_open) {
+                (None, true) => subscribe.push(&**address),
+                (None, false) => unsubscribe.push(&**address),
+                (Some(member), true) => {
+                    groups.insert(Arc::clone(address));
+                    let now = since_1970().as_secs_f64();
+                    memberships.zadd(&**address, member, now).ignore();
+                    let expiry = channels::GROUP_EXPIRY;
+                    memberships.expire(&**address, expiry).ignore();
+                }
+                (Some(member), false) => {
+                    groups.remove(address);
+                    memberships.zrem(&**address, member).ignore();
                 }
             }
         }
-        for (address, registration) in &changes.opened {
-            match *registration {
-                Registration::Channel => subscribe.push(&**address),
-                Registration::Member(member) => {
-                    members.insert(Arc::clone(address), member);
-                    self.enter(address, member, &mut groups);
-                }
-            }
-        }
-        run(&groups, connection).await?;
+        run(&memberships, connection).await?;
         for channels in subscribe.chunks(BATCH) {
             connection.subscribe(channels).await?;
         }
@@ -155,14 +151,6 @@ impl RoomsRelay {
             connection.unsubscribe(channels).await?;
         }
         Ok(())
-    }
-
-    /// Adds or renews this process's membership in a group, for [`channels::GROUP_EXPIRY`].
-    fn enter(&self, group: &str, member: u64, pipeline: &mut Pipeline) {
-        let name = channels::member(&self.shared.process, member);
-        let now = since_1970().as_secs_f64();
-        pipeline.zadd(group, name, now).ignore();
-        pipeline.expire(group, channels::GROUP_EXPIRY).ignore();
     }
 
     async fn publish(
@@ -252,13 +240,7 @@ impl RoomsRelay {
 }
 
 impl LinkSession for RoomsRelay {
-    type Ready = (
-        MultiplexedConnection,
-        Arc<Inbox>,
-        UnboundedReceiver<Option<Incoming>>,
-    );
-
-    async fn connect(&mut self) -> RedisResult<Self::Ready> {
+    async fn carry(&mut self, is_connected: &mut bool) -> RedisResult<Infallible> {
         let (queue, incoming) = mpsc::unbounded_channel();
         let inbox = Arc::new(Inbox {
             queue,
@@ -268,28 +250,23 @@ impl LinkSession for RoomsRelay {
         });
         let pushes = Arc::clone(&inbox);
         let connection = self.link.connect(move |push| pushes.take(push)).await?;
-        Ok((connection, inbox, incoming))
-    }
-
-    async fn carry(&mut self, (connection, inbox, incoming): Self::Ready) -> RedisError {
+        *is_connected = true;
+        log::redis("connected to Redis: rooms are shared");
         self.register_anew();
         let (shared, link) = (Arc::clone(&self.shared), self.link.clone());
         tokio::select! {
             lost = inbox.deliver(incoming) => lost,
-            Err(lost) = receive_bodies(&shared, &link), if shared.django == DjangoLayer::Core => lost,
-            Err(lost) = self.send(connection, &inbox) => lost,
+            lost = receive_bodies(&shared, &link), if shared.django == DjangoLayer::Core => lost,
+            lost = self.send(connection, &inbox) => lost,
         }
     }
 
-    fn changed(&mut self, state: LinkState<'_>) {
-        match state {
-            LinkState::Connected => log::redis("connected to Redis: rooms are shared"),
-            LinkState::Lost(error) => self.shared.gap(&format!(
+    fn failed(&mut self, error: &RedisError, was_connected: bool) {
+        match was_connected {
+            true => self.shared.gap(&format!(
                 "lost the connection to Redis ({error}): rooms are not shared"
             )),
-            LinkState::Unreachable(error) => {
-                log::redis(format_args!("cannot connect to Redis: {error}"));
-            }
+            false => log::redis(format_args!("cannot connect to Redis: {error}")),
         }
     }
 }
@@ -327,12 +304,15 @@ impl Inbox {
     }
 
     /// Delivers messages that other processes have published, until the connection is lost.
-    async fn deliver(&self, mut queue: UnboundedReceiver<Option<Incoming>>) -> RedisError {
+    async fn deliver(
+        &self,
+        mut queue: UnboundedReceiver<Option<Incoming>>,
+    ) -> RedisResult<Infallible> {
         while let Some(Some((from, body))) = queue.recv().await {
             self.bytes.fetch_sub(body.len(), Ordering::Relaxed);
             settle(self.shared.deliver(&from, &body)).await;
         }
-        gone()
+        Err(gone())
     }
 }
 
@@ -360,7 +340,7 @@ async fn receive_bodies(shared: &RoomsShared, link: &Link) -> RedisResult<Infall
             };
             let addresses: BTreeSet<_> = members
                 .iter()
-                .filter_map(|member| shared.address_of(member))
+                .filter_map(|member| channels::group_key_of(member))
                 .collect();
             for address in addresses {
                 settle(shared.deliver_event(&address, Some(event.clone()))).await;

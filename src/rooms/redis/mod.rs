@@ -10,9 +10,10 @@
 //!      └────────────── Rooms::publish ◀──────┴────── relay: receive ◀────┘
 //! ```
 
-mod changes;
 mod channels;
 mod link;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +32,6 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
 use crate::redis_link::Link;
-use changes::{Changes, Registration};
 use channels::Score;
 pub use link::RoomsRelay;
 use wire::{Published, Sequences};
@@ -85,12 +85,11 @@ struct RoomsShared {
 #[derive(Default)]
 struct RoomsState {
     /// The rooms with members here, by their address on Redis. Bound: the number of memberships
-    /// here. The same bound holds for `members` and `changes`.
+    /// here.
     open: HashMap<Arc<str>, OpenRoom>,
-    /// The address of the room for each member number of `RedisChannelLayer`.
-    members: HashMap<u64, Arc<str>>,
-    next_member: u64,
-    changes: Changes,
+    /// The addresses of rooms that have opened (`true`) or closed since the relay last took work.
+    /// Bound: the number of memberships here, now and then.
+    changes: HashMap<Arc<str>, bool>,
     /// Messages for Redis. Bound: [`Redis::MAX_WAITING`] for all publishers of this process
     /// together.
     outgoing: VecDeque<OutgoingMessage>,
@@ -100,7 +99,6 @@ struct RoomsState {
 struct OpenRoom {
     room: Arc<Room>,
     format: Format,
-    registration: Registration,
     /// The number of messages published in this room by this process.
     sequence: u64,
     seen: Sequences,
@@ -177,6 +175,15 @@ impl Redis {
     }
 }
 
+impl RoomsState {
+    /// Notes that a room has opened or closed. Both together leave nothing to do.
+    fn change(&mut self, address: &Arc<str>, is_open: bool) {
+        if self.changes.remove(address).is_none() {
+            self.changes.insert(Arc::clone(address), is_open);
+        }
+    }
+}
+
 impl Room {
     /// Whether so many messages wait for the workers that the relay must pause.
     fn is_congested(&self) -> bool {
@@ -238,20 +245,10 @@ impl ChannelLayer for SharedRooms {
     fn opened(&self, room: &Arc<Room>) {
         let address = self.address(&room.name);
         let mut state = lock(&self.shared.state);
-        let registration = match (self.format, self.shared.django) {
-            (Format::Groups { .. }, DjangoLayer::Core) => {
-                state.next_member += 1;
-                let member = state.next_member;
-                state.members.insert(member, Arc::clone(&address));
-                Registration::Member(member)
-            }
-            _ => Registration::Channel,
-        };
-        state.changes.opened(&address, registration);
+        state.change(&address, true);
         let open = OpenRoom {
             room: Arc::clone(room),
             format: self.format,
-            registration,
             sequence: 0,
             seen: Sequences::default(),
         };
@@ -261,12 +258,8 @@ impl ChannelLayer for SharedRooms {
     fn closed(&self, room: &str) {
         let address = self.address(room);
         let mut state = lock(&self.shared.state);
-        if let Some(OpenRoom { registration, .. }) = state.open.remove(&address) {
-            if let Registration::Member(member) = registration {
-                state.members.remove(&member);
-            }
-            state.changes.closed(address, registration);
-        }
+        state.open.remove(&address);
+        state.change(&address, false);
     }
 
     fn wake(&self) {
@@ -361,12 +354,5 @@ impl RoomsShared {
             None => self.discard(address),
         }
         Some(room)
-    }
-
-    /// The address of the group for this member name, if it is one of this process's.
-    fn address_of(&self, member: &str) -> Option<Arc<str>> {
-        let (_, number) = member.split_once('!')?;
-        let state = lock(&self.state);
-        state.members.get(&number.parse().ok()?).map(Arc::clone)
     }
 }
