@@ -1,9 +1,10 @@
 //! The accepted stream while hyper reads its requests.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::proxy_protocol;
@@ -29,7 +30,13 @@ pub(crate) struct HttpStream {
     write_stall: Duration,
     /// The phase of the connection's requests.
     progress: PhaseProgress,
+    /// Bytes read since a read last had to wait.
+    read: usize,
 }
+
+/// Bytes after which a read waits until the other tasks of the worker have run: small requests of
+/// HTTP/2 cost far more time than their bytes.
+const AT_ONCE: usize = 16 << 10;
 
 /// Bytes that a client must read within the write stall, or all that are left if fewer.
 const PROGRESS: usize = 16 << 10;
@@ -42,6 +49,7 @@ impl HttpStream {
             blocked: None,
             write_stall: Duration::ZERO,
             progress: PhaseProgress::new(),
+            read: 0,
         }
     }
 
@@ -165,12 +173,19 @@ impl AsyncRead for HttpStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let read_before = mem::take(&mut this.read);
+        if read_before >= AT_ONCE {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.socket).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        ready!(Pin::new(&mut this.socket).poll_read(context, buffer))?;
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
             this.progress.heard();
         }
-        read
+        this.read = read_before + bytes;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -220,6 +235,7 @@ impl AsyncWrite for HttpStream {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::io::Write as _;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -247,5 +263,35 @@ mod tests {
         assert!(writes(1 << 10).await < 16);
         assert_eq!(writes(16 << 10).await, 30);
         assert_eq!(writes(8 << 10).await, 30, "in two writes");
+    }
+
+    /// Attack 73: however much a client has sent, the task of its connection reads a part of it
+    /// between two looks at the sockets.
+    #[tokio::test]
+    async fn attack_73_a_task_reads_16_kib_at_once() {
+        const SENT: usize = 128 << 10;
+        let (stream, mut peer) = UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        peer.write_all(&[7; SENT]).unwrap();
+        let mut stream = HttpStream::new(ClientSocket::new(stream, PeerAddress::Unix));
+        let (mut total, mut most) = (0, 0);
+        while total < SENT {
+            let read = poll_fn(|context| {
+                let (mut read, mut bytes) = (0, [0; 1 << 10]);
+                let mut buffer = ReadBuf::new(&mut bytes);
+                while Pin::new(&mut stream)
+                    .poll_read(context, &mut buffer)
+                    .is_ready()
+                {
+                    read += buffer.filled().len();
+                    buffer.clear();
+                }
+                Poll::Ready(read)
+            });
+            let read = read.await;
+            (total, most) = (total + read, most.max(read));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(most, AT_ONCE);
     }
 }

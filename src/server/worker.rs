@@ -2,9 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -42,7 +40,7 @@ pub(super) struct Acceptor {
 
 impl Worker {
     /// HTTP tasks that run between two looks at the sockets. A task may answer 16 pipelined
-    /// requests, and WebSocket clients wait meanwhile.
+    /// requests or read 16 KiB, and WebSocket clients wait meanwhile.
     const TASKS_BETWEEN_LOOKS: u32 = 4;
 
     /// Runs until the server is shut down.
@@ -82,25 +80,19 @@ impl Worker {
         if let Some(give_back) = shared.give_back_memory {
             tokio::task::spawn_local(give_back_memory(index, Arc::clone(&shared), give_back));
         }
-        let mut receive = pin!(async {
+        // Also during a drain: a connection from another worker still gets its 503.
+        tokio::task::spawn_local(async move {
             while let Some(accepted) = inbox.recv().await {
                 serving.serve(accepted);
             }
-            // Nothing is accepted any more. The shutdown ends this worker.
-            pending::<()>().await;
         });
-        let mut looping = tokio::task::spawn_local(frame_loop.clone().run());
+        let drained = tokio::task::spawn_local(drain(frame_loop.clone(), shared));
+        // Not a task: it would wait in the runtime's queue behind all tasks of HTTP.
+        let running = frame_loop.clone().run();
         tokio::select! {
-            result = &mut looping => return result?,
-            () = &mut receive => {}
-            () = shared.shutdown.reached(Stage::Draining) => {}
-        }
-        tokio::select! {
-            result = &mut looping => result??,
-            // Connections that another worker accepted for this one still get their 503.
-            () = &mut receive => {}
-            () = drain(&frame_loop, &shared) => {}
-            () = shared.shutdown.reached(Stage::Cut) => {}
+            biased;
+            result = running => return result,
+            drained = drained => drained?,
         }
         frame_loop.cut();
         Ok(())
@@ -315,12 +307,13 @@ impl Drop for HandshakeSlot {
     }
 }
 
-/// Sends this worker's clients a Close, and waits until all workers have no clients, or until the
-/// drain timeout. While any worker has WebSockets, all workers answer new requests with 503. After
+/// Waits for the shutdown. Then sends this worker's clients a Close, and waits until all workers
+/// have no clients, or until the drain timeout. While any worker has WebSockets, all workers answer new requests with 503. After
 /// that, requests that have begun are still answered, so that every client gets an answer.
-async fn drain(frame_loop: &FrameLoopHandle, shared: &ServerShared) {
-    frame_loop.mailbox().close_all(CloseCode::Away);
+async fn drain(frame_loop: FrameLoopHandle, shared: Arc<ServerShared>) {
+    shared.shutdown.reached(Stage::Draining).await;
     let emptied = async {
+        frame_loop.mailbox().close_all(CloseCode::Away);
         shared.router.close().await;
         until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
         shared.shutdown.reach(Stage::Ending);
@@ -329,8 +322,13 @@ async fn drain(frame_loop: &FrameLoopHandle, shared: &ServerShared) {
         let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
         until(|| shared.loads.iter().all(is_empty)).await;
     };
-    // Clients that are left after the deadline are cut.
-    let _ = tokio::time::timeout(shared.drain_timeout, emptied).await;
+    // Clients that are left afterwards are cut.
+    tokio::select! {
+        biased;
+        () = shared.shutdown.reached(Stage::Cut) => {}
+        () = emptied => {}
+        () = tokio::time::sleep(shared.drain_timeout) => {}
+    }
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {
