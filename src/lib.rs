@@ -63,7 +63,7 @@
 //! | module | what it holds | imports |
 //! |---|---|---|
 //! | `main` | the program's entry | - |
-//! | `cli` | flags, exit codes, subcommands | app, lab, server, socketio, http, rooms, metrics, log, tls, engine, handshake, protocol, duration |
+//! | `cli` | flags, exit codes, subcommands | app, lab, server, socketio, http, rooms, metrics, log, tls, engine, handshake, protocol, duration, lock |
 //! | `app` | the product's endpoints: table, page, tutorials, chat, broadcast, faults, other echo services | socketio, http, rooms, log, engine, handshake, protocol, duration, lock |
 //! | `lab` | client tools | handshake, protocol, lock |
 //! | [`server`] | listen, accept, workers, shutdown | http, metrics, log, tls, engine, handshake, protocol |

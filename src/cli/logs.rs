@@ -3,10 +3,8 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::iter;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use super::arguments::{LogArguments, LogFormat};
+use crate::lock::lock;
 use crate::log;
 
 /// Starts logging: coloured on a terminal unless `NO_COLOR` is set, JSON on request. The last
@@ -24,10 +23,7 @@ use crate::log;
 /// A deterministic log has no times, and writes each line at once.
 pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = Arc::new(match deterministic {
-        true => Lines::at_once(),
-        false => Lines::start(),
-    });
+    let lines = Lines::start(deterministic);
     let builder = tracing_subscriber::fmt()
         .with_max_level(arguments.log_level)
         .with_ansi(colour)
@@ -92,6 +88,7 @@ impl<'a> MakeWriter<'a> for ByTarget {
     }
 }
 
+/// Where lines go; the place of its lines in [`WaitingLines::lines`].
 #[derive(Clone, Copy)]
 enum Destination {
     Standard,
@@ -120,55 +117,75 @@ pub(super) struct Logs(Arc<Lines>);
 impl Drop for Logs {
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_secs(1);
-        let (written, all_written) = mpsc::channel();
-        let asked = self.0.queue.as_ref();
-        if asked.is_some_and(|queue| queue.send(LogEntry::Flush(written)).is_ok()) {
-            // The reader of the log may have stopped.
-            let _ = all_written.recv_timeout(PATIENCE);
-        }
+        // The reader of the log may have stopped.
+        let is_waiting = |waiting: &mut WaitingLines| waiting.bytes > 0;
+        let waiting = lock(&self.0.waiting);
+        let _ = self
+            .0
+            .changed
+            .wait_timeout_while(waiting, PATIENCE, is_waiting);
     }
 }
 
-/// Sends lines to a separate thread: a stopped reader of the log, or a slow disk, must not stop the
+/// Passes lines to a separate thread: a stopped reader of the log, or a slow disk, must not stop the
 /// server. Bound: `MAX_BYTES` of waiting lines; further lines are left out and counted.
 struct Lines {
-    /// `None` writes at once.
-    queue: Option<Sender<LogEntry>>,
-    waiting: Arc<WaitingLines>,
+    /// Whether each line is written at once, without the thread.
+    at_once: bool,
+    waiting: Mutex<WaitingLines>,
+    /// Whether lines wait has changed.
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct WaitingLines {
-    bytes: AtomicUsize,
-    left_out: AtomicU64,
-}
-
-enum LogEntry {
-    Line(Destination, Box<[u8]>),
-    Flush(Sender<()>),
+    lines: [Vec<u8>; 2],
+    /// Bytes of `lines`, and of those that are being written.
+    bytes: usize,
+    left_out: u64,
 }
 
 impl Lines {
     const MAX_BYTES: usize = 1 << 20;
 
-    fn start() -> Lines {
-        let (queue, entries) = mpsc::channel();
-        let waiting = Arc::new(WaitingLines::default());
-        let written = Arc::clone(&waiting);
-        // If the thread cannot start, nothing is logged, and nothing can report it.
-        let _ = thread::Builder::new()
-            .name(String::from("log"))
-            .spawn(move || write(&entries, &written));
-        Lines {
-            queue: Some(queue),
-            waiting,
+    fn start(at_once: bool) -> Arc<Lines> {
+        let lines = Arc::new(Lines {
+            at_once,
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        if !at_once {
+            let waiting = Arc::clone(&lines);
+            let thread = thread::Builder::new().name(String::from("log"));
+            // If the thread cannot start, nothing is logged, and nothing can report it.
+            let _ = thread.spawn(move || waiting.write());
         }
+        lines
     }
 
-    fn at_once() -> Lines {
-        Lines {
-            queue: None,
-            waiting: Arc::default(),
+    /// Writes waiting lines for ever.
+    fn write(&self) {
+        /// Lines that come within this time are written together: thousands of lines a second wake
+        /// this thread only a hundred times.
+        const GATHERING: Duration = Duration::from_millis(10);
+        loop {
+            let waits = |waiting: &mut WaitingLines| waiting.bytes == 0;
+            drop(self.changed.wait_while(lock(&self.waiting), waits));
+            thread::sleep(GATHERING);
+            let [standard, error] = mem::take(&mut lock(&self.waiting).lines);
+            Destination::Standard.write(&standard);
+            Destination::Error.write(&error);
+            let mut waiting = lock(&self.waiting);
+            waiting.bytes -= standard.len() + error.len();
+            let left_out = mem::take(&mut waiting.left_out);
+            drop(waiting);
+            if left_out > 0 {
+                tracing::warn!(
+                    left_out,
+                    "log lines were left out: their reader was too slow"
+                );
+            }
+            self.changed.notify_all();
         }
     }
 }
@@ -178,77 +195,26 @@ struct LinesTo<'a>(&'a Lines, Destination);
 
 impl Write for LinesTo<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let LinesTo(lines, output) = self;
-        let Some(queue) = &lines.queue else {
-            output.write(line);
+        let LinesTo(lines, destination) = *self;
+        if lines.at_once {
+            destination.write(line);
             return Ok(line.len());
-        };
-        let WaitingLines { bytes, left_out } = &*lines.waiting;
-        if bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() > Lines::MAX_BYTES {
-            bytes.fetch_sub(line.len(), Ordering::Relaxed);
-            left_out.fetch_add(1, Ordering::Relaxed);
-        } else {
-            // Without the log thread the line is lost.
-            let _ = queue.send(LogEntry::Line(*output, line.into()));
+        }
+        let mut waiting = lock(&lines.waiting);
+        if waiting.bytes + line.len() > Lines::MAX_BYTES {
+            waiting.left_out += 1;
+            return Ok(line.len());
+        }
+        waiting.lines[destination as usize].extend_from_slice(line);
+        waiting.bytes += line.len();
+        // The thread sleeps only while no line waits.
+        if waiting.bytes == line.len() {
+            lines.changed.notify_all();
         }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Writes lines until all senders are gone.
-fn write(entries: &Receiver<LogEntry>, waiting: &WaitingLines) {
-    /// Lines that come within this time are written together: thousands of lines a second wake this
-    /// thread only a hundred times.
-    const GATHERING: Duration = Duration::from_millis(10);
-    let mut gathered = Gathered::default();
-    while let Ok(first) = entries.recv() {
-        if let LogEntry::Line(..) = first {
-            thread::sleep(GATHERING);
-        }
-        for entry in iter::once(first).chain(entries.try_iter()) {
-            match entry {
-                LogEntry::Line(Destination::Standard, line) => {
-                    gathered.standard.extend_from_slice(&line)
-                }
-                LogEntry::Line(Destination::Error, line) => gathered.error.extend_from_slice(&line),
-                LogEntry::Flush(written) => {
-                    gathered.write_out(waiting);
-                    // The caller may have stopped waiting.
-                    let _ = written.send(());
-                }
-            }
-        }
-        gathered.write_out(waiting);
-    }
-}
-
-/// Lines that are written together.
-#[derive(Default)]
-struct Gathered {
-    standard: Vec<u8>,
-    error: Vec<u8>,
-}
-
-impl Gathered {
-    fn write_out(&mut self, waiting: &WaitingLines) {
-        for (output, lines) in [
-            (Destination::Standard, &mut self.standard),
-            (Destination::Error, &mut self.error),
-        ] {
-            output.write(lines);
-            waiting.bytes.fetch_sub(lines.len(), Ordering::Relaxed);
-            lines.clear();
-        }
-        let left_out = waiting.left_out.swap(0, Ordering::Relaxed);
-        if left_out > 0 {
-            tracing::warn!(
-                left_out,
-                "log lines were left out: their reader was too slow"
-            );
-        }
     }
 }
