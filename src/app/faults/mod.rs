@@ -18,7 +18,7 @@ use crate::http::{Endpoint, Page, Request};
 use crate::log;
 use crate::protocol::SizeLimits;
 use handler::Faulty;
-use parameters::Faults;
+use parameters::{Faults, PARAMETERS};
 
 /// Maximum size of a message, in bytes, unless the client requests a lower limit. Its echo takes
 /// several times as much in small fragments.
@@ -31,12 +31,13 @@ const MAX_MESSAGE_SIZE: usize = 1 << 20;
 /// A 400 page with the name of the invalid parameter and its valid values.
 pub(crate) fn endpoint(request: &Request<'_>, seed: Option<u64>) -> Result<Option<Endpoint>, Page> {
     let mut names = request.query_params().map(|(name, _)| name);
-    let is_known = |name: &str| name == "token" || parameters::NAMES.contains(&name);
+    let is_known =
+        |name: &str| name == "token" || PARAMETERS.iter().any(|(known, _)| *known == name);
     if let Some(name) = names.find(|name| !is_known(name)) {
         log::unknown_parameter(name);
     }
     let faults = Faults::parse(request)
-        .map_err(|error| Page::text(error.to_string()).with_status(StatusCode::BAD_REQUEST))?;
+        .map_err(|error| Page::text(error).with_status(StatusCode::BAD_REQUEST))?;
     Ok(faults.map(|faults| {
         let limits = SizeLimits {
             max_message_size: faults.max_message_size.unwrap_or(MAX_MESSAGE_SIZE),
@@ -52,7 +53,7 @@ pub(crate) fn endpoint(request: &Request<'_>, seed: Option<u64>) -> Result<Optio
 
 /// The names of all parameters and violations. The page must explain each of them.
 #[cfg(test)]
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    let violations = violation::Violation::ALL.iter().map(|(name, _)| *name);
-    parameters::NAMES.into_iter().chain(violations)
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    let parameters = PARAMETERS.iter().map(|(name, _)| String::from(*name));
+    parameters.chain(violation::Violation::names())
 }

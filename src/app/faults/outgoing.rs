@@ -19,8 +19,6 @@ const PIECE: usize = 16 << 10;
 /// The queue, in send order.
 pub(super) struct Outgoing {
     waiting: VecDeque<WaitingBytes>,
-    /// Bytes of payload in `waiting` and `overtaken`.
-    bytes: usize,
     /// An echo that waits until the next echo has overtaken it.
     overtaken: Option<WaitingBytes>,
     /// Encoded bytes of the first message in the queue, and how many of them are sent.
@@ -37,6 +35,16 @@ struct WaitingBytes {
     due: Instant,
     begun: bool,
     frames: FramedMessage,
+}
+
+impl WaitingBytes {
+    fn new(frames: FramedMessage, due: Instant) -> WaitingBytes {
+        WaitingBytes {
+            due,
+            begun: false,
+            frames,
+        }
+    }
 }
 
 /// A message, or the bytes sent in place of one. It is encoded while it is sent.
@@ -121,7 +129,6 @@ impl Outgoing {
     pub(super) fn new(trickle: Option<u32>) -> Outgoing {
         Outgoing {
             waiting: VecDeque::new(),
-            bytes: 0,
             overtaken: None,
             piece: Vec::new(),
             written: 0,
@@ -136,12 +143,13 @@ impl Outgoing {
 
     /// Whether the queue is so full that reading must pause.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= MAX_BYTES || self.waiting.len() >= MAX_MESSAGES
+        self.bytes() >= MAX_BYTES || self.waiting.len() >= MAX_MESSAGES
     }
 
     /// Bytes of payload in the queue.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        let all = self.waiting.iter().chain(&self.overtaken);
+        all.map(|waiting| waiting.frames.size).sum()
     }
 
     /// The due time of the oldest message in the queue.
@@ -150,10 +158,11 @@ impl Outgoing {
         first.map(|waiting| waiting.due).min()
     }
 
-    /// Adds frames to the end of the queue. They are sent after `delay` at the earliest.
-    pub(super) fn push(&mut self, frames: FramedMessage, delay: Duration) {
-        self.bytes += frames.size;
-        self.push_due(frames, Instant::now() + delay);
+    /// Adds frames to the end of the queue. They are sent when `due` at the earliest.
+    pub(super) fn push(&mut self, frames: FramedMessage, due: Instant) {
+        let before = self.waiting.back().map_or(due, |before| before.due);
+        let waiting = WaitingBytes::new(frames, due.max(before));
+        self.waiting.push_back(waiting);
     }
 
     /// Adds a control frame. It overtakes messages that are delayed. A Pong replaces the one that
@@ -163,7 +172,6 @@ impl Outgoing {
         let before = |waiting: &WaitingBytes| waiting.begun || waiting.due <= due;
         let place = self.waiting.partition_point(before);
         let payload = Bytes::copy_from_slice(payload);
-        self.bytes += payload.len();
         let frames = FramedMessage::message(opcode, payload, usize::MAX);
         let last = place
             .checked_sub(1)
@@ -173,50 +181,26 @@ impl Outgoing {
             && !last.begun
             && last.frames.kind == Some(OpCode::Pong)
         {
-            self.bytes -= last.frames.size;
             last.frames = frames;
             return;
         }
-        let waiting = WaitingBytes {
-            due,
-            begun: false,
-            frames,
-        };
-        self.waiting.insert(place, waiting);
+        self.waiting.insert(place, WaitingBytes::new(frames, due));
     }
 
-    fn push_due(&mut self, frames: FramedMessage, due: Instant) {
-        let before = self.waiting.back().map_or(due, |before| before.due);
-        self.waiting.push_back(WaitingBytes {
-            due: due.max(before),
-            begun: false,
-            frames,
-        });
+    /// Whether an echo is kept back.
+    pub(super) fn keeps_back(&self) -> bool {
+        self.overtaken.is_some()
     }
 
-    /// Keeps an echo until the next one has overtaken it. Returns the echo if another is already
-    /// kept.
-    pub(super) fn keep_back(
-        &mut self,
-        frames: FramedMessage,
-        delay: Duration,
-    ) -> Option<FramedMessage> {
-        if self.overtaken.is_some() {
-            return Some(frames);
-        }
-        self.bytes += frames.size;
-        self.overtaken = Some(WaitingBytes {
-            due: Instant::now() + delay,
-            begun: false,
-            frames,
-        });
-        None
+    /// Keeps an echo until the next one has overtaken it.
+    pub(super) fn keep_back(&mut self, frames: FramedMessage, due: Instant) {
+        self.overtaken = Some(WaitingBytes::new(frames, due));
     }
 
     /// Adds the overtaken echo to the queue.
     pub(super) fn release(&mut self) {
         if let Some(WaitingBytes { due, frames, .. }) = self.overtaken.take() {
-            self.push_due(frames, due);
+            self.push(frames, due);
         }
     }
 
@@ -231,19 +215,17 @@ impl Outgoing {
             waiting.due = waiting.due.min(now);
             waiting.begun || waiting.frames.is_control() || !is_late
         });
-        self.bytes = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
     /// Drops every message of which no byte is sent.
     pub(super) fn drop_unbegun(&mut self) {
         self.overtaken = None;
         self.waiting.retain(|waiting| waiting.begun);
-        self.bytes = self.waiting.iter().map(|waiting| waiting.frames.size).sum();
     }
 
     /// The memory that the queue takes, in bytes.
     pub(super) fn memory(&self) -> usize {
-        self.bytes + self.piece.capacity() + self.waiting.len() * size_of::<WaitingBytes>()
+        self.bytes() + self.piece.capacity() + self.waiting.len() * size_of::<WaitingBytes>()
     }
 
     /// Drops everything.
@@ -252,7 +234,6 @@ impl Outgoing {
         self.overtaken = None;
         self.piece.clear();
         self.written = 0;
-        self.bytes = 0;
     }
 
     /// When the next bytes may be sent; `None` if the queue is empty.
@@ -309,7 +290,6 @@ impl Outgoing {
             return None;
         }
         let WaitingBytes { frames, .. } = self.waiting.pop_front_if(is_over)?;
-        self.bytes -= frames.size;
         Some((frames.kind?, frames.size))
     }
 }

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::violation::Violation;
 use crate::duration;
 use crate::http::Request;
@@ -44,117 +46,82 @@ pub(super) enum After {
     Time(Duration),
 }
 
-/// A parameter with an invalid value.
-#[derive(Debug)]
-pub(super) struct BadParameter {
-    name: &'static str,
-    value: String,
-    expected: String,
-}
+type Setter = fn(&mut Faults, &str) -> Result<(), String>;
 
-impl fmt::Display for BadParameter {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BadParameter {
-            name,
-            value,
-            expected,
-        } = self;
-        writeln!(formatter, "{name}={value:.100?}: must be {expected}")
-    }
-}
-
-pub(super) const NAMES: [&str; 19] = [
-    "delay",
-    "jitter",
-    "drop",
-    "dup",
-    "reorder",
-    "fragment",
-    "trickle",
-    "close",
-    "reason",
-    "close_after",
-    "abort",
-    "stall",
-    "ping",
-    "mute_pong",
-    "max_message_size",
-    "text",
-    "binary",
-    "invalid",
-    "seed",
+/// All parameters. The error of a setter describes the valid values.
+pub(super) const PARAMETERS: [(&str, Setter); 19] = [
+    ("delay", |it, text| set(&mut it.delay, delay(text))),
+    ("jitter", |it, text| set(&mut it.jitter, delay(text))),
+    ("drop", |it, text| set(&mut it.drop, share(text))),
+    ("dup", |it, text| set(&mut it.dup, share(text))),
+    ("reorder", |it, text| set(&mut it.reorder, share(text))),
+    ("fragment", |it, text| {
+        set(&mut it.fragment, number(text, 1..=16 << 20, "bytes"))
+    }),
+    ("trickle", |it, text| {
+        let rate = number(text, 1..=1_000_000_000, "bytes a second");
+        set(&mut it.trickle, rate)
+    }),
+    ("close", |it, text| set(&mut it.close, close_code(text))),
+    ("reason", |it, text| set(&mut it.reason, reason(text))),
+    ("close_after", |it, text| {
+        set(&mut it.close_after, after(text))
+    }),
+    ("abort", |it, text| set(&mut it.abort, after(text))),
+    ("stall", |it, text| set(&mut it.stall, after(text))),
+    ("ping", |it, text| {
+        set(&mut it.ping, time(text, 100..=3_600_000))
+    }),
+    ("mute_pong", |it, text| set(&mut it.mute_pong, flag(text))),
+    ("max_message_size", |it, text| {
+        let size = number(text, 1..=super::MAX_MESSAGE_SIZE, "bytes");
+        set(&mut it.max_message_size, size)
+    }),
+    ("text", |it, text| set(&mut it.text, flag(text))),
+    ("binary", |it, text| set(&mut it.binary, flag(text))),
+    ("invalid", |it, text| set(&mut it.invalid, violation(text))),
+    ("seed", |it, text| {
+        set(&mut it.seed, number(text, 0..=u64::MAX, ""))
+    }),
 ];
+
+fn set<F: From<T>, T>(field: &mut F, value: Result<T, String>) -> Result<(), String> {
+    *field = value?.into();
+    Ok(())
+}
 
 impl Faults {
     /// Parses the query and the headers; the query takes precedence. `None` if neither has a
     /// parameter.
-    pub(super) fn parse(request: &Request<'_>) -> Result<Option<Faults>, BadParameter> {
+    ///
+    /// # Errors
+    /// The line about the first invalid parameter.
+    pub(super) fn parse(request: &Request<'_>) -> Result<Option<Faults>, String> {
         const PREFIX: &str = "x-echo-";
         let headers = request.headers();
         let in_headers = headers.keys().any(|name| name.as_str().starts_with(PREFIX));
         if request.query().is_none_or(str::is_empty) && !in_headers {
             return Ok(None); // the plain endpoint
         }
+        let bad = |name: &str, value: &str, expected: &str| {
+            format!("{name}={value:.100?}: must be {expected}\n")
+        };
         let mut faults = Faults::default();
         let mut asked = false;
-        for name in NAMES {
-            let value = match request.query_param(name) {
-                Some(value) => value,
-                None => {
-                    let field = format!("{PREFIX}{}", name.replace('_', "-"));
-                    match headers.get(field) {
-                        Some(value) => String::from_utf8_lossy(value.as_bytes()),
-                        None => continue,
-                    }
-                }
-            };
-            asked = true;
-            faults.set(name, &value).map_err(|expected| BadParameter {
-                name,
-                value: value.into_owned(),
-                expected,
-            })?;
+        for (name, setter) in PARAMETERS {
+            let value = request.query_param(name).or_else(|| {
+                let field = headers.get(format!("{PREFIX}{}", name.replace('_', "-")))?;
+                Some(String::from_utf8_lossy(field.as_bytes()))
+            });
+            if let Some(value) = value {
+                asked = true;
+                setter(&mut faults, &value).map_err(|expected| bad(name, &value, &expected))?;
+            }
         }
         if faults.text && faults.binary {
-            return Err(BadParameter {
-                name: "binary",
-                value: String::new(),
-                expected: String::from("absent if text is set"),
-            });
+            return Err(bad("binary", "", "absent if text is set"));
         }
         Ok(asked.then_some(faults))
-    }
-
-    /// Sets one parameter. The error describes the valid values.
-    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        const MAX_FRAGMENT_SIZE: usize = 16 << 20;
-        match name {
-            "delay" => self.delay = time(value, 0..=60_000)?,
-            "jitter" => self.jitter = time(value, 0..=60_000)?,
-            "drop" => self.drop = share(value)?,
-            "dup" => self.dup = share(value)?,
-            "reorder" => self.reorder = share(value)?,
-            "fragment" => self.fragment = Some(number(value, 1..=MAX_FRAGMENT_SIZE, "bytes")?),
-            "trickle" => self.trickle = Some(number(value, 1..=1_000_000_000, "bytes a second")?),
-            "close" => self.close = Some(close_code(value)?),
-            "reason" if value.len() <= 123 => self.reason = value.to_owned(),
-            "reason" => return Err(String::from("at most 123 bytes of UTF-8")),
-            "close_after" => self.close_after = Some(after(value)?),
-            "abort" => self.abort = Some(after(value)?),
-            "stall" => self.stall = Some(after(value)?),
-            "ping" => self.ping = Some(time(value, 100..=3_600_000)?),
-            "mute_pong" => self.mute_pong = flag(value)?,
-            "max_message_size" => {
-                let range = 1..=super::MAX_MESSAGE_SIZE;
-                self.max_message_size = Some(number(value, range, "bytes")?);
-            }
-            "text" => self.text = flag(value)?,
-            "binary" => self.binary = flag(value)?,
-            "invalid" => self.invalid = Some(violation(value)?),
-            "seed" => self.seed = Some(number(value, 0..=u64::MAX, "")?),
-            _ => return Err(format!("no value: {name} is not implemented")),
-        }
-        Ok(())
     }
 }
 
@@ -185,11 +152,22 @@ fn time(value: &str, range: RangeInclusive<u64>) -> Result<Duration, String> {
     })
 }
 
+fn delay(value: &str) -> Result<Duration, String> {
+    time(value, 0..=60_000)
+}
+
 fn share(value: &str) -> Result<f64, String> {
     let parsed: Option<f64> = value.parse().ok();
     parsed
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| String::from("a share from 0 to 1"))
+}
+
+fn reason(value: &str) -> Result<String, String> {
+    match value.len() {
+        0..=123 => Ok(value.to_owned()),
+        _ => Err(String::from("at most 123 bytes of UTF-8")),
+    }
 }
 
 fn flag(value: &str) -> Result<bool, String> {
@@ -224,12 +202,6 @@ fn close_code(value: &str) -> Result<u16, String> {
 }
 
 fn violation(value: &str) -> Result<Violation, String> {
-    let mut all = Violation::ALL.iter();
-    match all.find(|(name, _)| *name == value) {
-        Some((_, violation)) => Ok(*violation),
-        None => {
-            let names: Vec<_> = Violation::ALL.iter().map(|(name, _)| *name).collect();
-            Err(format!("one of {}", names.join(", ")))
-        }
-    }
+    let names: Vec<_> = Violation::names().collect();
+    Violation::from_str(value, false).map_err(|_| format!("one of {}", names.join(", ")))
 }

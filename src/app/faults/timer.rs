@@ -1,57 +1,40 @@
 //! The timer that wakes a connection with faults.
 
-use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::engine::Peer;
 
 /// A timer whose task wakes one connection. Dropping the timer ends the task.
 pub(super) struct FaultTimer {
-    at: watch::Sender<Option<Instant>>,
+    peer: Peer,
+    at: Option<Instant>,
+    task: JoinSet<()>,
 }
 
 impl FaultTimer {
-    /// Creates a timer on the runtime of the connection's worker. It is not set.
+    /// Creates a timer. It is not set.
     pub(super) fn new(peer: Peer) -> FaultTimer {
-        let (at, times) = watch::channel(None);
-        tokio::spawn(wake(times, peer));
-        FaultTimer { at }
+        FaultTimer {
+            peer,
+            at: None,
+            task: JoinSet::new(),
+        }
     }
 
     /// Sets the time, or clears it with `None`. The previous time is replaced.
-    pub(super) fn set(&self, at: Option<Instant>) {
-        self.at.send_if_modified(|current| {
-            let before = std::mem::replace(current, at);
-            before != at
-        });
-    }
-
-    /// Clears the time after the connection was woken.
-    pub(super) fn rang(&self) {
-        self.set(None);
-    }
-}
-
-async fn wake(mut times: watch::Receiver<Option<Instant>>, peer: Peer) {
-    loop {
-        let at = *times.borrow_and_update();
-        let Some(at) = at else {
-            match times.changed().await {
-                Ok(()) => continue,
-                Err(_) => return,
-            }
-        };
-        tokio::select! {
-            changed = times.changed() => match changed {
-                Ok(()) => {}
-                Err(_) => return,
-            },
-            () = sleep_until(at) => {
+    pub(super) fn set(&mut self, at: Option<Instant>) {
+        if self.at == at {
+            return;
+        }
+        self.at = at;
+        self.task = JoinSet::new();
+        if let Some(at) = at {
+            let peer = self.peer.clone();
+            self.task.spawn(async move {
+                sleep_until(at).await;
                 peer.resume();
-                if times.changed().await.is_err() {
-                    return;
-                }
-            }
+            });
         }
     }
 }

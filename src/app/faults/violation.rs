@@ -1,11 +1,13 @@
 //! The protocol violations that a client can request by name.
 
-use http::{HeaderValue, Response, header};
+use clap::ValueEnum;
+use http::{HeaderName, HeaderValue, Response, header};
 
 use crate::protocol::OpCode;
 
 /// A violation of the protocol by the server, to test how a client reacts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub(super) enum Violation {
     AcceptKey,
     Subprotocol,
@@ -24,6 +26,7 @@ pub(super) enum Violation {
     Truncated,
     Continuation,
     Interleaved,
+    #[value(name = "one_octet_close")]
     OneByteClose,
     CloseCode,
     CloseReason,
@@ -31,52 +34,25 @@ pub(super) enum Violation {
 }
 
 impl Violation {
-    /// All violations, with the names that clients use.
-    pub(super) const ALL: [(&str, Violation); 21] = [
-        ("accept_key", Violation::AcceptKey),
-        ("subprotocol", Violation::Subprotocol),
-        ("extension", Violation::Extension),
-        ("opcode", Violation::Opcode),
-        ("control_opcode", Violation::ControlOpcode),
-        ("rsv1", Violation::Rsv1),
-        ("rsv2", Violation::Rsv2),
-        ("rsv3", Violation::Rsv3),
-        ("utf8", Violation::Utf8),
-        ("masked", Violation::Masked),
-        ("oversized_control", Violation::OversizedControl),
-        ("fragmented_control", Violation::FragmentedControl),
-        ("length", Violation::Length),
-        ("length_msb", Violation::LengthMsb),
-        ("truncated", Violation::Truncated),
-        ("continuation", Violation::Continuation),
-        ("interleaved", Violation::Interleaved),
-        ("one_octet_close", Violation::OneByteClose),
-        ("close_code", Violation::CloseCode),
-        ("close_reason", Violation::CloseReason),
-        ("after_close", Violation::AfterClose),
-    ];
+    /// The names of all violations, as clients write them.
+    pub(super) fn names() -> impl Iterator<Item = String> {
+        let all = Violation::value_variants().iter();
+        all.filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned()))
+    }
 
     /// The change to the 101 response, for a violation of the handshake (RFC 6455 §4.1).
     pub(super) fn of_handshake(self) -> Option<fn(&mut Response<()>)> {
         match self {
             Violation::AcceptKey => Some(|response| {
-                let wrong = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
-                response
-                    .headers_mut()
-                    .insert(header::SEC_WEBSOCKET_ACCEPT, wrong);
+                let wrong = "AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+                set(response, header::SEC_WEBSOCKET_ACCEPT, wrong);
             }),
-            Violation::Subprotocol => Some(|response| {
-                let wrong = HeaderValue::from_static("not.offered");
-                response
-                    .headers_mut()
-                    .insert(header::SEC_WEBSOCKET_PROTOCOL, wrong);
-            }),
-            Violation::Extension => Some(|response| {
-                let wrong = HeaderValue::from_static("x-not-offered");
-                response
-                    .headers_mut()
-                    .insert(header::SEC_WEBSOCKET_EXTENSIONS, wrong);
-            }),
+            Violation::Subprotocol => {
+                Some(|response| set(response, header::SEC_WEBSOCKET_PROTOCOL, "not.offered"))
+            }
+            Violation::Extension => {
+                Some(|response| set(response, header::SEC_WEBSOCKET_EXTENSIONS, "x-not-offered"))
+            }
             _ => None,
         }
     }
@@ -152,6 +128,11 @@ impl Violation {
             }
         })
     }
+}
+
+fn set(response: &mut Response<()>, name: HeaderName, value: &'static str) {
+    let value = HeaderValue::from_static(value);
+    response.headers_mut().insert(name, value);
 }
 
 /// The length field of a frame in its shortest form, without a mask bit (§5.2).
