@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use jiter::JsonValue;
 use rmpv::Value;
@@ -55,87 +55,79 @@ fn from_json(json: &JsonValue<'_>) -> Option<Value> {
 /// Writes a value as JSON. `None` where `json.dumps` raises an exception, as for bytes.
 pub(super) fn dumps(value: &Value) -> Option<String> {
     let mut text = String::new();
-    write_value(&mut text, value)?;
+    write_value(&mut text, value).ok()?;
     Some(text)
 }
 
-fn write_value(text: &mut String, value: &Value) -> Option<()> {
+fn write_value(text: &mut String, value: &Value) -> fmt::Result {
     match value {
-        Value::Nil => text.push_str("null"),
-        Value::Boolean(true) => text.push_str("true"),
-        Value::Boolean(false) => text.push_str("false"),
-        // Writing to a string cannot fail.
-        Value::Integer(integer) => write!(text, "{integer}").ok()?,
+        Value::Nil => text.write_str("null"),
+        Value::Boolean(value) => write!(text, "{value}"),
+        Value::Integer(integer) => write!(text, "{integer}"),
         Value::F32(float) => write_float(text, f64::from(*float)),
         Value::F64(float) => write_float(text, *float),
-        Value::String(string) => write_string(text, string.as_str()?),
-        Value::Array(items) => {
-            text.push('[');
-            for (index, item) in items.iter().enumerate() {
-                text.push_str(if index > 0 { ", " } else { "" });
-                write_value(text, item)?;
-            }
-            text.push(']');
-        }
-        Value::Map(entries) => {
-            text.push('{');
-            for (index, (key, item)) in entries.iter().enumerate() {
-                text.push_str(if index > 0 { ", " } else { "" });
-                write_string(text, key.as_str()?);
-                text.push_str(": ");
-                write_value(text, item)?;
-            }
-            text.push('}');
-        }
-        Value::Binary(_) | Value::Ext(..) => return None,
+        Value::String(string) => write_string(text, string.as_str()),
+        Value::Array(items) => write_items(text, ['[', ']'], items, write_value),
+        Value::Map(entries) => write_items(text, ['{', '}'], entries, |text, (key, item)| {
+            write_string(text, key.as_str())?;
+            text.write_str(": ")?;
+            write_value(text, item)
+        }),
+        Value::Binary(_) | Value::Ext(..) => Err(fmt::Error),
     }
-    Some(())
 }
 
-fn write_string(text: &mut String, string: &str) {
-    text.push('"');
-    for character in string.chars() {
+/// Writes items between brackets, with commas.
+pub(super) fn write_items<T>(
+    text: &mut String,
+    [begin, end]: [char; 2],
+    items: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut String, T) -> fmt::Result,
+) -> fmt::Result {
+    text.push(begin);
+    for (index, item) in items.into_iter().enumerate() {
+        text.push_str(if index > 0 { ", " } else { "" });
+        write(text, item)?;
+    }
+    text.push(end);
+    Ok(())
+}
+
+/// Writes a string in ASCII. `None` is a string that is not UTF-8, or a key of another type.
+fn write_string(text: &mut String, string: Option<&str>) -> fmt::Result {
+    let json = serde_json::Value::from(string.ok_or(fmt::Error)?).to_string();
+    for character in json.chars() {
         match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\u{8}' => text.push_str("\\b"),
-            '\u{C}' => text.push_str("\\f"),
             ' '..='~' => text.push(character),
             _ => {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    // Writing to a string cannot fail.
-                    let _ = write!(text, "\\u{unit:04x}");
+                    write!(text, "\\u{unit:04x}")?;
                 }
             }
         }
     }
-    text.push('"');
+    Ok(())
 }
 
 /// Writes the shortest digits that parse to the same number, in plain notation for exponents from
 /// -4 to 15.
-pub(crate) fn write_float(text: &mut String, float: f64) {
+pub(super) fn write_float(text: &mut String, float: f64) -> fmt::Result {
     if float.is_nan() {
-        return text.push_str("NaN");
+        return text.write_str("NaN");
     }
     if float.is_infinite() {
-        return text.push_str(if float > 0.0 { "Infinity" } else { "-Infinity" });
+        return text.write_str(if float > 0.0 { "Infinity" } else { "-Infinity" });
     }
     let scientific = format!("{float:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    // Writing to a string cannot fail.
-    let _ = if (-4..16).contains(&exponent) {
-        let plain = format!("{float}");
-        let fraction = if plain.contains('.') { "" } else { ".0" };
-        write!(text, "{plain}{fraction}")
+    if (-4..16).contains(&exponent) {
+        // Unlike `{}`, `{:?}` writes `.0` after whole numbers; it is plain in this range.
+        write!(text, "{float:?}")
     } else {
         let sign = if exponent < 0 { '-' } else { '+' };
         write!(text, "{mantissa}e{sign}{:02}", exponent.abs())
-    };
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Values as Python prints them in an f-string. The tutorial prints messages in this way.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use super::python::write_float;
+use super::python::{write_float, write_items};
 use crate::socketio::{Args, Value};
 
 /// The text of `f"{value}"` of the first argument: a string unchanged, any other value as `repr`
@@ -12,101 +12,77 @@ pub(super) fn formatted(args: &Args) -> String {
         Some(Value::String(text)) => text.clone(),
         value => {
             let mut text = String::new();
-            write_value(&mut text, value.unwrap_or(&Value::Null), args);
+            // Writing to a string cannot fail.
+            let _ = write_value(&mut text, value.unwrap_or(&Value::Null), args);
             text
         }
     }
 }
 
-fn write_value(text: &mut String, value: &Value, args: &Args) {
+fn write_value(text: &mut String, value: &Value, args: &Args) -> fmt::Result {
     match value {
-        Value::Null => text.push_str("None"),
-        Value::Bool(true) => text.push_str("True"),
-        Value::Bool(false) => text.push_str("False"),
+        Value::Null => text.write_str("None"),
+        Value::Bool(true) => text.write_str("True"),
+        Value::Bool(false) => text.write_str("False"),
         Value::Number(number) => write_number(text, number.as_str()),
         Value::String(string) => write_string(text, string),
-        Value::Array(items) => write_items(text, "[]", items, |text, item| {
-            write_value(text, item, args);
+        Value::Array(items) => write_items(text, ['[', ']'], items, |text, item| {
+            write_value(text, item, args)
         }),
         Value::Object(members) => match args.binary(value) {
-            Some(bytes) => write_bytes(text, bytes),
-            None => write_items(text, "{}", members, |text, (name, value)| {
-                write_string(text, name);
-                text.push_str(": ");
-                write_value(text, value, args);
+            Some(bytes) => {
+                text.push('b');
+                let characters = bytes.iter().map(|byte| char::from(*byte));
+                write_quoted(text, characters, |character| matches!(character, ' '..='~'))
+            }
+            None => write_items(text, ['{', '}'], members, |text, (name, value)| {
+                write_string(text, name)?;
+                text.write_str(": ")?;
+                write_value(text, value, args)
             }),
         },
     }
 }
 
-fn write_items<T>(
-    text: &mut String,
-    braces: &str,
-    items: impl IntoIterator<Item = T>,
-    write: impl Fn(&mut String, T),
-) {
-    text.push_str(&braces[..1]);
-    for (index, item) in items.into_iter().enumerate() {
-        text.push_str(if index > 0 { ", " } else { "" });
-        write(text, item);
-    }
-    text.push_str(&braces[1..]);
-}
-
-fn write_number(text: &mut String, digits: &str) {
+fn write_number(text: &mut String, digits: &str) -> fmt::Result {
     match (digits.contains(['.', 'e', 'E']), digits.parse::<f64>()) {
         (true, Ok(float)) if float.is_finite() => write_float(text, float),
-        (true, Ok(float)) => text.push_str(if float > 0.0 { "inf" } else { "-inf" }),
-        _ => text.push_str(if digits == "-0" { "0" } else { digits }),
+        (true, Ok(float)) => text.write_str(if float > 0.0 { "inf" } else { "-inf" }),
+        _ => text.write_str(if digits == "-0" { "0" } else { digits }),
     }
 }
 
-/// Single quotes, unless the text contains single quotes and no double quotes.
-fn quote_for(has_single: bool, has_double: bool) -> char {
-    if has_single && !has_double { '"' } else { '\'' }
+fn write_string(text: &mut String, string: &str) -> fmt::Result {
+    write_quoted(text, string.chars(), |character| {
+        character == ' ' || !character.is_control() && !character.is_whitespace()
+    })
 }
 
-fn write_string(text: &mut String, string: &str) {
-    let quote = quote_for(string.contains('\''), string.contains('"'));
+/// Writes characters in single quotes, unless they contain single quotes and no double quotes.
+/// Those that are not printed are escaped.
+fn write_quoted(
+    text: &mut String,
+    characters: impl Iterator<Item = char> + Clone,
+    is_printed: impl Fn(char) -> bool,
+) -> fmt::Result {
+    let has = |quote| characters.clone().any(|character| character == quote);
+    let quote = if has('\'') && !has('"') { '"' } else { '\'' };
     text.push(quote);
-    for character in string.chars() {
+    for character in characters {
         let code = u32::from(character);
-        // Writing to a string cannot fail.
-        let _ = match character {
+        match character {
             '\n' => write!(text, "\\n"),
             '\r' => write!(text, "\\r"),
             '\t' => write!(text, "\\t"),
             '\\' => write!(text, "\\\\"),
             _ if character == quote => write!(text, "\\{quote}"),
-            ' ' => write!(text, " "),
-            _ if !character.is_control() && !character.is_whitespace() => {
-                write!(text, "{character}")
-            }
+            _ if is_printed(character) => text.write_char(character),
             '\0'..='\u{FF}' => write!(text, "\\x{code:02x}"),
             '\0'..='\u{FFFF}' => write!(text, "\\u{code:04x}"),
             _ => write!(text, "\\U{code:08x}"),
-        };
+        }?;
     }
-    text.push(quote);
-}
-
-fn write_bytes(text: &mut String, bytes: &[u8]) {
-    let quote = quote_for(bytes.contains(&b'\''), bytes.contains(&b'"'));
-    text.push('b');
-    text.push(quote);
-    for &byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = match byte {
-            b'\n' => write!(text, "\\n"),
-            b'\r' => write!(text, "\\r"),
-            b'\t' => write!(text, "\\t"),
-            b'\\' => write!(text, "\\\\"),
-            _ if char::from(byte) == quote => write!(text, "\\{quote}"),
-            b' '..=b'~' => write!(text, "{}", char::from(byte)),
-            _ => write!(text, "\\x{byte:02x}"),
-        };
-    }
-    text.push(quote);
+    text.write_char(quote)
 }
 
 #[cfg(test)]
