@@ -1,7 +1,8 @@
 //! `/broadcast`: sends every data message to every member of the topic, the sender included.
 
+use super::join;
 use crate::engine::{Handler, WebSocket};
-use crate::protocol::{CloseCode, Message};
+use crate::protocol::Message;
 use crate::rooms::{Membership, Rooms};
 
 /// The handler of a member of a topic.
@@ -23,10 +24,7 @@ impl BroadcastHandler {
 
 impl Handler for BroadcastHandler {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        match self.rooms.join(&self.topic, &socket.peer()) {
-            Ok(membership) => self.membership = Some(membership),
-            Err(error) => socket.close(CloseCode::Policy, error.reason()),
-        }
+        self.membership = join(&self.rooms, &self.topic, socket);
     }
 
     fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {

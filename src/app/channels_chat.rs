@@ -2,7 +2,7 @@
 
 use rmpv::Value;
 
-use super::python;
+use super::{join, python};
 use crate::engine::{Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::protocol::{CloseCode, Message};
@@ -40,10 +40,7 @@ const MAX_VALUES: usize = 10_000;
 
 impl Handler for ChatConsumer {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        match self.rooms.join(&self.room_name, &socket.peer()) {
-            Ok(membership) => self.membership = Some(membership),
-            Err(error) => socket.close(CloseCode::Policy, error.reason()),
-        }
+        self.membership = join(&self.rooms, &self.room_name, socket);
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {

@@ -5,11 +5,12 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::join;
 use crate::engine::{Disconnect, Handler, Peer, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::http::TokenBucket;
 use crate::lock::lock;
-use crate::protocol::{CloseCode, Message};
+use crate::protocol::Message;
 use crate::rooms::{Membership, Rooms};
 
 /// The one room of the tutorial.
@@ -105,11 +106,8 @@ impl ChatClient {
 
 impl Handler for ChatClient {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        let peer = socket.peer();
-        match self.room.rooms.join(EVERYBODY, &peer) {
-            Ok(membership) => self.joined = Some((peer, membership)),
-            Err(error) => socket.close(CloseCode::Policy, error.reason()),
-        }
+        let membership = join(&self.room.rooms, EVERYBODY, socket);
+        self.joined = membership.map(|membership| (socket.peer(), membership));
     }
 
     fn message(&mut self, _: &mut WebSocket<'_>, message: Message<'_>) {

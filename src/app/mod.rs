@@ -21,10 +21,12 @@ use connection_manager::{ChatClient, ChatRoom};
 use echo::Echo;
 use tutorial_echo::tutorial_echo;
 
+use crate::engine::WebSocket;
 use crate::handshake::Subprotocols;
 use crate::http::{Endpoint, Page, Router};
-use crate::rooms::Rooms;
+use crate::protocol::CloseCode;
 use crate::rooms::redis::{Format, Redis};
+use crate::rooms::{JoinError, Membership, Rooms};
 use crate::socketio;
 
 /// One line of the endpoint list.
@@ -145,7 +147,15 @@ pub fn router_with(settings: AppSettings) -> Router {
     };
     let (clients, chat, topics) = rooms(&settings);
     let clients = ChatRoom::new(clients, settings.max_publish_rate);
-    let topic_rooms = topics.clone();
+    let client =
+        Endpoint::refusing(move |request| ChatClient::new(&clients, request.param("client_id")));
+    let chat =
+        Endpoint::refusing(move |request| ChatConsumer::new(&chat, request.param("room_name")));
+    let broadcast = |topics: Rooms| {
+        any_subprotocol(Endpoint::new(move |request| {
+            BroadcastHandler::new(&topics, request.param("topic"))
+        }))
+    };
     let (document, list) = (page::for_browsers(&settings), listing(&settings));
     let router = Router::new()
         .page("/", move |request| {
@@ -154,35 +164,19 @@ pub fn router_with(settings: AppSettings) -> Router {
         .endpoint("/", any_subprotocol(Endpoint::new(|_| Echo)))
         .endpoint("/echo", any_subprotocol(echo_endpoint))
         .websocket("/ws", |_| tutorial_echo)
-        .endpoint(
-            "/ws/{client_id}",
-            Endpoint::refusing(move |request| {
-                ChatClient::new(&clients, request.param("client_id"))
-            })
-            .publishing(),
-        )
-        .endpoint(
-            "/ws/chat/{room_name}/",
-            Endpoint::refusing(move |request| ChatConsumer::new(&chat, request.param("room_name")))
-                .publishing(),
-        )
-        .endpoint(
-            "/broadcast",
-            any_subprotocol(
-                Endpoint::new(move |_| BroadcastHandler::new(&topics, "")).publishing(),
-            ),
-        )
-        .endpoint(
-            "/broadcast/{topic}",
-            any_subprotocol(
-                Endpoint::new(move |request| {
-                    BroadcastHandler::new(&topic_rooms, request.param("topic"))
-                })
-                .publishing(),
-            ),
-        )
+        .endpoint("/ws/{client_id}", client.publishing())
+        .endpoint("/ws/chat/{room_name}/", chat.publishing())
+        .endpoint("/broadcast", broadcast(topics.clone()).publishing())
+        .endpoint("/broadcast/{topic}", broadcast(topics).publishing())
         .probe("/healthz", |_| Page::text("ok"));
     with_socketio(router, settings)
+}
+
+/// Joins a room. Closes the connection if it cannot.
+fn join(rooms: &Rooms, room: &str, socket: &mut WebSocket<'_>) -> Option<Membership> {
+    let joined = rooms.join(room, &socket.peer());
+    let refused = |error: JoinError| socket.close(CloseCode::Policy, error.reason());
+    joined.map_err(refused).ok()
 }
 
 /// The rooms of `/ws/{client_id}`, of the chat, and of the broadcast topics.

@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
+use super::close_later;
+use crate::app::any_subprotocol;
 use crate::app::echo::Echo;
-use crate::engine::{Disconnect, Handler, PeerAddress, WebSocket};
-use crate::handshake::{HandshakeError, Subprotocols};
+use crate::engine::{Handler, PeerAddress, WebSocket};
+use crate::handshake::HandshakeError;
 use crate::http::{Endpoint, Request, Router};
-use crate::protocol::{CloseCode, CloseFrame, Message, close};
+use crate::protocol::{CloseCode, Message, close};
 
 /// Pause between the last reply and the Close, unless the query has `closeDelay`.
 const CLOSE_DELAY: Duration = Duration::from_millis(30);
@@ -21,8 +23,6 @@ const CLOSE_DELAY: Duration = Duration::from_millis(30);
 const MAX_REPLIES_SIZE: usize = 1 << 20;
 
 pub(super) fn router() -> Router {
-    let any_subprotocol =
-        |endpoint: Endpoint| endpoint.with_subprotocols(Subprotocols::FirstOffered);
     let router = Router::new()
         .endpoint(
             "/websocket",
@@ -54,7 +54,7 @@ struct CannedReplies {
     count: usize,
     close_code: CloseCode,
     close_delay: Duration,
-    closing: Option<JoinHandle<()>>,
+    closing: JoinSet<()>,
 }
 
 impl CannedReplies {
@@ -73,7 +73,7 @@ impl CannedReplies {
                 .filter(|code| close::may_travel(*code))
                 .map_or(CloseCode::Normal, CloseCode::from),
             close_delay: number("closeDelay").map_or(CLOSE_DELAY, Duration::from_millis),
-            closing: None,
+            closing: JoinSet::new(),
         })
     }
 }
@@ -84,20 +84,10 @@ impl Handler for CannedReplies {
         for _ in 0..self.count {
             socket.send(Message::Binary(&reply));
         }
-        let (peer, code, delay) = (socket.peer(), self.close_code, self.close_delay);
-        self.closing = Some(tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            peer.close(CloseFrame { code, reason: "" });
-        }));
+        self.closing = close_later(socket.peer(), self.close_delay, self.close_code);
     }
 
     fn message(&mut self, _: &mut WebSocket<'_>, _: Message<'_>) {}
-
-    fn closed(&mut self, _: &Disconnect) {
-        if let Some(closing) = &self.closing {
-            closing.abort();
-        }
-    }
 }
 
 struct CloseAfterPings {

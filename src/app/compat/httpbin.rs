@@ -15,13 +15,13 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
-use super::variable;
-use crate::engine::{Disconnect, Handler, WebSocket};
+use super::{close_later, variable};
+use crate::engine::{Handler, WebSocket};
 use crate::handshake::HandshakeError;
 use crate::http::{Endpoint, Page, Request, Router};
-use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError, SizeLimits};
+use crate::protocol::{CloseCode, Message, ProtocolError, SizeLimits};
 
 pub(super) fn router() -> Router {
     let max_body_size = max_body_size().unwrap_or(MAX_BODY_SIZE);
@@ -30,7 +30,7 @@ pub(super) fn router() -> Router {
     let endpoint = Endpoint::new(move |request| HttpbinEcho {
         max_fragment_size: limits(request).map_or(1, |limits| limits.max_frame_size),
         max_duration,
-        deadline: None,
+        deadline: JoinSet::new(),
     })
     .choosing(move |request| match limits(request) {
         Ok(_) => Ok(None),
@@ -191,20 +191,12 @@ struct HttpbinEcho {
     max_fragment_size: usize,
     max_duration: Duration,
     /// The task that closes the connection after `max_duration`.
-    deadline: Option<JoinHandle<()>>,
+    deadline: JoinSet<()>,
 }
 
 impl Handler for HttpbinEcho {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
-        let peer = socket.peer();
-        let max_duration = self.max_duration;
-        self.deadline = Some(tokio::spawn(async move {
-            tokio::time::sleep(max_duration).await;
-            peer.close(CloseFrame {
-                code: CloseCode::Normal,
-                reason: "",
-            });
-        }));
+        self.deadline = close_later(socket.peer(), self.max_duration, CloseCode::Normal);
     }
 
     fn message(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) {
@@ -217,12 +209,6 @@ impl Handler for HttpbinEcho {
         match error {
             ProtocolError::FrameTooBig => CloseCode::Protocol,
             error => error.close_code(),
-        }
-    }
-
-    fn closed(&mut self, _: &Disconnect) {
-        if let Some(deadline) = &self.deadline {
-            deadline.abort();
         }
     }
 }

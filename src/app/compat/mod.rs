@@ -7,10 +7,16 @@ mod httpbin;
 mod jmalloc;
 mod lpinca;
 
+use std::time::Duration;
+
 use clap::ValueEnum;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::Description;
+use crate::engine::Peer;
 use crate::http::{Page, Router};
+use crate::protocol::{CloseCode, CloseFrame};
 
 /// An echo service that this server can emulate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -152,4 +158,14 @@ fn listen(host: &str, port_variable: &str, port: &str) -> (&'static str, String)
 /// Adds the probe for `frameloop healthcheck`.
 fn health(router: Router) -> Router {
     router.probe("/healthz", |_| Page::text("ok"))
+}
+
+/// Closes a connection after a time, unless the returned task is dropped before.
+fn close_later(peer: Peer, after: Duration, code: CloseCode) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        sleep(after).await;
+        peer.close(CloseFrame { code, reason: "" });
+    });
+    task
 }
