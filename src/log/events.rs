@@ -191,11 +191,7 @@ impl LogThrottle {
         LogThrottle {
             lines_per_second,
             left_out,
-            second: Mutex::new(Second {
-                began: None,
-                lines: 0,
-                left_out: 0,
-            }),
+            second: Mutex::new(Second::beginning(None)),
         }
     }
 
@@ -209,28 +205,31 @@ impl LogThrottle {
         }
         let now = Instant::now();
         let mut second = lock(&self.second);
-        if second
-            .began
-            .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1))
-        {
-            let left_out = second.left_out;
-            *second = Second {
-                began: Some(now),
-                lines: 0,
-                left_out: 0,
-            };
-            drop(second);
-            if left_out > 0 {
-                tracing::warn!(left_out, "{}", self.left_out);
-            }
-            return self.admits();
+        let began = second.began;
+        let mut before = 0;
+        if began.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1)) {
+            before = second.left_out;
+            *second = Second::beginning(Some(now));
         }
-        if second.lines < self.lines_per_second {
-            second.lines += 1;
-            true
-        } else {
-            second.left_out += 1;
-            false
+        let admits = second.lines < self.lines_per_second;
+        match admits {
+            true => second.lines += 1,
+            false => second.left_out += 1,
+        }
+        drop(second);
+        if before > 0 {
+            tracing::warn!(left_out = before, "{}", self.left_out);
+        }
+        admits
+    }
+}
+
+impl Second {
+    const fn beginning(began: Option<Instant>) -> Second {
+        Second {
+            began,
+            lines: 0,
+            left_out: 0,
         }
     }
 }
