@@ -1,7 +1,7 @@
 //! Flags, their variables and their defaults.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tracing::level_filters::LevelFilter;
 
@@ -226,22 +226,16 @@ pub(super) fn compat(matches: &ArgMatches) -> Option<EchoService> {
 
 /// The command line with the defaults of a service.
 pub(super) fn with_defaults(service: EchoService) -> clap::Command {
-    fn change(mut command: clap::Command, service: EchoService) -> clap::Command {
-        for (name, value) in service.defaults() {
-            // Without the feature deflate its flags do not exist.
-            if command
-                .get_arguments()
-                .any(|argument| argument.get_id() == name)
-            {
-                command = command.mut_arg(name, |argument| argument.default_value(value));
-            }
-        }
-        command
-    }
-    let command = change(super::help::command(), service);
-    command
-        .mut_subcommand("serve", |serve| change(serve, service))
-        .mut_subcommand("healthcheck", |healthcheck| change(healthcheck, service))
+    let defaults = service.defaults();
+    let change = |argument: Arg| match defaults.iter().find(|(name, _)| argument.get_id() == name) {
+        Some((_, value)) => argument.default_value(value.clone()),
+        None => argument,
+    };
+    let command = super::help::command().mut_args(change);
+    command.mut_subcommands(|command| match command.get_name() {
+        "serve" | "healthcheck" => command.mut_args(change),
+        _ => command,
+    })
 }
 
 /// Flags whose values are secrets, or may contain a password. No output shows the secrets.

@@ -35,28 +35,18 @@ use crate::app::compat::EchoService;
 #[derive(Clone, Copy, Debug)]
 enum Exit {
     /// 0: success, or stopped by a signal.
-    Done,
+    Done = 0,
     /// 1: something failed while serving, or a server is not healthy.
-    Failed,
+    Failed = 1,
     /// 2: a flag, a variable or a value is wrong.
-    Usage,
-    /// 3: cannot listen on an address.
-    CannotListen,
-    /// 3: cannot connect to a server.
-    #[cfg(feature = "lab")]
-    CannotConnect,
+    Usage = 2,
+    /// 3: cannot listen on an address, or cannot connect to a server.
+    NoAddress = 3,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::CannotListen => 3,
-            #[cfg(feature = "lab")]
-            Exit::CannotConnect => 3,
-        })
+        ExitCode::from(exit as u8)
     }
 }
 

@@ -152,7 +152,7 @@ async fn bind(addresses: &[String], flag: &str) -> Result<Server, Exit> {
                 false => advice(&error, flag),
             };
             eprintln!("frameloop: cannot listen on {address}: {advice}");
-            Exit::CannotListen
+            Exit::NoAddress
         })?;
     }
     Ok(server)

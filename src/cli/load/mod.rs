@@ -5,11 +5,13 @@ mod progress;
 mod run;
 mod values;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::Exit;
 use super::values::{duration, one_of, size};
 use super::variables::named;
 use crate::lab::load::{
@@ -238,7 +240,7 @@ Exit codes: 0 nothing lost or wrong, 1 lost, corrupt or too many errors, or an a
 2 wrong flag or value, 3 cannot connect, or no WebSocket could be opened.";
 
 impl Load {
-    fn plans(&self) -> Result<Vec<Plan>, Unusable> {
+    fn plans(&self) -> Result<Vec<Plan>, Refusal> {
         self.refuse_values_after_a_blank()?;
         let urls = self.urls.iter().enumerate();
         let plans = urls.map(|(place, url)| self.plan(url, self.pid.get(place).copied()));
@@ -247,7 +249,7 @@ impl Load {
         Ok(plans)
     }
 
-    fn plan(&self, url: &str, server: Option<u32>) -> Result<Plan, Unusable> {
+    fn plan(&self, url: &str, server: Option<u32>) -> Result<Plan, Refusal> {
         let mut plan = Plan::new(Target::parse(url)?);
         plan.mode = self.mode();
         plan.messages = self.messages_of_all()?;
@@ -304,14 +306,11 @@ impl Load {
         }
     }
 
-    fn messages_of_all(&self) -> Result<Messages, Unusable> {
+    fn messages_of_all(&self) -> Result<Messages, String> {
         let Sizes { from, to } = self.size;
         let content = match &self.file {
             None => Content::Sizes { from, to },
-            Some(path) => {
-                let read = messages(path, self.records, self.text.is_some());
-                Content::File(read.map_err(Unusable::Usage)?)
-            }
+            Some(path) => Content::File(messages(path, self.records, self.text.is_some())?),
         };
         Ok(Messages {
             content,
@@ -327,18 +326,28 @@ impl Load {
     }
 }
 
-/// The reason why a command line cannot be run.
-#[derive(Debug)]
-enum Unusable {
-    Usage(String),
-    Unreachable(String),
+/// Why a command cannot be run, and its exit code.
+struct Refusal(Exit, String);
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Refusal {
+        Refusal(Exit::Usage, why)
+    }
 }
 
-impl From<TargetError> for Unusable {
-    fn from(error: TargetError) -> Unusable {
+impl From<TargetError> for Refusal {
+    fn from(error: TargetError) -> Refusal {
         match error {
-            TargetError::Url(why) => Unusable::Usage(why),
-            TargetError::Unreachable(why) => Unusable::Unreachable(why),
+            TargetError::Url(why) => Refusal(Exit::Usage, why),
+            TargetError::Unreachable(why) => {
+                Refusal(Exit::NoAddress, format!("cannot connect: {why}"))
+            }
         }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        Refusal(Exit::Failed, error.to_string())
     }
 }

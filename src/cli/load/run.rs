@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::progress::{ProgressLine, interrupt_on_signal};
-use super::{Load, Unusable};
+use super::{Load, Refusal};
 use crate::cli::Exit;
 use crate::lab::load::report::{Report, hdr, html, json};
 use crate::lab::load::{
@@ -24,33 +24,23 @@ struct Measurement {
 
 impl Load {
     pub(in crate::cli) fn run(&self) -> Exit {
-        let plans = match self.plans() {
-            Ok(plans) => plans,
-            Err(Unusable::Usage(why)) => {
+        match self.measure_and_report() {
+            Ok(exit) => exit,
+            Err(Refusal(exit, why)) => {
                 eprintln!("frameloop load: {why}");
-                return Exit::Usage;
+                exit
             }
-            Err(Unusable::Unreachable(why)) => {
-                eprintln!("frameloop load: cannot connect: {why}");
-                return Exit::CannotConnect;
-            }
-        };
-        let measurement = match self.measure(plans) {
-            Ok(measurement) => measurement,
-            Err(error) => {
-                eprintln!("frameloop load: {error}");
-                return Exit::Failed;
-            }
-        };
-        let text = measurement.text();
-        if let Err(error) = self.write(&measurement, &text) {
-            eprintln!("frameloop load: {error}");
-            return Exit::Failed;
         }
-        match crate::cli::print(text.as_bytes()) {
+    }
+
+    fn measure_and_report(&self) -> Result<Exit, Refusal> {
+        let measurement = self.measure(self.plans()?)?;
+        let text = measurement.text();
+        self.write(&measurement, &text)?;
+        Ok(match crate::cli::print(text.as_bytes()) {
             Exit::Done => self.verdict(&measurement),
             failed => failed,
-        }
+        })
     }
 
     fn measure(&self, plans: Vec<Plan>) -> std::io::Result<Measurement> {
@@ -128,7 +118,7 @@ impl Load {
                 };
                 let run = measurement.name(place);
                 eprintln!("frameloop load: {what}{run}: {why}");
-                return Exit::CannotConnect;
+                return Exit::NoAddress;
             }
             let is_wrong = counts.lost > 0 || counts.corrupt > 0;
             if is_wrong || counts.errors() > self.max_errors.unwrap_or(0) {
