@@ -16,9 +16,10 @@ use serde_json::{Value as Json, json};
 use tokio::sync::{Notify, mpsc};
 
 use super::NoAnswer;
-use super::namespace::{Elsewhere, Inner, Namespaces, Selection};
+use super::members::Selection;
+use super::namespace::Namespaces;
 use super::sid::Sid;
-use super::socket::Socket;
+use super::socket::{Broadcast, Elsewhere, Inner};
 use super::value::Args;
 use crate::log;
 use crate::redis_link::{self, Link, LinkSession, gone};
@@ -74,7 +75,7 @@ impl Bus {
         self.0.namespaces.get_or_init(|| Arc::downgrade(namespaces));
         let bus = self.clone();
         let elsewhere: Elsewhere = Arc::new(move |namespace, event, args, to| {
-            let path = namespace.path();
+            let path = &namespace.path;
             bus.publish(&emit_message(path, event, args, to, &bus.0.host_id));
         });
         namespaces.elsewhere.get_or_init(|| elsewhere);
@@ -102,26 +103,21 @@ impl Bus {
         let Some(namespace) = namespace else {
             return;
         };
-        let select = |name: &str| {
-            namespace.select(&Selection {
-                rooms: vec![name.into()],
-                ..Selection::default()
-            })
-        };
+        let select = |name: &str| Broadcast::of(Arc::clone(&namespace)).to(name).sockets();
         let client = text("sid")
             .filter(|sid| Sid::parse(sid).is_some())
             .and_then(|sid| select(sid).pop());
         match (text("method"), client, text("room")) {
-            (Some("emit"), _, _) => self.act_emit(&message, &namespace),
-            (Some("disconnect"), Some(client), _) => Socket(client).disconnect(),
+            (Some("emit"), _, _) => self.act_emit(&message, namespace),
+            (Some("disconnect"), Some(client), _) => client.disconnect(),
             (Some("enter_room"), Some(client), Some(room)) => {
                 // A client in too many rooms does not join another room.
-                let _ = namespace.join(room, client.sid);
+                let _ = client.join(room);
             }
-            (Some("leave_room"), Some(client), Some(room)) => namespace.leave(room, client.sid),
+            (Some("leave_room"), Some(client), Some(room)) => client.leave(room),
             (Some("close_room"), _, Some(room)) => {
                 for member in select(room) {
-                    namespace.leave(room, member.sid);
+                    member.leave(room);
                 }
             }
             // This process never asks over the bus, so a `callback` is for another process.
@@ -129,7 +125,7 @@ impl Bus {
         }
     }
 
-    fn act_emit(&self, message: &Json, namespace: &Arc<Inner>) {
+    fn act_emit(&self, message: &Json, namespace: Arc<Inner>) {
         let Some((event, args)) = emitted(message) else {
             return;
         };
@@ -138,16 +134,20 @@ impl Bus {
             return; // this process has only rooms whose name is a string
         }
         let except = texts(message.get("skip_sid"));
-        let to = Selection {
+        let selection = Selection {
             rooms,
             except: except.filter_map(Sid::parse).collect(),
         };
         let callback = message.get("callback").and_then(Json::as_array);
         let Some([sid, namespace_of_asker, id]) = callback.map(Vec::as_slice) else {
-            return namespace.emit_here(event, &args, &to);
+            return namespace.emit_here(event, &args, &selection);
         };
-        for socket in namespace.select(&to) {
-            let answering = Socket(socket).emit_with_ack(event, args.clone());
+        let to = Broadcast {
+            namespace,
+            selection,
+        };
+        for socket in to.sockets() {
+            let answering = socket.emit_with_ack(event, args.clone());
             let answer = json!({
                 "method": "callback",
                 "host_id": message.get("host_id"),

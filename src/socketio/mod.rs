@@ -42,12 +42,11 @@ macro_rules! opaque {
 #[cfg(feature = "redis")]
 mod bus;
 mod client;
-mod clock;
-mod engine;
 mod errors;
+mod members;
 mod namespace;
 mod packet;
-mod service;
+mod requests;
 mod session;
 mod sid;
 mod socket;
@@ -57,21 +56,22 @@ mod websocket;
 
 #[cfg(feature = "redis")]
 pub use bus::{Bus, BusRelay, CHANNEL};
-pub use namespace::{HandlerFuture, Namespace, Outcome};
+pub use errors::DisconnectReason;
+pub use namespace::{HandlerFuture, Namespace};
 pub use serde_json::Value;
-pub use service::Service;
-pub use session::{DisconnectReason, Session};
+pub use session::{Service, Session};
 pub use sid::Sid;
-pub use socket::{Ack, Broadcast, Emitted, Event, NoAnswer, Socket};
+pub use socket::{Ack, Broadcast, Emitted, Event, NoAnswer, Outcome, Socket};
 pub use value::Args;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{MessageProtocol, SocketIoProtocol};
-use engine::{Engine, Protocol};
-use namespace::{Inner, Namespaces};
-use socket::{Client, SocketInner};
+use client::{Client, MessageHandler};
+use members::Member;
+use namespace::Namespaces;
+use session::Protocol;
+use socket::Inner;
 
 use crate::protocol::Message;
 
@@ -173,8 +173,9 @@ pub const BROWSER_CLIENT: &str = include_str!("client/socket.io.min.js");
 pub fn service(settings: SocketIoSettings) -> (Arc<Service>, SocketIo) {
     let namespaces = Arc::new(Namespaces::default());
     settings.join_bus(&namespaces);
-    let protocol = SocketIoProtocol(Arc::clone(&namespaces));
-    (engine_of(settings, protocol), SocketIo(namespaces))
+    let io = SocketIo(Arc::clone(&namespaces));
+    let client = move || Arc::new(Client::new(&namespaces)) as Arc<dyn Protocol>;
+    (Service::new(settings, client), io)
 }
 
 /// Returns a service of Engine.IO without Socket.IO. Most clients expect it at `/engine.io/`.
@@ -183,14 +184,12 @@ pub fn engine_io(
     settings: SocketIoSettings,
     message: impl Fn(&Arc<Session>, Message<'_>) + Send + Sync + 'static,
 ) -> Arc<Service> {
-    engine_of(settings, MessageProtocol(message))
+    let handler: Arc<dyn Protocol> = Arc::new(MessageHandler(message));
+    let handler = move || Arc::clone(&handler);
+    Service::new(settings, handler)
 }
 
-fn engine_of(settings: SocketIoSettings, protocol: impl Protocol + 'static) -> Arc<Service> {
-    Arc::new(Service(Arc::new(Engine::new(settings, Box::new(protocol)))))
-}
-
-opaque!(Client Engine Inner Namespaces Session SocketInner);
+opaque!(Inner Member Namespaces Service Session);
 
 impl SocketIo {
     /// Returns the namespace at this path, and creates it if it does not exist. A path begins with

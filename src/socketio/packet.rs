@@ -1,14 +1,15 @@
 //! The packets of Socket.IO 5, as WebSocket messages and in the bodies of polling responses.
 
+use std::fmt::Write as _;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::errors::EngineViolation;
+use super::errors::{EngineResult, EngineViolation};
 use super::value::{Args, json_of};
 use crate::engine::for_socketio::HeldForAll;
 use crate::engine::{Publication, UnsentBudget};
@@ -39,8 +40,8 @@ impl PacketKind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Packet<'a> {
     pub(super) kind: PacketKind,
-    /// The number of attachments that follow; `None` if the kind is not binary.
-    pub(super) attachments: Option<usize>,
+    /// The number of attachments that follow.
+    pub(super) attachments: usize,
     pub(super) namespace: &'a str,
     /// The id that connects an event with its acknowledgement.
     pub(super) id: Option<u64>,
@@ -48,7 +49,7 @@ pub(super) struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Packet<'a>, EngineViolation> {
+    pub(super) fn parse(text: &'a str) -> EngineResult<Packet<'a>> {
         Packet::read(text).ok_or(EngineViolation("not a packet of Socket.IO"))
     }
 
@@ -60,9 +61,9 @@ impl<'a> Packet<'a> {
         let (attachments, rest) = match digit > PacketKind::ConnectError as usize {
             true => {
                 let (count, rest) = rest.split_once('-')?;
-                (Some(number(count)?), rest)
+                (number(count)?, rest)
             }
-            false => (None, rest),
+            false => (0, rest),
         };
         let (namespace, rest) = match rest.starts_with('/') {
             true => rest.split_once(',').unwrap_or((rest, "")),
@@ -80,26 +81,6 @@ impl<'a> Packet<'a> {
             },
             json,
         })
-    }
-
-    /// Returns the packet as an Engine.IO message.
-    fn text(&self) -> String {
-        use std::fmt::Write as _;
-        let mut text = String::with_capacity(self.json.len() + self.namespace.len() + 24);
-        let kind = self.kind as usize;
-        // Writing to a string cannot fail.
-        let _ = match self.attachments {
-            None => write!(text, "4{kind}"),
-            Some(count) => write!(text, "4{}{count}-", kind + PacketKind::BINARY),
-        };
-        if self.namespace != "/" {
-            text.extend([self.namespace, ","]);
-        }
-        if let Some(id) = self.id {
-            let _ = write!(text, "{id}");
-        }
-        text.push_str(self.json);
-        text
     }
 }
 
@@ -121,67 +102,71 @@ pub(super) struct EncodedPacket {
 }
 
 impl EncodedPacket {
-    /// A text packet of Engine.IO, including the digit of its type.
-    pub(super) fn text(text: impl Into<String>) -> EncodedPacket {
-        EncodedPacket::new(text.into(), Vec::new())
-    }
-
-    fn new(text: String, attachments: Vec<Bytes>) -> EncodedPacket {
-        EncodedPacket {
+    fn new(text: String, attachments: Vec<Bytes>) -> Arc<EncodedPacket> {
+        Arc::new(EncodedPacket {
             text,
             attachments,
             held: OnceLock::new(),
-        }
+        })
+    }
+
+    /// A text packet of Engine.IO, including the digit of its type.
+    pub(super) fn text(text: impl Into<String>) -> Arc<EncodedPacket> {
+        EncodedPacket::new(text.into(), Vec::new())
     }
 
     /// A binary message of Engine.IO.
-    pub(super) fn binary(bytes: Bytes) -> EncodedPacket {
+    pub(super) fn binary(bytes: Bytes) -> Arc<EncodedPacket> {
         EncodedPacket::new(String::new(), vec![bytes])
     }
 
     /// A packet of Socket.IO without arguments.
-    pub(super) fn plain(kind: PacketKind, namespace: &str, json: &str) -> EncodedPacket {
-        let packet = Packet {
-            kind,
-            attachments: None,
-            namespace,
-            id: None,
-            json,
-        };
-        EncodedPacket::text(packet.text())
+    pub(super) fn plain(kind: PacketKind, namespace: &str, json: &str) -> Arc<EncodedPacket> {
+        EncodedPacket::of(kind, namespace, None, (json, Vec::new()))
     }
 
     /// An event. An event with an id asks for an acknowledgement.
-    pub(super) fn event(path: &str, id: Option<u64>, name: &str, args: &Args) -> EncodedPacket {
-        EncodedPacket::with_arguments(PacketKind::Event, path, id, Some(name), args)
+    pub(super) fn event(
+        namespace: &str,
+        id: Option<u64>,
+        name: &str,
+        args: &Args,
+    ) -> Arc<EncodedPacket> {
+        let (values, attachments) = args.numbered();
+        let mut json = json_of(&values);
+        let separator = if values.is_empty() { "" } else { "," };
+        json.insert_str(1, &[&Value::from(name).to_string(), separator].concat());
+        EncodedPacket::of(PacketKind::Event, namespace, id, (&json, attachments))
     }
 
     /// An acknowledgement.
-    pub(super) fn ack(namespace: &str, id: u64, args: &Args) -> EncodedPacket {
-        EncodedPacket::with_arguments(PacketKind::Ack, namespace, Some(id), None, args)
+    pub(super) fn ack(namespace: &str, id: u64, args: &Args) -> Arc<EncodedPacket> {
+        let (values, attachments) = args.numbered();
+        let json = json_of(&values);
+        EncodedPacket::of(PacketKind::Ack, namespace, Some(id), (&json, attachments))
     }
 
-    fn with_arguments(
+    fn of(
         kind: PacketKind,
         namespace: &str,
         id: Option<u64>,
-        name: Option<&str>,
-        args: &Args,
-    ) -> EncodedPacket {
-        let (values, attachments) = args.numbered();
-        let mut json = json_of(&values);
-        if let Some(name) = name {
-            let separator = if values.is_empty() { "" } else { "," };
-            json.insert_str(1, &[&Value::from(name).to_string(), separator].concat());
-        }
-        let packet = Packet {
-            kind,
-            attachments: Some(attachments.len()).filter(|count| *count > 0),
-            namespace,
-            id,
-            json: &json,
+        (json, attachments): (&str, Vec<Bytes>),
+    ) -> Arc<EncodedPacket> {
+        let mut text = String::with_capacity(json.len() + namespace.len() + 24);
+        let kind = kind as usize;
+        // Writing to a string cannot fail.
+        let _ = match attachments.len() {
+            0 => write!(text, "4{kind}"),
+            count => write!(text, "4{}{count}-", kind + PacketKind::BINARY),
         };
-        EncodedPacket::new(packet.text(), attachments)
+        if namespace != "/" {
+            text.extend([namespace, ","]);
+        }
+        if let Some(id) = id {
+            let _ = write!(text, "{id}");
+        }
+        text.push_str(json);
+        EncodedPacket::new(text, attachments)
     }
 
     /// The packet as WebSocket messages, with no other message between them.
@@ -250,29 +235,20 @@ mod tests {
             })
         };
         for (text, expected) in [
-            ("0", Some((PacketKind::Connect, None, "/", None, ""))),
-            ("0/ns", Some((PacketKind::Connect, None, "/ns", None, ""))),
-            (
-                "0/ns,{}",
-                Some((PacketKind::Connect, None, "/ns", None, "{}")),
-            ),
-            ("1", Some((PacketKind::Disconnect, None, "/", None, ""))),
-            (
-                "212[1]",
-                Some((PacketKind::Event, None, "/", Some(12), "[1]")),
-            ),
+            ("0", Some((PacketKind::Connect, 0, "/", None, ""))),
+            ("0/ns", Some((PacketKind::Connect, 0, "/ns", None, ""))),
+            ("0/ns,{}", Some((PacketKind::Connect, 0, "/ns", None, "{}"))),
+            ("1", Some((PacketKind::Disconnect, 0, "/", None, ""))),
+            ("212[1]", Some((PacketKind::Event, 0, "/", Some(12), "[1]"))),
             (
                 "2/a,7[1]",
-                Some((PacketKind::Event, None, "/a", Some(7), "[1]")),
+                Some((PacketKind::Event, 0, "/a", Some(7), "[1]")),
             ),
             (
                 "52-/a,7[]",
-                Some((PacketKind::Event, Some(2), "/a", Some(7), "[]")),
+                Some((PacketKind::Event, 2, "/a", Some(7), "[]")),
             ),
-            (
-                "61-0[]",
-                Some((PacketKind::Ack, Some(1), "/", Some(0), "[]")),
-            ),
+            ("61-0[]", Some((PacketKind::Ack, 1, "/", Some(0), "[]"))),
             ("", None),
             ("7", None),
             ("é", None),
@@ -288,7 +264,7 @@ mod tests {
 
     #[test]
     fn packets_are_written_as_clients_read_them() {
-        let body = |packet: EncodedPacket| {
+        let body = |packet: Arc<EncodedPacket>| {
             let mut body = String::new();
             packet.append_to(&mut body);
             assert!((body.len()..body.len() + 2).contains(&packet.size()));

@@ -1,62 +1,56 @@
-//! The arguments of handlers: a client in a namespace, its events, and the targets of events.
+//! What handlers get: a client in a namespace, its events, and the targets of events.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::oneshot;
+use serde_json::Value;
 
-use super::namespace::{Inner, Outcome, Selection};
+use super::errors::DisconnectReason;
+use super::members::{Member, Members, Selection};
 use super::packet::{EncodedPacket, PacketKind};
-use super::session::{DisconnectReason, Session};
 use super::sid::Sid;
 use super::value::Args;
 use crate::engine::PeerAddress;
-use crate::lock::lock;
+use crate::http::BoxFuture;
+use crate::lock::read;
 use crate::rooms::JoinError;
+
+/// The boxed future of a handler.
+pub type Outcome<T = ()> = BoxFuture<T>;
+
+pub(super) type EventHandler = Arc<dyn Fn(Event) -> Outcome + Send + Sync>;
+pub(super) type Connected = Arc<dyn Fn(Socket, Value) -> Outcome + Send + Sync>;
+pub(super) type Disconnected = Arc<dyn Fn(Socket, DisconnectReason) -> Outcome + Send + Sync>;
+pub(super) type Admit = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
+
+/// Sends an event for the selected clients of a namespace to other processes.
+pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send + Sync>;
+
+/// A namespace: its handlers and its clients.
+pub(super) struct Inner {
+    pub(super) path: Box<str>,
+    pub(super) elsewhere: Option<Elsewhere>,
+    pub(super) handlers: RwLock<Handlers>,
+    pub(super) members: Members,
+}
+
+#[derive(Default)]
+pub(super) struct Handlers {
+    pub(super) admit: Option<Admit>,
+    pub(super) connected: Option<Connected>,
+    pub(super) disconnected: Option<Disconnected>,
+    pub(super) events: HashMap<Box<str>, EventHandler>,
+    pub(super) fallback: Option<EventHandler>,
+}
 
 /// A client in one namespace. A clone refers to the same client. Events to a client that has left
 /// are dropped.
 #[derive(Clone, Debug)]
-pub struct Socket(pub(super) Arc<SocketInner>);
-
-pub(super) struct SocketInner {
-    pub(super) sid: Sid,
+pub struct Socket {
     pub(super) namespace: Arc<Inner>,
-    pub(super) session: Arc<Session>,
-    asked: Mutex<Asked>,
-}
-
-/// The Socket.IO state of a session's client.
-#[derive(Default)]
-pub(super) struct Client {
-    /// One socket for each namespace that the client has joined.
-    pub(super) sockets: Vec<Arc<SocketInner>>,
-    /// A binary packet that still lacks attachments.
-    pub(super) partial: Option<Box<Partial>>,
-}
-
-/// An incomplete binary packet. Bounds: `max_payload` bytes in total, and `attachment_timeout`, of
-/// [`SocketIoSettings`](super::SocketIoSettings).
-pub(super) struct Partial {
-    pub(super) packet: String,
-    pub(super) attachments: Vec<Bytes>,
-    /// Bytes of the packet and its attachments.
-    pub(super) size: usize,
-    /// The number of attachments of the complete packet.
-    pub(super) due: usize,
-}
-
-/// The events that wait for an acknowledgement. Bound: [`Asked::MAX`].
-#[derive(Default)]
-struct Asked {
-    next: u64,
-    waiting: Vec<(u64, oneshot::Sender<Args>)>,
-}
-
-impl Asked {
-    const MAX: usize = 128;
+    pub(super) member: Arc<Member>,
 }
 
 /// An event from a client.
@@ -80,97 +74,47 @@ pub struct Ack(pub(super) Option<(Socket, u64)>);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoAnswer;
 
-impl Client {
-    pub(super) fn socket(&self, namespace: &str) -> Option<Arc<SocketInner>> {
-        let mut sockets = self.sockets.iter();
-        let socket = sockets.find(|socket| socket.namespace.path() == namespace);
-        socket.cloned()
-    }
-}
-
-impl SocketInner {
-    pub(super) fn new(sid: Sid, namespace: Arc<Inner>, session: Arc<Session>) -> SocketInner {
-        SocketInner {
-            sid,
-            namespace,
-            session,
-            asked: Mutex::default(),
-        }
+impl Inner {
+    pub(super) fn handlers(&self) -> RwLockReadGuard<'_, Handlers> {
+        read(&self.handlers)
     }
 
-    pub(super) fn acknowledged(&self, id: u64, args: Args) {
-        let mut asked = lock(&self.asked);
-        let place = asked.waiting.iter().position(|(asked, _)| *asked == id);
-        if let Some(place) = place {
-            // An error means that the handler has stopped waiting.
-            let _ = asked.waiting.swap_remove(place).1.send(args);
-        }
+    pub(super) fn handler(&self, event: &str) -> Option<EventHandler> {
+        let handlers = self.handlers();
+        let handler = handlers.events.get(event).or(handlers.fallback.as_ref());
+        handler.cloned()
     }
 
-    /// Removes a client from a namespace. If the server has decided this, the client receives a
-    /// Disconnect.
-    pub(super) fn leave(self: &Arc<Self>, why: DisconnectReason) {
-        let mut client = lock(&self.session.client);
-        let before = client.sockets.len();
-        client.sockets.retain(|other| !Arc::ptr_eq(other, self));
-        if client.sockets.len() == before {
-            return;
+    /// Emits an event to the selected clients of all processes.
+    fn emit(&self, event: &str, args: &Args, to: &Selection) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere(self, event, args, to);
         }
-        let has_none = client.sockets.is_empty();
-        drop(client);
-        if why == DisconnectReason::ServerNamespaceDisconnect {
-            let packet = EncodedPacket::plain(PacketKind::Disconnect, self.namespace.path(), "");
-            self.session.send_packet(&Arc::new(packet));
-        }
-        self.left(why);
-        if has_none {
-            self.session.unsettle();
-        }
+        self.emit_here(event, args, to);
     }
 
-    /// Calls the handler of a client that has left.
-    pub(super) fn left(self: &Arc<Self>, why: DisconnectReason) {
-        self.namespace.remove(self);
-        lock(&self.asked).waiting = Vec::new();
-        let disconnected = self.namespace.handlers().disconnected.clone();
-        if let Some(disconnected) = disconnected {
-            let gone = Socket(Arc::clone(self));
-            self.session.run(disconnected(gone, why));
-        }
-    }
-
-    /// Returns an id for an event, and the receiver of its acknowledgement. `None` if too many
-    /// events wait for an acknowledgement or the session has ended.
-    fn ask(&self) -> Option<(u64, oneshot::Receiver<Args>)> {
-        let mut asked = lock(&self.asked);
-        asked.waiting.retain(|(_, answer)| !answer.is_closed());
-        if asked.waiting.len() >= Asked::MAX || self.session.is_closed() {
-            return None;
-        }
-        let id = asked.next;
-        asked.next += 1;
-        let (sender, receiver) = oneshot::channel();
-        asked.waiting.push((id, sender));
-        Some((id, receiver))
+    /// Emits an event to the selected clients of this process.
+    pub(super) fn emit_here(&self, event: &str, args: &Args, to: &Selection) {
+        let packet = EncodedPacket::event(&self.path, None, event, args);
+        self.members.deliver(&packet, to);
     }
 }
 
 impl Socket {
     /// The client's id in this namespace. It is not the secret id of the session.
     pub fn id(&self) -> Sid {
-        self.0.sid
+        self.member.sid
     }
 
     /// The peer address of the connection that opened the client's session.
     pub fn peer_address(&self) -> PeerAddress {
-        self.0.session.peer_address()
+        self.member.session.peer_address()
     }
 
     /// Emits an event to this client.
     pub fn emit(&self, event: &str, args: impl Into<Args>) {
-        let path = self.0.namespace.path();
-        let packet = EncodedPacket::event(path, None, event, &args.into());
-        self.0.session.send_packet(&Arc::new(packet));
+        let packet = EncodedPacket::event(&self.namespace.path, None, event, &args.into());
+        self.member.session.send_packet(&packet);
     }
 
     /// Emits an event to this client and waits for its acknowledgement.
@@ -184,12 +128,12 @@ impl Socket {
         event: &str,
         args: impl Into<Args>,
     ) -> Outcome<Result<Args, NoAnswer>> {
-        let timeout: Duration = self.0.session.engine.settings.ack_timeout;
-        let asked = self.0.ask();
+        let session = &self.member.session;
+        let timeout = session.service.settings.ack_timeout;
+        let asked = self.member.ask();
         if let Some((id, _)) = &asked {
-            let path = self.0.namespace.path();
-            let packet = EncodedPacket::event(path, Some(*id), event, &args.into());
-            self.0.session.send_packet(&Arc::new(packet));
+            let path = &self.namespace.path;
+            session.send_packet(&EncodedPacket::event(path, Some(*id), event, &args.into()));
         }
         Box::pin(async move {
             let (_, answer) = asked.ok_or(NoAnswer)?;
@@ -205,17 +149,17 @@ impl Socket {
     /// # Errors
     /// If the room's name has more than 255 bytes, or the client is already in 128 rooms.
     pub fn join(&self, room: &str) -> Result<(), JoinError> {
-        self.0.namespace.join(room, self.0.sid)
+        self.namespace.members.join(room, self.id())
     }
 
     /// Removes this client from a room.
     pub fn leave(&self, room: &str) {
-        self.0.namespace.leave(room, self.0.sid);
+        self.namespace.members.leave(room, self.id());
     }
 
     /// All clients of the namespace, including this client.
     pub fn everybody(&self) -> Broadcast {
-        Broadcast::of(Arc::clone(&self.0.namespace))
+        Broadcast::of(Arc::clone(&self.namespace))
     }
 
     /// All clients of the namespace except this client.
@@ -225,7 +169,26 @@ impl Socket {
 
     /// Removes this client from the namespace. Its session continues.
     pub fn disconnect(&self) {
-        self.0.leave(DisconnectReason::ServerNamespaceDisconnect);
+        self.leave_for(DisconnectReason::ServerNamespaceDisconnect);
+    }
+
+    /// Removes this client from the namespace, and calls the handler. If the server has decided
+    /// this, the client receives a Disconnect.
+    pub(super) fn leave_for(&self, why: DisconnectReason) {
+        let Socket { namespace, member } = self;
+        if !member.leave() {
+            return;
+        }
+        if why == DisconnectReason::ServerNamespaceDisconnect {
+            let packet = EncodedPacket::plain(PacketKind::Disconnect, &namespace.path, "");
+            member.session.send_packet(&packet);
+        }
+        namespace.members.remove(member.sid);
+        let disconnected = namespace.handlers().disconnected.clone();
+        if let Some(disconnected) = disconnected {
+            member.session.run(disconnected(self.clone(), why));
+        }
+        member.session.unsettle();
     }
 }
 
@@ -238,8 +201,8 @@ impl Ack {
     /// Sends the acknowledgement, if the client has asked for it.
     pub fn send(self, args: impl Into<Args>) {
         if let Some((socket, id)) = self.0 {
-            let packet = EncodedPacket::ack(socket.0.namespace.path(), id, &args.into());
-            socket.0.session.send_packet(&Arc::new(packet));
+            let packet = EncodedPacket::ack(&socket.namespace.path, id, &args.into());
+            socket.member.session.send_packet(&packet);
         }
     }
 }
@@ -249,8 +212,8 @@ impl Ack {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Broadcast {
-    namespace: Arc<Inner>,
-    selection: Selection,
+    pub(super) namespace: Arc<Inner>,
+    pub(super) selection: Selection,
 }
 
 impl Broadcast {
@@ -277,8 +240,12 @@ impl Broadcast {
 
     /// The selected clients of this process.
     pub fn sockets(&self) -> Vec<Socket> {
-        let sockets = self.namespace.select(&self.selection);
-        sockets.into_iter().map(Socket).collect()
+        let members = self.namespace.members.select(&self.selection);
+        let socket = |member| Socket {
+            namespace: Arc::clone(&self.namespace),
+            member,
+        };
+        members.into_iter().map(socket).collect()
     }
 
     /// Emits an event to the selected clients of this process and of the other processes of the
@@ -301,7 +268,7 @@ impl IntoFuture for Emitted {
     fn into_future(self) -> Self::IntoFuture {
         const LOOK_AGAIN: Duration = Duration::from_millis(1);
         Box::pin(async move {
-            while self.0.is_congested() {
+            while self.0.members.is_congested() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         })

@@ -7,7 +7,7 @@ use std::mem;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::errors::EngineViolation;
+use super::errors::{EngineResult, EngineViolation};
 use crate::engine::for_socketio::charge;
 
 /// All arguments of an event, or of its acknowledgement.
@@ -47,7 +47,7 @@ impl Args {
     }
 
     /// Reads a JSON array that names each attachment exactly once.
-    pub(super) fn parse(json: &str, attachments: Vec<Bytes>) -> Result<Args, EngineViolation> {
+    pub(super) fn parse(json: &str, attachments: Vec<Bytes>) -> EngineResult<Args> {
         charge(check_bounds(json)? * VALUE);
         // Counted before parsing: an object needs far more memory than its text.
         if json.matches(r#""_placeholder":true"#).count() > attachments.len() {
@@ -59,10 +59,7 @@ impl Args {
     }
 
     /// Returns arguments, if the values name each attachment exactly once.
-    pub(super) fn bind(
-        mut values: Vec<Value>,
-        attachments: Vec<Bytes>,
-    ) -> Result<Args, EngineViolation> {
+    pub(super) fn bind(mut values: Vec<Value>, attachments: Vec<Bytes>) -> EngineResult<Args> {
         let mut is_due = vec![true; attachments.len()];
         let mut are_named = true;
         each_placeholder(&mut values, &mut |num| {
@@ -98,7 +95,7 @@ impl Args {
 
 /// Refuses JSON with too many values or too deep nesting, before the parser allocates memory.
 /// Returns the number of values.
-fn check_bounds(json: &str) -> Result<usize, EngineViolation> {
+fn check_bounds(json: &str) -> EngineResult<usize> {
     let (mut depth, mut values, mut deepest) = (0_usize, 0_usize, 0);
     let (mut in_string, mut is_escaped, mut last) = (false, false, b' ');
     for byte in json.bytes().filter(|byte| !byte.is_ascii_whitespace()) {
@@ -203,7 +200,7 @@ mod tests {
 
     const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
-    fn read(json: &str) -> Result<Args, EngineViolation> {
+    fn read(json: &str) -> EngineResult<Args> {
         Args::parse(json, vec![Bytes::from_static(b"\x01\x02")])
     }
 

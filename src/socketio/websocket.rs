@@ -4,52 +4,38 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::engine::Engine;
-use super::errors::{EngineViolation, RequestError};
-use super::session::{DisconnectReason, Session};
+use super::errors::{DisconnectReason, EngineResult, EngineViolation, RequestError};
+use super::session::{Service, Session};
 use crate::engine::{Disconnect, Handler, PeerAddress, PeerId, WebSocket};
-use crate::handshake::{HandshakeError, query};
+use crate::handshake::HandshakeError;
 use crate::http::Endpoint;
 use crate::protocol::{CloseCode, Message, SizeLimits};
 
-/// The endpoint of an engine's WebSockets.
-pub(super) fn endpoint(engine: &Arc<Engine>) -> Endpoint {
-    let max_payload = engine.settings.max_payload;
-    let (checked, opened) = (Arc::clone(engine), Arc::clone(engine));
+/// The name of the transport in a query.
+const TRANSPORT: &str = "websocket";
+
+/// The endpoint of a service's WebSockets.
+pub(super) fn endpoint(service: &Arc<Service>) -> Endpoint {
+    let max_payload = service.settings.max_payload;
+    let (checked, opened) = (Arc::clone(service), Arc::clone(service));
     let endpoint = Endpoint::refusing(move |request| {
         let query = request.query().unwrap_or_default();
         SessionSocket::new(&opened, query, request.peer_address())
     })
     .choosing(move |request| {
         let query = request.query().unwrap_or_default();
-        match refusal(&checked, query) {
-            Some(error) => Err(error.page()),
-            None => Ok(None),
-        }
+        let session = checked.session_of(query, TRANSPORT);
+        session.map(|_| None).map_err(RequestError::page)
     })
     .with_limits(move |_| SizeLimits {
         max_message_size: max_payload,
         max_frame_size: max_payload,
     })
     .publishing();
-    match engine.settings.compression {
+    match service.settings.compression {
         true => endpoint,
         false => endpoint.uncompressed(),
     }
-}
-
-/// Returns the refusal of a WebSocket whose handshake is valid but whose query is not; `None` if
-/// the query is valid.
-pub(super) fn refusal(engine: &Arc<Engine>, query: &str) -> Option<RequestError> {
-    let query = |name| query::parameter(query, name);
-    Some(match (query("transport").as_deref(), query("sid")) {
-        (Some("websocket"), Some(sid)) if engine.session_named(&sid).is_some() => return None,
-        (Some("websocket"), Some(_)) => RequestError::UnknownSession,
-        (Some("websocket"), None) if query("EIO").as_deref() == Some("4") => return None,
-        (Some("websocket"), None) => RequestError::UnsupportedVersion,
-        (Some("polling"), _) => RequestError::BadRequest,
-        _ => RequestError::TransportUnknown,
-    })
 }
 
 pub(super) struct SessionSocket {
@@ -73,28 +59,24 @@ enum WebSocketRole {
 
 impl SessionSocket {
     pub(super) fn new(
-        engine: &Arc<Engine>,
+        service: &Arc<Service>,
         query: &str,
         address: PeerAddress,
     ) -> Result<SessionSocket, HandshakeError> {
-        let (session, role) = match query::parameter(query, "sid") {
-            Some(sid) => (engine.session_named(&sid), WebSocketRole::Candidate),
-            None => (engine.open(address, None), WebSocketRole::First),
+        // The session may have ended since the query was checked.
+        let session = service.session_of(query, TRANSPORT);
+        let (session, role) = match session.or(Err(HandshakeError::AtCapacity))? {
+            Some(session) => (Some(session), WebSocketRole::Candidate),
+            None => (service.open(address, None), WebSocketRole::First),
         };
         let session = session.ok_or(HandshakeError::AtCapacity)?;
         Ok(SessionSocket { session, role })
     }
 
-    fn data(
-        &mut self,
-        socket: &mut WebSocket<'_>,
-        message: Message<'_>,
-    ) -> Result<(), EngineViolation> {
+    fn data(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) -> EngineResult {
         match (self.role, message) {
             (WebSocketRole::Transport, Message::Text(text)) => self.session.receive(text, false),
-            (WebSocketRole::Transport, message) => {
-                self.session.engine.protocol.message(&self.session, message)
-            }
+            (WebSocketRole::Transport, message) => self.session.message(message),
             (WebSocketRole::Upgrading(peer), Message::Text("2probe"))
                 if self.session.probe(peer) =>
             {

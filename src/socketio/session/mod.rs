@@ -4,11 +4,12 @@
 //! the answer is sent. Handlers run without the lock.
 
 mod polling;
+mod service;
 mod times;
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -21,42 +22,44 @@ use tokio::sync::Notify;
 
 use self::polling::{Polling, Upgrade};
 pub(super) use self::polling::{PollingMethod, RunningRequest};
-use self::times::{Deadline, Deadlines};
-use super::clock::Moment;
-use super::engine::Engine;
-use super::errors::EngineViolation;
-use super::namespace::Outcome;
+use self::service::Moment;
+pub(super) use self::service::Protocol;
+pub use self::service::Service;
+use self::times::Deadline;
+use super::errors::{DisconnectReason, EngineResult, EngineViolation};
 use super::packet::EncodedPacket;
 use super::sid::Sid;
-use super::socket::Client;
-use crate::engine::{Disconnect, Peer, PeerAddress, PeerId, Publication, Timeout};
-use crate::http::{Admission, IpSlot};
+use crate::engine::{Peer, PeerAddress, PeerId, Publication};
+use crate::http::{Admission, BoxFuture, IpSlot};
 use crate::lock::lock;
-use crate::protocol::{CloseCode, CloseFrame, Message};
+use crate::protocol::Message;
 
 /// A session of Engine.IO, with one client.
 pub struct Session {
     /// Secret of the client: a request with this id counts as a request of the client.
     sid: Sid,
-    pub(super) engine: Arc<Engine>,
+    pub(super) service: Arc<Service>,
+    protocol: Arc<dyn Protocol>,
     address: PeerAddress,
     state: Mutex<SessionState>,
+    /// A time at or before the earliest deadline.
+    next_check: AtomicU64,
     /// Wakes the requests that wait for a change of the session.
     changed: Notify,
     /// The number of running handlers that did not end at their first poll.
-    in_flight: AtomicUsize,
-    /// The Socket.IO state of the client.
-    pub(super) client: Mutex<Client>,
+    in_flight: AtomicU32,
 }
 
 #[derive(Debug)]
 struct SessionState {
     transport: Transport,
-    has_joined: bool,
+    /// The number of namespaces that the client has joined.
+    memberships: usize,
     /// A newcomer's place among the newcomers of its address. After the first namespace, a polling
     /// session has a place among the connections of its address instead.
     place: Option<IpSlot>,
-    deadlines: Deadlines,
+    /// The time of each kind of deadline; `MAX` means no deadline.
+    deadlines: [Moment; Deadline::ALL.len()],
 }
 
 /// How packets reach the client.
@@ -71,66 +74,42 @@ enum Transport {
     Closed(Option<String>),
 }
 
-/// Why a session, or the membership of a client in a namespace, has ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DisconnectReason {
-    /// The client has left the namespace.
-    ClientNamespaceDisconnect,
-    /// The server has ended the session or the membership.
-    ServerNamespaceDisconnect,
-    /// The server is shutting down.
-    ServerShuttingDown,
-    /// The client has closed the transport, or the connection is lost.
-    TransportClose,
-    /// The client has violated the protocol.
-    ParseError,
-    /// The client did not answer a Ping in time.
-    PingTimeout,
-    /// The client did not join a namespace, or did not complete a binary packet, in time.
-    Timeout,
-    /// The backlog of the client was too large.
-    SlowConsumer,
-}
-
 /// Maximum running handlers of one session. At the maximum, the next packet waits.
-const MAX_IN_FLIGHT: usize = 16;
+const MAX_IN_FLIGHT: u32 = 16;
 
 impl Session {
-    pub(super) fn new(
-        engine: Arc<Engine>,
+    fn new(
+        service: Arc<Service>,
+        protocol: Arc<dyn Protocol>,
         sid: Sid,
-        (address, admission): (PeerAddress, Option<&Admission>),
-        newcomer: Option<IpSlot>,
+        (address, admission, newcomer): (PeerAddress, Option<&Admission>, Option<IpSlot>),
     ) -> Session {
-        let polling = Polling::new(&engine.settings, admission);
+        let (settings, now) = (&service.settings, service.now());
+        let mut deadlines = [Moment::MAX; _];
+        deadlines[Deadline::Ping as usize] = now + millis(settings.ping_interval);
+        deadlines[Deadline::Join as usize] = now + millis(settings.connect_timeout);
+        let polling = Box::new(Polling::new(settings, admission));
         Session {
             sid,
-            engine,
+            service,
+            protocol,
             address,
             state: Mutex::new(SessionState {
-                transport: Transport::Polling(Box::new(polling)),
-                has_joined: false,
+                transport: Transport::Polling(polling),
+                memberships: 0,
                 place: newcomer,
-                deadlines: Deadlines::default(),
+                deadlines,
             }),
+            next_check: AtomicU64::new(now),
             changed: Notify::new(),
-            in_flight: AtomicUsize::new(0),
-            client: Mutex::default(),
+            in_flight: AtomicU32::new(0),
         }
-    }
-
-    /// Starts the deadlines.
-    pub(super) fn begin(self: &Arc<Self>) {
-        let settings = &self.engine.settings;
-        let mut state = self.state();
-        self.due_in(&mut state, Deadline::Ping, settings.ping_interval);
-        self.due_in(&mut state, Deadline::Join, settings.connect_timeout);
     }
 
     /// Returns the Open packet, with the id and the settings of a session and the transports to which
     /// the client may upgrade.
     pub(super) fn open_packet(&self, upgrades: &str) -> String {
-        let settings = &self.engine.settings;
+        let settings = &self.service.settings;
         format!(
             r#"0{{"sid":"{}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
             self.sid,
@@ -147,11 +126,11 @@ impl Session {
 
     /// Sends a data message.
     pub fn send(self: &Arc<Self>, message: Message<'_>) {
-        self.send_packet(&Arc::new(match message {
+        self.send_packet(&match message {
             Message::Text(text) => EncodedPacket::text(["4", text].concat()),
             Message::Binary(bytes) => EncodedPacket::binary(Bytes::copy_from_slice(bytes)),
             _ => return,
-        }));
+        });
     }
 
     /// Ends the session.
@@ -163,13 +142,13 @@ impl Session {
     pub(super) fn send_packet(self: &Arc<Self>, packet: &Arc<EncodedPacket>) {
         // Answers may exceed the queue size by a bounded amount, because the client's next packet
         // waits while the queue is full.
-        let answers = 2 * self.engine.settings.max_payload;
-        self.enqueue(packet, self.engine.settings.max_queue_size + answers);
+        let answers = 2 * self.service.settings.max_payload;
+        self.enqueue(packet, self.service.settings.max_queue_size + answers);
     }
 
     /// Sends a packet of a broadcast.
     pub(super) fn deliver(self: &Arc<Self>, packet: &Arc<EncodedPacket>) {
-        self.enqueue(packet, self.engine.settings.max_queue_size);
+        self.enqueue(packet, self.service.settings.max_queue_size);
     }
 
     fn enqueue(self: &Arc<Self>, packet: &Arc<EncodedPacket>, max_queue_size: usize) {
@@ -185,7 +164,7 @@ impl Session {
                 polling.push(Arc::clone(packet));
                 self.changed.notify_waiters();
                 if polling.is_budget_spent() {
-                    self.engine.needs_relief.store(true, Ordering::Relaxed);
+                    self.service.needs_relief.store(true, Ordering::Relaxed);
                 }
             }
             Transport::WebSocket(peer) => peer.publish(&packet.publication()),
@@ -202,39 +181,34 @@ impl Session {
     }
 
     /// Handles an Engine.IO packet in text form.
-    pub(super) fn receive(
-        self: &Arc<Self>,
-        packet: &str,
-        by_polling: bool,
-    ) -> Result<(), EngineViolation> {
+    pub(super) fn receive(self: &Arc<Self>, packet: &str, by_polling: bool) -> EngineResult {
         let (kind, rest) = packet.split_at_checked(1).unwrap_or_default();
         match kind {
-            "4" => self.engine.protocol.message(self, Message::Text(rest)),
-            "3" => {
-                self.ponged();
-                Ok(())
-            }
-            "1" => {
-                self.end(DisconnectReason::TransportClose);
-                Ok(())
-            }
-            "6" => Ok(()),
+            "1" => self.end(DisconnectReason::TransportClose),
+            "3" => self.ponged(),
+            "4" => self.message(Message::Text(rest))?,
+            "6" => {}
             "b" if by_polling => {
-                let bytes = BASE64
-                    .decode(rest)
-                    .map_err(|_| EngineViolation("not base64"))?;
-                self.engine.protocol.message(self, Message::Binary(&bytes))
+                let bytes = BASE64.decode(rest);
+                let bytes = bytes.or(Err(EngineViolation("not base64")))?;
+                self.message(Message::Binary(&bytes))?;
             }
-            _ => Err(EngineViolation("not a packet of Engine.IO")),
+            _ => return Err(EngineViolation("not a packet of Engine.IO")),
         }
+        Ok(())
     }
 
-    fn ponged(self: &Arc<Self>) {
+    /// Handles a data message.
+    pub(super) fn message(self: &Arc<Self>, message: Message<'_>) -> EngineResult {
+        Arc::clone(&self.protocol).message(self, message)
+    }
+
+    fn ponged(&self) {
         let mut state = self.state();
         // A Pong without a Ping has no effect.
-        if state.deadlines.get(Deadline::Pong) < Moment::MAX {
-            state.deadlines.clear(Deadline::Pong);
-            let interval = self.engine.settings.ping_interval;
+        if state.deadlines[Deadline::Pong as usize] < Moment::MAX {
+            state.deadlines[Deadline::Pong as usize] = Moment::MAX;
+            let interval = self.service.settings.ping_interval;
             self.due_in(&mut state, Deadline::Ping, interval);
         }
     }
@@ -253,11 +227,14 @@ impl Session {
         let mut state = self.state();
         match &mut state.transport {
             Transport::Polling(polling) if polling.upgrade.is_none() => {
-                polling.upgrade = Some(Upgrade::to(peer.clone()));
+                polling.upgrade = Some(Upgrade {
+                    peer: peer.clone(),
+                    is_probed: false,
+                });
             }
             _ => return false,
         }
-        let timeout = self.engine.settings.upgrade_timeout;
+        let timeout = self.service.settings.upgrade_timeout;
         self.due_in(&mut state, Deadline::Upgrade, timeout);
         true
     }
@@ -283,13 +260,13 @@ impl Session {
             peer.publish(&Publication::of_several(messages));
         }
         state.transport = Transport::WebSocket(peer);
-        state.deadlines.clear(Deadline::Upgrade);
-        if state.has_joined {
+        state.deadlines[Deadline::Upgrade as usize] = Moment::MAX;
+        if state.memberships > 0 {
             state.place = None; // the WebSocket has its own place
         }
         drop(state);
         self.changed.notify_waiters();
-        self.engine.protocol.upgraded(self);
+        self.protocol.upgraded();
         true
     }
 
@@ -298,7 +275,7 @@ impl Session {
         let mut state = self.state();
         if let Some(polling) = state.upgrade(peer) {
             polling.upgrade = None;
-            state.deadlines.clear(Deadline::Upgrade);
+            state.deadlines[Deadline::Upgrade as usize] = Moment::MAX;
         }
     }
 
@@ -314,70 +291,81 @@ impl Session {
         matches!(self.state().transport, Transport::Closed(_))
     }
 
-    /// Records that the session joins its first namespace. Returns `false` if its address has too
-    /// many connections.
+    /// Records that the client joins a namespace. Returns `false` if its address has too many
+    /// connections.
     pub(super) fn settle(&self) -> bool {
         let mut state = self.state();
-        if !state.has_joined {
+        if state.memberships == 0 {
             let place = match &state.transport {
                 Transport::Polling(polling) => polling.reserve_slot(self.address),
                 _ => Ok(None),
             };
             let Ok(place) = place else { return false };
-            (state.place, state.has_joined) = (place, true);
+            state.place = place;
         }
-        state.deadlines.clear(Deadline::Join);
+        state.memberships += 1;
+        state.deadlines[Deadline::Join as usize] = Moment::MAX;
         true
     }
 
-    /// Makes the session a newcomer again, because it has left its last namespace.
+    /// Records that the client has left a namespace. After the last one, the session is a newcomer
+    /// again.
     pub(super) fn unsettle(self: &Arc<Self>) {
-        let Some(newcomer) = self.engine.newcomer(self.address) else {
+        let mut state = self.state();
+        state.memberships -= 1;
+        if state.memberships > 0 || matches!(state.transport, Transport::Closed(_)) {
+            return;
+        }
+        let Some(newcomer) = self.service.newcomer(self.address) else {
+            drop(state);
             return self.end(DisconnectReason::ServerNamespaceDisconnect);
         };
-        let mut state = self.state();
-        (state.place, state.has_joined) = (newcomer, false);
-        let timeout = self.engine.settings.connect_timeout;
+        state.place = newcomer;
+        let timeout = self.service.settings.connect_timeout;
         self.due_in(&mut state, Deadline::Join, timeout);
     }
 
     /// Starts or ends the deadline of attachments.
     pub(super) fn await_attachments(self: &Arc<Self>, are_due: bool) {
         let mut state = self.state();
-        let timeout = self.engine.settings.attachment_timeout;
+        let timeout = self.service.settings.attachment_timeout;
         match are_due && !timeout.is_zero() {
             true => self.due_in(&mut state, Deadline::Attachments, timeout),
-            false => state.deadlines.clear(Deadline::Attachments),
+            false => state.deadlines[Deadline::Attachments as usize] = Moment::MAX,
         }
     }
 
-    /// Handles a deadline that has passed. `due` is the scheduled time of this call.
-    pub(super) fn look(self: &Arc<Self>, due: Moment) {
-        /// The time for a Pong starts when its Ping was due, or this long ago if the Ping was due
-        /// earlier.
-        const LATE: Moment = 50;
+    /// The time of the next [check](Session::check).
+    fn next_check(&self) -> Moment {
+        self.next_check.load(Ordering::Relaxed)
+    }
+
+    /// Handles a deadline that has passed.
+    fn check(self: &Arc<Self>, now: Moment) {
         let mut state = self.state();
-        if due != state.deadlines.scheduled || matches!(state.transport, Transport::Closed(_)) {
-            return;
+        let has_passed = |deadline: &Deadline| state.deadlines[*deadline as usize] <= now;
+        let passed = Deadline::ALL.into_iter().find(has_passed);
+        if let Some(deadline) = passed {
+            state.deadlines[deadline as usize] = Moment::MAX;
         }
-        state.deadlines.scheduled = Moment::MAX;
-        let now = self.engine.clock.now();
-        let passed = state.deadlines.take_passed(now);
-        if let Some((Deadline::Ping, at)) = passed {
-            let start = at.max(now.saturating_sub(LATE));
-            let pong = start + millis(self.engine.settings.ping_timeout);
-            state.deadlines.set(Deadline::Pong, pong);
-        }
-        self.reschedule(&mut state);
-        drop(state);
-        let why = match passed.map(|(deadline, _)| deadline) {
+        let next = state.deadlines.into_iter().fold(Moment::MAX, Moment::min);
+        self.next_check.store(next, Ordering::Relaxed);
+        let why = match passed {
             None => return,
-            Some(Deadline::Ping) => return self.send_packet(&self.engine.ping),
+            Some(Deadline::Ping) => {
+                self.due_in(
+                    &mut state,
+                    Deadline::Pong,
+                    self.service.settings.ping_timeout,
+                );
+                drop(state);
+                return self.send_packet(&self.service.ping);
+            }
             Some(Deadline::Upgrade) => {
-                if let Transport::Polling(polling) = &mut self.state().transport
+                if let Transport::Polling(polling) = &mut state.transport
                     && let Some(upgrade) = polling.upgrade.take()
                 {
-                    hang_up(&upgrade.peer, DisconnectReason::Timeout);
+                    DisconnectReason::Timeout.hang_up(&upgrade.peer);
                 }
                 return;
             }
@@ -385,22 +373,15 @@ impl Session {
             Some(Deadline::Pong) => DisconnectReason::PingTimeout,
             Some(Deadline::Join | Deadline::Attachments) => DisconnectReason::Timeout,
         };
+        drop(state);
         self.end(why);
     }
 
     /// Sets a deadline.
     fn due_in(&self, state: &mut SessionState, deadline: Deadline, timeout: Duration) {
-        let time = self.engine.clock.now() + millis(timeout);
-        state.deadlines.set(deadline, time);
-        self.reschedule(state);
-    }
-
-    fn reschedule(&self, state: &mut SessionState) {
-        let next = state.deadlines.next();
-        if next < state.deadlines.scheduled && !matches!(state.transport, Transport::Closed(_)) {
-            state.deadlines.scheduled = next;
-            self.engine.schedule(next, self.sid);
-        }
+        let time = self.service.now() + millis(timeout);
+        state.deadlines[deadline as usize] = time;
+        self.next_check.fetch_min(time, Ordering::Relaxed);
     }
 
     /// Ends the session, if it has not ended. The client receives no more packets, and requests
@@ -416,7 +397,7 @@ impl Session {
             _ => mem::replace(&mut state.transport, Transport::Closed(farewell)),
         };
         drop(state);
-        self.engine.remove(&self.sid);
+        self.service.remove(&self.sid);
         self.changed.notify_waiters();
         let peer = match transport {
             Transport::Polling(polling) => polling.upgrade.map(|upgrade| upgrade.peer),
@@ -424,14 +405,14 @@ impl Session {
             Transport::Closed(_) => None,
         };
         if let Some(peer) = peer {
-            hang_up(&peer, why);
+            why.hang_up(&peer);
         }
-        self.engine.protocol.closed(self, why);
+        self.protocol.closed(why);
     }
 
     /// Polls a handler once, so that handlers begin in the order of their packets, and spawns the
     /// unfinished future as a task. A panic ends only this handler.
-    pub(super) fn run(self: &Arc<Self>, mut handler: Outcome) {
+    pub(super) fn run(self: &Arc<Self>, mut handler: BoxFuture<()>) {
         let mut context = Context::from_waker(Waker::noop());
         let poll = AssertUnwindSafe(|| handler.as_mut().poll(&mut context));
         // Without a runtime the server has stopped, and the handler could not continue.
@@ -479,29 +460,6 @@ impl Drop for InFlight {
                 peer.resume();
             }
         }
-    }
-}
-
-/// Closes the WebSocket of a session that has ended. After a timeout, does not wait for the
-/// client's Close.
-fn hang_up(peer: &Peer, why: DisconnectReason) {
-    let (code, reason, timeout) = match why {
-        DisconnectReason::PingTimeout => (CloseCode::Policy, "ping timeout", Some(Timeout::Ping)),
-        DisconnectReason::Timeout => (
-            CloseCode::Policy,
-            "not finished in time",
-            Some(Timeout::Message),
-        ),
-        DisconnectReason::ParseError => (CloseCode::Policy, "parse error", None),
-        DisconnectReason::SlowConsumer => (Disconnect::OVERRUN.0, Disconnect::OVERRUN.1, None),
-        DisconnectReason::ServerShuttingDown => (CloseCode::Away, "", None),
-        DisconnectReason::ClientNamespaceDisconnect
-        | DisconnectReason::ServerNamespaceDisconnect
-        | DisconnectReason::TransportClose => (CloseCode::Normal, "", None),
-    };
-    match timeout {
-        Some(timeout) => peer.end(Disconnect::TimedOut(timeout), code, reason),
-        None => peer.close(CloseFrame { code, reason }),
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::times::Deadline;
-use super::{DisconnectReason, Session, Transport};
+use super::{Session, Transport};
 use crate::engine::{Held, Peer, PeerAddress};
 use crate::http::{Admission, IpSlot, RateLimits};
 use crate::socketio::SocketIoSettings;
-use crate::socketio::errors::RequestError;
+use crate::socketio::errors::{DisconnectReason, RequestError};
 use crate::socketio::packet::EncodedPacket;
 
 #[derive(Debug, Default)]
@@ -45,16 +45,7 @@ pub(in crate::socketio) enum PollingMethod {
 #[derive(Debug)]
 pub(super) struct Upgrade {
     pub(super) peer: Peer,
-    is_probed: bool,
-}
-
-impl Upgrade {
-    pub(super) fn to(peer: Peer) -> Upgrade {
-        Upgrade {
-            peer,
-            is_probed: false,
-        }
-    }
+    pub(super) is_probed: bool,
 }
 
 /// Bytes of a queue entry without its packet.
@@ -124,7 +115,7 @@ impl Polling {
             DisconnectReason::TransportClose => "6", // Noop: the client has sent the Close
             _ => "1",
         };
-        self.push(Arc::new(EncodedPacket::text(last)));
+        self.push(EncodedPacket::text(last));
         self.is_running[PollingMethod::Get as usize].then(|| self.take_body())
     }
 
@@ -177,7 +168,7 @@ impl RunningRequest {
         method: PollingMethod,
     ) -> Result<RunningRequest, RequestError> {
         let mut state = session.state();
-        let is_overdue = state.deadlines.get(Deadline::Pong) <= session.engine.clock.now();
+        let is_overdue = state.deadlines[Deadline::Pong as usize] <= session.service.now();
         let (why, refused) = match &mut state.transport {
             Transport::Polling(polling) if polling.is_overrun => {
                 (DisconnectReason::SlowConsumer, RequestError::UnknownSession)
@@ -218,7 +209,7 @@ impl RunningRequest {
 
     /// Waits until the next packet of a POST may be handled.
     pub(in crate::socketio) async fn ready(&self) -> Result<(), RequestError> {
-        let max_queue_size = self.session.engine.settings.max_queue_size;
+        let max_queue_size = self.session.service.settings.max_queue_size;
         self.until(|transport| match transport {
             Transport::Polling(polling)
                 if self.session.is_busy() || polling.size > max_queue_size =>

@@ -10,10 +10,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use tokio::time::{sleep, timeout};
 
-use super::engine::Engine;
-use super::errors::RequestError;
+use super::errors::{DisconnectReason, RequestError};
 use super::packet::SEPARATOR;
-use super::session::{DisconnectReason, PollingMethod, RunningRequest, Session};
+use super::session::{PollingMethod, RunningRequest, Service, Session};
 use super::websocket::{self, SessionSocket};
 use crate::engine::for_socketio::Turn;
 use crate::engine::{PeerAddress, SimulatedConnection, Simulation, Stream};
@@ -22,11 +21,6 @@ use crate::http::{
     BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse, cors_headers,
 };
 use crate::log;
-
-/// Socket.IO, or another protocol over Engine.IO 4, as a service for
-/// [`Router::mount`](crate::Router::mount).
-#[derive(Debug)]
-pub struct Service(pub(super) Arc<Engine>);
 
 /// The methods that pages of other origins may use.
 const METHODS: &str = "OPTIONS, GET, POST";
@@ -38,18 +32,13 @@ impl<B: Body<Data = Bytes> + Unpin> RequestBody for B {}
 type FullResponse = Response<Full<Bytes>>;
 
 impl Service {
-    /// The number of sessions, of both transports.
-    pub fn sessions(&self) -> usize {
-        self.0.count()
-    }
-
-    async fn answer(&self, head: Parts, body: impl RequestBody) -> FullResponse {
+    async fn answer(self: &Arc<Self>, head: Parts, body: impl RequestBody) -> FullResponse {
         let answered = self.try_answer(head, body).await;
         answered.unwrap_or_else(|error| error.page().into_response())
     }
 
     async fn try_answer(
-        &self,
+        self: &Arc<Self>,
         head: Parts,
         body: impl RequestBody,
     ) -> Result<FullResponse, RequestError> {
@@ -57,29 +46,41 @@ impl Service {
             return Ok(status(StatusCode::OK));
         }
         let query = head.uri.query().unwrap_or_default();
-        let query = |name| query::parameter(query, name);
-        match query("transport").as_deref() {
-            Some("polling") => {}
-            // A request without the headers of a WebSocket upgrade.
-            Some("websocket") => return Err(RequestError::BadRequest),
-            _ => return Err(RequestError::TransportUnknown),
-        }
-        let Some(sid) = query("sid") else {
-            return match head.method {
-                Method::GET if query("EIO").as_deref() == Some("4") => Ok(self.open(&head)),
-                Method::GET => Err(RequestError::UnsupportedVersion),
-                _ => Err(RequestError::BadMethod),
-            };
+        let session = match self.session_of(query, "polling") {
+            Err(RequestError::UnsupportedVersion) if head.method != Method::GET => None,
+            session => session?,
         };
-        let session = self.0.session_named(&sid);
-        let session = session.ok_or(RequestError::UnknownSession)?;
-        match head.method {
-            Method::GET => {
+        match (&head.method, session) {
+            (&Method::GET, None) => Ok(self.open_polling(&head)),
+            (&Method::GET, Some(session)) => {
                 let request = RunningRequest::begin(&session, PollingMethod::Get)?;
                 Ok(text(request.body().await))
             }
-            Method::POST => post(&session, body, &head.extensions).await,
+            (&Method::POST, Some(session)) => post(&session, body, &head.extensions).await,
             _ => Err(RequestError::BadMethod),
+        }
+    }
+
+    /// Returns the session that the query of a request names; `None` if the request asks for a new
+    /// session.
+    pub(super) fn session_of(
+        &self,
+        query: &str,
+        transport: &str,
+    ) -> Result<Option<Arc<Session>>, RequestError> {
+        let parameter = |name| query::parameter(query, name);
+        match parameter("transport").as_deref() {
+            Some(named) if named == transport => {}
+            Some("polling" | "websocket") => return Err(RequestError::BadRequest),
+            _ => return Err(RequestError::TransportUnknown),
+        }
+        match parameter("sid") {
+            Some(sid) => {
+                let session = self.session_named(&sid);
+                session.map(Some).ok_or(RequestError::UnknownSession)
+            }
+            None if parameter("EIO").as_deref() == Some("4") => Ok(None),
+            None => Err(RequestError::UnsupportedVersion),
         }
     }
 
@@ -96,22 +97,19 @@ impl Service {
     /// Opens a WebSocket in a simulation, for tests. `None` if the request is refused.
     #[doc(hidden)]
     pub fn simulate_websocket<S: Stream>(
-        &self,
+        self: &Arc<Self>,
         query: &str,
         worker: &mut Simulation<S>,
         stream: S,
     ) -> Option<SimulatedConnection> {
-        if websocket::refusal(&self.0, query).is_some() {
-            return None;
-        }
-        let handler = SessionSocket::new(&self.0, query, PeerAddress::Unix).ok()?;
+        let handler = SessionSocket::new(self, query, PeerAddress::Unix).ok()?;
         Some(worker.open(stream, handler, None))
     }
 
     /// Opens a polling session.
-    fn open(&self, head: &Parts) -> FullResponse {
+    fn open_polling(self: &Arc<Self>, head: &Parts) -> FullResponse {
         let address = head.extensions.get().copied().unwrap_or(PeerAddress::Unix);
-        let Some(session) = self.0.open(address, head.extensions.get()) else {
+        let Some(session) = self.open(address, head.extensions.get()) else {
             log::refused(HandshakeError::AtCapacity, head, address);
             return HandshakeError::AtCapacity.response().map(Full::from);
         };
@@ -139,11 +137,11 @@ impl NestedService for Service {
     }
 
     fn endpoint(self: Arc<Self>) -> Option<Endpoint> {
-        Some(websocket::endpoint(&self.0))
+        Some(websocket::endpoint(&self))
     }
 
     fn close(self: Arc<Self>) -> BoxFuture<()> {
-        Box::pin(async move { self.0.close() })
+        Box::pin(async move { self.end() })
     }
 }
 
@@ -173,7 +171,7 @@ async fn receive(
 ) -> Result<(), StatusCode> {
     /// How long a Close packet in a POST waits for the first GET of the client.
     const CROSSING: Duration = Duration::from_millis(20);
-    let settings = &session.engine.settings;
+    let settings = &session.service.settings;
     let limits = BodyLimits {
         max_size: settings.max_payload,
         timeout: settings.body_timeout,
