@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use super::act::Act;
 use super::disconnect::Disconnect;
-use super::group::Group;
+use super::group::Groups;
 use super::mailbox::Command;
 use super::peer::Peer;
 use super::publication::Publication;
@@ -51,10 +51,10 @@ impl Turn {
     }
 }
 
-impl Group {
-    /// Whether the worker's mailbox is full, so that a publishing task should yield.
+impl Groups {
+    /// Whether the mailbox of any worker is full, so that a publishing task should yield.
     pub(crate) fn is_full(&self) -> bool {
-        self.mailbox.is_full()
+        self.mailboxes().any(|mailbox| mailbox.is_full())
     }
 }
 

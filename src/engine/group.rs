@@ -1,4 +1,4 @@
-//! A group: the members of one room on one worker, and the mailbox of that worker.
+//! Groups: the members of a room on each worker, and the mailbox of that worker.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::publication::Publication;
 
 /// The members of one room on one worker. A clone is the same group.
 #[derive(Clone, Debug)]
-pub(crate) struct Group {
-    pub(super) mailbox: Arc<Mailbox>,
+struct Group {
+    mailbox: Arc<Mailbox>,
     members: Arc<GroupMembers>,
 }
 
@@ -26,53 +26,70 @@ impl Drop for Sleeper {
     }
 }
 
-impl Group {
-    /// An empty group on the worker of `peer`.
-    pub(crate) fn of(peer: &Peer, policy: SlowConsumerPolicy) -> Group {
-        Group {
-            mailbox: Arc::clone(&peer.mailbox),
-            members: Arc::new(GroupMembers::new(policy)),
+/// The groups of one room: one for each worker with members.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(Vec<Group>);
+
+/// The place of a member in a room.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    group: Group,
+    place: GroupPlace,
+}
+
+impl Groups {
+    /// Adds a connection. `policy` is the policy of the room.
+    pub(crate) fn join(&mut self, peer: &Peer, policy: SlowConsumerPolicy) -> Seat {
+        let is_on_worker = |group: &&Group| Arc::ptr_eq(&group.mailbox, &peer.mailbox);
+        let group = match self.0.iter().find(is_on_worker) {
+            Some(group) => group.clone(),
+            None => {
+                let group = Group {
+                    mailbox: Arc::clone(&peer.mailbox),
+                    members: Arc::new(GroupMembers::new(policy)),
+                };
+                self.0.push(group.clone());
+                group
+            }
+        };
+        let place = group.members.join(peer.key, peer.compresses);
+        Seat { group, place }
+    }
+
+    /// Removes a member. Returns whether the room is now empty.
+    pub(crate) fn leave(&mut self, seat: &Seat) -> bool {
+        let members = &seat.group.members;
+        if members.leave(seat.place) {
+            self.0.retain(|group| !Arc::ptr_eq(&group.members, members));
         }
+        self.0.is_empty()
     }
 
-    /// Whether the group and the connection are on the same worker.
-    pub(crate) fn is_of(&self, peer: &Peer) -> bool {
-        Arc::ptr_eq(&self.mailbox, &peer.mailbox)
-    }
-
-    /// Whether both are the same group.
-    pub(crate) fn is(&self, other: &Group) -> bool {
-        Arc::ptr_eq(&self.members, &other.members)
-    }
-
-    /// Adds a connection of the same worker.
-    pub(crate) fn join(&self, peer: &Peer) -> GroupPlace {
-        self.members.join(peer.key, peer.compresses)
-    }
-
-    /// Removes a member. Returns whether the group is now empty.
-    pub(crate) fn leave(&self, place: GroupPlace) -> bool {
-        self.members.leave(place)
+    pub(super) fn mailboxes(&self) -> impl Iterator<Item = &Mailbox> {
+        self.0.iter().map(|group| &*group.mailbox)
     }
 
     /// Number of members.
     pub(crate) fn len(&self) -> usize {
-        self.members.len()
+        self.0.iter().map(|group| group.members.len()).sum()
     }
 
     /// Whether the mailboxes of all workers are congested, so that publishers should pause.
     #[cfg(feature = "redis")]
     pub(crate) fn is_congested(&self) -> bool {
-        self.mailbox.is_congested()
+        self.mailboxes().any(Mailbox::is_congested)
     }
 
-    /// Puts a message for all members into the worker's mailbox.
+    /// Puts a message for all members into the workers' mailboxes.
     ///
-    /// If the worker sleeps, dropping the returned [`Sleeper`] wakes it. That is a system call, so
-    /// drop it without holding a lock.
-    pub(crate) fn deliver(&self, publication: &Publication<'_>) -> Option<Sleeper> {
-        fan_out::note(&self.mailbox, &self.members, publication);
-        let sleeps = self.mailbox.deliver(&self.members, publication);
-        sleeps.then(|| Sleeper(Arc::clone(&self.mailbox)))
+    /// Dropping the returned [`Sleeper`]s wakes the workers that sleep. Each is a system call, so
+    /// drop them without holding a lock.
+    pub(crate) fn deliver(&self, publication: &Publication<'_>) -> Vec<Sleeper> {
+        let deliver = |Group { mailbox, members }: &Group| {
+            fan_out::note(mailbox, members, publication);
+            let sleeps = mailbox.deliver(members, publication);
+            sleeps.then(|| Sleeper(Arc::clone(mailbox)))
+        };
+        self.0.iter().filter_map(deliver).collect()
     }
 }

@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use channel_layer::ChannelLayer;
 
-use crate::engine::{Group, GroupPlace, Peer, PeerId, Publication, Sleeper, SlowConsumerPolicy};
+use crate::engine::{Groups, Peer, PeerId, Publication, Seat, SlowConsumerPolicy};
 use crate::lock::{lock, read, write};
 use crate::protocol::Message;
 
@@ -96,7 +96,7 @@ impl Register {
 struct Room {
     name: Arc<str>,
     /// The members, grouped by worker. This lock decides the order of the room's messages.
-    groups: Mutex<Vec<Group>>,
+    groups: Mutex<Groups>,
 }
 
 /// Why a connection cannot join a room.
@@ -157,7 +157,7 @@ impl Rooms {
             Some(room) => (Arc::clone(room), None),
             None => (self.open(name, &mut rooms), self.layer.as_ref()),
         };
-        let (group, place) = room.join(peer, self.policy);
+        let seat = lock(&room.groups).join(peer, self.policy);
         drop(rooms);
         if let Some(layer) = layer {
             layer.wake();
@@ -165,8 +165,7 @@ impl Rooms {
         Ok(Membership {
             rooms: self.clone(),
             room,
-            group,
-            place,
+            seat,
             member: peer.id(),
         })
     }
@@ -203,10 +202,7 @@ impl Rooms {
 
     /// The number of members of a room in this process.
     pub fn members(&self, name: &str) -> usize {
-        let room = self.room(name);
-        room.map_or(0, |room| {
-            lock(&room.groups).iter().map(|group| group.len()).sum()
-        })
+        self.room(name).map_or(0, |room| lock(&room.groups).len())
     }
 
     fn room(&self, name: &str) -> Option<Arc<Room>> {
@@ -221,37 +217,11 @@ impl Room {
         }
         let publication = Publication::new(message);
         let groups = lock(&self.groups);
-        let deliver = groups
-            .iter()
-            .filter_map(|group| group.deliver(&publication));
-        let sleepers: Vec<Sleeper> = deliver.collect();
+        let sleepers = groups.deliver(&publication);
         // Dropping a sleeper wakes its worker, a system call: other publishers need not wait for
         // it.
         drop(groups);
         drop(sleepers);
-    }
-
-    fn join(&self, peer: &Peer, policy: SlowConsumerPolicy) -> (Group, GroupPlace) {
-        let mut groups = lock(&self.groups);
-        let group = match groups.iter().find(|group| group.is_of(peer)) {
-            Some(group) => group.clone(),
-            None => {
-                let group = Group::of(peer, policy);
-                groups.push(group.clone());
-                group
-            }
-        };
-        let place = group.join(peer);
-        (group, place)
-    }
-
-    /// Removes a member. Returns whether the room is empty now.
-    fn leave(&self, group: &Group, place: GroupPlace) -> bool {
-        let mut groups = lock(&self.groups);
-        if group.leave(place) {
-            groups.retain(|other| !other.is(group));
-        }
-        groups.is_empty()
     }
 }
 
@@ -259,8 +229,7 @@ impl Room {
 pub struct Membership {
     rooms: Rooms,
     room: Arc<Room>,
-    group: Group,
-    place: GroupPlace,
+    seat: Seat,
     member: PeerId,
 }
 
@@ -279,7 +248,7 @@ impl Drop for Membership {
             register, layer, ..
         } = &self.rooms;
         let mut rooms = write(register.shard(&self.room.name));
-        let is_over = self.room.leave(&self.group, self.place);
+        let is_over = lock(&self.room.groups).leave(&self.seat);
         let layer = layer.as_ref().filter(|_| is_over);
         if is_over {
             rooms.remove(&self.room.name);

@@ -1,7 +1,6 @@
 //! The clients of a namespace, and their rooms.
 //!
-//! A broadcast is encoded once. Clients with a WebSocket are in [`Group`]s, one for each room and
-//! worker, and receive the broadcast in the same way as members of [`Rooms`]. The queues of polling
+//! A broadcast is encoded once. Clients with a WebSocket are in [`Groups`], and receive the broadcast in the same way as members of [`Rooms`]. The queues of polling
 //! clients share the encoded broadcast. The lock on the members ensures that all clients receive
 //! the broadcasts in the same order.
 
@@ -15,7 +14,7 @@ use super::session::Session;
 use super::sid::Sid;
 use super::value::Args;
 use crate::engine::for_socketio::charge;
-use crate::engine::{Group, GroupPlace, SlowConsumerPolicy};
+use crate::engine::{Groups, Seat, SlowConsumerPolicy};
 use crate::lock::lock;
 use crate::rooms::{JoinError, Rooms};
 
@@ -110,18 +109,9 @@ struct MembersState {
 /// The members of a room or of the whole namespace.
 #[derive(Default)]
 struct Audience {
-    seated: HashMap<Sid, Seat>,
-    /// The groups of the seated members.
-    groups: Vec<Group>,
-    /// Members that polled when they were added.
-    polling: HashMap<Sid, Arc<Member>>,
-}
-
-/// A member's place in the group that delivers to it.
-struct Seat {
-    member: Arc<Member>,
-    group: Group,
-    place: GroupPlace,
+    /// A member has a seat in the groups unless it polled when it was added.
+    members: HashMap<Sid, (Arc<Member>, Option<Seat>)>,
+    groups: Groups,
 }
 
 impl Members {
@@ -212,8 +202,7 @@ impl Members {
     /// Whether the mailbox of any worker of these clients is so full that the sender should
     /// wait.
     pub(super) fn is_congested(&self) -> bool {
-        let state = lock(&self.0);
-        state.all.groups.iter().any(|group| group.is_full())
+        lock(&self.0).all.groups.is_full()
     }
 }
 
@@ -221,7 +210,7 @@ impl MembersState {
     fn leave(&mut self, name: &str, sid: Sid) {
         if let Some(room) = self.rooms.get_mut(name) {
             room.remove(sid);
-            if room.members().next().is_none() {
+            if room.members.is_empty() {
                 self.rooms.remove(name);
             }
         }
@@ -248,62 +237,43 @@ impl Audience {
     const QUEUED: usize = 320;
 
     fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
-        let seated = self.seated.values().map(|seat| &seat.member);
-        seated.chain(self.polling.values())
+        self.members.values().map(|(member, _)| member)
     }
 
     fn get(&self, sid: Sid) -> Option<&Arc<Member>> {
-        let seated = self.seated.get(&sid).map(|seat| &seat.member);
-        seated.or_else(|| self.polling.get(&sid))
+        self.members.get(&sid).map(|(member, _)| member)
     }
 
     fn add(&mut self, member: &Arc<Member>) {
-        let (sid, member) = (member.sid, Arc::clone(member));
-        let Some(peer) = member.session.peer() else {
-            self.polling.insert(sid, member);
-            return;
-        };
-        let group = self.groups.iter().find(|group| group.is_of(&peer)).cloned();
-        let group = group.unwrap_or_else(|| {
-            let group = Group::of(&peer, SlowConsumerPolicy::Close);
-            self.groups.push(group.clone());
-            group
-        });
-        let place = group.join(&peer);
-        let seat = Seat {
-            member,
-            group,
-            place,
-        };
-        self.seated.insert(sid, seat);
+        let peer = member.session.peer();
+        let seat = peer.map(|peer| self.groups.join(&peer, SlowConsumerPolicy::Close));
+        let added = (Arc::clone(member), seat);
+        self.members.insert(member.sid, added);
     }
 
     /// Moves a member whose session now has a WebSocket into a group.
     fn seat(&mut self, sid: Sid) {
-        if let Some(member) = self.polling.remove(&sid) {
+        if let Some((member, None)) = self.members.get(&sid) {
+            let member = Arc::clone(member);
             self.add(&member);
         }
     }
 
     fn remove(&mut self, sid: Sid) {
-        self.polling.remove(&sid);
-        if let Some(Seat { group, place, .. }) = self.seated.remove(&sid)
-            && group.leave(place)
-        {
-            self.groups.retain(|other| !other.is(&group));
+        if let Some((_, Some(seat))) = self.members.remove(&sid) {
+            self.groups.leave(&seat);
         }
     }
 
     fn deliver(&self, packet: &Arc<EncodedPacket>) {
-        if !self.groups.is_empty() {
-            let publication = packet.publication();
-            for group in &self.groups {
-                group.deliver(&publication);
-            }
+        let polling = self.members.len().saturating_sub(self.groups.len());
+        if polling < self.members.len() {
+            self.groups.deliver(&packet.publication());
         }
-        charge(self.polling.len() * Self::QUEUED);
-        for member in self.polling.values() {
-            member.session.deliver(packet);
+        if polling > 0 {
+            charge(polling * Self::QUEUED);
+            let polling = self.members.values().filter(|(_, seat)| seat.is_none());
+            polling.for_each(|(member, _)| member.session.deliver(packet));
         }
     }
 }

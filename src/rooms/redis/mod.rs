@@ -26,7 +26,6 @@ use tokio::sync::Notify;
 
 use super::channel_layer::ChannelLayer;
 use super::{Room, Rooms};
-use crate::engine::Group;
 use crate::lock::lock;
 use crate::log;
 use crate::metrics::Metrics;
@@ -187,7 +186,7 @@ impl RoomsState {
 impl Room {
     /// Whether so many messages wait for the workers that the relay must pause.
     fn is_congested(&self) -> bool {
-        lock(&self.groups).iter().any(Group::is_congested)
+        lock(&self.groups).is_congested()
     }
 }
 
