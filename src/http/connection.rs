@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 
 use super::context::HttpContext;
 use super::h2c;
+use super::limited::IpSlot;
 use super::linger::linger;
 use super::mount::Upgraded;
 use super::service::{AcceptedUpgrade, HttpService, PendingUpgrade, UpgradeTarget, is_trusted};
@@ -92,7 +93,7 @@ pub(crate) async fn serve_connection(
             if let Err(error) = ended {
                 log::bad_request(&error);
             }
-            linger(stream, context.linger()).await;
+            linger(stream, &context).await;
         }
     }
 }
@@ -105,7 +106,8 @@ fn http1_builder(
 ) -> http1::Builder {
     let clock = PhaseClock {
         progress,
-        deadlines: context.deadlines(first_head),
+        first: first_head,
+        shared: Arc::clone(&context.shared),
     };
     let mut builder = http1::Builder::new();
     builder
@@ -162,7 +164,7 @@ async fn prepared(
         Some((Ok(()), left)) => Some((stream, left)),
         Some((Err(error), _)) => {
             failed(&error);
-            linger(stream, context.linger()).await;
+            linger(stream, context).await;
             None
         }
         None => {
@@ -209,19 +211,31 @@ fn hand_over(
             }
         }
         UpgradeTarget::Mount(adopt, address_place) => {
-            let websocket_place =
-                Box::new((CountedWebSocket::new(&context.observer), address_place));
-            drop(place);
-            adopt(Upgraded::new(
-                stream,
-                response.into(),
-                early,
-                context.linger(),
-                websocket_place,
-                context.shutdown.clone(),
-            ));
+            let head = response.into();
+            adopt(upgraded(stream, head, early, address_place, context, place));
         }
     }
+}
+
+/// Counts a stream as a WebSocket, before it gives up its place as an HTTP connection.
+fn upgraded(
+    stream: HttpStream,
+    head: Bytes,
+    early: Bytes,
+    address_place: Option<IpSlot>,
+    context: &HttpContext,
+    place: impl Sized,
+) -> Upgraded {
+    let counted = CountedWebSocket::new(&context.observer);
+    drop(place);
+    let shared = Arc::clone(&context.shared);
+    Upgraded::new(
+        stream,
+        head,
+        early,
+        Box::new((counted, address_place)),
+        shared,
+    )
 }
 
 /// Gives the stream of a client that begins with HTTP/2 to [`h2c`]. The stream counts as a
@@ -238,21 +252,12 @@ async fn hand_over_to_h2c(
         true => Ok(None),
         false => context.address_place(peer),
     };
-    let admitted = address_place.and_then(|place| (context.admission)().map(|()| place));
+    let admitted = address_place.and_then(|place| context.admit().map(|()| place));
     let Ok(address_place) = admitted else {
-        return linger(stream, context.linger()).await;
+        return linger(stream, context).await;
     };
-    let websocket_place = Box::new((CountedWebSocket::new(&context.observer), address_place));
-    drop(place);
-    let stream = Upgraded::new(
-        stream,
-        Bytes::new(),
-        early,
-        context.linger(),
-        websocket_place,
-        context.shutdown.clone(),
-    );
-    tokio::spawn(h2c::serve(stream, peer, context));
+    let stream = upgraded(stream, Bytes::new(), early, address_place, context, place);
+    tokio::spawn(h2c::serve(stream, peer, Arc::clone(&context.shared)));
 }
 
 /// Counts a stream outside the frame loop as a WebSocket.

@@ -9,9 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use super::{HttpContext, HttpSettings, HttpStream, Router, Shutdown, serve_connection};
-use crate::engine::{Bounds, ClientSocket, FrameLoopHandle, PeerAddress, Settings};
-use crate::handshake::Policy;
+use super::{HttpContext, HttpSettings, HttpShared, HttpStream, Router, serve_connection};
+use crate::engine::{Bounds, ClientSocket, PeerAddress, Settings};
 
 /// Serves clients in the same thread, one after another, for tests that compare a router's answers
 /// byte by byte.
@@ -44,26 +43,18 @@ impl InProcessServer {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())?;
-        let bounds = Bounds::new(&settings);
-        let frame_loop = FrameLoopHandle::new(&settings, &bounds, Arc::new(()))?;
-        runtime.spawn_local(frame_loop.clone().run());
+        let shared = Arc::new(HttpShared {
+            router,
+            bounds: Bounds::new(&settings),
+            settings,
+            http,
+            ..HttpShared::default()
+        });
+        let context = HttpContext::new(shared, Arc::new(()))?;
+        runtime.spawn_local(context.frame_loop.clone().run());
         Ok(InProcessServer {
             runtime,
-            context: Rc::new(HttpContext {
-                router: Arc::new(router),
-                policy: Arc::new(Policy::default()),
-                settings,
-                http,
-                frame_loop,
-                addresses: None,
-                unfinished: bounds.unfinished,
-                unsent: bounds.unsent,
-                admission: Box::new(|| Ok(())),
-                observer: Arc::new(()),
-                shutdown: Shutdown::new(),
-                proxies: [].into(),
-                tls: None,
-            }),
+            context: Rc::new(context),
         })
     }
 

@@ -31,7 +31,7 @@ mod waiting;
 
 pub use body::{Body, BodyLimits};
 pub(crate) use connection::serve_connection;
-pub(crate) use context::HttpContext;
+pub(crate) use context::{HttpContext, HttpShared};
 #[cfg(feature = "socketio")]
 pub(crate) use cors::cors_headers;
 pub use endpoint::Endpoint;

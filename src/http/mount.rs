@@ -17,11 +17,10 @@ use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::linger::{Linger, linger};
-use super::{Endpoint, HttpStream, IpConnectionLimit, Shutdown};
+use super::linger::linger;
+use super::{Endpoint, HttpShared, HttpStream, IpConnectionLimit, Shutdown};
 use crate::engine::{PeerAddress, UnsentBudget};
-use crate::handshake::{HandshakeError, Policy};
-use crate::protocol::AssemblyBudget;
+use crate::handshake::HandshakeError;
 
 /// A service that answers requests itself and owns the byte streams of its WebSockets, while an
 /// [`Endpoint`](super::Endpoint) only sees messages. Its requests have passed the checks of Host,
@@ -104,16 +103,15 @@ impl fmt::Debug for ServiceResponse {
 pub(super) fn given(
     mut head: Parts,
     peer: PeerAddress,
-    policy: &Policy,
-    (budget, unsent): (&AssemblyBudget, &UnsentBudget),
+    shared: &HttpShared,
     addresses: Option<IpConnectionLimit>,
 ) -> Parts {
     head.extensions.insert(peer);
-    head.extensions.insert(budget.clone());
+    head.extensions.insert(shared.bounds.unfinished.clone());
     head.extensions.insert(Admission {
-        is_trusted: policy.allowed_origins.names(&head.headers),
+        is_trusted: shared.policy.allowed_origins.names(&head.headers),
         addresses,
-        unsent: unsent.clone(),
+        unsent: shared.bounds.unsent.clone(),
     });
     head
 }
@@ -164,13 +162,11 @@ pub struct Upgraded {
     failed: bool,
     /// Whether the peer's FIN has been read.
     ended: bool,
-    /// Bound: `linger_size`, in bytes read and discarded, and `Deadlines::linger`.
-    linger: Linger,
     /// The stream's place in the connection counts, released when the stream is closed.
     place: Option<Box<dyn Send>>,
     /// A value that is dropped with this `Upgraded`.
     held: Option<Box<dyn Send>>,
-    shutdown: Shutdown,
+    shared: Arc<HttpShared>,
 }
 
 impl Upgraded {
@@ -178,9 +174,8 @@ impl Upgraded {
         stream: HttpStream,
         head: Bytes,
         early: Bytes,
-        linger: Linger,
         place: Box<dyn Send>,
-        shutdown: Shutdown,
+        shared: Arc<HttpShared>,
     ) -> Upgraded {
         Upgraded {
             stream: Some(stream),
@@ -189,10 +184,9 @@ impl Upgraded {
             reader: None,
             failed: false,
             ended: false,
-            linger,
             place: Some(place),
             held: None,
-            shutdown,
+            shared,
         }
     }
 
@@ -205,7 +199,7 @@ impl Upgraded {
 
     /// The server's shutdown.
     pub fn shutdown(&self) -> Shutdown {
-        self.shutdown.clone()
+        self.shared.shutdown.clone()
     }
 
     /// Resets the connection: the peer gets RST, and unsent bytes are lost.
@@ -329,18 +323,15 @@ impl Drop for Upgraded {
         if self.ended && self.head.is_empty() && stream.ends_by_close() {
             return;
         }
-        let (head, place, lingering) = (
-            std::mem::take(&mut self.head),
-            self.place.take(),
-            self.linger,
-        );
+        let (head, place) = (std::mem::take(&mut self.head), self.place.take());
+        let shared = Arc::clone(&self.shared);
         // Without a runtime the server has already ended.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 // The 101 is unsent if the service has neither written nor read.
                 let head = stream.write_all(&head);
-                if let Ok(Ok(())) = timeout(lingering.timeout, head).await {
-                    linger(stream, lingering).await;
+                if let Ok(Ok(())) = timeout(shared.settings.deadlines.linger, head).await {
+                    linger(stream, &shared).await;
                 }
                 drop(place);
             });

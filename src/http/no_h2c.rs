@@ -1,12 +1,9 @@
 //! No HTTP/2: the feature `h2c` is off.
 
-use std::future::{Ready, ready};
+use std::sync::Arc;
 
-use super::Upgraded;
-use super::context::HttpContext;
+use super::{HttpShared, Upgraded};
 use crate::engine::PeerAddress;
 
 /// Drops the stream, which closes the connection.
-pub(super) fn serve(_: Upgraded, _: PeerAddress, _: &HttpContext) -> Ready<()> {
-    ready(())
-}
+pub(super) async fn serve(_: Upgraded, _: PeerAddress, _: Arc<HttpShared>) {}

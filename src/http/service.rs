@@ -141,7 +141,7 @@ impl HttpService {
         };
         let endpoint = chosen.as_ref().unwrap_or(endpoint);
         // Compression keeps a window for the client, so it is declined while memory is scarce.
-        let compresses = endpoint.compresses() && !context.unfinished.is_scarce();
+        let compresses = endpoint.compresses() && !context.bounds.unfinished.is_scarce();
         let deflate = context.settings.deflate.as_ref();
         let accepted = accept(deflate.filter(|_| compresses))?;
         let deflate = accepted.deflate();
@@ -152,7 +152,7 @@ impl HttpService {
             place: context.address_place(client)?,
         };
         let connection = endpoint.connection(&request, admitted)?;
-        (context.admission)()?;
+        context.admit()?;
         context.observer.answered(101);
         let response = endpoint.changed(accepted.response());
         self.pending_upgrade.set(Some(AcceptedUpgrade {
@@ -176,20 +176,11 @@ impl HttpService {
         body: Incoming,
     ) -> Result<Answer, HandshakeError> {
         let context = &self.context;
-        let given = || {
-            let addresses = context.addresses.clone();
-            given(
-                head.clone(),
-                client,
-                &context.policy,
-                (&context.unfinished, &context.unsent),
-                addresses,
-            )
-        };
+        let given = || given(head.clone(), client, context, context.addresses.clone());
         if wants_upgrade {
             let accepted = handshake::accept(head, &context.policy, &Subprotocols::None, None)?;
             let place = context.address_place(client)?;
-            (context.admission)()?;
+            context.admit()?;
             let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
             return Ok(self.mounted_upgrade(upgrading, place, client, &accepted, head.version));
         }
@@ -214,13 +205,13 @@ impl HttpService {
             forbid_sniffing(&mut head.headers);
             let chunked = HeaderValue::from_static("chunked");
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
-            let unsent = context.unsent.clone();
+            let unsent = context.bounds.unsent.clone();
             let adopt: OnUpgrade = Box::new(|stream| {
                 // An error means that the client is gone: nothing is left to do.
                 tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
             });
             let place = context.address_place(client);
-            match place.and_then(|place| (context.admission)().map(|()| place)) {
+            match place.and_then(|place| context.admit().map(|()| place)) {
                 Ok(place) => pending_upgrade.set(Some(AcceptedUpgrade {
                     owner: UpgradeTarget::Mount(adopt, place),
                     client,
@@ -324,11 +315,11 @@ fn counted(context: &HttpContext, response: Response<Full<Bytes>>) -> Response<F
     if body.len() <= SMALL || !body.is_unique() {
         return Response::from_parts(head, Full::new(body));
     }
-    if context.unsent.is_spent() {
+    if context.bounds.unsent.is_spent() {
         let refusal = HandshakeError::AtCapacity.response().map(Full::from);
         return refused(context, refusal, head.version);
     }
-    let body = Bytes::from_owner(CountedBytes::new(body, &context.unsent));
+    let body = Bytes::from_owner(CountedBytes::new(body, &context.bounds.unsent));
     Response::from_parts(head, Full::new(body))
 }
 

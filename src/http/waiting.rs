@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::Sleep;
 
+use super::HttpShared;
 use super::timer::CoarseSleep;
 
 /// The phase of a connection, in the order in which connections are closed under pressure.
@@ -80,22 +81,13 @@ impl PhaseProgress {
     }
 }
 
-/// The deadlines of a connection's heads; `None` switches a deadline off.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HeadDeadlines {
-    /// Until the first head is complete.
-    pub(super) first: Option<Duration>,
-    /// From the first byte of a later head until that head is complete.
-    pub(super) head: Option<Duration>,
-    /// From an answer to the first byte of the next head.
-    pub(super) keep_alive: Option<Duration>,
-}
-
 /// The clock for hyper, which asks for a deadline each time it begins to wait for a head. hyper's
 /// timeout is zero, so its deadline is the present; the clock chooses the deadline by the phase.
 pub(super) struct PhaseClock {
     pub(super) progress: PhaseProgress,
-    pub(super) deadlines: HeadDeadlines,
+    /// Time until the first head is complete. `None` switches the deadline off.
+    pub(super) first: Option<Duration>,
+    pub(super) shared: Arc<HttpShared>,
 }
 
 impl hyper::rt::Timer for PhaseClock {
@@ -104,17 +96,17 @@ impl hyper::rt::Timer for PhaseClock {
     }
 
     fn sleep_until(&self, now: Instant) -> Pin<Box<dyn Sleep>> {
-        let HeadDeadlines {
-            first,
-            head,
-            keep_alive,
-        } = self.deadlines;
         self.progress.waits();
-        let is_first = self.progress.phase() != HttpPhase::Idle;
-        Box::pin(WaitingConnection {
-            left: sleep_for(if is_first { first } else { keep_alive }, now),
-            next: (!is_first).then(|| (self.progress.clone(), head)),
-        })
+        let (left, next) = match self.progress.phase() {
+            HttpPhase::Idle => {
+                let head = self.shared.head_timeout();
+                let next = Some((self.progress.clone(), head));
+                (self.shared.keep_alive_timeout(), next)
+            }
+            _ => (self.first, None),
+        };
+        let left = sleep_for(left, now);
+        Box::pin(WaitingConnection { left, next })
     }
 }
 

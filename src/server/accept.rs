@@ -4,7 +4,6 @@ use std::fs::File;
 use std::future::pending;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,23 +15,21 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{AcceptQueue, BACKLOG, Listener, ServerShared};
+use super::worker::Serving;
+use super::{AcceptQueue, BACKLOG, Listener};
 use crate::engine::{ClientSocket, PeerAddress};
-use crate::http::{Stage, register};
+use crate::http::{HttpShared, Stage, register};
 use crate::log;
 
 /// Accepts on one listener until the drain, and then the clients that have connected by then,
-/// unless another process accepts them. Waits for `room` before each connection. `serve` is called
-/// for this worker's connections; the other workers get theirs through `inboxes`, one for each
-/// worker.
+/// unless another process accepts them. The other workers get their connections through `inboxes`,
+/// one for each worker.
 pub(super) async fn accept(
     (listener, queue): (Listener, AcceptQueue),
-    here: usize,
-    inboxes: Vec<UnboundedSender<ClientSocket>>,
-    shared: Arc<ServerShared>,
-    room: impl AsyncFn(),
-    serve: impl Fn(ClientSocket),
+    inboxes: &[UnboundedSender<ClientSocket>],
+    serving: &Serving,
 ) -> io::Result<()> {
+    let shared = &serving.shared.http;
     let listener = AsyncListener::new(listener, shared.settings.deadlines.write_stall)?;
     let mut pressure = Pressure::new();
     let mut turn = 0_usize;
@@ -53,7 +50,7 @@ pub(super) async fn accept(
         let accepted = tokio::select! {
             biased;
             () = &mut leaving => break,
-            accepted = async { room().await; listener.accept().await } => accepted,
+            accepted = async { serving.room().await; listener.accept().await } => accepted,
             () = &mut draining => break,
         };
         if shared.shutdown.has_reached(Stage::Draining) {
@@ -63,10 +60,10 @@ pub(super) async fn accept(
             Ok(accepted) => {
                 pressure.relieved();
                 turn = turn.wrapping_add(1);
-                let worker = least_loaded(&shared, turn);
+                let worker = least_loaded(shared, turn);
                 shared.loads[worker].fetch_add(1, Ordering::Relaxed);
-                if worker == here {
-                    serve(accepted);
+                if worker == serving.index {
+                    serving.serve(accepted);
                 } else {
                     // A worker that has ended takes the server down with it.
                     let _ = inboxes[worker].send(accepted);
@@ -81,7 +78,7 @@ pub(super) async fn accept(
 }
 
 /// Returns the worker with the fewest connections. Workers with equal numbers take turns.
-fn least_loaded(shared: &ServerShared, turn: usize) -> usize {
+fn least_loaded(shared: &HttpShared, turn: usize) -> usize {
     let workers = shared.loads.len();
     (0..workers)
         .map(|offset| turn.wrapping_add(offset) % workers)

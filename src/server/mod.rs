@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::{Bounds, Settings};
 use crate::handshake::Policy;
 pub use crate::http::Shutdown;
-use crate::http::{HttpSettings, IpConnectionLimit, Router};
+use crate::http::{HttpSettings, HttpShared, IpConnectionLimit, Router};
 use crate::metrics::Metrics;
-use crate::tls::{Certificate, ServerConfig};
+use crate::tls::Certificate;
 
 mod accept;
 mod listen;
@@ -50,16 +50,11 @@ pub struct Server {
     listeners: Vec<(Listener, AcceptQueue)>,
     /// The files of its own Unix domain sockets, removed when the server ends.
     files: Vec<PathBuf>,
-    settings: Settings,
-    policy: Policy,
-    http: HttpSettings,
+    /// What is served, without the router and the counts of the workers.
+    http: HttpShared,
     workers: usize,
-    max_connections: usize,
-    max_connections_per_address: Option<usize>,
     drain_timeout: Duration,
     give_back_memory: Option<fn()>,
-    shutdown: Shutdown,
-    proxies: Vec<IpNet>,
     certificate: Option<Certificate>,
     metrics: Metrics,
 }
@@ -106,16 +101,10 @@ impl Default for Server {
         Server {
             listeners: Vec::new(),
             files: Vec::new(),
-            settings: Settings::default(),
-            policy: Policy::default(),
-            http: HttpSettings::default(),
+            http: HttpShared::default(),
             workers: thread::available_parallelism().map_or(1, usize::from),
-            max_connections: usize::MAX,
-            max_connections_per_address: None,
             drain_timeout: Duration::from_secs(10),
             give_back_memory: None,
-            shutdown: Shutdown::new(),
-            proxies: Vec::new(),
             certificate: None,
             metrics: Metrics::new(),
         }
@@ -192,30 +181,31 @@ impl Server {
 
     /// Changes the settings of every WebSocket.
     #[must_use]
-    pub fn with_settings(self, settings: Settings) -> Server {
-        Server { settings, ..self }
+    pub fn with_settings(mut self, settings: Settings) -> Server {
+        self.http.settings = settings;
+        self
     }
 
     /// Changes which clients may open a WebSocket.
     #[must_use]
-    pub fn with_policy(self, policy: Policy) -> Server {
-        Server { policy, ..self }
+    pub fn with_policy(mut self, policy: Policy) -> Server {
+        self.http.policy = policy;
+        self
     }
 
     /// Changes the HTTP settings: the limits and deadlines of requests, and the Date field.
     #[must_use]
-    pub fn with_http_settings(self, http: HttpSettings) -> Server {
-        Server { http, ..self }
+    pub fn with_http_settings(mut self, http: HttpSettings) -> Server {
+        self.http.http = http;
+        self
     }
 
     /// Changes the number of workers: threads that each own a share of the connections. Default:
     /// one for each core.
     #[must_use]
-    pub fn with_workers(self, workers: usize) -> Server {
-        Server {
-            workers: workers.max(1),
-            ..self
-        }
+    pub fn with_workers(mut self, workers: usize) -> Server {
+        self.workers = workers.max(1);
+        self
     }
 
     /// Changes the maximum number of connections, with and without a WebSocket. A handshake beyond
@@ -224,68 +214,60 @@ impl Server {
     /// Connections without a WebSocket may be a quarter of the maximum, or 1,024 if that is more;
     /// beyond that, the oldest such connections are closed.
     #[must_use]
-    pub fn with_max_connections(self, max_connections: usize) -> Server {
-        Server {
-            max_connections,
-            ..self
-        }
+    pub fn with_max_connections(mut self, max_connections: usize) -> Server {
+        self.http.max_connections = max_connections;
+        self
     }
 
     /// Changes how many WebSockets an IPv4 address or an IPv6 /64 network may have. A handshake
     /// beyond that is answered with 503. Default: unlimited.
     #[must_use]
-    pub fn with_max_connections_per_address(self, max: Option<usize>) -> Server {
-        Server {
-            max_connections_per_address: max,
-            ..self
-        }
+    pub fn with_max_connections_per_address(mut self, max: Option<usize>) -> Server {
+        self.http.addresses = max.map(IpConnectionLimit::new);
+        self
     }
 
     /// Changes how long a drain waits for clients to answer the Close. Default: 10 s.
     #[must_use]
-    pub fn with_drain_timeout(self, drain_timeout: Duration) -> Server {
-        Server {
-            drain_timeout,
-            ..self
-        }
+    pub fn with_drain_timeout(mut self, drain_timeout: Duration) -> Server {
+        self.drain_timeout = drain_timeout;
+        self
     }
 
     /// Calls `give_back` on a worker's thread every few seconds after most of its connections have
     /// closed: for an allocator that keeps freed memory for each thread.
     #[must_use]
-    pub fn on_worker_idle(self, give_back: fn()) -> Server {
-        Server {
-            give_back_memory: Some(give_back),
-            ..self
-        }
+    pub fn on_worker_idle(mut self, give_back: fn()) -> Server {
+        self.give_back_memory = Some(give_back);
+        self
     }
 
     /// Takes the client's address from the PROXY protocol of these load balancers. Each TCP
     /// connection from them must begin with a header of version 1 or 2, of at most 16 KiB. A header
     /// from another peer is an invalid request.
     #[must_use]
-    pub fn with_proxies(self, proxies: Vec<IpNet>) -> Server {
-        Server { proxies, ..self }
+    pub fn with_proxies(mut self, proxies: Vec<IpNet>) -> Server {
+        self.http.proxies = proxies;
+        self
     }
 
     /// Serves TLS with this certificate on every TCP address. Unix domain sockets stay without TLS.
     #[must_use]
-    pub fn with_certificate(self, certificate: Option<Certificate>) -> Server {
-        Server {
-            certificate,
-            ..self
-        }
+    pub fn with_certificate(mut self, certificate: Option<Certificate>) -> Server {
+        self.certificate = certificate;
+        self
     }
 
     /// Counts the events of this server in these metrics.
     #[must_use]
-    pub fn with_metrics(self, metrics: Metrics) -> Server {
-        Server { metrics, ..self }
+    pub fn with_metrics(mut self, metrics: Metrics) -> Server {
+        self.metrics = metrics;
+        self
     }
 
     /// Returns a handle that ends [`Server::serve`].
     pub fn shutdown(&self) -> Shutdown {
-        self.shutdown.clone()
+        self.http.shutdown.clone()
     }
 
     /// Serves until it is [shut down](Server::shutdown).
@@ -293,27 +275,23 @@ impl Server {
     /// # Errors
     /// When the certificate cannot be used, a worker cannot start, or its poller fails.
     pub async fn serve(self, router: Router) -> io::Result<()> {
-        let bounds = Bounds::new(&self.settings);
+        let shutdown = self.shutdown();
         let shared = Arc::new(ServerShared {
-            router: Arc::new(router),
-            policy: Arc::new(self.policy),
-            settings: self.settings,
-            http: self.http,
-            max_connections: self.max_connections,
-            addresses: self.max_connections_per_address.map(IpConnectionLimit::new),
             drain_timeout: self.drain_timeout,
             give_back_memory: self.give_back_memory,
-            loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
             websockets: AtomicIsize::new(0),
             accepting: AtomicUsize::new(self.listeners.len()),
-            bounds,
-            shutdown: self.shutdown.clone(),
             metrics: self.metrics,
-            proxies: self.proxies.into(),
-            tls: match &self.certificate {
-                Some(certificate) => Some(certificate.config()?),
-                None => None,
-            },
+            http: Arc::new(HttpShared {
+                router,
+                bounds: Bounds::new(&self.http.settings),
+                loads: (0..self.workers).map(|_| AtomicIsize::new(0)).collect(),
+                tls: self
+                    .certificate
+                    .map(|certificate| certificate.config())
+                    .transpose()?,
+                ..self.http
+            }),
         });
         let mut result = Ok(());
         for ended in start(&shared, self.workers, self.listeners)? {
@@ -321,7 +299,7 @@ impl Server {
                 .await
                 .unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")));
             if worker.is_err() {
-                self.shutdown.cut();
+                shutdown.cut();
                 result = result.and(worker);
             }
         }
@@ -371,39 +349,28 @@ const BACKLOG: u32 = 4_096;
 
 /// The state that all workers share.
 struct ServerShared {
-    router: Arc<Router>,
-    policy: Arc<Policy>,
-    settings: Settings,
-    http: HttpSettings,
-    max_connections: usize,
-    addresses: Option<IpConnectionLimit>,
+    http: Arc<HttpShared>,
     drain_timeout: Duration,
     give_back_memory: Option<fn()>,
-    /// Number of connections of each worker.
-    loads: Vec<AtomicIsize>,
     /// Number of WebSockets of all workers together.
     websockets: AtomicIsize,
     /// Number of listeners that still accept connections.
     accepting: AtomicUsize,
-    bounds: Bounds,
-    shutdown: Shutdown,
     metrics: Metrics,
-    proxies: Arc<[IpNet]>,
-    tls: Option<Arc<ServerConfig>>,
 }
 
 impl ServerShared {
     /// Adds `difference` to the number of a worker's connections, and of WebSockets.
     fn count(&self, worker: usize, difference: isize) {
-        self.loads[worker].fetch_add(difference, Ordering::Relaxed);
+        self.http.loads[worker].fetch_add(difference, Ordering::Relaxed);
         self.websockets.fetch_add(difference, Ordering::Relaxed);
     }
 
     /// Returns how many connections of one worker may be without a WebSocket: its share of a
     /// quarter of `max_connections`, or of 1,024 if that is more.
     fn max_handshakes(&self) -> usize {
-        (self.max_connections / 4)
+        (self.http.max_connections / 4)
             .max(1_024)
-            .div_ceil(self.loads.len())
+            .div_ceil(self.http.loads.len())
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct WorkerObserver {
 impl Observer for WorkerObserver {
     fn opened(&self, endpoint: EndpointIndex) {
         self.shared.count(self.worker, 1);
-        let endpoint = self.shared.router.pattern(endpoint);
+        let endpoint = self.shared.http.router.pattern(endpoint);
         self.shared.metrics.opened(endpoint);
     }
 
@@ -26,7 +26,7 @@ impl Observer for WorkerObserver {
 
     fn closed(&self, record: &ConnectionRecord<'_>) {
         self.shared.count(self.worker, -1);
-        let endpoint = self.shared.router.pattern(record.endpoint);
+        let endpoint = self.shared.http.router.pattern(record.endpoint);
         self.shared.metrics.closed(endpoint, record);
         log::disconnected(
             format_args!("{}-{}", self.worker, record.number),

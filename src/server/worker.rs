@@ -18,7 +18,6 @@ use super::accept;
 use super::observer::WorkerObserver;
 use super::{AcceptQueue, Listener, ServerShared};
 use crate::engine::{ClientSocket, FrameLoopHandle, Observer};
-use crate::handshake::HandshakeError;
 use crate::http::{HttpContext, HttpPhase, HttpStream, Stage, Witness, serve_connection};
 use crate::protocol::CloseCode;
 
@@ -66,12 +65,12 @@ impl Worker {
             worker: index,
             shared: Arc::clone(&shared),
         });
-        let (settings, bounds) = (&shared.settings, &shared.bounds);
-        let frame_loop = FrameLoopHandle::new(settings, bounds, Arc::clone(&observer))?;
+        let context = HttpContext::new(Arc::clone(&shared.http), observer)?;
+        let frame_loop = context.frame_loop.clone();
         let serving = Serving {
             index,
             shared: Arc::clone(&shared),
-            context: Rc::new(context(&shared, &frame_loop, observer)),
+            context: Rc::new(context),
             handshakes: Handshakes::new(shared.max_handshakes()),
         };
         if let Some(acceptor) = acceptor {
@@ -103,20 +102,10 @@ impl Acceptor {
     /// Starts a task for each listener that accepts its connections.
     fn spawn(self, serving: &Serving) {
         for listener in self.listeners {
-            let (inboxes, here) = (self.inboxes.clone(), serving.clone());
-            let handshakes = Rc::clone(&serving.handshakes);
-            let accept = accept::accept(
-                listener,
-                serving.index,
-                inboxes,
-                Arc::clone(&serving.shared),
-                async move || Handshakes::room(&handshakes).await,
-                move |accepted| here.serve(accepted),
-            );
-            let shared = Arc::clone(&serving.shared);
+            let (inboxes, serving) = (self.inboxes.clone(), serving.clone());
             tokio::task::spawn_local(async move {
-                let result = accept.await;
-                shared.accepting.fetch_sub(1, Ordering::SeqCst);
+                let result = accept::accept(listener, &inboxes, &serving).await;
+                serving.shared.accepting.fetch_sub(1, Ordering::SeqCst);
                 result
             });
         }
@@ -125,16 +114,29 @@ impl Acceptor {
 
 /// The state with which a worker serves its connections.
 #[derive(Clone)]
-struct Serving {
-    index: usize,
-    shared: Arc<ServerShared>,
+pub(super) struct Serving {
+    pub(super) index: usize,
+    pub(super) shared: Arc<ServerShared>,
     context: Rc<HttpContext>,
     handshakes: Rc<RefCell<Handshakes>>,
 }
 
 impl Serving {
+    /// Waits until there is room for one more connection, or until the first may be dropped: at
+    /// once if it is idle, silent or older than [`Handshakes::GRACE`], otherwise after
+    /// [`Handshakes::PATIENCE`]. Without this wait, many clients that reconnect together would push
+    /// each other out for ever.
+    pub(super) async fn room(&self) {
+        let wait = || self.handshakes.borrow().wait();
+        while let Some((ended, wait)) = wait() {
+            if timeout(wait, ended.notified()).await.is_err() {
+                break;
+            }
+        }
+    }
+
     /// Serves a connection in a task of its own.
-    fn serve(&self, accepted: ClientSocket) {
+    pub(super) fn serve(&self, accepted: ClientSocket) {
         let stream = HttpStream::new(accepted);
         let number = self.handshakes.borrow_mut().next();
         let slot = HandshakeSlot {
@@ -167,8 +169,8 @@ async fn give_back_memory(worker: usize, shared: Arc<ServerShared>, give_back: f
         let mut now = (0, 0);
         for _ in 0..LOOKS {
             tokio::time::sleep(LOOK).await;
-            let load = shared.loads[worker].load(Ordering::Relaxed);
-            now = (load, shared.bounds.held());
+            let load = shared.http.loads[worker].load(Ordering::Relaxed);
+            now = (load, shared.http.bounds.held());
             most = (most.0.max(now.0), most.1.max(now.1));
         }
         let has_held_less = most.1 >= BURST && now.1 <= most.1 / 2;
@@ -215,30 +217,15 @@ impl Handshakes {
         self.next
     }
 
-    /// Waits until there is room for one more connection, or until the first may be dropped: at
-    /// once if it is idle, silent or older than `GRACE`, otherwise after `PATIENCE`. Without this
-    /// wait, many clients that reconnect together would push each other out for ever.
-    async fn room(handshakes: &RefCell<Handshakes>) {
-        let full = || {
-            let handshakes = handshakes.borrow();
-            if handshakes.tasks.len() < handshakes.max {
-                return None;
-            }
-            let ((phase, _), (_, since)) = handshakes.tasks.first_key_value()?;
-            if *phase < HttpPhase::Head {
-                return None;
-            }
-            let grace = Self::GRACE.checked_sub(since.elapsed())?;
-            Some((Rc::clone(&handshakes.ended), grace))
-        };
-        while let Some((ended, grace)) = full() {
-            if timeout(grace.min(Self::PATIENCE), ended.notified())
-                .await
-                .is_err()
-            {
-                break;
-            }
+    /// How long a new connection must wait for room, and what ends the wait. `None` if it need not
+    /// wait.
+    fn wait(&self) -> Option<(Rc<Notify>, Duration)> {
+        let ((phase, _), (_, since)) = self.tasks.first_key_value()?;
+        if self.tasks.len() < self.max || *phase < HttpPhase::Head {
+            return None;
         }
+        let grace = Self::GRACE.checked_sub(since.elapsed())?;
+        Some((Rc::clone(&self.ended), grace.min(Self::PATIENCE)))
     }
 
     /// Adds a new connection.
@@ -303,7 +290,7 @@ impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         let key = (self.phase.get(), self.number);
         self.handshakes.borrow_mut().remove(key);
-        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+        self.shared.http.loads[self.index].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -311,21 +298,21 @@ impl Drop for HandshakeSlot {
 /// have no clients, or until the drain timeout. While any worker has WebSockets, all workers answer new requests with 503. After
 /// that, requests that have begun are still answered, so that every client gets an answer.
 async fn drain(frame_loop: FrameLoopHandle, shared: Arc<ServerShared>) {
-    shared.shutdown.reached(Stage::Draining).await;
+    shared.http.shutdown.reached(Stage::Draining).await;
     let emptied = async {
         frame_loop.mailbox().close_all(CloseCode::Away);
-        shared.router.close().await;
+        shared.http.router.close().await;
         until(|| shared.websockets.load(Ordering::SeqCst) <= 0).await;
-        shared.shutdown.reach(Stage::Ending);
+        shared.http.shutdown.reach(Stage::Ending);
         // An accepted connection has its slot before its listener stops accepting.
         until(|| shared.accepting.load(Ordering::SeqCst) == 0).await;
         let is_empty = |load: &AtomicIsize| load.load(Ordering::SeqCst) <= 0;
-        until(|| shared.loads.iter().all(is_empty)).await;
+        until(|| shared.http.loads.iter().all(is_empty)).await;
     };
     // Clients that are left afterwards are cut.
     tokio::select! {
         biased;
-        () = shared.shutdown.reached(Stage::Cut) => {}
+        () = shared.http.shutdown.reached(Stage::Cut) => {}
         () = emptied => {}
         () = tokio::time::sleep(shared.drain_timeout) => {}
     }
@@ -335,45 +322,5 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     const LOOK_AGAIN: Duration = Duration::from_millis(5);
     while !is_so() {
         tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-fn context(
-    shared: &Arc<ServerShared>,
-    frame_loop: &FrameLoopHandle,
-    observer: Arc<dyn Observer>,
-) -> HttpContext {
-    HttpContext {
-        router: Arc::clone(&shared.router),
-        policy: Arc::clone(&shared.policy),
-        settings: shared.settings.clone(),
-        http: shared.http.clone(),
-        frame_loop: frame_loop.clone(),
-        addresses: shared.addresses.clone(),
-        unfinished: shared.bounds.unfinished.clone(),
-        unsent: shared.bounds.unsent.clone(),
-        admission: {
-            let shared = Arc::clone(shared);
-            Box::new(move || {
-                let connections: isize = shared
-                    .loads
-                    .iter()
-                    .map(|load| load.load(Ordering::Relaxed))
-                    .sum();
-                if shared.shutdown.is_draining() {
-                    Err(HandshakeError::ShuttingDown)
-                } else if usize::try_from(connections)
-                    .is_ok_and(|connections| connections > shared.max_connections)
-                {
-                    Err(HandshakeError::AtCapacity)
-                } else {
-                    Ok(())
-                }
-            })
-        },
-        observer,
-        shutdown: shared.shutdown.clone(),
-        proxies: Arc::clone(&shared.proxies),
-        tls: shared.tls.clone(),
     }
 }

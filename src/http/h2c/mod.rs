@@ -21,16 +21,14 @@ use tokio::time::timeout;
 
 use self::outgoing::Outgoing;
 use self::streams::Streams;
-use super::context::HttpContext;
 use super::mount::given;
 use super::pages::forbid_sniffing;
 use super::service::client;
 use super::timer::CoarseSleep;
-use super::{Router, ServiceResponse, Upgraded};
-use crate::engine::{PeerAddress, UnsentBudget};
-use crate::handshake::{self, HandshakeError, Policy};
+use super::{HttpShared, ServiceResponse, Upgraded};
+use crate::engine::PeerAddress;
+use crate::handshake::{self, HandshakeError};
 use crate::log;
-use crate::protocol::AssemblyBudget;
 
 /// Maximum concurrent requests of one client.
 const MAX_CONCURRENT_STREAMS: u32 = 100;
@@ -52,38 +50,21 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// of all clients of the server.
 struct Client {
     peer: PeerAddress,
-    router: Arc<Router>,
-    policy: Arc<Policy>,
-    unfinished: AssemblyBudget,
-    unsent: UnsentBudget,
+    shared: Arc<HttpShared>,
     /// Bound: [`MAX_BODIES`].
     bodies: Arc<Semaphore>,
-    /// How long a request with a body waits for one of the places in `bodies`.
-    patience: Duration,
 }
 
 /// Answers requests until the client disconnects or the server ends. The stream's first bytes are
 /// the client's preface.
-pub(super) fn serve(
-    stream: Upgraded,
-    peer: PeerAddress,
-    context: &HttpContext,
-) -> impl Future<Output = ()> + Send + use<> {
+pub(super) async fn serve(stream: Upgraded, peer: PeerAddress, shared: Arc<HttpShared>) {
+    let shutdown = shared.shutdown.clone();
+    let streams = Streams::new(shared.settings.deadlines.write_stall);
     let client = Arc::new(Client {
         peer,
-        router: Arc::clone(&context.router),
-        policy: Arc::clone(&context.policy),
-        unfinished: context.unfinished.clone(),
-        unsent: context.unsent.clone(),
+        shared,
         bodies: Arc::new(Semaphore::new(MAX_BODIES)),
-        patience: context.head_timeout().unwrap_or(Duration::MAX),
     });
-    let streams = Streams::new(context.settings.deadlines.write_stall);
-    answer(stream, client, streams)
-}
-
-async fn answer(stream: Upgraded, client: Arc<Client>, streams: Streams) {
-    let shutdown = stream.shutdown();
     let service = service_fn(move |request| {
         let client = Arc::clone(&client);
         async move { Ok::<_, Infallible>(client.respond(request).await) }
@@ -113,7 +94,8 @@ async fn answer(stream: Upgraded, client: Arc<Client>, streams: Streams) {
 
 impl Client {
     async fn respond(&self, request: Request<Incoming>) -> Response<Outgoing> {
-        let mut loan = self.unfinished.loan();
+        let bounds = &self.shared.bounds;
+        let mut loan = bounds.unfinished.loan();
         let (answer, place) = match loan.extend(head_size(&request)) {
             Ok(()) => match self.place(request.body()).await {
                 Ok(place) => (self.mounted(request).await, place),
@@ -133,7 +115,7 @@ impl Client {
             }
         };
         forbid_sniffing(response.headers_mut());
-        response.map(|body| Outgoing::new(body, &self.unsent, streams::in_flight(), place))
+        response.map(|body| Outgoing::new(body, &bounds.unsent, streams::in_flight(), place))
     }
 
     /// Waits for a place among the requests with a body. `None` for a request without a body.
@@ -142,11 +124,12 @@ impl Client {
             true => None,
             false => {
                 let place = Arc::clone(&self.bodies).acquire_owned();
-                let place = timeout(self.patience, place).await;
+                let patience = self.shared.head_timeout().unwrap_or(Duration::MAX);
+                let place = timeout(patience, place).await;
                 place.map_err(|_| HandshakeError::AtCapacity)?.ok()
             }
         };
-        match self.unsent.is_spent() {
+        match self.shared.bounds.unsent.is_spent() {
             true => Err(HandshakeError::AtCapacity),
             false => Ok(place),
         }
@@ -154,28 +137,23 @@ impl Client {
 
     async fn mounted(&self, request: Request<Incoming>) -> Result<ServiceResponse, HandshakeError> {
         let (mut head, body) = request.into_parts();
+        let HttpShared { router, policy, .. } = &*self.shared;
         // Moves :authority to Host (RFC 9113 §8.3.1); the target keeps path and query.
         if let Some(authority) = head.uri.authority() {
             let host =
                 HeaderValue::from_str(authority.as_str()).map_err(|_| HandshakeError::Host)?;
             head.headers.insert(header::HOST, host);
         }
-        handshake::check_host(&head, &self.policy)?;
-        handshake::check_page(&head, &self.policy)?;
+        handshake::check_host(&head, policy)?;
+        handshake::check_page(&head, policy)?;
         if let Some(target) = head.uri.path_and_query() {
             head.uri = target.clone().into();
         }
-        let mount = self.router.find_mount(head.uri.path(), false);
+        let mount = router.find_mount(head.uri.path(), false);
         let mount = mount.ok_or(HandshakeError::NotFound)?;
-        let peer = client(self.peer, &self.policy, &head.headers);
-        let head = given(
-            head,
-            peer,
-            &self.policy,
-            (&self.unfinished, &self.unsent),
-            None,
-        );
-        if self.policy.token.is_some() && handshake::is_preflight(&head) {
+        let peer = client(self.peer, policy, &head.headers);
+        let head = given(head, peer, &self.shared, None);
+        if policy.token.is_some() && handshake::is_preflight(&head) {
             return Ok(mount.preflight(&head).into());
         }
         Ok(Arc::clone(mount)
