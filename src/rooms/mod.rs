@@ -184,8 +184,7 @@ impl Rooms {
 
     /// Sends a data message to every member of a room. Control frames are ignored.
     pub fn publish(&self, name: &str, message: Message<'_>) {
-        let room = self.room(name);
-        if let Some(room) = room {
+        if let Some(room) = self.room(name) {
             room.publish(message);
         }
         self.publish_beyond(name, message);

@@ -7,7 +7,6 @@
 //! which keep equal events apart, and the event, with the members' names under `__asgi_channel__`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use rmpv::Value;
@@ -71,30 +70,16 @@ pub(super) fn by_process(members: Vec<String>) -> BTreeMap<String, Vec<String>> 
     processes
 }
 
-/// The time at which an event was sent, in microseconds since 1970. Each score is unique, because
-/// Redis orders equal scores by the bodies, which begin with random bytes. A double has microsecond
-/// resolution until 2242.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Score(u64);
-
-impl Score {
-    /// The score of the next event.
-    pub(super) fn next(self, since_1970: Duration) -> Score {
-        let now = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
-        Score(now.max(self.0.saturating_add(1)))
-    }
+/// The score of an event, the time since 1970 at which it was sent. Each score is at least a
+/// microsecond after the last one, because Redis orders equal scores by the bodies, which begin with
+/// random bytes. A double has microsecond resolution until 2242.
+pub(super) fn next_score(last: Duration, now: Duration) -> Duration {
+    now.max(last.saturating_add(Duration::from_micros(1)))
 }
 
-impl fmt::Display for Score {
-    /// In seconds, like Python's `time.time()`.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}.{:06}",
-            self.0 / 1_000_000,
-            self.0 % 1_000_000
-        )
-    }
+/// Writes a score in seconds, like Python's `time.time()`.
+pub(super) fn seconds(score: Duration) -> String {
+    format!("{}.{:06}", score.as_secs(), score.subsec_micros())
 }
 
 /// Encodes an event as MessagePack.
@@ -210,14 +195,14 @@ mod tests {
         // This clock stands still, and goes back once.
         let clock =
             |number| Duration::new(if number < 5_000 { 1_795_444_444 } else { 0 }, 1_234_567);
-        let (mut score, mut last) = (Score::default(), 0.0);
+        let (mut score, mut last) = (Duration::ZERO, 0.0);
         for number in 0..10_000 {
-            score = score.next(clock(number));
-            let read: f64 = score.to_string().parse().unwrap();
-            assert!(read > last, "{number}: {score}");
+            score = next_score(score, clock(number));
+            let read: f64 = seconds(score).parse().unwrap();
+            assert!(read > last, "{number}: {score:?}");
             last = read;
         }
-        assert_eq!(score.to_string(), "1795444444.011233");
+        assert_eq!(seconds(score), "1795444444.011233");
     }
 
     #[test]

@@ -12,7 +12,6 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd, from_red
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::channels::Score;
 use super::wire::Sequences;
 use super::{
     DjangoLayer, LayerEvent, OutgoingMessage, PublishedContent, Redis, RoomsShared, RoomsState,
@@ -30,7 +29,7 @@ pub struct RoomsRelay {
     pub(super) shared: Arc<RoomsShared>,
     pub(super) link: Link,
     /// The last score sent to Redis.
-    pub(super) last_score: Score,
+    pub(super) last_score: Duration,
 }
 
 /// Idle time after which a PING checks the connection.
@@ -217,14 +216,14 @@ impl RoomsRelay {
                 .into_iter()
                 .map(|members| channels::body(&event, members, fastrand::u128(..)))
                 .collect();
-            self.last_score = self.last_score.next(since_1970());
+            self.last_score = channels::next_score(self.last_score, since_1970());
             send.cmd("EVAL")
                 .arg(channels::SEND)
                 .arg(queues.len())
                 .arg(queues)
                 .arg(bodies)
                 .arg(channels::CAPACITY)
-                .arg(self.last_score.to_string())
+                .arg(channels::seconds(self.last_score))
                 .arg(channels::EXPIRY);
         }
         if send.is_empty() {

@@ -19,6 +19,7 @@ mod wire;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use redis::RedisResult;
 use rmpv::Value;
@@ -31,7 +32,6 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::protocol::Message;
 use crate::redis_link::Link;
-use channels::Score;
 pub use link::RoomsRelay;
 use wire::{Published, Sequences};
 
@@ -144,7 +144,7 @@ impl Redis {
         let relay = RoomsRelay {
             shared: Arc::clone(&shared),
             link,
-            last_score: Score::default(),
+            last_score: Duration::ZERO,
         };
         Ok((Redis(shared), relay))
     }

@@ -41,21 +41,18 @@ impl Published<'_> {
 /// Decodes a message from Redis; `None` for other bytes.
 pub(super) fn decode(mut bytes: &[u8]) -> Option<Published<'_>> {
     const ARRAY_OF_FOUR: u8 = 0x94;
-    let (ARRAY_OF_FOUR, rest) = bytes.split_first().map(|(first, rest)| (*first, rest))? else {
-        return None;
-    };
-    bytes = rest;
-    let version = scalar(&mut bytes)?;
-    let (node, sequence) = (scalar(&mut bytes)?, scalar(&mut bytes)?);
+    bytes = bytes.strip_prefix(&[ARRAY_OF_FOUR])?;
+    let mut number = || scalar(&mut bytes)?.as_u64();
+    let (version, node, sequence) = (number()?, number()?, number()?);
     let message = match scalar(&mut bytes)? {
         ValueRef::String(text) => Message::Text(text.into_str()?),
         ValueRef::Binary(payload) => Message::Binary(payload),
         _ => return None,
     };
-    let is_whole = bytes.is_empty() && version.as_u64() == Some(VERSION);
-    is_whole.then_some(Published {
-        node: node.as_u64()?,
-        sequence: sequence.as_u64()?,
+    let is_valid = bytes.is_empty() && version == VERSION;
+    is_valid.then_some(Published {
+        node,
+        sequence,
         message,
     })
 }
