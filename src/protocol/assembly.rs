@@ -6,7 +6,8 @@ use super::ProtocolError;
 use super::budget::{AssemblyBudget, Loan};
 use super::copy;
 use super::deflate::{Inflaters, InvalidData, MessageInflater, TakeoverContext};
-use super::utf8::{self, InvalidUtf8, Utf8Validator};
+use super::mask::unmask;
+use super::utf8::{InvalidUtf8, Utf8Validator};
 
 /// The payload received so far, in one contiguous buffer. The buffer grows with the received bytes,
 /// never by the length that a header claims.
@@ -141,15 +142,22 @@ impl Assembly {
         Ok(())
     }
 
-    /// The next `bytes` bytes, which were read into [`Assembly::space`] and are not yet payload.
-    pub(super) fn arrived(&mut self, bytes: usize) -> &mut [u8] {
+    /// Counts the next `bytes` bytes, which were read into [`Assembly::space`], as payload: unmasks
+    /// them in place, and validates them if they are text.
+    pub(super) fn advance(
+        &mut self,
+        bytes: usize,
+        masking_key: Option<[u8; 4]>,
+        text: bool,
+    ) -> Result<(), ProtocolError> {
         let end = self.end.saturating_add(bytes).min(self.bytes.len());
-        self.bytes.get_mut(self.end..end).unwrap_or_default()
-    }
-
-    /// Counts the next `bytes` bytes, which were read into [`Assembly::space`], as payload.
-    pub(super) fn advance(&mut self, bytes: usize) {
-        self.end = self.end.saturating_add(bytes).min(self.bytes.len());
+        let piece = self.bytes.get_mut(self.end..end).unwrap_or_default();
+        unmask(piece, masking_key);
+        self.end = end;
+        match text {
+            true => self.utf8.validate(piece).map_err(Into::into),
+            false => Ok(()),
+        }
     }
 
     /// Inflates a piece of a compressed message and appends the output, validated if it is text.
@@ -180,10 +188,7 @@ impl Assembly {
             let room = space.len().min(STEP);
             let space = space.get_mut(..room).unwrap_or_default();
             let (inflated, is_valid) = inflater.inflate(piece, space);
-            self.advance(inflated);
-            if text {
-                self.validate_last(inflated)?;
-            }
+            self.advance(inflated, None, text)?;
             if self.len() > max {
                 return Err(ProtocolError::MessageTooBig); // §7.4.1, 1009
             }
@@ -201,48 +206,34 @@ impl Assembly {
         Ok(())
     }
 
-    /// Ends a compressed message. Stores the text in `context`, because the next message may refer
-    /// to it.
+    /// Ends a message. Stores the text of a compressed message in `context`, because the next message
+    /// may refer to it.
     ///
     /// # Errors
     /// [`ProtocolError::InvalidCompressedData`] if the last block is incomplete,
-    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for the text.
-    pub(super) fn end_inflation(
+    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for the text,
+    /// [`ProtocolError::InvalidUtf8`] if the text ends inside a character.
+    pub(super) fn end(
         &mut self,
         mut context: Option<&mut TakeoverContext>,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
-        let Some(mut inflater) = self.inflater.take() else {
-            return Ok(()); // the message has no bytes
-        };
-        inflater.finish()?;
-        if let Some(context) = &mut context {
-            context.remember_within(self.payload(), &pool.budget)?;
+        if let Some(mut inflater) = self.inflater.take() {
+            inflater.finish()?;
+            if let Some(context) = &mut context {
+                context.remember_within(self.payload(), &pool.budget)?;
+            }
+            pool.inflaters.put(inflater, context, &pool.budget);
         }
-        pool.inflaters.put(inflater, context, &pool.budget);
-        Ok(())
+        match self.utf8.is_complete() {
+            true => Ok(()),
+            false => Err(InvalidUtf8.into()),
+        }
     }
 
     /// Validates a piece of a text message.
     pub(super) fn validate(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
         Ok(self.utf8.validate(piece)?)
-    }
-
-    /// Validates the last `bytes` bytes of the payload of a text message.
-    pub(super) fn validate_last(&mut self, bytes: usize) -> Result<(), ProtocolError> {
-        let start = self.end.saturating_sub(bytes);
-        let piece = self.bytes.get(start..self.end).unwrap_or_default();
-        Ok(self.utf8.validate(piece)?)
-    }
-
-    /// The whole message as text.
-    pub(super) fn text(&self) -> Result<&str, ProtocolError> {
-        // The pieces are already validated; a `&str` requires a check of the whole payload.
-        Ok(utf8::validate(self.payload())?)
-    }
-
-    pub(super) fn ends_inside_a_character(&self) -> bool {
-        !self.utf8.is_complete()
     }
 }
 

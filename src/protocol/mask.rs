@@ -14,6 +14,14 @@ pub fn apply_masking_key(payload: &mut [u8], key: [u8; 4], offset: usize) {
     }
 }
 
+/// Removes the mask of a payload that has one.
+#[inline(always)]
+pub(super) fn unmask(payload: &mut [u8], masking_key: Option<[u8; 4]>) {
+    if let Some(key) = masking_key {
+        apply_masking_key(payload, key, 0);
+    }
+}
+
 /// The key, rotated so that its first byte is the key byte for position `offset` of the payload.
 #[inline(always)]
 fn turn(key: u32, offset: usize) -> u32 {

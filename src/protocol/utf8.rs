@@ -22,7 +22,7 @@ pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
 /// 3 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Utf8Validator {
-    carried: [u8; 3],
+    carried: [u8; 4],
     length: u8,
 }
 
@@ -42,9 +42,7 @@ impl Utf8Validator {
                 return Ok(());
             };
             piece = rest;
-            let carried = self.carried;
-            let mut character = [carried[0], carried[1], carried[2], 0];
-            let length = usize::from(self.length);
+            let (mut character, length) = (self.carried, usize::from(self.length));
             if let Some(place) = character.get_mut(length) {
                 *place = byte;
             }

@@ -17,7 +17,7 @@ mod payload;
 use super::assembly::{Assembly, AssemblyPool};
 use super::deflate::{DeflateParameters, TakeoverContext};
 use super::frame::Expectation;
-use super::mask::apply_masking_key;
+use super::mask::unmask;
 use super::{CloseFrame, FrameHeader, Message, OpCode, ProtocolError, SizeLimits, utf8};
 
 /// The receiving end of a connection (§5.1): a server receives masked frames, a client receives
@@ -145,10 +145,11 @@ impl Receiver {
         let Some((opcode, payload)) = self.whole_message(input) else {
             return Ok(None);
         };
-        match opcode {
-            OpCode::Text => self.text(payload).map(Some),
-            _ => Ok(Some(Message::Binary(payload))),
+        if opcode != OpCode::Text {
+            return Ok(Some(Message::Binary(payload)));
         }
+        let text = utf8::validate(payload).map_err(|error| self.fail(error.into()))?;
+        Ok(Some(Message::Text(text)))
     }
 
     /// The size limits of this receiver.
@@ -233,7 +234,11 @@ impl Receiver {
                     if let (Some(length), true) = (whole, single) {
                         self.reading = self.next();
                         let payload = take_unmasked(input, length, header.masking_key);
-                        return self.message(header.opcode, payload).map(Some);
+                        if header.opcode == OpCode::Close {
+                            self.discard();
+                        }
+                        let message = message(header.opcode, payload).map(Some);
+                        return message.map_err(|error| self.fail(error));
                     }
                     self.begin_payload(&header)?;
                 }
@@ -242,13 +247,14 @@ impl Receiver {
                         if input.is_empty() {
                             return Ok(None);
                         }
-                        if !self.is_compressed() || header.opcode.is_control() {
-                            self.receive_payload(input, header, pool)?;
+                        let received = if !self.is_compressed() || header.opcode.is_control() {
+                            self.receive_payload(input, header, pool)
                         } else if pool.is_spent() {
                             return Ok(None);
                         } else {
-                            self.receive_compressed(input, header, pool)?;
-                        }
+                            self.receive_compressed(input, header, pool)
+                        };
+                        received.map_err(|error| self.fail(error))?;
                     } else if header.fin {
                         return self.straddling_message(&header, pool).map(Some);
                     } else {
@@ -312,32 +318,6 @@ impl Receiver {
         }
     }
 
-    /// Returns the message of a single frame that the input holds whole.
-    fn message<'a>(
-        &mut self,
-        opcode: OpCode,
-        payload: &'a [u8],
-    ) -> Result<Message<'a>, ProtocolError> {
-        match opcode {
-            OpCode::Text => self.text(payload),
-            OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
-            OpCode::Close | OpCode::Ping | OpCode::Pong => {
-                if opcode == OpCode::Close {
-                    self.discard();
-                }
-                control_message(opcode, payload).map_err(|error| self.fail(error))
-            }
-        }
-    }
-
-    #[inline]
-    fn text<'a>(&mut self, payload: &'a [u8]) -> Result<Message<'a>, ProtocolError> {
-        match utf8::validate(payload) {
-            Ok(text) => Ok(Message::Text(text)),
-            Err(_) => Err(self.fail(ProtocolError::InvalidUtf8)), // §8.1
-        }
-    }
-
     #[cold]
     fn fail(&mut self, error: ProtocolError) -> ProtocolError {
         self.discard();
@@ -345,11 +325,14 @@ impl Receiver {
     }
 }
 
-fn control_message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
+/// The message of this type with this payload, all of it.
+fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
     Ok(match opcode {
+        OpCode::Text => Message::Text(utf8::validate(payload)?),
+        OpCode::Binary | OpCode::Continuation => Message::Binary(payload),
         OpCode::Ping => Message::Ping(payload),
         OpCode::Pong => Message::Pong(payload),
-        _ => Message::Close(CloseFrame::decode(payload)?),
+        OpCode::Close => Message::Close(CloseFrame::decode(payload)?),
     })
 }
 
@@ -386,13 +369,6 @@ fn take_unmasked<'i>(
     let payload = take(input, length);
     unmask(payload, masking_key);
     payload
-}
-
-#[inline(always)]
-fn unmask(payload: &mut [u8], masking_key: Option<[u8; 4]>) {
-    if let Some(key) = masking_key {
-        apply_masking_key(payload, key, 0);
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Payloads that must be stored: of frames that arrive in several inputs, of fragments (RFC 6455
 //! §5.4), and of compressed messages (RFC 7692 §7.2.2).
 
-use super::{FragmentedMessage, ReadState, Receiver, control_message, take, take_unmasked, unmask};
+use super::{FragmentedMessage, ReadState, Receiver, message, take, take_unmasked};
 use crate::protocol::assembly::{Assembly, AssemblyPool};
+use crate::protocol::mask::unmask;
 use crate::protocol::{FrameHeader, Message, OpCode, ProtocolError, SizeLimits};
 
 impl Receiver {
@@ -39,15 +40,10 @@ impl Receiver {
             return Ok(());
         };
         let text = self.is_text();
-        if let Some(assembly) = &mut self.assembly {
-            unmask(assembly.arrived(bytes), header.masking_key);
-            assembly.advance(bytes);
-            if text && let Err(error) = assembly.validate_last(bytes) {
-                return Err(self.fail(error));
-            }
-        }
         self.reading = ReadState::Payload(header.after(bytes));
-        Ok(())
+        let assembly = self.assembly.as_mut();
+        let advanced = assembly.map(|assembly| assembly.advance(bytes, header.masking_key, text));
+        advanced.unwrap_or(Ok(())).map_err(|error| self.fail(error))
     }
 
     /// Begins a frame whose payload must be stored.
@@ -56,22 +52,22 @@ impl Receiver {
             self.discard(); // no data message is completed after a Close
         }
         self.reading = ReadState::Payload(*header);
-        if !header.opcode.is_control() {
-            let message = self.fragmented.get_or_insert(FragmentedMessage {
-                opcode: header.opcode,
-                compressed: header.rsv1,
-                empty_fragments: 0,
-            });
-            if header.payload_length > 0 {
-                message.empty_fragments = 0;
-            } else {
-                message.empty_fragments = message.empty_fragments.saturating_add(1);
-                if message.empty_fragments > SizeLimits::MAX_EMPTY_FRAGMENTS {
-                    return Err(self.fail(ProtocolError::EmptyFragments)); // §10.4
-                }
-            }
+        if header.opcode.is_control() {
+            return Ok(());
         }
-        Ok(())
+        let message = self.fragmented.get_or_insert(FragmentedMessage {
+            opcode: header.opcode,
+            compressed: header.rsv1,
+            empty_fragments: 0,
+        });
+        message.empty_fragments = match header.payload_length {
+            0 => message.empty_fragments.saturating_add(1),
+            _ => 0,
+        };
+        match message.empty_fragments > SizeLimits::MAX_EMPTY_FRAGMENTS {
+            true => Err(self.fail(ProtocolError::EmptyFragments)), // §10.4
+            false => Ok(()),
+        }
     }
 
     /// Stores the part of the current payload that the input holds.
@@ -85,19 +81,17 @@ impl Receiver {
         let length = usize::try_from(remaining).unwrap_or(usize::MAX);
         let piece = take_unmasked(input, length, header.masking_key);
         self.reading = ReadState::Payload(header.after(piece.len()));
+        let text = self.is_text();
+        let assembly = self.assembly.get_or_insert_with(|| pool.take());
         if header.opcode.is_control() {
-            let assembly = self.assembly.get_or_insert_with(|| pool.take());
             assembly.control.extend_from_slice(piece);
             return Ok(());
         }
-        let text = self.is_text();
-        let assembly = self.assembly.get_or_insert_with(|| pool.take());
-        if text && let Err(error) = assembly.validate(piece) {
-            return Err(self.fail(error));
+        if text {
+            assembly.validate(piece)?;
         }
         let expected = if header.fin { remaining } else { u64::MAX };
-        let kept = assembly.append(piece, expected, pool);
-        kept.map_err(|error| self.fail(error))
+        assembly.append(piece, expected, pool)
     }
 
     /// Inflates a piece of the current payload and stores the output, as far as the pool allows.
@@ -114,22 +108,17 @@ impl Receiver {
         let (piece, _) = input.split_at_mut(length.min(PIECE).min(input.len()));
         unmask(piece, header.masking_key);
         let mut rest = &*piece;
-        let inflated = self.inflate(&mut rest, pool);
+        let text = self.is_text();
+        let assembly = self.assembly.get_or_insert_with(|| pool.take());
+        let (context, max) = (self.inflate.as_deref(), self.limits.max_message_size);
+        let inflated = assembly.inflate(&mut rest, context, max, text, pool);
         let taken = piece.len().saturating_sub(rest.len());
         let header = header.after(taken);
         let (_, rest) = piece.split_at_mut(taken);
         unmask(rest, header.masking_key);
         take(input, taken);
         self.reading = ReadState::Payload(header);
-        inflated.map_err(|error| self.fail(error))
-    }
-
-    /// Inflates bytes from the front of `piece`, removes them and stores the output.
-    fn inflate(&mut self, piece: &mut &[u8], pool: &mut AssemblyPool) -> Result<(), ProtocolError> {
-        let text = self.is_text();
-        let max = self.limits.max_message_size;
-        let assembly = self.assembly.get_or_insert_with(|| pool.take());
-        assembly.inflate(piece, self.inflate.as_deref(), max, text, pool)
+        inflated
     }
 
     /// Returns the message that is complete after a frame with a stored payload.
@@ -144,29 +133,17 @@ impl Receiver {
                 self.reading = ReadState::Discard; // even an invalid Close; others are always valid
             }
             let payload = self.assembly.as_deref().map(|assembly| &*assembly.control);
-            return control_message(header.opcode, payload.unwrap_or_default());
+            return message(header.opcode, payload.unwrap_or_default());
         }
-        if self.is_compressed()
-            && let Some(assembly) = &mut self.assembly
-            && let Err(error) = assembly.end_inflation(self.inflate.as_deref_mut(), pool)
+        if let Some(assembly) = &mut self.assembly
+            && let Err(error) = assembly.end(self.inflate.as_deref_mut(), pool)
         {
             return Err(self.fail(error));
         }
-        let text = self.is_text();
-        self.fragmented = None;
-        if text
-            && self
-                .assembly
-                .as_deref()
-                .is_some_and(Assembly::ends_inside_a_character)
-        {
-            return Err(self.fail(ProtocolError::InvalidUtf8)); // §8.1
-        }
-        let assembly = self.assembly.get_or_insert_with(|| pool.take());
-        match text {
-            true => assembly.text().map(Message::Text),
-            false => Ok(Message::Binary(assembly.payload())),
-        }
+        let begun = self.fragmented.take();
+        let opcode = begun.map_or(header.opcode, |begun| begun.opcode);
+        let payload = self.assembly.as_deref().map(Assembly::payload);
+        message(opcode, payload.unwrap_or_default())
     }
 
     /// Returns the buffer of the last message to the pool after the message is handled, for a
