@@ -48,21 +48,24 @@ impl Link {
         &self,
         push: impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static,
     ) -> RedisResult<MultiplexedConnection> {
-        let config = config().set_push_sender(push);
-        self.connect_with(config.set_response_timeout(Some(PATIENCE)))
-            .await
+        let config = AsyncConnectionConfig::new().set_push_sender(push);
+        self.connect_with(config, Some(PATIENCE)).await
     }
 
     /// Connects without a timeout for commands, for the blocking ones (`BZPOPMIN`): the caller sets
     /// the timeout.
     pub(crate) async fn connect_to_wait(&self) -> RedisResult<MultiplexedConnection> {
-        self.connect_with(config().set_response_timeout(None)).await
+        self.connect_with(AsyncConnectionConfig::new(), None).await
     }
 
     async fn connect_with(
         &self,
         config: AsyncConnectionConfig,
+        response: Option<Duration>,
     ) -> RedisResult<MultiplexedConnection> {
+        let config = config
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(response);
         let connect = self.0.get_multiplexed_async_connection_with_config(&config);
         // The library's connection timeout does not cover the greeting (HELLO).
         in_time(connect).await
@@ -89,10 +92,6 @@ pub(crate) async fn keep(mut session: impl LinkSession) -> Infallible {
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE))
 }
 
 /// The result of `act`, or an error after [`PATIENCE`].

@@ -1,6 +1,8 @@
 //! The negotiation of permessage-deflate (RFC 7692 §5 and §7.1): a client's offers in, the server's
 //! answer out.
 
+use std::collections::HashSet;
+
 use super::extensions::Offer;
 use crate::protocol::{ContextTakeover, Deflate, DeflateParameters};
 
@@ -38,23 +40,20 @@ impl Terms {
     fn read(offer: &Offer<'_>) -> Option<Terms> {
         const MAX: u8 = DeflateParameters::MAX_WINDOW_BITS;
         let mut terms = Terms::default();
+        let mut names = HashSet::new();
         for (name, value) in &offer.parameters {
-            let value = value.as_deref();
-            let is_first = match (*name, value) {
-                ("server_no_context_takeover", None) => set(&mut terms.server_no_context_takeover),
-                ("client_no_context_takeover", None) => set(&mut terms.client_no_context_takeover),
+            match (*name, value.as_deref()) {
+                _ if !names.insert(name) => return None,
+                ("server_no_context_takeover", None) => terms.server_no_context_takeover = true,
+                ("client_no_context_takeover", None) => terms.client_no_context_takeover = true,
                 ("server_max_window_bits", Some(bits)) => {
-                    let bits = window_bits(bits)?;
-                    terms.server_max_window_bits.replace(bits).is_none()
+                    terms.server_max_window_bits = Some(window_bits(bits)?);
                 }
-                ("client_max_window_bits", bits) => {
-                    let bits = bits.map_or(Some(MAX), window_bits)?;
-                    terms.client_max_window_bits.replace(bits).is_none()
+                ("client_max_window_bits", None) => terms.client_max_window_bits = Some(MAX),
+                ("client_max_window_bits", Some(bits)) => {
+                    terms.client_max_window_bits = Some(window_bits(bits)?);
                 }
                 _ => return None,
-            };
-            if !is_first {
-                return None;
             }
         }
         Some(terms)
@@ -100,11 +99,6 @@ impl Terms {
         }
         Some(Answer { parameters, header })
     }
-}
-
-/// Sets a flag. Returns whether it was unset before.
-fn set(flag: &mut bool) -> bool {
-    !core::mem::replace(flag, true)
 }
 
 /// Parses a number from 8 to 15 without a leading zero (§7.1.2.1).

@@ -174,22 +174,19 @@ impl HandshakeError {
         let mut add = |name, value| headers.insert(name, HeaderValue::from_static(value));
         add(header::CONTENT_TYPE, "text/plain; charset=utf-8");
         add(header::CONNECTION, "close");
-        match self.status() {
-            StatusCode::UNAUTHORIZED => {
-                add(header::WWW_AUTHENTICATE, "Bearer"); // RFC 9110 §15.5.2
-            }
-            StatusCode::METHOD_NOT_ALLOWED => {
-                add(header::ALLOW, "GET"); // RFC 9110 §15.5.6
-            }
-            StatusCode::UPGRADE_REQUIRED => {
-                add(header::CONNECTION, "Upgrade, close"); // RFC 9110 §7.8
-                add(header::UPGRADE, "websocket"); // RFC 9110 §15.5.22
-                add(header::SEC_WEBSOCKET_VERSION, "13"); // RFC 6455 §4.4
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                add(header::RETRY_AFTER, "1"); // RFC 9110 §10.2.3
-            }
-            _ => {}
+        let further: &[_] = match self.status() {
+            StatusCode::UNAUTHORIZED => &[(header::WWW_AUTHENTICATE, "Bearer")], // RFC 9110 §15.5.2
+            StatusCode::METHOD_NOT_ALLOWED => &[(header::ALLOW, "GET")],         // RFC 9110 §15.5.6
+            StatusCode::UPGRADE_REQUIRED => &[
+                (header::CONNECTION, "Upgrade, close"), // RFC 9110 §7.8
+                (header::UPGRADE, "websocket"),         // RFC 9110 §15.5.22
+                (header::SEC_WEBSOCKET_VERSION, "13"),  // RFC 6455 §4.4
+            ],
+            StatusCode::SERVICE_UNAVAILABLE => &[(header::RETRY_AFTER, "1")], // RFC 9110 §10.2.3
+            _ => &[],
+        };
+        for (name, value) in further {
+            add(name.clone(), value);
         }
         let length = HeaderValue::from(self.advice().len());
         headers.insert(header::CONTENT_LENGTH, length);

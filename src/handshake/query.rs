@@ -24,26 +24,18 @@ fn unescaped(value: &str) -> Cow<'_, str> {
     if !value.contains(['%', '+']) {
         return Cow::Borrowed(value);
     }
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let (byte, after) = match first {
-            b'%' => escape(after).unwrap_or((b'%', after)),
-            b'+' => (b' ', after),
-            _ => (first, after),
-        };
+    let value = value.replace('+', " ");
+    let mut pieces = value.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let escape = piece
+            .split_at_checked(2)
+            .and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 16).ok()?, rest)));
+        let (byte, rest) = escape.unwrap_or((b'%', piece));
         bytes.push(byte);
-        rest = after;
+        bytes.extend_from_slice(rest.as_bytes());
     }
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The byte of the two hexadecimal digits at the start of `text`, and the text after them.
-fn escape(text: &[u8]) -> Option<(u8, &[u8])> {
-    let (digits, after) = text.split_first_chunk::<2>()?;
-    let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
-    let digits = core::str::from_utf8(digits).ok()?;
-    Some((u8::from_str_radix(digits, 16).ok()?, after))
 }
 
 #[cfg(test)]

@@ -78,13 +78,7 @@ impl Assembly {
             let expected = usize::try_from(expected).unwrap_or(usize::MAX);
             self.reserve(piece.len().max(self.len().min(expected)), pool)?;
         }
-        let space = self.bytes.get_mut(self.end..).unwrap_or_default();
-        let fits = space.len().min(piece.len());
-        let (head, tail) = piece.split_at(fits);
-        if let Some(space) = space.get_mut(..fits) {
-            copy::copy(space, head);
-        }
-        self.bytes.extend_from_slice(tail);
+        write_at(&mut self.bytes, self.end, piece);
         self.end = self.end.saturating_add(piece.len());
         Ok(())
     }
@@ -123,11 +117,7 @@ impl Assembly {
             && let Some((mut bytes, loan)) = pool.take_large()
         {
             let so_far = self.bytes.get(..self.end).unwrap_or_default();
-            let (head, tail) = so_far.split_at(bytes.len().min(so_far.len()));
-            if let Some(space) = bytes.get_mut(..head.len()) {
-                space.copy_from_slice(head);
-            }
-            bytes.extend_from_slice(tail);
+            write_at(&mut bytes, 0, so_far);
             self.bytes = bytes;
             self.loan = loan;
         }
@@ -235,6 +225,16 @@ impl Assembly {
     pub(super) fn validate(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
         Ok(self.utf8.validate(piece)?)
     }
+}
+
+/// Writes a piece from index `start` on: over the initialised bytes, then behind them.
+fn write_at(bytes: &mut Vec<u8>, start: usize, piece: &[u8]) {
+    let space = bytes.get_mut(start..).unwrap_or_default();
+    let (head, tail) = piece.split_at(space.len().min(piece.len()));
+    if let Some(space) = space.get_mut(..head.len()) {
+        copy::copy(space, head);
+    }
+    bytes.extend_from_slice(tail);
 }
 
 impl From<InvalidUtf8> for ProtocolError {

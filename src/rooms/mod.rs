@@ -176,7 +176,7 @@ impl Rooms {
             groups: Mutex::default(),
         });
         if let Some(layer) = &self.layer {
-            layer.opened(&room);
+            layer.changed(&room, true);
         }
         rooms.insert(Arc::clone(&room.name), Arc::clone(&room));
         room
@@ -253,7 +253,7 @@ impl Drop for Membership {
             rooms.remove(&self.room.name);
         }
         if let Some(layer) = layer {
-            layer.closed(&self.room.name);
+            layer.changed(&self.room, false);
         }
         drop(rooms);
         register.discount(self.member);

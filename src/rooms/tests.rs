@@ -10,12 +10,9 @@ struct Looking {
 }
 
 impl ChannelLayer for Looking {
-    fn opened(&self, room: &Arc<Room>) {
-        lock(&self.told).push(format!("opened {}", room.name));
-    }
-
-    fn closed(&self, room: &str) {
-        lock(&self.told).push(format!("closed {room}"));
+    fn changed(&self, room: &Arc<Room>, is_open: bool) {
+        let change = if is_open { "opened" } else { "closed" };
+        lock(&self.told).push(format!("{change} {}", room.name));
     }
 
     fn wake(&self) {

@@ -226,12 +226,11 @@ impl Receiver {
                         return Ok(None);
                     };
                     pool.count_frame();
-                    let whole = usize::try_from(header.payload_length)
-                        .ok()
-                        .filter(|length| *length <= input.len());
                     let single =
                         header.fin && header.opcode != OpCode::Continuation && !header.rsv1;
-                    if let (Some(length), true) = (whole, single) {
+                    let length = usize::try_from(header.payload_length).ok();
+                    let whole = length.filter(|length| single && *length <= input.len());
+                    if let Some(length) = whole {
                         self.reading = self.next();
                         let payload = take_unmasked(input, length, header.masking_key);
                         if header.opcode == OpCode::Close {

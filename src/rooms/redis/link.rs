@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd, from_redis_value_ref};
@@ -368,6 +368,5 @@ async fn run(pipeline: &Pipeline, connection: &mut MultiplexedConnection) -> Red
 
 /// The time since 1970, as Python's `time.time()` returns it.
 fn since_1970() -> Duration {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default()
+    UNIX_EPOCH.elapsed().unwrap_or_default()
 }

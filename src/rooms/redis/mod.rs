@@ -174,15 +174,6 @@ impl Redis {
     }
 }
 
-impl RoomsState {
-    /// Notes that a room has opened or closed. Both together leave nothing to do.
-    fn change(&mut self, address: &Arc<str>, is_open: bool) {
-        if self.changes.remove(address).is_none() {
-            self.changes.insert(Arc::clone(address), is_open);
-        }
-    }
-}
-
 impl Room {
     /// Whether so many messages wait for the workers that the relay must pause.
     fn is_congested(&self) -> bool {
@@ -212,16 +203,40 @@ impl SharedRooms {
     fn address(&self, room: &str) -> Arc<str> {
         format!("{}{room}", self.prefix).into()
     }
+}
 
-    fn content(
-        &self,
-        state: &mut RoomsState,
-        to: &str,
-        message: Message<'_>,
-    ) -> Option<PublishedContent> {
-        match (self.format, message) {
+impl ChannelLayer for SharedRooms {
+    fn changed(&self, room: &Arc<Room>, is_open: bool) {
+        let address = self.address(&room.name);
+        let mut state = lock(&self.shared.state);
+        // A room that opens and closes, or closes and opens, leaves nothing to do.
+        if state.changes.remove(&address).is_none() {
+            state.changes.insert(Arc::clone(&address), is_open);
+        }
+        if !is_open {
+            state.open.remove(&address);
+            return;
+        }
+        let open = OpenRoom {
+            room: Arc::clone(room),
+            format: self.format,
+            sequence: 0,
+            seen: Sequences::default(),
+        };
+        state.open.insert(address, open);
+    }
+
+    fn wake(&self) {
+        self.shared.filled.notify_one();
+    }
+
+    fn publish(&self, room: &str, message: Message<'_>) {
+        let bytes = message.frame().map_or(0, |(_, payload)| payload.len());
+        let to = self.address(room);
+        let mut state = lock(&self.shared.state);
+        let content = match (self.format, message) {
             (Format::Own(_), message) => {
-                let sequence = state.open.get_mut(to).map_or(0, |room| {
+                let sequence = state.open.get_mut(&to).map_or(0, |room| {
                     room.sequence += 1;
                     room.sequence
                 });
@@ -236,40 +251,8 @@ impl SharedRooms {
                 event(text).map(PublishedContent::Event)
             }
             _ => None,
-        }
-    }
-}
-
-impl ChannelLayer for SharedRooms {
-    fn opened(&self, room: &Arc<Room>) {
-        let address = self.address(&room.name);
-        let mut state = lock(&self.shared.state);
-        state.change(&address, true);
-        let open = OpenRoom {
-            room: Arc::clone(room),
-            format: self.format,
-            sequence: 0,
-            seen: Sequences::default(),
         };
-        state.open.insert(address, open);
-    }
-
-    fn closed(&self, room: &str) {
-        let address = self.address(room);
-        let mut state = lock(&self.shared.state);
-        state.open.remove(&address);
-        state.change(&address, false);
-    }
-
-    fn wake(&self) {
-        self.shared.filled.notify_one();
-    }
-
-    fn publish(&self, room: &str, message: Message<'_>) {
-        let bytes = message.frame().map_or(0, |(_, payload)| payload.len());
-        let to = self.address(room);
-        let mut state = lock(&self.shared.state);
-        let Some(content) = self.content(&mut state, &to, message) else {
+        let Some(content) = content else {
             return;
         };
         let (max_messages, max_bytes) = Redis::MAX_WAITING;

@@ -10,13 +10,17 @@ fn attack_77_many_rooms_left_at_once_are_taken_in_one_step() {
     let (redis, relay) = Redis::new("redis://127.0.0.1:1/0", DjangoLayer::PubSub).unwrap();
     let rooms = redis.join(&Rooms::default(), Format::Own("test"));
     let rooms = rooms.layer.unwrap();
-    let open = |number: usize| {
-        rooms.opened(&Arc::new(Room {
+    let change = |number: usize, is_open| {
+        let room = Room {
             name: number.to_string().into(),
             groups: Mutex::default(),
-        }));
+        };
+        rooms.changed(&Arc::new(room), is_open);
     };
-    let close = |number: usize| rooms.closed(&number.to_string());
+    let (open, close) = (
+        |number| change(number, true),
+        |number| change(number, false),
+    );
     // The rooms that have opened and closed.
     let taken = || {
         let (changes, _) = relay.work();
