@@ -17,7 +17,6 @@
 //!   removed, gets an HTTP/1.1 response. A request that waits too long for the bodies of the
 //!   client's other requests gets 503.
 
-use std::fmt::Write as _;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,18 +112,17 @@ fn log_body(body: &[u8]) {
     }
     let shown = body.get(..MAX_BYTES).unwrap_or(body);
     for (line, bytes) in shown.chunks(LINE).enumerate() {
-        let (mut digits, mut text) = (String::new(), String::new());
-        for place in 0..LINE {
-            digits.push_str(if place % 8 == 0 { "  " } else { " " });
-            match bytes.get(place) {
-                Some(byte) => {
-                    let _ = write!(digits, "{byte:02x}");
-                    let is_shown = matches!(byte, b' '..=b'~');
-                    text.push(if is_shown { char::from(*byte) } else { '.' });
-                }
-                None => digits.push_str("  "),
-            }
-        }
+        let digits = (0..LINE).map(|place| {
+            let gap = if place % 8 == 0 { "  " } else { " " };
+            let byte = bytes.get(place).map(|byte| format!("{byte:02x}"));
+            format!("{gap}{:2}", byte.unwrap_or_default())
+        });
+        let digits: String = digits.collect();
+        let text = bytes.iter().map(|byte| match byte {
+            b' '..=b'~' => char::from(*byte),
+            _ => '.',
+        });
+        let text: String = text.collect();
         log::compat_line(format_args!("{:08x}{digits}  |{text}|", line * LINE), "");
     }
 }
@@ -268,24 +266,14 @@ fn http_echo(head: &Parts, body: &[u8]) -> Response<Full<Bytes>> {
 
 /// The text of a request for the HTTP echo.
 fn request_text(head: &Parts, body: &[u8]) -> Vec<u8> {
-    let Parts {
-        method,
-        uri,
-        version,
-        headers,
-        ..
-    } = head;
-    let host = headers
-        .get(header::HOST)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    let mut text = format!("{method} {uri} {version:?}\n\nHost: ").into_bytes();
-    text.extend_from_slice(host);
-    text.push(b'\n');
-    for (name, value) in fields(headers) {
-        text.extend_from_slice(name.as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.push(b'\n');
+    let host = head.headers.get(header::HOST);
+    let mut text = format!("{} {} {:?}\n\n", head.method, head.uri, head.version).into_bytes();
+    let mut write = |name: &str, value: &[u8]| {
+        text.extend([name.as_bytes(), b": ", value, b"\n"].concat());
+    };
+    write("Host", host.map_or(b"", HeaderValue::as_bytes));
+    for (name, value) in fields(&head.headers) {
+        write(&name, value.as_bytes());
     }
     if !body.is_empty() {
         text.push(b'\n');
@@ -318,58 +306,53 @@ fn canonical(name: &HeaderName) -> String {
 /// Server-sent events: the server's name, the request, and then the time each second, until the
 /// client leaves or the server shuts down.
 fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> ServiceResponse {
-    let mut events = Events::default();
+    let mut id = 0; // the first event has 1
+    let mut event = move |name: &str, data: &str| {
+        id += 1;
+        let data: String = data
+            .split('\n')
+            .map(|line| format!("data: {line}\n"))
+            .collect();
+        format!("event: {name}\n{data}id: {id}\n\n")
+    };
     let mut first = String::new();
     if tells_hostname(&head.headers)
         && let Some(name) = sysinfo::System::host_name()
     {
-        first.push_str(&events.next("server", &name));
+        first.push_str(&event("server", &name));
     }
     let request = request_text(head, body);
-    first.push_str(&events.next("request", &String::from_utf8_lossy(&request)));
+    first.push_str(&event("request", &String::from_utf8_lossy(&request)));
     let (mut sender, body) = Channel::new(1);
     tokio::spawn(async move {
         const SECOND: Duration = Duration::from_secs(1);
         let mut ticks = interval_at(Instant::now() + SECOND, SECOND);
-        let mut event = first;
+        let mut next = first;
         // Sending fails once the client is gone.
-        while sender.send_data(Bytes::from(event)).await.is_ok() {
+        while sender.send_data(Bytes::from(next)).await.is_ok() {
             tokio::select! {
                 _ = ending.wait_for(|ending| *ending) => return,
-                _ = ticks.tick() => event = events.next("time", &now()),
+                _ = ticks.tick() => next = event("time", &now()),
             }
         }
     });
     let mut response = Response::new(body);
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONNECTION, "keep-alive"),
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-    ] {
-        let value = HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
-    }
+    *response.headers_mut() = HeaderMap::from_iter([
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONNECTION, HeaderValue::from_static("keep-alive")),
+        (
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        ),
+    ]);
     if head.version == Version::HTTP_2 {
         response.headers_mut().remove(header::CONNECTION); // RFC 9113 §8.2.2
     }
     ServiceResponse::Stream(response)
-}
-
-/// The counter of event ids, which start at 1.
-#[derive(Debug, Default)]
-struct Events(u64);
-
-impl Events {
-    fn next(&mut self, event: &str, data: &str) -> String {
-        self.0 += 1;
-        let mut text = format!("event: {event}\n");
-        for line in data.split('\n') {
-            let _ = writeln!(text, "data: {line}");
-        }
-        let _ = write!(text, "id: {}\n\n", self.0);
-        text
-    }
 }
 
 /// The time in RFC 3339 format, to the second.
