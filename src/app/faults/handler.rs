@@ -30,10 +30,8 @@ pub(super) struct Faulty {
     /// The number of data messages received.
     messages: u64,
     outgoing: Outgoing,
-    /// When to send the next Ping; `None` while a Ping waits for its answer.
+    /// When to send the next Ping; `None` until something is received after a Ping.
     next_ping: Option<Instant>,
-    /// Whether nothing has been received since the last Ping.
-    is_ping_unanswered: bool,
     phase: FaultPhase,
     /// Whether due bytes wait for the socket.
     wants_room: bool,
@@ -66,7 +64,6 @@ impl Faulty {
             messages: 0,
             outgoing: Outgoing::new(faults.trickle),
             next_ping: faults.ping.map(|interval| now + interval),
-            is_ping_unanswered: false,
             phase: FaultPhase::Open,
             wants_room: false,
             timer: None,
@@ -109,7 +106,7 @@ impl Faulty {
 
     /// Starts the faults whose time or number of messages is reached.
     fn reach(&mut self, now: Instant) {
-        if self.faults.abort.is_some_and(|after| self.is_after(after)) {
+        if self.is_after(self.faults.abort) {
             self.phase = FaultPhase::Aborted;
         } else if self.begun + LIFETIME <= now || self.is_kept_too_long(now) {
             self.outgoing.clear();
@@ -119,7 +116,7 @@ impl Faulty {
             return;
         }
         let closes = match (self.faults.close_after, self.faults.close) {
-            (Some(after), _) => self.is_after(after),
+            (after @ Some(_), _) => self.is_after(after),
             (None, code) => code.is_some(),
         };
         if closes {
@@ -132,7 +129,6 @@ impl Faulty {
             self.phase = FaultPhase::Closing(Some((code, reason)));
         } else if self.next_ping.is_some_and(|at| at <= now) && !self.outgoing.is_full() {
             self.next_ping = None;
-            self.is_ping_unanswered = true;
             self.outgoing.push_control(OpCode::Ping, &[]);
         }
     }
@@ -147,15 +143,11 @@ impl Faulty {
         (self.outgoing.bytes() > SMALL).then(|| oldest + PATIENCE)
     }
 
-    fn is_after(&self, after: After) -> bool {
-        match after {
+    fn is_after(&self, after: Option<After>) -> bool {
+        after.is_some_and(|after| match after {
             After::Messages(messages) => self.messages >= messages,
             After::Time(time) => self.begun.elapsed() >= time,
-        }
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.faults.stall.is_some_and(|after| self.is_after(after))
+        })
     }
 
     /// Sets the timer to the next time at which something is due.
@@ -172,20 +164,23 @@ impl Faulty {
         // While the socket is full, the engine wakes this handler. Bytes that did not fit into the
         // turn are due already, so the timer rings at once.
         let outgoing = self.outgoing.next_at().filter(|_| !self.wants_room);
-        let others = [at(self.faults.abort), at(self.faults.stall)];
-        let ends = [Some(self.begun + LIFETIME), self.keeping_ends()];
-        let all = [close, ping, outgoing]
-            .into_iter()
-            .chain(others)
-            .chain(ends);
+        let all = [
+            close,
+            ping,
+            outgoing,
+            at(self.faults.abort),
+            at(self.faults.stall),
+            self.keeping_ends(),
+            Some(self.begun + LIFETIME),
+        ];
         if let Some(timer) = &mut self.timer {
-            timer.set(all.flatten().min());
+            timer.set(all.into_iter().flatten().min());
         }
     }
 
     /// Schedules the next Ping after something was received.
     fn heard(&mut self) {
-        if std::mem::take(&mut self.is_ping_unanswered) {
+        if self.next_ping.is_none() {
             self.next_ping = self.faults.ping.map(|interval| Instant::now() + interval);
         }
     }
@@ -275,7 +270,7 @@ impl RawHandler for Faulty {
             FaultPhase::Aborted => Demand::Abort,
             FaultPhase::Ending if self.outgoing.is_empty() => Demand::End,
             FaultPhase::Ending => Demand::Pause,
-            _ if self.is_stalled() => Demand::Stall,
+            _ if self.is_after(self.faults.stall) => Demand::Stall,
             _ if self.outgoing.is_full() => Demand::Pause,
             _ => Demand::Read,
         }

@@ -249,47 +249,36 @@ impl Outgoing {
             if socket.is_blocked() {
                 return true;
             }
-            let bytes = self.next();
+            let Some(first) = self.waiting.front_mut() else {
+                break;
+            };
+            if self.written == self.piece.len() {
+                self.piece.clear();
+                self.written = 0;
+                first.begun = true;
+                first.frames.encode(&mut self.piece);
+            }
+            let mut bytes = &self.piece[self.written..];
+            if let Some(rate) = self.trickle {
+                // About twenty pieces a second.
+                let most = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
+                bytes = &bytes[..bytes.len().min(most)];
+                let pause = Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate));
+                self.next_drop = Instant::now() + pause;
+            }
             socket.send_raw(bytes);
-            let bytes = bytes.len();
-            if let Some((opcode, size)) = self.wrote(bytes) {
-                socket.count_sent(opcode, size);
+            self.written += bytes.len();
+            if self.written == self.piece.len()
+                && first.frames.is_encoded()
+                && let Some(WaitingBytes { frames, .. }) = self.waiting.pop_front()
+                && let Some(kind) = frames.kind
+            {
+                socket.count_sent(kind, frames.size);
             }
         }
         if self.waiting.is_empty() {
             (self.waiting, self.piece, self.written) = Default::default();
         }
         false
-    }
-
-    /// The next bytes to send. A trickle sends about twenty pieces per second.
-    fn next(&mut self) -> &[u8] {
-        if self.written == self.piece.len()
-            && let Some(first) = self.waiting.front_mut()
-        {
-            self.piece.clear();
-            self.written = 0;
-            first.begun = true;
-            first.frames.encode(&mut self.piece);
-        }
-        let drop = |rate: u32| usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
-        let size = self.trickle.map_or(usize::MAX, drop);
-        let piece = &self.piece[self.written..];
-        &piece[..piece.len().min(size)]
-    }
-
-    /// Records that `bytes` are sent. Returns the opcode and size to count when they end a message.
-    fn wrote(&mut self, bytes: usize) -> Option<(OpCode, usize)> {
-        if let Some(rate) = self.trickle {
-            let pause = Duration::from_secs_f64(bytes as f64 / f64::from(rate));
-            self.next_drop = Instant::now() + pause;
-        }
-        self.written += bytes;
-        let is_over = |first: &mut WaitingBytes| first.frames.is_encoded();
-        if self.written < self.piece.len() {
-            return None;
-        }
-        let WaitingBytes { frames, .. } = self.waiting.pop_front_if(is_over)?;
-        Some((frames.kind?, frames.size))
     }
 }
