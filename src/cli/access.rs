@@ -1,7 +1,5 @@
 //! The flags that restrict access.
 
-use std::str::FromStr;
-
 use clap::Args;
 use ipnet::IpNet;
 
@@ -47,8 +45,8 @@ pub(super) struct Access {
     /// HTTP proxy whose `X-Forwarded-For` or `Forwarded` is trusted, ADDRESS, ADDRESS/BITS, or `unix`
     /// for all peers on a Unix domain socket; may be repeated. The last address not listed is the
     /// client's: for --max-connections-per-address, the log and endpoints [default: none]
-    #[arg(long, value_name = "NETWORK", value_parser = item::<Forwarder>, value_delimiter = ',')]
-    trust_forwarded_from: Vec<Forwarder>,
+    #[arg(long, value_name = "NETWORK", value_parser = forwarder, value_delimiter = ',')]
+    trust_forwarded_from: Vec<Option<IpNet>>,
 
     /// The header that these proxies set. The other one is ignored: a client can forge it, because
     /// proxies pass it on
@@ -59,31 +57,18 @@ pub(super) struct Access {
     forwarded_header: ForwardedHeader,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Forwarder {
-    Network(IpNet),
-    Unix,
-}
-
-impl FromStr for Forwarder {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Forwarder, String> {
-        match text {
-            "unix" => Ok(Forwarder::Unix),
-            text => network(text)
-                .map(Forwarder::Network)
-                .map_err(|error| format!("{error}, or unix")),
-        }
+/// Parses a network, or `unix`, which is `None`.
+fn forwarder(text: &str) -> Result<Option<IpNet>, String> {
+    match text.trim() {
+        "unix" => Ok(None),
+        text => network(text)
+            .map(Some)
+            .map_err(|error| format!("{error}, or unix")),
     }
 }
 
 impl Access {
     pub(super) fn policy(&self) -> Policy {
-        let network = |forwarder: &Forwarder| match forwarder {
-            Forwarder::Network(network) => Some(*network),
-            Forwarder::Unix => None,
-        };
         let from = &self.trust_forwarded_from;
         Policy {
             allowed_origins: match self.allow_origin.as_slice() {
@@ -94,8 +79,8 @@ impl Access {
             allowed_hosts: self.allow_host.clone(),
             token: self.token.clone(),
             trusted_proxies: TrustedProxies {
-                networks: from.iter().filter_map(network).collect(),
-                unix: from.iter().any(|one| matches!(one, Forwarder::Unix)),
+                networks: from.iter().copied().flatten().collect(),
+                unix: from.contains(&None),
                 header: self.forwarded_header,
             },
         }

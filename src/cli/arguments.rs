@@ -252,14 +252,10 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
         if matches!(flag, "help" | "help-all" | "version" | "print-config") {
             continue;
         }
-        let values: Vec<_> = matches
-            .get_raw(argument.get_id().as_str())
-            .map(|values| {
-                let values = values.map(|value| value.to_string_lossy());
-                values.map(|value| value.trim().to_owned()).collect()
-            })
-            .unwrap_or_default();
-        let value = match (values.join(","), flag) {
+        let values = matches.get_raw(argument.get_id().as_str());
+        let values = values.into_iter().flatten();
+        let values = values.map(|value| value.to_string_lossy().trim().to_owned());
+        let value = match (values.collect::<Vec<_>>().join(","), flag) {
             (..) if matches!(argument.get_action(), ArgAction::SetTrue) => {
                 matches.get_flag(argument.get_id().as_str()).to_string()
             }

@@ -77,26 +77,26 @@ impl Healthcheck {
             stream.set_read_timeout(timeout)?;
             return check(stream, host);
         }
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let connect = |address| match timeout {
+            Some(timeout) => TcpStream::connect_timeout(&address, timeout),
+            None => TcpStream::connect(address),
+        };
+        let mut addresses = address.to_socket_addrs()?.map(reachable);
+        let connected = addresses.find_map(|address| {
+            let connected = connect(address);
+            connected.map_err(|error| failed = error).ok()
+        });
+        let Some(mut stream) = connected else {
+            return Err(failed);
+        };
+        stream.set_read_timeout(timeout)?;
         // The operator's address accepts no PROXY header.
         let is_admin = self.admin_listen.as_deref() == Some(address);
-        for address in address.to_socket_addrs()?.map(reachable) {
-            let connected = match timeout {
-                Some(timeout) => TcpStream::connect_timeout(&address, timeout),
-                None => TcpStream::connect(address),
-            };
-            match connected {
-                Ok(mut stream) => {
-                    stream.set_read_timeout(timeout)?;
-                    if !is_admin && self.is_proxy(&stream)? {
-                        stream.write_all(&PROXY_LOCAL)?;
-                    }
-                    return check(stream, host);
-                }
-                Err(error) => last = error,
-            }
+        if !is_admin && self.is_proxy(&stream)? {
+            stream.write_all(&PROXY_LOCAL)?;
         }
-        Err(last)
+        check(stream, host)
     }
 
     /// Whether the server expects a PROXY header from this end of the stream.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::writer::MakeWriterExt;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::arguments::{LogArguments, LogFormat};
@@ -24,14 +25,18 @@ use crate::log;
 pub(super) fn start(arguments: &LogArguments, deterministic: bool) -> Logs {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = Lines::start(deterministic);
+    let to = |destination| {
+        let lines = Arc::clone(&lines);
+        move || LinesTo(Arc::clone(&lines), destination)
+    };
+    let is_text = matches!(arguments.log_format, LogFormat::Text);
+    let is_compat = move |line: &Metadata<'_>| is_text && line.target() == log::COMPAT_TARGET;
+    let compat = to(Destination::Standard).with_filter(is_compat);
     let builder = tracing_subscriber::fmt()
         .with_max_level(arguments.log_level)
         .with_ansi(colour)
         .with_target(false)
-        .with_writer(ByTarget {
-            lines: Arc::clone(&lines),
-            is_text: matches!(arguments.log_format, LogFormat::Text),
-        });
+        .with_writer(compat.or_else(to(Destination::Error)));
     if deterministic {
         log::make_deterministic();
     }
@@ -64,27 +69,6 @@ where
         }
         context.format_fields(writer.by_ref(), event)?;
         writeln!(writer)
-    }
-}
-
-/// Chooses the destination of a line by its target.
-struct ByTarget {
-    lines: Arc<Lines>,
-    is_text: bool,
-}
-
-impl<'a> MakeWriter<'a> for ByTarget {
-    type Writer = LinesTo<'a>;
-
-    fn make_writer(&'a self) -> LinesTo<'a> {
-        LinesTo(&self.lines, Destination::Error)
-    }
-
-    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LinesTo<'a> {
-        match self.is_text && metadata.target() == log::COMPAT_TARGET {
-            true => LinesTo(&self.lines, Destination::Standard),
-            false => self.make_writer(),
-        }
     }
 }
 
@@ -191,11 +175,11 @@ impl Lines {
 }
 
 /// Each write is a whole line.
-struct LinesTo<'a>(&'a Lines, Destination);
+struct LinesTo(Arc<Lines>, Destination);
 
-impl Write for LinesTo<'_> {
+impl Write for LinesTo {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let LinesTo(lines, destination) = *self;
+        let LinesTo(lines, destination) = self;
         if lines.at_once {
             destination.write(line);
             return Ok(line.len());
@@ -205,7 +189,7 @@ impl Write for LinesTo<'_> {
             waiting.left_out += 1;
             return Ok(line.len());
         }
-        waiting.lines[destination as usize].extend_from_slice(line);
+        waiting.lines[*destination as usize].extend_from_slice(line);
         waiting.bytes += line.len();
         // The thread sleeps only while no line waits.
         if waiting.bytes == line.len() {

@@ -1,6 +1,7 @@
 //! Environment variables. Each flag has one, named after it. An empty variable counts as unset, and
 //! an error about a value names the variable that sets the value.
 
+use std::collections::BTreeSet;
 use std::env;
 
 use clap::builder::BoolishValueParser;
@@ -64,24 +65,16 @@ pub(super) fn explain(mut error: Error, command: &Command, service: Option<EchoS
     }
     // The error names the missing flag, not the flag that requires it.
     let concerns_all = error.kind() == ErrorKind::MissingRequiredArgument;
-    let mut tips: Vec<String> = Vec::new();
-    let subcommands = command.get_subcommands();
-    for command in [command].into_iter().chain(subcommands) {
-        for argument in command.get_arguments() {
-            let Some(flag) = argument.get_long() else {
-                continue;
-            };
-            if !concerns_all && !named.iter().any(|named| named == flag) {
-                continue;
-            }
-            let variables = variables_of(argument, flag, service);
-            if !variables.is_empty() {
-                tips.push(format!("--{flag} is set by {}", variables.join(" and ")));
-            }
-        }
-    }
-    tips.sort();
-    tips.dedup();
+    let commands = [command].into_iter().chain(command.get_subcommands());
+    let tip = |argument: &Arg| {
+        let flag = argument.get_long()?;
+        let is_named = concerns_all || named.iter().any(|named| named == flag);
+        let variables = variables_of(argument, flag, service);
+        let is_set = is_named && !variables.is_empty();
+        is_set.then(|| format!("--{flag} is set by {}", variables.join(" and ")))
+    };
+    let tips = commands.flat_map(Command::get_arguments).filter_map(tip);
+    let tips: BTreeSet<String> = tips.collect();
     if !tips.is_empty() {
         let tips = tips.into_iter().map(Into::into).collect();
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
@@ -109,18 +102,14 @@ fn flags_in(error: &Error) -> Vec<String> {
 
 /// The variables that set a flag's value; empty if the command line sets it.
 fn variables_of(argument: &Arg, flag: &str, service: Option<EchoService>) -> Vec<String> {
+    let short = argument.get_short().map(|short| format!("-{short}"));
     let is_written = env::args_os().skip(1).any(|written| {
         let written = written.to_string_lossy();
-        let is_long = written
-            .strip_prefix("--")
-            .and_then(|written| written.strip_prefix(flag))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-        let is_short = argument.get_short().is_some_and(|short| {
-            written
-                .strip_prefix('-')
-                .is_some_and(|written| written.starts_with(short))
-        });
-        is_long || is_short
+        let name = written.split_once('=').map_or(&*written, |(name, _)| name);
+        name.strip_prefix("--") == Some(flag)
+            || short
+                .as_ref()
+                .is_some_and(|short| written.starts_with(short))
     });
     if is_written {
         return Vec::new();
@@ -132,9 +121,7 @@ fn variables_of(argument: &Arg, flag: &str, service: Option<EchoService>) -> Vec
     let of_service = service.map_or(&[][..], |service| {
         service.variables_of(argument.get_id().as_str())
     });
-    of_service
-        .iter()
-        .filter(|variable| env::var_os(variable).is_some_and(|value| !value.is_empty()))
-        .map(|variable| String::from(*variable))
-        .collect()
+    let is_set = |variable: &&&str| env::var_os(variable).is_some_and(|value| !value.is_empty());
+    let set = of_service.iter().filter(is_set);
+    set.map(|variable| String::from(*variable)).collect()
 }

@@ -276,7 +276,11 @@ impl Load {
         plan.cpus = self.cpus.clone();
         plan.sources = match self.source.is_empty() {
             true => plan.usual_sources(),
-            false => self.source.iter().flat_map(Sources::all).collect(),
+            false => self
+                .source
+                .iter()
+                .flat_map(|Sources(all)| all.clone())
+                .collect(),
         };
         plan.check = self.check;
         plan.seed = self.seed;

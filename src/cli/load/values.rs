@@ -30,20 +30,9 @@ pub(super) struct Sizes {
     pub(super) to: usize,
 }
 
-/// A range of addresses: the first and the last address.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sources(IpAddr, IpAddr);
-
-impl Sources {
-    pub(super) fn all(&self) -> Vec<IpAddr> {
-        match (self.0, self.1) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits()..=last.to_bits())
-                .map(|bits| IpAddr::V4(bits.into()))
-                .collect(),
-            (first, _) => vec![first],
-        }
-    }
-}
+/// The addresses of a range.
+#[derive(Clone, Debug)]
+pub(super) struct Sources(pub(super) Vec<IpAddr>);
 
 pub(super) fn sizes(text: &str) -> Result<Sizes, String> {
     const MOST: usize = 1 << 30;
@@ -102,13 +91,16 @@ pub(super) fn sources(text: &str) -> Result<Sources, String> {
         Some((first, last)) => (address(first)?, address(last)?),
         None => (address(text)?, address(text)?),
     };
-    let is_range = match (first, last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => {
-            first <= last && last.to_bits() - first.to_bits() < 1 << 16
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last))
+            if first <= last && last.to_bits() - first.to_bits() < 1 << 16 =>
+        {
+            let all = first.to_bits()..=last.to_bits();
+            Ok(Sources(all.map(|bits| IpAddr::V4(bits.into())).collect()))
         }
-        (first, last) => first == last,
-    };
-    is_range.then_some(Sources(first, last)).ok_or_else(wrong)
+        (first, last) if first == last => Ok(Sources(vec![first])),
+        _ => Err(wrong()),
+    }
 }
 
 /// Reads the messages of a file: its lines, or records. A record begins with its length as a
@@ -120,12 +112,10 @@ pub(super) fn messages(
 ) -> Result<Vec<Vec<u8>>, String> {
     let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     let bytes = fs::read(path).map_err(|error| named(&error))?;
-    let messages = match is_records {
+    let messages: Vec<_> = match is_records {
         false => {
-            let lines = bytes
-                .strip_suffix(b"\n")
-                .unwrap_or(&bytes)
-                .split(|byte| *byte == b'\n');
+            let lines = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+            let lines = lines.split(|byte| *byte == b'\n');
             lines
                 .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
                 .collect()
@@ -135,11 +125,8 @@ pub(super) fn messages(
     if messages.is_empty() || bytes.is_empty() {
         return Err(named(&"it holds no message"));
     }
-    if is_text
-        && messages
-            .iter()
-            .any(|message| str::from_utf8(message).is_err())
-    {
+    let is_utf8 = |message: &Vec<u8>| str::from_utf8(message).is_ok();
+    if is_text && !messages.iter().all(is_utf8) {
         return Err(named(&"a message in it is not UTF-8, and --text was given"));
     }
     Ok(messages)
@@ -173,7 +160,7 @@ mod tests {
             Ok((String::from("a"), String::from("b c")))
         );
         assert!(field("a b: c").is_err() && field("a").is_err() && field("a: b\r\nc: d").is_err());
-        assert_eq!(sources("127.0.0.1-127.0.0.3").unwrap().all().len(), 3);
+        assert_eq!(sources("127.0.0.1-127.0.0.3").unwrap().0.len(), 3);
         assert!(sources("127.0.0.3-127.0.0.1").is_err() && sources("::1-::2").is_err());
         assert_eq!(
             records(b"\0\0\0\x02hi\0\0\0\0"),
