@@ -1,5 +1,6 @@
 //! Closes connections when the unsent budget of all clients is spent.
 
+use std::collections::BinaryHeap;
 use std::mem;
 
 use super::Connections;
@@ -9,21 +10,14 @@ use crate::engine::driver::Waiting;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 
-/// Connections that may be closed, found by one search; the last of the queue is closed first.
+/// Connections that may be closed, found by one search; the greatest of the queue is closed first.
 /// Bound: the number of the worker's connections.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     found: Option<Tick>,
     /// The last search found no candidates.
     were_none: bool,
-    queue: Vec<(Waiting, ConnectionKey)>,
-}
-
-impl Candidates {
-    fn insert(&mut self, candidate: (Waiting, ConnectionKey)) {
-        let place = self.queue.partition_point(|other| *other < candidate);
-        self.queue.insert(place, candidate);
-    }
+    queue: BinaryHeap<(Waiting, ConnectionKey)>,
 }
 
 impl<S: Stream> Connections<S> {
@@ -65,14 +59,14 @@ impl<S: Stream> Connections<S> {
                 continue;
             };
             if current < waiting {
-                candidates.insert((current, key));
+                candidates.queue.push((current, key));
                 continue;
             }
             self.apply(key, |connection, stream, context| {
                 connection.act(key, Act::Relieve, stream, context)
             });
             if let Some(left) = self.waiting(key) {
-                candidates.insert((left, key));
+                candidates.queue.push((left, key));
             }
         }
         self.candidates = candidates;
@@ -80,16 +74,13 @@ impl<S: Stream> Connections<S> {
 
     fn find_candidates(&mut self) -> Candidates {
         let (now, average) = (self.context.now, self.context.unsent().average());
-        let mut queue = Vec::new();
-        for index in 0..self.entries.places() {
-            if let Some((key, entry)) = self.entries.at_mut(index) {
-                let waiting = entry.connection.waiting(now);
-                if waiting.share >= average.max(1) {
-                    queue.push((waiting, key));
-                }
-            }
-        }
-        queue.sort_unstable();
+        let waiting = (0..self.entries.places()).filter_map(|index| {
+            let (key, entry) = self.entries.at_mut(index)?;
+            Some((entry.connection.waiting(now), key))
+        });
+        let queue: BinaryHeap<_> = waiting
+            .filter(|(waiting, _)| waiting.share >= average.max(1))
+            .collect();
         Candidates {
             found: Some(now),
             were_none: queue.is_empty(),
