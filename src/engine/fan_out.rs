@@ -64,16 +64,12 @@ pub(super) fn note(
     });
 }
 
-/// Returns a ticket if the publisher must wait for its receivers; always if its publications are
-/// much. The ticket is in the mailboxes of all groups that the last handler has published to.
-pub(super) fn hold(
-    is_much: bool,
-    mailbox: &Arc<Mailbox>,
-    key: ConnectionKey,
-) -> Option<Arc<Ticket>> {
+/// Returns a ticket if the publisher must wait for its receivers; always if its publications cost a
+/// turn. The ticket is in the mailboxes of all groups that the last handler has published to.
+pub(super) fn hold(cost: usize, mailbox: &Arc<Mailbox>, key: ConnectionKey) -> Option<Arc<Ticket>> {
     REACHED.with_borrow_mut(|reached| {
         let is_slow = |(mailbox, members): &Reached| mailbox.is_full() || members.are_behind();
-        let ticket = (is_much || reached.iter().any(is_slow)).then(|| {
+        let ticket = (cost >= Turn::SHARE || reached.iter().any(is_slow)).then(|| {
             Arc::new(Ticket {
                 mailbox: Arc::clone(mailbox),
                 key,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Settings;
 use super::act::Act;
+use super::delivery::Leeway;
 use super::disconnect::Disconnect;
 use super::members::{Epoch, GroupMembers};
 use super::publication::{Compressed, LongFrame, Publication};
@@ -103,8 +104,7 @@ pub(super) enum Command {
         to: ConnectionKey,
         frames: FrameSource,
         messages: usize,
-        /// The frames fit if the backlog is within its bound, regardless of their own size.
-        is_lenient: bool,
+        leeway: Leeway,
     },
     /// Do something else to one connection.
     Act(ConnectionKey, Act),
@@ -210,13 +210,13 @@ impl Mailbox {
     }
 
     /// Sends messages to one connection: compressed, if the connection `compresses` and that makes
-    /// them smaller. For `is_lenient` see [`Command::Send`].
+    /// them smaller.
     pub(super) fn send(
         &self,
         to: ConnectionKey,
         compresses: bool,
         publication: &Publication<'_>,
-        is_lenient: bool,
+        leeway: Leeway,
     ) {
         let is_exceeded = self.congestion.is_exceeded();
         let compressed = publication.compressed_for(compresses && !is_exceeded, self.deflate());
@@ -244,7 +244,7 @@ impl Mailbox {
                 to,
                 frames,
                 messages: publication.messages,
-                is_lenient,
+                leeway,
             });
             size
         });
@@ -504,7 +504,7 @@ mod tests {
         let mailbox = Mailbox::new(Box::new(|| {}), congestion.clone(), &Settings::default());
         let text = "x".repeat(20_000);
         let publication = Publication::new(Message::Text(&text));
-        mailbox.send(Slab::default().insert(()), true, &publication, true);
+        mailbox.send(Slab::default().insert(()), true, &publication, Leeway::Once);
         let plain = publication.shared.as_ref().unwrap();
         let compressed = publication.compressed_for(true, mailbox.deflate());
         let compressed = compressed.and_then(Compressed::whole);

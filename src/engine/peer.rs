@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::delivery::Leeway;
 use super::mailbox::Mailbox;
 use super::publication::Publication;
 use super::slab::ConnectionKey;
@@ -42,7 +43,7 @@ impl Peer {
             message => {
                 let publication = Publication::new(message);
                 self.mailbox
-                    .send(self.key, self.compresses, &publication, false);
+                    .send(self.key, self.compresses, &publication, Leeway::None);
             }
         }
     }

@@ -32,9 +32,6 @@ pub(crate) struct Turn {
     /// The turn is over when `used` reaches it.
     share: usize,
     used: usize,
-    /// The cost of the deliveries of this turn's publications. It is not part of `used`: the
-    /// workers deliver in turns of their own.
-    published: usize,
 }
 
 impl Turn {
@@ -58,11 +55,7 @@ impl Turn {
 
     /// A turn of `share` units.
     pub(super) const fn of(share: usize) -> Turn {
-        Turn {
-            share,
-            used: 0,
-            published: 0,
-        }
+        Turn { share, used: 0 }
     }
 
     /// Charges for frames that were read; `bytes` is their size.
@@ -86,13 +79,6 @@ impl Turn {
     #[inline]
     pub(super) fn charge_deliveries(&mut self, count: usize, bytes: usize) {
         self.charge_work(Self::cost_of_deliveries(count, bytes));
-    }
-
-    /// Charges for publications whose deliveries cost this many units. Returns whether those of this
-    /// turn cost a full turn or more.
-    pub(super) fn charge_publications(&mut self, cost: usize) -> bool {
-        self.published = self.published.saturating_add(cost);
-        self.published >= Self::SHARE
     }
 
     /// Charges for work whose cost in units is known. A byte that is only read costs one unit.

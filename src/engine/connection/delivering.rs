@@ -38,30 +38,45 @@ impl<H: Handler> Connection<H> {
         let frames = encoded.bytes();
         context.stats.delivered.add(messages, frames.len());
         self.outbound.sent.add(messages, frames.len());
-        if self.outbound.backlog.is_empty() {
-            let written = match write_all(stream, frames) {
+        if !self.outbound.backlog.is_empty() {
+            return self.queue(None, encoded, delivery, stream, context);
+        }
+        match stream.write(frames) {
+            // No wait has begun, and earlier waits are already timed.
+            Ok(written) if written == frames.len() => Progress::Idle,
+            first => self.queue(Some(first), encoded, delivery, stream, context),
+        }
+    }
+
+    /// Queues what the `first` write and further ones have left of a delivery. Without a first
+    /// write, queues the delivery behind the backlog, if its policy allows that.
+    #[cold]
+    fn queue<S: Stream>(
+        &mut self,
+        first: Option<io::Result<usize>>,
+        encoded: Encoded<'_>,
+        delivery: &Delivery<'_>,
+        stream: &mut S,
+        context: &mut Context,
+    ) -> Progress {
+        let frames = encoded.bytes();
+        let mut written = 0;
+        if let Some(first) = first {
+            written = match write_all(first, stream, frames) {
+                Ok(written) if written == frames.len() => return Progress::Idle,
                 Ok(written) => written,
                 Err(error) => return self.broken(&error),
             };
-            if written < frames.len() {
-                let messages = messages_left(messages, frames.len() - written, frames.len());
-                let unsent = context.unsent();
-                let kept = encoded.keep(written, unsent);
-                self.outbound
-                    .backlog
-                    .push(kept, messages, unsent, written > 0);
-                self.waiting_since = context.now;
-                return Progress::Waiting;
-            }
-            // No wait has begun, and earlier waits are already timed.
-            return Progress::Idle;
-        }
-        if let Some(progress) = self.make_room(delivery, frames.len(), stream, context) {
+            self.waiting_since = context.now;
+        } else if let Some(progress) = self.make_room(delivery, frames.len(), stream, context) {
             return progress;
         }
+        let messages = messages_left(delivery.messages, frames.len() - written, frames.len());
         let unsent = context.unsent();
-        let kept = encoded.keep(0, unsent);
-        self.outbound.backlog.push(kept, messages, unsent, false);
+        let kept = encoded.keep(written, unsent);
+        self.outbound
+            .backlog
+            .push(kept, messages, unsent, written > 0);
         Progress::Waiting
     }
 
@@ -179,24 +194,30 @@ impl<H: Handler> Connection<H> {
 
     /// Returns the delivery compressed if this peer accepts that, otherwise plain.
     fn choose<'a>(&mut self, delivery: &Delivery<'a>, context: &Context) -> Encoded<'a> {
-        if let (Some(compressed), Some(deflate)) = (delivery.compressed, context.mailbox.deflate())
+        if let Some(compressed) = delivery.compressed
+            && let Some(deflate) = context.mailbox.deflate()
+            && let length = delivery.plain.bytes().len()
+            && self.sender.accepts_compressed(deflate.window_bits, length)
         {
-            let length = delivery.plain.bytes().len();
-            if self.sender.accepts_compressed(deflate.window_bits, length) {
-                self.sender.sent_compressed();
-                return compressed;
-            }
+            self.sender.sent_compressed();
+            return compressed;
         }
         delivery.plain
     }
 }
 
-/// Writes until all is written or the socket is full. Returns the number of bytes written.
-fn write_all<S: Stream>(stream: &mut S, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match accepted(stream.write(rest))? {
-            Some(bytes) => written += bytes,
+/// Writes until all is written or the socket is full; `first` is the result of the first write.
+/// Returns the number of bytes written.
+fn write_all<S: Stream>(
+    first: io::Result<usize>,
+    stream: &mut S,
+    bytes: &[u8],
+) -> io::Result<usize> {
+    let (mut written, mut result) = (0, first);
+    while let Some(more) = accepted(result)? {
+        written += more;
+        match bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            Some(rest) => result = stream.write(rest),
             None => break,
         }
     }

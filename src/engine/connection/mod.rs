@@ -129,11 +129,13 @@ impl<H: Handler> Connection<H> {
             if !self.is_read(context.settings.high_water_mark) {
                 return Ok(self.wait_for_socket());
             }
-            if self.deferred.is_some() && !self.resume(key, stream, context)? {
-                return Ok(self.settle(stream, context));
-            }
-            if context.turn.is_over() {
-                return Ok(Progress::MoreToRead);
+            if self.deferred.is_some() {
+                if !self.resume(key, stream, context)? {
+                    return Ok(self.settle(stream, context));
+                }
+                if context.turn.is_over() {
+                    return Ok(Progress::MoreToRead);
+                }
             }
             loop {
                 match (self.read(key, stream, context)?, self.phase) {

@@ -117,7 +117,7 @@ impl<H: Handler> Connection<H> {
             .charge_work(Turn::codec_cost(inflated).saturating_add(charged));
         self.received += data;
         if cost > 0 {
-            self.charge_fan_out(cost, key, context);
+            self.wait_for_receivers(cost, key, context);
         }
         written?;
         self.conclude(&before, data.messages > 0, context.now);
@@ -131,12 +131,11 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Charges the cost of the publications. The connection is not read from while it
-    /// must wait for their receivers.
+    /// Stops reading from a connection that must wait for the receivers of its publications. Their
+    /// `cost` is no work of this turn: the workers deliver in turns of their own.
     #[cold]
-    fn charge_fan_out(&mut self, cost: usize, key: ConnectionKey, context: &mut Context) {
-        let is_much = context.turn.charge_publications(cost);
-        if let Some(ticket) = fan_out::hold(is_much, &context.mailbox, key) {
+    fn wait_for_receivers(&mut self, cost: usize, key: ConnectionKey, context: &Context) {
+        if let Some(ticket) = fan_out::hold(cost, &context.mailbox, key) {
             DeferredInput::pause(&mut self.deferred, &ticket);
         }
     }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::mem;
 use std::sync::Arc;
 
-use super::{Connections, Entry, Standing};
+use super::{Connections, Entry};
 use crate::engine::SlowConsumerPolicy;
 use crate::engine::act::Act;
 use crate::engine::delivery::{Delivery, Encoded, Leeway};
@@ -65,15 +65,9 @@ impl<S: Stream> Connections<S> {
                 from,
             } => {
                 let policy = members.policy();
-                let rest = with_frames(frames, queue, |plain, compressed| {
-                    let delivery = Delivery {
-                        plain,
-                        compressed,
-                        messages,
-                        policy,
-                        leeway: Leeway::of(policy),
-                    };
-                    self.deliver_to(members, epoch, from, &delivery, turn)
+                let leeway = Leeway::of(policy);
+                let rest = with_delivery(frames, messages, policy, leeway, queue, |delivery| {
+                    self.deliver_to(members, epoch, from, delivery, turn)
                 });
                 queue.put_back(rest);
             }
@@ -81,23 +75,16 @@ impl<S: Stream> Connections<S> {
                 to,
                 frames,
                 messages,
-                is_lenient,
-            } => with_frames(frames, queue, |plain, compressed| {
-                let delivery = Delivery {
-                    plain,
-                    compressed,
-                    messages,
-                    policy: SlowConsumerPolicy::Close,
-                    leeway: match is_lenient {
-                        true => Leeway::Once,
-                        false => Leeway::None,
-                    },
-                };
-                turn.charge_deliveries(1, plain.bytes().len());
-                self.drive(to, |connection, stream, context| {
-                    connection.deliver(&delivery, stream, context)
+                leeway,
+            } => {
+                let policy = SlowConsumerPolicy::Close;
+                with_delivery(frames, messages, policy, leeway, queue, |delivery| {
+                    turn.charge_deliveries(1, delivery.plain.bytes().len());
+                    self.drive(to, |connection, stream, context| {
+                        connection.deliver(delivery, stream, context)
+                    });
                 });
-            }),
+            }
             Command::Act(to, act) => self.perform(to, act, turn),
             Command::CloseAll(code) => self.close_all(code),
             Command::Release { members, ticket } => {
@@ -126,8 +113,7 @@ impl<S: Stream> Connections<S> {
         turn: &mut Turn,
     ) -> Option<Command> {
         // A connection leaves its groups when it is dropped: this group must not be locked then.
-        let mut over = Vec::new();
-        let mut behind = Vec::new();
+        let mut others = Vec::new();
         let mut rest = None;
         let length = delivery.plain.bytes().len();
         let allowed = turn.deliveries(length);
@@ -138,40 +124,24 @@ impl<S: Stream> Connections<S> {
                 rest = Some(place);
                 break;
             }
-            let entry = self.entries.get_mut(member.key);
-            let Some(entry) = entry.filter(|_| member.gets(epoch)) else {
-                continue;
-            };
-            let Entry {
-                stream, connection, ..
-            } = entry;
-            left -= 1;
-            match connection.deliver(delivery, stream, &mut self.context) {
-                Progress::Over(why) => over.push((member.key, why)),
-                Progress::Waiting => {
-                    entry.next_check = self.context.now.wrapping_add(1);
-                    let is_awaited = delivery.leeway == Leeway::Awaited
-                        && entry.connection.is_awaited(&self.context);
-                    if is_awaited {
-                        behind.push(member.key);
-                    }
+            if let Some(entry) = self.entries.get_mut(member.key)
+                && member.gets(epoch)
+            {
+                left -= 1;
+                let Entry {
+                    stream, connection, ..
+                } = entry;
+                let progress = connection.deliver(delivery, stream, &mut self.context);
+                if progress != Progress::Idle {
+                    others.push((member.key, progress));
                 }
-                Progress::MoreToRead if entry.standing != Standing::Queued => {
-                    entry.standing = Standing::Queued;
-                    self.ready.push_back(member.key);
-                }
-                Progress::MoreToRead | Progress::Idle => {}
             }
         }
         drop(members);
         turn.charge_deliveries(allowed - left, length);
-        if !behind.is_empty() {
-            self.hold(&group, from > 0, behind);
+        if !others.is_empty() {
+            self.follow_up(&group, from > 0, delivery, others);
         }
-        for (member, why) in over {
-            self.end(member, &why);
-        }
-        self.relieve();
         rest.map(|from| Command::Deliver {
             members: group,
             epoch,
@@ -184,6 +154,27 @@ impl<S: Stream> Connections<S> {
         })
     }
 
+    /// Acts on the progress of the members that a delivery does not leave idle.
+    fn follow_up(
+        &mut self,
+        group: &Arc<GroupMembers>,
+        continues: bool,
+        delivery: &Delivery<'_>,
+        others: Vec<(ConnectionKey, Progress)>,
+    ) {
+        let mut behind = Vec::new();
+        for (key, progress) in others {
+            self.proceed(key, progress);
+            if delivery.leeway == Leeway::Awaited && self.is_awaited(key) {
+                behind.push(key);
+            }
+        }
+        if !behind.is_empty() {
+            self.hold(group, continues, behind);
+        }
+        self.relieve();
+    }
+
     fn close_all(&mut self, code: CloseCode) {
         for index in 0..self.entries.places() {
             if let Some((key, _)) = self.entries.at_mut(index) {
@@ -193,29 +184,42 @@ impl<S: Stream> Connections<S> {
     }
 }
 
-/// Runs `act` with the frames of a command, plain and compressed.
-fn with_frames<T>(
+/// Runs `act` with the delivery of a command's frames.
+fn with_delivery<T>(
     frames: FrameSource,
+    messages: usize,
+    policy: SlowConsumerPolicy,
+    leeway: Leeway,
     queue: &mut CommandQueue,
-    act: impl FnOnce(Encoded<'_>, Option<Encoded<'_>>) -> T,
+    act: impl FnOnce(&Delivery<'_>) -> T,
 ) -> T {
-    match frames {
+    let mut shared = [const { OnceCell::new() }; 2];
+    let [plain, compressed] = match frames {
         FrameSource::Queued {
             length,
             compressed_length,
-        } => {
-            let shared_frames = [const { OnceCell::new() }; 2];
-            let plain = Encoded::new(queue.plain.take(length), &shared_frames[0]);
-            let compressed = queue.compressed.take(compressed_length);
-            let compressed = Encoded::new(compressed, &shared_frames[1]);
-            act(plain, (compressed_length > 0).then_some(compressed))
-        }
+        } => [
+            Encoded::new(queue.plain.take(length), &shared[0]),
+            Encoded::new(queue.compressed.take(compressed_length), &shared[1]),
+        ],
         // A long frame is compressed before.
-        FrameSource::Long(long) => act(Encoded::of(&OnceCell::from(long.plain)), None),
-        FrameSource::Shared { plain, compressed } => {
-            let plain = OnceCell::from(plain);
-            let compressed = compressed.map(OnceCell::from);
-            act(Encoded::of(&plain), compressed.as_ref().map(Encoded::of))
+        FrameSource::Long(long) => {
+            shared[0] = OnceCell::from(long.plain);
+            [Encoded::of(&shared[0]), Encoded::of(&shared[1])]
         }
-    }
+        FrameSource::Shared { plain, compressed } => {
+            shared = [
+                OnceCell::from(plain),
+                compressed.map(OnceCell::from).unwrap_or_default(),
+            ];
+            [Encoded::of(&shared[0]), Encoded::of(&shared[1])]
+        }
+    };
+    act(&Delivery {
+        plain,
+        compressed: Some(compressed).filter(|frames| !frames.bytes().is_empty()),
+        messages,
+        policy,
+        leeway,
+    })
 }

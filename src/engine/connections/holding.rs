@@ -1,6 +1,7 @@
 //! Holds publishers while members of their rooms are behind.
 
 use std::any::Any;
+use std::mem;
 use std::sync::Arc;
 
 use super::Connections;
@@ -63,16 +64,10 @@ impl<S: Stream> Connections<S> {
 
     #[cold]
     fn release_caught_up_now(&mut self) {
-        let Connections {
-            held,
-            entries,
-            context,
-            ..
-        } = self;
+        let mut held = mem::take(&mut self.held);
         held.retain_mut(|held| {
             while let Some(key) = held.behind.last() {
-                let entry = entries.get_mut(*key);
-                if entry.is_some_and(|entry| entry.connection.is_awaited(context)) {
+                if self.is_awaited(*key) {
                     return true;
                 }
                 held.behind.pop();
@@ -80,6 +75,13 @@ impl<S: Stream> Connections<S> {
             held.group.set_behind(false);
             false
         });
+        self.held = held;
+    }
+
+    /// Whether publishers wait for this connection.
+    pub(super) fn is_awaited(&mut self, key: ConnectionKey) -> bool {
+        let entry = self.entries.get_mut(key);
+        entry.is_some_and(|entry| entry.connection.is_awaited(&self.context))
     }
 
     fn held_group(&mut self, group: &Arc<GroupMembers>) -> Option<&mut HeldGroup> {

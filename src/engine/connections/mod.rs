@@ -199,7 +199,6 @@ impl<S: Stream> Connections<S> {
 
     /// Drives the connection at this index, if its stream is ready for something that it needs.
     pub(super) fn drive_at(&mut self, index: u32, readiness: Readiness) {
-        let is_crowded = self.is_crowded();
         let Some((key, entry)) = self.entries.at_mut(index) else {
             return;
         };
@@ -211,19 +210,18 @@ impl<S: Stream> Connections<S> {
             return; // it is writable, and nothing is queued
         }
         entry.last_heard = self.context.now;
-        match entry.standing {
-            Standing::Light if !is_crowded => {
-                let (progress, hung_up) = entry.drive(key, Turn::SHARE, &mut self.context);
-                self.follow(key, progress, hung_up);
-                self.deliver_if_full();
-            }
-            Standing::Light => {
-                entry.standing = Standing::Queued;
-                self.fresh.push_back(key);
-            }
-            Standing::Heavy => self.has_more(key),
-            Standing::Queued => {}
+        if entry.standing == Standing::Light && self.work < Turn::SHARE {
+            let (progress, hung_up) = entry.drive(key, Turn::SHARE, &mut self.context);
+            self.follow(key, progress, hung_up);
+            return self.deliver_if_full();
         }
+        let queue = match entry.standing {
+            Standing::Light => &mut self.fresh,
+            Standing::Heavy => &mut self.ready,
+            Standing::Queued => return,
+        };
+        entry.standing = Standing::Queued;
+        queue.push_back(key);
     }
 
     /// Makes [`Connections::drive_at`] drive a connection at once, even after a long turn. Returns
