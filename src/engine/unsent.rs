@@ -40,6 +40,11 @@ impl UnsentBudget {
         self.bytes() > self.0.max_bytes
     }
 
+    /// Whether `bytes` more leave half of the budget free.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes().saturating_add(bytes) <= self.0.max_bytes / 2
+    }
+
     /// Whether `bytes` is more than one client may hold for long: a sixteenth of the budget.
     pub(super) fn is_much(&self, bytes: usize) -> bool {
         bytes > self.0.max_bytes / 16

@@ -8,7 +8,7 @@ use super::mailbox::Mailbox;
 use super::peer::Peer;
 use super::slab::ConnectionKey;
 use super::write_batch::WriteBatch;
-use crate::protocol::{CloseCode, CloseFrame, Deflate, Message, Sender};
+use crate::protocol::{CloseCode, CloseFrame, Deflate, LongCompression, Message, Sender};
 
 /// A connection while one of its events is being handled.
 ///
@@ -61,7 +61,10 @@ impl WebSocket<'_> {
             mailbox,
             ..
         } = self;
-        match mailbox.deflate() {
+        // A long message waits in the backlog while it is compressed.
+        let size = message.size();
+        let may_wait = size <= LongCompression::STEP || batch.unsent().has_room(size);
+        match mailbox.deflate().filter(|_| may_wait) {
             Some(deflate) => {
                 let before = batch.data;
                 let long = with_deflater(|deflater| {

@@ -261,6 +261,25 @@ fn attack_71_a_long_reply_is_deflated_in_steps() {
     );
 }
 
+/// A long reply does not wait for its compression if half of the unsent budget is taken: otherwise
+/// clients that read could be closed for it.
+#[test]
+fn long_replies_are_sent_plain_if_the_unsent_budget_has_no_room() {
+    let settings = Settings {
+        max_unsent_size: 2 * MIB - 2,
+        ..Settings::default()
+    };
+    let mut worker = Worker(Simulation::new(&settings));
+    let message = half_noise();
+    for length in [MIB, MIB - 100] {
+        let client = worker.open();
+        worker.send(&client, &frame(0x82, &message[..length]));
+        while worker.0.turn() {}
+        let first = client.0.received()[0];
+        assert_eq!(first, if length == MIB { 0x82 } else { 0xC2 });
+    }
+}
+
 /// The compression of a long publication stops in mid-message, too. Later messages wait for it.
 #[test]
 fn attack_71_a_long_publication_is_deflated_in_steps() {

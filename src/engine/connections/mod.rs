@@ -393,7 +393,7 @@ impl<S: Stream> Connections<S> {
             }
             Progress::MoreToRead => {
                 self.has_more(key);
-                false
+                true
             }
             Progress::Waiting => {
                 if let Some(entry) = self.entries.get_mut(key) {
