@@ -15,11 +15,9 @@ use redis::{PushInfo, PushKind, RedisError, RedisResult};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::NoAnswer;
 use super::members::Selection;
-use super::namespace::Namespaces;
+use super::namespace::{Broadcast, Elsewhere, Namespaces};
 use super::sid::Sid;
-use super::socket::{Broadcast, Elsewhere, Inner};
 use super::value::Args;
 use crate::log;
 use crate::redis_link::{self, Link, LinkSession, gone};
@@ -87,91 +85,70 @@ impl Bus {
         }
     }
 
-    /// Carries out a message from the bus, if it is valid and comes from another process.
-    fn act(&self, bytes: &[u8]) {
-        let Ok(message) = serde_json::from_slice::<Json>(bytes) else {
-            return;
-        };
-        let text = |name: &str| message.get(name).and_then(Json::as_str);
+    /// Carries out a message from the bus. `None` if it is not valid, comes from this process, or is
+    /// for a namespace or a client of other processes.
+    fn act(&self, bytes: &[u8]) -> Option<()> {
+        let message: Json = serde_json::from_slice(bytes).ok()?;
+        let text = |name: &str| message[name].as_str();
         if text("host_id") == Some(&*self.0.host_id) {
-            return;
+            return None;
         }
-        let namespaces = self.0.namespaces.get().and_then(Weak::upgrade);
-        let namespace = text("namespace")
-            .zip(namespaces)
-            .and_then(|(path, namespaces)| namespaces.get(path));
-        let Some(namespace) = namespace else {
-            return;
+        let namespaces = self.0.namespaces.get()?.upgrade()?;
+        let everybody = Broadcast::of(namespaces.get(text("namespace")?)?);
+        let client = || {
+            let sid = text("sid").filter(|sid| Sid::parse(sid).is_some())?;
+            everybody.clone().to(sid).sockets().pop()
         };
-        let select = |name: &str| Broadcast::of(Arc::clone(&namespace)).to(name).sockets();
-        let client = text("sid")
-            .filter(|sid| Sid::parse(sid).is_some())
-            .and_then(|sid| select(sid).pop());
-        match (text("method"), client, text("room")) {
-            (Some("emit"), _, _) => self.act_emit(&message, namespace),
-            (Some("disconnect"), Some(client), _) => client.disconnect(),
-            (Some("enter_room"), Some(client), Some(room)) => {
-                // A client in too many rooms does not join another room.
-                let _ = client.join(room);
-            }
-            (Some("leave_room"), Some(client), Some(room)) => client.leave(room),
-            (Some("close_room"), _, Some(room)) => {
-                for member in select(room) {
-                    member.leave(room);
-                }
+        match text("method")? {
+            "emit" => return self.act_emit(&message, everybody),
+            "disconnect" => client()?.disconnect(),
+            // A client in too many rooms does not join another room.
+            "enter_room" => client()?.join(text("room")?).ok()?,
+            "leave_room" => client()?.leave(text("room")?),
+            "close_room" => {
+                let room = text("room")?;
+                let members = everybody.to(room).sockets();
+                members.iter().for_each(|member| member.leave(room));
             }
             // This process never asks over the bus, so a `callback` is for another process.
             _ => {}
         }
+        Some(())
     }
 
-    fn act_emit(&self, message: &Json, namespace: Arc<Inner>) {
-        let Some((event, args)) = emitted(message) else {
-            return;
-        };
-        let rooms: Vec<Box<str>> = texts(message.get("room")).map(Box::from).collect();
-        if rooms.is_empty() && message.get("room").is_some_and(|room| !room.is_null()) {
-            return; // this process has only rooms whose name is a string
+    fn act_emit(&self, message: &Json, mut to: Broadcast) -> Option<()> {
+        let (event, args) = emitted(message)?;
+        let rooms: Vec<_> = texts(&message["room"]).map(Box::from).collect();
+        if rooms.is_empty() && !message["room"].is_null() {
+            return None; // this process has only rooms whose name is a string
         }
-        let except = texts(message.get("skip_sid"));
-        let selection = Selection {
-            rooms,
-            except: except.filter_map(Sid::parse).collect(),
-        };
-        let callback = message.get("callback").and_then(Json::as_array);
-        let Some([sid, namespace_of_asker, id]) = callback.map(Vec::as_slice) else {
-            return namespace.emit_here(event, &args, &selection);
-        };
-        let to = Broadcast {
-            namespace,
-            selection,
+        let except = texts(&message["skip_sid"]).filter_map(Sid::parse).collect();
+        to.selection = Selection { rooms, except };
+        let callback = message["callback"].as_array();
+        let Some([sid, namespace, id]) = callback.map(Vec::as_slice) else {
+            to.namespace.emit_here(event, &args, &to.selection);
+            return Some(());
         };
         for socket in to.sockets() {
-            let answering = socket.emit_with_ack(event, args.clone());
-            let answer = json!({
+            let answer = socket.emit_with_ack(event, args.clone());
+            let mut message = json!({
                 "method": "callback",
-                "host_id": message.get("host_id"),
+                "host_id": message["host_id"],
                 "sid": sid,
-                "namespace": namespace_of_asker,
+                "namespace": namespace,
                 "id": id,
             });
-            tokio::spawn(self.clone().publish_answer(answer, answering));
+            let bus = self.clone();
+            tokio::spawn(async move {
+                // The format of an answer cannot contain binary data.
+                let answer = answer.await.ok();
+                if let Some(args) = answer.filter(|args| args.attachments.is_empty()) {
+                    message["args"] = args.values.into();
+                    bus.publish(&message);
+                }
+            });
         }
-    }
-
-    /// Waits for a client's acknowledgement, and publishes it for the process that asked.
-    async fn publish_answer(
-        self,
-        mut answer: Json,
-        answering: impl Future<Output = Result<Args, NoAnswer>>,
-    ) {
-        if let Ok(args) = answering.await {
-            // The format of an answer cannot contain binary data.
-            if args.attachments.is_empty() {
-                answer["args"] = args.values.into();
-                self.publish(&answer);
-            }
-        }
+        Some(())
     }
 }
 
@@ -191,7 +168,9 @@ impl LinkSession for BusRelay {
         let is_lost = Arc::clone(&lost);
         let push = move |push: PushInfo| {
             match (push.kind, push.data.last()) {
-                (PushKind::Message, Some(redis::Value::BulkString(body))) => bus.act(body),
+                (PushKind::Message, Some(redis::Value::BulkString(body))) => {
+                    bus.act(body);
+                }
                 (PushKind::Disconnection, _) => lost.notify_one(),
                 _ => {}
             }
@@ -231,15 +210,11 @@ impl LinkSession for BusRelay {
 fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &str) -> Json {
     let (values, attachments) = args.numbered();
     let is_binary = !attachments.is_empty();
-    let values = Json::from(values.into_owned());
+    let mut data = vec![Json::from(values.into_owned())];
+    data.extend(attachments.iter().map(|bytes| BASE64.encode(bytes).into()));
     let data = match is_binary {
-        true => {
-            let attachments = attachments
-                .iter()
-                .map(|bytes| Json::from(BASE64.encode(bytes)));
-            [values].into_iter().chain(attachments).collect()
-        }
-        false => values,
+        true => data.into(),
+        false => data.remove(0),
     };
     let one_or_several = |mut names: Vec<Json>| match names.len() {
         0 | 1 => names.pop().unwrap_or(Json::Null),
@@ -260,26 +235,24 @@ fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &
 
 /// Returns the name and the arguments of an event that another process has emitted.
 fn emitted(message: &Json) -> Option<(&str, Args)> {
-    let event = message.get("event")?.as_str()?;
+    let event = message["event"].as_str()?;
     let data = message.get("data")?;
-    if message.get("binary") != Some(&Json::Bool(true)) {
+    if message["binary"] != true {
         let several = data.as_array().cloned();
         let values = several.unwrap_or_else(|| vec![data.clone()]);
         return Some((event, Args::default().with(values)));
     }
     let (values, encoded) = data.as_array()?.split_first()?;
-    let attachments = encoded
-        .iter()
-        .map(|bytes| Some(Bytes::from(BASE64.decode(bytes.as_str()?).ok()?)))
-        .collect::<Option<Vec<_>>>()?;
-    let args = Args::bind(values.as_array()?.clone(), attachments).ok()?;
+    let decoded = |bytes: &Json| Some(Bytes::from(BASE64.decode(bytes.as_str()?).ok()?));
+    let attachments: Option<_> = encoded.iter().map(decoded).collect();
+    let args = Args::bind(values.as_array()?.clone(), attachments?).ok()?;
     Some((event, args))
 }
 
 /// Returns the strings of a member that is a string or an array of strings.
-fn texts(value: Option<&Json>) -> impl Iterator<Item = &str> {
-    let several = value.and_then(Json::as_array).into_iter().flatten();
-    value.into_iter().chain(several).filter_map(Json::as_str)
+fn texts(value: &Json) -> impl Iterator<Item = &str> {
+    let several = value.as_array().into_iter().flatten();
+    [value].into_iter().chain(several).filter_map(Json::as_str)
 }
 
 opaque!(Bus BusRelay);

@@ -8,11 +8,10 @@ use serde_json::Value;
 
 use super::errors::{DisconnectReason, EngineResult, EngineViolation};
 use super::members::Member;
-use super::namespace::Namespaces;
+use super::namespace::{Ack, Event, Inner, Namespaces, Socket};
 use super::packet::{EncodedPacket, Packet, PacketKind};
 use super::session::{Protocol, Session};
 use super::sid::Sid;
-use super::socket::{Ack, Event, Inner, Socket};
 use super::value::Args;
 use crate::engine::for_socketio::charge;
 use crate::lock::lock;
@@ -163,8 +162,7 @@ impl Client {
             refuse(session, packet.namespace, "Invalid namespace");
             return Ok(());
         };
-        let admit = namespace.handlers().admit.clone();
-        let Some(admit) = admit else {
+        let Some(admit) = namespace.handlers().admit.clone() else {
             self.join(session, namespace, auth);
             return Ok(());
         };
@@ -244,18 +242,13 @@ fn dispatch(socket: Option<Socket>, id: Option<u64>, mut args: Args) -> EngineRe
 }
 
 /// Engine.IO without Socket.IO: a function handles the messages.
-pub(super) struct MessageHandler<F>(pub(super) F);
-
-impl<F> Protocol for MessageHandler<F>
-where
-    F: Fn(&Arc<Session>, Message<'_>) + Send + Sync,
-{
+impl<F: Fn(&Arc<Session>, Message<'_>) + Send + Sync> Protocol for F {
     fn opened(&self, session: &Session) {
         session.settle();
     }
 
     fn message(self: Arc<Self>, session: &Arc<Session>, message: Message<'_>) -> EngineResult {
-        self.0(session, message);
+        self(session, message);
         Ok(())
     }
 }

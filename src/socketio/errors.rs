@@ -64,25 +64,19 @@ impl DisconnectReason {
     /// Closes the WebSocket of a session that has ended. After a timeout, does not wait for the
     /// client's Close.
     pub(super) fn hang_up(self, peer: &Peer) {
-        let (code, reason, timeout) = match self {
-            DisconnectReason::PingTimeout => {
-                (CloseCode::Policy, "ping timeout", Some(Timeout::Ping))
-            }
-            DisconnectReason::Timeout => (
-                CloseCode::Policy,
-                "not finished in time",
-                Some(Timeout::Message),
-            ),
-            DisconnectReason::ParseError => (CloseCode::Policy, "parse error", None),
-            DisconnectReason::SlowConsumer => (Disconnect::OVERRUN.0, Disconnect::OVERRUN.1, None),
-            DisconnectReason::ServerShuttingDown => (CloseCode::Away, "", None),
+        let close = |code, reason| peer.close(CloseFrame { code, reason });
+        let end = |timeout, reason| {
+            peer.end(Disconnect::TimedOut(timeout), CloseCode::Policy, reason);
+        };
+        match self {
+            DisconnectReason::PingTimeout => end(Timeout::Ping, "ping timeout"),
+            DisconnectReason::Timeout => end(Timeout::Message, "not finished in time"),
+            DisconnectReason::ParseError => close(CloseCode::Policy, "parse error"),
+            DisconnectReason::SlowConsumer => close(Disconnect::OVERRUN.0, Disconnect::OVERRUN.1),
+            DisconnectReason::ServerShuttingDown => close(CloseCode::Away, ""),
             DisconnectReason::ClientNamespaceDisconnect
             | DisconnectReason::ServerNamespaceDisconnect
-            | DisconnectReason::TransportClose => (CloseCode::Normal, "", None),
-        };
-        match timeout {
-            Some(timeout) => peer.end(Disconnect::TimedOut(timeout), code, reason),
-            None => peer.close(CloseFrame { code, reason }),
+            | DisconnectReason::TransportClose => close(CloseCode::Normal, ""),
         }
     }
 }

@@ -49,7 +49,6 @@ mod packet;
 mod requests;
 mod session;
 mod sid;
-mod socket;
 mod value;
 
 mod websocket;
@@ -57,21 +56,21 @@ mod websocket;
 #[cfg(feature = "redis")]
 pub use bus::{Bus, BusRelay, CHANNEL};
 pub use errors::DisconnectReason;
-pub use namespace::{HandlerFuture, Namespace};
+pub use namespace::{
+    Ack, Broadcast, Emitted, Event, HandlerFuture, Namespace, NoAnswer, Outcome, Socket,
+};
 pub use serde_json::Value;
 pub use session::{Service, Session};
 pub use sid::Sid;
-pub use socket::{Ack, Broadcast, Emitted, Event, NoAnswer, Outcome, Socket};
 pub use value::Args;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, MessageHandler};
+use client::Client;
 use members::Member;
-use namespace::Namespaces;
+use namespace::{Inner, Namespaces};
 use session::Protocol;
-use socket::Inner;
 
 use crate::protocol::Message;
 
@@ -184,9 +183,8 @@ pub fn engine_io(
     settings: SocketIoSettings,
     message: impl Fn(&Arc<Session>, Message<'_>) + Send + Sync + 'static,
 ) -> Arc<Service> {
-    let handler: Arc<dyn Protocol> = Arc::new(MessageHandler(message));
-    let handler = move || Arc::clone(&handler);
-    Service::new(settings, handler)
+    let protocol: Arc<dyn Protocol> = Arc::new(message);
+    Service::new(settings, move || Arc::clone(&protocol))
 }
 
 opaque!(Inner Member Namespaces Service Session);

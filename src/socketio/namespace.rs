@@ -1,16 +1,33 @@
-//! The namespaces of a service, and the registration of their handlers.
+//! The namespaces of a service, and what handlers get: a client in a namespace, its events, and the
+//! targets of events.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::fmt;
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::errors::DisconnectReason;
-use super::members::Members;
-use super::socket::{
-    Admit, Connected, Disconnected, Elsewhere, Event, EventHandler, Handlers, Inner, Socket,
-};
+use super::members::{Member, Members, Selection};
+use super::packet::{EncodedPacket, PacketKind};
+use super::sid::Sid;
+use super::value::Args;
+use crate::engine::PeerAddress;
+use crate::http::BoxFuture;
 use crate::lock::{read, write};
+use crate::rooms::JoinError;
+
+/// The boxed future of a handler.
+pub type Outcome<T = ()> = BoxFuture<T>;
+
+type EventHandler = Arc<dyn Fn(Event) -> Outcome + Send + Sync>;
+type Connected = Arc<dyn Fn(Socket, Value) -> Outcome + Send + Sync>;
+type Disconnected = Arc<dyn Fn(Socket, DisconnectReason) -> Outcome + Send + Sync>;
+type Admit = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
+
+/// Sends an event for the selected clients of a namespace to other processes.
+pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send + Sync>;
 
 /// The namespaces of a service, by path.
 #[derive(Default)]
@@ -25,6 +42,52 @@ pub(super) struct Namespaces {
 /// in the order of the events. At most 16 handlers of one session run at the same time.
 #[derive(Clone, Debug)]
 pub struct Namespace(pub(super) Arc<Inner>);
+
+/// A namespace: its handlers and its clients.
+pub(super) struct Inner {
+    pub(super) path: Box<str>,
+    elsewhere: Option<Elsewhere>,
+    handlers: RwLock<Handlers>,
+    pub(super) members: Members,
+}
+
+#[derive(Default)]
+pub(super) struct Handlers {
+    pub(super) admit: Option<Admit>,
+    pub(super) connected: Option<Connected>,
+    pub(super) disconnected: Option<Disconnected>,
+    events: HashMap<Box<str>, EventHandler>,
+    fallback: Option<EventHandler>,
+}
+
+/// A client in one namespace. A clone refers to the same client. Events to a client that has left
+/// are dropped.
+#[derive(Clone, Debug)]
+pub struct Socket {
+    pub(super) namespace: Arc<Inner>,
+    pub(super) member: Arc<Member>,
+}
+
+/// An event from a client.
+#[derive(Debug)]
+pub struct Event {
+    /// The client.
+    pub socket: Socket,
+    /// The event's name.
+    pub name: String,
+    /// The event's arguments. A handler should drop unneeded arguments before it waits.
+    pub args: Args,
+    /// Acknowledges the event.
+    pub ack: Ack,
+}
+
+/// Acknowledges an event, if the client asked for an acknowledgement.
+#[derive(Debug)]
+pub struct Ack(pub(super) Option<(Socket, u64)>);
+
+/// The error if a client has not acknowledged an event: the client has left, or the time was up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NoAnswer;
 
 impl Namespaces {
     pub(super) fn get(&self, path: &str) -> Option<Arc<Inner>> {
@@ -58,8 +121,7 @@ impl Namespace {
         self,
         handler: impl Fn(Value) -> F + Send + Sync + 'static,
     ) -> Namespace {
-        let admit: Admit = Arc::new(move |auth| Box::pin(handler(auth)));
-        self.change(|handlers| handlers.admit = Some(admit))
+        self.change(|it| it.admit = Some(Arc::new(move |auth| Box::pin(handler(auth)))))
     }
 
     /// Sets the handler that is called after a client has joined, with the client's auth payload
@@ -106,3 +168,212 @@ impl Namespace {
         self
     }
 }
+
+impl Inner {
+    pub(super) fn handlers(&self) -> RwLockReadGuard<'_, Handlers> {
+        read(&self.handlers)
+    }
+
+    pub(super) fn handler(&self, event: &str) -> Option<EventHandler> {
+        let handlers = self.handlers();
+        let handler = handlers.events.get(event).or(handlers.fallback.as_ref());
+        handler.cloned()
+    }
+
+    /// Emits an event to the selected clients of all processes.
+    fn emit(&self, event: &str, args: &Args, to: &Selection) {
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere(self, event, args, to);
+        }
+        self.emit_here(event, args, to);
+    }
+
+    /// Emits an event to the selected clients of this process.
+    pub(super) fn emit_here(&self, event: &str, args: &Args, to: &Selection) {
+        let packet = EncodedPacket::event(&self.path, None, event, args);
+        self.members.deliver(&packet, to);
+    }
+}
+
+impl Socket {
+    /// The client's id in this namespace. It is not the secret id of the session.
+    pub fn id(&self) -> Sid {
+        self.member.sid
+    }
+
+    /// The peer address of the connection that opened the client's session.
+    pub fn peer_address(&self) -> PeerAddress {
+        self.member.session.peer_address()
+    }
+
+    /// Emits an event to this client.
+    pub fn emit(&self, event: &str, args: impl Into<Args>) {
+        let packet = EncodedPacket::event(&self.namespace.path, None, event, &args.into());
+        self.member.session.send_packet(&packet);
+    }
+
+    /// Emits an event to this client and waits for its acknowledgement.
+    ///
+    /// # Errors
+    /// If the acknowledgement does not arrive within `ack_timeout` of
+    /// [`SocketIoSettings`](super::SocketIoSettings), the client leaves, or 128 events to this
+    /// client already wait for an acknowledgement.
+    pub fn emit_with_ack(
+        &self,
+        event: &str,
+        args: impl Into<Args>,
+    ) -> Outcome<Result<Args, NoAnswer>> {
+        let session = &self.member.session;
+        let timeout = session.service.settings.ack_timeout;
+        let asked = self.member.ask();
+        if let Some((id, _)) = &asked {
+            let path = &self.namespace.path;
+            session.send_packet(&EncodedPacket::event(path, Some(*id), event, &args.into()));
+        }
+        Box::pin(async move {
+            let (_, answer) = asked.ok_or(NoAnswer)?;
+            match tokio::time::timeout(timeout, answer).await {
+                Ok(Ok(args)) => Ok(args),
+                _ => Err(NoAnswer),
+            }
+        })
+    }
+
+    /// Adds this client to a room.
+    ///
+    /// # Errors
+    /// If the room's name has more than 255 bytes, or the client is already in 128 rooms.
+    pub fn join(&self, room: &str) -> Result<(), JoinError> {
+        self.namespace.members.join(room, self.id())
+    }
+
+    /// Removes this client from a room.
+    pub fn leave(&self, room: &str) {
+        self.namespace.members.leave(room, self.id());
+    }
+
+    /// All clients of the namespace, including this client.
+    pub fn everybody(&self) -> Broadcast {
+        Broadcast::of(Arc::clone(&self.namespace))
+    }
+
+    /// All clients of the namespace except this client.
+    pub fn others(&self) -> Broadcast {
+        self.everybody().except(self)
+    }
+
+    /// Removes this client from the namespace. Its session continues.
+    pub fn disconnect(&self) {
+        self.leave_for(DisconnectReason::ServerNamespaceDisconnect);
+    }
+
+    /// Removes this client from the namespace, and calls the handler. If the server has decided
+    /// this, the client receives a Disconnect.
+    pub(super) fn leave_for(&self, why: DisconnectReason) {
+        let Socket { namespace, member } = self;
+        if !member.leave() {
+            return;
+        }
+        if why == DisconnectReason::ServerNamespaceDisconnect {
+            let packet = EncodedPacket::plain(PacketKind::Disconnect, &namespace.path, "");
+            member.session.send_packet(&packet);
+        }
+        namespace.members.remove(member.sid);
+        let disconnected = namespace.handlers().disconnected.clone();
+        if let Some(disconnected) = disconnected {
+            member.session.run(disconnected(self.clone(), why));
+        }
+        member.session.unsettle();
+    }
+}
+
+impl Ack {
+    /// Whether the client has asked for an acknowledgement.
+    pub fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sends the acknowledgement, if the client has asked for it.
+    pub fn send(self, args: impl Into<Args>) {
+        if let Some((socket, id)) = self.0 {
+            let packet = EncodedPacket::ack(&socket.namespace.path, id, &args.into());
+            socket.member.session.send_packet(&packet);
+        }
+    }
+}
+
+/// The target of an event: all clients of a namespace, or the selection that [`Broadcast::to`] and
+/// [`Broadcast::except`] make.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Broadcast {
+    pub(super) namespace: Arc<Inner>,
+    pub(super) selection: Selection,
+}
+
+impl Broadcast {
+    pub(super) fn of(namespace: Arc<Inner>) -> Broadcast {
+        let selection = Selection::default();
+        Broadcast {
+            namespace,
+            selection,
+        }
+    }
+
+    /// Adds a room. The event is sent only to the members of the added rooms. The id of a client is
+    /// also the name of a room with only this client.
+    pub fn to(mut self, room: &str) -> Broadcast {
+        self.selection.rooms.push(room.into());
+        self
+    }
+
+    /// Excludes this client.
+    pub fn except(mut self, socket: &Socket) -> Broadcast {
+        self.selection.except.push(socket.id());
+        self
+    }
+
+    /// The selected clients of this process.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let members = self.namespace.members.select(&self.selection);
+        let socket = |member| Socket {
+            namespace: Arc::clone(&self.namespace),
+            member,
+        };
+        members.into_iter().map(socket).collect()
+    }
+
+    /// Emits an event to the selected clients of this process and of the other processes of the
+    /// bus. A handler with many events should await the result, which is ready when no worker has a
+    /// full mailbox.
+    pub fn emit(&self, event: &str, args: impl Into<Args>) -> Emitted {
+        self.namespace.emit(event, &args.into(), &self.selection);
+        Emitted(Arc::clone(&self.namespace))
+    }
+}
+
+/// A broadcast in delivery. Await it to wait until no worker of its clients has a full mailbox.
+#[derive(Debug)]
+pub struct Emitted(Arc<Inner>);
+
+impl IntoFuture for Emitted {
+    type Output = ();
+    type IntoFuture = Outcome;
+
+    fn into_future(self) -> Self::IntoFuture {
+        const LOOK_AGAIN: Duration = Duration::from_millis(1);
+        Box::pin(async move {
+            while self.0.members.is_congested() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        })
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the client has not acknowledged the event")
+    }
+}
+
+impl std::error::Error for NoAnswer {}

@@ -132,25 +132,20 @@ fn number(value: &Value) -> Option<usize> {
 }
 
 /// Calls `visit` with the number of each placeholder.
-fn each_placeholder(values: &mut [Value], visit: &mut impl FnMut(&mut Value)) {
+fn each_placeholder<'v>(
+    values: impl IntoIterator<Item = &'v mut Value>,
+    visit: &mut impl FnMut(&mut Value),
+) {
     for value in values {
-        each_placeholder_of(value, visit);
-    }
-}
-
-fn each_placeholder_of(value: &mut Value, visit: &mut impl FnMut(&mut Value)) {
-    let is_placeholder = is_placeholder(value);
-    match value {
-        Value::Array(items) => each_placeholder(items, visit),
-        Value::Object(members) if is_placeholder => {
-            visit(members.entry("num").or_insert(Value::Null));
+        let is_placeholder = is_placeholder(value);
+        match value {
+            Value::Array(items) => each_placeholder(items, visit),
+            Value::Object(members) if is_placeholder => {
+                visit(members.entry("num").or_insert(Value::Null));
+            }
+            Value::Object(members) => each_placeholder(members.values_mut(), visit),
+            _ => {}
         }
-        Value::Object(members) => {
-            members
-                .values_mut()
-                .for_each(|member| each_placeholder_of(member, visit));
-        }
-        _ => {}
     }
 }
 

@@ -78,13 +78,13 @@ impl SessionSocket {
             (WebSocketRole::Transport, Message::Text(text)) => self.session.receive(text, false),
             (WebSocketRole::Transport, message) => self.session.message(message),
             (WebSocketRole::Upgrading(peer), Message::Text("2probe"))
-                if self.session.probe(peer) =>
+                if self.session.probe(peer).is_some() =>
             {
                 socket.send(Message::Text("3probe"));
                 Ok(())
             }
             (WebSocketRole::Upgrading(peer), Message::Text("5"))
-                if self.session.complete_upgrade(peer) =>
+                if self.session.complete_upgrade(peer).is_some() =>
             {
                 self.role = WebSocketRole::Transport;
                 Ok(())
@@ -113,7 +113,7 @@ impl Handler for SessionSocket {
                 socket.send(Message::Text(&self.session.open_packet("")));
                 self.role = WebSocketRole::Transport;
             }
-            WebSocketRole::Candidate if self.session.begin_upgrade(&socket.peer()) => {
+            WebSocketRole::Candidate if self.session.begin_upgrade(socket.peer()).is_some() => {
                 self.role = WebSocketRole::Upgrading(socket.peer().id());
             }
             _ => {

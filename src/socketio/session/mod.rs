@@ -22,9 +22,9 @@ use tokio::sync::Notify;
 
 use self::polling::{Polling, Upgrade};
 pub(super) use self::polling::{PollingMethod, RunningRequest};
-use self::service::Moment;
 pub(super) use self::service::Protocol;
 pub use self::service::Service;
+use self::service::{Moment, reserve};
 use self::times::Deadline;
 use super::errors::{DisconnectReason, EngineResult, EngineViolation};
 use super::packet::EncodedPacket;
@@ -154,18 +154,17 @@ impl Session {
     fn enqueue(self: &Arc<Self>, packet: &Arc<EncodedPacket>, max_queue_size: usize) {
         let mut state = self.state();
         match &mut state.transport {
-            Transport::Polling(polling) if polling.size() > max_queue_size => {
+            Transport::Polling(polling) if polling.size > max_queue_size => {
                 // The session ends, because a client must not lose single packets. The timer ends
                 // it, because the sender may hold the lock of a namespace.
                 polling.is_overrun = true;
                 self.due_in(&mut state, Deadline::Overrun, Duration::ZERO);
             }
             Transport::Polling(polling) => {
-                polling.push(Arc::clone(packet));
-                self.changed.notify_waiters();
-                if polling.is_budget_spent() {
+                if polling.push(Arc::clone(packet)) {
                     self.service.needs_relief.store(true, Ordering::Relaxed);
                 }
+                self.changed.notify_waiters();
             }
             Transport::WebSocket(peer) => peer.publish(&packet.publication()),
             Transport::Closed(_) => {}
@@ -174,10 +173,7 @@ impl Session {
 
     /// The result of [`Polling::excess`]; `None` without the polling transport.
     pub(super) fn excess(&self) -> Option<usize> {
-        match &self.state().transport {
-            Transport::Polling(polling) => polling.excess(),
-            _ => None,
-        }
+        self.state().transport.polling()?.excess()
     }
 
     /// Handles an Engine.IO packet in text form.
@@ -221,61 +217,56 @@ impl Session {
         }
     }
 
-    /// Starts the upgrade of the session to this WebSocket. Returns `false` if the session does not
-    /// poll or another upgrade is running.
-    pub(super) fn begin_upgrade(self: &Arc<Self>, peer: &Peer) -> bool {
+    /// Starts the upgrade of the session to this WebSocket. `None` if the session does not poll or
+    /// another upgrade is running.
+    pub(super) fn begin_upgrade(self: &Arc<Self>, peer: Peer) -> Option<()> {
         let mut state = self.state();
-        match &mut state.transport {
-            Transport::Polling(polling) if polling.upgrade.is_none() => {
-                polling.upgrade = Some(Upgrade {
-                    peer: peer.clone(),
-                    is_probed: false,
-                });
-            }
-            _ => return false,
-        }
+        let upgrade = &mut state.transport.polling()?.upgrade;
+        upgrade.is_none().then_some(())?;
+        let is_probed = false;
+        *upgrade = Some(Upgrade { peer, is_probed });
         let timeout = self.service.settings.upgrade_timeout;
         self.due_in(&mut state, Deadline::Upgrade, timeout);
-        true
+        Some(())
     }
 
     /// Records that the client has probed its new WebSocket. From now on, GETs are answered at
-    /// once. Returns `true` for the first probe.
-    pub(super) fn probe(&self, peer: PeerId) -> bool {
-        let is_first = self.state().upgrade(peer).is_some_and(Polling::probe);
+    /// once. `None` if the client has already probed it, or the session is not upgrading to it.
+    pub(super) fn probe(&self, peer: PeerId) -> Option<()> {
+        let mut state = self.state();
+        let upgrade = state.transport.polling()?.upgrade.as_mut()?;
+        let is_first = upgrade.peer.id() == peer && !upgrade.is_probed;
+        upgrade.is_probed |= is_first;
         self.changed.notify_waiters();
-        is_first
+        is_first.then_some(())
     }
 
-    /// Completes the upgrade: the queue and all later packets are sent on the new WebSocket.
-    /// Returns `false` if the client has not probed the WebSocket.
-    pub(super) fn complete_upgrade(self: &Arc<Self>, peer: PeerId) -> bool {
+    /// Completes the upgrade: the queue and all later packets are sent on the new WebSocket. `None`
+    /// if the client has not probed the WebSocket.
+    pub(super) fn complete_upgrade(self: &Arc<Self>, peer: PeerId) -> Option<()> {
         let mut state = self.state();
-        let polling = state.upgrade(peer);
-        let Some((peer, waiting)) = polling.and_then(Polling::complete_upgrade) else {
-            return false;
-        };
+        let polling = state.transport.polling().filter(|it| !it.is_overrun)?;
+        let is_complete = |it: &mut Upgrade| it.is_probed && it.peer.id() == peer;
+        let Upgrade { peer, .. } = polling.upgrade.take_if(is_complete)?;
+        let waiting = polling.take();
         if !waiting.is_empty() {
             let messages = waiting.iter().flat_map(|packet| packet.messages());
             peer.publish(&Publication::of_several(messages));
         }
         state.transport = Transport::WebSocket(peer);
-        state.deadlines[Deadline::Upgrade as usize] = Moment::MAX;
         if state.memberships > 0 {
             state.place = None; // the WebSocket has its own place
         }
         drop(state);
         self.changed.notify_waiters();
         self.protocol.upgraded();
-        true
+        Some(())
     }
 
     /// Ends the upgrade because the new WebSocket has failed. The session continues to poll.
     pub(super) fn abandon_upgrade(&self, peer: PeerId) {
-        let mut state = self.state();
-        if let Some(polling) = state.upgrade(peer) {
-            polling.upgrade = None;
-            state.deadlines[Deadline::Upgrade as usize] = Moment::MAX;
+        if let Some(polling) = self.state().transport.polling() {
+            polling.upgrade.take_if(|it| it.peer.id() == peer);
         }
     }
 
@@ -296,11 +287,10 @@ impl Session {
     pub(super) fn settle(&self) -> bool {
         let mut state = self.state();
         if state.memberships == 0 {
-            let place = match &state.transport {
-                Transport::Polling(polling) => polling.reserve_slot(self.address),
-                _ => Ok(None),
+            let limit = state.transport.polling().and_then(|it| it.addresses());
+            let Some(place) = reserve(limit, self.address) else {
+                return false;
             };
-            let Ok(place) = place else { return false };
             state.place = place;
         }
         state.memberships += 1;
@@ -342,30 +332,30 @@ impl Session {
 
     /// Handles a deadline that has passed.
     fn check(self: &Arc<Self>, now: Moment) {
+        /// The time for a Pong starts when its Ping was due, or this long ago if the Ping was due
+        /// earlier.
+        const LATE: Duration = Duration::from_millis(50);
         let mut state = self.state();
         let has_passed = |deadline: &Deadline| state.deadlines[*deadline as usize] <= now;
         let passed = Deadline::ALL.into_iter().find(has_passed);
-        if let Some(deadline) = passed {
-            state.deadlines[deadline as usize] = Moment::MAX;
-        }
+        let time = passed.map_or(now, |deadline| {
+            mem::replace(&mut state.deadlines[deadline as usize], Moment::MAX)
+        });
         let next = state.deadlines.into_iter().fold(Moment::MAX, Moment::min);
         self.next_check.store(next, Ordering::Relaxed);
         let why = match passed {
             None => return,
             Some(Deadline::Ping) => {
-                self.due_in(
-                    &mut state,
-                    Deadline::Pong,
-                    self.service.settings.ping_timeout,
-                );
+                let late = Duration::from_millis(now - time).min(LATE);
+                let timeout = self.service.settings.ping_timeout.saturating_sub(late);
+                self.due_in(&mut state, Deadline::Pong, timeout);
                 drop(state);
                 return self.send_packet(&self.service.ping);
             }
             Some(Deadline::Upgrade) => {
-                if let Transport::Polling(polling) = &mut state.transport
-                    && let Some(upgrade) = polling.upgrade.take()
-                {
-                    DisconnectReason::Timeout.hang_up(&upgrade.peer);
+                let upgrade = state.transport.polling().and_then(|it| it.upgrade.take());
+                if let Some(Upgrade { peer, .. }) = upgrade {
+                    DisconnectReason::Timeout.hang_up(&peer);
                 }
                 return;
             }
@@ -388,14 +378,11 @@ impl Session {
     /// with the session's id are refused.
     pub(super) fn end(self: &Arc<Self>, why: DisconnectReason) {
         let mut state = self.state();
-        let farewell = match &mut state.transport {
-            Transport::Polling(polling) => polling.farewell(why),
-            _ => None,
-        };
-        let transport = match &state.transport {
-            Transport::Closed(_) => return,
-            _ => mem::replace(&mut state.transport, Transport::Closed(farewell)),
-        };
+        if let Transport::Closed(_) = state.transport {
+            return;
+        }
+        let farewell = state.transport.polling().and_then(|it| it.farewell(why));
+        let transport = mem::replace(&mut state.transport, Transport::Closed(farewell));
         drop(state);
         self.service.remove(&self.sid);
         self.changed.notify_waiters();
@@ -436,15 +423,12 @@ impl Session {
     }
 }
 
-impl SessionState {
-    /// Returns the polling transport, if the session is upgrading to this WebSocket.
-    fn upgrade(&mut self, peer: PeerId) -> Option<&mut Polling> {
-        let Transport::Polling(polling) = &mut self.transport else {
-            return None;
-        };
-        let upgrade = polling.upgrade.as_ref();
-        let is_it = upgrade.is_some_and(|upgrade| upgrade.peer.id() == peer);
-        is_it.then_some(polling)
+impl Transport {
+    fn polling(&mut self) -> Option<&mut Polling> {
+        match self {
+            Transport::Polling(polling) => Some(polling),
+            _ => None,
+        }
     }
 }
 

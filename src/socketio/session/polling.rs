@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::times::Deadline;
 use super::{Session, Transport};
-use crate::engine::{Held, Peer, PeerAddress};
-use crate::http::{Admission, IpSlot, RateLimits};
+use crate::engine::{Held, Peer};
+use crate::http::{Admission, IpConnectionLimit, RateLimits};
 use crate::socketio::SocketIoSettings;
 use crate::socketio::errors::{DisconnectReason, RequestError};
 use crate::socketio::packet::EncodedPacket;
@@ -17,7 +17,7 @@ use crate::socketio::packet::EncodedPacket;
 pub(super) struct Polling {
     queue: VecDeque<Arc<EncodedPacket>>,
     /// Bytes of the queue: its packets as encoded in a body, plus [`ENTRY`] for each packet.
-    size: usize,
+    pub(super) size: usize,
     pub(super) upgrade: Option<Upgrade>,
     /// The queue was too large. No packet is added, and the session is about to end.
     pub(super) is_overrun: bool,
@@ -60,13 +60,10 @@ impl Polling {
         }
     }
 
-    pub(super) fn size(&self) -> usize {
-        self.size
-    }
-
-    pub(super) fn push(&mut self, packet: Arc<EncodedPacket>) {
+    /// Adds a packet. Returns whether the unsent data for all clients exceeds the unsent budget.
+    pub(super) fn push(&mut self, packet: Arc<EncodedPacket>) -> bool {
         if self.is_overrun {
-            return;
+            return false;
         }
         self.size += ENTRY + packet.size();
         if let Some(Admission { unsent, .. }) = &self.admission {
@@ -75,10 +72,6 @@ impl Polling {
             held.set(held.bytes() + ENTRY);
         }
         self.queue.push_back(packet);
-    }
-
-    /// Whether the unsent data for all clients exceeds the unsent budget.
-    pub(super) fn is_budget_spent(&self) -> bool {
         let admission = self.admission.as_ref();
         admission.is_some_and(Admission::is_unsent_spent)
     }
@@ -119,23 +112,9 @@ impl Polling {
         self.is_running[PollingMethod::Get as usize].then(|| self.take_body())
     }
 
-    /// Returns `true` for the first probe of the new WebSocket.
-    pub(super) fn probe(&mut self) -> bool {
-        let upgrade = self.upgrade.as_mut();
-        upgrade.is_some_and(|upgrade| !mem::replace(&mut upgrade.is_probed, true))
-    }
-
     fn is_probed(&self) -> bool {
         let upgrade = self.upgrade.as_ref();
         upgrade.is_some_and(|upgrade| upgrade.is_probed)
-    }
-
-    /// Returns the new WebSocket and the packets of the queue; `None` if the WebSocket has not been
-    /// probed or the queue was too large.
-    pub(super) fn complete_upgrade(&mut self) -> Option<(Peer, VecDeque<Arc<EncodedPacket>>)> {
-        let is_complete = self.is_probed() && !self.is_overrun;
-        let upgrade = self.upgrade.take_if(|_| is_complete)?;
-        Some((upgrade.peer, self.take()))
     }
 
     /// Records a request. Returns `false` if another request of the method is running.
@@ -144,14 +123,9 @@ impl Polling {
         !mem::replace(&mut self.is_running[method as usize], true)
     }
 
-    /// Reserves a place among the connections of an address, if their number is limited.
-    pub(super) fn reserve_slot(&self, address: PeerAddress) -> Result<Option<IpSlot>, ()> {
-        let admission = self.admission.as_ref();
-        let addresses = admission.and_then(|admission| admission.addresses.as_ref());
-        match addresses.zip(address.ip()) {
-            Some((addresses, address)) => addresses.reserve_slot(address).map(Some).ok_or(()),
-            None => Ok(None),
-        }
+    /// The limit of connections for each address.
+    pub(super) fn addresses(&self) -> Option<&IpConnectionLimit> {
+        self.admission.as_ref()?.addresses.as_ref()
     }
 }
 
@@ -245,14 +219,13 @@ impl RunningRequest {
     /// Counts one packet of this size against the rate limits, in the same way as a message of a
     /// WebSocket. Returns how long the packet must wait.
     pub(in crate::socketio) fn spend(&self, bytes: usize) -> Result<Duration, RequestError> {
-        let mut state = self.session.state();
-        let Transport::Polling(polling) = &mut state.transport else {
+        if let Some(Polling { rates, .. }) = self.session.state().transport.polling() {
+            if rates.admits(bytes) {
+                return Ok(rates.throttle().unwrap_or_default());
+            }
+        } else {
             return Ok(Duration::ZERO);
-        };
-        if polling.rates.admits(bytes) {
-            return Ok(polling.rates.throttle().unwrap_or_default());
         }
-        drop(state);
         self.session.end(DisconnectReason::SlowConsumer);
         Err(RequestError::BadRequest)
     }
@@ -260,7 +233,7 @@ impl RunningRequest {
 
 impl Drop for RunningRequest {
     fn drop(&mut self) {
-        if let Transport::Polling(polling) = &mut self.session.state().transport {
+        if let Some(polling) = self.session.state().transport.polling() {
             polling.is_running[self.method as usize] = false;
         }
     }

@@ -119,13 +119,9 @@ impl Service {
         Some(session)
     }
 
-    /// Reserves a place among the newcomers of an address; `None` if all places are taken. The
-    /// inner value is `None` if the address has no IP.
+    /// Reserves a place among the newcomers of an address.
     pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<IpSlot>> {
-        match address.ip() {
-            Some(address) => self.newcomers.reserve_slot(address).map(Some),
-            None => Some(None),
-        }
+        reserve(Some(&self.newcomers), address)
     }
 
     /// Returns the session whose id is this text.
@@ -190,6 +186,18 @@ impl Service {
         for session in self.some(|_| true) {
             session.end(DisconnectReason::ServerShuttingDown);
         }
+    }
+}
+
+/// Reserves a place of an address; `None` if all places are taken. The inner value is `None` if
+/// there is no limit or the address has no IP.
+pub(super) fn reserve(
+    limit: Option<&IpConnectionLimit>,
+    address: PeerAddress,
+) -> Option<Option<IpSlot>> {
+    match limit.zip(address.ip()) {
+        Some((limit, address)) => limit.reserve_slot(address).map(Some),
+        None => Some(None),
     }
 }
 
