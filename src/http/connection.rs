@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::time::timeout_at;
 
 use super::context::HttpContext;
 use super::h2c;
@@ -37,12 +38,15 @@ pub(crate) async fn serve_connection(
     context: Rc<HttpContext>,
     place: impl Witness,
 ) {
+    let deadline = context
+        .head_timeout()
+        .map(|timeout| Instant::now() + timeout);
     let prepared = match context.proxies.is_empty() && context.tls.is_none() {
-        true => Some((stream, context.head_timeout())),
+        true => Some(stream),
         // Boxed, because it would be most of this future.
-        false => Box::pin(prepared(stream, &context, &place)).await,
+        false => Box::pin(prepared(stream, deadline, &context, &place)).await,
     };
-    let Some((stream, first_head)) = prepared else {
+    let Some(stream) = prepared else {
         return;
     };
     let began = Instant::now();
@@ -50,7 +54,7 @@ pub(crate) async fn serve_connection(
     let pending_upgrade = PendingUpgrade::default();
     let service = HttpService::new(Rc::clone(&context), Rc::clone(&pending_upgrade), &stream);
     let progress = stream.progress().clone();
-    let http = http1_builder(&context, first_head, progress.clone());
+    let http = http1_builder(&context, deadline, progress.clone());
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let mut ending = pin!(async {
         context.shutdown.reached(Stage::Ending).await;
@@ -101,7 +105,7 @@ pub(crate) async fn serve_connection(
 /// Configures hyper for a connection whose first request head has the deadline `first_head`.
 fn http1_builder(
     context: &HttpContext,
-    first_head: Option<Duration>,
+    first_head: Option<Instant>,
     progress: PhaseProgress,
 ) -> http1::Builder {
     let clock = PhaseClock {
@@ -126,23 +130,21 @@ fn http1_builder(
     builder
 }
 
-/// Reads the PROXY header and does the TLS handshake, if they are configured. Returns the stream
-/// and the time left for its first request head: one deadline covers all three steps.
+/// Reads the PROXY header and does the TLS handshake, if they are configured. The deadline covers
+/// both and the first request head.
 async fn prepared(
     mut stream: HttpStream,
+    deadline: Option<Instant>,
     context: &HttpContext,
     place: &impl Witness,
-) -> Option<(HttpStream, Option<Duration>)> {
-    let mut head_timeout = context.head_timeout();
+) -> Option<HttpStream> {
     if !context.proxies.is_empty() {
-        let proxied = stream.proxied(&context.proxies);
-        let (proxied, left) = in_time(head_timeout, proxied).await?;
+        let proxied = in_time(deadline, stream.proxied(&context.proxies)).await?;
         // The peer may be anybody: it gets no answer.
         proxied.inspect_err(log::not_proxied).ok()?;
-        head_timeout = left;
     }
     let Some(config) = &context.tls else {
-        return Some((stream, head_timeout));
+        return Some(stream);
     };
     let first = FirstBytes::default();
     let secured = {
@@ -155,14 +157,14 @@ async fn prepared(
             });
             secured
         });
-        in_time(head_timeout, securing).await
+        in_time(deadline, securing).await
     };
     let failed = |why: &dyn Display| {
         log::not_secured(&why, &first, first.is_empty(), &stream.peer());
     };
     match secured {
-        Some((Ok(()), left)) => Some((stream, left)),
-        Some((Err(error), _)) => {
+        Some(Ok(())) => Some(stream),
+        Some(Err(error)) => {
             failed(&error);
             linger(stream, context).await;
             None
@@ -174,17 +176,12 @@ async fn prepared(
     }
 }
 
-/// Returns the future's output and the time left. `None` if the future takes too long.
-async fn in_time<T>(
-    timeout: Option<Duration>,
-    future: impl Future<Output = T>,
-) -> Option<(T, Option<Duration>)> {
-    let Some(timeout) = timeout else {
-        return Some((future.await, None));
-    };
-    let began = Instant::now();
-    let outcome = tokio::time::timeout(timeout, future).await.ok()?;
-    Some((outcome, Some(timeout.saturating_sub(began.elapsed()))))
+/// Returns the future's output. `None` if the deadline passes before it.
+async fn in_time<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), future).await.ok(),
+        None => Some(future.await),
+    }
 }
 
 /// Gives a WebSocket's stream and its early input to its owner.
@@ -226,7 +223,8 @@ fn upgraded(
     context: &HttpContext,
     place: impl Sized,
 ) -> Upgraded {
-    let counted = CountedWebSocket::new(&context.observer);
+    context.observer.mounted(1);
+    let counted = CountedWebSocket(Arc::clone(&context.observer));
     drop(place);
     let shared = Arc::clone(&context.shared);
     Upgraded::new(
@@ -247,12 +245,11 @@ async fn hand_over_to_h2c(
     place: impl Sized,
 ) {
     let peer = stream.peer();
-    // A proxy's connection has requests of many clients, so its address has no limit.
-    let address_place = match is_trusted(peer, &context.policy) {
-        true => Ok(None),
-        false => context.address_place(peer),
+    let admitted = match is_trusted(peer, &context.policy) {
+        // A proxy's connection has requests of many clients, so its address has no limit.
+        true => context.admit().map(|()| None),
+        false => context.admit_from(peer),
     };
-    let admitted = address_place.and_then(|place| context.admit().map(|()| place));
     let Ok(address_place) = admitted else {
         return linger(stream, context).await;
     };
@@ -262,13 +259,6 @@ async fn hand_over_to_h2c(
 
 /// Counts a stream outside the frame loop as a WebSocket.
 struct CountedWebSocket(Arc<dyn Observer>);
-
-impl CountedWebSocket {
-    fn new(observer: &Arc<dyn Observer>) -> CountedWebSocket {
-        observer.mounted(1);
-        CountedWebSocket(Arc::clone(observer))
-    }
-}
 
 impl Drop for CountedWebSocket {
     fn drop(&mut self) {
@@ -288,20 +278,14 @@ fn encode(response: &Response<()>) -> Vec<u8> {
         bytes.extend_from_slice(part.as_bytes());
     }
     for (name, value) in response.headers() {
-        let (known, rest) = match name.as_str().strip_prefix("sec-websocket-") {
-            Some(rest) => ("Sec-WebSocket-", rest),
-            None => ("", name.as_str()),
-        };
-        bytes.extend_from_slice(known.as_bytes());
-        let mut begins = true;
-        bytes.extend(rest.bytes().map(|byte| {
-            let begun = std::mem::replace(&mut begins, byte == b'-');
-            if begun {
-                byte.to_ascii_uppercase()
-            } else {
-                byte
-            }
-        }));
+        for part in name.as_str().split_inclusive('-') {
+            let begin = bytes.len();
+            bytes.extend_from_slice(match part {
+                "websocket-" => b"WebSocket-",
+                part => part.as_bytes(),
+            });
+            bytes[begin..=begin].make_ascii_uppercase();
+        }
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value.as_bytes());
         bytes.extend_from_slice(b"\r\n");

@@ -118,6 +118,12 @@ impl HttpShared {
         }
     }
 
+    /// [`HttpShared::address_place`] and [`HttpShared::admit`].
+    pub(super) fn admit_from(&self, client: PeerAddress) -> Result<Option<IpSlot>, HandshakeError> {
+        let place = self.address_place(client)?;
+        self.admit().map(|()| place)
+    }
+
     /// The deadline of a request head. `None` if it is off.
     pub(super) fn head_timeout(&self) -> Option<Duration> {
         unless_zero(self.http.head_timeout)

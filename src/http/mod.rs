@@ -22,7 +22,6 @@ mod proxy_protocol;
 mod router;
 mod service;
 mod shutdown;
-mod socket;
 mod stream;
 mod timer;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
@@ -45,8 +44,7 @@ pub use pages::Page;
 pub use router::{Request, Router};
 pub use shutdown::Shutdown;
 pub(crate) use shutdown::Stage;
-pub(crate) use socket::register;
-pub(crate) use stream::HttpStream;
+pub(crate) use stream::{HttpStream, register};
 pub(crate) use waiting::{HttpPhase, Witness};
 
 use std::time::Duration;

@@ -61,6 +61,7 @@ pub trait NestedService: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The answer of a [`NestedService`] to a request that does not ask for an upgrade.
+#[derive(Debug)]
 pub enum ServiceResponse {
     /// A whole response. hyper keeps the connection for further requests.
     Response(Response<Full<Bytes>>),
@@ -82,20 +83,6 @@ impl ServiceResponse {
 impl From<Response<Full<Bytes>>> for ServiceResponse {
     fn from(response: Response<Full<Bytes>>) -> ServiceResponse {
         ServiceResponse::Response(response)
-    }
-}
-
-impl fmt::Debug for ServiceResponse {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServiceResponse::Response(response) => {
-                formatter.debug_tuple("Response").field(response).finish()
-            }
-            ServiceResponse::Stream(response) => {
-                let head = response.headers();
-                formatter.debug_tuple("Stream").field(head).finish()
-            }
-        }
     }
 }
 

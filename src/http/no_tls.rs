@@ -4,11 +4,11 @@ use std::fmt::{self, Display};
 use std::io;
 use std::sync::Arc;
 
-use super::socket::AsyncSocket;
+use super::HttpStream;
 use crate::tls::ServerConfig;
 
 pub(super) async fn secure(
-    _: &mut AsyncSocket,
+    _: &mut HttpStream,
     config: &Arc<ServerConfig>,
     _: &FirstBytes,
 ) -> io::Result<()> {

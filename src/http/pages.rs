@@ -55,14 +55,6 @@ impl Page {
         self
     }
 
-    /// The response that refuses a handshake and closes the connection.
-    pub(super) fn into_refusal(self) -> Response<Full<Bytes>> {
-        let mut response = self.into_response();
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-        response
-    }
-
     /// The response to a request.
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));

@@ -1,13 +1,14 @@
 //! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): a load balancer sends the
 //! client's address before the client's first byte.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
-use tokio::io::AsyncReadExt;
+use tokio::io::Interest;
 
-use super::socket::AsyncSocket;
+use super::HttpStream;
+use crate::engine::ClientSocket;
 
 /// Maximum bytes of a header, with its additional fields, which are ignored: a proxy may put a
 /// client's certificate there. Version 2 allows up to 64 KiB.
@@ -22,18 +23,18 @@ const CONFIG: ParseConfig = ParseConfig {
     allow_v2: true,
 };
 
-/// Reads the header from the socket, and no byte after it. `None` if the proxy connects for itself,
+/// Reads the header from the stream, and no byte after it. `None` if the proxy connects for itself,
 /// for example as a health check, or for a client without an address.
 ///
 /// # Errors
-/// An error of the socket; `UnexpectedEof` if the stream ends before the end of the header,
+/// An error of the stream; `UnexpectedEof` if the stream ends before the end of the header,
 /// `InvalidData` if the header is not valid.
-pub(super) async fn receive(socket: &mut AsyncSocket) -> io::Result<Option<SocketAddr>> {
+pub(super) async fn receive(stream: &mut HttpStream) -> io::Result<Option<SocketAddr>> {
     let mut bytes = Vec::new();
     loop {
         let taken = bytes.len();
         bytes.resize((taken + STEP).min(MAX_SIZE), 0);
-        let seen = taken + socket.peek(&mut bytes[taken..]).await?;
+        let seen = taken + stream.peek(&mut bytes[taken..]).await?;
         if seen == taken {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -41,13 +42,14 @@ pub(super) async fn receive(socket: &mut AsyncSocket) -> io::Result<Option<Socke
         match ProxyHeader::parse(&bytes, CONFIG) {
             Ok((header, size)) => {
                 let client = header.proxied_address().map(|address| address.source);
-                socket.read_exact(&mut vec![0; size - taken]).await?;
+                bytes.resize(size, 0);
+                take(stream, &mut bytes[taken..]).await?;
                 return Ok(client);
             }
             // All peeked bytes belong to the header: read them, so that the next peek waits for
             // more.
             Err(Error::BufferTooShort) if seen < MAX_SIZE => {
-                socket.read_exact(&mut bytes[taken..]).await?;
+                take(stream, &mut bytes[taken..]).await?;
             }
             Err(_) => {
                 return Err(io::Error::new(
@@ -57,4 +59,10 @@ pub(super) async fn receive(socket: &mut AsyncSocket) -> io::Result<Option<Socke
             }
         }
     }
+}
+
+/// Reads bytes that have been peeked. They are not a part of the client's head.
+async fn take(stream: &mut HttpStream, bytes: &mut [u8]) -> io::Result<()> {
+    let read = |socket: &mut ClientSocket| socket.read_exact(bytes);
+    stream.when(Interest::READABLE, read).await
 }

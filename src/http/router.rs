@@ -42,28 +42,29 @@ pub struct Router {
     speaks_h2c: bool,
 }
 
+/// The endpoint and the page of the paths that match a pattern.
 #[derive(Debug)]
-struct Route {
+pub(super) struct Route {
     /// The route's index in `Router::routes`.
-    index: u16,
+    pub(super) index: EndpointIndex,
     pattern: Box<str>,
-    endpoint: Option<Endpoint>,
+    pub(super) endpoint: Option<Endpoint>,
     page: Option<PageMaker>,
-    /// Whether the page answers any Host.
-    is_probe: bool,
 }
 
 struct PageMaker {
     make: Box<dyn Fn(&Request<'_>) -> Page + Send + Sync>,
-    needs_token: bool,
+    access: PageAccess,
 }
 
-/// A matched route: its endpoint, its page and its pattern.
-pub(super) struct Matched<'r> {
-    pub(super) endpoint: Option<&'r Endpoint>,
-    page: Option<&'r PageMaker>,
-    pattern: &'r str,
-    pub(super) index: EndpointIndex,
+/// Who gets a page.
+#[derive(PartialEq)]
+enum PageAccess {
+    Public,
+    /// A token is required, if the policy has one.
+    Token,
+    /// Any Host is accepted.
+    Probe,
 }
 
 impl Router {
@@ -92,30 +93,22 @@ impl Router {
     /// Adds a page for GET and HEAD.
     #[must_use]
     pub fn page(
-        mut self,
+        self,
         pattern: &str,
         make: impl Fn(&Request<'_>) -> Page + Send + Sync + 'static,
     ) -> Router {
-        self.route(pattern).page = Some(PageMaker {
-            make: Box::new(make),
-            needs_token: false,
-        });
-        self
+        self.page_for(PageAccess::Public, pattern, Box::new(make))
     }
 
     /// Adds a page for GET and HEAD that requires the token of the server's [`Policy`], if the
     /// policy has one.
     #[must_use]
     pub fn private_page(
-        mut self,
+        self,
         pattern: &str,
         make: impl Fn(&Request<'_>) -> Page + Send + Sync + 'static,
     ) -> Router {
-        self.route(pattern).page = Some(PageMaker {
-            make: Box::new(make),
-            needs_token: true,
-        });
-        self
+        self.page_for(PageAccess::Token, pattern, Box::new(make))
     }
 
     /// Adds a page that answers any Host, even one that [`Policy::allowed_hosts`] does not list:
@@ -128,9 +121,17 @@ impl Router {
         path: &str,
         make: impl Fn(&Request<'_>) -> Page + Send + Sync + 'static,
     ) -> Router {
-        let mut router = self.page(path, make);
-        router.route(path).is_probe = true;
-        router
+        self.page_for(PageAccess::Probe, path, Box::new(make))
+    }
+
+    fn page_for(
+        mut self,
+        access: PageAccess,
+        pattern: &str,
+        make: Box<dyn Fn(&Request<'_>) -> Page + Send + Sync>,
+    ) -> Router {
+        self.route(pattern).page = Some(PageMaker { make, access });
+        self
     }
 
     /// Serves all paths that begin with `prefix` by a service. Exceptions are paths with a page,
@@ -172,11 +173,10 @@ impl Router {
             .position(|route| *route.pattern == *pattern)
             .unwrap_or_else(|| {
                 self.routes.push(Route {
-                    index: u16::try_from(self.routes.len()).unwrap_or(u16::MAX),
+                    index: EndpointIndex(u16::try_from(self.routes.len()).unwrap_or(u16::MAX)),
                     pattern: pattern.into(),
                     endpoint: None,
                     page: None,
-                    is_probe: false,
                 });
                 self.routes.len() - 1
             });
@@ -201,8 +201,9 @@ impl Router {
 
     /// Whether this path has a page for probes.
     pub(super) fn is_probe(&self, path: &str) -> bool {
+        let is_probe = |page: &PageMaker| page.access == PageAccess::Probe;
         let mut routes = self.routes.iter();
-        routes.any(|route| route.is_probe && *route.pattern == *path)
+        routes.any(|route| *route.pattern == *path && route.page.as_ref().is_some_and(is_probe))
     }
 
     /// The pattern of an endpoint, for metrics and logs.
@@ -213,19 +214,13 @@ impl Router {
 
     /// Finds the route of a path. A page does not hide an endpoint from a request that wants a
     /// WebSocket.
-    pub(super) fn find(&self, path: &str, wants_upgrade: bool) -> Option<Matched<'_>> {
+    pub(super) fn find(&self, path: &str, wants_upgrade: bool) -> Option<&Route> {
         let exact = self.routes.iter().find(|route| *route.pattern == *path);
         exact
             .filter(|route| !wants_upgrade || route.endpoint.is_some())
             .or_else(|| self.find_with_parameters(path, wants_upgrade))
             .or(exact)
             .or_else(|| self.find_with_parameters(path, false))
-            .map(|route| Matched {
-                endpoint: route.endpoint.as_ref(),
-                page: route.page.as_ref(),
-                pattern: &route.pattern,
-                index: EndpointIndex(route.index),
-            })
     }
 
     /// Why a path without a route is refused.
@@ -254,19 +249,16 @@ impl Router {
     }
 }
 
-impl<'r> Matched<'r> {
+impl Route {
     pub(super) fn request<'a>(
-        &self,
+        &'a self,
         head: &'a http::request::Parts,
         peer: PeerAddress,
-    ) -> Request<'a>
-    where
-        'r: 'a,
-    {
+    ) -> Request<'a> {
         Request {
             head,
             peer,
-            pattern: self.pattern,
+            pattern: &self.pattern,
             subprotocol: None,
         }
     }
@@ -278,10 +270,10 @@ impl<'r> Matched<'r> {
         request: &Request<'_>,
         policy: &Policy,
     ) -> Result<Option<Page>, HandshakeError> {
-        let Some(page) = self.page else {
+        let Some(page) = &self.page else {
             return Ok(None);
         };
-        if page.needs_token {
+        if page.access == PageAccess::Token {
             handshake::check_token(request.head, policy)?;
         }
         Ok(Some((page.make)(request)))
@@ -444,9 +436,9 @@ mod tests {
             .page("/{any}", |_| Page::text("any"))
             .page("/fixed", |_| Page::text("fixed"))
             .page("*", |_| Page::text("no other"));
-        assert_eq!(router.find("/fixed", false).unwrap().pattern, "/fixed");
-        assert_eq!(router.find("/other", false).unwrap().pattern, "/{any}");
-        assert_eq!(router.find("/a/b", false).unwrap().pattern, "*");
+        assert_eq!(&*router.find("/fixed", false).unwrap().pattern, "/fixed");
+        assert_eq!(&*router.find("/other", false).unwrap().pattern, "/{any}");
+        assert_eq!(&*router.find("/a/b", false).unwrap().pattern, "*");
         assert!(Router::new().find("/a/b", false).is_none());
     }
 
@@ -455,9 +447,9 @@ mod tests {
         let router = Router::new()
             .websocket("*", |_| |_: &mut WebSocket<'_>, _: Message<'_>| {})
             .page("/page", |_| Page::text(""));
-        assert_eq!(router.find("/page", false).unwrap().pattern, "/page");
-        assert_eq!(router.find("/page", true).unwrap().pattern, "*");
+        assert_eq!(&*router.find("/page", false).unwrap().pattern, "/page");
+        assert_eq!(&*router.find("/page", true).unwrap().pattern, "*");
         let pages = Router::new().page("/page", |_| Page::text(""));
-        assert_eq!(pages.find("/page", true).unwrap().pattern, "/page");
+        assert_eq!(&*pages.find("/page", true).unwrap().pattern, "/page");
     }
 }

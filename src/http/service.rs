@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 use http_body_util::Full;
+use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use hyper::service::Service;
 
@@ -24,16 +25,14 @@ use super::limited::IpSlot;
 use super::mount::given;
 use super::pages::forbid_sniffing;
 use super::waiting::PhaseProgress;
-use super::{
-    BoxFuture, Endpoint, HttpStream, NestedService, OnUpgrade, Page, Rejection, Request,
-    ServiceResponse,
-};
+use super::{Endpoint, HttpStream, NestedService, OnUpgrade, Page, Request, ServiceResponse};
 use crate::engine::{ClientSocket, ConnectionDriver, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
 
 /// The hyper service of one connection: answers requests until one opens a WebSocket. hyper never
 /// gets an answer to that request; the service stores it in the [`PendingUpgrade`].
+#[derive(Clone)]
 pub(super) struct HttpService {
     context: Rc<HttpContext>,
     pending_upgrade: PendingUpgrade,
@@ -93,15 +92,15 @@ impl HttpService {
             return self.respond_mounted(Arc::clone(mount), client, wants_upgrade, head, body);
         }
         let is_connect = head.method == Method::CONNECT;
-        let matched = match context.router.find(head.uri.path(), wants_upgrade) {
-            Some(matched) => matched,
+        let route = match context.router.find(head.uri.path(), wants_upgrade) {
+            Some(route) => route,
             None if is_connect => return Err(HandshakeError::MethodNotAllowed),
             None => return Err(context.router.not_found(head.uri.path(), wants_upgrade)),
         };
-        let request = matched.request(head, client);
-        let endpoint = match matched.endpoint {
+        let request = route.request(head, client);
+        let endpoint = match &route.endpoint {
             Some(endpoint) if wants_upgrade => endpoint,
-            endpoint => match (matched.page(&request, &context.policy)?, endpoint) {
+            endpoint => match (route.page(&request, &context.policy)?, endpoint) {
                 (Some(page), _) if wants_upgrade => {
                     return Ok(self.refuse(page_response(page, &head.method), head));
                 }
@@ -112,7 +111,7 @@ impl HttpService {
                 (None, None) => return Err(HandshakeError::NotFound),
             },
         };
-        self.open(endpoint, &request, matched.index, head)
+        self.open(endpoint, &request, route.index, head)
     }
 
     /// Opens a WebSocket, if the handshake is valid and the endpoint accepts it.
@@ -130,13 +129,13 @@ impl HttpService {
             && let Err(error) = accept(None)
         {
             log::refused(error, head, client);
-            return Ok(self.refuse(page(request, error).into_refusal(), head));
+            return Ok(self.refuse(page(request, error).into_response(), head));
         }
         let chosen = match endpoint.choose(request) {
             Ok(chosen) => chosen,
             Err(page) => {
                 accept(None)?;
-                return Ok(self.refuse(page.into_refusal(), head));
+                return Ok(self.refuse(page.into_response(), head));
             }
         };
         let endpoint = chosen.as_ref().unwrap_or(endpoint);
@@ -155,12 +154,20 @@ impl HttpService {
         context.admit()?;
         context.observer.answered(101);
         let response = endpoint.changed(accepted.response());
+        self.hand_over(
+            UpgradeTarget::FrameLoop(connection, index),
+            client,
+            response,
+        );
+        Ok(Answer::Now(None))
+    }
+
+    fn hand_over(&self, owner: UpgradeTarget, client: PeerAddress, response: Response<()>) {
         self.pending_upgrade.set(Some(AcceptedUpgrade {
-            owner: UpgradeTarget::FrameLoop(connection, index),
+            owner,
             client,
             response,
         }));
-        Ok(Answer::Never)
     }
 
     fn refuse(&self, refusal: Response<Full<Bytes>>, head: &Parts) -> Answer {
@@ -177,76 +184,58 @@ impl HttpService {
     ) -> Result<Answer, HandshakeError> {
         let context = &self.context;
         let given = || given(head.clone(), client, context, context.addresses.clone());
+        let (service, version) = (self.clone(), head.version);
         if wants_upgrade {
             let accepted = handshake::accept(head, &context.policy, &Subprotocols::None, None)?;
-            let place = context.address_place(client)?;
-            context.admit()?;
+            let response = accepted.response();
+            let place = context.admit_from(client)?;
             let upgrading = mount.upgrade(http::Request::from_parts(given(), ()));
-            return Ok(self.mounted_upgrade(upgrading, place, client, &accepted, head.version));
+            return Ok(Answer::Later(Box::pin(async move {
+                match upgrading.await {
+                    Ok(adopt) => {
+                        service.context.observer.answered(101);
+                        service.hand_over(UpgradeTarget::Mount(adopt, place), client, response);
+                        pending().await
+                    }
+                    Err(refusal) => refused(&service.context, *refusal, version),
+                }
+            })));
         }
         handshake::check_page(head, &context.policy)?;
         if context.policy.token.is_some() && handshake::is_preflight(head) {
             return Ok(Answer::Now(Some(mount.preflight(&given()))));
         }
         let replying = mount.respond(http::Request::from_parts(given(), body));
-        Ok(self.mounted_reply(replying, client))
-    }
-
-    /// Returns the answer of a mounted service: a response, or a streamed body that takes over the
-    /// connection.
-    fn mounted_reply(&self, replying: BoxFuture<ServiceResponse>, client: PeerAddress) -> Answer {
-        let (pending_upgrade, context) =
-            (Rc::clone(&self.pending_upgrade), Rc::clone(&self.context));
-        Answer::Later(Box::pin(async move {
-            let (mut head, body) = match replying.await {
-                ServiceResponse::Response(response) => return response,
-                ServiceResponse::Stream(response) => response.into_parts(),
-            };
-            forbid_sniffing(&mut head.headers);
-            let chunked = HeaderValue::from_static("chunked");
-            head.headers.insert(header::TRANSFER_ENCODING, chunked);
-            let unsent = context.bounds.unsent.clone();
-            let adopt: OnUpgrade = Box::new(|stream| {
-                // An error means that the client is gone: nothing is left to do.
-                tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
-            });
-            let place = context.address_place(client);
-            match place.and_then(|place| context.admit().map(|()| place)) {
-                Ok(place) => pending_upgrade.set(Some(AcceptedUpgrade {
-                    owner: UpgradeTarget::Mount(adopt, place),
-                    client,
-                    response: Response::from_parts(head, ()),
-                })),
-                Err(error) => return error.response().map(Full::from),
+        Ok(Answer::Later(Box::pin(async move {
+            match replying.await {
+                ServiceResponse::Response(response) => response,
+                ServiceResponse::Stream(response) => service.stream(response, client).await,
             }
-            pending().await
-        }))
+        })))
     }
 
-    /// Gives the stream of a WebSocket to the mounted service, if the service accepts it.
-    fn mounted_upgrade(
+    /// Sends a body that has no known end: it takes over the connection.
+    async fn stream(
         &self,
-        upgrading: BoxFuture<Result<OnUpgrade, Rejection>>,
-        place: Option<IpSlot>,
+        response: Response<Channel<Bytes>>,
         client: PeerAddress,
-        accepted: &handshake::Accepted,
-        version: Version,
-    ) -> Answer {
-        let (pending_upgrade, response) = (Rc::clone(&self.pending_upgrade), accepted.response());
-        let context = Rc::clone(&self.context);
-        Answer::Later(Box::pin(async move {
-            let adopt = match upgrading.await {
-                Ok(adopt) => adopt,
-                Err(refusal) => return refused(&context, *refusal, version),
-            };
-            context.observer.answered(101);
-            pending_upgrade.set(Some(AcceptedUpgrade {
-                owner: UpgradeTarget::Mount(adopt, place),
-                client,
-                response,
-            }));
-            pending().await
-        }))
+    ) -> Response<Full<Bytes>> {
+        let place = match self.context.admit_from(client) {
+            Ok(place) => place,
+            Err(error) => return error.response().map(Full::from),
+        };
+        let (mut head, body) = response.into_parts();
+        forbid_sniffing(&mut head.headers);
+        let chunked = HeaderValue::from_static("chunked");
+        head.headers.insert(header::TRANSFER_ENCODING, chunked);
+        let unsent = self.context.bounds.unsent.clone();
+        let adopt: OnUpgrade = Box::new(|stream| {
+            // An error means that the client is gone: nothing is left to do.
+            tokio::spawn(async { write_chunks(stream, body, unsent).await.ok() });
+        });
+        let response = Response::from_parts(head, ());
+        self.hand_over(UpgradeTarget::Mount(adopt, place), client, response);
+        pending().await
     }
 }
 
@@ -279,12 +268,10 @@ pub(super) struct ResponseFuture {
 }
 
 enum Answer {
-    /// This response, once.
+    /// This response, once. `None` never completes: the stream is about to be taken from hyper.
     Now(Option<Response<Full<Bytes>>>),
     /// The response of a mounted service; never completes if the service takes the stream.
     Later(Pin<Box<dyn Future<Output = Response<Full<Bytes>>>>>),
-    /// Never completes: the stream is about to be taken from hyper.
-    Never,
 }
 
 impl Future for ResponseFuture {
@@ -295,7 +282,6 @@ impl Future for ResponseFuture {
         let response = match &mut this.answer {
             Answer::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
             Answer::Later(answering) => answering.as_mut().poll(context),
-            Answer::Never => Poll::Pending,
         };
         response.map(|response| {
             let mut response = counted(&this.context, response);

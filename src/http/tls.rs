@@ -9,7 +9,7 @@ use rustls::ServerConnection;
 use tokio::io::Interest;
 
 pub(super) use self::first_bytes::FirstBytes;
-use super::socket::AsyncSocket;
+use super::HttpStream;
 use crate::engine::ClientSocket;
 use crate::tls::ServerConfig;
 
@@ -18,23 +18,23 @@ use crate::tls::ServerConfig;
 /// # Errors
 /// The socket has no TLS. The client has received an alert.
 pub(super) async fn secure(
-    socket: &mut AsyncSocket,
+    stream: &mut HttpStream,
     config: &Arc<ServerConfig>,
     first: &FirstBytes,
 ) -> io::Result<()> {
     let mut session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     // The poller does not report input that the session has decrypted before the registration.
-    socket.registered()?;
+    stream.registered()?;
     while session.is_handshaking() || session.wants_write() {
         if session.wants_write() {
             let send = |socket: &mut ClientSocket| session.write_tls(socket);
-            socket.when(Interest::WRITABLE, send).await?;
+            stream.when(Interest::WRITABLE, send).await?;
         } else {
             let receive = |socket: &mut ClientSocket| receive(&mut session, socket, first);
-            socket.when(Interest::READABLE, receive).await?;
+            stream.when(Interest::READABLE, receive).await?;
         }
     }
-    socket.get_mut().secure(session);
+    stream.registered()?.1.secure(session);
     Ok(())
 }
 

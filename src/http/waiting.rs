@@ -85,8 +85,8 @@ impl PhaseProgress {
 /// timeout is zero, so its deadline is the present; the clock chooses the deadline by the phase.
 pub(super) struct PhaseClock {
     pub(super) progress: PhaseProgress,
-    /// Time until the first head is complete. `None` switches the deadline off.
-    pub(super) first: Option<Duration>,
+    /// When the first head must be complete. `None` switches the deadline off.
+    pub(super) first: Option<Instant>,
     pub(super) shared: Arc<HttpShared>,
 }
 
@@ -101,11 +101,10 @@ impl hyper::rt::Timer for PhaseClock {
             HttpPhase::Idle => {
                 let head = self.shared.head_timeout();
                 let next = Some((self.progress.clone(), head));
-                (self.shared.keep_alive_timeout(), next)
+                (sleep_for(self.shared.keep_alive_timeout(), now), next)
             }
-            _ => (self.first, None),
+            _ => (self.first.map(CoarseSleep::until), None),
         };
-        let left = sleep_for(left, now);
         Box::pin(WaitingConnection { left, next })
     }
 }

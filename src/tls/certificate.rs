@@ -1,6 +1,6 @@
 //! Certificates, with rustls.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -132,12 +132,6 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
-    let about = |path: &Path, error: &dyn std::fmt::Display| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{}: {error}", path.display()),
-        )
-    };
     let chain_pem = pem(certificate)?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain_pem)
         .collect::<Result<_, _>>()
@@ -161,15 +155,17 @@ fn read(certificate: &Path, key: &Path) -> io::Result<CertifiedKey> {
     certify(chain, key_der).map_err(|error| about(key, &error))
 }
 
+fn about(path: &Path, error: &dyn Display) -> io::Error {
+    let what = format!("{}: {error}", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
 /// Returns the bytes of a PEM file.
 ///
 /// # Errors
 /// If the file cannot be read, or is UTF-16, DER, or UTF-8 with a byte order mark.
 fn pem(path: &Path) -> io::Result<Vec<u8>> {
-    let about = |what: &str| {
-        let what = format!("{}: {what}", path.display());
-        io::Error::new(io::ErrorKind::InvalidData, what)
-    };
+    let about = |what: &str| about(path, &what);
     let bytes = std::fs::read(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     match bytes.as_slice() {
