@@ -145,8 +145,13 @@ pub fn router_with(settings: AppSettings) -> Router {
         }
         false => Endpoint::new(|_| Echo),
     };
-    let (clients, chat, topics) = rooms(&settings);
-    let clients = ChatRoom::new(clients, settings.max_publish_rate);
+    let rooms = |format| match &settings.redis {
+        Some(redis) => redis.join(&Rooms::default(), format),
+        None => Rooms::default(),
+    };
+    let clients = ChatRoom::new(rooms(Format::Own("clients")), settings.max_publish_rate);
+    let chat = rooms(channels_chat::FORMAT);
+    let topics = rooms(Format::Own("broadcast"));
     let client =
         Endpoint::refusing(move |request| ChatClient::new(&clients, request.param("client_id")));
     let chat =
@@ -177,19 +182,6 @@ fn join(rooms: &Rooms, room: &str, socket: &mut WebSocket<'_>) -> Option<Members
     let joined = rooms.join(room, &socket.peer());
     let refused = |error: JoinError| socket.close(CloseCode::Policy, error.reason());
     joined.map_err(refused).ok()
-}
-
-/// The rooms of `/ws/{client_id}`, of the chat, and of the broadcast topics.
-fn rooms(settings: &AppSettings) -> (Rooms, Rooms, Rooms) {
-    let (clients, chat, topics) = (Rooms::default(), Rooms::default(), Rooms::default());
-    match &settings.redis {
-        Some(redis) => (
-            redis.join(&clients, Format::Own("clients")),
-            redis.join(&chat, channels_chat::FORMAT),
-            redis.join(&topics, Format::Own("broadcast")),
-        ),
-        None => (clients, chat, topics),
-    }
 }
 
 /// Adds the application of the Flask-SocketIO tutorial.
@@ -226,13 +218,12 @@ fn front_page(document: &Page, headers: &HeaderMap, list: &str) -> Page {
 fn listing(settings: &AppSettings) -> String {
     let mut text =
         String::from("frameloop: a WebSocket server to measure, test and fuzz against\n\n");
-    for Description {
-        example,
-        what,
-        is_websocket,
-    } in settings.endpoints()
-    {
-        let kind = if *is_websocket { "websocket" } else { "http" };
+    for endpoint in settings.endpoints() {
+        let Description { example, what, .. } = endpoint;
+        let kind = match endpoint.is_websocket {
+            true => "websocket",
+            false => "http",
+        };
         text.push_str(&format!("{kind:<10} {example:<18} {what}\n"));
     }
     text

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::arguments::{LogFormat, Serve};
 use super::operator::METRICS;
-use crate::app::{AppSettings, Description};
+use crate::app::AppSettings;
 use crate::server::ListenAddress;
 use crate::tls::Certificate;
 
@@ -51,18 +51,9 @@ impl Announcement<'_> {
         });
         let admin = self.admin.iter().filter(|_| self.serve.has_metrics());
         let of_operator = admin.map(|address| (address, &METRICS, false));
-        for (
-            address,
-            Description {
-                example,
-                what,
-                is_websocket,
-            },
-            is_secure,
-        ) in listed.chain(of_operator)
-        {
-            let url = url(address, *is_websocket, is_secure, example);
-            writeln!(out, "  {url:<40} {what}")?;
+        for (address, endpoint, is_secure) in listed.chain(of_operator) {
+            let url = url(address, endpoint.is_websocket, is_secure, endpoint.example);
+            writeln!(out, "  {url:<40} {}", endpoint.what)?;
         }
         writeln!(out, "\nCtrl-C stops it; frameloop --help says more.")?;
         if let Some(fingerprint) = self.fingerprint() {

@@ -52,21 +52,17 @@ fn tables() -> String {
         arguments.filter(is_setting).cloned().collect()
     };
     let all = flags(&command);
-    let mut headings: Vec<&str> = Vec::new();
-    for argument in &all {
-        let heading = argument.get_help_heading().unwrap_or("General");
+    let heading = |argument: &Arg| argument.get_help_heading().unwrap_or("General").to_owned();
+    let mut headings: Vec<String> = Vec::new();
+    for heading in all.iter().map(heading) {
         if !headings.contains(&heading) {
             headings.push(heading);
         }
     }
     let mut text = String::new();
-    for heading in headings {
-        let of_heading = |argument: &&Arg| {
-            let own = argument.get_help_heading().unwrap_or("General");
-            own == heading
-        };
-        let rows = all.iter().filter(of_heading);
-        text.push_str(&table(heading, rows, &command));
+    for name in headings {
+        let rows = all.iter().filter(|argument| heading(argument) == name);
+        text.push_str(&table(&name, rows, &command));
     }
     let known = |argument: &&Arg| {
         !all.iter()

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::Response;
+use http::{HeaderName, HeaderValue, Response};
 
 use super::Page;
 use super::limited::{IpSlot, RateLimited};
@@ -18,7 +18,7 @@ pub struct Endpoint {
     is_publishing: bool,
     compresses: bool,
     choose: Option<Box<Choose>>,
-    change: Option<fn(&mut Response<()>)>,
+    change: Option<(HeaderName, HeaderValue)>,
     limits: Option<Box<LimitsOf>>,
     refusal: Option<Box<RefusalPage>>,
 }
@@ -128,17 +128,17 @@ impl Endpoint {
         }
     }
 
-    /// Changes the 101; the result may be invalid.
+    /// Replaces a header field of the 101; the result may be invalid.
     #[cfg(feature = "cli")]
-    pub(crate) fn changing(mut self, change: Option<fn(&mut Response<()>)>) -> Endpoint {
+    pub(crate) fn changing(mut self, change: Option<(HeaderName, HeaderValue)>) -> Endpoint {
         self.change = change;
         self
     }
 
     /// Applies the change to the 101.
     pub(super) fn changed(&self, mut response: Response<()>) -> Response<()> {
-        if let Some(change) = self.change {
-            change(&mut response);
+        if let Some((name, value)) = &self.change {
+            response.headers_mut().insert(name, value.clone());
         }
         response
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use super::close_later;
+use super::{close_later, target};
 use crate::app::any_subprotocol;
 use crate::app::echo::Echo;
 use crate::engine::{Handler, PeerAddress, WebSocket};
@@ -116,13 +116,7 @@ fn reply(request: &Request<'_>) -> Value {
         headers.insert(name.to_string(), values.join(", ").into());
     }
     let host = headers.get("host").and_then(Value::as_str);
-    let query = request.query().map(|query| format!("?{query}"));
-    let url = format!(
-        "http://{}{}{}",
-        host.unwrap_or_default(),
-        request.path(),
-        query.unwrap_or_default()
-    );
+    let url = format!("http://{}{}", host.unwrap_or_default(), target(request));
     let arguments: Map<String, Value> = request
         .query_params()
         .map(|(key, value)| (key.to_owned(), value.into()))

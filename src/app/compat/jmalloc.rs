@@ -34,7 +34,7 @@ use tokio::time::{Instant, interval_at};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use super::variable;
+use super::{target, variable};
 use crate::app::echo::Echo;
 use crate::engine::{Handler, PeerAddress, WebSocket};
 use crate::http::{BodyLimits, BoxFuture, NestedService, Page, Router, ServiceResponse};
@@ -48,13 +48,8 @@ pub(super) fn router(page: Page) -> Router {
     Router::new()
         .websocket("*", |request| {
             let peer = request.peer_address();
-            let query = request.query().map(|query| format!("?{query}"));
-            log_request(
-                peer,
-                &Method::GET,
-                &format!("{}{}", request.path(), query.unwrap_or_default()),
-                request.headers(),
-            );
+            let target = target(request);
+            log_request(peer, &Method::GET, &target, request.headers());
             GreetingEcho {
                 peer,
                 greeting: match tells_hostname(request.headers()) {

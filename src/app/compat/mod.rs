@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::Description;
 use crate::engine::Peer;
-use crate::http::{Page, Router};
+use crate::http::{Page, Request, Router};
 use crate::protocol::{CloseCode, CloseFrame};
 
 /// An echo service that this server can emulate.
@@ -168,4 +168,10 @@ fn close_later(peer: Peer, after: Duration, code: CloseCode) -> JoinSet<()> {
         peer.close(CloseFrame { code, reason: "" });
     });
     task
+}
+
+/// The path and the query of a request.
+fn target(request: &Request<'_>) -> String {
+    let query = request.query().map(|query| format!("?{query}"));
+    format!("{}{}", request.path(), query.unwrap_or_default())
 }

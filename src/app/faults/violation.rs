@@ -1,7 +1,7 @@
 //! The protocol violations that a client can request by name.
 
 use clap::ValueEnum;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, header};
 
 use crate::protocol::OpCode;
 
@@ -40,21 +40,15 @@ impl Violation {
         all.filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned()))
     }
 
-    /// The change to the 101 response, for a violation of the handshake (RFC 6455 §4.1).
-    pub(super) fn of_handshake(self) -> Option<fn(&mut Response<()>)> {
-        match self {
-            Violation::AcceptKey => Some(|response| {
-                let wrong = "AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-                set(response, header::SEC_WEBSOCKET_ACCEPT, wrong);
-            }),
-            Violation::Subprotocol => {
-                Some(|response| set(response, header::SEC_WEBSOCKET_PROTOCOL, "not.offered"))
-            }
-            Violation::Extension => {
-                Some(|response| set(response, header::SEC_WEBSOCKET_EXTENSIONS, "x-not-offered"))
-            }
-            _ => None,
-        }
+    /// The wrong field of the 101 response, for a violation of the handshake (RFC 6455 §4.1).
+    pub(super) fn of_handshake(self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, wrong) = match self {
+            Violation::AcceptKey => (header::SEC_WEBSOCKET_ACCEPT, "AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            Violation::Subprotocol => (header::SEC_WEBSOCKET_PROTOCOL, "not.offered"),
+            Violation::Extension => (header::SEC_WEBSOCKET_EXTENSIONS, "x-not-offered"),
+            _ => return None,
+        };
+        Some((name, HeaderValue::from_static(wrong)))
     }
 
     /// Whether no frame may follow, because the client waits for the rest of this one.
@@ -128,11 +122,6 @@ impl Violation {
             }
         })
     }
-}
-
-fn set(response: &mut Response<()>, name: HeaderName, value: &'static str) {
-    let value = HeaderValue::from_static(value);
-    response.headers_mut().insert(name, value);
 }
 
 /// The length field of a frame in its shortest form, without a mask bit (§5.2).
