@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue, Response};
 
 use super::Page;
-use super::limited::{IpSlot, RateLimited};
+use super::limited::{IpSlot, RateLimited, RateLimits};
 use super::router::Request;
 use crate::engine::{ClientSocket, Connection, ConnectionDriver, Handler, Settings};
 use crate::handshake::{HandshakeError, Subprotocols};
@@ -70,7 +70,11 @@ impl Endpoint {
                 Ok(match (settings.max_message_rate, publish_rate, place) {
                     (None, None, None) => Box::new(Connection::new(handler, settings, deflate)),
                     (rate, publish_rate, place) => {
-                        let handler = RateLimited::new(handler, rate, publish_rate, place);
+                        let handler = RateLimited {
+                            handler,
+                            rates: RateLimits::new(rate, publish_rate),
+                            _place: place,
+                        };
                         Box::new(Connection::new(handler, settings, deflate))
                     }
                 })

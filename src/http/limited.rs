@@ -14,26 +14,10 @@ use crate::protocol::{CloseCode, CloseFrame, Message, ProtocolError};
 /// A handler with limits. It is used only if a limit is set, so that limits which are off cost
 /// nothing.
 pub(super) struct RateLimited<H> {
-    handler: H,
-    rates: RateLimits,
+    pub(super) handler: H,
+    pub(super) rates: RateLimits,
     /// The place in the address limit, released when the connection ends.
-    _place: Option<IpSlot>,
-}
-
-impl<H> RateLimited<H> {
-    /// The rates are in messages a second.
-    pub(super) fn new(
-        handler: H,
-        max_message_rate: Option<u32>,
-        max_publish_rate: Option<u32>,
-        place: Option<IpSlot>,
-    ) -> RateLimited<H> {
-        RateLimited {
-            handler,
-            rates: RateLimits::new(max_message_rate, max_publish_rate),
-            _place: place,
-        }
-    }
+    pub(super) _place: Option<IpSlot>,
 }
 
 /// The rate limits of one client's messages.

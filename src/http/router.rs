@@ -299,8 +299,9 @@ impl<'a> Request<'a> {
     /// The segment of the path that matches `{name}` in the route's pattern, as the client sent it;
     /// empty if the pattern has no such parameter.
     pub fn param(&self, name: &str) -> &'a str {
-        segments(self.pattern)
-            .zip(segments(self.head.uri.path()))
+        let pattern = self.pattern.split('/');
+        pattern
+            .zip(self.path().split('/'))
             .find(|(pattern, _)| parameter(pattern) == Some(name))
             .map_or("", |(_, segment)| segment)
     }
@@ -352,10 +353,6 @@ impl<'a> Request<'a> {
     }
 }
 
-fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/')
-}
-
 fn parameter(pattern: &str) -> Option<&str> {
     pattern.strip_prefix('{')?.strip_suffix('}')
 }
@@ -367,8 +364,8 @@ fn matches(pattern: &str, path: &str) -> bool {
     if pattern == ANY {
         return true;
     }
-    let mut path = segments(path);
-    let all = segments(pattern).all(|pattern| {
+    let mut path = path.split('/');
+    let all = pattern.split('/').all(|pattern| {
         path.next().is_some_and(|segment| match parameter(pattern) {
             Some(_) => is_parameter_value(segment),
             None => pattern == segment,
@@ -380,21 +377,13 @@ fn matches(pattern: &str, path: &str) -> bool {
 /// Whether a segment may be the value of a parameter: 1 to 255 bytes of visible ASCII in which each
 /// percent sign begins an escape (RFC 3986 §2.1).
 fn is_parameter_value(segment: &str) -> bool {
-    let is_hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
-    let mut bytes = segment.bytes();
-    if !(1..=255).contains(&segment.len()) {
-        return false;
-    }
-    while let Some(byte) = bytes.next() {
-        let fine = match byte {
-            b'%' => is_hex(bytes.next()) && is_hex(bytes.next()),
-            byte => byte.is_ascii_graphic(),
-        };
-        if !fine {
-            return false;
-        }
-    }
-    true
+    let is_escape = |text: &str| {
+        let digits = text.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    (1..=255).contains(&segment.len())
+        && segment.bytes().all(|byte| byte.is_ascii_graphic())
+        && segment.split('%').skip(1).all(is_escape)
 }
 
 #[cfg(test)]

@@ -20,18 +20,15 @@ pub(super) async fn listen_tcp(address: &str) -> io::Result<Vec<net::TcpListener
 fn bind_all(addresses: &[net::SocketAddr]) -> io::Result<Vec<net::TcpListener>> {
     /// How many ports are tried, when a free port of the first address is taken on another address.
     const ATTEMPTS: usize = 16;
-    let mut result = try_bind_all(addresses);
-    for _ in 1..ATTEMPTS {
-        match &result {
+    let is_free = addresses.iter().all(|address| address.port() == 0);
+    let attempts = if is_free { ATTEMPTS } else { 1 };
+    for _ in 1..attempts {
+        match try_bind_all(addresses) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            _ => break,
+            result => return result,
         }
-        if addresses.iter().any(|address| address.port() != 0) {
-            break;
-        }
-        result = try_bind_all(addresses);
     }
-    result
+    try_bind_all(addresses)
 }
 
 fn try_bind_all(addresses: &[net::SocketAddr]) -> io::Result<Vec<net::TcpListener>> {

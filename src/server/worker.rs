@@ -144,15 +144,13 @@ impl Serving {
             index: self.index,
             number,
             phase: Cell::new(HttpPhase::Head),
-            answering: Cell::new(None),
             handshakes: Rc::clone(&self.handshakes),
         };
         // Boxed, because a task is moved several times and this one is large.
         let serving = Box::pin(serve_connection(stream, Rc::clone(&self.context), slot));
-        let task = tokio::task::spawn_local(serving);
-        self.handshakes
-            .borrow_mut()
-            .add(number, task.abort_handle());
+        let task = tokio::task::spawn_local(serving).abort_handle();
+        let mut handshakes = self.handshakes.borrow_mut();
+        handshakes.insert((HttpPhase::Head, number), (task, Instant::now()));
     }
 }
 
@@ -181,14 +179,17 @@ async fn give_back_memory(worker: usize, shared: Arc<ServerShared>, give_back: f
     }
 }
 
-/// This worker's connections that wait for a request, in the order in which they are closed when
-/// there are too many: idle ones first, then silent ones, and the oldest first within a phase. A
-/// connection whose request is being answered is not in the map.
+/// This worker's connections without a WebSocket, in the order in which they are closed when too
+/// many wait for a request: idle ones first, then silent ones, and the oldest first within a phase.
 struct Handshakes {
+    /// Maximum number of connections that wait.
     max: usize,
     next: u64,
     tasks: BTreeMap<(HttpPhase, u64), Task>,
-    /// Notified when a connection leaves the map.
+    /// Number of connections whose request is being answered. They are the last ones of the map,
+    /// and are not closed.
+    answering: usize,
+    /// Notified when a connection no longer waits.
     ended: Rc<Notify>,
 }
 
@@ -208,6 +209,7 @@ impl Handshakes {
             max,
             next: 0,
             tasks: BTreeMap::new(),
+            answering: 0,
             ended: Rc::default(),
         }))
     }
@@ -221,33 +223,35 @@ impl Handshakes {
     /// wait.
     fn wait(&self) -> Option<(Rc<Notify>, Duration)> {
         let ((phase, _), (_, since)) = self.tasks.first_key_value()?;
-        if self.tasks.len() < self.max || *phase < HttpPhase::Head {
+        if self.waiting() < self.max || *phase < HttpPhase::Head {
             return None;
         }
         let grace = Self::GRACE.checked_sub(since.elapsed())?;
         Some((Rc::clone(&self.ended), grace.min(Self::PATIENCE)))
     }
 
-    /// Adds a new connection.
-    fn add(&mut self, number: u64, task: AbortHandle) {
-        self.insert((HttpPhase::Head, number), (task, Instant::now()));
+    fn waiting(&self) -> usize {
+        self.tasks.len() - self.answering
     }
 
-    /// Adds a connection, and drops the first one if there are too many: it has had the most time
-    /// to send its request.
+    /// Adds a connection, and drops the first one if too many wait: it has had the most time to
+    /// send its request.
     fn insert(&mut self, key: (HttpPhase, u64), task: Task) {
         self.tasks.insert(key, task);
-        if self.tasks.len() > self.max
+        self.answering += usize::from(key.0 == HttpPhase::Answering);
+        if self.waiting() > self.max
             && let Some((_, (first, _))) = self.tasks.pop_first()
         {
             first.abort();
         }
     }
 
+    /// Returns the task of a connection. `None` if the connection is being closed.
     fn remove(&mut self, key: (HttpPhase, u64)) -> Option<Task> {
-        let task = self.tasks.remove(&key);
+        let task = self.tasks.remove(&key)?;
+        self.answering -= usize::from(key.0 == HttpPhase::Answering);
         self.ended.notify_one();
-        task
+        Some(task)
     }
 }
 
@@ -258,30 +262,17 @@ struct HandshakeSlot {
     index: usize,
     number: u64,
     phase: Cell<HttpPhase>,
-    /// The task, while the request is being answered.
-    answering: Cell<Option<Task>>,
     handshakes: Rc<RefCell<Handshakes>>,
 }
 
 impl Witness for HandshakeSlot {
     fn moved(&self, phase: HttpPhase) {
         let before = self.phase.replace(phase);
-        if before == phase {
-            return;
-        }
-        let task = match before {
-            HttpPhase::Answering => self.answering.take(),
-            waiting => self.handshakes.borrow_mut().remove((waiting, self.number)),
-        };
-        let Some(task) = task else {
-            return; // the connection is being closed
-        };
-        match phase {
-            HttpPhase::Answering => self.answering.set(Some(task)),
-            waiting => self
-                .handshakes
-                .borrow_mut()
-                .insert((waiting, self.number), task),
+        if before != phase {
+            let mut handshakes = self.handshakes.borrow_mut();
+            if let Some(task) = handshakes.remove((before, self.number)) {
+                handshakes.insert((phase, self.number), task);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Certificates, with rustls.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -57,14 +57,11 @@ impl Certificate {
     /// If a file cannot be read or does not contain a certificate or a supported key, or the key
     /// does not match the certificate.
     pub fn read(certificate: &Path, key: &Path) -> io::Result<Certificate> {
-        let certified = read(certificate, key)?;
-        Ok(Certificate {
-            current: Arc::new(Current(RwLock::new(Arc::new(certified)))),
-            source: Source::Files {
-                certificate: certificate.into(),
-                key: key.into(),
-            },
-        })
+        let source = Source::Files {
+            certificate: certificate.into(),
+            key: key.into(),
+        };
+        Ok(Certificate::new(read(certificate, key)?, source))
     }
 
     /// Makes a self-signed certificate for these host names and addresses.
@@ -76,10 +73,14 @@ impl Certificate {
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der());
         let key = key.map_err(io::Error::other)?;
         let certified = certify(vec![made.cert.der().clone()], key)?;
-        Ok(Certificate {
+        Ok(Certificate::new(certified, Source::Memory))
+    }
+
+    fn new(certified: CertifiedKey, source: Source) -> Certificate {
+        Certificate {
             current: Arc::new(Current(RwLock::new(Arc::new(certified)))),
-            source: Source::Memory,
-        })
+            source,
+        }
     }
 
     /// Reads the files again, for new handshakes. Existing connections continue.
@@ -103,13 +104,12 @@ impl Certificate {
         let certified = self.current.get();
         let own = certified.cert.first().map_or(&[][..], |own| own.as_ref());
         let digest = ::ring::digest::digest(&::ring::digest::SHA256, own);
-        let mut text = String::new();
-        for (index, byte) in digest.as_ref().iter().enumerate() {
-            let colon = if index == 0 { "" } else { ":" };
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{colon}{byte:02X}");
-        }
-        text
+        let pairs: Vec<_> = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
+        pairs.join(":")
     }
 
     /// Returns the rustls configuration, with TLS 1.2 and 1.3.
@@ -165,23 +165,23 @@ fn about(path: &Path, error: &dyn Display) -> io::Error {
 /// # Errors
 /// If the file cannot be read, or is UTF-16, DER, or UTF-8 with a byte order mark.
 fn pem(path: &Path) -> io::Result<Vec<u8>> {
-    let about = |what: &str| about(path, &what);
     let bytes = std::fs::read(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    match bytes.as_slice() {
+    let what = match bytes.as_slice() {
         // With a BOM, a PEM parser would ignore the first block without an error.
-        [0xEF, 0xBB, 0xBF, ..] => Err(about(
-            "the file begins with a byte order mark (BOM); save it as UTF-8 without BOM",
-        )),
-        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Err(about(
-            "the file is UTF-16, by its byte order mark (BOM); save it as UTF-8 without BOM",
-        )),
+        [0xEF, 0xBB, 0xBF, ..] => {
+            "the file begins with a byte order mark (BOM); save it as UTF-8 without BOM"
+        }
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
+            "the file is UTF-16, by its byte order mark (BOM); save it as UTF-8 without BOM"
+        }
         // The DER header of a sequence of more than 255 bytes.
-        [0x30, 0x82, ..] => Err(about(
-            "the file is DER; write it as PEM: openssl x509 -inform der, or openssl pkey -inform der",
-        )),
-        _ => Ok(bytes),
-    }
+        [0x30, 0x82, ..] => {
+            "the file is DER; write it as PEM: openssl x509 -inform der, or openssl pkey -inform der"
+        }
+        _ => return Ok(bytes),
+    };
+    Err(about(path, &what))
 }
 
 /// Whether a key is encrypted, in PKCS #8 or in the older format of OpenSSL.

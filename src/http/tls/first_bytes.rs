@@ -34,7 +34,7 @@ impl Display for FirstBytes {
                 "the client sent a header of the PROXY protocol, and is not in --proxy-protocol-from",
             );
         }
-        if let Some(hello) = Hello::parse(&bytes) {
+        if let Some(hello) = hello(&bytes) {
             return write!(formatter, "the client offered {hello}");
         }
         formatter.write_str("the client sent")?;
@@ -61,54 +61,56 @@ fn request_line(bytes: &[u8]) -> Option<String> {
     is_request.then(|| line[..line.len().min(SHOWN)].escape_ascii().to_string())
 }
 
-/// The fields of a ClientHello (RFC 8446 §4.1.2) that explain a failed negotiation.
-struct Hello {
-    versions: Vec<u16>,
-    cipher_suites: Vec<u16>,
-    server_name: Option<String>,
-}
-
-impl Hello {
-    /// Parses the first record of a stream. `None` if it is not a ClientHello, or ends before its
-    /// extensions.
-    fn parse(mut bytes: &[u8]) -> Option<Hello> {
-        const SERVER_NAME: u16 = 0;
-        const SUPPORTED_VERSIONS: u16 = 43;
-        let [0x16, 0x03, _, _, _, 0x01, ..] = bytes else {
-            return None;
-        };
-        // Record header (5 bytes), message header (4), version (2), random bytes (32).
-        bytes.split_off(..5 + 4)?;
-        let version = number(&mut bytes)?;
-        bytes.split_off(..32)?;
-        vector(&mut bytes, 1)?;
-        let cipher_suites = numbers(vector(&mut bytes, 2)?);
-        vector(&mut bytes, 1)?;
-        let mut hello = Hello {
-            versions: vec![version],
-            cipher_suites,
-            server_name: None,
-        };
-        bytes.split_off(..bytes.len().min(2))?;
-        while let Some((kind, mut value)) = extension(&mut bytes) {
-            match kind {
-                SERVER_NAME => {
-                    // A list of names, each after its type.
-                    let name = value.split_off(..3).and_then(|_| vector(&mut value, 2));
-                    hello.server_name = name.map(|name| name.escape_ascii().to_string());
-                }
-                SUPPORTED_VERSIONS => {
-                    hello.versions = numbers(vector(&mut value, 1).unwrap_or_default());
-                }
-                _ => {}
+/// Returns the fields of a ClientHello (RFC 8446 §4.1.2) that explain a failed negotiation. `None`
+/// if the first record is not a ClientHello, or ends before its extensions.
+fn hello(mut bytes: &[u8]) -> Option<String> {
+    const SERVER_NAME: u16 = 0;
+    const SUPPORTED_VERSIONS: u16 = 43;
+    const SHOWN: usize = 8;
+    let [0x16, 0x03, _, _, _, 0x01, ..] = bytes else {
+        return None;
+    };
+    // Record header (5 bytes), message header (4), version (2), random bytes (32).
+    bytes.split_off(..5 + 4)?;
+    let mut versions = vec![number(&mut bytes)?];
+    bytes.split_off(..32)?;
+    vector(&mut bytes, 1)?;
+    let suites = numbers(vector(&mut bytes, 2)?);
+    vector(&mut bytes, 1)?;
+    bytes.split_off(..bytes.len().min(2))?;
+    let mut server_name = None;
+    while let Some(kind) = number(&mut bytes)
+        && let Some(mut value) = vector(&mut bytes, 2)
+    {
+        match kind {
+            // A list of names, each after its type.
+            SERVER_NAME => {
+                server_name = value.split_off(..3).and_then(|_| vector(&mut value, 2));
             }
+            SUPPORTED_VERSIONS => versions = numbers(vector(&mut value, 1).unwrap_or_default()),
+            _ => {}
         }
-        Some(hello)
     }
+    let versions: Vec<_> = versions.iter().take(SHOWN).map(version).collect();
+    let mut told = format!("{}; cipher suites", versions.join(", "));
+    for suite in suites.iter().take(SHOWN) {
+        told += &format!(" {suite:04X}");
+    }
+    if suites.len() > SHOWN {
+        told += &format!(" ... ({})", suites.len());
+    }
+    if let Some(name) = server_name {
+        told += &format!("; server name '{:.100}'", name.escape_ascii().to_string());
+    }
+    Some(told)
 }
 
-fn extension<'b>(bytes: &mut &'b [u8]) -> Option<(u16, &'b [u8])> {
-    Some((number(bytes)?, vector(bytes, 2)?))
+fn version(number: &u16) -> String {
+    match number {
+        0x0300 => String::from("SSL 3.0"),
+        0x0301..=0x0304 => format!("TLS 1.{}", number - 0x0301),
+        _ => format!("version {number:04X}"),
+    }
 }
 
 fn number(bytes: &mut &[u8]) -> Option<u16> {
@@ -133,29 +135,6 @@ fn numbers(bytes: &[u8]) -> Vec<u16> {
     numbers
         .filter(|number| number & 0x0F0F != 0x0A0A || number >> 8 != number & 0xFF)
         .collect()
-}
-
-impl Display for Hello {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 8;
-        let name = |version: &u16| match version {
-            0x0300 => String::from("SSL 3.0"),
-            0x0301..=0x0304 => format!("TLS 1.{}", version - 0x0301),
-            _ => format!("version {version:04X}"),
-        };
-        let versions: Vec<_> = self.versions.iter().take(SHOWN).map(name).collect();
-        write!(formatter, "{}; cipher suites", versions.join(", "))?;
-        for suite in self.cipher_suites.iter().take(SHOWN) {
-            write!(formatter, " {suite:04X}")?;
-        }
-        if self.cipher_suites.len() > SHOWN {
-            write!(formatter, " ... ({})", self.cipher_suites.len())?;
-        }
-        match &self.server_name {
-            Some(server_name) => write!(formatter, "; server name '{server_name:.100}'"),
-            None => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
