@@ -35,10 +35,8 @@ pub enum ForwardedHeader {
 impl TrustedProxies {
     /// Whether `address` belongs to a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.networks
-            .iter()
-            .any(|network| network.contains(&address))
+        let mut networks = self.networks.iter();
+        networks.any(|network| network.contains(&address.to_canonical()))
     }
 
     /// The client's address in a request from a trusted proxy: the last address in the list that

@@ -43,12 +43,11 @@ impl FromStr for AllowedHost {
     type Err = InvalidHost;
 
     fn from_str(text: &str) -> Result<AllowedHost, InvalidHost> {
-        let invalid = || InvalidHost(text.into());
-        let authority = Authority::parse(text).ok_or_else(invalid)?;
-        Ok(AllowedHost {
-            hosts: Hosts::parse(authority.host).ok_or_else(invalid)?,
-            port: authority.port,
-        })
+        let parsed = Authority::parse(text).and_then(|Authority { host, port }| {
+            let hosts = Hosts::parse(host)?;
+            Some(AllowedHost { hosts, port })
+        });
+        parsed.ok_or_else(|| InvalidHost(text.into()))
     }
 }
 

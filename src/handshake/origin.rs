@@ -44,12 +44,8 @@ pub struct Origin(OriginKind);
 enum OriginKind {
     /// Compared byte by byte.
     Literal(String),
-    Tuple {
-        scheme: String,
-        hosts: Hosts,
-        /// `None` is the default port of the scheme.
-        port: Option<u16>,
-    },
+    /// Scheme, hosts and port; `None` is the default port of the scheme.
+    Tuple(String, Hosts, Option<u16>),
 }
 
 /// The text is not a valid origin.
@@ -80,11 +76,8 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Origin, InvalidOrigin> {
         let tuple = parts(text).and_then(|(scheme, host, port)| {
-            Some(OriginKind::Tuple {
-                scheme: scheme.into(),
-                hosts: Hosts::parse(host)?,
-                port,
-            })
+            let hosts = Hosts::parse(host)?;
+            Some(OriginKind::Tuple(scheme.into(), hosts, port))
         });
         // With other schemes the host may be empty or a dot, as in `file://` and `app://.`.
         let is_visible = |byte: u8| byte.is_ascii_graphic() && !b"*,".contains(&byte);
@@ -104,13 +97,12 @@ impl Origin {
     fn admits(&self, origin: &str) -> bool {
         match &self.0 {
             OriginKind::Literal(text) => text == origin,
-            OriginKind::Tuple {
-                scheme,
-                hosts,
-                port,
-            } => parts(origin).is_some_and(|(sent, host, sent_port)| {
-                sent.eq_ignore_ascii_case(scheme) && hosts.admit(host) && *port == sent_port
-            }),
+            OriginKind::Tuple(scheme, hosts, port) => {
+                parts(origin).is_some_and(|(sent_scheme, host, sent_port)| {
+                    let is_same = sent_scheme.eq_ignore_ascii_case(scheme) && sent_port == *port;
+                    is_same && hosts.admit(host)
+                })
+            }
         }
     }
 }
@@ -265,6 +257,33 @@ mod tests {
                 "{error}"
             );
             assert!(error.contains(advice), "{error}");
+        }
+    }
+
+    /// Electron, Cordova and ESP8266 libraries, Capacitor, Ionic, Tauri, Obsidian, browser
+    /// extensions, sandboxed frames: each is admitted only by listing the origin that it sends.
+    #[test]
+    fn origins_that_real_clients_send_can_be_listed_literally() {
+        const SENT: [&str; 12] = [
+            "null",
+            "file://",
+            "app://.",
+            "app://obsidian.md",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "http://tauri.localhost",
+            "chrome-extension://cjpalhdlnbpafiamejdnhcphjbkeiagm",
+            "moz-extension://cd9ecb34-fdb0-4d4e-bd8e-1e5ef17a2b9c",
+            "vscode-webview://0k4r8qk9v8s0t0d5h4i3",
+            "ms-appx-web://5f9c2b1e.app",
+        ];
+        for listed in SENT {
+            let allowed = AllowOrigin::Listed(vec![listed.parse().unwrap()]);
+            for sent in SENT {
+                let is_admitted = allowed.admits(sent.as_bytes());
+                assert_eq!(is_admitted, sent == listed, "{listed} listed, {sent} sent");
+            }
         }
     }
 }

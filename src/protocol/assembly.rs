@@ -61,17 +61,22 @@ impl Assembly {
         self.end.saturating_sub(Self::START)
     }
 
-    /// Appends a piece that is already unmasked. `expected` is the maximum number of bytes still to
+    /// Appends a piece that is already unmasked, validated if it is text. `expected` is the maximum number of bytes still to
     /// come, including this piece.
     ///
     /// # Errors
-    /// [`ProtocolError::BudgetExceeded`] if the budget has no room for a larger buffer.
+    /// [`ProtocolError::InvalidUtf8`] for an invalid text, [`ProtocolError::BudgetExceeded`] if the
+    /// budget has no room for a larger buffer.
     pub(super) fn append(
         &mut self,
         piece: &[u8],
         expected: u64,
+        text: bool,
         pool: &mut AssemblyPool,
     ) -> Result<(), ProtocolError> {
+        if text {
+            self.utf8.validate(piece)?;
+        }
         if self.bytes.capacity().saturating_sub(self.end) < piece.len() {
             // Double the capacity: otherwise each small piece would cost a copy of all bytes before
             // it.
@@ -220,11 +225,6 @@ impl Assembly {
             false => Err(InvalidUtf8.into()),
         }
     }
-
-    /// Validates a piece of a text message.
-    pub(super) fn validate(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
-        Ok(self.utf8.validate(piece)?)
-    }
 }
 
 /// Writes a piece from index `start` on: over the initialised bytes, then behind them.
@@ -270,7 +270,7 @@ pub struct AssemblyPool {
     allowance: Option<usize>,
     /// Headers that [`Receiver::receive`](super::Receiver::receive) has read, except those of whole
     /// data messages.
-    frames: u64,
+    pub(super) frames: u64,
 }
 
 impl AssemblyPool {
@@ -298,10 +298,6 @@ impl AssemblyPool {
     /// inflated size.
     pub fn allowance(&self) -> usize {
         self.allowance.unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn count_frame(&mut self) {
-        self.frames = self.frames.wrapping_add(1);
     }
 
     /// The frames received since the last call, except data messages that arrived in one frame and
@@ -380,7 +376,7 @@ mod tests {
         let mut assembly = pool.take();
         while assembly.len() < length {
             let piece = vec![7; length.saturating_sub(assembly.len()).min(100_000)];
-            assembly.append(&piece, u64::MAX, pool).unwrap();
+            assembly.append(&piece, u64::MAX, false, pool).unwrap();
         }
         assembly
     }
@@ -434,10 +430,10 @@ mod tests {
         let first = message(MIB, &mut pools[0]);
         let mut second = message(MIB, &mut pools[1]);
         let more = vec![7; 3 * MIB];
-        let refused = second.append(&more, u64::MAX, &mut pools[1]);
+        let refused = second.append(&more, u64::MAX, false, &mut pools[1]);
         assert_eq!(refused, Err(ProtocolError::BudgetExceeded));
         drop(first);
-        assert_eq!(second.append(&more, 0, &mut pools[1]), Ok(()));
+        assert_eq!(second.append(&more, 0, false, &mut pools[1]), Ok(()));
         drop(second);
         assert_eq!(budget.lent(), 0);
     }
@@ -461,7 +457,7 @@ mod tests {
             let mut length = 0;
             while length < 300_000 {
                 assembly
-                    .append(&vec![7; piece], u64::MAX, &mut pool)
+                    .append(&vec![7; piece], u64::MAX, false, &mut pool)
                     .unwrap();
                 length += piece;
                 let capacity = assembly.bytes.capacity();

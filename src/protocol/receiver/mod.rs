@@ -225,7 +225,7 @@ impl Receiver {
                     let Some(header) = self.receive_header(input)? else {
                         return Ok(None);
                     };
-                    pool.count_frame();
+                    pool.frames = pool.frames.wrapping_add(1);
                     let single =
                         header.fin && header.opcode != OpCode::Continuation && !header.rsv1;
                     let length = usize::try_from(header.payload_length).ok();

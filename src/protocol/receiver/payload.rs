@@ -87,11 +87,8 @@ impl Receiver {
             assembly.control.extend_from_slice(piece);
             return Ok(());
         }
-        if text {
-            assembly.validate(piece)?;
-        }
         let expected = if header.fin { remaining } else { u64::MAX };
-        assembly.append(piece, expected, pool)
+        assembly.append(piece, expected, text, pool)
     }
 
     /// Inflates a piece of the current payload and stores the output, as far as the pool allows.

@@ -20,7 +20,7 @@ pub(super) const GROUP_EXPIRY: i64 = 86_400;
 pub(super) const EXPIRY: u64 = 60;
 
 /// Maximum bodies in the queue of one process.
-pub(super) const CAPACITY: u64 = 100;
+pub(super) const CAPACITY: isize = 100;
 
 /// Maximum size of a received event, in bytes. It is smaller than [`Redis::MAX_SIZE`], because
 /// decoded values take more memory.
@@ -31,26 +31,25 @@ const MAX_EVENT_SIZE: usize = 2 << 20;
 const ADDRESSEES: &str = "__asgi_channel__";
 const SALT: usize = 12;
 
-/// The channel on which `RedisPubSubChannelLayer` publishes the events of a group.
-pub(super) fn group_channel(group: &str) -> String {
-    format!("asgi__group__{group}")
-}
+/// The channel on which `RedisPubSubChannelLayer` publishes the events of a group begins with this,
+/// before the group's name.
+pub(super) const GROUP_CHANNEL: &str = "asgi__group__";
 
-/// The key under which `RedisChannelLayer` keeps the members of a group.
-pub(super) fn group_key(group: &str) -> String {
-    format!("asgi:group:{group}")
-}
+/// The key under which `RedisChannelLayer` keeps the members of a group begins with this, before the
+/// group's name.
+pub(super) const GROUP_KEY: &str = "asgi:group:";
 
 /// The channel name under which a process is a member of the group with this key; `None` if the
 /// text is another address.
 pub(super) fn member(process: &str, key: &str) -> Option<String> {
-    let group = key.strip_prefix("asgi:group:")?;
+    let group = key.strip_prefix(GROUP_KEY)?;
     Some(format!("specific.{process}!{group}"))
 }
 
 /// The group key of a process's own member name; `None` if the name is malformed.
 pub(super) fn group_key_of(member: &str) -> Option<String> {
-    member.split_once('!').map(|(_, group)| group_key(group))
+    let (_, group) = member.split_once('!')?;
+    Some(format!("{GROUP_KEY}{group}"))
 }
 
 /// The key of the queue of a process.

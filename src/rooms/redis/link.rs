@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd, from_redis_value_ref};
+use redis::{
+    AsyncCommands, Pipeline, PushInfo, PushKind, RedisError, RedisResult, cmd, from_redis_value_ref,
+};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -276,30 +278,25 @@ impl Inbox {
 
     /// Queues a message from the connection.
     fn take(&self, push: PushInfo) -> Result<(), ()> {
-        let message = match (push.kind, &push.data[..]) {
-            (PushKind::Message, [from, redis::Value::BulkString(body)]) => {
-                let from: Arc<str> = from_redis_value_ref::<String>(from).map_err(drop)?.into();
-                if body.len() > Redis::MAX_SIZE + MORE {
-                    self.shared.discard(&from);
-                    return Ok(());
-                }
-                let message = (from, body.clone());
-                if let Some(count @ 1..) = lock(&self.echoes).get_mut(&message) {
-                    *count -= 1;
-                    return Ok(());
-                }
-                if self.bytes.load(Ordering::Relaxed) + body.len() > Self::MAX_BYTES {
-                    self.shared
-                        .gap("the workers are too slow for the messages from Redis");
-                    return Ok(());
-                }
-                self.bytes.fetch_add(body.len(), Ordering::Relaxed);
-                Some(message)
-            }
-            (PushKind::Disconnection, _) => None,
+        let (from, body) = match (push.kind, &push.data[..]) {
+            (PushKind::Message, [from, redis::Value::BulkString(body)]) => (from, body),
+            (PushKind::Disconnection, _) => return self.queue.send(None).map_err(drop),
             _ => return Ok(()),
         };
-        self.queue.send(message).map_err(drop)
+        let from: Arc<str> = from_redis_value_ref::<String>(from).map_err(drop)?.into();
+        let (message, bytes) = ((from, body.clone()), body.len());
+        if bytes > Redis::MAX_SIZE + MORE {
+            self.shared.discard(&message.0);
+        } else if let Some(count @ 1..) = lock(&self.echoes).get_mut(&message) {
+            *count -= 1;
+        } else if self.bytes.load(Ordering::Relaxed) + bytes > Self::MAX_BYTES {
+            self.shared
+                .gap("the workers are too slow for the messages from Redis");
+        } else {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            return self.queue.send(Some(message)).map_err(drop);
+        }
+        Ok(())
     }
 
     /// Delivers messages that other processes have published, until the connection is lost.
@@ -321,16 +318,14 @@ async fn receive_bodies(shared: &RoomsShared, link: &Link) -> RedisResult<Infall
     let mut connection = link.connect_to_wait().await?;
     let key = channels::queue(&shared.process);
     loop {
-        let mut pop = cmd("BZPOPMIN");
-        pop.arg(&key).arg(WAIT.as_secs());
-        let popped = timeout(WAIT + PATIENCE, pop.query_async(&mut connection)).await;
+        let pop = connection.bzpopmin(&key, WAIT.as_secs_f64());
+        let popped = timeout(WAIT + PATIENCE, pop).await;
         let first: Option<(String, Vec<u8>, f64)> = popped.map_err(|_| gone())??;
         let Some((_, first, _)) = first else {
             continue;
         };
-        let mut pop = cmd("ZPOPMIN");
-        pop.arg(&key).arg(channels::CAPACITY);
-        let more: Vec<(Vec<u8>, f64)> = in_time(pop.query_async(&mut connection)).await?;
+        let pop = connection.zpopmin(&key, channels::CAPACITY);
+        let more: Vec<(Vec<u8>, f64)> = in_time(pop).await?;
         let more = more.into_iter().map(|(body, _)| body);
         for body in [first].into_iter().chain(more) {
             let Some((event, members)) = channels::event_of_body(&body) else {

@@ -157,10 +157,12 @@ impl Redis {
     /// Returns `rooms` connected with the rooms of other processes. Messages published through the
     /// original `rooms` stay in this process.
     pub fn join(&self, rooms: &Rooms, format: Format) -> Rooms {
-        let prefix = match (format, self.0.django) {
-            (Format::Own(set), _) => format!("frameloop:{set}:"),
-            (Format::Groups { prefix, .. }, DjangoLayer::PubSub) => channels::group_channel(prefix),
-            (Format::Groups { prefix, .. }, DjangoLayer::Core) => channels::group_key(prefix),
+        let prefix = match format {
+            Format::Own(set) => format!("frameloop:{set}:"),
+            Format::Groups { prefix, .. } => match self.0.django {
+                DjangoLayer::PubSub => [channels::GROUP_CHANNEL, prefix].concat(),
+                DjangoLayer::Core => [channels::GROUP_KEY, prefix].concat(),
+            },
         };
         let layer = SharedRooms {
             shared: Arc::clone(&self.0),
