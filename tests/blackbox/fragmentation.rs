@@ -120,16 +120,28 @@ fn messages_reassembled_at_the_same_time_do_not_mix() {
 
 #[test]
 fn attack_6_empty_fragments_are_counted_per_message() {
+    const MAX: usize = 1_024;
     let mut client = echo();
     for _ in 0..3 {
         // The most empty fragments in a row, the first and last frame included.
-        let mut sent = frame(0x01, b"");
-        sent.extend(frame(0x00, b"").repeat(1_022));
-        sent.extend(frame(0x80, b""));
-        client.send(&sent);
+        let between = frame(0x00, b"").repeat(MAX - 2);
+        client.send(&[frame(0x01, b""), between, frame(0x80, b"")].concat());
         client.receives(b"\x81\x00");
     }
-    client.send(&[frame(0x01, b""), frame(0x00, b"").repeat(1_024)].concat());
+    // A byte of payload resets the count.
+    let (first, most) = (frame(0x01, b"a"), frame(0x00, b"").repeat(MAX));
+    client.send(
+        &[
+            &*first,
+            &most,
+            &frame(0x00, b"b"),
+            &most,
+            &frame(0x80, b"c"),
+        ]
+        .concat(),
+    );
+    client.receives_text("abc");
+    client.send(&[&*first, &most, &frame(0x00, b"")].concat());
     client.closes_with(1008);
 }
 

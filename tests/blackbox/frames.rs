@@ -170,37 +170,6 @@ fn fragments_are_reassembled_around_control_frames() {
     }
 }
 
-/// Autobahn 9.3.1 sends this many; the server limits bytes, not fragments.
-#[test]
-fn attack_5_65536_small_fragments_are_one_message() {
-    let mut sent = frame(0x02, &[7; 64]);
-    for _ in 1..65_535 {
-        sent.extend(frame(0x00, &[7; 64]));
-    }
-    sent.extend(frame(0x80, &[7; 64]));
-    let mut client = echo();
-    client.send(&sent);
-    client.receives(&reply(0x82, &vec![7; 64 * 65_536]));
-}
-
-#[test]
-fn attack_6_empty_fragments_in_a_row_are_limited() {
-    let mut client = echo();
-    let mut sent = frame(0x01, b"");
-    for _ in 0..1_023 {
-        sent.extend(frame(0x00, b""));
-    }
-    // As many empty fragments as the limit allows, then one with data, which resets the count.
-    sent.extend(frame(0x00, b"a"));
-    for _ in 0..1_024 {
-        sent.extend(frame(0x00, b""));
-    }
-    client.send(&sent);
-    assert!(client.is_silent_for(std::time::Duration::from_millis(50)));
-    client.send(&frame(0x00, b""));
-    client.closes_with(1008);
-}
-
 #[test]
 fn attack_9_control_frames_between_fragments_do_not_disturb_the_message() {
     const PINGS: usize = 20_000;
