@@ -272,9 +272,9 @@ impl Sessions {
         let session = if sid.is_empty() { "" } else { "&sid=" };
         let query = format!("EIO=4&transport=websocket{session}{sid}");
         let wire = Wire::default();
-        let (service, worker) = (&self.service, &mut self.worker);
-        let connection = service.simulate_websocket(&query, worker, wire.clone())?;
-        worker.run();
+        let handler = self.service.simulate_websocket(&query)?;
+        let connection = self.worker.open(wire.clone(), handler, None);
+        self.worker.run();
         Some(Client { wire, connection })
     }
 

@@ -73,10 +73,36 @@ impl Bus {
         self.0.namespaces.get_or_init(|| Arc::downgrade(namespaces));
         let bus = self.clone();
         let elsewhere: Elsewhere = Arc::new(move |namespace, event, args, to| {
-            let path = &namespace.path;
-            bus.publish(&emit_message(path, event, args, to, &bus.0.host_id));
+            bus.publish(&bus.emit_message(&namespace.path, event, args, to));
         });
         namespaces.elsewhere.get_or_init(|| elsewhere);
+    }
+
+    /// Returns the message that publishes an emitted event to other processes.
+    fn emit_message(&self, path: &str, event: &str, args: &Args, to: &Selection) -> Json {
+        let (values, attachments) = args.numbered();
+        let is_binary = !attachments.is_empty();
+        let mut data = vec![Json::from(values.into_owned())];
+        data.extend(attachments.iter().map(|bytes| BASE64.encode(bytes).into()));
+        let data = match is_binary {
+            true => data.into(),
+            false => data.remove(0),
+        };
+        let one_or_several = |mut names: Vec<Json>| match names.len() {
+            0 | 1 => names.pop().unwrap_or(Json::Null),
+            _ => Json::Array(names),
+        };
+        json!({
+            "method": "emit",
+            "event": event,
+            "data": data,
+            "binary": is_binary,
+            "namespace": path,
+            "room": one_or_several(to.rooms.iter().map(|room| json!(room)).collect()),
+            "skip_sid": one_or_several(to.except.iter().map(|sid| json!(sid.as_str())).collect()),
+            "callback": null,
+            "host_id": self.0.host_id,
+        })
     }
 
     fn publish(&self, message: &Json) {
@@ -204,33 +230,6 @@ impl LinkSession for BusRelay {
             "no connection to Redis ({error}): the Socket.IO bus is left"
         ));
     }
-}
-
-/// Returns the message that publishes an emitted event to other processes.
-fn emit_message(path: &str, event: &str, args: &Args, to: &Selection, host_id: &str) -> Json {
-    let (values, attachments) = args.numbered();
-    let is_binary = !attachments.is_empty();
-    let mut data = vec![Json::from(values.into_owned())];
-    data.extend(attachments.iter().map(|bytes| BASE64.encode(bytes).into()));
-    let data = match is_binary {
-        true => data.into(),
-        false => data.remove(0),
-    };
-    let one_or_several = |mut names: Vec<Json>| match names.len() {
-        0 | 1 => names.pop().unwrap_or(Json::Null),
-        _ => Json::Array(names),
-    };
-    json!({
-        "method": "emit",
-        "event": event,
-        "data": data,
-        "binary": is_binary,
-        "namespace": path,
-        "room": one_or_several(to.rooms.iter().map(|room| json!(room)).collect()),
-        "skip_sid": one_or_several(to.except.iter().map(|sid| json!(sid.as_str())).collect()),
-        "callback": null,
-        "host_id": host_id,
-    })
 }
 
 /// Returns the name and the arguments of an event that another process has emitted.

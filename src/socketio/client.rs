@@ -54,8 +54,7 @@ impl Protocol for Client {
     }
 
     fn upgraded(&self) {
-        let sockets = lock(&self.state).sockets.clone();
-        for Socket { namespace, member } in sockets {
+        for Socket { namespace, member } in &lock(&self.state).sockets {
             namespace.members.seat(member.sid);
         }
     }
@@ -221,8 +220,7 @@ fn refuse(session: &Arc<Session>, namespace: &str, message: &str) {
 
 /// Calls the handler of an event. Drops the event if the client is not in the namespace.
 fn dispatch(socket: Option<Socket>, id: Option<u64>, mut args: Args) -> EngineResult {
-    let first = args.values.first_mut().map(Value::take);
-    let Some(Value::String(name)) = first else {
+    let Some(Value::String(name)) = args.values.first_mut().map(Value::take) else {
         return Err(EngineViolation("an event without a name"));
     };
     args.values.remove(0);

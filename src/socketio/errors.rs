@@ -13,26 +13,19 @@ pub(super) struct EngineViolation(pub(super) &'static str);
 
 pub(super) type EngineResult<T = ()> = Result<T, EngineViolation>;
 
-/// The errors of Engine.IO servers, with their codes.
+/// An error of Engine.IO servers: its code and its message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum RequestError {
-    TransportUnknown = 0,
-    UnknownSession = 1,
-    BadMethod = 2,
-    BadRequest = 3,
-    UnsupportedVersion = 5,
-}
+pub(super) struct RequestError(u8, &'static str);
 
 impl RequestError {
+    pub(super) const TRANSPORT_UNKNOWN: RequestError = RequestError(0, "Transport unknown");
+    pub(super) const UNKNOWN_SESSION: RequestError = RequestError(1, "Session ID unknown");
+    pub(super) const BAD_METHOD: RequestError = RequestError(2, "Bad handshake method");
+    pub(super) const BAD_REQUEST: RequestError = RequestError(3, "Bad request");
+    pub(super) const BAD_VERSION: RequestError = RequestError(5, "Unsupported protocol version");
+
     pub(super) fn page(self) -> Page {
-        let message = match self {
-            RequestError::TransportUnknown => "Transport unknown",
-            RequestError::UnknownSession => "Session ID unknown",
-            RequestError::BadMethod => "Bad handshake method",
-            RequestError::BadRequest => "Bad request",
-            RequestError::UnsupportedVersion => "Unsupported protocol version",
-        };
-        let code = self as u8;
+        let RequestError(code, message) = self;
         Page::text(format!(r#"{{"code":{code},"message":"{message}"}}"#))
             .with_content_type("application/json")
             .with_status(StatusCode::BAD_REQUEST)

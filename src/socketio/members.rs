@@ -71,15 +71,12 @@ impl Member {
         Some((id, receiver))
     }
 
-    pub(super) fn acknowledged(&self, id: u64, args: Args) {
+    /// Delivers an acknowledgement. `None` if nothing waits for it any more.
+    pub(super) fn acknowledged(&self, id: u64, args: Args) -> Option<()> {
         let mut asked = lock(&self.asked);
-        let Some(Asked { waiting, .. }) = asked.as_mut() else {
-            return;
-        };
-        if let Some(place) = waiting.iter().position(|(asked, _)| *asked == id) {
-            // An error means that the handler has stopped waiting.
-            let _ = waiting.swap_remove(place).1.send(args);
-        }
+        let waiting = &mut asked.as_mut()?.waiting;
+        let place = waiting.iter().position(|(asked, _)| *asked == id)?;
+        waiting.swap_remove(place).1.send(args).ok()
     }
 }
 

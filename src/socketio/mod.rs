@@ -57,7 +57,7 @@ mod websocket;
 pub use bus::{Bus, BusRelay, CHANNEL};
 pub use errors::DisconnectReason;
 pub use namespace::{
-    Ack, Broadcast, Emitted, Event, HandlerFuture, Namespace, NoAnswer, Outcome, Socket,
+    Ack, Broadcast, Emitted, Event, HandlerFuture, Namespace, NoAnswer, Outcome, Socket, SocketIo,
 };
 pub use serde_json::Value;
 pub use session::{Service, Session};
@@ -73,10 +73,6 @@ use namespace::{Inner, Namespaces};
 use session::Protocol;
 
 use crate::protocol::Message;
-
-/// The namespaces of a service. Use it to register handlers and to emit events.
-#[derive(Clone, Debug)]
-pub struct SocketIo(Arc<Namespaces>);
 
 /// The limits and deadlines of sessions. Settings that exist in Flask-SocketIO have the same
 /// default.
@@ -188,16 +184,3 @@ pub fn engine_io(
 }
 
 opaque!(Inner Member Namespaces Service Session);
-
-impl SocketIo {
-    /// Returns the namespace at this path, and creates it if it does not exist. A path begins with
-    /// `/`.
-    pub fn namespace(&self, path: &str) -> Namespace {
-        Namespace(self.0.get_or_insert(path))
-    }
-
-    /// Returns all clients of the namespace at this path; `None` if the namespace does not exist.
-    pub fn of(&self, path: &str) -> Option<Broadcast> {
-        self.0.get(path).map(Broadcast::of)
-    }
-}

@@ -29,6 +29,10 @@ type Admit = Arc<dyn Fn(Value) -> Outcome<Result<(), String>> + Send + Sync>;
 /// Sends an event for the selected clients of a namespace to other processes.
 pub(super) type Elsewhere = Arc<dyn Fn(&Inner, &str, &Args, &Selection) + Send + Sync>;
 
+/// The namespaces of a service. Use it to register handlers and to emit events.
+#[derive(Clone, Debug)]
+pub struct SocketIo(pub(super) Arc<Namespaces>);
+
 /// The namespaces of a service, by path.
 #[derive(Default)]
 pub(super) struct Namespaces {
@@ -93,18 +97,27 @@ impl Namespaces {
     pub(super) fn get(&self, path: &str) -> Option<Arc<Inner>> {
         read(&self.namespaces).get(path).cloned()
     }
+}
 
-    pub(super) fn get_or_insert(&self, path: &str) -> Arc<Inner> {
-        let mut namespaces = write(&self.namespaces);
+impl SocketIo {
+    /// Returns the namespace at this path, and creates it if it does not exist. A path begins with
+    /// `/`.
+    pub fn namespace(&self, path: &str) -> Namespace {
+        let mut namespaces = write(&self.0.namespaces);
         let namespace = namespaces.entry(path.into()).or_insert_with(|| {
             Arc::new(Inner {
                 path: path.into(),
-                elsewhere: self.elsewhere.get().cloned(),
+                elsewhere: self.0.elsewhere.get().cloned(),
                 handlers: RwLock::default(),
                 members: Members::default(),
             })
         });
-        Arc::clone(namespace)
+        Namespace(Arc::clone(namespace))
+    }
+
+    /// Returns all clients of the namespace at this path; `None` if the namespace does not exist.
+    pub fn of(&self, path: &str) -> Option<Broadcast> {
+        self.0.get(path).map(Broadcast::of)
     }
 }
 
@@ -159,8 +172,7 @@ impl Namespace {
         self,
         handler: impl Fn(Event) -> F + Send + Sync + 'static,
     ) -> Namespace {
-        let handler: EventHandler = Arc::new(move |event| Box::pin(handler(event)));
-        self.change(|handlers| handlers.fallback = Some(handler))
+        self.change(|it| it.fallback = Some(Arc::new(move |event| Box::pin(handler(event)))))
     }
 
     fn change(self, change: impl FnOnce(&mut Handlers)) -> Namespace {

@@ -15,7 +15,7 @@ use super::packet::SEPARATOR;
 use super::session::{PollingMethod, RunningRequest, Service, Session};
 use super::websocket::{self, SessionSocket};
 use crate::engine::for_socketio::Turn;
-use crate::engine::{PeerAddress, SimulatedConnection, Simulation, Stream};
+use crate::engine::{Handler, PeerAddress};
 use crate::handshake::{HandshakeError, query};
 use crate::http::{
     BodyLimits, BoxFuture, Endpoint, NestedService, Page, ServiceResponse, cors_headers,
@@ -31,23 +31,21 @@ impl<B: Body<Data = Bytes> + Unpin> RequestBody for B {}
 
 type FullResponse = Response<Full<Bytes>>;
 
+type Answer = Result<FullResponse, RequestError>;
+
 impl Service {
     async fn answer(self: &Arc<Self>, head: Parts, body: impl RequestBody) -> FullResponse {
         let answered = self.try_answer(head, body).await;
         answered.unwrap_or_else(|error| error.page().into_response())
     }
 
-    async fn try_answer(
-        self: &Arc<Self>,
-        head: Parts,
-        body: impl RequestBody,
-    ) -> Result<FullResponse, RequestError> {
+    async fn try_answer(self: &Arc<Self>, head: Parts, body: impl RequestBody) -> Answer {
         if head.method == Method::OPTIONS {
             return Ok(status(StatusCode::OK));
         }
         let query = head.uri.query().unwrap_or_default();
         let session = match self.session_of(query, "polling") {
-            Err(RequestError::UnsupportedVersion) if head.method != Method::GET => None,
+            Err(RequestError::BAD_VERSION) if head.method != Method::GET => None,
             session => session?,
         };
         match (&head.method, session) {
@@ -57,7 +55,7 @@ impl Service {
                 Ok(text(request.body().await))
             }
             (&Method::POST, Some(session)) => post(&session, body, &head.extensions).await,
-            _ => Err(RequestError::BadMethod),
+            _ => Err(RequestError::BAD_METHOD),
         }
     }
 
@@ -71,16 +69,16 @@ impl Service {
         let parameter = |name| query::parameter(query, name);
         match parameter("transport").as_deref() {
             Some(named) if named == transport => {}
-            Some("polling" | "websocket") => return Err(RequestError::BadRequest),
-            _ => return Err(RequestError::TransportUnknown),
+            Some("polling" | "websocket") => return Err(RequestError::BAD_REQUEST),
+            _ => return Err(RequestError::TRANSPORT_UNKNOWN),
         }
         match parameter("sid") {
             Some(sid) => {
                 let session = self.session_named(&sid);
-                session.map(Some).ok_or(RequestError::UnknownSession)
+                session.map(Some).ok_or(RequestError::UNKNOWN_SESSION)
             }
             None if parameter("EIO").as_deref() == Some("4") => Ok(None),
-            None => Err(RequestError::UnsupportedVersion),
+            None => Err(RequestError::BAD_VERSION),
         }
     }
 
@@ -94,16 +92,11 @@ impl Service {
         (status, body.to_bytes().into())
     }
 
-    /// Opens a WebSocket in a simulation, for tests. `None` if the request is refused.
+    /// The handler of a WebSocket that did not come by HTTP, for tests. `None` if the request is
+    /// refused.
     #[doc(hidden)]
-    pub fn simulate_websocket<S: Stream>(
-        self: &Arc<Self>,
-        query: &str,
-        worker: &mut Simulation<S>,
-        stream: S,
-    ) -> Option<SimulatedConnection> {
-        let handler = SessionSocket::new(self, query, PeerAddress::Unix).ok()?;
-        Some(worker.open(stream, handler, None))
+    pub fn simulate_websocket(self: &Arc<Self>, query: &str) -> Option<impl Handler> {
+        SessionSocket::new(self, query, PeerAddress::Unix)
     }
 
     /// Opens a polling session.
@@ -130,9 +123,7 @@ impl NestedService for Service {
 
     fn preflight(&self, request: &Parts) -> FullResponse {
         let mut response = status(StatusCode::OK);
-        response
-            .headers_mut()
-            .extend(cors_headers(request, METHODS));
+        *response.headers_mut() = cors_headers(request, METHODS);
         response
     }
 
@@ -146,11 +137,7 @@ impl NestedService for Service {
 }
 
 /// Handles the packets of a POST in order.
-async fn post(
-    session: &Arc<Session>,
-    body: impl RequestBody,
-    extensions: &Extensions,
-) -> Result<FullResponse, RequestError> {
+async fn post(session: &Arc<Session>, body: impl RequestBody, extensions: &Extensions) -> Answer {
     let request = RunningRequest::begin(session, PollingMethod::Post)?;
     // A client with a full queue must fetch its packets before the server reads the body.
     request.ready().await?;
@@ -184,7 +171,7 @@ async fn receive(
     let mut turn = Turn::new();
     for packet in body.split(SEPARATOR) {
         let wait = request.spend(packet.len());
-        let wait = wait.or(Err(StatusCode::TOO_MANY_REQUESTS))?;
+        let wait = wait.ok_or(StatusCode::TOO_MANY_REQUESTS)?;
         if !wait.is_zero() {
             sleep(wait).await;
         }
@@ -194,8 +181,9 @@ async fn receive(
         } else {
             request.ready().await.or(Err(StatusCode::BAD_REQUEST))?;
         }
-        let received = session.receive(packet, true);
-        received.or(Err(StatusCode::BAD_REQUEST))?;
+        session
+            .receive(packet, true)
+            .or(Err(StatusCode::BAD_REQUEST))?;
         turn.share().await;
     }
     Ok(())

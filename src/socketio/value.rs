@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::mem;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -60,13 +59,10 @@ impl Args {
 
     /// Returns arguments, if the values name each attachment exactly once.
     pub(super) fn bind(mut values: Vec<Value>, attachments: Vec<Bytes>) -> EngineResult<Args> {
-        let mut is_due = vec![true; attachments.len()];
-        let mut are_named = true;
-        each_placeholder(&mut values, &mut |num| {
-            let place = number(num).and_then(|index| is_due.get_mut(index));
-            are_named &= place.is_some_and(mem::take);
-        });
-        if !are_named || is_due.contains(&true) {
+        let mut named = Vec::new();
+        each_placeholder(&mut values, &mut |num| named.push(number(num)));
+        named.sort_unstable();
+        if !named.into_iter().eq((0..attachments.len()).map(Some)) {
             return Err(EngineViolation("not each attachment once"));
         }
         Ok(Args {

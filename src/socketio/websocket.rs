@@ -20,7 +20,8 @@ pub(super) fn endpoint(service: &Arc<Service>) -> Endpoint {
     let (checked, opened) = (Arc::clone(service), Arc::clone(service));
     let endpoint = Endpoint::refusing(move |request| {
         let query = request.query().unwrap_or_default();
-        SessionSocket::new(&opened, query, request.peer_address())
+        let socket = SessionSocket::new(&opened, query, request.peer_address());
+        socket.ok_or(HandshakeError::AtCapacity)
     })
     .choosing(move |request| {
         let query = request.query().unwrap_or_default();
@@ -45,8 +46,6 @@ pub(super) struct SessionSocket {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum WebSocketRole {
-    /// The WebSocket opens its own session.
-    First,
     /// The WebSocket asks to take over a polling session.
     Candidate,
     /// The WebSocket is taking over a polling session.
@@ -58,19 +57,17 @@ enum WebSocketRole {
 }
 
 impl SessionSocket {
+    /// `None` if the session has ended since the query was checked, or no session can be opened.
     pub(super) fn new(
         service: &Arc<Service>,
         query: &str,
         address: PeerAddress,
-    ) -> Result<SessionSocket, HandshakeError> {
-        // The session may have ended since the query was checked.
-        let session = service.session_of(query, TRANSPORT);
-        let (session, role) = match session.or(Err(HandshakeError::AtCapacity))? {
-            Some(session) => (Some(session), WebSocketRole::Candidate),
-            None => (service.open(address, None), WebSocketRole::First),
+    ) -> Option<SessionSocket> {
+        let (session, role) = match service.session_of(query, TRANSPORT).ok()? {
+            Some(session) => (session, WebSocketRole::Candidate),
+            None => (service.open(address, None)?, WebSocketRole::Transport),
         };
-        let session = session.ok_or(HandshakeError::AtCapacity)?;
-        Ok(SessionSocket { session, role })
+        Some(SessionSocket { session, role })
     }
 
     fn data(&mut self, socket: &mut WebSocket<'_>, message: Message<'_>) -> EngineResult {
@@ -98,7 +95,7 @@ impl SessionSocket {
     /// fails.
     fn end(&mut self, why: DisconnectReason) {
         match mem::replace(&mut self.role, WebSocketRole::Surplus) {
-            WebSocketRole::First | WebSocketRole::Transport => self.session.end(why),
+            WebSocketRole::Transport => self.session.end(why),
             WebSocketRole::Upgrading(peer) => self.session.abandon_upgrade(peer),
             WebSocketRole::Candidate | WebSocketRole::Surplus => {}
         }
@@ -108,10 +105,9 @@ impl SessionSocket {
 impl Handler for SessionSocket {
     fn open(&mut self, socket: &mut WebSocket<'_>) {
         match self.role {
-            WebSocketRole::First => {
+            WebSocketRole::Transport => {
                 self.session.attach(socket.peer());
                 socket.send(Message::Text(&self.session.open_packet("")));
-                self.role = WebSocketRole::Transport;
             }
             WebSocketRole::Candidate if self.session.begin_upgrade(socket.peer()).is_some() => {
                 self.role = WebSocketRole::Upgrading(socket.peer().id());
@@ -148,17 +144,11 @@ impl Handler for SessionSocket {
     fn has_heartbeat(&self) -> bool {
         true
     }
-
-    fn closed(&mut self, _: &Disconnect) {
-        self.end(DisconnectReason::TransportClose);
-    }
 }
 
 impl Drop for SessionSocket {
-    /// Ends the session if the handshake has failed.
+    /// Ends the session when the connection has ended, or if the handshake has failed.
     fn drop(&mut self) {
-        if self.role == WebSocketRole::First {
-            self.end(DisconnectReason::TransportClose);
-        }
+        self.end(DisconnectReason::TransportClose);
     }
 }

@@ -78,32 +78,32 @@ enum Transport {
 const MAX_IN_FLIGHT: u32 = 16;
 
 impl Session {
+    /// `None` if too many newcomers have this address, or the system has no random bytes.
     fn new(
         service: Arc<Service>,
-        protocol: Arc<dyn Protocol>,
-        sid: Sid,
-        (address, admission, newcomer): (PeerAddress, Option<&Admission>, Option<IpSlot>),
-    ) -> Session {
+        address: PeerAddress,
+        admission: Option<&Admission>,
+    ) -> Option<Session> {
         let (settings, now) = (&service.settings, service.now());
         let mut deadlines = [Moment::MAX; _];
         deadlines[Deadline::Ping as usize] = now + millis(settings.ping_interval);
         deadlines[Deadline::Join as usize] = now + millis(settings.connect_timeout);
         let polling = Box::new(Polling::new(settings, admission));
-        Session {
-            sid,
-            service,
-            protocol,
+        Some(Session {
+            sid: Sid::random()?,
+            protocol: (service.protocol)(),
             address,
             state: Mutex::new(SessionState {
                 transport: Transport::Polling(polling),
                 memberships: 0,
-                place: newcomer,
+                place: reserve(Some(&service.newcomers), address)?,
                 deadlines,
             }),
             next_check: AtomicU64::new(now),
             changed: Notify::new(),
             in_flight: AtomicU32::new(0),
-        }
+            service,
+        })
     }
 
     /// Returns the Open packet, with the id and the settings of a session and the transports to which
@@ -169,11 +169,6 @@ impl Session {
             Transport::WebSocket(peer) => peer.publish(&packet.publication()),
             Transport::Closed(_) => {}
         }
-    }
-
-    /// The result of [`Polling::excess`]; `None` without the polling transport.
-    pub(super) fn excess(&self) -> Option<usize> {
-        self.state().transport.polling()?.excess()
     }
 
     /// Handles an Engine.IO packet in text form.
@@ -287,7 +282,11 @@ impl Session {
     pub(super) fn settle(&self) -> bool {
         let mut state = self.state();
         if state.memberships == 0 {
-            let limit = state.transport.polling().and_then(|it| it.addresses());
+            let admission = state
+                .transport
+                .polling()
+                .and_then(|it| it.admission.as_ref());
+            let limit = admission.and_then(|it| it.addresses.as_ref());
             let Some(place) = reserve(limit, self.address) else {
                 return false;
             };
@@ -306,7 +305,7 @@ impl Session {
         if state.memberships > 0 || matches!(state.transport, Transport::Closed(_)) {
             return;
         }
-        let Some(newcomer) = self.service.newcomer(self.address) else {
+        let Some(newcomer) = reserve(Some(&self.service.newcomers), self.address) else {
             drop(state);
             return self.end(DisconnectReason::ServerNamespaceDisconnect);
         };
@@ -323,11 +322,6 @@ impl Session {
             true => self.due_in(&mut state, Deadline::Attachments, timeout),
             false => state.deadlines[Deadline::Attachments as usize] = Moment::MAX,
         }
-    }
-
-    /// The time of the next [check](Session::check).
-    fn next_check(&self) -> Moment {
-        self.next_check.load(Ordering::Relaxed)
     }
 
     /// Handles a deadline that has passed.

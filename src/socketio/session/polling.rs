@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::times::Deadline;
 use super::{Session, Transport};
 use crate::engine::{Held, Peer};
-use crate::http::{Admission, IpConnectionLimit, RateLimits};
+use crate::http::{Admission, RateLimits};
 use crate::socketio::SocketIoSettings;
 use crate::socketio::errors::{DisconnectReason, RequestError};
 use crate::socketio::packet::EncodedPacket;
@@ -28,7 +28,7 @@ pub(super) struct Polling {
     /// The rate limits of packets in POSTs.
     rates: RateLimits,
     /// The connection limit of addresses, and the unsent budget.
-    admission: Option<Admission>,
+    pub(super) admission: Option<Admission>,
     /// The queue's entries in the unsent budget. A packet itself is counted once for all
     /// queues.
     held: Option<Held>,
@@ -82,9 +82,8 @@ impl Polling {
     pub(super) fn excess(&self) -> Option<usize> {
         let unsent = &self.admission.as_ref()?.unsent;
         let share = |packet: &Arc<EncodedPacket>| ENTRY + packet.size() / Arc::strong_count(packet);
-        let share = unsent
-            .is_spent()
-            .then(|| self.queue.iter().map(share).sum())?;
+        let is_spent = unsent.is_spent();
+        let share = is_spent.then(|| self.queue.iter().map(share).sum())?;
         Some(share).filter(|share| *share >= unsent.average().max(1))
     }
 
@@ -111,22 +110,6 @@ impl Polling {
         self.push(EncodedPacket::text(last));
         self.is_running[PollingMethod::Get as usize].then(|| self.take_body())
     }
-
-    fn is_probed(&self) -> bool {
-        let upgrade = self.upgrade.as_ref();
-        upgrade.is_some_and(|upgrade| upgrade.is_probed)
-    }
-
-    /// Records a request. Returns `false` if another request of the method is running.
-    fn begin(&mut self, method: PollingMethod) -> bool {
-        self.has_polled |= method == PollingMethod::Get;
-        !mem::replace(&mut self.is_running[method as usize], true)
-    }
-
-    /// The limit of connections for each address.
-    pub(super) fn addresses(&self) -> Option<&IpConnectionLimit> {
-        self.admission.as_ref()?.addresses.as_ref()
-    }
 }
 
 /// A running request of a session, until dropped.
@@ -144,22 +127,25 @@ impl RunningRequest {
         let mut state = session.state();
         let is_overdue = state.deadlines[Deadline::Pong as usize] <= session.service.now();
         let (why, refused) = match &mut state.transport {
-            Transport::Polling(polling) if polling.is_overrun => {
-                (DisconnectReason::SlowConsumer, RequestError::UnknownSession)
-            }
+            Transport::Polling(polling) if polling.is_overrun => (
+                DisconnectReason::SlowConsumer,
+                RequestError::UNKNOWN_SESSION,
+            ),
             Transport::Polling(_) if is_overdue => {
-                (DisconnectReason::PingTimeout, RequestError::UnknownSession)
+                (DisconnectReason::PingTimeout, RequestError::UNKNOWN_SESSION)
             }
-            Transport::Polling(polling) => match polling.begin(method) {
-                true => {
-                    session.changed.notify_waiters();
-                    let session = Arc::clone(session);
-                    return Ok(RunningRequest { session, method });
-                }
-                false => (DisconnectReason::ParseError, RequestError::BadRequest),
-            },
-            Transport::WebSocket(_) => return Err(RequestError::BadRequest),
-            Transport::Closed(_) => return Err(RequestError::UnknownSession),
+            Transport::Polling(polling) if polling.is_running[method as usize] => {
+                (DisconnectReason::ParseError, RequestError::BAD_REQUEST)
+            }
+            Transport::Polling(polling) => {
+                polling.is_running[method as usize] = true;
+                polling.has_polled |= method == PollingMethod::Get;
+                session.changed.notify_waiters();
+                let session = Arc::clone(session);
+                return Ok(RunningRequest { session, method });
+            }
+            Transport::WebSocket(_) => return Err(RequestError::BAD_REQUEST),
+            Transport::Closed(_) => return Err(RequestError::UNKNOWN_SESSION),
         };
         drop(state);
         session.end(why);
@@ -174,7 +160,7 @@ impl RunningRequest {
                 self.session.changed.notify_waiters();
                 Some(polling.take_body())
             }
-            Transport::Polling(polling) if !polling.is_probed() => None,
+            Transport::Polling(it) if it.upgrade.as_ref().is_none_or(|it| !it.is_probed) => None,
             Transport::Closed(Some(farewell)) => Some(mem::take(farewell)),
             _ => Some(NOTHING.into()),
         })
@@ -184,13 +170,10 @@ impl RunningRequest {
     /// Waits until the next packet of a POST may be handled.
     pub(in crate::socketio) async fn ready(&self) -> Result<(), RequestError> {
         let max_queue_size = self.session.service.settings.max_queue_size;
+        let is_full = |polling: &Polling| polling.size > max_queue_size;
         self.until(|transport| match transport {
-            Transport::Polling(polling)
-                if self.session.is_busy() || polling.size > max_queue_size =>
-            {
-                None
-            }
-            Transport::Closed(_) => Some(Err(RequestError::UnknownSession)),
+            Transport::Polling(it) if is_full(it) || self.session.is_busy() => None,
+            Transport::Closed(_) => Some(Err(RequestError::UNKNOWN_SESSION)),
             _ => Some(Ok(())),
         })
         .await
@@ -217,17 +200,17 @@ impl RunningRequest {
     }
 
     /// Counts one packet of this size against the rate limits, in the same way as a message of a
-    /// WebSocket. Returns how long the packet must wait.
-    pub(in crate::socketio) fn spend(&self, bytes: usize) -> Result<Duration, RequestError> {
+    /// WebSocket. Returns how long the packet must wait; `None` if the session ends because of it.
+    pub(in crate::socketio) fn spend(&self, bytes: usize) -> Option<Duration> {
         if let Some(Polling { rates, .. }) = self.session.state().transport.polling() {
             if rates.admits(bytes) {
-                return Ok(rates.throttle().unwrap_or_default());
+                return Some(rates.throttle().unwrap_or_default());
             }
         } else {
-            return Ok(Duration::ZERO);
+            return Some(Duration::ZERO);
         }
         self.session.end(DisconnectReason::SlowConsumer);
-        Err(RequestError::BadRequest)
+        None
     }
 }
 

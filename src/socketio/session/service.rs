@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Session;
@@ -26,13 +26,13 @@ use crate::socketio::sid::Sid;
 pub struct Service {
     pub(in crate::socketio) settings: SocketIoSettings,
     /// Creates the protocol of a new session.
-    protocol: Box<dyn Fn() -> Arc<dyn Protocol> + Send + Sync>,
+    pub(super) protocol: Box<dyn Fn() -> Arc<dyn Protocol> + Send + Sync>,
     pub(super) ping: Arc<EncodedPacket>,
     /// The sessions of all transports and workers. A session is in the map before its client knows
     /// the id, and until the session has ended.
     sessions: Mutex<HashMap<Sid, Arc<Session>>>,
     /// Counts, by address, the newcomers: sessions that have joined no namespace.
-    newcomers: IpConnectionLimit,
+    pub(super) newcomers: IpConnectionLimit,
     is_closed: AtomicBool,
     /// Whether a packet was queued while the unsent budget was spent.
     pub(super) needs_relief: AtomicBool,
@@ -47,7 +47,7 @@ struct Clock {
     now: Duration,
     last: Instant,
     /// The task that [checks the deadlines](keep_time) of the sessions. It ends with its runtime.
-    timer: Option<AbortHandle>,
+    timer: Option<JoinHandle<()>>,
 }
 
 /// The protocol that runs over a session.
@@ -104,24 +104,15 @@ impl Service {
         if self.is_closed.load(Ordering::SeqCst) {
             return None;
         }
-        let newcomer = self.newcomer(address)?;
-        let sid = Sid::random()?;
-        let (service, protocol) = (Arc::clone(self), (self.protocol)());
-        let client = (address, admission, newcomer);
-        let session = Arc::new(Session::new(service, protocol, sid, client));
+        let session = Arc::new(Session::new(Arc::clone(self), address, admission)?);
         let mut sessions = lock(&self.sessions);
         if sessions.len() >= self.settings.max_sessions {
             return None;
         }
-        sessions.insert(sid, Arc::clone(&session));
+        sessions.insert(session.sid, Arc::clone(&session));
         drop(sessions);
         session.protocol.opened(&session);
         Some(session)
-    }
-
-    /// Reserves a place among the newcomers of an address.
-    pub(super) fn newcomer(&self, address: PeerAddress) -> Option<Option<IpSlot>> {
-        reserve(Some(&self.newcomers), address)
     }
 
     /// Returns the session whose id is this text.
@@ -146,11 +137,10 @@ impl Service {
         /// period in which the process was frozen.
         const LONGEST_STEP: Duration = Duration::from_millis(500);
         let mut clock = lock(&self.clock);
-        if clock.timer.as_ref().is_none_or(AbortHandle::is_finished) {
+        if clock.timer.as_ref().is_none_or(JoinHandle::is_finished) {
             // Without a runtime no timer can run, and no session needs a check.
             let runtime = Handle::try_current().ok();
-            let start = |runtime: Handle| runtime.spawn(keep_time(Arc::downgrade(self)));
-            clock.timer = runtime.map(|runtime| start(runtime).abort_handle());
+            clock.timer = runtime.map(|runtime| runtime.spawn(keep_time(Arc::downgrade(self))));
         }
         let passed = mem::replace(&mut clock.last, Instant::now()).elapsed();
         clock.now += passed.min(LONGEST_STEP);
@@ -170,11 +160,11 @@ impl Service {
         if !self.needs_relief.swap(false, Ordering::Relaxed) {
             return;
         }
-        let excess = |session: Arc<Session>| Some((session.excess()?, session));
-        let mut sessions: Vec<_> = self.some(|_| true).into_iter().filter_map(excess).collect();
-        sessions.sort_unstable_by_key(|(share, _)| Reverse(*share));
-        for (_, session) in sessions {
-            if session.excess().is_some() {
+        let excess = |session: &Arc<Session>| session.state().transport.polling()?.excess();
+        let mut sessions = self.some(|_| true);
+        sessions.sort_by_cached_key(|session| Reverse(excess(session)));
+        for session in sessions {
+            if excess(&session).is_some() {
                 session.end(DisconnectReason::SlowConsumer);
             }
         }
@@ -207,7 +197,7 @@ async fn keep_time(service: Weak<Service>) {
     const TICK: Duration = Duration::from_millis(50);
     while let Some(service) = service.upgrade() {
         let now = service.now();
-        for session in service.some(|session| session.next_check() <= now) {
+        for session in service.some(|session| session.next_check.load(Ordering::Relaxed) <= now) {
             session.check(now);
         }
         service.relieve();
