@@ -52,8 +52,13 @@ pub(crate) async fn serve_connection(
     let began = Instant::now();
     let stream = stream.with_write_stall(context.settings.deadlines.write_stall);
     let pending_upgrade = PendingUpgrade::default();
-    let service = HttpService::new(Rc::clone(&context), Rc::clone(&pending_upgrade), &stream);
     let progress = stream.progress().clone();
+    let service = HttpService {
+        context: Rc::clone(&context),
+        pending_upgrade: Rc::clone(&pending_upgrade),
+        peer: stream.peer(),
+        progress: progress.clone(),
+    };
     let http = http1_builder(&context, deadline, progress.clone());
     let mut connection = http.serve_connection(TokioIo::new(stream), service);
     let mut ending = pin!(async {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::ready;
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -131,8 +130,7 @@ pub type OnUpgrade = Box<dyn FnOnce(Upgraded) + Send>;
 /// The response to a refused WebSocket, instead of the 101.
 pub type Rejection = Box<Response<Full<Bytes>>>;
 
-/// The stream of a WebSocket after the 101. The 101 is sent with the first write, or before the
-/// first read or flush. If the stream is dropped before the peer has sent FIN, it lingers: the
+/// The stream of a WebSocket after the 101. The 101 is sent before the first write, read or flush. If the stream is dropped before the peer has sent FIN, it lingers: the
 /// server sends FIN and reads on for a while, so that the peer does not lose the last bytes sent to
 /// it.
 pub struct Upgraded {
@@ -202,33 +200,17 @@ impl Upgraded {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Writes the rest of the 101 and, in the same system call, `bytes`. Returns the number of
-    /// `bytes` written.
-    fn poll_write_head(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            let head = self.head.clone();
-            let parts = [IoSlice::new(&head), IoSlice::new(bytes)];
-            let written = Pin::new(self.stream()?).poll_write_vectored(context, &parts);
-            let written = ready!(self.wrote(written))?;
-            self.head.advance(written.min(head.len()));
-            if written > head.len() || (bytes.is_empty() && self.head.is_empty()) {
-                return Poll::Ready(Ok(written - head.len()));
-            }
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-        }
-    }
-
+    /// Writes the rest of the 101.
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.head.is_empty() {
-            return Poll::Ready(Ok(()));
+        while !self.head.is_empty() {
+            let head = self.head.clone();
+            let written = Pin::new(self.stream()?).poll_write(context, &head);
+            match ready!(self.wrote(written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.head.advance(written),
+            }
         }
-        self.poll_write_head(context, &[]).map_ok(drop)
+        Poll::Ready(Ok(()))
     }
 
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -281,9 +263,7 @@ impl AsyncWrite for Upgraded {
         if this.failed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())); // maybe inside a frame
         }
-        if !this.head.is_empty() {
-            return this.poll_write_head(context, bytes);
-        }
+        ready!(this.poll_head(context))?;
         let written = Pin::new(this.stream()?).poll_write(context, bytes);
         this.wrote(written)
     }

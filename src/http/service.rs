@@ -25,7 +25,7 @@ use super::limited::IpSlot;
 use super::mount::given;
 use super::pages::forbid_sniffing;
 use super::waiting::PhaseProgress;
-use super::{Endpoint, HttpStream, NestedService, OnUpgrade, Page, Request, ServiceResponse};
+use super::{Endpoint, NestedService, OnUpgrade, Page, Request, ServiceResponse};
 use crate::engine::{ClientSocket, ConnectionDriver, EndpointIndex, PeerAddress};
 use crate::handshake::{self, HandshakeError, Policy, Subprotocols};
 use crate::log;
@@ -34,11 +34,11 @@ use crate::log;
 /// gets an answer to that request; the service stores it in the [`PendingUpgrade`].
 #[derive(Clone)]
 pub(super) struct HttpService {
-    context: Rc<HttpContext>,
-    pending_upgrade: PendingUpgrade,
+    pub(super) context: Rc<HttpContext>,
+    pub(super) pending_upgrade: PendingUpgrade,
     /// The peer: a client, or a client's proxy.
-    peer: PeerAddress,
-    progress: PhaseProgress,
+    pub(super) peer: PeerAddress,
+    pub(super) progress: PhaseProgress,
 }
 
 /// Holds an accepted WebSocket until the connection's task takes it.
@@ -62,19 +62,6 @@ pub(super) enum UpgradeTarget {
 }
 
 impl HttpService {
-    pub(super) fn new(
-        context: Rc<HttpContext>,
-        pending_upgrade: PendingUpgrade,
-        stream: &HttpStream,
-    ) -> HttpService {
-        HttpService {
-            context,
-            pending_upgrade,
-            peer: stream.peer(),
-            progress: stream.progress().clone(),
-        }
-    }
-
     fn respond(
         &self,
         head: &Parts,
@@ -98,19 +85,18 @@ impl HttpService {
             None => return Err(context.router.not_found(head.uri.path(), wants_upgrade)),
         };
         let request = route.request(head, client);
-        let endpoint = match &route.endpoint {
-            Some(endpoint) if wants_upgrade => endpoint,
-            endpoint => match (route.page(&request, &context.policy)?, endpoint) {
-                (Some(page), _) if wants_upgrade => {
-                    return Ok(self.refuse(page_response(page, &head.method), head));
-                }
-                (Some(page), _) => {
-                    return Ok(Answer::Now(Some(page_response(page, &head.method))));
-                }
-                (None, Some(endpoint)) => endpoint,
-                (None, None) => return Err(HandshakeError::NotFound),
-            },
+        let page = match &route.endpoint {
+            Some(_) if wants_upgrade => None,
+            _ => route.page(&request, &context.policy)?,
         };
+        if let Some(page) = page {
+            let response = page_response(page, &head.method);
+            return Ok(match wants_upgrade {
+                true => self.refuse(response, head),
+                false => Answer::Now(Some(response)),
+            });
+        }
+        let endpoint = route.endpoint.as_ref().ok_or(HandshakeError::NotFound)?;
         self.open(endpoint, &request, route.index, head)
     }
 

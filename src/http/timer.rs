@@ -1,11 +1,11 @@
 //! The timer of hyper's timeouts.
 
-use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::rt::Sleep;
+use tokio::time::{sleep, sleep_until};
 
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 
@@ -14,9 +14,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(100);
 /// expires. A deadline costs little until it is polled: most requests come at once.
 pub(super) struct CoarseSleep {
     deadline: Instant,
-    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// Only the last moment is left.
-    is_last: bool,
+    sleep: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl CoarseSleep {
@@ -24,7 +22,6 @@ impl CoarseSleep {
         CoarseSleep {
             deadline,
             sleep: None,
-            is_last: false,
         }
     }
 }
@@ -32,21 +29,16 @@ impl CoarseSleep {
 impl Future for CoarseSleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let sleep = this.sleep.get_or_insert_with(|| {
-            let before = this.deadline.checked_sub(LAST_MOMENT);
-            let before = before.unwrap_or(this.deadline);
-            Box::pin(tokio::time::sleep_until(before.into()))
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let before = self.deadline.checked_sub(LAST_MOMENT);
+        let before = before.unwrap_or(self.deadline);
+        let sleep = self.sleep.get_or_insert_with(|| {
+            Box::pin(async move {
+                sleep_until(before.into()).await;
+                sleep(LAST_MOMENT).await;
+            })
         });
-        loop {
-            ready!(sleep.as_mut().poll(context));
-            if mem::replace(&mut this.is_last, true) {
-                return Poll::Ready(());
-            }
-            let last = tokio::time::Instant::now() + LAST_MOMENT;
-            sleep.as_mut().reset(last);
-        }
+        sleep.as_mut().poll(context)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Listening sockets, workers, and the drain at shutdown.
 
-use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use std::{fmt, net};
+use std::{io, mem};
 
 use ipnet::IpNet;
 use rustix::net::sockopt;
@@ -27,7 +27,7 @@ mod worker;
 
 pub use listen::UnixAddress;
 use listen::listen_tcp;
-use worker::{Acceptor, Worker};
+use worker::Worker;
 
 /// A server: its listening sockets and the settings of their connections.
 ///
@@ -318,11 +318,11 @@ impl Server {
 fn start(
     shared: &Arc<ServerShared>,
     workers: usize,
-    listeners: Vec<(Listener, AcceptQueue)>,
+    mut listeners: Vec<(Listener, AcceptQueue)>,
 ) -> io::Result<Vec<oneshot::Receiver<io::Result<()>>>> {
     let (inboxes, outboxes): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-    let mut acceptor = Some(Acceptor { listeners, inboxes });
+    let inboxes: Arc<[_]> = inboxes.into();
     let mut ends = Vec::with_capacity(workers);
     for (index, inbox) in outboxes.into_iter().enumerate() {
         let (end, ended) = oneshot::channel();
@@ -330,7 +330,8 @@ fn start(
             index,
             shared: Arc::clone(shared),
             inbox,
-            acceptor: acceptor.take(),
+            listeners: mem::take(&mut listeners),
+            inboxes: Arc::clone(&inboxes),
         };
         thread::Builder::new()
             .name(format!("worker-{index}"))

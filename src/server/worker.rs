@@ -26,15 +26,10 @@ pub(super) struct Worker {
     pub(super) shared: Arc<ServerShared>,
     /// Connections that another worker accepted for this one.
     pub(super) inbox: UnboundedReceiver<ClientSocket>,
-    /// `Some` for the one worker that accepts connections.
-    pub(super) acceptor: Option<Acceptor>,
-}
-
-/// The listeners of the one worker that accepts.
-pub(super) struct Acceptor {
+    /// All listeners, if this is the worker that accepts, or none.
     pub(super) listeners: Vec<(Listener, AcceptQueue)>,
     /// The channels to all workers.
-    pub(super) inboxes: Vec<UnboundedSender<ClientSocket>>,
+    pub(super) inboxes: Arc<[UnboundedSender<ClientSocket>]>,
 }
 
 impl Worker {
@@ -59,7 +54,8 @@ impl Worker {
             index,
             shared,
             mut inbox,
-            acceptor,
+            listeners,
+            inboxes,
         } = self;
         let observer: Arc<dyn Observer> = Arc::new(WorkerObserver {
             worker: index,
@@ -73,8 +69,13 @@ impl Worker {
             context: Rc::new(context),
             handshakes: Handshakes::new(shared.max_handshakes()),
         };
-        if let Some(acceptor) = acceptor {
-            acceptor.spawn(&serving);
+        for listener in listeners {
+            let (inboxes, serving) = (Arc::clone(&inboxes), serving.clone());
+            tokio::task::spawn_local(async move {
+                let result = accept::accept(listener, &inboxes, &serving).await;
+                serving.shared.accepting.fetch_sub(1, Ordering::SeqCst);
+                result
+            });
         }
         if let Some(give_back) = shared.give_back_memory {
             tokio::task::spawn_local(give_back_memory(index, Arc::clone(&shared), give_back));
@@ -95,20 +96,6 @@ impl Worker {
         }
         frame_loop.cut();
         Ok(())
-    }
-}
-
-impl Acceptor {
-    /// Starts a task for each listener that accepts its connections.
-    fn spawn(self, serving: &Serving) {
-        for listener in self.listeners {
-            let (inboxes, serving) = (self.inboxes.clone(), serving.clone());
-            tokio::task::spawn_local(async move {
-                let result = accept::accept(listener, &inboxes, &serving).await;
-                serving.shared.accepting.fetch_sub(1, Ordering::SeqCst);
-                result
-            });
-        }
     }
 }
 
