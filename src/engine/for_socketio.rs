@@ -55,7 +55,7 @@ impl Turn {
 impl Groups {
     /// Whether the mailbox of any worker is full, so that a publishing task should yield.
     pub(crate) fn is_full(&self) -> bool {
-        self.mailboxes().any(|mailbox| mailbox.is_full())
+        self.0.iter().any(|group| group.mailbox.is_full())
     }
 }
 

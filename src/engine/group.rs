@@ -11,8 +11,8 @@ use super::publication::Publication;
 
 /// The members of one room on one worker. A clone is the same group.
 #[derive(Clone, Debug)]
-struct Group {
-    mailbox: Arc<Mailbox>,
+pub(super) struct Group {
+    pub(super) mailbox: Arc<Mailbox>,
     members: Arc<GroupMembers>,
 }
 
@@ -28,7 +28,7 @@ impl Drop for Sleeper {
 
 /// The groups of one room: one for each worker with members.
 #[derive(Debug, Default)]
-pub(crate) struct Groups(Vec<Group>);
+pub(crate) struct Groups(pub(super) Vec<Group>);
 
 /// The place of a member in a room.
 #[derive(Debug)]
@@ -65,10 +65,6 @@ impl Groups {
         self.0.is_empty()
     }
 
-    pub(super) fn mailboxes(&self) -> impl Iterator<Item = &Mailbox> {
-        self.0.iter().map(|group| &*group.mailbox)
-    }
-
     /// Number of members.
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|group| group.members.len()).sum()
@@ -77,7 +73,7 @@ impl Groups {
     /// Whether the mailboxes of all workers are congested, so that publishers should pause.
     #[cfg(feature = "redis")]
     pub(crate) fn is_congested(&self) -> bool {
-        self.mailboxes().any(Mailbox::is_congested)
+        self.0.iter().any(|group| group.mailbox.is_congested())
     }
 
     /// Puts a message for all members into the workers' mailboxes.
