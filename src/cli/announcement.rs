@@ -3,12 +3,11 @@
 use std::io::{self, Write};
 
 use serde_json::json;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::arguments::{LogFormat, Serve};
 use super::operator::METRICS;
 use crate::app::AppSettings;
+use crate::log;
 use crate::server::ListenAddress;
 use crate::tls::Certificate;
 
@@ -73,10 +72,7 @@ impl Announcement<'_> {
         for message in self.served() {
             let mut line = json!({});
             if !self.serve.deterministic {
-                let mut now = String::new();
-                // Writing to a String does not fail.
-                let _ = SystemTime.format_time(&mut Writer::new(&mut now));
-                line["timestamp"] = now.into();
+                line["timestamp"] = log::timestamp().into();
             }
             line["level"] = "INFO".into();
             line["message"] = message.into();

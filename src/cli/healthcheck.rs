@@ -66,8 +66,7 @@ impl Healthcheck {
         let host = self.host.first().map_or("", String::as_str);
         let host = &host.replacen('*', "health", 1);
         if address == SYSTEMD {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
+            return Err(io::Error::other(
                 "systemd knows where it listens: say it, as in frameloop healthcheck 127.0.0.1:8000",
             ));
         }

@@ -15,10 +15,7 @@ pub(super) const SYSTEMD: &str = "systemd";
 pub(super) fn listen(mut server: Server) -> io::Result<Server> {
     let mut passed = ListenFd::from_env();
     if passed.len() == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no socket unit passed a socket",
-        ));
+        return Err(io::Error::other("no socket unit passed a socket"));
     }
     for index in 0..passed.len() {
         let listener = match passed.take_tcp_listener(index) {

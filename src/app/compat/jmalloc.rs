@@ -31,8 +31,6 @@ use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use super::{target, variable};
 use crate::app::echo::Echo;
@@ -352,8 +350,7 @@ fn events(head: &Parts, body: &[u8], mut ending: watch::Receiver<bool>) -> Servi
 
 /// The time in RFC 3339 format, to the second.
 fn now() -> String {
-    let mut text = String::new();
-    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
-    let seconds = text.split_once('.').map_or(&*text, |(seconds, _)| seconds);
+    let time = log::timestamp();
+    let seconds = time.split_once('.').map_or(&*time, |(seconds, _)| seconds);
     format!("{seconds}Z")
 }

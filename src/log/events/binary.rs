@@ -3,11 +3,22 @@
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
 use super::{DETERMINISTIC, Escaped, FAULTS, LogThrottle};
 
 /// Makes the log deterministic: lines have no addresses and times, and no rate limit applies.
 pub(crate) fn make_deterministic() {
     DETERMINISTIC.store(true, Ordering::Relaxed);
+}
+
+/// The time as log lines have it: RFC 3339, to the microsecond.
+pub(crate) fn timestamp() -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 /// Logs that a client entered or left a namespace of Socket.IO.
