@@ -13,6 +13,7 @@ use super::healthcheck::Healthcheck;
 use super::limits::LimitArguments;
 #[cfg(feature = "lab")]
 use super::load::Load;
+use super::open_files::raise_open_files;
 use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
 use super::values::{AddressList, address, addresses, without_secrets, written_size};
@@ -98,10 +99,8 @@ pub(super) struct Serve {
 
     /// Give the same bytes the same answers and the same log, for fuzzers: one worker, no randomness,
     /// no Date, no times and addresses in the log, no Socket.IO, no /metrics
-    #[arg(long)]
-    #[arg(conflicts_with_all = ["workers", "compat"])]
-    #[arg(conflicts_with_all = ["channel_layer", "socketio_redis"])]
-    #[arg(conflicts_with_all = ["tls_cert", "tls_self_signed"])]
+    #[arg(long, conflicts_with_all = ["workers", "compat", "channel_layer", "socketio_redis",
+          "tls_cert", "tls_self_signed"])]
     pub(super) deterministic: bool,
 
     #[command(flatten)]
@@ -205,7 +204,9 @@ impl Serve {
         }
     }
 
-    pub(super) fn max_connections(&self, max_open_files: usize) -> usize {
+    /// The most connections. Raises the limit of open files, of which each takes one.
+    pub(super) fn max_connections(&self) -> usize {
+        let max_open_files = raise_open_files();
         // For listeners, pollers, logs, and connections that only get a 503.
         let reserve = (max_open_files / 4).min(64);
         self.limits
@@ -241,9 +242,8 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
 /// Flags whose values are secrets, or may contain a password. No output shows the secrets.
 pub(super) const SECRETS: [&str; 3] = ["token", "redis-url", "socketio-redis"];
 
-/// All effective settings, one `flag = value` a line; `max_open_files` is the operating system's
-/// limit.
-pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usize) -> String {
+/// All effective settings, one `flag = value` a line.
+pub(super) fn effective(serve: &Serve, matches: &ArgMatches) -> String {
     let mut text = String::new();
     for argument in Cli::command().get_arguments() {
         let Some(flag) = argument.get_long() else {
@@ -268,7 +268,7 @@ pub(super) fn effective(serve: &Serve, matches: &ArgMatches, max_open_files: usi
             (_, "workers") => serve.workers().to_string(),
             (_, "max-unfinished-size") => written_size(serve.limits.max_unfinished_size()),
             (_, "max-unsent-size") => written_size(serve.limits.max_unsent_size()),
-            (_, "max-connections") => serve.max_connections(max_open_files).to_string(),
+            (_, "max-connections") => serve.max_connections().to_string(),
             (_, "allow-origin" | "allow-host") => String::from("any"),
             _ => String::from("none"),
         };

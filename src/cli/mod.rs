@@ -109,8 +109,7 @@ fn parse(service: Option<EchoService>) -> Result<ArgMatches, clap::Error> {
 
 fn serve(arguments: &Serve, matches: &ArgMatches) -> Exit {
     if arguments.print_config {
-        let max_open_files = open_files::raise_open_files();
-        return print(arguments::effective(arguments, matches, max_open_files).as_bytes());
+        return print(arguments::effective(arguments, matches).as_bytes());
     }
     serve::serve(arguments)
 }

@@ -10,7 +10,6 @@ use super::announcement::Announcement;
 use super::arguments::Serve;
 use super::logs;
 use super::memory;
-use super::open_files::raise_open_files;
 use super::operator::{METRICS, Operator, READYZ};
 use super::service_manager;
 use super::warnings;
@@ -105,7 +104,7 @@ fn with_settings(server: Server, arguments: &Serve) -> Server {
         .with_policy(arguments.access.policy())
         .with_http_settings(arguments.http())
         .with_workers(arguments.workers())
-        .with_max_connections(arguments.max_connections(raise_open_files()))
+        .with_max_connections(arguments.max_connections())
         .with_max_connections_per_address(arguments.limits.max_connections_per_address())
         .with_drain_timeout(arguments.deadlines.drain_timeout)
         .with_proxies(arguments.access.proxy_protocol_from.clone())

@@ -1,9 +1,8 @@
 //! Runs the load, prints and writes the report, and decides the exit code.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
-
-use serde_json::Value;
 
 use super::progress::{ProgressLine, interrupt_on_signal};
 use super::{Load, Refusal};
@@ -43,7 +42,7 @@ impl Load {
         })
     }
 
-    fn measure(&self, plans: Vec<Plan>) -> std::io::Result<Measurement> {
+    fn measure(&self, plans: Vec<Plan>) -> io::Result<Measurement> {
         let interrupt = Interrupt::default();
         interrupt_on_signal(interrupt.clone());
         let mut measurement = Measurement {
@@ -79,28 +78,29 @@ impl Load {
         Ok(measurement)
     }
 
-    fn write(&self, measurement: &Measurement, text: &str) -> std::io::Result<()> {
+    fn write(&self, measurement: &Measurement, text: &str) -> io::Result<()> {
         let reports = measurement.reports();
-        let named = |path: &PathBuf, error: std::io::Error| {
-            std::io::Error::other(format!("{}: {error}", path.display()))
+        let write = |path: &PathBuf, bytes: &[u8]| {
+            fs::write(path, bytes)
+                .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
         };
         if let Some(path) = &self.json {
-            let document: Value = json::document(
+            let document = json::document(
                 &measurement.machine,
                 &reports,
                 measurement.comparison.as_ref(),
                 measurement.sweep.as_ref(),
             );
-            fs::write(path, format!("{document:#}\n")).map_err(|error| named(path, error))?;
+            write(path, format!("{document:#}\n").as_bytes())?;
         }
         if let Some(path) = &self.hdr {
             let mut log = Vec::new();
             hdr::write(&mut log, &reports)?;
-            fs::write(path, log).map_err(|error| named(path, error))?;
+            write(path, &log)?;
         }
         if let Some(path) = &self.html {
             let page = html::page(&reports, measurement.sweep.as_ref(), text);
-            fs::write(path, page).map_err(|error| named(path, error))?;
+            write(path, page.as_bytes())?;
         }
         Ok(())
     }
