@@ -71,7 +71,7 @@ impl Healthcheck {
             ));
         }
         if address.starts_with(UnixAddress::PREFIX) {
-            let address: UnixAddress = address.parse().map_err(io::Error::from)?;
+            let address: UnixAddress = address.parse()?;
             let stream = UnixStream::connect(address.path())?;
             stream.set_read_timeout(timeout)?;
             return check(stream, host);

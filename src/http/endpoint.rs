@@ -14,13 +14,13 @@ use crate::protocol::{DeflateParameters, SizeLimits};
 /// A WebSocket endpoint: how its handlers are made and which subprotocols it speaks.
 pub struct Endpoint {
     make: Box<MakeConnection>,
-    subprotocols: Subprotocols,
+    pub(super) subprotocols: Subprotocols,
     is_publishing: bool,
-    compresses: bool,
+    pub(super) compresses: bool,
     choose: Option<Box<Choose>>,
     change: Option<(HeaderName, HeaderValue)>,
     limits: Option<Box<LimitsOf>>,
-    refusal: Option<Box<RefusalPage>>,
+    pub(super) refusal: Option<Box<RefusalPage>>,
 }
 
 type LimitsOf = dyn Fn(&Request<'_>) -> SizeLimits + Send + Sync;
@@ -99,10 +99,6 @@ impl Endpoint {
         self
     }
 
-    pub(super) fn refusal(&self) -> Option<&RefusalPage> {
-        self.refusal.as_deref()
-    }
-
     /// Sets limits for each connection. They apply where they are narrower than the server's.
     #[must_use]
     pub fn with_limits(
@@ -169,14 +165,6 @@ impl Endpoint {
     pub fn uncompressed(mut self) -> Endpoint {
         self.compresses = false;
         self
-    }
-
-    pub(super) fn compresses(&self) -> bool {
-        self.compresses
-    }
-
-    pub(super) fn subprotocols(&self) -> &Subprotocols {
-        &self.subprotocols
     }
 
     pub(super) fn connection(

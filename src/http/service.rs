@@ -110,8 +110,8 @@ impl HttpService {
     ) -> Result<Answer, HandshakeError> {
         let (context, client) = (&self.context, request.peer_address());
         let accept =
-            |deflate| handshake::accept(head, &context.policy, endpoint.subprotocols(), deflate);
-        if let Some(page) = endpoint.refusal()
+            |deflate| handshake::accept(head, &context.policy, &endpoint.subprotocols, deflate);
+        if let Some(page) = &endpoint.refusal
             && let Err(error) = accept(None)
         {
             log::refused(error, head, client);
@@ -126,7 +126,7 @@ impl HttpService {
         };
         let endpoint = chosen.as_ref().unwrap_or(endpoint);
         // Compression keeps a window for the client, so it is declined while memory is scarce.
-        let compresses = endpoint.compresses() && !context.bounds.unfinished.is_scarce();
+        let compresses = endpoint.compresses && !context.bounds.unfinished.is_scarce();
         let deflate = context.settings.deflate.as_ref();
         let accepted = accept(deflate.filter(|_| compresses))?;
         let deflate = accepted.deflate();

@@ -1,14 +1,10 @@
 //! The stages of a server's shutdown, in one watched value.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 
 /// Ends a server; usable from any thread.
 #[derive(Clone, Debug)]
-pub struct Shutdown {
-    stage: Arc<watch::Sender<Stage>>,
-}
+pub struct Shutdown(watch::Sender<Stage>);
 
 /// A stage of the shutdown. A server never returns to an earlier stage.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -27,9 +23,7 @@ pub(crate) enum Stage {
 
 impl Shutdown {
     pub(crate) fn new() -> Shutdown {
-        Shutdown {
-            stage: Arc::new(watch::Sender::new(Stage::Serving)),
-        }
+        Shutdown(watch::Sender::new(Stage::Serving))
     }
 
     /// Stops accepting, sends every client a Close 1001, waits up to the drain timeout for the
@@ -54,7 +48,7 @@ impl Shutdown {
     }
 
     pub(crate) fn reach(&self, stage: Stage) {
-        self.stage.send_if_modified(|current| {
+        self.0.send_if_modified(|current| {
             let later = stage > *current;
             *current = stage.max(*current);
             later
@@ -62,15 +56,12 @@ impl Shutdown {
     }
 
     pub(crate) fn has_reached(&self, stage: Stage) -> bool {
-        *self.stage.borrow() >= stage
+        *self.0.borrow() >= stage
     }
 
     pub(crate) async fn reached(&self, stage: Stage) {
+        let mut current = self.0.subscribe();
         // This cannot fail: `self` keeps the sender alive.
-        let _ = self
-            .stage
-            .subscribe()
-            .wait_for(|current| *current >= stage)
-            .await;
+        let _ = current.wait_for(|current| *current >= stage).await;
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::{fmt, fs, io, net};
+use std::{fs, io, net};
 
 use tokio::net::UnixSocket;
 
@@ -88,34 +88,17 @@ pub struct UnixAddress {
     group: Option<String>,
 }
 
-/// The error of parsing a [`UnixAddress`].
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct InvalidUnixAddress(String);
-
-impl fmt::Display for InvalidUnixAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "invalid address '{}': use unix:/run/frameloop.sock or \
-             unix:/run/frameloop.sock,mode=0660,group=www-data",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for InvalidUnixAddress {}
-
-impl From<InvalidUnixAddress> for io::Error {
-    fn from(error: InvalidUnixAddress) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidInput, error)
-    }
-}
-
 impl FromStr for UnixAddress {
-    type Err = InvalidUnixAddress;
+    type Err = io::Error;
 
-    fn from_str(text: &str) -> Result<UnixAddress, InvalidUnixAddress> {
-        let invalid = || InvalidUnixAddress(text.to_owned());
+    fn from_str(text: &str) -> io::Result<UnixAddress> {
+        let invalid = || {
+            let what = format!(
+                "invalid address '{text}': use unix:/run/frameloop.sock or \
+                 unix:/run/frameloop.sock,mode=0660,group=www-data"
+            );
+            io::Error::new(io::ErrorKind::InvalidInput, what)
+        };
         let mut path = text.strip_prefix(Self::PREFIX).ok_or_else(invalid)?;
         let (mut mode, mut group) = (None, None);
         // A path may contain commas.

@@ -128,7 +128,7 @@ impl Server {
     /// The errors of [`Server::bind`].
     pub async fn bind_also(mut self, address: &str) -> io::Result<Server> {
         let listeners = if address.starts_with(UnixAddress::PREFIX) {
-            let address: UnixAddress = address.parse().map_err(io::Error::from)?;
+            let address: UnixAddress = address.parse()?;
             let listener = address.listen()?;
             self.files.push(address.path().to_owned());
             vec![Listener::Unix(listener)]

@@ -59,7 +59,7 @@ struct Client {
 /// the client's preface.
 pub(super) async fn serve(stream: Upgraded, peer: PeerAddress, shared: Arc<HttpShared>) {
     let shutdown = shared.shutdown.clone();
-    let streams = Streams::new(shared.settings.deadlines.write_stall);
+    let write_stall = shared.settings.deadlines.write_stall;
     let client = Arc::new(Client {
         peer,
         shared,
@@ -69,7 +69,7 @@ pub(super) async fn serve(stream: Upgraded, peer: PeerAddress, shared: Arc<HttpS
         let client = Arc::clone(&client);
         async move { Ok::<_, Infallible>(client.respond(request).await) }
     });
-    let connection = http2::Builder::new(streams)
+    let connection = http2::Builder::new(Streams { write_stall })
         .timer(CoarseTimer)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)

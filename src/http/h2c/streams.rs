@@ -23,14 +23,10 @@ pub(super) fn in_flight() -> watch::Sender<bool> {
 /// Zero switches the deadline off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Streams {
-    write_stall: Duration,
+    pub(super) write_stall: Duration,
 }
 
 impl Streams {
-    pub(super) fn new(write_stall: Duration) -> Streams {
-        Streams { write_stall }
-    }
-
     /// Completes when one chunk has been unsent for too long.
     async fn stalls(self, mut in_flight: watch::Receiver<bool>) {
         while in_flight.wait_for(|in_flight| *in_flight).await.is_ok() {
