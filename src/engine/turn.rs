@@ -90,7 +90,7 @@ impl Turn {
     /// The cost in units of bytes that are inflated or deflated.
     #[inline]
     pub(super) fn codec_cost(bytes: usize) -> usize {
-        bytes.saturating_mul(Self::CODEC)
+        bytes * Self::CODEC
     }
 
     /// Bytes that a connection may inflate or deflate in a turn of `share` units.

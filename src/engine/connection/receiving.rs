@@ -105,19 +105,17 @@ impl<H: Handler> Connection<H> {
             Ok(Err(error)) => Some(fail(event.handler, error, &mut event.socket)),
             Err(_) => Some(event.panicked()),
         };
-        let (data, closed, cost) = (event.data, event.closed, fan_out::end());
+        let (data, closed, published) = (event.data, event.closed, fan_out::end());
         let written = event.socket.batch.finish();
         context.stats.received.data += data;
         let frames = data.messages + context.pool.take_frames();
         context.turn.charge_frames(frames, bytes);
         let inflated = allowance - context.pool.allowance();
-        let charged = turn::take_charged();
-        context
-            .turn
-            .charge_work(Turn::codec_cost(inflated).saturating_add(charged));
+        let cost = Turn::codec_cost(inflated) + turn::take_charged();
+        context.turn.charge_work(cost);
         self.received += data;
-        if cost > 0 {
-            self.wait_for_receivers(cost, key, context);
+        if published > 0 {
+            self.wait_for_receivers(published, key, context);
         }
         written?;
         self.conclude(&before, data.messages > 0, context.now);
