@@ -90,21 +90,11 @@ pub(super) struct Frames {
 /// What a worker is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Send frames to every member of a group.
-    Deliver {
-        members: Arc<GroupMembers>,
-        epoch: Epoch,
-        frames: FrameSource,
-        messages: usize,
-        /// The place of the next member: members before it have received the frames.
-        from: u32,
-    },
-    /// Send frames to one connection.
+    /// Send frames.
     Send {
-        to: ConnectionKey,
+        to: Receivers,
         frames: FrameSource,
         messages: usize,
-        leeway: Leeway,
     },
     /// Do something else to one connection.
     Act(ConnectionKey, Act),
@@ -116,6 +106,19 @@ pub(super) enum Command {
         members: Arc<GroupMembers>,
         ticket: Arc<dyn Any + Send + Sync>,
     },
+}
+
+/// The connections that receive frames.
+#[derive(Debug)]
+pub(super) enum Receivers {
+    /// The members of a group that joined before `epoch`.
+    Members {
+        group: Arc<GroupMembers>,
+        epoch: Epoch,
+        /// The place of the next member: members before it have received the frames.
+        from: u32,
+    },
+    One(ConnectionKey, Leeway),
 }
 
 /// The place of a command's frames.
@@ -137,11 +140,11 @@ pub(super) enum FrameSource {
 }
 
 impl Command {
-    /// [`FrameSource::compress`]: the command can be carried out if this returns true.
-    pub(super) fn compress(&mut self, turn: &mut Turn) -> bool {
+    /// The frames that the command sends.
+    pub(super) fn frames(&mut self) -> Option<&mut FrameSource> {
         match self {
-            Command::Deliver { frames, .. } | Command::Send { frames, .. } => frames.compress(turn),
-            Command::Act(..) | Command::CloseAll(_) | Command::Release { .. } => true,
+            Command::Send { frames, .. } => Some(frames),
+            Command::Act(..) | Command::CloseAll(_) | Command::Release { .. } => None,
         }
     }
 }
@@ -227,9 +230,7 @@ impl Mailbox {
             if is_exceeded {
                 queue.overrun.insert(to);
                 let (why, frame) = (Disconnect::SlowConsumer, Disconnect::OVERRUN);
-                let act = Act::End { why, frame };
-                queue.commands.push_back(Command::Act(to, act));
-                return 0;
+                return queue.push(Command::Act(to, Act::End { why, frame }));
             }
             let frames = match (&publication.shared, compressed) {
                 (Some(plain), _) => FrameSource::shared(plain, compressed),
@@ -239,14 +240,11 @@ impl Mailbox {
                     compressed_length: 0,
                 },
             };
-            let size = frames.size();
-            queue.commands.push_back(Command::Send {
-                to,
+            queue.push(Command::Send {
+                to: Receivers::One(to, leeway),
                 frames,
                 messages: publication.messages,
-                leeway,
-            });
-            size
+            })
         });
     }
 
@@ -278,14 +276,11 @@ impl Mailbox {
 
     /// Queues a command without frames.
     pub(super) fn command(&self, command: Command) {
-        self.put(|queue| {
-            queue.commands.push_back(command);
-            0
-        });
+        self.put(|queue| queue.push(command));
     }
 
-    /// Runs `write`, which queues commands and returns the size of their frames in bytes. Wakes the
-    /// worker if it sleeps.
+    /// Runs `write`, which queues commands and returns their size in bytes. Wakes the worker if it
+    /// sleeps.
     fn put(&self, write: impl FnOnce(&mut CommandQueue) -> usize) {
         if self.put_quietly(write) {
             self.wake();
@@ -298,10 +293,7 @@ impl Mailbox {
         if queue.is_dead {
             return false;
         }
-        let commands = queue.commands.len();
-        let frames = write(&mut queue);
-        let commands = queue.commands.len() - commands;
-        let bytes = frames + commands * size_of::<Command>();
+        let bytes = write(&mut queue);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.congestion.bytes.fetch_add(bytes, Ordering::Relaxed);
         drop(queue);
@@ -339,6 +331,13 @@ impl fmt::Debug for Mailbox {
 }
 
 impl CommandQueue {
+    /// Queues a command. Returns its size in bytes.
+    fn push(&mut self, mut command: Command) -> usize {
+        let frames = command.frames().map_or(0, |frames| frames.size());
+        self.commands.push_back(command);
+        size_of::<Command>() + frames
+    }
+
     /// Queues a message for all members. Returns its size in bytes. Consecutive messages for the
     /// same members become one command, so that a burst costs one write per member.
     fn deliver(
@@ -347,59 +346,66 @@ impl CommandQueue {
         publication: &Publication<'_>,
         compressed: Option<&Compressed>,
     ) -> usize {
-        const COALESCED: usize = 64 << 10;
-        let now = members.epoch();
-        if let Some(plain) = &publication.shared {
-            let frames = FrameSource::shared(plain, compressed);
-            let size = frames.size();
-            self.commands.push_back(Command::Deliver {
-                members: Arc::clone(members),
-                epoch: now,
-                frames,
-                messages: publication.messages,
-                from: 0,
-            });
-            return size;
-        }
-        let encoded = self.plain.encode(publication.message);
-        let compressed = compressed.and_then(Compressed::whole);
-        match self.commands.back_mut() {
-            Some(Command::Deliver {
-                members: others,
-                epoch,
-                frames:
-                    FrameSource::Queued {
-                        length,
-                        compressed_length,
-                    },
-                messages,
-                ..
-            }) if Arc::ptr_eq(others, members)
-                && *epoch == now
-                && *length < COALESCED
-                && (*compressed_length > 0 || compressed.is_none()) =>
-            {
-                *length += encoded;
-                *messages += 1;
-                if *compressed_length > 0 {
-                    *compressed_length += match compressed {
-                        Some(frame) => self.compressed.append(frame),
-                        None => self.compressed.encode(publication.message),
-                    };
+        let frames = match &publication.shared {
+            Some(plain) => FrameSource::shared(plain, compressed),
+            None => {
+                let compressed = compressed.and_then(Compressed::whole);
+                if let Some(size) = self.extend(members, publication.message, compressed) {
+                    return size;
+                }
+                FrameSource::Queued {
+                    length: self.plain.encode(publication.message),
+                    compressed_length: compressed.map_or(0, |frame| self.compressed.append(frame)),
                 }
             }
-            _ => self.commands.push_back(Command::Deliver {
-                members: Arc::clone(members),
-                epoch: now,
-                frames: FrameSource::Queued {
-                    length: encoded,
-                    compressed_length: compressed.map_or(0, |frame| self.compressed.append(frame)),
-                },
-                messages: 1,
+        };
+        self.push(Command::Send {
+            to: Receivers::Members {
+                group: Arc::clone(members),
+                epoch: members.epoch(),
                 from: 0,
-            }),
+            },
+            frames,
+            messages: publication.messages,
+        })
+    }
+
+    /// Adds a message to the last command, if that is for the same members. Returns the size of the
+    /// message in bytes.
+    fn extend(
+        &mut self,
+        members: &Arc<GroupMembers>,
+        message: Message<'_>,
+        compressed: Option<&Arc<SharedFrame>>,
+    ) -> Option<usize> {
+        const COALESCED: usize = 64 << 10;
+        let Some(Command::Send {
+            to: Receivers::Members { group, epoch, .. },
+            frames:
+                FrameSource::Queued {
+                    length,
+                    compressed_length,
+                },
+            messages,
+        }) = self.commands.back_mut()
+        else {
+            return None;
+        };
+        let is_same = Arc::ptr_eq(group, members) && *epoch == members.epoch();
+        let fits = *length < COALESCED && (*compressed_length > 0 || compressed.is_none());
+        if !is_same || !fits {
+            return None;
         }
-        encoded + compressed.map_or(0, |frame| frame.len())
+        let encoded = self.plain.encode(message);
+        *length += encoded;
+        *messages += 1;
+        if *compressed_length > 0 {
+            *compressed_length += match compressed {
+                Some(frame) => self.compressed.append(frame),
+                None => self.compressed.encode(message),
+            };
+        }
+        Some(encoded + compressed.map_or(0, |frame| frame.len()))
     }
 
     /// Puts back the unfinished rest of a command, as the next command.

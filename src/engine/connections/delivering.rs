@@ -9,8 +9,8 @@ use crate::engine::SlowConsumerPolicy;
 use crate::engine::act::Act;
 use crate::engine::delivery::{Delivery, Encoded, Leeway};
 use crate::engine::driver::Progress;
-use crate::engine::mailbox::{Command, CommandQueue, FrameSource};
-use crate::engine::members::{Epoch, GroupMembers};
+use crate::engine::mailbox::{Command, CommandQueue, FrameSource, Receivers};
+use crate::engine::members::GroupMembers;
 use crate::engine::slab::ConnectionKey;
 use crate::engine::socket::Stream;
 use crate::engine::turn::Turn;
@@ -35,10 +35,13 @@ impl<S: Stream> Connections<S> {
         let mut turn = Turn::new();
         while !turn.is_over() {
             match queue.commands.pop_front() {
-                Some(mut command) => match command.compress(&mut turn) {
-                    true => self.carry_out(command, &mut queue, &mut turn),
-                    false => queue.put_back(Some(command)),
-                },
+                Some(mut command) => {
+                    let frames = command.frames();
+                    match frames.is_none_or(|frames| frames.compress(&mut turn)) {
+                        true => self.carry_out(command, &mut queue, &mut turn),
+                        false => queue.put_back(Some(command)),
+                    }
+                }
                 None if self.context.mailbox.is_filled() => self.context.mailbox.take(&mut queue),
                 None => break,
             }
@@ -57,33 +60,21 @@ impl<S: Stream> Connections<S> {
 
     fn carry_out(&mut self, command: Command, queue: &mut CommandQueue, turn: &mut Turn) {
         match command {
-            Command::Deliver {
-                members,
-                epoch,
-                frames,
-                messages,
-                from,
-            } => {
-                let policy = members.policy();
-                let leeway = Leeway::of(policy);
-                let rest = with_delivery(frames, messages, policy, leeway, queue, |delivery| {
-                    self.deliver_to(members, epoch, from, delivery, turn)
-                });
-                queue.put_back(rest);
-            }
             Command::Send {
                 to,
                 frames,
                 messages,
-                leeway,
             } => {
-                let policy = SlowConsumerPolicy::Close;
-                with_delivery(frames, messages, policy, leeway, queue, |delivery| {
-                    turn.charge_deliveries(1, delivery.plain.bytes().len());
-                    self.drive(to, |connection, stream, context| {
-                        connection.deliver(delivery, stream, context)
-                    });
+                let (policy, leeway) = match &to {
+                    Receivers::Members { group, .. } => {
+                        (group.policy(), Leeway::of(group.policy()))
+                    }
+                    Receivers::One(_, leeway) => (SlowConsumerPolicy::Close, *leeway),
+                };
+                let rest = with_delivery(frames, messages, policy, leeway, queue, |delivery| {
+                    self.send(to, delivery, turn)
                 });
+                queue.put_back(rest);
             }
             Command::Act(to, act) => self.perform(to, act, turn),
             Command::CloseAll(code) => self.close_all(code),
@@ -102,20 +93,23 @@ impl<S: Stream> Connections<S> {
         turn.charge_work(self.context.turn.used());
     }
 
-    /// Delivers to the members of a group, beginning at the place `from`, until the turn is over.
-    /// Returns the command for the members that are left, `None` if all are done.
-    fn deliver_to(
-        &mut self,
-        group: Arc<GroupMembers>,
-        epoch: Epoch,
-        from: u32,
-        delivery: &Delivery<'_>,
-        turn: &mut Turn,
-    ) -> Option<Command> {
+    /// Delivers to one connection, or to the members of a group until the turn is over. Returns the
+    /// command for the members that are left, `None` if all are done.
+    fn send(&mut self, to: Receivers, delivery: &Delivery<'_>, turn: &mut Turn) -> Option<Command> {
+        let length = delivery.plain.bytes().len();
+        let (group, epoch, from) = match to {
+            Receivers::Members { group, epoch, from } => (group, epoch, from),
+            Receivers::One(key, _) => {
+                turn.charge_deliveries(1, length);
+                self.drive(key, |connection, stream, context| {
+                    connection.deliver(delivery, stream, context)
+                });
+                return None;
+            }
+        };
         // A connection leaves its groups when it is dropped: this group must not be locked then.
         let mut others = Vec::new();
         let mut rest = None;
-        let length = delivery.plain.bytes().len();
         let allowed = turn.deliveries(length);
         let mut left = allowed;
         let members = group.lock();
@@ -142,15 +136,13 @@ impl<S: Stream> Connections<S> {
         if !others.is_empty() {
             self.follow_up(&group, from > 0, delivery, others);
         }
-        rest.map(|from| Command::Deliver {
-            members: group,
-            epoch,
+        rest.map(|from| Command::Send {
+            to: Receivers::Members { group, epoch, from },
             frames: FrameSource::Shared {
                 plain: Arc::clone(delivery.plain.share()),
                 compressed: delivery.compressed.map(|frames| Arc::clone(frames.share())),
             },
             messages: delivery.messages,
-            from,
         })
     }
 
