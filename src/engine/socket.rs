@@ -27,11 +27,8 @@ pub struct ClientSocket {
 /// connection holds one.
 #[derive(Clone, Copy, Debug)]
 enum CompactAddress {
-    Ip {
-        address: IpAddr,
-        port: u16,
-        scope: u32,
-    },
+    /// Address, port, and the scope of IPv6.
+    Ip(IpAddr, u16, u32),
     Unix,
     Unknown,
 }
@@ -39,14 +36,12 @@ enum CompactAddress {
 impl From<PeerAddress> for CompactAddress {
     fn from(peer: PeerAddress) -> CompactAddress {
         match peer {
-            PeerAddress::Ip(address) => CompactAddress::Ip {
-                address: address.ip(),
-                port: address.port(),
-                scope: match address {
-                    SocketAddr::V4(_) => 0,
-                    SocketAddr::V6(address) => address.scope_id(),
-                },
-            },
+            PeerAddress::Ip(SocketAddr::V4(v4)) => {
+                CompactAddress::Ip(IpAddr::V4(*v4.ip()), v4.port(), 0)
+            }
+            PeerAddress::Ip(SocketAddr::V6(v6)) => {
+                CompactAddress::Ip(IpAddr::V6(*v6.ip()), v6.port(), v6.scope_id())
+            }
             PeerAddress::Unix => CompactAddress::Unix,
             PeerAddress::Unknown => CompactAddress::Unknown,
         }
@@ -56,12 +51,10 @@ impl From<PeerAddress> for CompactAddress {
 impl From<CompactAddress> for PeerAddress {
     fn from(peer: CompactAddress) -> PeerAddress {
         match peer {
-            CompactAddress::Ip {
-                address: IpAddr::V6(address),
-                port,
-                scope,
-            } => PeerAddress::Ip(SocketAddrV6::new(address, port, 0, scope).into()),
-            CompactAddress::Ip { address, port, .. } => PeerAddress::Ip((address, port).into()),
+            CompactAddress::Ip(IpAddr::V6(address), port, scope) => {
+                PeerAddress::Ip(SocketAddrV6::new(address, port, 0, scope).into())
+            }
+            CompactAddress::Ip(address, port, _) => PeerAddress::Ip((address, port).into()),
             CompactAddress::Unix => PeerAddress::Unix,
             CompactAddress::Unknown => PeerAddress::Unknown,
         }

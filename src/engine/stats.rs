@@ -98,36 +98,31 @@ pub(crate) struct EndpointIndex(pub(crate) u16);
 /// Receives the events and counts of a worker.
 pub(crate) trait Observer: Send + Sync {
     /// A connection was opened at this endpoint.
-    fn opened(&self, endpoint: EndpointIndex) {
-        let _ = endpoint;
-    }
+    fn opened(&self, endpoint: EndpointIndex);
 
     /// A connection is about to end because of something that its peer did or failed to do.
-    fn failed(&self, why: &Disconnect, peer: PeerAddress) {
-        let _ = (why, peer);
-    }
+    fn failed(&self, why: &Disconnect, peer: PeerAddress);
 
     /// A connection has ended.
-    fn closed(&self, record: &ConnectionRecord<'_>) {
-        let _ = record;
-    }
+    fn closed(&self, record: &ConnectionRecord<'_>);
 
     /// Reports the counts since the last report. Called once a tick.
-    fn statistics(&self, stats: &WorkerStats) {
-        let _ = stats;
-    }
+    fn statistics(&self, stats: &WorkerStats);
 
     /// An upgrade request, or a request that was refused, was answered with this status.
-    fn answered(&self, status: u16) {
-        let _ = status;
-    }
+    fn answered(&self, status: u16);
 
     /// The number of connections outside the frame loop that count as WebSockets has changed by
     /// `difference`.
-    fn mounted(&self, difference: isize) {
-        let _ = difference;
-    }
+    fn mounted(&self, difference: isize);
 }
 
 /// Observes nothing.
-impl Observer for () {}
+impl Observer for () {
+    fn opened(&self, _: EndpointIndex) {}
+    fn failed(&self, _: &Disconnect, _: PeerAddress) {}
+    fn closed(&self, _: &ConnectionRecord<'_>) {}
+    fn statistics(&self, _: &WorkerStats) {}
+    fn answered(&self, _: u16) {}
+    fn mounted(&self, _: isize) {}
+}
