@@ -11,7 +11,7 @@ use super::peer::Peer;
 use super::publication::Publication;
 use super::turn::take_charged;
 pub(crate) use super::turn::{Turn, charge};
-use super::unsent::{SharedFrame, UnsentBudget};
+use super::unsent::{Held, SharedFrame, UnsentBudget};
 use super::web_socket::WebSocket;
 use crate::protocol::{CloseCode, Message, sender};
 
@@ -77,25 +77,14 @@ impl<'a> Publication<'a> {
     }
 }
 
-/// Memory taken from the budget for several clients. Dropping this value gives it back.
-#[derive(Debug)]
-pub(crate) struct HeldForAll {
-    bytes: usize,
-    budget: UnsentBudget,
-}
-
-impl HeldForAll {
-    pub(crate) fn new(bytes: usize, budget: &UnsentBudget) -> HeldForAll {
+impl Held {
+    /// Takes memory for several clients.
+    pub(crate) fn for_all(bytes: usize, budget: &UnsentBudget) -> Held {
         budget.take(bytes);
-        HeldForAll {
+        Held {
             bytes,
             budget: budget.clone(),
+            _client: None,
         }
-    }
-}
-
-impl Drop for HeldForAll {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
     }
 }

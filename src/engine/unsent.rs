@@ -81,26 +81,31 @@ impl Drop for ClientShare {
     }
 }
 
-/// Memory taken from the budget for one client. Dropping this value gives it back.
+/// Memory taken from the budget. Dropping this value gives it back.
 #[derive(Debug)]
 pub(crate) struct Held {
-    bytes: usize,
-    client: ClientShare,
+    pub(super) bytes: usize,
+    pub(super) budget: UnsentBudget,
+    /// `None`: the memory is for several clients, which count by themselves.
+    pub(super) _client: Option<ClientShare>,
 }
 
 impl Held {
+    /// Takes memory for one client.
     pub(crate) fn new(bytes: usize, budget: &UnsentBudget) -> Held {
-        let client = budget.client();
-        let mut held = Held { bytes: 0, client };
-        held.set(bytes);
-        held
+        budget.take(bytes);
+        Held {
+            bytes,
+            budget: budget.clone(),
+            _client: Some(budget.client()),
+        }
     }
 
     /// Sets the number of bytes taken.
     pub(crate) fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
-        self.client.0.take(bytes);
-        self.client.0.give_back(before);
+        self.budget.take(bytes);
+        self.budget.give_back(before);
     }
 
     /// Bytes taken.
@@ -111,7 +116,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.client.0.give_back(self.bytes);
+        self.budget.give_back(self.bytes);
     }
 }
 

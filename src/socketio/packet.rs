@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use super::errors::{EngineResult, EngineViolation};
 use super::value::{Args, json_of};
-use crate::engine::for_socketio::HeldForAll;
-use crate::engine::{Publication, UnsentBudget};
+use crate::engine::{Held, Publication, UnsentBudget};
 use crate::protocol::Message;
 
 /// The kind of a packet. The binary kinds announce attachments.
@@ -98,7 +97,7 @@ pub(super) struct EncodedPacket {
     text: String,
     attachments: Vec<Bytes>,
     /// The packet's bytes in the unsent budget, from its first queue of a polling session on.
-    held: OnceLock<HeldForAll>,
+    held: OnceLock<Held>,
 }
 
 impl EncodedPacket {
@@ -185,8 +184,7 @@ impl EncodedPacket {
 
     /// Counts the packet in the budget, once for all queues, until the last queue drops the packet.
     pub(super) fn count_in(&self, unsent: &UnsentBudget) {
-        self.held
-            .get_or_init(|| HeldForAll::new(self.size(), unsent));
+        self.held.get_or_init(|| Held::for_all(self.size(), unsent));
     }
 
     /// The packet's approximate number of bytes in the body of a polling response.
