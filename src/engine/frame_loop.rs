@@ -15,7 +15,6 @@ use super::connections::{Connections, Readiness};
 use super::deadlines::Clock;
 use super::driver::{ConnectionDriver, Context};
 use super::mailbox::Mailbox;
-use super::slab::ConnectionKey;
 use super::socket::ClientSocket;
 use super::stats::{EndpointIndex, Observer};
 use super::{Bounds, Settings};
@@ -72,15 +71,11 @@ impl FrameLoopHandle {
         let FrameLoop {
             poll, connections, ..
         } = &mut *self.0.borrow_mut();
-        let register = |key: ConnectionKey| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry()
-                .register(&mut socket, Token(key.index as usize), interest)?;
-            Ok::<ClientSocket, io::Error>(socket)
-        };
-        connections
-            .adopt(register, connection, endpoint, head, early)
-            .map(|_| ())
+        let token = Token(connections.next_key().index as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut socket, token, interest)?;
+        connections.adopt(socket, connection, endpoint, head, early);
+        Ok(())
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {

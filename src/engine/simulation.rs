@@ -97,11 +97,11 @@ impl<S: Stream> Simulation<S> {
         deflate: Option<&DeflateParameters>,
     ) -> SimulatedConnection {
         let connection = Box::new(Connection::new(handler, &self.settings, deflate));
-        let make = |_| Ok::<S, std::convert::Infallible>(stream);
-        let Ok(key) =
+        let endpoint = EndpointIndex::default();
+        SimulatedConnection(
             self.connections
-                .adopt(make, connection, EndpointIndex::default(), &[], &mut []);
-        SimulatedConnection(key)
+                .adopt(stream, connection, endpoint, &[], &mut []),
+        )
     }
 
     /// The stream of a connection. `None` if the connection is over.

@@ -1,7 +1,5 @@
 //! A slab: values with small, stable keys. A reused place gets a different key.
 
-use std::convert::Infallible;
-
 /// The place of a value, and the generation of that place.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct ConnectionKey {
@@ -33,34 +31,27 @@ impl<T> Slab<T> {
         self.slab.len() as u32
     }
 
-    /// Inserts the value that `make` returns for the new key.
-    pub(super) fn insert_with<E>(
-        &mut self,
-        make: impl FnOnce(ConnectionKey) -> Result<T, E>,
-    ) -> Result<ConnectionKey, E> {
-        let index = self.free.last().copied().unwrap_or(self.slab.len() as u32);
-        if index as usize == self.slab.len() {
-            self.slab.push(Slot {
-                generation: 0,
-                value: None,
-            });
-            self.free.push(index);
-        }
-        let slot = &mut self.slab[index as usize];
-        let key = ConnectionKey {
+    /// The key of the value that is inserted next.
+    pub(super) fn next_key(&self) -> ConnectionKey {
+        let index = self.free.last().copied().unwrap_or(self.places());
+        let slot = self.slab.get(index as usize);
+        ConnectionKey {
             index,
-            generation: slot.generation,
-        };
-        slot.value = Some(make(key)?);
-        self.free.pop();
-        Ok(key)
+            generation: slot.map_or(0, |slot| slot.generation),
+        }
     }
 
     /// Inserts a value.
     pub(super) fn insert(&mut self, value: T) -> ConnectionKey {
-        match self.insert_with(|_| Ok::<T, Infallible>(value)) {
-            Ok(key) => key,
+        let (key, value) = (self.next_key(), Some(value));
+        match self.free.pop() {
+            Some(index) => self.slab[index as usize].value = value,
+            None => self.slab.push(Slot {
+                generation: key.generation,
+                value,
+            }),
         }
+        key
     }
 
     pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut T> {
@@ -119,20 +110,13 @@ mod tests {
         let mut slab = Slab::default();
         let first = slab.insert('a');
         assert_eq!(slab.remove(first), Some('a'));
+        let next = slab.next_key();
         let second = slab.insert('b');
+        assert_eq!(second, next);
         assert_eq!(first.index, second.index);
         assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut 'b'));
-        assert_eq!((slab.len(), slab.places()), (1, 1));
-    }
-
-    #[test]
-    fn a_failed_insert_leaves_the_place_free() {
-        let mut slab = Slab::<char>::default();
-        assert_eq!(slab.insert_with(|_| Err("no")), Err("no"));
-        assert_eq!(slab.len(), 0);
-        slab.insert('a');
         assert_eq!((slab.len(), slab.places()), (1, 1));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io::{self, IoSlice, Read, Write};
 use std::mem;
 use std::rc::Rc;
@@ -337,8 +336,8 @@ fn work_that_is_left_outside_a_turn_wakes_the_worker() {
     let context = Context::new(&settings, clock.tick(), &bounds, wake, Arc::new(()));
     let mut connections = Connections::new(context);
     let connection = Box::new(Connection::new(Floods, &settings, None));
-    let make = |_| Ok::<Counted, Infallible>(Counted::default());
-    let _ = connections.adopt(make, connection, EndpointIndex::default(), &[], &mut []);
+    let (socket, endpoint) = (Counted::default(), EndpointIndex::default());
+    connections.adopt(socket, connection, endpoint, &[], &mut []);
     assert_eq!(wakes.load(Ordering::Relaxed), 1);
     connections.sweep(1);
     assert_eq!(wakes.load(Ordering::Relaxed), 2);

@@ -111,40 +111,41 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Opens a connection over the stream that `make` returns for its key. `head` is written before
-    /// anything else; `early` is input that has been read already.
-    pub(super) fn adopt<E>(
+    /// The key of the connection that is opened next.
+    pub(super) fn next_key(&self) -> ConnectionKey {
+        self.entries.next_key()
+    }
+
+    /// Opens a connection. `head` is written before anything else; `early` is input that has been
+    /// read already.
+    pub(super) fn adopt(
         &mut self,
-        make: impl FnOnce(ConnectionKey) -> Result<S, E>,
+        stream: S,
         connection: Box<dyn ConnectionDriver<S>>,
         endpoint: EndpointIndex,
         head: &[u8],
         early: &mut [u8],
-    ) -> Result<ConnectionKey, E> {
+    ) -> ConnectionKey {
         let now = self.context.now;
-        let number = self.count + 1;
-        let key = self.entries.insert_with(|key| {
-            let stream = make(key)?;
-            Ok(Entry {
-                stream,
-                connection,
-                number,
-                endpoint,
-                opened: now,
-                last_heard: now,
-                next_check: now,
-                hung_up: false,
-                standing: Standing::Light,
-            })
-        })?;
-        self.count = number;
+        self.count += 1;
+        let key = self.entries.insert(Entry {
+            stream,
+            connection,
+            number: self.count,
+            endpoint,
+            opened: now,
+            last_heard: now,
+            next_check: now,
+            hung_up: false,
+            standing: Standing::Light,
+        });
         self.context.observer.opened(endpoint);
         self.context.begin_turn(Turn::SHORT);
         self.drive(key, |connection, stream, context| {
             connection.open(key, head, early, stream, context)
         });
         self.deliver_and_wake();
-        Ok(key)
+        key
     }
 
     /// Returns the stream of a connection, `None` if the connection is over.
@@ -261,12 +262,12 @@ impl<S: Stream> Connections<S> {
         self.context.now = now;
         self.context.pool.shrink();
         self.context.mailbox.shrink(&mut self.queue);
-        let is_on = |deadline: &Duration| !deadline.is_zero();
         let deadlines = &self.context.settings.deadlines;
-        let ping_interval = Some(deadlines.ping_interval).filter(is_on);
-        let ping_interval = self.context.ticks(ping_interval.unwrap_or(Duration::MAX));
-        let idle = deadlines.idle.filter(is_on).unwrap_or(Duration::MAX);
-        let idle = self.context.ticks(idle);
+        let [ping_interval, idle] =
+            [Some(deadlines.ping_interval), deadlines.idle].map(|deadline| {
+                let deadline = deadline.filter(|deadline| !deadline.is_zero());
+                self.context.ticks(deadline.unwrap_or(Duration::MAX))
+            });
         for index in 0..self.entries.places() {
             let Some((key, entry)) = self.entries.at_mut(index) else {
                 continue;
