@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 
 use super::act::Act;
-use super::delivery::Leeway;
 use super::disconnect::Disconnect;
 use super::group::Groups;
 use super::mailbox::Command;
@@ -28,7 +27,7 @@ impl Peer {
     /// the connection.
     pub(crate) fn publish(&self, publication: &Publication<'_>) {
         self.mailbox
-            .send(self.key, self.compresses, publication, Leeway::Once);
+            .send(self.key, self.compresses, publication, true);
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 
 use super::Settings;
 use super::act::Act;
-use super::delivery::Leeway;
 use super::disconnect::Disconnect;
 use super::members::{Epoch, GroupMembers};
 use super::publication::{Compressed, LongFrame, Publication};
@@ -118,7 +117,11 @@ pub(super) enum Receivers {
         /// The place of the next member: members before it have received the frames.
         from: u32,
     },
-    One(ConnectionKey, Leeway),
+    One {
+        key: ConnectionKey,
+        /// The frames fit if the backlog is within its bound, regardless of their own size.
+        is_lenient: bool,
+    },
 }
 
 /// The place of a command's frames.
@@ -213,13 +216,13 @@ impl Mailbox {
     }
 
     /// Sends messages to one connection: compressed, if the connection `compresses` and that makes
-    /// them smaller.
+    /// them smaller. For `is_lenient` see [`Receivers::One`].
     pub(super) fn send(
         &self,
         to: ConnectionKey,
         compresses: bool,
         publication: &Publication<'_>,
-        leeway: Leeway,
+        is_lenient: bool,
     ) {
         let is_exceeded = self.congestion.is_exceeded();
         let compressed = publication.compressed_for(compresses && !is_exceeded, self.deflate());
@@ -241,7 +244,10 @@ impl Mailbox {
                 },
             };
             queue.push(Command::Send {
-                to: Receivers::One(to, leeway),
+                to: Receivers::One {
+                    key: to,
+                    is_lenient,
+                },
                 frames,
                 messages: publication.messages,
             })
@@ -510,7 +516,7 @@ mod tests {
         let mailbox = Mailbox::new(Box::new(|| {}), congestion.clone(), &Settings::default());
         let text = "x".repeat(20_000);
         let publication = Publication::new(Message::Text(&text));
-        mailbox.send(Slab::default().insert(()), true, &publication, Leeway::Once);
+        mailbox.send(Slab::default().insert(()), true, &publication, true);
         let plain = publication.shared.as_ref().unwrap();
         let compressed = publication.compressed_for(true, mailbox.deflate());
         let compressed = compressed.and_then(Compressed::whole);

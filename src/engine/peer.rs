@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::delivery::Leeway;
 use super::mailbox::Mailbox;
 use super::publication::Publication;
 use super::slab::ConnectionKey;
@@ -43,7 +42,7 @@ impl Peer {
             message => {
                 let publication = Publication::new(message);
                 self.mailbox
-                    .send(self.key, self.compresses, &publication, Leeway::None);
+                    .send(self.key, self.compresses, &publication, false);
             }
         }
     }

@@ -69,7 +69,10 @@ impl<S: Stream> Connections<S> {
                     Receivers::Members { group, .. } => {
                         (group.policy(), Leeway::of(group.policy()))
                     }
-                    Receivers::One(_, leeway) => (SlowConsumerPolicy::Close, *leeway),
+                    Receivers::One {
+                        is_lenient: true, ..
+                    } => (SlowConsumerPolicy::Close, Leeway::Once),
+                    Receivers::One { .. } => (SlowConsumerPolicy::Close, Leeway::None),
                 };
                 let rest = with_delivery(frames, messages, policy, leeway, queue, |delivery| {
                     self.send(to, delivery, turn)
@@ -99,7 +102,7 @@ impl<S: Stream> Connections<S> {
         let length = delivery.plain.bytes().len();
         let (group, epoch, from) = match to {
             Receivers::Members { group, epoch, from } => (group, epoch, from),
-            Receivers::One(key, _) => {
+            Receivers::One { key, .. } => {
                 turn.charge_deliveries(1, length);
                 self.drive(key, |connection, stream, context| {
                     connection.deliver(delivery, stream, context)
