@@ -16,7 +16,7 @@ use super::load::Load;
 use super::open_files::raise_open_files;
 use super::socketio::SocketIoArguments;
 use super::tls::TlsArguments;
-use super::values::{AddressList, address, addresses, without_secrets, written_size};
+use super::values::{AddressList, SECRETS, address, addresses, without_secrets, written_size};
 use crate::app::compat::EchoService;
 use crate::engine::{Settings, SlowConsumer};
 use crate::http::HttpSettings;
@@ -238,9 +238,6 @@ pub(super) fn with_defaults(service: EchoService) -> clap::Command {
         _ => command,
     })
 }
-
-/// Flags whose values are secrets, or may contain a password. No output shows the secrets.
-pub(super) const SECRETS: [&str; 3] = ["token", "redis-url", "socketio-redis"];
 
 /// All effective settings, one `flag = value` a line.
 pub(super) fn effective(serve: &Serve, matches: &ArgMatches) -> String {

@@ -9,6 +9,9 @@ use super::service_manager::SYSTEMD;
 use crate::duration;
 use crate::server::UnixAddress;
 
+/// Flags whose values are secrets, or may contain a password. No output shows the secrets.
+pub(super) const SECRETS: [&str; 3] = ["token", "redis-url", "socketio-redis"];
+
 /// `10`, `10s`, `0.5s`, `500ms`, `2m`, `1h`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     duration::parse(text, "s")

@@ -8,7 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, Error};
 
-use super::arguments::SECRETS;
+use super::values::SECRETS;
 use crate::app::compat::EchoService;
 
 /// The only variable that counts even if it is empty: without its secret the server would
