@@ -38,14 +38,12 @@ pub(super) struct Admitted<'a> {
     pub(super) place: Option<IpSlot>,
 }
 
-/// Makes a connection. The last argument is its maximum rate of published messages a second.
-type MakeConnection = dyn Fn(
-        &Request<'_>,
-        Admitted<'_>,
-        Option<u32>,
-    ) -> Result<Box<dyn ConnectionDriver<ClientSocket>>, HandshakeError>
-    + Send
-    + Sync;
+type MakeConnection = dyn Fn(&Request<'_>, Admitted<'_>, PublishRate) -> Made + Send + Sync;
+
+/// The maximum rate of a connection's published messages a second.
+type PublishRate = Option<u32>;
+
+type Made = Result<Box<dyn ConnectionDriver<ClientSocket>>, HandshakeError>;
 
 impl Endpoint {
     /// Creates an endpoint that accepts every connection.
@@ -167,11 +165,7 @@ impl Endpoint {
         self
     }
 
-    pub(super) fn connection(
-        &self,
-        request: &Request<'_>,
-        admitted: Admitted<'_>,
-    ) -> Result<Box<dyn ConnectionDriver<ClientSocket>>, HandshakeError> {
+    pub(super) fn connection(&self, request: &Request<'_>, admitted: Admitted<'_>) -> Made {
         let rate = admitted.settings.max_publish_rate;
         let rate = rate.filter(|_| self.is_publishing);
         let all = admitted.settings.limits;

@@ -32,8 +32,7 @@ pub trait NestedService: fmt::Debug + Send + Sync + 'static {
     /// Answers a [preflight](crate::handshake::is_preflight), which has no token, if the policy
     /// requires one. The default is an empty 204, so that the browser does not send the request
     /// itself.
-    fn preflight(&self, request: &Parts) -> Response<Full<Bytes>> {
-        let _ = request;
+    fn preflight(&self, _request: &Parts) -> Response<Full<Bytes>> {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
@@ -41,8 +40,7 @@ pub trait NestedService: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the function that receives a WebSocket's stream after the 101, or refuses the
     /// WebSocket. The default is a refusal with 404.
-    fn upgrade(self: Arc<Self>, request: Request<()>) -> BoxFuture<Result<OnUpgrade, Rejection>> {
-        let _ = request;
+    fn upgrade(self: Arc<Self>, _request: Request<()>) -> BoxFuture<Result<OnUpgrade, Rejection>> {
         let refusal = HandshakeError::NotFound.response().map(Full::from);
         Box::pin(ready(Err(Box::new(refusal))))
     }

@@ -125,14 +125,20 @@ impl AsyncListener {
 /// Makes the kernel give up a peer that acknowledges nothing: the peer has vanished, or its window
 /// stays closed. The timeout is a second longer than the write stall, which informs a reachable
 /// peer by a reset. Connections inherit it from their listener without a system call.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn set_user_timeout(listener: &std::net::TcpListener, write_stall: Duration) -> io::Result<()> {
     const AFTER: Duration = Duration::from_secs(1);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if !write_stall.is_zero() {
-        let milliseconds = (write_stall + AFTER).as_millis().try_into();
-        sockopt::set_tcp_user_timeout(listener, milliseconds.unwrap_or(u32::MAX))?;
+    if write_stall.is_zero() {
+        return Ok(());
     }
-    let _ = (listener, write_stall, AFTER);
+    let milliseconds = (write_stall + AFTER).as_millis().try_into();
+    sockopt::set_tcp_user_timeout(listener, milliseconds.unwrap_or(u32::MAX))?;
+    Ok(())
+}
+
+/// Does nothing: the system has no such timeout.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_user_timeout(_: &std::net::TcpListener, _: Duration) -> io::Result<()> {
     Ok(())
 }
 

@@ -1,16 +1,15 @@
-//! The work of one connection does not make the others wait: attacks 54, 71 and 73.
+//! The work of one connection does not make the others wait: attacks 54 and 71.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use frameloop::engine::{SimulatedConnection, Simulation, Stream};
-use frameloop::http::Page;
 use frameloop::protocol::DeflateParameters;
 use frameloop::{CloseCode, Handler, Message, Peer, Router, Settings, WebSocket};
 
@@ -701,57 +700,4 @@ fn open_compressing(server: &TestServer, path: &str) -> Client {
     client.send([request.trim_end(), "\r\n", offer].concat().as_bytes());
     assert!(client.receive_head().contains("permessage-deflate"));
     client
-}
-
-/// A frame is read before requests that have come before it.
-#[test]
-fn attack_73_a_frame_does_not_wait_behind_requests() {
-    const REQUESTS: usize = 200;
-    const GET: &[u8] = b"GET /count HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answered = Arc::new(AtomicUsize::new(0));
-    let gate = Arc::new(Barrier::new(2));
-    let (count, number, stop) = (answered.clone(), answered.clone(), gate.clone());
-    let router = Router::new()
-        .page("/count", move |_| {
-            count.fetch_add(1, Ordering::SeqCst);
-            Page::text("")
-        })
-        .page("/stop", move |_| {
-            stop.wait();
-            stop.wait();
-            Page::text("")
-        })
-        .websocket("/number", move |_| {
-            let number = number.clone();
-            move |socket: &mut WebSocket<'_>, _: Message<'_>| {
-                let number = number.load(Ordering::SeqCst).to_string();
-                socket.send(Message::Text(&number));
-            }
-        });
-    let server = TestServer::plainly_serving(router, |server| server.with_workers(1));
-    let mut innocent = Client::open(&server, "/number");
-    let mut others: Vec<_> = (0..REQUESTS).map(|_| Client::connect(&server)).collect();
-    for other in &mut others {
-        other.send(GET);
-        assert!(other.receive_head().starts_with("HTTP/1.1 200 "));
-    }
-    answered.store(0, Ordering::SeqCst);
-    Client::connect(&server).send(b"GET /stop HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    gate.wait();
-    // The worker stands still.
-    for other in &mut others {
-        other.send(GET);
-    }
-    innocent.send_text("how many?");
-    gate.wait();
-    let (_, number) = innocent.receive();
-    let number: usize = String::from_utf8(number).unwrap().parse().unwrap();
-    figure(
-        Kind::Attack,
-        73,
-        "200 requests and then a frame come while the worker stands still: requests answered before the frame",
-        "<= 8",
-        number,
-    );
-    assert!(number <= 8, "{number}");
 }
