@@ -24,8 +24,11 @@ pub(super) fn list<'a, T>(
     name: &HeaderName,
     parse: impl FnMut(&'a [u8]) -> Option<T>,
 ) -> Option<Vec<T>> {
+    if !headers.contains_key(name) {
+        return Some(Vec::new());
+    }
     let list: Option<Vec<T>> = elements(headers, name).map(parse).collect();
-    list.filter(|list| !list.is_empty() || !headers.contains_key(name))
+    list.filter(|list| !list.is_empty())
 }
 
 /// Whether a list header contains `token`, ignoring case.
