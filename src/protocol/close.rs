@@ -115,13 +115,18 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_judged_as_the_table_of_section_7_4_says() {
+    fn every_code_is_kept_or_refused_as_the_table_of_section_7_4_says() {
         for code in 0..=u16::MAX {
             let legal = [
                 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014,
             ];
-            let expected = legal.contains(&code) || (3000..5000).contains(&code);
-            let decoded = CloseFrame::decode(&code.to_be_bytes()).is_ok();
+            let is_legal = legal.contains(&code) || (3000..5000).contains(&code);
+            let bytes = code.to_be_bytes();
+            let decoded = CloseFrame::decode(&bytes).map(|frame| frame.unwrap().encode());
+            let expected = match is_legal {
+                true => Ok(bytes.to_vec()),
+                false => Err(ProtocolError::InvalidCloseCode),
+            };
             assert_eq!(decoded, expected, "{code}");
         }
     }
