@@ -282,10 +282,8 @@ impl Session {
     pub(super) fn settle(&self) -> bool {
         let mut state = self.state();
         if state.memberships == 0 {
-            let admission = state
-                .transport
-                .polling()
-                .and_then(|it| it.admission.as_ref());
+            let polling = state.transport.polling();
+            let admission = polling.and_then(|it| it.admission.as_ref());
             let limit = admission.and_then(|it| it.addresses.as_ref());
             let Some(place) = reserve(limit, self.address) else {
                 return false;
