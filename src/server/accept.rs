@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::worker::Serving;
+use super::serving::Serving;
 use super::{AcceptQueue, BACKLOG, Listener};
 use crate::engine::{ClientSocket, PeerAddress};
 use crate::http::{HttpShared, Stage, register};

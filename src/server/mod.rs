@@ -23,6 +23,7 @@ use crate::tls::Certificate;
 mod accept;
 mod listen;
 mod observer;
+mod serving;
 mod worker;
 
 pub use listen::UnixAddress;
