@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::connections::Connections;
+use super::connections::{Connections, Readiness};
 use super::deadlines::Clock;
 use super::delivery::{Delivery, Encoded, Leeway};
 use super::driver::{ConnectionDriver, Context, Progress};
@@ -287,6 +287,51 @@ fn a_connection_is_queued_once_for_its_turn() {
     }
     let mut reads = |connection| simulation.stream(connection).unwrap().calls().0;
     assert_eq!([woken, other].map(&mut reads), [6, 6]);
+}
+
+#[test]
+fn a_heavy_connection_gets_its_turn_beside_many_light_ones() {
+    /// With 60,000 bytes each they cost more than a turn together.
+    const LIGHT: usize = 20;
+    const READABLE: Readiness = Readiness {
+        is_readable: true,
+        has_hung_up: false,
+    };
+    let settings = Settings::default();
+    let clock = Clock::new(&settings.deadlines);
+    let (bounds, wake) = (Bounds::new(&settings), Box::new(|| {}));
+    let context = Context::new(&settings, clock.tick(), &bounds, wake, Arc::new(()));
+    let mut connections = Connections::new(context);
+    let mut open = |held: Vec<u8>| {
+        let echo = |socket: &mut WebSocket<'_>, message: Message<'_>| socket.send(message);
+        let connection = Box::new(Connection::new(echo, &settings, None));
+        let socket = Counted {
+            held: held.into(),
+            ..Counted::default()
+        };
+        let endpoint = EndpointIndex::default();
+        connections.adopt(socket, connection, endpoint, &[], &mut [])
+    };
+    let heavy = open(frames(1, 4 << 20));
+    let light: Vec<_> = (0..LIGHT).map(|_| open(Vec::new())).collect();
+    assert!(connections.begin_turn());
+    connections.drive_at(heavy.index, READABLE);
+    assert!(connections.is_crowded());
+    let input = frames(1, 60_000);
+    for _ in 0..3 {
+        assert!(connections.begin_turn());
+        connections.stream(heavy).unwrap().calls();
+        for key in &light {
+            connections.stream(*key).unwrap().held.extend(&input);
+            connections.drive_at(key.index, READABLE);
+        }
+        assert!(connections.is_crowded());
+        connections.drive_ready();
+        assert!(connections.stream(heavy).unwrap().calls().0 > 0);
+        // The light ones that are left, in another turn.
+        assert!(connections.begin_turn());
+        connections.drive_fresh();
+    }
 }
 
 #[test]
