@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::mem;
 
-use super::compression::with_deflater;
+use super::chunk::Chunk;
 use super::delivery::Leeway;
-use super::unsent::{ClientShare, Held, Kept, SharedFrame, UnsentBudget};
+use super::unsent::{ClientShare, Kept, UnsentBudget};
 use crate::protocol::LongCompression;
 
 /// Bytes that wait for a socket to become writable, in the order of sending.
@@ -38,30 +38,6 @@ struct Queue {
     /// Bytes by which the client has fallen behind the rate that publishers wait for.
     debt: usize,
     _client: ClientShare,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    kept: Kept,
-    /// Number of fan-out messages; 0 means that the chunk is a reply.
-    messages: usize,
-    /// The chunk is sent when it is compressed.
-    long: Option<Box<Long>>,
-}
-
-/// A reply that is being compressed. The chunk has the plain frame.
-#[derive(Debug)]
-struct Long {
-    compression: LongCompression,
-    /// Counts the compressed part.
-    held: Held,
-}
-
-impl Chunk {
-    /// [`Kept::share`], with the compressed part of a long reply.
-    fn share(&self) -> usize {
-        self.kept.share() + self.long.as_ref().map_or(0, |long| long.held.bytes())
-    }
 }
 
 impl Backlog {
@@ -137,23 +113,10 @@ impl Backlog {
     /// Queues `messages` fan-out messages, or a reply if that is 0. `begun` means that the backlog is
     /// empty and that the first bytes continue a partly written frame.
     pub(super) fn push(&mut self, kept: Kept, messages: usize, budget: &UnsentBudget, begun: bool) {
-        let bytes = kept.rest().len();
-        if bytes == 0 {
-            return;
+        if !kept.rest().is_empty() {
+            let queue = self.push_chunk(Chunk::new(kept, messages), budget);
+            queue.begun |= begun;
         }
-        let queue = self
-            .queue
-            .get_or_insert_with(|| Box::new(Queue::new(budget)));
-        queue.bytes += bytes;
-        queue.memory += kept.memory();
-        queue.messages += messages;
-        queue.replies += usize::from(messages == 0);
-        queue.begun |= begun;
-        queue.chunks.push_back(Chunk {
-            kept,
-            messages,
-            long: None,
-        });
     }
 
     /// Queues a reply whose compression has begun. `kept` has its plain frame.
@@ -163,21 +126,24 @@ impl Backlog {
         compression: LongCompression,
         budget: &UnsentBudget,
     ) {
-        self.push(kept, 0, budget, false);
-        if let Some(last) = self
-            .queue
-            .as_mut()
-            .and_then(|queue| queue.chunks.back_mut())
-        {
-            let held = Held::new(compression.size(), budget);
-            last.long = Some(Box::new(Long { compression, held }));
-        }
+        self.push_chunk(Chunk::long(kept, compression, budget), budget);
+    }
+
+    fn push_chunk(&mut self, chunk: Chunk, budget: &UnsentBudget) -> &mut Queue {
+        let new = || Box::new(Queue::new(budget));
+        let queue = self.queue.get_or_insert_with(new);
+        queue.bytes += chunk.kept.rest().len();
+        queue.memory += chunk.kept.memory();
+        queue.messages += chunk.messages;
+        queue.replies += usize::from(chunk.messages == 0);
+        queue.chunks.push_back(chunk);
+        queue
     }
 
     /// Whether the first chunk must be compressed before more is written.
     pub(super) fn is_compressing(&self) -> bool {
         let first = self.queue.as_ref().and_then(|queue| queue.chunks.front());
-        first.is_some_and(|chunk| chunk.long.is_some())
+        first.is_some_and(Chunk::is_compressing)
     }
 
     /// Compresses a step of the first chunk, if [`Backlog::is_compressing`].
@@ -185,23 +151,11 @@ impl Backlog {
         let Some(queue) = &mut self.queue else {
             return;
         };
-        let Some(Chunk { kept, long, .. }) = queue.chunks.front_mut() else {
-            return;
-        };
-        let Some(Long { compression, held }) = long.as_deref_mut() else {
-            return;
-        };
-        let plain = kept.rest();
-        let is_done = with_deflater(|deflater| compression.step(plain, deflater));
-        held.set(compression.size());
-        if is_done {
-            let mut frame = Vec::new();
-            compression.send(&mut frame);
-            queue.bytes = queue.bytes - plain.len() + frame.len();
-            queue.memory -= kept.memory();
-            *kept = Kept::new(SharedFrame::new(frame), 0, budget);
-            queue.memory += kept.memory();
-            *long = None;
+        if let Some(first) = queue.chunks.front_mut() {
+            let (bytes, memory) = (first.kept.rest().len(), first.kept.memory());
+            first.compress(budget);
+            queue.bytes = queue.bytes - bytes + first.kept.rest().len();
+            queue.memory = queue.memory - memory + first.kept.memory();
         }
     }
 
@@ -263,7 +217,10 @@ impl Backlog {
             const SLICES: usize = 64;
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;
-            let ready = queue.chunks.iter().take_while(|chunk| chunk.long.is_none());
+            let ready = queue
+                .chunks
+                .iter()
+                .take_while(|chunk| !chunk.is_compressing());
             for (slice, chunk) in slices.iter_mut().zip(ready) {
                 *slice = IoSlice::new(chunk.kept.rest());
                 count += 1;

@@ -12,7 +12,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::mailbox::{Command, Mailbox};
+use super::commands::Command;
+use super::mailbox::Mailbox;
 use super::members::GroupMembers;
 use super::publication::Publication;
 use super::slab::ConnectionKey;

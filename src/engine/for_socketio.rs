@@ -3,9 +3,9 @@
 use std::cell::OnceCell;
 
 use super::act::Act;
+use super::commands::Command;
 use super::disconnect::Disconnect;
 use super::group::Groups;
-use super::mailbox::Command;
 use super::peer::Peer;
 use super::publication::Publication;
 use super::turn::take_charged;

@@ -8,6 +8,8 @@
 mod act;
 mod backlog;
 mod bare;
+mod chunk;
+mod commands;
 mod compression;
 mod connection;
 mod connections;

@@ -49,42 +49,16 @@ pub(crate) async fn serve_connection(
     let Some(stream) = prepared else {
         return;
     };
-    let began = Instant::now();
     let stream = stream.with_write_stall(context.settings.deadlines.write_stall);
-    let pending_upgrade = PendingUpgrade::default();
-    let progress = stream.progress().clone();
     let service = HttpService {
         context: Rc::clone(&context),
-        pending_upgrade: Rc::clone(&pending_upgrade),
+        pending_upgrade: PendingUpgrade::default(),
         peer: stream.peer(),
-        progress: progress.clone(),
+        progress: stream.progress().clone(),
     };
-    let http = http1_builder(&context, deadline, progress.clone());
-    let mut connection = http.serve_connection(TokioIo::new(stream), service);
-    let mut ending = pin!(async {
-        context.shutdown.reached(Stage::Ending).await;
-        // A client that has just connected may be about to send its request.
-        tokio::time::sleep_until((began + PATIENCE).into()).await;
-        // Gives the runtime time to find out whether a new socket has input.
-        tokio::task::yield_now().await;
-    });
-    let mut ends = false;
-    let served = poll_fn(|context| {
-        loop {
-            let served = connection.poll_without_shutdown(context);
-            if let Some(accepted) = pending_upgrade.take() {
-                return Poll::Ready(Ok(Some(accepted)));
-            }
-            if served.is_pending() && !ends && ending.as_mut().poll(context).is_ready() {
-                ends = true;
-                Pin::new(&mut connection).graceful_shutdown();
-                continue;
-            }
-            place.moved(progress.phase());
-            return served.map_ok(|()| None);
-        }
-    })
-    .await;
+    let http = http1_builder(&context, deadline, service.progress.clone());
+    let mut connection = http.serve_connection(TokioIo::new(stream), service.clone());
+    let served = until_upgrade(&mut connection, &service, &place).await;
     let parts = connection.into_parts();
     let stream = parts.io.into_inner();
     match served {
@@ -105,6 +79,39 @@ pub(crate) async fn serve_connection(
             linger(stream, &context).await;
         }
     }
+}
+
+/// Serves requests until the connection ends, or until one opens a WebSocket.
+async fn until_upgrade(
+    connection: &mut http1::Connection<TokioIo<HttpStream>, HttpService>,
+    service: &HttpService,
+    place: &impl Witness,
+) -> hyper::Result<Option<AcceptedUpgrade>> {
+    let began = Instant::now();
+    let mut ending = pin!(async {
+        service.context.shutdown.reached(Stage::Ending).await;
+        // A client that has just connected may be about to send its request.
+        tokio::time::sleep_until((began + PATIENCE).into()).await;
+        // Gives the runtime time to find out whether a new socket has input.
+        tokio::task::yield_now().await;
+    });
+    let mut ends = false;
+    poll_fn(|context| {
+        loop {
+            let served = connection.poll_without_shutdown(context);
+            if let Some(accepted) = service.pending_upgrade.take() {
+                return Poll::Ready(Ok(Some(accepted)));
+            }
+            if served.is_pending() && !ends && ending.as_mut().poll(context).is_ready() {
+                ends = true;
+                Pin::new(&mut *connection).graceful_shutdown();
+                continue;
+            }
+            place.moved(service.progress.phase());
+            return served.map_ok(|()| None);
+        }
+    })
+    .await
 }
 
 /// Configures hyper for a connection whose first request head has the deadline `first_head`.

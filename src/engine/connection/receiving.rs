@@ -108,8 +108,9 @@ impl<H: Handler> Connection<H> {
         let (data, closed, published) = (event.data, event.closed, fan_out::end());
         let written = event.socket.batch.finish();
         context.stats.received.data += data;
-        let frames = data.messages + context.pool.take_frames();
-        context.turn.charge_frames(frames, bytes);
+        context
+            .turn
+            .charge_frames(data.messages + context.pool.take_frames(), bytes);
         let inflated = allowance - context.pool.allowance();
         let cost = Turn::codec_cost(inflated) + turn::take_charged();
         context.turn.charge_work(cost);

@@ -10,10 +10,10 @@ use std::mem;
 use std::time::Duration;
 
 use super::act::Act;
+use super::commands::CommandQueue;
 use super::deadlines::Tick;
 use super::disconnect::Disconnect;
 use super::driver::{ConnectionDriver, Context, Progress};
-use super::mailbox::CommandQueue;
 use super::slab::{ConnectionKey, Slab};
 use super::socket::Stream;
 use super::stats::{ConnectionRecord, EndpointIndex};
