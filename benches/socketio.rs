@@ -4,7 +4,8 @@
 //! In `cargo bench --bench socketio`, one of 1,000 clients of the Flask-SocketIO tutorial sends
 //! messages of 100 B to all clients over WebSocket, alone or in bursts of 16. Then clients connect,
 //! join and leave, over WebSocket and over polling. For comparison, the same fan-out is measured
-//! without Socket.IO at frameloop's `/broadcast`, by the load generator.
+//! without Socket.IO at frameloop's `/broadcast`, by the load generator and at the same rate: a
+//! server that is idle between bursts needs more time for each delivery.
 //!
 //! The Socket.IO clients are not the load generator's: its messages begin with their number and come
 //! back as they were sent, while a Socket.IO message begins with its event and comes back between
@@ -60,12 +61,12 @@ struct SocketioOptions {
 }
 
 /// A part of the bench.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 enum Part {
     /// A broadcast in bursts of this many messages.
     Broadcast(usize),
-    /// The same broadcast over plain WebSockets; frameloop only.
-    PlainBroadcast(usize),
+    /// The same broadcast over plain WebSockets, at this many deliveries a second; frameloop only.
+    PlainBroadcast(usize, f64),
     Connects(Transport),
 }
 
@@ -80,13 +81,11 @@ fn main() -> io::Result<()> {
     let servers = options.common.contestants(&SERVERS);
     for burst in BURSTS {
         let frameloop = &[Contestant::Frameloop];
-        compare(Part::Broadcast(burst), &servers, &options, &mut report);
-        compare(
-            Part::PlainBroadcast(burst),
-            frameloop,
-            &options,
-            &mut report,
-        );
+        let rate = compare(Part::Broadcast(burst), &servers, &options, &mut report);
+        if let Some(rate) = rate {
+            let plain = Part::PlainBroadcast(burst, rate);
+            compare(plain, frameloop, &options, &mut report);
+        }
     }
     for (part, servers) in [
         (Part::Connects(Transport::WebSocket), &*servers),
@@ -97,7 +96,13 @@ fn main() -> io::Result<()> {
     report.finish(options.common.json.as_deref())
 }
 
-fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report: &mut Report) {
+/// Measures the servers. Returns frameloop's operations a second.
+fn compare(
+    part: Part,
+    servers: &[Contestant],
+    options: &SocketioOptions,
+    report: &mut Report,
+) -> Option<f64> {
     let common = &options.common;
     let entrants = servers.iter().map(|&server| (server, part));
     let rounds = take_turns(entrants, common.rounds, report, |(server, part), _| {
@@ -113,9 +118,9 @@ fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report
             format!("Socket.IO, 100 B to {clients} clients, bursts of {burst}"),
             "delivery",
         ),
-        Part::PlainBroadcast(burst) => (
+        Part::PlainBroadcast(burst, _) => (
             "plain broadcast",
-            format!("/broadcast, 100 B to {clients} clients, bursts of {burst}"),
+            format!("/broadcast at the same rate, 100 B to {clients} clients, bursts of {burst}"),
             "delivery",
         ),
         Part::Connects(transport) => (
@@ -124,22 +129,25 @@ fn compare(part: Part, servers: &[Contestant], options: &SocketioOptions, report
             "connect",
         ),
     };
+    let summaries: Vec<_> = summaries.collect();
     let comparison = Comparison {
         title,
         operation,
-        servers: &summaries.collect::<Vec<_>>(),
+        servers: &summaries,
         server_cores: common.server_cores.len(),
     };
     comparison.print();
     report.add(json!({
         "part": name,
         "burst": match part {
-            Part::Broadcast(burst) | Part::PlainBroadcast(burst) => burst,
+            Part::Broadcast(burst) | Part::PlainBroadcast(burst, _) => burst,
             Part::Connects(_) => 1,
         },
         "clients": if operation == "delivery" { clients } else { options.at_once },
         "servers": comparison.json(),
     }));
+    let ours = |(server, _): &&(Contestant, Summary)| *server == Contestant::Frameloop;
+    summaries.iter().find(ours).map(|(_, summary)| summary.rate)
 }
 
 /// Starts one server and measures it.
@@ -152,11 +160,12 @@ fn measure(server: Contestant, part: Part, options: &SocketioOptions) -> io::Res
             let deliveries = options.clients * burst;
             measure_session(&process, deliveries, options, || load.broadcast(burst))
         }
-        Part::PlainBroadcast(burst) => {
+        Part::PlainBroadcast(burst, rate) => {
             let common = &options.common;
             let mut plan = lab::plan(server, Duty::Fanout, &process, PUBLISHED_SIZE, common)?;
             plan.mode = Mode::Broadcast { publishers: 1 };
             (plan.connections, plan.depth) = (options.clients, burst);
+            plan.rate = Some(rate / options.clients as f64);
             Round::of(&plan, &lab::measure(&plan)?)
         }
         Part::Connects(transport) => {
