@@ -6,6 +6,7 @@ use super::act::Act;
 use super::commands::Command;
 use super::disconnect::Disconnect;
 use super::group::Groups;
+pub(crate) use super::group::Sleeper;
 use super::peer::Peer;
 use super::publication::Publication;
 use super::turn::take_charged;

@@ -1,8 +1,9 @@
 //! The clients of a namespace, and their rooms.
 //!
-//! A broadcast is encoded once. Clients with a WebSocket are in [`Groups`], and receive the broadcast in the same way as members of [`Rooms`]. The queues of polling
-//! clients share the encoded broadcast. The lock on the members ensures that all clients receive
-//! the broadcasts in the same order.
+//! A broadcast is encoded once. Clients with a WebSocket are in [`Groups`], and receive the
+//! broadcast in the same way as members of [`Rooms`]. The queues of polling clients share the
+//! encoded broadcast. The lock on the members ensures that all clients receive the broadcasts in
+//! the same order.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use super::packet::EncodedPacket;
 use super::session::Session;
 use super::sid::Sid;
 use super::value::Args;
-use crate::engine::for_socketio::charge;
+use crate::engine::for_socketio::{Sleeper, charge};
 use crate::engine::{Groups, Seat, SlowConsumerPolicy};
 use crate::lock::lock;
 use crate::rooms::{JoinError, Rooms};
@@ -178,7 +179,7 @@ impl Members {
     pub(super) fn deliver(&self, packet: &Arc<EncodedPacket>, to: &Selection) {
         let state = lock(&self.0);
         let room = to.rooms.first().and_then(|name| state.rooms.get(name));
-        match (&*to.rooms, &*to.except, room) {
+        let sleepers = match (&*to.rooms, &*to.except, room) {
             ([], [], _) => state.all.deliver(packet),
             ([_], [], Some(room)) => room.deliver(packet),
             // Any other selection needs an audience for this event alone.
@@ -187,9 +188,12 @@ impl Members {
                 let selected = state.select(to);
                 charge(selected.len() * Audience::ADDED);
                 selected.iter().for_each(|member| audience.add(member));
-                audience.deliver(packet);
+                audience.deliver(packet)
             }
-        }
+        };
+        // Dropping a sleeper wakes its worker, a system call: the lock is free before.
+        drop(state);
+        drop(sleepers);
     }
 
     pub(super) fn select(&self, to: &Selection) -> Vec<Arc<Member>> {
@@ -262,15 +266,18 @@ impl Audience {
         }
     }
 
-    fn deliver(&self, packet: &Arc<EncodedPacket>) {
+    /// Returns the workers to wake.
+    fn deliver(&self, packet: &Arc<EncodedPacket>) -> Vec<Sleeper> {
         let polling = self.members.len().saturating_sub(self.groups.len());
-        if polling < self.members.len() {
-            self.groups.deliver(&packet.publication());
-        }
+        let sleepers = match polling < self.members.len() {
+            true => self.groups.deliver(&packet.publication()),
+            false => Vec::new(),
+        };
         if polling > 0 {
             charge(polling * Self::QUEUED);
             let polling = self.members.values().filter(|(_, seat)| seat.is_none());
             polling.for_each(|(member, _)| member.session.deliver(packet));
         }
+        sleepers
     }
 }
