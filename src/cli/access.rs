@@ -57,7 +57,7 @@ pub(super) struct Access {
     forwarded_header: ForwardedHeader,
 }
 
-/// Parses a network, or `unix`, which is `None`.
+/// Parses a network; `None` for `unix`.
 fn forwarder(text: &str) -> Result<Option<IpNet>, String> {
     match text.trim() {
         "unix" => Ok(None),

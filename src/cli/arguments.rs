@@ -204,7 +204,8 @@ impl Serve {
         }
     }
 
-    /// The most connections. Raises the limit of open files, of which each takes one.
+    /// The maximum number of connections. Raises the limit of open files, because each connection
+    /// needs one.
     pub(super) fn max_connections(&self) -> usize {
         let max_open_files = raise_open_files();
         // For listeners, pollers, logs, and connections that only get a 503.

@@ -72,7 +72,7 @@ where
     }
 }
 
-/// Where lines go; the place of its lines in [`WaitingLines::lines`].
+/// Where lines go. The number of a destination is its index in [`WaitingLines::lines`].
 #[derive(Clone, Copy)]
 enum Destination {
     Standard,
@@ -117,7 +117,7 @@ struct Lines {
     /// Whether each line is written at once, without the thread.
     at_once: bool,
     waiting: Mutex<WaitingLines>,
-    /// Whether lines wait has changed.
+    /// Notified when lines begin to wait, and when none wait any more.
     changed: Condvar,
 }
 

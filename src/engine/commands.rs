@@ -15,8 +15,8 @@ use crate::protocol::{CloseCode, Message, sender};
 /// Commands, and the encoded frames that they send, back to back.
 #[derive(Debug, Default)]
 pub(super) struct CommandQueue {
-    /// Bound: [`Congestion`](super::mailbox::Congestion), in bytes of frames and of commands, shared with all workers. The same
-    /// bound holds for `plain` and `compressed`.
+    /// Bound: [`Congestion`](super::mailbox::Congestion), in bytes of frames and of commands,
+    /// shared with all workers. The same bound holds for `plain` and `compressed`.
     pub(super) commands: VecDeque<Command>,
     pub(super) plain: Frames,
     /// The same messages compressed, if a receiver accepts compression.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::deadlines::Tick;
 use super::slab::ConnectionKey;
 
-/// The hoarders of a worker: since when each is one, and when it was last seen. Bound: 32 entries,
-/// because a hoarder holds a sixteenth of one of two budgets.
+/// The hoarders of a worker. For each: the tick since which it is one, and the tick of its last
+/// check. Bound: 32 entries, because a hoarder holds a sixteenth of one of two budgets.
 #[derive(Debug, Default)]
 pub(super) struct Hoarders(HashMap<ConnectionKey, [Tick; 2]>);
 

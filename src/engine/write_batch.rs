@@ -293,7 +293,8 @@ impl<'a> WriteBatch<'a> {
         self.outbound.backlog.push(kept, 0, unsent, written > 0);
     }
 
-    /// Charges for bytes that go to the backlog. Returns whether they may.
+    /// Charges for bytes that go to the backlog. Returns whether the backlog may
+    /// take them.
     fn may_keep(&mut self, bytes: usize) -> bool {
         if self.error.is_none() && self.kept > Self::EVENT {
             self.error = Some(Self::TOO_MUCH.into());

@@ -34,8 +34,9 @@ pub fn offers(headers: &HeaderMap) -> Result<Vec<Offer<'_>>, MalformedExtensions
     list(headers, &header::SEC_WEBSOCKET_EXTENSIONS, offer).ok_or(MalformedExtensions)
 }
 
-/// Parses one offer. A comma or a semicolon inside a quoted string has cut the string in two, and
-/// neither half is valid. No such string is a token either.
+/// Parses one offer. The caller has split the header at each comma, also inside a quoted string;
+/// then neither half is valid. This is right, because a quoted string must contain a token (§9.1),
+/// and a token has no comma and no semicolon.
 fn offer(element: &[u8]) -> Option<Offer<'_>> {
     let mut pieces = std::str::from_utf8(element).ok()?.split(';');
     let name = token(pieces.next()?)?;

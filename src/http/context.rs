@@ -118,7 +118,7 @@ impl HttpShared {
         }
     }
 
-    /// [`HttpShared::address_place`] and [`HttpShared::admit`].
+    /// Checks both limits: [`HttpShared::address_place`] and [`HttpShared::admit`].
     pub(super) fn admit_from(&self, client: PeerAddress) -> Result<Option<IpSlot>, HandshakeError> {
         let place = self.address_place(client)?;
         self.admit().map(|()| place)

@@ -128,9 +128,9 @@ pub type OnUpgrade = Box<dyn FnOnce(Upgraded) + Send>;
 /// The response to a refused WebSocket, instead of the 101.
 pub type Rejection = Box<Response<Full<Bytes>>>;
 
-/// The stream of a WebSocket after the 101. The 101 is sent before the first write, read or flush. If the stream is dropped before the peer has sent FIN, it lingers: the
-/// server sends FIN and reads on for a while, so that the peer does not lose the last bytes sent to
-/// it.
+/// The stream of a WebSocket after the 101. The 101 is sent before the first write, read or flush.
+/// If the stream is dropped before the peer has sent FIN, it lingers: the server sends FIN and reads
+/// on for a while, so that the peer does not lose the last bytes sent to it.
 pub struct Upgraded {
     /// Taken by `abort` and by the drop.
     stream: Option<HttpStream>,

@@ -57,7 +57,7 @@ struct PageMaker {
     access: PageAccess,
 }
 
-/// Who gets a page.
+/// What a request for a page must have.
 #[derive(PartialEq)]
 enum PageAccess {
     Public,

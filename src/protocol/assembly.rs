@@ -61,8 +61,8 @@ impl Assembly {
         self.end.saturating_sub(Self::START)
     }
 
-    /// Appends a piece that is already unmasked, validated if it is text. `expected` is the maximum number of bytes still to
-    /// come, including this piece.
+    /// Appends a piece that is already unmasked, and validates it if it is text. `expected` is the
+    /// maximum number of bytes still to come, including this piece.
     ///
     /// # Errors
     /// [`ProtocolError::InvalidUtf8`] for an invalid text, [`ProtocolError::BudgetExceeded`] if the

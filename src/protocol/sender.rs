@@ -233,7 +233,8 @@ pub fn encode_message(message: Message<'_>, output: &mut impl FrameSink) {
 }
 
 /// Encodes a message as one unmasked, compressed frame that refers to no earlier message: for
-/// fan-out. A long message takes long: see [`LongCompression::of_shared`]. Returns `false` and
+/// fan-out. Compressing more than 64 KiB in one call delays other
+/// connections: [`LongCompression::of_shared`] does it in steps. Returns `false` and
 /// writes nothing if the message is a control frame, too small, too large, or would not become
 /// smaller.
 pub fn encode_compressed_message(

@@ -21,7 +21,7 @@ pub(super) struct Worker {
     pub(super) shared: Arc<ServerShared>,
     /// Connections that another worker accepted for this one.
     pub(super) inbox: UnboundedReceiver<ClientSocket>,
-    /// All listeners, if this is the worker that accepts, or none.
+    /// All listeners if this worker accepts connections, otherwise none.
     pub(super) listeners: Vec<(Listener, AcceptQueue)>,
     /// The channels to all workers.
     pub(super) inboxes: Arc<[UnboundedSender<ClientSocket>]>,

@@ -154,7 +154,7 @@ impl SocketIoSettings {
         }
     }
 
-    /// Without Redis there is no bus.
+    /// Does nothing: the bus needs Redis.
     #[cfg(not(feature = "redis"))]
     fn join_bus(&self, _: &Arc<Namespaces>) {}
 }

@@ -560,8 +560,8 @@ fn a_connection_that_ends_during_inflation_loses_and_reorders_nothing() {
     }
 }
 
-/// Echoes each message and notes whether it is a heavy one. The worker waits in the message `wait` until the test lets it go
-/// on, so that the messages to other connections meet at their sockets.
+/// Echoes each message and notes whether it is a heavy one. In the message `wait` the worker stands
+/// still until the test releases it, so that the messages to other connections wait together.
 #[derive(Clone)]
 struct Notes {
     handled: mpsc::Sender<bool>,

@@ -48,8 +48,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Queues what the `first` write and further ones have left of a delivery. Without a first
-    /// write, queues the delivery behind the backlog, if its policy allows that.
+    /// Continues a delivery whose `first` write was not complete, and queues the rest. `None` means
+    /// that nothing was written: the delivery is queued behind the backlog, if its policy allows
+    /// that.
     #[cold]
     fn queue<S: Stream>(
         &mut self,

@@ -131,7 +131,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Stops reading from a connection that must wait for the receivers of its publications. Their
-    /// `cost` is no work of this turn: the workers deliver in turns of their own.
+    /// `cost` does not count towards this turn, because the workers deliver in turns of their own.
     #[cold]
     fn wait_for_receivers(&mut self, cost: usize, key: ConnectionKey, context: &Context) {
         if let Some(ticket) = fan_out::hold(cost, &context.mailbox, key) {

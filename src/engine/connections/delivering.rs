@@ -197,7 +197,7 @@ fn with_delivery<T>(
             Encoded::new(queue.plain.take(length), &shared[0]),
             Encoded::new(queue.compressed.take(compressed_length), &shared[1]),
         ],
-        // A long frame is compressed before.
+        // The caller has compressed long frames. Any other is sent plain.
         FrameSource::Long(long) => {
             shared[0] = OnceCell::from(long.plain);
             [Encoded::of(&shared[0]), Encoded::of(&shared[1])]

@@ -324,7 +324,7 @@ impl Receiver {
     }
 }
 
-/// The message of this type with this payload, all of it.
+/// Makes a message of its type and its whole payload.
 fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
     Ok(match opcode {
         OpCode::Text => Message::Text(utf8::validate(payload)?),

@@ -87,7 +87,7 @@ struct RoomsState {
     /// here.
     open: HashMap<Arc<str>, OpenRoom>,
     /// The addresses of rooms that have opened (`true`) or closed since the relay last took work.
-    /// Bound: the number of memberships here, now and then.
+    /// Bound: the rooms that are open now, and those that were open when it did.
     changes: HashMap<Arc<str>, bool>,
     /// Messages for Redis. Bound: [`Redis::MAX_WAITING`] for all publishers of this process
     /// together.

@@ -2,8 +2,8 @@ use std::time::Instant;
 
 use super::*;
 
-/// Attack 77: the relay takes the changes as they are, and walks over no room under the lock for
-/// which the workers wait.
+/// Attack 77: the relay takes the changes in one step. It visits no room while it has the lock that
+/// workers wait for.
 #[test]
 fn attack_77_many_rooms_left_at_once_are_taken_in_one_step() {
     const ROOMS: usize = 8_000;

@@ -179,8 +179,8 @@ impl Service {
     }
 }
 
-/// Reserves a place of an address; `None` if all places are taken. The inner value is `None` if
-/// there is no limit or the address has no IP.
+/// Reserves a place for an address; `None` if all places are taken. The inner value is `None` if no
+/// place is needed: without a limit, and for a Unix domain socket.
 pub(super) fn reserve(
     limit: Option<&IpConnectionLimit>,
     address: PeerAddress,
